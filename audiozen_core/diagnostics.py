@@ -1,0 +1,88 @@
+"""What is wrong, where, and what to do about it: data first, text in one place.
+
+Every error that a user can mend carries one or more `Diagnostic`; `render` turns one into the text of a terminal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A stretch of a text file; lines and columns count from 1, in characters, and the end is exclusive."""
+
+    file: Path
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding about the user's input.
+
+    Attributes:
+        code: the stable code of this kind of finding, such as `AZ101`.
+        message: what is wrong, in one line; names stand in backticks.
+        severity: `error` stops the command, `warning` does not.
+        span: where it is, if it has a place in a file.
+        source: the text of the span's first line.
+        label: what to say at the caret, such as "did you mean `weight_decay`?".
+        suggestion: the text that would be right in the span's place, if one is known.
+        notes: further lines, each "kind: text", such as "signature: RAdam(params, lr=0.001)".
+    """
+
+    code: str
+    message: str
+    severity: Severity = "error"
+    span: Span | None = None
+    source: str = ""
+    label: str = ""
+    suggestion: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+_COLOURS = {"error": "1;31", "warning": "1;33", "place": "1;34", "bold": "1"}
+
+
+def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
+    """The finding as a compiler would print it, without a newline at the end.
+
+    Args:
+        diagnostic: the finding.
+        colour: whether to add ANSI colours.
+    """
+
+    def paint(text: str, style: str) -> str:
+        return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if colour and text else text
+
+    severity = diagnostic.severity
+    lines = [paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {diagnostic.message}", "bold")]
+    span = diagnostic.span
+    margin = " " * len(str(span.line)) if span else ""
+    if span:
+        lines.append(f"{margin}{paint('-->', 'place')} {span.file}:{span.line}:{span.column}")
+    if span and diagnostic.source:
+        bar = paint("|", "place")
+        until = span.end_column if span.end_line == span.line else len(diagnostic.source) + 1
+        carets = "^" * max(1, until - span.column)
+        # A tab before the caret is kept as a tab, so that the caret stands below its character on any terminal.
+        lead = "".join("\t" if character == "\t" else " " for character in diagnostic.source[: span.column - 1])
+        lines += [
+            f"{margin} {bar}",
+            f"{paint(str(span.line), 'place')} {bar} {diagnostic.source}",
+            f"{margin} {bar} {lead}{paint(f'{carets} {diagnostic.label}'.rstrip(), severity)}",
+        ]
+    elif diagnostic.label:
+        lines.append(f"{margin} {paint('=', 'place')} {diagnostic.label}")
+    for note in diagnostic.notes:
+        first, *rest = note.splitlines() or [""]
+        lines.append(f"{margin} {paint('=', 'place')} {first}")
+        lines += [f"{margin}   {line}" for line in rest]
+    return "\n".join(lines)
