@@ -1,0 +1,233 @@
+"""Every hook of the lifecycle: when it runs, what it gets, what an answer means.
+
+A hook implementation is a function marked with `hookimpl`, usually a method of a class that a TOML names under
+`[[hooks]]`; it takes those of the arguments below that it needs, by name:
+
+    from audiozen_core.hookspecs import hookimpl
+
+    class Announce:
+        @hookimpl
+        def on_epoch_end(self, trainer, epoch):
+            print(f"epoch {epoch} is over")
+
+Who runs first is told by the plugin's `phase`, one of `PHASES` (default `monitor`): `precision` before `gradient`
+before `step` before `monitor` before `persist`; within a phase, by name. A plugin that has `state_dict` and
+`load_state_dict` has its state kept in the checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+if TYPE_CHECKING:
+    import torch
+
+    from audiozen_core.trainer.base_trainer import BaseTrainer
+
+Mode = Literal["train", "validate", "test", "predict"]
+
+PROJECT = "audiozen"
+PHASES = ("precision", "gradient", "step", "monitor", "persist")
+DEFAULT_PHASE = "monitor"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# ---------------------------------------------------------------------------------------------- the run
+
+
+@hookspec
+def on_component_built(section: str, component: Any) -> Any:
+    """A part of the experiment has been built and nothing uses it yet.
+
+    Runs once for each model, loss function, optimiser, scheduler and data set, in the order in which they are built.
+
+    Args:
+        section: the section of the TOML, such as `model` or `train_dataset`.
+        component: the object.
+
+    Returns:
+        An object to use in its place, or None to leave it. Of several answers the first is taken.
+    """
+
+
+@hookspec
+def on_run_start(trainer: BaseTrainer, mode: Mode) -> None:
+    """A mode begins: everything is built and a checkpoint to start from, if any, is loaded."""
+
+
+@hookspec
+def on_run_end(trainer: BaseTrainer, mode: Mode) -> None:
+    """A mode has ended well."""
+
+
+@hookspec
+def on_exception(trainer: BaseTrainer, error: BaseException) -> None:
+    """The run is about to end with an error (or with Ctrl-C); it goes on to be raised afterwards."""
+
+
+@hookspec
+def on_teardown(trainer: BaseTrainer) -> None:
+    """The last call of all, after success and failure alike: close files here."""
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+@hookspec
+def on_epoch_start(trainer: BaseTrainer, epoch: int) -> None:
+    """A training epoch begins; `epoch` counts from 1."""
+
+
+@hookspec
+def on_training_step_start(trainer: BaseTrainer, batch: Any, batch_idx: int) -> None:
+    """A batch is on the device and `training_step` comes next."""
+
+
+@hookspec(firstresult=True)
+def autocast(trainer: BaseTrainer) -> AbstractContextManager[Any] | None:
+    """Asked before each step of any mode: a context in which the forward pass and the loss are to run.
+
+    Returns:
+        A context manager, or None to leave it to others. The first answer is taken.
+    """
+
+
+@hookspec(firstresult=True)
+def backward(trainer: BaseTrainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
+    """Back-propagates one loss, already divided by the number of accumulated batches.
+
+    Args:
+        trainer: the trainer.
+        loss: a scalar.
+        inputs: the parameters whose gradients are wanted where several nets are trained, else None for all.
+
+    Returns:
+        True if it was done, None to leave it to others; without an answer the trainer calls `loss.backward()`.
+    """
+
+
+@hookspec
+def on_gradients_ready(trainer: BaseTrainer) -> None:
+    """All gradients of an optimiser step are there. AMP unscales them in `precision`; clipping is in `gradient`."""
+
+
+@hookspec(firstresult=True)
+def optimizer_step(trainer: BaseTrainer, optimizer: torch.optim.Optimizer) -> bool | None:
+    """One optimiser is to take its step.
+
+    Returns:
+        True if it was done (or left out on purpose), None to leave it to others.
+    """
+
+
+@hookspec
+def on_optimizer_step_end(trainer: BaseTrainer, step: int) -> None:
+    """The optimisers have stepped and the gradients are cleared; `step` counts optimiser steps from 1."""
+
+
+@hookspec
+def on_training_step_end(trainer: BaseTrainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
+    """A batch is done.
+
+    Args:
+        trainer: the trainer.
+        batch: the batch, on the device.
+        batch_idx: its place in the epoch, from 0.
+        outputs: what `training_step` returned, detached; reading a value of it waits for the GPU, so do it rarely.
+    """
+
+
+@hookspec
+def on_epoch_end(trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float]) -> None:
+    """An epoch is over, its validation included. Checkpoints are saved here, in the phase `persist`.
+
+    Args:
+        trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
+        epoch: counts from 1.
+        metrics: the scalars of this epoch, such as `train/loss` and `validate/score`.
+    """
+
+
+@hookspec(firstresult=True)
+def stop_reason(trainer: BaseTrainer) -> str | None:
+    """Asked after each epoch: is the training over?
+
+    Returns:
+        The reason, in words, or None to go on.
+    """
+
+
+# ---------------------------------------------------------------------------------------------- evaluation
+
+
+@hookspec
+def on_evaluation_start(trainer: BaseTrainer, mode: Mode, num_batches: int | None) -> None:
+    """Validation, test or prediction begins; `num_batches` is None where the loaders can't tell."""
+
+
+@hookspec
+def on_evaluation_step_end(trainer: BaseTrainer, mode: Mode, batch_idx: int, dataloader_idx: int) -> None:
+    """One batch of an evaluation is done."""
+
+
+@hookspec
+def on_evaluation_end(trainer: BaseTrainer, mode: Mode, score: float | None, metrics: Mapping[str, float]) -> None:
+    """An evaluation is over.
+
+    Args:
+        trainer: the trainer.
+        mode: `validate`, `test` or `predict`.
+        score: what `validation_epoch_end` gave, None for the other modes.
+        metrics: all scalars that the evaluation gave.
+    """
+
+
+@hookspec
+def on_best_found(trainer: BaseTrainer, score: float) -> None:
+    """The validation gave the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+
+@hookspec
+def on_log(trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+    """Scalars to be recorded.
+
+    Args:
+        trainer: the trainer.
+        metrics: name to value; names have the form `train/loss`, `validate/si_sdr`, `test/pesq`.
+        step: the optimiser step, from 0.
+        epoch: the epoch, from 0 before training.
+    """
+
+
+@hookspec
+def on_checkpoint_save(trainer: BaseTrainer, state: dict[str, Any]) -> None:
+    """A checkpoint is about to be written: `state` may be added to, under a key of your own."""
+
+
+@hookspec(firstresult=True)
+def veto_checkpoint(trainer: BaseTrainer, epoch: int) -> str | None:
+    """Asked before a checkpoint is written.
+
+    Returns:
+        The reason not to write it, in words, or None.
+    """
+
+
+@hookspec
+def on_checkpoint_saved(trainer: BaseTrainer, folder: Path, is_best: bool) -> None:
+    """A checkpoint lies whole on the disk in `folder`."""
+
+
+@hookspec
+def on_checkpoint_load(trainer: BaseTrainer, state: Mapping[str, Any]) -> None:
+    """A checkpoint has been read and is about to be restored; what `on_checkpoint_save` added is in `state`."""
