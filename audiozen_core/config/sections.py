@@ -1,0 +1,142 @@
+"""The known sections of an experiment's TOML file, as typed data. Imports no torch.
+
+The fields, their types and their defaults here are the whole truth about what a section may hold: the reader checks a
+file against them, and a field's `metadata` says what a type can't (`minimum`, `choices`, `doc`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from audiozen_core.acoustics import Acoustics
+from audiozen_core.config.key_path import KeyPath
+
+DatasetRole = Literal["train", "validate", "test", "predict"]
+
+# The sections that may have a suffix (`model_g`), and those that may be a table or an array of tables.
+SUFFIXED_SECTIONS = ("model", "loss_function", "optimizer", "lr_scheduler")
+DATASET_SECTIONS: dict[str, DatasetRole] = {
+    "dataset": "train",
+    "train_dataset": "train",
+    "validate_dataset": "validate",
+    "test_dataset": "test",
+    "predict_dataset": "predict",
+}
+
+
+def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, **rules})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """The section `[meta]`."""
+
+    save_dir: str = _field("the folder that holds the runs: logs, checkpoints and enhanced audio")
+    seed: int = _field("the seed of every random number generator", default=0, minimum=0)
+    use_amp: bool = _field("train in automatic mixed precision", default=False)
+    use_deterministic_algorithms: bool = _field(
+        "use deterministic algorithms only: slower, but repeatable", default=False
+    )
+    device: str = _field(
+        "`auto`, `cpu`, `cuda`, `cuda:1` or `mps`",
+        default="auto",
+        pattern=r"auto|cpu|mps|cuda(:\d+)?",
+        choices=("auto", "cpu", "cuda", "mps"),
+    )
+    num_threads: int | None = _field("the number of CPU threads; torch chooses by default", default=None, minimum=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """A part of the experiment that is named by `path` and built with `args`.
+
+    Attributes:
+        path: the name of a plugin, or a dotted import.
+        args: the arguments, as the TOML gives them.
+        key: the place of its table in the document, such as `("model_g",)` or `("validate_dataset", 0)`.
+    """
+
+    path: str = _field("the name of an installed component, or a dotted import")
+    args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments it is built with"})
+    key: KeyPath = ()
+
+    @property
+    def section(self) -> str:
+        """The name of the section, with its suffix."""
+        return str(self.key[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerComponent(Component):
+    """A section `[lr_scheduler]`."""
+
+    interval: Literal["epoch", "step"] = _field(
+        "whether it steps after each epoch or after each optimiser step", default="epoch"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookComponent(Component):
+    """An entry of `[[hooks]]`."""
+
+    enabled: bool = _field("false switches off a hook that would run by default", default=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataloader:
+    """The table `dataloader` of a data set: how its samples become batches."""
+
+    batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
+    shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
+    num_workers: int = _field("the number of loading processes; 0 loads in the main one", default=0, minimum=0)
+    drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
+    pin_memory: bool | None = _field("pin the batches' memory; by default where there is a GPU", default=None)
+    prefetch_factor: int | None = _field("batches loaded ahead by each worker", default=None, minimum=1)
+    persistent_workers: bool = _field("keep the workers between epochs", default=False)
+    timeout: float = _field("seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0)
+    collate_fn: Component | None = _field("the function that makes a batch of samples, by path", default=None)
+    sampler: Component | None = _field("the sampler, by path; it is given `data_source`", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetComponent(Component):
+    """A section `[dataset]`, `[validate_dataset]`, …, or one entry of an array of such."""
+
+    dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how its samples become batches"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentConfig:
+    """One experiment: everything its TOML file says, composed and checked.
+
+    Attributes:
+        id: the experiment's ID, the stem of the file.
+        file: the TOML file, absolute.
+        meta: the section `[meta]`.
+        acoustics: the section `[acoustics]`.
+        trainer: the section `[trainer]`; the reader sees to it that it is there.
+        models: by suffix, `""` for `[model]`, `"g"` for `[model_g]`.
+        loss_functions: by suffix.
+        optimizers: by suffix; each has a model with the same suffix.
+        lr_schedulers: by suffix; each has an optimiser with the same suffix.
+        datasets: by role; a role without a section has an empty list.
+        hooks: the entries of `[[hooks]]`, in order, disabled ones included.
+        text: the effective configuration as TOML, without `extends` and references; loading it gives the same again.
+    """
+
+    id: str
+    file: Path
+    meta: Meta
+    acoustics: Acoustics
+    trainer: Component
+    models: dict[str, Component]
+    loss_functions: dict[str, Component]
+    optimizers: dict[str, Component]
+    lr_schedulers: dict[str, SchedulerComponent]
+    datasets: dict[DatasetRole, list[DatasetComponent]]
+    hooks: list[HookComponent]
+    text: str
