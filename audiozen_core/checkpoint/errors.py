@@ -1,0 +1,29 @@
+"""What can go wrong with a checkpoint, as kinds that a caller may treat differently."""
+
+from __future__ import annotations
+
+from audiozen_core.errors import CheckpointError
+
+
+class NoCheckpointError(CheckpointError):
+    """There is no such checkpoint, or none at all to resume from."""
+
+    code = "AZ401"
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is incomplete or is not what was written; nothing of it has been used."""
+
+    code = "AZ402"
+
+
+class UnstorableStateError(CheckpointError):
+    """A state holds something that no checkpoint can hold; the message names its owner and its key path."""
+
+    code = "AZ403"
+
+
+class CheckpointWriteError(CheckpointError):
+    """The disk refused (no space, an I/O error): the checkpoints that were there are still there, whole."""
+
+    code = "AZ404"
