@@ -53,7 +53,7 @@ def on_component_built(section: str, component: Any) -> Any:
         component: the object.
 
     Returns:
-        An object to use in its place, or None to leave it. Of several answers the first is taken.
+        An object to use in its place, or None to leave it. Each plugin gets what the one before it made of the object.
     """
 
 
@@ -74,7 +74,7 @@ def on_exception(trainer: BaseTrainer, error: BaseException) -> None:
 
 @hookspec
 def on_teardown(trainer: BaseTrainer) -> None:
-    """The last call of all, after success and failure alike: close files here."""
+    """The last call of a mode, after success and failure alike: close files here."""
 
 
 # ---------------------------------------------------------------------------------------------- training
@@ -210,8 +210,8 @@ def on_log(trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch:
 
 
 @hookspec
-def on_checkpoint_save(trainer: BaseTrainer, state: dict[str, Any]) -> None:
-    """A checkpoint is about to be written: `state` may be added to, under a key of your own."""
+def on_checkpoint_save(trainer: BaseTrainer, extra: dict[str, Any]) -> None:
+    """A checkpoint is about to be written: put what it is to hold besides into `extra`, under a key of your own."""
 
 
 @hookspec(firstresult=True)
@@ -229,5 +229,5 @@ def on_checkpoint_saved(trainer: BaseTrainer, folder: Path, is_best: bool) -> No
 
 
 @hookspec
-def on_checkpoint_load(trainer: BaseTrainer, state: Mapping[str, Any]) -> None:
-    """A checkpoint has been read and is about to be restored; what `on_checkpoint_save` added is in `state`."""
+def on_checkpoint_load(trainer: BaseTrainer, extra: Mapping[str, Any]) -> None:
+    """A checkpoint has been read and is about to be restored; what `on_checkpoint_save` added is in `extra`."""

@@ -1,0 +1,88 @@
+"""Structured logs: readable on the console, JSON lines in the run's log file.
+
+`get_logger()` gives the one logger. Every line goes to standard error, so that standard output is left for results;
+inside `log_file` it goes to the file as well, with an ISO time in UTC.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+EventDict = MutableMapping[str, Any]
+
+
+class _FileSink:
+    """A processor that writes each event as a JSON line to the files now open, and passes it on."""
+
+    def __init__(self) -> None:
+        self.files: list[TextIO] = []
+        self._render = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+        self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+
+    def __call__(self, logger: Any, name: str, event: EventDict) -> EventDict:
+        if self.files:
+            copy: EventDict = structlog.processors.ExceptionRenderer()(logger, name, dict(event))
+            line = str(self._render(logger, name, self._stamp(logger, name, copy)))
+            for file in self.files:
+                file.write(line + "\n")
+                file.flush()
+        return event
+
+
+class _StandardError:
+    """Looks `sys.stderr` up at each line, because progress bars replace it while they are drawn."""
+
+    def msg(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+    debug = info = warning = error = critical = exception = log = fatal = msg
+
+
+_sink = _FileSink()
+
+
+def configure(*, level: str = "info") -> None:
+    """Sets up the console.
+
+    Args:
+        level: the least severe level shown, `debug`, `info`, `warning` or `error`.
+    """
+    colours = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _sink,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, sort_keys=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=lambda *_: _StandardError(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger() -> FilteringBoundLogger:
+    """The logger of AudioZEN: `get_logger().info("what happened", name=value, …)`."""
+    logger: FilteringBoundLogger = structlog.get_logger("audiozen")
+    return logger
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Appends every log line to the file, as JSON, while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        _sink.files.append(file)
+        try:
+            yield
+        finally:
+            _sink.files.remove(file)

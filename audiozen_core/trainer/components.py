@@ -1,0 +1,52 @@
+"""The parts that a trainer is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from audiozen_core.acoustics import Acoustics
+from audiozen_core.plugins import Lifecycle
+from audiozen_core.trainer.scheduler import Scheduler
+
+
+@dataclass(slots=True)
+class Components:
+    """All that a trainer works with. An experiment fills it from its TOML; from Python it is filled by hand.
+
+    Several nets are told apart by suffix: `models["g"]` is the section `[model_g]`, and `optimizers["g"]` holds the
+    parameters of `models["g"]`. The only net of an experiment has the suffix "".
+
+    Attributes:
+        models: suffix to network, on `device`.
+        loss_functions: suffix to loss function.
+        optimizers: suffix to optimiser.
+        lr_schedulers: suffix to scheduler.
+        acoustics: the numbers of `[acoustics]`.
+        folder: the folder of the run, such as `exp/baseline`.
+        experiment: the experiment ID, such as `baseline`.
+        device: where the networks are and the batches go.
+        seed: the seed of the run.
+        use_amp: whether to use automatic mixed precision.
+        lifecycle: the hooks.
+        config_text: the effective TOML, for the records.
+    """
+
+    models: Mapping[str, nn.Module]
+    loss_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+    lr_schedulers: Mapping[str, Scheduler] = field(default_factory=dict)
+    acoustics: Acoustics = field(default_factory=Acoustics)
+    folder: Path = Path()
+    experiment: str = "experiment"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    use_amp: bool = False
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    config_text: str = ""

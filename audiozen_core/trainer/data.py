@@ -1,0 +1,205 @@
+"""From a data set to batches whose content depends on nothing but (seed, epoch, sample index).
+
+Before an item is made, the generators of Python, NumPy and Torch are seeded from these three numbers. So the batches
+are the same for any number of workers, and an epoch can start at any batch without making those before it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from audiozen_core.errors import DataError
+
+Key = tuple[int, int]
+
+
+class SeededDataset(Dataset[Any]):
+    """A map-style data set asked by (epoch, index), with the generators seeded for each item.
+
+    In the main process the generators are put back afterwards, so that making items does not disturb the training.
+
+    Args:
+        dataset: the data set, asked by index.
+        seed: the seed of the run.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Key) -> Any:
+        epoch, index = key
+        if get_worker_info() is not None:
+            _seed_generators(self.seed, epoch, index)
+            return self.dataset[index]
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            _seed_generators(self.seed, epoch, index)
+            return self.dataset[index]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+def _seed_generators(*numbers: int) -> None:
+    first, second, third = np.random.SeedSequence(numbers).generate_state(3).tolist()
+    random.seed(first)
+    np.random.seed(second)
+    # Not torch.manual_seed: in the main process that would seed the GPU's generator too, in the midst of a training.
+    torch.default_generator.manual_seed(third)
+
+
+class EpochSampler(Sampler[Key]):
+    """The keys (epoch, index) of one epoch, in an order drawn from (seed, epoch), from any place on.
+
+    Args:
+        indices: the number of items, or a sampler of one's own that gives the indices.
+        shuffle: whether to draw a new order for each epoch; not with a sampler of one's own.
+        seed: the seed of the run.
+    """
+
+    def __init__(self, indices: int | Sampler[int], *, shuffle: bool, seed: int) -> None:
+        self.indices = indices
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.indices if isinstance(self.indices, int) else len(self.indices)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Key]:
+        if not isinstance(self.indices, int):
+            _seed_generators(self.seed, self.epoch)
+            order = list(self.indices)
+        elif self.shuffle:
+            state = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1).item()
+            order = torch.randperm(self.indices, generator=torch.Generator().manual_seed(state)).tolist()
+        else:
+            order = list(range(self.indices))
+        return iter([(self.epoch, index) for index in order[self.start :]])
+
+
+class BatchLoader:
+    """The batches of a data set, epoch by epoch.
+
+    Args:
+        dataset: a map-style data set, or an iterable one, which has to take care of its own randomness.
+        batch_size: samples a batch.
+        shuffle: whether each epoch has an order of its own; ignored for an iterable data set.
+        num_workers: processes that make items; 0 makes them in this one.
+        drop_last: whether to leave out the last batch if it is not full.
+        pin_memory: whether batches come in page-locked memory, for faster copies to a GPU.
+        collate_fn: makes a batch of a list of items; by default the data set's own `collate_fn`, else Torch's.
+        sampler: gives the indices of an epoch in place of the shuffling.
+        seed: the seed of the run.
+        options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
+
+    Raises:
+        DataError: the data set is empty, or has fewer items than one batch and `drop_last` leaves out that one.
+
+    Example:
+        >>> loader = BatchLoader([10, 20, 30, 40], batch_size=2, shuffle=True, seed=0)
+        >>> first = [batch.tolist() for batch in loader.epoch(1)]
+        >>> first == [batch.tolist() for batch in loader.epoch(1)]
+        True
+        >>> first[1:] == [batch.tolist() for batch in loader.epoch(1, start=1)]
+        True
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any] | Sequence[Any],
+        *,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        pin_memory: bool = False,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        sampler: Sampler[int] | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self._sampler: EpochSampler | None = None
+        if num_workers:
+            options.setdefault("persistent_workers", True)
+        if isinstance(dataset, IterableDataset):
+            source: Any = dataset
+        else:
+            size = len(dataset)  # type: ignore[arg-type]
+            if size == 0:
+                raise DataError(f"the data set {type(dataset).__name__} is empty", remedy="check its arguments")
+            if drop_last and size < batch_size:
+                raise DataError(
+                    f"{type(dataset).__name__} has {size} items, fewer than the one batch of {batch_size} "
+                    "that `drop_last` would keep",
+                    remedy="set a smaller `batch_size`, or `drop_last = false`",
+                )
+            source = SeededDataset(dataset, seed)  # type: ignore[arg-type]
+            self._sampler = EpochSampler(sampler or size, shuffle=shuffle, seed=seed)
+        self._loader: DataLoader[Any] = DataLoader(
+            source,
+            batch_size=batch_size,
+            sampler=self._sampler,
+            num_workers=num_workers,
+            drop_last=drop_last,
+            pin_memory=pin_memory,
+            collate_fn=collate_fn or getattr(dataset, "collate_fn", None),
+            # A generator of its own: else each epoch would take a number from the training's.
+            generator=torch.Generator(),
+            **options,
+        )
+
+    def __len__(self) -> int:
+        """The batches of a whole epoch.
+
+        Raises:
+            TypeError: an iterable data set that does not tell its length.
+        """
+        if self._sampler is not None:
+            self._sampler.start = 0
+        return len(self._loader)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Any]:
+        """The batches of one epoch.
+
+        Args:
+            epoch: any number; the same number gives the same batches.
+            start: the batch to start at; those before it are not made, except by an iterable data set.
+        """
+        if self._sampler is not None:
+            self._sampler.epoch, self._sampler.start = epoch, start * self.batch_size
+            yield from self._loader
+            return
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+        for batch_idx, batch in enumerate(self._loader):
+            if batch_idx >= start:
+                yield batch
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """The batch with every tensor in it, at any depth of dicts, lists and tuples, on the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
