@@ -96,10 +96,12 @@ class Dataloader:
     drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
     pin_memory: bool | None = _field("pin the batches' memory; by default where there is a GPU", default=None)
     prefetch_factor: int | None = _field("batches loaded ahead by each worker", default=None, minimum=1)
-    persistent_workers: bool = _field("keep the workers between epochs", default=False)
+    persistent_workers: bool | None = _field("keep the workers between epochs, as by default", default=None)
     timeout: float = _field("seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0)
-    collate_fn: Component | None = _field("the function that makes a batch of samples, by path", default=None)
-    sampler: Component | None = _field("the sampler, by path; it is given `data_source`", default=None)
+    collate_fn: Component | None = field(
+        default=None, metadata={"doc": "the function that makes a batch of samples, by path"}
+    )
+    sampler: Component | None = field(default=None, metadata={"doc": "the sampler, by path; it is given `data_source`"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,75 @@
+"""Why a text is not TOML, in words that help."""
+
+from __future__ import annotations
+
+import re
+
+from audiozen_core.config import codes
+from audiozen_core.config.key_path import KeyPath, spell
+from audiozen_core.config.source import Source
+from audiozen_core.config.spans import MAX_DEPTH, Places, Range
+from audiozen_core.diagnostics import Diagnostic
+
+# What people write in place of TOML's own words, and what TOML has for it.
+_WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
+# How tomli says that something is defined a second time.
+_TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
+
+
+def explain(error: Exception, source: Source, places: Places) -> list[Diagnostic]:
+    """What is wrong with a text that tomli refuses.
+
+    Args:
+        error: what tomli raised.
+        source: the text.
+        places: what could be found in it.
+    """
+    if isinstance(error, RecursionError):
+        return [explain_too_deep(source, 0)]
+    twice = [_explain_twice(source, *twice) for twice in places.twice]
+    reason, offset = _reason_and_offset(error, source)
+    if twice and _TWICE.search(reason):
+        return twice
+    token = re.compile(r"[^\s,\]}#]+").match(source.text, offset)
+    word = token.group() if token else ""
+    notes: tuple[str, ...] = ()
+    suggestion = None
+    if reason == "Invalid value" and word in _WORDS:
+        suggestion = _WORDS[word]
+        notes = (f"help: write `{suggestion}`" if suggestion else "help: TOML has no such word; leave the key out",)
+    elif reason == "Invalid value" and word[:1].isalpha():
+        notes = ("help: strings stand in quotes",)
+    span = source.span(offset, token.end() if token else offset)
+    message = f"not valid TOML: {reason}"
+    return [*twice, source.finding(codes.NOT_TOML, message, span, suggestion=suggestion, notes=notes)]
+
+
+def explain_too_deep(source: Source, offset: int) -> Diagnostic:
+    """Says where the nesting goes beyond the limit."""
+    message = f"tables and arrays are nested more than {MAX_DEPTH} levels deep here"
+    return source.finding(codes.TOO_DEEP, message, source.span(offset, offset + 1))
+
+
+def _explain_twice(source: Source, key_path: KeyPath, first: Range, second: Range) -> Diagnostic:
+    earlier = source.span(*first)
+    return source.finding(
+        codes.NOT_TOML,
+        f"not valid TOML: `{spell(key_path)}` is defined twice",
+        source.span(*second),
+        label="defined here again",
+        notes=(f"first: {earlier.file}:{earlier.line}:{earlier.column}",),
+    )
+
+
+def _reason_and_offset(error: Exception, source: Source) -> tuple[str, int]:
+    """The reason that tomli gives, and where; its releases before 2.1 say the place in the message only."""
+    message = str(error)
+    reason, _, where = message.rpartition(" (at ")
+    if match := re.fullmatch(r"line (\d+), column (\d+)\)", where):
+        line, column = int(match[1]), int(match[2])
+        return reason, source.line_starts[min(line, len(source.line_starts)) - 1] + column - 1
+    if where == "end of document)":
+        return reason, len(source.text.rstrip())
+    if digits := re.search(r"\d[\d_]{4000,}", source.text):
+        return "an integer of thousands of digits", digits.start()
+    return message, 0

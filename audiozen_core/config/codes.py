@@ -1,0 +1,236 @@
+"""The kinds of finding about a configuration: a stable code, a title and an explanation for each.
+
+A code never changes its meaning and is never used again for something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of finding.
+
+    Attributes:
+        code: such as `AZ101`.
+        title: what is wrong, in a few words.
+        explanation: why it is wrong and what to do, in Markdown.
+    """
+
+    code: str
+    title: str
+    explanation: str
+
+
+TABLE: dict[str, Code] = {}
+
+
+def _code(code: str, title: str, explanation: str) -> str:
+    if code in TABLE:
+        raise ValueError(f"{code} is taken")
+    TABLE[code] = Code(code, title, dedent(explanation).strip())
+    return code
+
+
+# ---------------------------------------------------------------------------------------------- sections and keys
+
+UNKNOWN_SECTION = _code(
+    "AZ101",
+    "unknown section",
+    """
+    A table at the top of the file that no part of AudioZEN reads, most often a misspelt one. The known sections are
+    `meta`, `trainer`, `acoustics`, `model`, `loss_function`, `optimizer`, `lr_scheduler`, `dataset` (or
+    `train_dataset`), `validate_dataset`, `test_dataset`, `predict_dataset` and `[[hooks]]`. `model`, `loss_function`,
+    `optimizer` and `lr_scheduler` may have a suffix, as in `model_g`.
+    """,
+)
+UNKNOWN_KEY = _code(
+    "AZ102",
+    "unknown key",
+    """
+    A key that its section does not have. The arguments of a component belong into its `args`:
+
+        [optimizer]
+        path = "torch.optim.Adam"
+        [optimizer.args]
+        lr = 1e-3
+    """,
+)
+MISSING_SECTION = _code(
+    "AZ103",
+    "missing section",
+    """
+    A section that the mode needs is not there. Training needs `meta`, `trainer`, `model`, `optimizer`,
+    `loss_function` and `dataset`; validation, test and prediction need `meta`, `trainer`, `model` and the data set of
+    that mode (`validate_dataset`, `test_dataset`, `predict_dataset`).
+    """,
+)
+MISSING_KEY = _code(
+    "AZ104",
+    "missing key",
+    """
+    A section lacks a key that has no default, such as `path` of a component or `save_dir` of `[meta]`.
+    """,
+)
+WRONG_TYPE = _code(
+    "AZ105",
+    "wrong type",
+    """
+    A value of a type that its key does not take: a string where a number is wanted, a table where a string is.
+    An integer will do where a floating-point number is wanted, but not the other way round; `true` is no number.
+    """,
+)
+BAD_VALUE = _code(
+    "AZ106",
+    "value not allowed",
+    """
+    A value of the right type that its key does not take: a number out of range, a word that is none of the choices.
+    """,
+)
+NUMBERS_DISAGREE = _code(
+    "AZ107",
+    "numbers that disagree",
+    """
+    Numbers that are right one by one but not together: a window may not be longer than the transform
+    (`win_length <= n_fft`), nor the hop longer than the window (`hop_length <= win_length`), for samples between two
+    windows would be lost.
+    """,
+)
+NO_PARTNER = _code(
+    "AZ108",
+    "section without its partner",
+    """
+    An optimiser takes the parameters of the model with the same suffix, and a scheduler steers the optimiser with the
+    same suffix: `optimizer_g` needs `model_g`, `lr_scheduler_g` needs `optimizer_g`.
+    """,
+)
+TWO_SPELLINGS = _code(
+    "AZ109",
+    "one thing under two names",
+    """
+    A file that says the same thing under two names, such as `loss` and `loss_function`, or `dataset` and
+    `train_dataset`. Keep one of them.
+    """,
+)
+OLD_SPELLING = _code(
+    "AZ110",
+    "old spelling",
+    """
+    A name of earlier versions. It still works; the new name is in the message.
+    """,
+)
+ARGS_DROPPED = _code(
+    "AZ111",
+    "inherited arguments dropped",
+    """
+    A file that `extends` another, or a `--set`, changes the `path` of a component. Arguments of the old component
+    would not fit the new one, so the inherited `args` are dropped. Give the arguments of the new component in the same
+    file.
+    """,
+)
+KIND_CHANGED = _code(
+    "AZ112",
+    "table replaced by a value",
+    """
+    A file that `extends` another gives a single value where the other has a table, or the other way round. The new one
+    replaces all of the old one; nothing is merged.
+    """,
+)
+
+# ---------------------------------------------------------------------------------------------- reading a file
+
+UNREADABLE = _code(
+    "AZ120",
+    "file that cannot be read",
+    """
+    There is no such file, it is a folder, or the rights to read it are missing.
+    """,
+)
+NOT_UTF8 = _code(
+    "AZ121",
+    "not UTF-8",
+    """
+    A TOML file is text in UTF-8. Save it in that encoding; editors call it "UTF-8" or "UTF-8 without BOM".
+    """,
+)
+BYTE_ORDER_MARK = _code(
+    "AZ122",
+    "byte order mark",
+    """
+    The file begins with three invisible bytes, a byte order mark, which TOML does not allow. Save the file as "UTF-8",
+    not as "UTF-8 with BOM".
+    """,
+)
+EMPTY = _code(
+    "AZ123",
+    "empty file",
+    """
+    The file holds no key at all, only blanks or comments.
+    """,
+)
+TOO_LARGE = _code(
+    "AZ124",
+    "file too large",
+    """
+    An experiment's TOML file is a few kilobytes; one above a megabyte is taken for a mistake, such as a data file.
+    """,
+)
+TOO_DEEP = _code(
+    "AZ125",
+    "nested too deeply",
+    """
+    Tables and arrays may be nested 64 levels deep.
+    """,
+)
+NOT_TOML = _code(
+    "AZ126",
+    "not valid TOML",
+    """
+    The text breaks the rules of TOML. Strings stand in quotes, `true` and `false` are written small, there is no `None`
+    (leave the key out), and each key may be set once. See https://toml.io for all of them.
+    """,
+)
+
+# ---------------------------------------------------------------------------------------------- composition
+
+BAD_OVERRIDE = _code(
+    "AZ130",
+    "override that cannot be read",
+    """
+    An override has the form `--set key=value`, such as `--set optimizer.args.lr=3e-4`. The value is TOML; a bare word
+    is taken as a string. Entries of an array are named by their index, from 0: `--set validate_dataset.0.args.limit=10`.
+    """,
+)
+UNKNOWN_OVERRIDE = _code(
+    "AZ131",
+    "override of an unknown key",
+    """
+    `--set` changes a key that the file has. To add one, put a plus sign before it: `--set +model.args.max_delay=32`.
+    """,
+)
+BAD_EXTENDS = _code(
+    "AZ132",
+    "`extends` that cannot be followed",
+    """
+    `extends` names a TOML file, or a list of such, relative to the file that says so. Files may not extend each other
+    in a circle.
+    """,
+)
+BAD_REFERENCE = _code(
+    "AZ133",
+    "reference that leads nowhere",
+    """
+    `${acoustics.sr}` stands for the value of another key, `${env:DATA_ROOT}` for a variable of the environment,
+    `${env:DATA_ROOT:-/data}` for one with a default, and `${here}` for the folder of the TOML file in which it stands.
+    Write `$${` for the characters `${` themselves.
+    """,
+)
+REFERENCE_CYCLE = _code(
+    "AZ134",
+    "references in a circle",
+    """
+    A value refers to itself, by way of others.
+    """,
+)

@@ -1,0 +1,253 @@
+"""Where each key and each value of a TOML text stands.
+
+`tomli` says what a document means but not where; this reader says where and leaves the meaning to `tomli`. So it may
+be lenient: what it takes for TOML and `tomli` does not is refused by `tomli` anyway. It is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import tomli
+
+from audiozen_core.config.key_path import KeyPath
+
+MAX_DEPTH = 64
+
+Range = tuple[int, int]
+
+_BLANK = re.compile(r"[ \t]*")
+_BLANK_LINES = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_BASIC_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_LITERAL_STRING = re.compile(r"'[^'\n]*'")
+_IN_MULTILINE_BASIC = re.compile(r'\\[\s\S]|"""')
+_SCALAR = re.compile(r"\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]*|[^\s,\]}#]+")
+
+
+class NotTomlError(Exception):
+    """The text is not TOML, as far as this reader can tell; the argument is what it found so far (`Places`)."""
+
+
+class TooDeepError(Exception):
+    """Tables and arrays are nested deeper than `MAX_DEPTH`; the argument is the offset of the first one too deep."""
+
+
+@dataclass(slots=True)
+class Places:
+    """Character offsets `(start, end)` of keys and values.
+
+    Attributes:
+        keys: the last part of each key, such as `lr` in `optimizer.args.lr = 0.1` or in a header.
+        values: each value; of a table, its header or, where it has none, its key.
+        twice: keys that are set a second time, with both places of the key; `tomli` refuses such a document.
+    """
+
+    keys: dict[KeyPath, Range] = field(default_factory=dict)
+    values: dict[KeyPath, Range] = field(default_factory=dict)
+    twice: list[tuple[KeyPath, Range, Range]] = field(default_factory=list)
+
+
+def find_places(text: str) -> Places:
+    r"""Finds every key and every value of a document whose line ends are `\n`.
+
+    Raises:
+        NotTomlError: if the text is not TOML.
+        TooDeepError: if it is nested deeper than `MAX_DEPTH`.
+
+    Example:
+        >>> places = find_places("[optimizer]\nargs.lr = 0.1")
+        >>> places.keys["optimizer", "args", "lr"], places.values["optimizer", "args", "lr"]
+        ((17, 19), (22, 25))
+    """
+    reader = _Reader(text)
+    try:
+        return reader.read()
+    except _Stuck:
+        raise NotTomlError(reader.places) from None
+
+
+class _Stuck(Exception):  # noqa: N818
+    """The reader can't go on."""
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.places = Places()
+        # What may not be defined again (a table with a header, a pair), and how many entries each array of tables has.
+        self.fixed: set[KeyPath] = set()
+        self.lengths: dict[KeyPath, int] = {}
+
+    def read(self) -> Places:
+        table: KeyPath = ()
+        position = self._skip(0, _BLANK_LINES)
+        while position < len(self.text):
+            if self.text[position] == "[":
+                table, position = self._header(position)
+            else:
+                position = self._pair(table, position)
+            position = self._skip(position, _BLANK)
+            if position < len(self.text) and self.text[position] not in "\n#":
+                raise _Stuck
+            position = self._skip(position, _BLANK_LINES)
+        return self.places
+
+    # ------------------------------------------------------------------------------------------ statements
+
+    def _header(self, start: int) -> tuple[KeyPath, int]:
+        brackets = 2 if self.text.startswith("[[", start) else 1
+        parts, end = self._key(start + brackets)
+        if not self.text.startswith("]" * brackets, end):
+            raise _Stuck
+        end += brackets
+        path: KeyPath = ()
+        for name, place in parts[:-1]:
+            path = (*path, name)
+            self._record(path, place, place)
+            if path in self.lengths:
+                path = (*path, self.lengths[path] - 1)
+        name, place = parts[-1]
+        path = (*path, name)
+        if brackets == 2:
+            if path in self.fixed:
+                self.places.twice.append((path, self.places.keys[path], place))
+            self._record(path, place, (start, end))
+            index = self.lengths.get(path, 0)
+            self.lengths[path] = index + 1
+            path = (*path, index)
+        elif path in self.fixed or path in self.lengths:
+            self.places.twice.append((path, self.places.keys[path], place))
+        self.fixed.add(path)
+        # The table's own header is a better place than a header that mentions it in passing.
+        self.places.keys[path] = place
+        self.places.values[path] = (start, end)
+        self._check_depth(path, place[0])
+        return path, end
+
+    def _pair(self, table: KeyPath, start: int) -> int:
+        parts, position = self._key(start)
+        path = table
+        for name, place in parts[:-1]:
+            path = (*path, name)
+            self._record(path, place, place)
+        name, place = parts[-1]
+        path = (*path, name)
+        self._check_depth(path, place[0])
+        if not self.text.startswith("=", position):
+            raise _Stuck
+        if path in self.places.keys:
+            self.places.twice.append((path, self.places.keys[path], place))
+        value = self._skip(position + 1, _BLANK)
+        end = self._value(path, value)
+        self._record(path, place, (value, end))
+        self.fixed.add(path)
+        return end
+
+    def _record(self, path: KeyPath, key: Range, value: Range) -> None:
+        self.places.keys.setdefault(path, key)
+        self.places.values.setdefault(path, value)
+
+    def _check_depth(self, path: KeyPath, offset: int) -> None:
+        if len(path) > MAX_DEPTH:
+            raise TooDeepError(offset)
+
+    # ------------------------------------------------------------------------------------------ keys
+
+    def _key(self, position: int) -> tuple[list[tuple[str, Range]], int]:
+        """A dotted key, from blanks before it to blanks after it."""
+        parts = []
+        while True:
+            position = self._skip(position, _BLANK)
+            name, end = self._simple_key(position)
+            parts.append((name, (position, end)))
+            if len(parts) > MAX_DEPTH:
+                raise TooDeepError(position)
+            position = self._skip(end, _BLANK)
+            if not self.text.startswith(".", position):
+                return parts, position
+            position += 1
+
+    def _simple_key(self, start: int) -> tuple[str, int]:
+        for pattern in (_BARE_KEY, _BASIC_STRING, _LITERAL_STRING):
+            if match := pattern.match(self.text, start):
+                text = match.group()
+                if pattern is _BASIC_STRING and "\\" in text:
+                    return _unescape(text), match.end()
+                return (text if pattern is _BARE_KEY else text[1:-1]), match.end()
+        raise _Stuck
+
+    # ------------------------------------------------------------------------------------------ values
+
+    def _value(self, path: KeyPath, start: int) -> int:
+        """The end of the value that starts here; what it holds is recorded below `path`."""
+        self._check_depth(path, start)
+        first = self.text[start : start + 1]
+        if first == "[":
+            return self._array(path, start)
+        if first == "{":
+            return self._inline_table(path, start)
+        if first and first in "\"'":
+            return self._string(start, first)
+        if match := _SCALAR.match(self.text, start):
+            return match.end()
+        raise _Stuck
+
+    def _array(self, path: KeyPath, start: int) -> int:
+        position = self._skip(start + 1, _BLANK_LINES)
+        index = 0
+        while not self.text.startswith("]", position):
+            end = self._value((*path, index), position)
+            self._record((*path, index), (position, end), (position, end))
+            index += 1
+            position = self._separator(end, "]")
+        return position + 1
+
+    def _inline_table(self, path: KeyPath, start: int) -> int:
+        position = self._skip(start + 1, _BLANK_LINES)
+        while not self.text.startswith("}", position):
+            position = self._separator(self._pair(path, position), "}")
+        return position + 1
+
+    def _separator(self, position: int, closing: str) -> int:
+        position = self._skip(position, _BLANK_LINES)
+        if self.text.startswith(",", position):
+            return self._skip(position + 1, _BLANK_LINES)
+        if not self.text.startswith(closing, position):
+            raise _Stuck
+        return position
+
+    def _string(self, start: int, quote: str) -> int:
+        if not self.text.startswith(quote * 3, start):
+            match = (_BASIC_STRING if quote == '"' else _LITERAL_STRING).match(self.text, start)
+            if not match:
+                raise _Stuck
+            return match.end()
+        end = self._end_of_multiline(start + 3, quote)
+        # Up to two quotes may stand right before the closing three.
+        for _ in range(2):
+            end += self.text.startswith(quote, end)
+        return end
+
+    def _end_of_multiline(self, start: int, quote: str) -> int:
+        if quote == "'":
+            end = self.text.find("'''", start)
+            if end < 0:
+                raise _Stuck
+            return end + 3
+        for match in _IN_MULTILINE_BASIC.finditer(self.text, start):
+            if match.group() == '"""':
+                return match.end()
+        raise _Stuck
+
+    def _skip(self, position: int, pattern: re.Pattern[str]) -> int:
+        match = pattern.match(self.text, position)
+        return match.end() if match else position
+
+
+def _unescape(text: str) -> str:
+    try:
+        return str(tomli.loads(f"key = {text}")["key"])
+    except ValueError:
+        raise _Stuck from None

@@ -1,0 +1,111 @@
+"""The text of a TOML file, or what keeps it from being read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audiozen_core.config import codes
+from audiozen_core.config.near import nearest
+from audiozen_core.diagnostics import Diagnostic, Span
+from audiozen_core.errors import ConfigError
+
+MAX_BYTES = 1_000_000
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_text(file: Path) -> str:
+    """Reads a file of at most `MAX_BYTES` bytes in UTF-8.
+
+    Raises:
+        ConfigError: if there is no such file, or it is not such text.
+    """
+    return _decode(_read_bytes(file), file)
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        if file.is_dir():
+            raise _unreadable(file, "is a folder, not a TOML file", _neighbours(file))
+        if not file.exists():
+            raise _unreadable(file, "does not exist", _near_files(file))
+        if not file.is_file():
+            raise _unreadable(file, "is not a regular file", ())
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _unreadable(file, f"cannot be read: {reason}", ()) from None
+    if len(content) > MAX_BYTES:
+        message = f"`{file}` is larger than {MAX_BYTES // 1_000_000} MB, too large for the TOML file of an experiment"
+        raise ConfigError([Diagnostic(codes.TOO_LARGE, message)])
+    return content
+
+
+def _unreadable(file: Path, reason: str, notes: tuple[str, ...]) -> ConfigError:
+    return ConfigError([Diagnostic(codes.UNREADABLE, f"`{file}` {reason}", notes=notes)])
+
+
+def _toml_files(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".toml")
+    except OSError:
+        return []
+
+
+def _neighbours(folder: Path) -> tuple[str, ...]:
+    names = _toml_files(folder)
+    return (f"help: it holds {_list(names)}",) if names else ()
+
+
+def _near_files(file: Path) -> tuple[str, ...]:
+    folder = file.parent
+    if not folder.is_dir():
+        return (f"help: there is no folder `{folder}` either",)
+    names = _toml_files(folder)
+    if match := nearest(file.name, names) or nearest(file.stem, names):
+        return (f"help: did you mean `{folder / match}`?",)
+    return (f"help: `{folder}` holds {_list(names)}",) if names else (f"help: `{folder}` holds no TOML file",)
+
+
+def _list(names: list[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _decode(content: bytes, file: Path) -> str:
+    if content.startswith(_UTF16_MARKS):
+        message = f"`{file}` is text in UTF-16, but TOML is text in UTF-8"
+        raise ConfigError([Diagnostic(codes.NOT_UTF8, message, notes=("help: save the file in UTF-8",))])
+    if content.startswith(_UTF8_MARK):
+        source = content.splitlines()[0].decode("utf-8", errors="replace").lstrip("\ufeff")
+        raise ConfigError(
+            [
+                Diagnostic(
+                    codes.BYTE_ORDER_MARK,
+                    "the file begins with a byte order mark, which TOML does not allow",
+                    span=Span(file, 1, 1, 1, 2),
+                    source=source,
+                    label="three invisible bytes stand before this",
+                    notes=("help: save the file as UTF-8 without BOM",),
+                )
+            ]
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError([_undecodable(content, error, file)]) from None
+
+
+def _undecodable(content: bytes, error: UnicodeDecodeError, file: Path) -> Diagnostic:
+    line = content.count(b"\n", 0, error.start) + 1
+    start = content.rfind(b"\n", 0, error.start) + 1
+    column = len(content[start : error.start].decode("utf-8")) + 1
+    return Diagnostic(
+        codes.NOT_UTF8,
+        f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} stands for nothing here",
+        span=Span(file, line, column, line, column + 1),
+        source=content[start:].split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", errors="replace"),
+        notes=("help: save the file in UTF-8",),
+    )

@@ -1,0 +1,196 @@
+"""Where keys and values stand, in every form that TOML has."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import tomli
+from hypothesis import assume, given, settings
+from toml_texts import documents
+
+from audiozen_core.config.document import Document
+from audiozen_core.config.spans import MAX_DEPTH, NotTomlError, TooDeepError, find_places
+
+
+def read(text):
+    return Document.parse(text, Path("exp.toml"))
+
+
+def text_at(document, span):
+    """The stretch of the text, found again from lines and columns alone."""
+    lines = document.source.text.split("\n")
+    if span.line == span.end_line:
+        return lines[span.line - 1][span.column - 1 : span.end_column - 1]
+    first, *middle = lines[span.line - 1 : span.end_line]
+    middle[-1] = middle[-1][: span.end_column - 1]
+    return "\n".join([first[span.column - 1 :], *middle])
+
+
+def key_at(document, *path):
+    return text_at(document, document.key_span(path))
+
+
+def value_at(document, *path):
+    return text_at(document, document.value_span(path))
+
+
+def all_paths(values, path=()):
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in items:
+        yield (*path, key), value
+        if isinstance(value, (dict, list)):
+            yield from all_paths(value, (*path, key))
+
+
+def same(one, other):
+    return one == other or (isinstance(one, float) and math.isnan(one) and math.isnan(other))
+
+
+def test_a_pair_below_a_header():
+    document = read("[optimizer.args]\nlr = 1e-3 # fast")
+    assert key_at(document, "optimizer", "args", "lr") == "lr"
+    assert value_at(document, "optimizer", "args", "lr") == "1e-3"
+    span = document.value_span(("optimizer", "args", "lr"))
+    assert (span.line, span.column, span.end_line, span.end_column) == (2, 6, 2, 10)
+
+
+def test_dotted_and_quoted_keys():
+    document = read("optimizer . \"my args\" .'l.r' = 1")
+    assert key_at(document, "optimizer") == "optimizer"
+    assert key_at(document, "optimizer", "my args") == '"my args"'
+    assert key_at(document, "optimizer", "my args", "l.r") == "'l.r'"
+    assert value_at(document, "optimizer", "my args", "l.r") == "1"
+
+
+def test_an_escaped_key_goes_by_its_meaning():
+    assert key_at(read('"caf\\u00e9" = 1'), "café") == '"caf\\u00e9"'
+
+
+def test_a_header_is_the_place_of_its_table_even_if_a_deeper_one_came_first():
+    document = read("[a.b]\nx = 1\n[ a ]\ny = 2")
+    assert document.key_span(("a",)).line == 3
+    assert value_at(document, "a") == "[ a ]"
+    assert value_at(document, "a", "b") == "[a.b]"
+
+
+def test_arrays_of_tables_and_tables_inside_them():
+    document = read(
+        "[[hooks]]\npath = 'one'\n[[hooks]]\n[hooks.args]\nx = 1\n[[hooks.args.deep]]\n[[hooks.args.deep]]\ny=2"
+    )
+    assert document.key_span(("hooks",)).line == 1
+    assert document.value_span(("hooks", 1)).line == 3
+    assert document.value_span(("hooks", 1, "args")).line == 4
+    assert document.value_span(("hooks", 1, "args", "x")).line == 5
+    assert document.value_span(("hooks", 1, "args", "deep", 1, "y")).line == 8
+
+
+def test_inline_tables_and_nested_arrays():
+    document = read("x = { a.b = [1, [2, {c = 'three'}]], d = { } }")
+    assert value_at(document, "x") == "{ a.b = [1, [2, {c = 'three'}]], d = { } }"
+    assert value_at(document, "x", "a", "b", 1, 1, "c") == "'three'"
+    assert key_at(document, "x", "a", "b", 1, 1, "c") == "c"
+    assert value_at(document, "x", "d") == "{ }"
+
+
+def test_arrays_over_many_lines_with_comments():
+    document = read("a = [ # ] not the end\n  1, # one\n  'x # ]',\n]\nb = 2")
+    assert document.value_span(("a", 1)).line == 3
+    assert value_at(document, "a", 1) == "'x # ]'"
+    assert document.key_span(("b",)).line == 5
+
+
+@pytest.mark.parametrize(
+    "text", ['"""\n one\n "two" \\""" """', "'''\n\\'''", '"""five quotes"""""', "'''four'''''", '""""""']
+)
+def test_strings_over_many_lines(text):
+    document = read(f"a = {text} # end\nb = 1")
+    assert value_at(document, "a") == text
+    assert value_at(document, "b") == "1"
+
+
+def test_dates_with_a_space_are_one_value():
+    assert value_at(read("a = [1979-05-27 07:32:00 , 1]"), "a", 0) == "1979-05-27 07:32:00"
+
+
+def test_columns_count_characters_not_bytes():
+    document = read('"漢字🎧" = "é"')
+    span = document.value_span(("漢字🎧",))
+    assert (span.column, span.end_column) == (9, 12)
+
+
+def test_windows_line_ends_change_nothing():
+    text = "[a]\nx = '''\n1\n'''\ny = [\n 2]\n"
+    unix, windows = read(text), read(text.replace("\n", "\r\n"))
+    assert windows.places == unix.places
+    assert windows.line(2) == "x = '''"
+
+
+def test_line_separators_of_unicode_do_not_end_a_line():
+    document = read("a = '\u2028\x85' # \u2029\nb = 1")
+    assert document.value_span(("b",)).line == 2
+
+
+def test_a_key_that_is_not_there_is_placed_at_the_nearest_above():
+    document = read("[a]\nx = 1")
+    assert document.value_span(("a", "missing", "deep")) == document.value_span(("a",))
+    assert document.value_span(("z",)).line == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(documents())
+def test_every_key_and_value_of_tomli_has_its_right_place(text):
+    try:
+        values = tomli.loads(text)
+    except tomli.TOMLDecodeError:
+        assume(False)
+    document = read(text)
+    assert document.values == values or "nan" in text
+    paths = dict(all_paths(values))
+    assert set(paths) == set(document.places.values) == set(document.places.keys)
+    assert document.places.twice == []
+    for path, value in paths.items():
+        key, found = key_at(document, *path), value_at(document, *path)
+        if isinstance(path[-1], str):
+            assert list(tomli.loads(f"{key.strip('[] ') if key.startswith('[') else key} = 1")) == [path[-1]]
+        if not isinstance(value, (dict, list)):
+            assert same(tomli.loads(f"x = {found}")["x"], value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents())
+def test_places_of_values_never_overlap_half_way(text):
+    try:
+        document = read(text)
+    except Exception:
+        assume(False)
+    leaves = [
+        document.places.values[path]
+        for path, value in all_paths(document.values)
+        if not isinstance(value, (dict, list))
+    ]
+    assert len(set(leaves)) == len(leaves)
+    ordered = sorted(leaves)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(ordered))
+
+
+@pytest.mark.parametrize(("open_", "close"), [("[", "]"), ("{a=", "}")])
+def test_deep_nesting_is_refused_where_it_becomes_too_deep(open_, close):
+    text = "x = " + open_ * 200 + "1" + close * 200
+    with pytest.raises(TooDeepError) as caught:
+        find_places(text)
+    assert caught.value.args[0] == len("x = ") + MAX_DEPTH * len(open_) + (len(open_) - 1 and -2)
+
+
+@pytest.mark.parametrize("text", [".".join("a" * 200) + " = 1", f"[{'.'.join('a' * 200)}]"])
+def test_long_dotted_keys_are_refused(text):
+    with pytest.raises(TooDeepError):
+        find_places(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a =", "= 1", "[a", "a = [1", "a = {b = 1", "a = '", 'a = """', "a = [1 2]", "]"]
+)
+def test_what_is_not_toml_is_left_to_tomli(text):
+    with pytest.raises(NotTomlError):
+        find_places(text)
