@@ -4,7 +4,8 @@ What a run leaves on the disk (checkpoints, tables, records) is written through 
 leaves the old file or the new one. Modes follow the umask. Imports no torch.
 """
 
-# ruff: noqa: PTH - each operation stands here as the system call that it is, and the crash tests count them.
+# Each operation stands here as the system call that it is, and the crash tests count them.
+# ruff: noqa: PTH102, PTH104, PTH105, PTH106, PTH108, PTH115, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -123,7 +124,7 @@ def open_regular(path: Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return open(descriptor, "rb", buffering=0)  # noqa: PTH123 - of a descriptor
+        return open(descriptor, "rb", buffering=0)
     except BaseException:
         os.close(descriptor)
         raise
