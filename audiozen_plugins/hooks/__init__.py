@@ -1,0 +1,1 @@
+"""The first-party hook plugins, one module each."""

@@ -1,0 +1,33 @@
+"""Gradient clipping: `trainer.args.clip_grad_norm_value`."""
+
+from __future__ import annotations
+
+import torch
+
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+class ClipGradNorm:
+    """Scales the gradients of each net down to a norm of at most `clip_grad_norm_value`.
+
+    The norm before clipping is left in `trainer.grad_norm`, as a tensor on the device, so that nothing waits for it; it
+    is worked out also where there is no clipping but `plot_norm` wants it.
+    """
+
+    phase = "gradient"
+
+    @hookimpl
+    def on_gradients_ready(self, trainer: BaseTrainer) -> None:
+        """Clips, and leaves the norm behind."""
+        limit = trainer.clip_grad_norm_value
+        if limit is None and not trainer.plot_norm:
+            return
+        norms = []
+        for model in trainer.models.values():
+            gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if limit is not None:
+                torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+            norms.append(norm)
+        trainer.grad_norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))

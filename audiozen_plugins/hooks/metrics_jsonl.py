@@ -1,0 +1,63 @@
+"""Every recorded scalar as a JSON line in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import TextIO
+
+from audiozen_core.files import write_whole
+from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+class MetricsJsonl:
+    """Appends one line a record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
+
+    A number that is not finite is written as null, since JSON has no word for it. A run that goes on from a checkpoint
+    first drops the records that it is about to make again.
+    """
+
+    phase = "persist"
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+
+    @hookimpl
+    def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
+        """Opens the file."""
+        path = trainer.folder / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if mode == "train" and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _is_before(line, trainer.progress.step)]
+            if len(kept) < len(lines):
+                write_whole(path, "".join(kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+
+    @hookimpl
+    def on_log(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+        """Writes a line."""
+        if self._file is None:
+            return
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values}) + "\n")
+        self._file.flush()
+
+    @hookimpl
+    def on_teardown(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _is_before(line: str, step: int) -> bool:
+    """Whether the record was made no later than the step; half a line, of a run that was killed, was not."""
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError, TypeError):
+        return False

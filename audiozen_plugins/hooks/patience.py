@@ -1,0 +1,25 @@
+"""Stopping early: `trainer.args.patience`."""
+
+from __future__ import annotations
+
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+class Patience:
+    """Ends the training after `patience` epochs without a better validation score.
+
+    It keeps no count of its own: the trainer's progress tells how long ago the best epoch was, after a resume too.
+    """
+
+    @hookimpl
+    def stop_reason(self, trainer: BaseTrainer) -> str | None:
+        """The reason to stop, once the best score is too long ago."""
+        progress = trainer.progress
+        if trainer.patience is None or progress.best_score is None:
+            return None
+        waited = progress.epoch - progress.best_epoch
+        if waited < trainer.patience:
+            return None
+        best = f"the best score, {progress.best_score:.4f}, is of epoch {progress.best_epoch}"
+        return f"no better score for {waited} epochs (patience = {trainer.patience}); {best}"

@@ -1,0 +1,147 @@
+"""What the user sees of a long run: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+# A bar is redrawn at most so often; in between, a step costs one look at the clock.
+REFRESH_SECONDS = 0.2
+
+
+class Progress:
+    """Shows epoch, step, loss, gradient norm, learning rate and the time left.
+
+    On a terminal they are bars; elsewhere it is one log line an epoch and, in long epochs, one a minute.
+
+    Args:
+        bars: whether to draw bars; by default, if standard error is a terminal.
+        line_seconds: the time between two log lines within an epoch, where there are no bars.
+    """
+
+    def __init__(self, bars: bool | None = None, line_seconds: float = 60.0) -> None:
+        self.console = Console(stderr=True)
+        self.drawn = self.console.is_terminal if bars is None else bars
+        self.line_seconds = line_seconds
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+        self._epochs: TaskID | None = None
+        self._shown = 0.0
+        self._began = 0.0
+        self._done_before = 0
+
+    @hookimpl
+    def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
+        """Starts the bars."""
+        self._began = self._shown = time.monotonic()
+        self._done_before = trainer.progress.epoch
+        if not self.drawn:
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bars = Bars(*columns, console=self.console, transient=True)
+        self._bars.start()
+        if mode == "train":
+            total = trainer.max_epochs
+            self._epochs = self._bars.add_task("epochs", total=total, completed=trainer.progress.epoch, note="")
+
+    @hookimpl
+    def on_epoch_start(self, trainer: BaseTrainer, epoch: int) -> None:
+        """A bar for the epoch."""
+        self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
+
+    @hookimpl
+    def on_training_step_end(self, trainer: BaseTrainer, batch_idx: int) -> None:
+        """Moves the bar, now and then."""
+        now = time.monotonic()
+        if self._bars is not None and self._task is not None:
+            if now - self._shown >= REFRESH_SECONDS:
+                self._shown = now
+                self._bars.update(self._task, completed=batch_idx + 1, note=self._note(trainer))
+        elif now - self._shown >= self.line_seconds:
+            self._shown = now
+            of = f"/{trainer.num_batches}" if trainer.num_batches else ""
+            trainer.log.info(f"epoch {trainer.progress.epoch + 1}, batch {batch_idx + 1}{of}: {self._note(trainer)}")
+
+    @hookimpl
+    def on_evaluation_start(self, mode: Mode, num_batches: int | None) -> None:
+        """A bar for the evaluation."""
+        self._new_task({"validate": "validation", "predict": "prediction"}.get(mode, mode), num_batches, 0)
+
+    @hookimpl
+    def on_evaluation_step_end(self, trainer: BaseTrainer, mode: Mode) -> None:
+        """Moves the bar by one."""
+        if self._bars is not None and self._task is not None:
+            self._bars.advance(self._task)
+        elif time.monotonic() - self._shown >= self.line_seconds:
+            self._shown = time.monotonic()
+            trainer.log.info(f"{mode} goes on")
+
+    @hookimpl
+    def on_evaluation_end(self, trainer: BaseTrainer, mode: Mode, metrics: Mapping[str, float]) -> None:
+        """Says what came out; in a training, the line of the epoch does."""
+        self._drop_task()
+        if mode == "validate" and self._epochs is None and not trainer.scalars.steps:
+            trainer.log.info("validated", **_rounded(metrics))
+
+    @hookimpl
+    def on_epoch_end(self, trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float]) -> None:
+        """One log line for the epoch."""
+        self._drop_task()
+        if self._bars is not None and self._epochs is not None:
+            self._bars.update(self._epochs, completed=epoch)
+        left = self._seconds_left(trainer, epoch)
+        rate = {f"lr{'_' * bool(suffix)}{suffix}": lr for suffix, lr in _learning_rates(trainer).items()}
+        best = {"best": True} if trainer.progress.is_best else {}
+        trainer.log.info(f"epoch {epoch}/{trainer.max_epochs}", **_rounded({**metrics, **rate}), **best, left=left)
+
+    @hookimpl
+    def on_teardown(self) -> None:
+        """Takes the bars away."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = self._task = self._epochs = None
+
+    def _new_task(self, name: str, total: int | None, completed: int) -> None:
+        self._drop_task()
+        if self._bars is not None:
+            self._task = self._bars.add_task(name, total=total, completed=completed, note="")
+
+    def _drop_task(self) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = None
+
+    def _seconds_left(self, trainer: BaseTrainer, epoch: int) -> str:
+        each = (time.monotonic() - self._began) / max(1, epoch - self._done_before)
+        minutes, seconds = divmod(round(each * (trainer.max_epochs - epoch)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}"
+
+    def _note(self, trainer: BaseTrainer) -> str:
+        parts = [f"step {trainer.progress.step}"]
+        parts += [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
+        parts += [f"lr{suffix} {rate:.2e}" for suffix, rate in _learning_rates(trainer).items()]
+        return "  ".join(parts)
+
+
+def _learning_rates(trainer: BaseTrainer) -> dict[str, float]:
+    return {suffix: float(optimizer.param_groups[0]["lr"]) for suffix, optimizer in trainer.optimizers.items()}
+
+
+def _rounded(scalars: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.4g}") if math.isfinite(value) else value for name, value in scalars.items()}
