@@ -1,0 +1,99 @@
+"""The sigma-delta network of the Intel N-DNS challenge's baseline."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlock
+
+
+class SDNN(nn.Module):
+    """A sigma-delta network with axonal delays that turns noisy magnitudes into enhanced ones.
+
+    The baseline solution of Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023: two dense layers estimate a
+    mask for the STFT's magnitude; the phase stays the noisy one. It takes that solution's published weights under their
+    own names. Weights and inputs are quantised as on the neuromorphic hardware, in training too. It looks at no later
+    frame, so it can run as a stream. Always computed in float32 or float64, under autocast too: half precision cannot
+    tell spikes of 1/4096 apart.
+
+    Args:
+        threshold: the smallest change that a neuron sends on; it is floored to steps of 1/64, so 0.1 means 0.09375.
+            A higher one sends fewer spikes and is less exact.
+        tau_grad: no effect. In the original framework it shapes the surrogate gradient of a *threshold* (how fast that
+            falls off away from it), but in this network, as in the published one, thresholds are not learned, and
+            every other gradient passes straight through. It is here so that published configurations load.
+        scale_grad: no effect, likewise; there, the height of that gradient.
+        max_delay: the longest delay that a neuron can learn, in frames.
+        out_delay: how many frames later the output comes, which lets the network look that far ahead: frame `t` of the
+            output is the enhanced frame `t - out_delay` of the input, and the first `out_delay` frames are zero.
+            Whoever puts phase or target beside it has to delay them by as much.
+        num_freqs: the number of frequencies, `n_fft // 2 + 1`.
+        hidden_size: the number of neurons in each of the two hidden layers.
+        mean: what is taken off the magnitude first.
+
+    Raises:
+        ValueError: for an argument out of range.
+
+    Example:
+        >>> noisy = torch.rand(2, 257, 100, generator=torch.Generator().manual_seed(0))
+        >>> SDNN(max_delay=16)(noisy).shape
+        torch.Size([2, 257, 100])
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.1,
+        tau_grad: float = 0.1,
+        scale_grad: float = 0.8,
+        max_delay: int = 64,
+        out_delay: int = 0,
+        *,
+        num_freqs: int = 257,
+        hidden_size: int = 512,
+        mean: float = 0.2,
+    ) -> None:
+        super().__init__()
+        if threshold < 0 or tau_grad <= 0 or scale_grad <= 0:
+            raise ValueError(
+                f"threshold must be at least 0, tau_grad and scale_grad above 0: {threshold}, {tau_grad}, {scale_grad}"
+            )
+        if max_delay < 0 or out_delay < 0:
+            raise ValueError(f"max_delay and out_delay must be at least 0: {max_delay}, {out_delay}")
+        if num_freqs < 1 or hidden_size < 1:
+            raise ValueError(f"num_freqs and hidden_size must be at least 1: {num_freqs}, {hidden_size}")
+        self.tau_grad = tau_grad
+        self.scale_grad = scale_grad
+        self.out_delay = out_delay
+        self.num_freqs = num_freqs
+        self.mean = mean
+        self.blocks = nn.Sequential(
+            InputBlock(threshold),
+            DenseBlock(num_freqs, hidden_size, threshold, max_delay),
+            DenseBlock(hidden_size, hidden_size, threshold, max_delay),
+            OutputBlock(hidden_size, num_freqs, threshold),
+        )
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        """Noisy magnitudes [batch, num_freqs, frames] to enhanced magnitudes of the same shape.
+
+        Raises:
+            ValueError: for another number of frequencies, or of dimensions.
+        """
+        if noisy.ndim != 3 or noisy.shape[1] != self.num_freqs:
+            raise ValueError(
+                f"SDNN needs magnitudes [batch, {self.num_freqs}, frames], but got {list(noisy.shape)}; "
+                "its `num_freqs` must be the STFT's n_fft // 2 + 1"
+            )
+        with torch.autocast(noisy.device.type, enabled=False):
+            noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
+            estimate: Tensor = self.blocks((noisy - self.mean).permute(1, 2, 0).contiguous())
+            mask = (estimate.permute(2, 0, 1) + 1).relu()
+            return _delayed(noisy, self.out_delay) * mask
+
+
+def _delayed(x: Tensor, frames: int) -> Tensor:
+    """X, `frames` later, zeros before."""
+    if frames == 0:
+        return x
+    return nn.functional.pad(x, (frames, 0))[..., : x.shape[-1]]
