@@ -67,6 +67,12 @@ class MissingExtraError(AudioZenError):
         )
 
 
+class BuildError(AudioZenError):
+    """A part of the experiment that can't be built: its constructor refused, or the device is not there."""
+
+    code = "AZ210"
+
+
 class DataError(AudioZenError):
     """An audio file or a data set that cannot be used: missing, empty, of the wrong rate, not audio."""
 

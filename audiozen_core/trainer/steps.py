@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from audiozen_core.errors import RunError
 from audiozen_core.trainer.step_scalars import mean_of
 
 
@@ -62,5 +63,8 @@ class Steps:
         raise _lacks(self, "predict_step")
 
 
-def _lacks(trainer: object, method: str) -> NotImplementedError:
-    return NotImplementedError(f"{type(trainer).__name__} does not define `{method}`, which this mode needs")
+def _lacks(trainer: object, method: str) -> RunError:
+    return RunError(
+        f"{type(trainer).__name__} does not define `{method}`, which this mode needs",
+        remedy="see docs/writing_a_trainer.md for what it gets and gives",
+    )

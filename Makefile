@@ -1,0 +1,51 @@
+# `make demo` trains and tests a speech enhancer; `make test` runs all checks. Each makes .venv if it is not there.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Builds from source are made under the same versions as the rest.
+PIP    := PIP_CONSTRAINT=constraints.txt $(BIN)/pip --disable-pip-version-check
+
+RECIPE := recipes/mini_denoise/sdnn
+RUN    := $(RECIPE)/exp/baseline
+
+.PHONY: help demo test lint types unit test-all clean
+
+help:            ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/.user    ## train the small denoiser (about 4 minutes) and print its table of scores
+	$(BIN)/audiozen run $(RECIPE)/baseline.toml --mode train test $(if $(wildcard $(RUN)/checkpoints/latest),--resume)
+
+test: lint types unit  ## linter, type checker, all tests with coverage
+
+lint: $(VENV)/.dev     ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev    ## mypy, strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev     ## the tests, with coverage
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+
+test-all: $(VENV)/.dev ## the long proofs too
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+
+clean:           ## remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+
+# A stamp is as new as its last installation; nothing is installed again until the project's metadata change.
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.user: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[tensorboard]'
+	$(PIP) install -c constraints.txt -e '.[metrics]' || \
+	  echo 'PESQ could not be built, which needs a C compiler: the table will lack it.'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.user

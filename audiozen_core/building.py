@@ -1,0 +1,204 @@
+"""From a checked config to built objects: networks, optimisers, data, hooks."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, ExperimentConfig, Meta
+from audiozen_core.errors import AudioZenError, BuildError
+from audiozen_core.plugins import Lifecycle, Plugin
+from audiozen_core.registry import Resolved, build, resolve
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.data import BatchLoader
+from audiozen_core.trainer.scheduler import Scheduler
+
+# What each kind of section has to name.
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "model": nn.Module,
+    "optimizer": Optimizer,
+    "dataset": Dataset,
+    "trainer": BaseTrainer,
+}
+
+# The hooks that take part without being named; each does nothing unless the TOML asks for it or a user wants it.
+DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
+    "amp": {},
+    "checkpoint": {},
+    "clip_grad_norm": {},
+    "metrics_jsonl": {},
+    "patience": {},
+    "progress": {},
+    "tensorboard": {"required": False},
+}
+
+
+def prepare_process(meta: Meta) -> torch.device:
+    """Sets what holds for the whole process (seeds, threads, determinism) and gives the device."""
+    random.seed(meta.seed)
+    np.random.seed(meta.seed % 2**32)
+    torch.manual_seed(meta.seed)
+    # Numbers next to zero slow a CPU down many times, and no result needs them.
+    torch.set_flush_denormal(True)
+    if meta.num_threads is not None:
+        torch.set_num_threads(meta.num_threads)
+    if meta.use_deterministic_algorithms:
+        # What cuBLAS wants to be deterministic; it reads this when CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(meta.use_deterministic_algorithms)
+    torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
+    name = meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BuildError(
+            f'`device = "{name}"` can\'t be used here: {str(error).splitlines()[0]}',
+            remedy='set `device = "auto"` in [meta]',
+        ) from error
+    return device
+
+
+def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Path, device: torch.device) -> Components:
+    """Builds the networks, losses, optimisers and schedulers of an experiment.
+
+    Raises:
+        BuildError: a constructor refused; the error names the section.
+    """
+
+    def built(component: Component, **injected: Any) -> Any:
+        return lifecycle.built(component.section, build_component(component, injected))
+
+    models = {suffix: built(part).to(device) for suffix, part in config.models.items()}
+    losses = {suffix: built_loss(built, part, device) for suffix, part in config.loss_functions.items()}
+    optimizers = {suffix: built(part, params=models[suffix].parameters()) for suffix, part in config.optimizers.items()}
+    schedulers = {
+        suffix: Scheduler(built(part, optimizer=optimizers[suffix]), part.interval)
+        for suffix, part in config.lr_schedulers.items()
+    }
+    return Components(
+        models=models,
+        loss_functions=losses,
+        optimizers=optimizers,
+        lr_schedulers=schedulers,
+        acoustics=config.acoustics,
+        folder=folder,
+        experiment=config.id,
+        device=device,
+        seed=config.meta.seed,
+        use_amp=config.meta.use_amp,
+        lifecycle=lifecycle,
+        config_text=config.text,
+    )
+
+
+def built_loss(built: Callable[[Component], Any], part: Component, device: torch.device) -> Callable[..., Any]:
+    """A loss is a module or class to build, or a plain function such as `torch.nn.functional.mse_loss` to call."""
+    target = resolve(part.path, section=part.section).target
+    if not isinstance(target, type):
+        function: Callable[..., Any] = functools.partial(target, **part.args) if part.args else target
+        return function
+    loss: Callable[..., Any] = built(part)
+    return loss.to(device) if isinstance(loss, nn.Module) else loss
+
+
+def build_lifecycle(config: ExperimentConfig) -> Lifecycle:
+    """The hooks: those of the TOML, and the default ones that it does not replace or switch off."""
+    named = {part.path: part for part in config.hooks}
+    plugins = []
+    for name, args in DEFAULT_HOOKS.items():
+        if name not in named:
+            found = resolve(name, section="hooks")
+            plugins.append(Plugin(name, build(found.target, args), "default", _owner(found)))
+    for place, part in enumerate(config.hooks):
+        if part.enabled:
+            found = resolve(part.path, section="hooks")
+            twins = [other.path for other in config.hooks[:place] if other.enabled].count(part.path)
+            name = f"{part.path}_{twins + 1}" if twins else part.path
+            plugins.append(Plugin(name, build_component(part), f"{config.file.name}, [[hooks]]", _owner(found)))
+    return Lifecycle(plugins)
+
+
+def build_loader(part: DatasetComponent, lifecycle: Lifecycle, *, train: bool, meta: Meta, cuda: bool) -> BatchLoader:
+    """Builds a data set and what makes batches of it."""
+    dataset = lifecycle.built(part.section, build_component(part))
+    table: Dataloader = part.dataloader
+    options: dict[str, Any] = {}
+    if table.num_workers:
+        options = {"prefetch_factor": table.prefetch_factor, "timeout": table.timeout}
+        if table.persistent_workers is not None:
+            options["persistent_workers"] = table.persistent_workers
+    return BatchLoader(
+        dataset,
+        batch_size=table.batch_size,
+        shuffle=train if table.shuffle is None else table.shuffle,
+        num_workers=table.num_workers,
+        drop_last=table.drop_last,
+        pin_memory=cuda if table.pin_memory is None else table.pin_memory,
+        collate_fn=_collate_fn(table.collate_fn) if table.collate_fn else None,
+        sampler=build_component(table.sampler, {"data_source": dataset}) if table.sampler else None,
+        seed=meta.seed,
+        **options,
+    )
+
+
+def build_component(part: Component, injected: Mapping[str, Any] | None = None) -> Any:
+    """Builds one part: what `path` names, called with `args`; tables with a `path` inside `args` are built first.
+
+    Args:
+        part: the part.
+        injected: what AudioZEN gives besides, to whatever takes it by name.
+
+    Raises:
+        BuildError: the constructor raised.
+    """
+    target = resolve(part.path, section=part.section).target
+    args = {name: _nested(value, injected or {}) for name, value in part.args.items()}
+    try:
+        return build(target, args, injected)
+    except AudioZenError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"raised in: {last.filename}:{last.lineno}, in {last.name}"
+        where = ".".join(map(str, part.key))
+        raise BuildError(
+            f"[{where}] can't be built: `{part.path}` raised {type(error).__name__}: {error}",
+            remedy=f"look at [{where}.args]; `--traceback` shows the whole way to the error",
+            notes=(place,),
+        ) from error
+
+
+def _nested(value: Any, injected: Mapping[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_nested(item, injected) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    inner = {name: _nested(item, injected) for name, item in value.items()}
+    if isinstance(value.get("path"), str) and value.keys() <= {"path", "args"}:
+        return build(resolve(value["path"]).target, inner.get("args", {}), injected)
+    return inner
+
+
+def _collate_fn(part: Component) -> Callable[[list[Any]], Any]:
+    target = resolve(part.path).target
+    if isinstance(target, type):
+        made: Callable[[list[Any]], Any] = build_component(part)
+        return made
+    return functools.partial(target, **part.args) if part.args else target
+
+
+def _owner(found: Resolved) -> str:
+    return found.entry.distribution if found.entry else ""

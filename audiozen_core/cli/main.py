@@ -1,0 +1,87 @@
+"""`audiozen`: the group of commands, and the one place where errors are shown."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from audiozen_core import __version__
+from audiozen_core.diagnostics import render
+from audiozen_core.errors import AudioZenError
+
+# Name to the module that holds it and its line in `audiozen --help`, which so imports no command.
+COMMANDS = {
+    "run": ("audiozen_core.cli.run", "Train, validate, test or predict as a TOML file says."),
+    "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file; build nothing."),
+    "plugins": ("audiozen_core.cli.plugins", "List the components that are installed."),
+}
+
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Imports a command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list for `--help`."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="audiozen")
+def cli() -> None:
+    """AudioZEN: one TOML file is one experiment.
+
+    \b
+    audiozen check exp.toml               find every mistake in it
+    audiozen run exp.toml                 train
+    audiozen run exp.toml -M train test   train, then test the best epoch
+    audiozen run exp.toml --resume        go on where it stopped
+    """
+
+
+def main() -> None:
+    """The script `audiozen`. Exit codes: 0 well, 1 a bug or an error in a component, 2 a mistake of the user's."""
+    try:
+        # Without its standalone mode click returns the code that a command exits with.
+        code = cli.main(standalone_mode=False)
+    except AudioZenError as error:
+        show(error)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; `--resume` goes on from the latest checkpoint", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def show(error: AudioZenError) -> None:
+    """Prints an error's diagnostics, or raises it where `--traceback` asks for that."""
+    if "--traceback" in sys.argv:
+        raise error
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    findings = error.diagnostics
+    for finding in findings:
+        click.echo(render(finding, colour=colour), err=True)
+        click.echo(err=True)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors > 1:
+        click.echo(f"{errors} errors", err=True)

@@ -1,0 +1,96 @@
+"""`audiozen run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.cli.findings import show_warnings
+
+MODES = ("train", "finetune", "validate", "test", "predict")
+
+
+class SeveralModes(click.Command):
+    """Lets one `-M` take several modes: `-M train test` is read as `-M train -M test`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeats the option before each further mode."""
+        spread: list[str] = []
+        modes_follow = False
+        for place, argument in enumerate(args):
+            first = modes_follow and args[place - 1] in ("-M", "--mode")
+            if modes_follow and not first and argument in MODES:
+                spread.append("-M")
+            elif argument in ("-M", "--mode"):
+                modes_follow = True
+            elif not first:
+                modes_follow = False
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@click.command(cls=SeveralModes, name="run")
+@click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
+@click.option(
+    "-M",
+    "--mode",
+    "modes",
+    metavar="MODE…",
+    type=click.Choice(MODES),
+    multiple=True,
+    default=("train",),
+    help="What to do, in order: train, finetune, validate, test, predict. Several may follow: -M train test. "
+    "By default: train.",
+)
+@click.option("-R", "--resume", is_flag=True, help="Go on with the run in the folder, from its latest checkpoint.")
+@click.option(
+    "--ckpt-path",
+    metavar="best|latest|PATH",
+    help="Which checkpoint: the one to resume from (latest), to finetune (no default), or to validate, test or "
+    "predict with (best). PATH is a checkpoint's folder or a .safetensors file of weights.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change a value of the TOML: --set optimizer.args.lr=3e-4. A new key is added by --set +KEY=VALUE. "
+    "May be given several times.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least important lines to show.",
+)
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+def command(
+    file: Path,
+    modes: tuple[str, ...],
+    resume: bool,
+    ckpt_path: str | None,
+    overrides: tuple[str, ...],
+    log_level: str,
+    traceback: bool,
+) -> None:
+    """Do what a TOML file says, after checking all of it.
+
+    \b
+    audiozen run exp.toml -M train test
+    audiozen run exp.toml --resume
+    audiozen run exp.toml -M test --ckpt-path best
+    audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
+
+    Everything goes into <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and after
+    a test metrics/ and enhanced/.
+    """
+    # Torch is imported no earlier than a config asks for it.
+    from audiozen_core import logging
+    from audiozen_core.experiment import Experiment
+
+    logging.configure(level=log_level)
+    experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
+    show_warnings(experiment.check())
+    experiment.run(resume=resume, ckpt_path=ckpt_path)

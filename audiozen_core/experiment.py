@@ -1,0 +1,215 @@
+"""One experiment: a checked config, the objects built from it, and the run."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from audiozen_core import __version__
+from audiozen_core.building import (
+    KINDS,
+    build_component,
+    build_components,
+    build_lifecycle,
+    build_loader,
+    prepare_process,
+)
+from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.config import LoadedConfig, check_components, load_config
+from audiozen_core.config.sections import DatasetRole
+from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.errors import CheckpointError, ConfigError, RunError
+from audiozen_core.files import write_whole
+from audiozen_core.logging import get_logger, log_file
+from audiozen_core.plugins import Lifecycle
+from audiozen_core.registry import ImportScope
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.data import BatchLoader
+
+RunMode = Literal["train", "finetune", "validate", "test", "predict"]
+RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
+TRAINING: tuple[RunMode, ...] = ("train", "finetune")
+
+
+class Experiment:
+    """A TOML file that is ready to run.
+
+    Args:
+        loaded: the config, as `load_config` gives it.
+        modes: what to do, in order.
+
+    Example:
+        >>> experiment = Experiment.load("exp.toml", modes=["train", "test"])  # doctest: +SKIP
+        >>> experiment.run()  # doctest: +SKIP
+    """
+
+    def __init__(self, loaded: LoadedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
+        self.config = loaded.config
+        self.modes = tuple(dict.fromkeys(modes))
+        self.folder = Path(self.config.meta.save_dir) / self.config.id
+        self.store = CheckpointStore(self.folder / "checkpoints")
+        self.log = get_logger()
+        self._loaded = loaded
+        self._scope = ImportScope.of_file(self.config.file)
+        self._checked = False
+
+    @classmethod
+    def load(
+        cls, path: Path | str, *, overrides: Sequence[str] = (), modes: Sequence[RunMode] = ("train",)
+    ) -> Experiment:
+        """Reads and composes a TOML file.
+
+        Args:
+            path: the file.
+            overrides: assignments such as `optimizer.args.lr=3e-4`.
+            modes: what is to be done, in order.
+
+        Raises:
+            ConfigError: everything that is wrong with it.
+        """
+        return cls(load_config(Path(path), overrides, modes=modes), modes)
+
+    def check(self) -> tuple[Diagnostic, ...]:
+        """Resolves every `path` and binds every argument, and builds nothing.
+
+        Returns:
+            The warnings.
+
+        Raises:
+            ConfigError: everything that is wrong.
+        """
+        with self._scope:
+            findings = check_components(self._loaded, kinds=KINDS)
+        warnings = (*self._loaded.warnings, *(found for found in findings if found.severity == "warning"))
+        if errors := [found for found in findings if found.severity == "error"]:
+            raise ConfigError(errors)
+        self._checked = True
+        return warnings
+
+    def run(self, *, resume: bool = False, ckpt_path: str | None = None) -> None:
+        """Does what the modes say, one after the other.
+
+        Args:
+            resume: go on with the run that the folder holds.
+            ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
+                finetuning starts from its weights, the other modes use its weights (`best` by default).
+
+        Raises:
+            AudioZenError: whatever is the user's to mend.
+        """
+        if not self._checked:
+            self.check()
+        training = any(mode in TRAINING for mode in self.modes)
+        if training and not resume:
+            self._refuse_to_overwrite()
+        if "finetune" in self.modes and not resume and ckpt_path is None:
+            raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
+        with self._scope:
+            # Built before anything is written: a mistake leaves no folder behind.
+            device = prepare_process(self.config.meta)
+            lifecycle = build_lifecycle(self.config)
+            components = build_components(self.config, lifecycle, self.folder, device)
+            trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
+            loaders = {role: self._loaders(role, lifecycle, device) for role in self._roles()}
+            if training and resume:
+                self._resume(trainer, ckpt_path or "latest")
+            elif ckpt_path is not None or not training:
+                self._load_weights(trainer, ckpt_path)
+            with log_file(self.folder / f"{self.config.id}.log"):
+                self._record(trainer)
+                for place, mode in enumerate(self.modes):
+                    if place > 0 and mode not in TRAINING and self.modes[place - 1] in TRAINING:
+                        self._load_weights(trainer, None)
+                    self._run_mode(mode, trainer, loaders)
+
+    def _run_mode(
+        self, mode: RunMode, trainer: BaseTrainer, loaders: Mapping[DatasetRole, Sequence[BatchLoader]]
+    ) -> None:
+        if mode in TRAINING:
+            trainer.train(loaders["train"][0], loaders.get("validate", ()))
+        elif mode == "validate":
+            trainer.validate(loaders["validate"])
+        elif mode == "test":
+            trainer.test(loaders["test"])
+        else:
+            trainer.predict(loaders["predict"])
+
+    def _roles(self) -> list[DatasetRole]:
+        """The data sets that the modes need; training validates where it can."""
+        wanted: list[DatasetRole] = []
+        for mode in self.modes:
+            roles: tuple[DatasetRole, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
+            wanted += [role for role in roles if self.config.datasets[role] and role not in wanted]
+        return wanted
+
+    def _loaders(self, role: DatasetRole, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
+        parts = self.config.datasets[role]
+        cuda = device.type == "cuda"
+        return [
+            build_loader(part, lifecycle, train=role == "train", meta=self.config.meta, cuda=cuda) for part in parts
+        ]
+
+    # ------------------------------------------------------------------------------- checkpoints
+
+    def _refuse_to_overwrite(self) -> None:
+        if found := self.store.list(verify=False):
+            raise RunError(
+                f"{self.folder} already holds a run, up to epoch {found[-1].epoch}; nothing has been touched",
+                remedy="go on with it by --resume, or give the TOML file another name (that is the run's name)",
+            )
+
+    def _resume(self, trainer: BaseTrainer, which: str) -> None:
+        loaded = self.store.load(_which(which), map_location=trainer.device)
+        trainer.load_checkpoint(loaded.state)
+        self.store.rewind(loaded.path)
+        self.log.info("resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)
+
+    def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
+        """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""
+        if which is None:
+            which = "best" if self.store.best is not None else "latest"
+        named = _which(which)
+        path = self.store.locate(named) if isinstance(named, str) else named
+        for suffix, model in trainer.models.items():
+            owner = f"model_{suffix}" if suffix else "model"
+            weights = load_weights(path, owner=owner, map_location=trainer.device)
+            try:
+                model.load_state_dict(weights)
+            except RuntimeError as error:
+                raise CheckpointError(
+                    f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
+                ) from error
+        self.log.info("weights are loaded", checkpoint=str(path))
+
+    # ------------------------------------------------------------------------------- records
+
+    def _record(self, trainer: BaseTrainer) -> None:
+        """Leaves the effective config in the run's folder and says in the log what runs where."""
+        now = datetime.now().astimezone()
+        versions = f"audiozen {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+        header = f"# {now.isoformat(timespec='seconds')}\n# {versions}\n# {shlex.join(sys.argv)}\n\n"
+        path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
+        write_whole(path, (header + self.config.text).encode())
+        weights = sum(weight.numel() for model in trainer.models.values() for weight in model.parameters())
+        self.log.info(
+            f"experiment {self.config.id}",
+            modes=" ".join(self.modes),
+            folder=str(self.folder),
+            device=str(trainer.device),
+            parameters=weights,
+            versions=versions,
+        )
+
+
+_OTHER_MODEL = "the model's arguments must be those that the checkpoint was made with"
+
+
+def _which(name: str) -> Literal["latest", "best"] | Path:
+    return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""The first-party trainers, one module each."""

@@ -1,0 +1,194 @@
+"""Speech enhancement: from a noisy waveform to a clean one, through a waveform model or a magnitude model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from audiozen_core.audio import write_audio
+from rich.console import Console
+from torch import Tensor
+from torch.nn import functional as F
+
+from audiozen_core.errors import DataError, MissingExtraError
+from audiozen_core.registry import build, resolve
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
+from audiozen_plugins.metric import Metric
+from audiozen_plugins.metric.report import Report
+
+Domain = Literal["waveform", "magnitude"]
+LossDomain = Literal["waveform", "magnitude", "features", "both"]
+
+
+class EnhancementTrainer(BaseTrainer):
+    """Trains and tests a network that takes noise away.
+
+    Batches are dicts with `noisy` and `clean` [batch, time], `id`, and where known `length` in samples and `snr` in dB,
+    as the first-party data sets give them. A magnitude model works on the STFT of `[acoustics]`, and the noisy phase is
+    kept. A model that has an attribute `out_delay` (in frames) answers so much later; the delay is taken out.
+
+    The test prints a table, noisy beside enhanced, and leaves a CSV of every file in `metrics/` and the audio in
+    `enhanced/`. Prediction writes `enhanced/<id>.wav`.
+
+    Args:
+        components: the parts to work with; given by AudioZEN.
+        domain: what the model takes and gives: `magnitude` [batch, n_fft // 2 + 1, frames] or `waveform` [batch, time].
+        add_channel: whether a waveform model wants [batch, 1, time], as `torchaudio.models.ConvTasNet` does; an answer
+            of that shape is understood in any case.
+        loss_domain: what the loss compares: `waveform`, `magnitude`, `features` (magnitudes as [batch, frames,
+            features]), or `both` (the two waveforms, then the two magnitudes). By default what the loss asks for with
+            an attribute `domain`, else the model's.
+        score: the metric whose mean over the validation files is the score.
+        metrics: the metrics of the test, by name, or as tables with `path` and `args`. One whose package is not
+            installed is left out, with a warning.
+        save_enhanced: whether the test writes its audio.
+
+    Raises:
+        RunError: `loss_domain` or `domain` is not one of the above, or no metric of `score` is installed.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        domain: Domain = "magnitude",
+        add_channel: bool = False,
+        loss_domain: LossDomain | None = None,
+        score: str = "si_sdr",
+        metrics: Sequence[str | Mapping[str, Any]] = ("si_sdr", "stoi", "pesq"),
+        save_enhanced: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(components, **kwargs)
+        self.domain = domain
+        self.add_channel = add_channel
+        loss = self.loss_functions.get("")
+        self.loss_domain = loss_domain or getattr(loss, "domain", domain)
+        self.score = _metric(score)
+        self.save_enhanced = save_enhanced
+        self.metrics = []
+        for spec in metrics:
+            try:
+                self.metrics.append(_metric(spec))
+            except MissingExtraError as error:
+                self.log.warning(f"left out of the test: {error.message}", remedy=error.remedy)
+        self._report = Report(self.metrics)
+
+    # ------------------------------------------------------------------------------- the model
+
+    def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Runs the model.
+
+        Args:
+            noisy: waveforms [batch, time].
+
+        Returns:
+            Enhanced waveforms [batch, time], and the magnitudes [batch, n_fft // 2 + 1, frames] that they were made of,
+            None for a waveform model.
+        """
+        if self.domain == "waveform":
+            answer = self.model(noisy.unsqueeze(1) if self.add_channel else noisy)
+            return answer.float().reshape(noisy.shape), None
+        spectrogram = self.stft(noisy)
+        noisy_magnitude = spectrogram.abs()
+        magnitude = self.model(noisy_magnitude).float()
+        if delay := int(getattr(self.model, "out_delay", 0)):
+            magnitude = F.pad(magnitude, (-delay, delay))
+        # A bin of magnitude 0 has no phase: whatever the model puts there is lost.
+        phase = spectrogram / noisy_magnitude.clamp_min(torch.finfo(noisy_magnitude.dtype).tiny)
+        return self.istft(magnitude * phase, length=noisy.shape[-1]), magnitude
+
+    def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
+        """The loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
+        if self.loss_domain == "waveform":
+            loss: Tensor = self.loss_function(wave, clean)
+            return loss
+        estimate = self.stft(wave).abs() if magnitude is None else magnitude
+        target = self.stft(clean).abs()
+        if self.loss_domain == "both":
+            loss = self.loss_function(wave, clean, estimate, target)
+        elif self.loss_domain == "features":
+            loss = self.loss_function(estimate.transpose(-1, -2), target.transpose(-1, -2))
+        else:
+            loss = self.loss_function(estimate, target)
+        return loss
+
+    # ------------------------------------------------------------------------------- the modes
+
+    def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
+        """The loss of one batch."""
+        wave, magnitude = self.enhance(batch["noisy"])
+        return {"loss": self.compare(wave, magnitude, batch["clean"])}
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> dict[str, Any]:
+        """The score of each file, and the loss where there is a loss function."""
+        wave, magnitude = self.enhance(batch["noisy"])
+        scores = [self.score(*pair, sr=self.sr) for pair in _pairs(wave, batch)]
+        if not self.loss_functions:
+            return {"scores": scores}
+        return {"scores": scores, "loss": self.compare(wave, magnitude, batch["clean"])}
+
+    def validation_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float]:
+        """The mean score over all files, and the mean loss."""
+        batches = [batch for loader in outputs for batch in loader]
+        scores = torch.tensor([score for batch in batches for score in batch["scores"]], dtype=torch.float64)
+        result = {"score": float(scores.nanmean()), self.score.name: float(scores.nanmean())}
+        if losses := [batch["loss"] for batch in batches if "loss" in batch]:
+            result["loss"] = float(torch.stack(losses).mean())
+        return result
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        """Measures each file before and after, and writes its audio."""
+        wave, _ = self.enhance(batch["noisy"])
+        noisy = [signal for signal, _ in _pairs(batch["noisy"], batch)]
+        for place, (enhanced, clean) in enumerate(_pairs(wave, batch)):
+            name = batch["id"][place]
+            self._report.add(
+                name if dataloader_idx == 0 else f"{dataloader_idx + 1}/{name}",
+                snr=float(batch["snr"][place]) if "snr" in batch else None,
+                noisy={metric.name: metric(noisy[place], clean, sr=self.sr) for metric in self.metrics},
+                enhanced={metric.name: metric(enhanced, clean, sr=self.sr) for metric in self.metrics},
+            )
+            if self.save_enhanced:
+                folder = self.folder / "enhanced" / (f"test_{dataloader_idx + 1}" if dataloader_idx else "")
+                for kind, signal in (("noisy", noisy[place]), ("enhanced", enhanced), ("clean", clean)):
+                    write_audio(_inside(folder, f"{name}_{kind}.wav"), signal, self.sr)
+
+    def test_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float]:
+        """Prints the table and writes the CSV."""
+        report, self._report = self._report, Report(self.metrics)
+        path = report.write_csv(self.folder / "metrics" / "test.csv")
+        Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
+        self.log.info("tested", files=len(report), csv=str(path))
+        return report.summary()
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        """Writes each file, enhanced."""
+        wave, _ = self.enhance(batch["noisy"])
+        lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
+        for name, signal, length in zip(batch["id"], wave.cpu(), lengths, strict=True):
+            write_audio(_inside(self.folder / "enhanced", f"{name}.wav"), signal[:length], self.sr)
+
+
+def _metric(spec: str | Mapping[str, Any]) -> Metric:
+    path, args = (spec, {}) if isinstance(spec, str) else (spec["path"], spec.get("args", {}))
+    metric: Metric = build(resolve(path, section="metric").target, args)
+    return metric
+
+
+def _pairs(wave: Tensor, batch: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
+    """Each file's signal beside its clean one, both [time], on the CPU and without the padding."""
+    lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
+    signals = zip(wave.float().cpu(), batch["clean"].cpu(), lengths, strict=True)
+    return [(signal[:length], clean[:length]) for signal, clean, length in signals]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file of that name, which must not lead out of the folder."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"the sample ID `{name}` leads out of {folder}", remedy="give the samples other IDs")
+    return path
