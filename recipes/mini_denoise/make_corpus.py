@@ -8,9 +8,8 @@ makes the same files again. It needs `dpkg-deb` and `ffmpeg`, and these packages
 
 What is done: speech is decoded from G.722 (16 kHz), noise is mixed down and resampled; silence at both ends is cut off;
 speech is set to an active level of -26 dBFS, noise to an RMS of -26 dBFS. Speech is rounded to 12 bits and noise to 11,
-which halves the size: the error lies 51 dB below the speech, far under what
-G.722 left behind, and 45 dB below the noise.
-Most noises were recorded at 11,025 Hz, so that they hold nothing above 5.5 kHz.
+which halves the size: the error lies 51 dB below the speech, far under what G.722 left behind, and 45 dB below the
+noise. Most noises were recorded at 11,025 Hz, so that they hold nothing above 5.5 kHz.
 """
 
 from __future__ import annotations
