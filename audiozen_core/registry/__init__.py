@@ -1,8 +1,9 @@
 """From a `path` in a TOML file to a checked, built object."""
 
 from audiozen_core.registry.bind import Problem, build, check_arguments, expected_kind, signature_text
+from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import KINDS, Entry, PluginIndex, installed_index, kind_of
-from audiozen_core.registry.resolve import PathError, Resolved, resolve
+from audiozen_core.registry.resolve import Resolved, load, resolve
 from audiozen_core.registry.scope import ImportScope
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "expected_kind",
     "installed_index",
     "kind_of",
+    "load",
     "resolve",
     "signature_text",
 ]

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 
-KINDS = (
-    "trainer",
-    "loss_function",
-    "lr_scheduler",
-    "optimizer",
-    "model",
-    "dataset",
-    "metric",
-    "hooks",
-    "commands",
-)
-"""The kinds of components; the entry point group of a kind is `audiozen.<kind>`."""
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.near import near_names
+from audiozen_core.registry.scope import installed_path
+
+KINDS = {
+    "trainer": "trainer",
+    "loss_function": "loss function",
+    "lr_scheduler": "learning rate scheduler",
+    "optimizer": "optimiser",
+    "model": "model",
+    "dataset": "data set",
+    "metric": "metric",
+    "hooks": "hook",
+    "commands": "command",
+}
+"""The kinds of components, each with its name in prose; the entry point group of a kind is `audiozen.<kind>`."""
+
+_PREFIX = "audiozen."
+_EXAMPLES = {
+    "trainer": "trainer.Trainer",
+    "loss_function": "torch.nn.MSELoss",
+    "lr_scheduler": "torch.optim.lr_scheduler.StepLR",
+    "optimizer": "torch.optim.RAdam",
+    "model": "torchaudio.models.ConvTasNet",
+}
 
 
 def kind_of(section: str) -> str | None:
@@ -25,7 +41,11 @@ def kind_of(section: str) -> str | None:
     >>> kind_of("model_g"), kind_of("train_dataset"), kind_of("loss"), kind_of("meta")
     ('model', 'dataset', 'loss_function', None)
     """
-    raise NotImplementedError
+    if section.endswith("_dataset"):
+        return "dataset"
+    if section == "loss" or section.startswith("loss_"):
+        return "loss_function"
+    return next((kind for kind in KINDS if section == kind or section.startswith(f"{kind}_")), None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,12 +69,17 @@ class Entry:
     @property
     def kind(self) -> str:
         """The kind of component: the group without `audiozen.`."""
-        return self.group.removeprefix("audiozen.")
+        return self.group.removeprefix(_PREFIX)
 
     @property
     def spelling(self) -> str:
         """The unambiguous spelling `distribution:name`."""
         return f"{self.distribution}:{self.name}"
+
+    @property
+    def origin(self) -> str:
+        """The distribution with its version, for messages."""
+        return f"{self.distribution} {self.version}".rstrip()
 
 
 class PluginIndex:
@@ -66,38 +91,190 @@ class PluginIndex:
     """
 
     def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = ()) -> None:
-        raise NotImplementedError
+        self._entries = tuple(sorted(set(entries)))
+        self.problems = tuple(problems)
 
     @classmethod
     def scan(cls, search_path: Sequence[str] | None = None) -> PluginIndex:
-        """Reads the metadata of every distribution on the search path (default: `sys.path`)."""
-        raise NotImplementedError
+        """Reads the metadata of every distribution on the search path (default: `sys.path`).
+
+        Of a distribution that is there twice, the first counts, as it does for an import.
+        """
+        entries: dict[tuple[str, str, str], Entry] = {}
+        problems: list[str] = []
+        seen: set[str] = set()
+        path = list(sys.path if search_path is None else search_path)
+        for distribution in metadata.distributions(path=path):
+            folder = _folder_name(distribution)
+            if folder in seen:
+                continue
+            if folder:
+                seen.add(folder)
+            try:
+                text = distribution.read_text("entry_points.txt") or ""
+                if _PREFIX not in text:
+                    continue
+                name, version = _name_and_version(distribution)
+                lines = list(_parse(text))
+            except (OSError, ValueError) as error:
+                problems.append(f"the metadata in `{folder}` can't be read: {error}")
+                continue
+            for group, key, value in lines:
+                entry = Entry(group, key, value, name, version)
+                if entries.setdefault((group, key, name), entry) is not entry:
+                    problems.append(f"`{entry.spelling}` is given twice in {group} of {entry.origin}")
+        return cls(entries.values(), problems)
 
     def __iter__(self) -> Iterator[Entry]:
         """All components, sorted by group, name and distribution."""
-        raise NotImplementedError
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
         """The components of one kind, or of all."""
-        raise NotImplementedError
+        return tuple(entry for entry in self._entries if kind is None or entry.kind == kind)
 
     def names(self, kind: str | None = None) -> tuple[str, ...]:
         """The names of one kind (or of all), sorted, each once."""
-        raise NotImplementedError
+        return tuple(sorted({entry.name for entry in self.entries(kind)}))
 
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
         """Groups of entries of one kind and one name that come from different distributions."""
-        raise NotImplementedError
+        by_name: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self._entries:
+            by_name.setdefault((entry.group, entry.name), []).append(entry)
+        return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 
     def find(self, name: str, kind: str | None = None) -> Entry:
         """The component of that name, given as `name` or `distribution:name`.
 
         Raises:
-            RegistryError: no such name (with near ones), no such distribution, or several with that name.
+            PathError: no such name (with near ones), no such distribution, or several with that name.
         """
-        raise NotImplementedError
+        distribution, colon, plain = name.rpartition(":")
+        entries = self.entries(kind)
+        if colon:
+            owner = normalised(distribution)
+            entries = tuple(entry for entry in entries if entry.distribution == owner)
+            if not any(entry.distribution == owner for entry in self._entries):
+                raise self._unknown_distribution(distribution, plain, kind)
+        found = [entry for entry in entries if entry.name == plain]
+        if not found:
+            raise self._unknown_name(name, plain, entries, kind)
+        if len(found) > 1:
+            raise _clash(plain, found)
+        return found[0]
+
+    def _unknown_name(self, name: str, plain: str, entries: Sequence[Entry], kind: str | None) -> PathError:
+        prefix = name[: len(name) - len(plain)]
+        what = KINDS.get(kind or "", "component")
+        names = sorted({entry.name for entry in entries})
+        notes = [f"installed: {', '.join(names) if names else f'no {what} at all'}"]
+        for other in (entry for entry in self._entries if entry.name == plain and entry not in entries):
+            if kind and other.kind != kind:
+                notes.append(f"note: `{plain}` of {other.origin} is a {KINDS.get(other.kind, other.kind)}")
+            else:
+                notes.append(f"note: {other.origin} has one; it is `{other.spelling}`")
+        example = f", such as `{_EXAMPLES[kind]}`" if kind in _EXAMPLES else ""
+        return PathError(
+            "unknown_name",
+            f"no {what} named `{plain}` is installed"
+            if not prefix
+            else f"`{prefix[:-1]}` has no {what} named `{plain}`",
+            near=[prefix + near for near in near_names(plain, names)],
+            notes=notes,
+            remedy=f"a class or function of any module is named by its dotted path{example}",
+        )
+
+    def _unknown_distribution(self, distribution: str, plain: str, kind: str | None) -> PathError:
+        owners = sorted({entry.distribution for entry in self._entries})
+        near = [f"{owner}:{plain}" for owner in near_names(normalised(distribution), owners)]
+        if "." in distribution:
+            near.insert(0, f"{distribution}.{plain}")
+        having = [entry.spelling for entry in self.entries(kind) if entry.name == plain]
+        return PathError(
+            "unknown_distribution",
+            f"no installed distribution `{distribution}` brings components",
+            near=near,
+            notes=[f"installed: {', '.join(owners) or 'none that does'}"]
+            + ([f"note: there is {', '.join(f'`{spelling}`' for spelling in having)}"] if having else []),
+            remedy="`distribution:name` names a component of one distribution; a dotted path has no colon",
+        )
+
+
+_cache: dict[tuple[str, ...], PluginIndex] = {}
 
 
 def installed_index() -> PluginIndex:
     """The index of this process, scanned once for each state of `sys.path` (the folders of an experiment left out)."""
-    raise NotImplementedError
+    key = tuple(installed_path())
+    if key not in _cache:
+        _cache[key] = PluginIndex.scan(key)
+    return _cache[key]
+
+
+def forget_installed() -> None:
+    """Makes the next `installed_index` read the metadata again, after something was installed."""
+    _cache.clear()
+    metadata.MetadataPathFinder.invalidate_caches()
+
+
+def normalised(distribution: str) -> str:
+    """A distribution's name as indexes compare it.
+
+    >>> normalised("Acme_Losses")
+    'acme-losses'
+    """
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _clash(name: str, entries: Sequence[Entry]) -> PathError:
+    owners = [
+        entry.origin if len({e.kind for e in entries}) == 1 else f"{entry.origin} ({entry.kind})" for entry in entries
+    ]
+    spellings = list(dict.fromkeys(f"`{entry.spelling}`" for entry in entries))
+    return PathError(
+        "clash",
+        f"`{name}` is the name of {len(entries)} installed components, of {_listed(owners, 'and')}",
+        near=list(dict.fromkeys(entry.spelling for entry in entries)),
+        label=f"write {_listed(spellings, 'or')}",
+    )
+
+
+def _listed(words: Sequence[str], conjunction: str) -> str:
+    return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _folder_name(distribution: metadata.Distribution) -> str:
+    """The normalised name as the metadata's folder tells it, or "": opening every METADATA file would cost too much."""
+    folder = getattr(getattr(distribution, "_path", None), "name", "")
+    return normalised(folder.rpartition(".")[0].partition("-")[0])
+
+
+def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+    """From the first lines of the metadata; the standard library's parser is ten times as slow."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    headers: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.strip():
+            break
+        key, _, value = line.partition(":")
+        headers.setdefault(key.strip().lower(), value.strip())
+    if not headers.get("name"):
+        raise ValueError("it has no name")
+    return normalised(headers["name"]), headers.get("version", "")
+
+
+def _parse(text: str) -> Iterator[tuple[str, str, str]]:
+    """Group, name and value of each entry point of ours."""
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            group = line[1:-1].strip()
+        elif group.startswith(_PREFIX) and line and line[0] not in "#;":
+            name, equals, value = line.partition("=")
+            if not equals or not name.strip() or not value.strip():
+                raise ValueError(f"`{line}` in entry_points.txt is not `name = module:attribute`")
+            yield group, name.strip(), value.strip()

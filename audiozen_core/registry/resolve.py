@@ -7,34 +7,39 @@ The form of a path alone decides how it is read; what happens to be installed ne
 | `name` (no dot, no colon) | the installed component of that name in the section's group |
 | `distribution:name` | the same, from that distribution |
 | `audiozen.x.Y` | `audiozen_core.x.Y`, else `audiozen_plugins.x.Y` |
-| `module.attr`, `pkg.module.Class.method` | a dotted import |
+| `module.attr`, `pkg.module.Class.method` | a dotted import, the experiment's own folders first |
+
+So `sdnn` is a component even where a file `sdnn.py` lies beside the TOML, `sdnn.Model` is in that file even where a
+component `sdnn` is installed, and a component whose name has a dot in it is reached as `distribution:name` only.
+
+Of a dotted path, each step is an attribute of what was found so far, else a sub-module of it. An `audiozen_core` module
+that exists but fails is an error; only what does not exist is looked for in `audiozen_plugins`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-from audiozen_core.errors import RegistryError
-from audiozen_core.registry.index import Entry, PluginIndex
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.hints import Missing, missing_error, module_error, unknown_name_hints
+from audiozen_core.registry.importing import (
+    NoSuchModuleError,
+    get_attribute,
+    import_module,
+    standard_output_held_back,
+)
+from audiozen_core.registry.index import Entry, PluginIndex, installed_index, kind_of
 
+__all__ = ["PathError", "Resolved", "load", "resolve"]
 
-class PathError(RegistryError):
-    """A `path` that leads to no object. The exception of a module that failed to import is its `__cause__`.
+PUBLIC = "audiozen"
+PACKAGES = ("audiozen_core", "audiozen_plugins")
+"""Where `audiozen.x.Y` is looked for, in this order."""
 
-    Attributes:
-        code: the code of this kind of error, `AZ202` to `AZ209`.
-        message: what is wrong, in one line.
-        label: what to say at the caret, such as "did you mean `torch.optim.RAdam`?"; may be empty.
-        suggestion: the `path` that would be right, if one is known.
-        near: all near names, best first.
-        notes: further lines, each "kind: text".
-        remedy: what to do about it.
-    """
-
-    label: str = ""
-    suggestion: str | None = None
-    near: tuple[str, ...] = ()
+_NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +67,159 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
     Args:
         path: the value of `path` in the TOML, of whatever type it is.
         section: the section of the TOML (`model_g`, `train_dataset`, …), which says where a plain name is looked up;
-            None looks in all groups.
+            None, or a section without a group of its own, looks in all groups.
         index: the installed components (default: those of this process).
 
     Raises:
         PathError: the path is malformed or leads to nothing, or its module fails to import.
         AudioZenError: an error of this family that the module itself raised, such as `MissingExtraError`.
+
+    >>> resolve("fractions.Fraction.from_float").target(0.5)
+    Fraction(1, 2)
     """
-    raise NotImplementedError
+    path = _well_formed(path)
+    if "." not in path or ":" in path:
+        index = installed_index() if index is None else index
+        try:
+            entry = index.find(path, kind_of(section) if section else None)
+        except PathError as error:
+            raise unknown_name_hints(error, path, section) from None
+        return load(entry, path=path)
+    head, _, rest = path.partition(".")
+    roots = [f"{package}.{rest}" for package in PACKAGES] if head == PUBLIC else [path]
+    with standard_output_held_back() as held:
+        target, dotted = _first_of(roots, path)
+    if isinstance(target, ModuleType):
+        raise module_error(path, target)
+    return Resolved(path, target, dotted, printed=held.text)
+
+
+def load(entry: Entry, *, path: str | None = None) -> Resolved:
+    """Imports an installed component.
+
+    Args:
+        entry: the component.
+        path: how it was spelled, for messages.
+
+    Raises:
+        PathError: its module fails to import, or does not have it; the message names the distribution.
+        AudioZenError: an error of this family that the module itself raised, such as `MissingExtraError`.
+    """
+    spelled = entry.spelling if path is None else path
+    value, _, extras = entry.value.partition("[")
+    module, _, attributes = (part.strip() for part in value.partition(":"))
+    try:
+        with standard_output_held_back() as held:
+            target = _import_whole(module)
+            for done, name in enumerate(parts := attributes.split(".") if attributes else []):
+                owner = ".".join([module, *parts[:done]])
+                try:
+                    target = get_attribute(target, name, owner)
+                except AttributeError:
+                    raise missing_error(Missing(owner, name, target), "") from None
+        if isinstance(target, ModuleType):
+            raise module_error(entry.value, target)
+    except PathError as error:
+        raise _of_component(error, spelled, entry, extras.rstrip("] ")) from error.__cause__
+    return Resolved(spelled, target, ".".join(filter(None, [module, attributes])), entry, held.text)
+
+
+def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:
+    """The error of an installed component that is broken: whose it is comes first."""
+    absent = isinstance(error.__cause__, ModuleNotFoundError)
+    remedy = f"pip install '{entry.distribution}[{extras}]'" if extras and absent else error.remedy
+    return PathError(
+        error.reason,
+        f"the component `{spelled}` of {entry.origin} is broken: {error.message}",
+        notes=(*error.notes, f"entry point: {entry.group}: {entry.name} = {entry.value}"),
+        remedy=remedy or f"tell the authors of {entry.distribution}, or install another version of it",
+        label=f"it comes from {entry.origin}",
+    )
+
+
+def _well_formed(path: object) -> str:
+    if not isinstance(path, str):
+        kind = "a table" if isinstance(path, dict) else "an array" if isinstance(path, list) else f"`{path}`"
+        raise PathError("malformed", f"a `path` is a string, not {kind}", remedy='write it as path = "module.Class"')
+    if not path.strip():
+        raise PathError("malformed", "an empty `path` names nothing", remedy='write it as path = "module.Class"')
+    dotted = "." in path and ":" not in path
+    if all(part.isidentifier() for part in path.split(".")) if dotted else _NAME.fullmatch(path):
+        return path
+    mended = path.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
+    mended = re.sub(r"\.{2,}", ".", mended).strip(".: ")
+    right = mended and all(part.isidentifier() for part in mended.split("."))
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in path)
+    shown = shown if len(shown) <= 80 else shown[:79] + "…"
+    raise PathError(
+        "malformed",
+        f"`{shown}` is no well-formed `path`",
+        near=[mended] if right else (),
+        remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
+    )
+
+
+def _first_of(roots: list[str], path: str) -> tuple[Any, str]:
+    """The first of several dotted names that exists, with what it names.
+
+    Raises:
+        PathError: none does; the error tells of the one that went furthest.
+    """
+    failures: list[Missing] = []
+    for dotted in roots:
+        try:
+            return _walk(dotted), dotted
+        except Missing as missing:
+            failures.append(missing)
+    # Of two that went equally far, the last: the components are there, and not in the core.
+    furthest = max(reversed(failures), key=lambda missing: missing.found.count("."))
+    error = missing_error(furthest, path)
+    if len(roots) > 1:
+        error.notes = (*error.notes, f"looked for: {', '.join(f'`{root}`' for root in roots)}")
+    raise error from None
+
+
+def _walk(dotted: str) -> Any:
+    head, *rest = dotted.split(".")
+    try:
+        module = import_module(head)
+    except NoSuchModuleError:
+        raise Missing("", head, None, ".".join(rest)) from None
+    return _follow(module, rest, head)
+
+
+def _follow(owner: Any, names: list[str], found: str) -> Any:
+    """What the names lead to from an object on. An attribute goes before a sub-module of the same name."""
+    if not names:
+        return owner
+    name, *rest = names
+    missing = Missing(found, name, owner, ".".join(rest))
+    try:
+        attribute = get_attribute(owner, name, found)
+    except AttributeError:
+        pass
+    else:
+        try:
+            return _follow(attribute, rest, f"{found}.{name}")
+        except Missing as deeper:
+            # A package may export, say, a function `model` from its sub-module `model`.
+            if isinstance(attribute, ModuleType):
+                raise
+            missing = deeper
+    if not isinstance(owner, ModuleType) or not hasattr(owner, "__path__"):
+        raise missing
+    try:
+        module = import_module(f"{owner.__name__}.{name}")
+    except NoSuchModuleError:
+        raise missing from None
+    return _follow(module, rest, f"{found}.{name}")
+
+
+def _import_whole(module: str) -> Any:
+    """Imports the module of an entry point, whose name must exist as it stands."""
+    try:
+        return import_module(module)
+    except NoSuchModuleError:
+        pass
+    found, _, name = module.rpartition(".")
+    raise missing_error(Missing(found, name, None), "")

@@ -2,30 +2,185 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Collection, Iterable, Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
+from typing import ClassVar
+
+_FOUNDATIONS = (
+    "audiozen audiozen_core audiozen_plugins torch torchaudio torchgen functorch triton numpy pluggy click structlog "
+    "safetensors soundfile rich tomli sympy mpmath networkx jinja2 markupsafe fsspec filelock typing_extensions "
+    "setuptools pkg_resources cffi pygments markdown_it mdurl"
+)
+RESERVED = frozenset({*sys.stdlib_module_names, *_FOUNDATIONS.split()})
+"""Top-level names that a file beside a TOML never takes: Python's own modules, AudioZEN, and what it runs on."""
 
 
 class ImportScope:
     """A context in which the folders of one experiment come first on the import path.
 
+    Inside, `trainer` is the experiment's own `trainer.py`, even where a package of that name is installed or already
+    imported. On leaving, `sys.path` and `sys.modules` are as before, but for installed modules that were imported for
+    the first time; those stay, as torch can't be imported twice. On entering again, the experiment finds its own
+    modules again, as it left them. Scopes may be nested: only the innermost is in force.
+
+    A file whose name is in `RESERVED` is not used, so that a `logging.py` or a `torch.py` in the folder breaks nothing;
+    `hidden` tells of it. A module that was imported from the very same file before is shared, not imported twice.
+
+    The import path belongs to the process: two threads can't have different scopes at one time. A process that is
+    forked inside a scope is inside it, too.
+
     Args:
         dirs: the folders, first one first.
     """
 
+    _open: ClassVar[list[ImportScope]] = []
+
     def __init__(self, dirs: Iterable[Path | str]) -> None:
-        raise NotImplementedError
+        self.dirs = tuple(dict.fromkeys(os.path.abspath(folder) for folder in dirs))  # noqa: PTH100 - links are kept
+        self._modules: dict[str, ModuleType] = {}
+        self._extra_path: list[str] = []
+        self._outer_path: list[str] = []
+        self._before: dict[str, ModuleType] = {}
+        self._set_aside: dict[str, ModuleType] = {}
+        self._guard = _ReservedNames(self)
 
     @classmethod
     def of_file(cls, toml: Path | str) -> ImportScope:
         """The scope of an experiment: the folder of its TOML file, then that folder's parent."""
-        raise NotImplementedError
+        folder = os.path.dirname(os.path.abspath(toml))  # noqa: PTH100, PTH120
+        return cls([folder, os.path.dirname(folder)])  # noqa: PTH120
+
+    @classmethod
+    def current(cls) -> ImportScope | None:
+        """The innermost open scope."""
+        return cls._open[-1] if cls._open else None
 
     def __enter__(self) -> ImportScope:
-        raise NotImplementedError
+        if self._open:
+            self._open[-1]._leave()
+        self._open.append(self)
+        self._come_in()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        raise NotImplementedError
+        if self.current() is not self:
+            raise RuntimeError("import scopes must be left in the reverse order of entering")
+        self._leave()
+        self._open.pop()
+        if self._open:
+            self._open[-1]._come_in()
+
+    def local_modules(self) -> dict[str, Path]:
+        """The importable modules and packages that lie in the folders, by name."""
+        found: dict[str, Path] = {}
+        for folder in self.dirs:
+            for name, place in _importable(folder):
+                found.setdefault(name, place)
+        return found
+
+    def hidden(self, name: str) -> Path | None:
+        """The file beside the TOML that is not used because its name is reserved, if the module `name` has one."""
+        top = name.partition(".")[0]
+        return self.local_modules().get(top) if top in RESERVED else None
+
+    def _come_in(self) -> None:
+        self._outer_path = list(sys.path)
+        self._before = dict(sys.modules)
+        for folder in self.dirs:
+            finder = sys.path_importer_cache.get(folder)
+            if finder is not None and hasattr(finder, "invalidate_caches"):
+                finder.invalidate_caches()  # a file that was written a moment ago is to be seen
+        own = {name.partition(".")[0] for name in self._modules}
+        local = {name for name in self.local_modules() if name not in RESERVED}
+        # A package that others imported from this very folder is shared, unless the scope has its own copy already.
+        taken = own | {name for name in local if name in sys.modules and not self._lies_here(name)}
+        for name in list(sys.modules):
+            if name.partition(".")[0] in taken:
+                self._set_aside[name] = sys.modules.pop(name)
+        sys.modules.update(self._modules)
+        sys.path[:0] = [*self.dirs, *self._extra_path]
+        place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0
+        sys.meta_path.insert(place, self._guard)
+
+    def _leave(self) -> None:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._guard]
+        known = {*self._outer_path, *self.dirs}
+        self._extra_path = [entry for entry in sys.path if entry not in known]
+        new = [name for name, module in list(sys.modules.items()) if self._before.get(name) is not module]
+        local = {top for top in {name.partition(".")[0] for name in new} if self._is_local(top, new)}
+        own = {name: sys.modules[name] for name in new if name.partition(".")[0] in local}
+        for name in own:
+            del sys.modules[name]
+        self._modules = own
+        sys.modules.update(self._set_aside)
+        self._set_aside = {}
+        self._before = {}
+        sys.path[:] = self._outer_path
+
+    def _is_local(self, top: str, new: Collection[str]) -> bool:
+        """Whether a top-level name belongs to the scope: imported here, from here."""
+        if top in RESERVED or (top in self._before and self._before[top] is sys.modules.get(top)):
+            return False
+        if top in sys.modules:
+            return self._lies_here(top)
+        # A package whose own import failed leaves its sub-modules behind.
+        return any(self._lies_here(name) for name in new if name.startswith(f"{top}."))
+
+    def _lies_here(self, name: str) -> bool:
+        places = set(_places(sys.modules[name]))
+        return any(Path(folder, *name.split(".")) in places for folder in (*self.dirs, *self._extra_path))
+
+
+class _ReservedNames(MetaPathFinder):
+    """Finds reserved modules where they would be without the scope's folders."""
+
+    def __init__(self, scope: ImportScope) -> None:
+        self._scope = scope
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if path is not None or fullname not in RESERVED:
+            return None
+        return PathFinder.find_spec(fullname, installed_path())
+
+
+def installed_path() -> list[str]:
+    """`sys.path` without the folders of an open scope."""
+    scope = ImportScope.current()
+    if scope is None:
+        return list(sys.path)
+    return [entry for entry in scope._outer_path if os.path.abspath(entry) not in scope.dirs]  # noqa: PTH100
+
+
+def _places(module: object) -> Iterator[Path]:
+    """Where a module lies: its path without a suffix, and the folders of a package."""
+    names = getattr(module, "__dict__", {})  # no getattr on the module itself: some modules import on that
+    file = names.get("__file__")
+    if isinstance(file, str):
+        yield Path(file).with_name(Path(file).name.partition(".")[0])
+    try:
+        yield from [Path(entry) for entry in names.get("__path__") or () if isinstance(entry, str)]
+    except (KeyError, TypeError):  # a namespace package whose parent is gone
+        return
+
+
+def _importable(folder: str) -> Iterator[tuple[str, Path]]:
+    """Names and places of the modules in a folder. One without `__init__.py` counts for nothing: `exp/` is one, too."""
+    try:
+        with os.scandir(folder) as items:
+            found = sorted(items, key=lambda item: item.name)
+    except OSError:
+        return
+    suffixes = tuple(all_suffixes())
+    for item in found:
+        stem = item.name.partition(".")[0]
+        if item.name.endswith(suffixes) and stem.isidentifier():
+            yield stem, Path(item.path)
+        elif item.name.isidentifier() and Path(item.path, "__init__.py").is_file():
+            yield item.name, Path(item.path)

@@ -1,0 +1,179 @@
+"""Imports that can't harm: what a module does while it is imported is reported, not obeyed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TextIO, cast
+
+from audiozen_core import torchaudio_loader
+from audiozen_core.errors import AudioZenError
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.scope import ImportScope
+
+_SHOWN_FRAMES = 3
+_SHOWN_OUTPUT = 400
+
+
+class NoSuchModuleError(Exception):
+    """There is no module of that name (as opposed to one that fails)."""
+
+
+def import_module(name: str) -> ModuleType:
+    """Imports a module by its full dotted name.
+
+    Raises:
+        NoSuchModuleError: it does not exist.
+        PathError: it raises, or calls `sys.exit`; the exception is the `__cause__`.
+        AudioZenError: it raises an error of this family itself.
+    """
+    torchaudio_loader.install()
+    with _reporting(name, NoSuchModuleError):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name == name:
+                raise NoSuchModuleError(name) from None
+            raise
+
+
+def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
+    """`getattr`, for modules that import their parts only then.
+
+    Raises:
+        AttributeError: there is none.
+        PathError: looking it up raises something else.
+    """
+    try:
+        with _reporting(owner_name, AttributeError):
+            return getattr(owner, name)
+    except AttributeError:
+        raise AttributeError(f"`{owner_name}` has no attribute `{name}`") from None
+
+
+@contextlib.contextmanager
+def _reporting(name: str, passed: type[Exception]) -> Iterator[None]:
+    """Turns every exception but Ctrl-C, those of our own family and the one to be passed into a `PathError`."""
+    try:
+        yield
+    except (AudioZenError, passed, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _import_failed(name, error) from error
+
+
+def _import_failed(name: str, error: BaseException) -> PathError:
+    if isinstance(error, SystemExit):
+        message = f"the module `{name}` ends the program while it is imported: sys.exit({error.code!r})"
+    else:
+        said = str(error).splitlines()
+        message = f"the module `{name}` fails while it is imported: {type(error).__name__}"
+        message += f": {said[0]}" if said and said[0] else ""
+    notes = [f"at: {line}" for line in user_frames(error, name)]
+    remedy = ""
+    if isinstance(error, ImportError) and error.name:
+        scope = ImportScope.current()
+        hidden = scope.hidden(error.name) if scope else None
+        if hidden:
+            notes.append(hidden_note(hidden.name))
+        elif isinstance(error, ModuleNotFoundError):
+            remedy = f"install the package that has the module `{error.name}`, or mend the import"
+    return PathError("import_failed", message, notes=notes, remedy=remedy)
+
+
+def hidden_note(file: str) -> str:
+    """What to say about a recipe's file that is passed over."""
+    return f"note: `{file}` beside the TOML is not used, as Python or AudioZEN needs a module of that name; rename it"
+
+
+def user_frames(error: BaseException, name: str) -> list[str]:
+    """The last places of a traceback that lie in the user's code, innermost last, as `file:line in function: text`.
+
+    Args:
+        error: the exception.
+        name: the module that was to be imported; its package counts as the user's, wherever it is installed.
+    """
+    frames = [
+        (frame, number)
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith("<frozen ") and not _is_machinery(frame.f_code.co_filename)
+    ]
+    top = name.partition(".")[0]
+    own = [
+        (frame, number)
+        for frame, number in frames
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == top or _is_own(frame.f_code.co_filename)
+    ]
+    shown = traceback.StackSummary.extract(iter((own or frames)[-_SHOWN_FRAMES:]))
+    lines = [
+        f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ") for frame in shown
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines.append(f"{_short(error.filename)}:{error.lineno}: {(error.text or '').strip()}".rstrip(": "))
+    return lines
+
+
+def _is_machinery(file: str) -> bool:
+    return file in {__file__, importlib.__file__, torchaudio_loader.__file__}
+
+
+def _is_own(file: str) -> bool:
+    """Neither of the standard library nor installed."""
+    folders = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in folders)
+
+
+def _short(file: str) -> str:
+    """The file's name as seen from the experiment's folder, or from the working directory."""
+    scope = ImportScope.current()
+    for folder in (*map(Path, scope.dirs if scope else ()), Path.cwd()):
+        if Path(file).is_relative_to(folder):
+            return str(Path(file).relative_to(folder))
+    return file
+
+
+class HeldBack:
+    """Stands for the standard output for a while and keeps what is written.
+
+    A module may have kept this object (a log handler does); it serves as the real one afterwards.
+    """
+
+    def __init__(self, behind: TextIO) -> None:
+        self._behind = behind
+        self._kept = io.StringIO()
+        self._over = False
+
+    def write(self, text: str) -> int:
+        """Keeps the text, or passes it on once the time is over."""
+        return (self._behind if self._over else self._kept).write(text)
+
+    def release(self) -> None:
+        """Ends the holding back."""
+        self._over = True
+
+    @property
+    def text(self) -> str:
+        """What was kept, its beginning."""
+        text = self._kept.getvalue()
+        return text if len(text) <= _SHOWN_OUTPUT else text[:_SHOWN_OUTPUT] + "…"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._behind, name)
+
+
+@contextlib.contextmanager
+def standard_output_held_back() -> Iterator[HeldBack]:
+    """Keeps what is printed inside from the standard output."""
+    held = HeldBack(sys.stdout)
+    with contextlib.redirect_stdout(cast(TextIO, held)):
+        try:
+            yield held
+        finally:
+            held.release()
