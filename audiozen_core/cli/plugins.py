@@ -28,12 +28,11 @@ def command(kind: str | None, as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("section", "path", "distribution", "version", "where it lies"):
-        table.add_column(heading, overflow="fold")
-    for entry in entries:
-        table.add_row(entry.group.split(".", 1)[1], entry.name, entry.distribution, entry.version, entry.value)
-    Console().print(table)
+    lines = [
+        (entry.group.split(".", 1)[1], entry.name, f"{entry.distribution} {entry.version}", entry.value)
+        for entry in entries
+    ]
+    headings = ("SECTION", "PATH", "DISTRIBUTION", "OBJECT")
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    for row in (headings, *lines):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -133,7 +133,7 @@ class StateLedger:
                 entry.load_state_dict(state_dict[name])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(
-                    f"the checkpoint's `{name}` does not fit: {error}",
+                    f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}",
                     remedy=f"has the section `[{name}]` been changed since the run was started?",
                 ) from error
 

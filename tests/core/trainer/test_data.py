@@ -1,0 +1,117 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import IterableDataset
+
+from audiozen_core.errors import DataError
+from audiozen_core.trainer.data import BatchLoader, to_device
+
+
+class Noise(torch.utils.data.Dataset):
+    """Items that are nothing but the global generators."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.tensor([index, random.random(), np.random.rand(), torch.rand(1).item()], dtype=torch.float64)
+
+
+def batches(epoch=1, start=0, **options):
+    loader = BatchLoader(Noise(), batch_size=4, shuffle=True, **{"seed": 3, **options})
+    return list(loader.epoch(epoch, start=start))
+
+
+def test_batches_are_the_same_for_any_number_of_workers():
+    alone = batches()
+    for workers in (1, 2, 3):
+        assert all(map(torch.equal, alone, batches(num_workers=workers)))
+
+
+def test_batches_differ_between_epochs_and_seeds_and_items():
+    first = torch.cat(batches())
+    assert not torch.equal(first, torch.cat(batches(epoch=2)))
+    assert not torch.equal(first, torch.cat(batches(seed=4)))
+    assert first[:, 0].sort().values.tolist() == list(range(12))
+    assert len(first[:, 1:].flatten().unique()) == 36
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_starts_in_its_midst_gives_what_was_left(workers):
+    assert all(map(torch.equal, batches()[2:], batches(start=2, num_workers=workers)))
+
+
+def test_a_loader_can_be_left_in_the_midst_and_used_again():
+    loader = BatchLoader(Noise(), batch_size=4, num_workers=2, shuffle=True)
+    whole = list(loader.epoch(1))
+    next(loader.epoch(2))
+    assert all(map(torch.equal, whole, loader.epoch(1)))
+
+
+def test_making_items_leaves_the_generators_of_the_process_alone():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    undisturbed = torch.rand(1), np.random.rand(), random.random()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    batches()
+    assert undisturbed == (torch.rand(1), np.random.rand(), random.random())
+
+
+def test_the_length_is_that_of_a_whole_epoch_wherever_the_last_one_started():
+    loader = BatchLoader(Noise(), batch_size=5)
+    list(loader.epoch(1, start=2))
+    assert len(loader) == 3
+    assert len(BatchLoader(Noise(), batch_size=5, drop_last=True)) == 2
+
+
+def test_an_empty_data_set_is_an_error():
+    with pytest.raises(DataError, match="empty"):
+        BatchLoader([], batch_size=2)
+
+
+def test_dropping_the_only_batch_is_an_error():
+    with pytest.raises(DataError, match="fewer than the one batch of 13"):
+        BatchLoader(Noise(), batch_size=13, drop_last=True)
+
+
+def test_the_data_sets_own_collate_fn_is_used_unless_another_is_given():
+    dataset = Noise()
+    dataset.collate_fn = len
+    assert list(BatchLoader(dataset, batch_size=8).epoch(0)) == [8, 4]
+    assert list(BatchLoader(dataset, batch_size=8, collate_fn=lambda items: "own").epoch(0)) == ["own", "own"]
+
+
+def test_a_sampler_says_which_items_come():
+    loader = BatchLoader(Noise(), batch_size=2, sampler=torch.utils.data.SequentialSampler(range(3)))
+    assert [batch[:, 0].tolist() for batch in loader.epoch(1)] == [[0, 1], [2]]
+
+
+def test_an_iterable_data_set_is_told_the_epoch_and_skipped_through():
+    class Stream(IterableDataset):
+        epoch_set = 0
+
+        def set_epoch(self, epoch):
+            self.epoch_set = epoch
+
+        def __iter__(self):
+            return iter(range(10 * self.epoch_set, 10 * self.epoch_set + 6))
+
+    loader = BatchLoader(Stream(), batch_size=2)
+    assert [batch.tolist() for batch in loader.epoch(2, start=1)] == [[22, 23], [24, 25]]
+    with pytest.raises(TypeError):
+        len(loader)
+
+
+def test_every_tensor_of_a_batch_goes_to_the_device():
+    batch = {"wave": torch.ones(2), "more": [torch.ones(1), (torch.ones(1), "text")], "id": ["a"]}
+    moved = to_device(batch, torch.device("meta"))
+    assert moved["wave"].is_meta
+    assert moved["more"][0].is_meta
+    assert moved["more"][1][0].is_meta
+    assert moved["more"][1][1] == "text"
+    assert moved["id"] == ["a"]
