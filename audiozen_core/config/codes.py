@@ -199,8 +199,9 @@ BAD_OVERRIDE = _code(
     "AZ130",
     "override that cannot be read",
     """
-    An override has the form `--set key=value`, such as `--set optimizer.args.lr=3e-4`. The value is TOML; a bare word
-    is taken as a string. Entries of an array are named by their index, from 0: `--set validate_dataset.0.args.limit=10`.
+    An override has the form `--set key=value`, such as `--set optimizer.args.lr=3e-4`. The value is TOML; a bare
+    word is taken as a string. Entries of an array are named by their index, from 0:
+    `--set validate_dataset.0.args.limit=10`.
     """,
 )
 UNKNOWN_OVERRIDE = _code(

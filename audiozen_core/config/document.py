@@ -28,11 +28,13 @@ class Document:
         source: the text, and the file as the user named it.
         values: what tomli reads in it.
         places: the offsets of keys and values in the text.
+        folder: the folder that its relative paths start from, and its `${here}`.
     """
 
     source: Source
     values: Mapping[str, Any]
     places: Places
+    folder: Path
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Document:
@@ -71,7 +73,7 @@ class Document:
             values = tomli.loads(source.text)
         except (ValueError, RecursionError) as error:
             raise ConfigError(explain(error, source, places)) from None
-        return cls(source, values, places)
+        return cls(source, values, places, file.parent)
 
     @property
     def file(self) -> Path:
@@ -90,7 +92,14 @@ class Document:
         """The text of a line, counted from 1, without its line end."""
         return self.source.line(number)
 
+    def value_range(self, key_path: KeyPath) -> Range:
+        """Where the value stands, as character offsets."""
+        return self._range(self.places.values, key_path)
+
     def _span(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Span:
+        return self.source.span(*self._range(ranges, key_path))
+
+    def _range(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Range:
         while key_path and key_path not in ranges:
             key_path = key_path[:-1]
-        return self.source.span(*ranges.get(key_path, (0, 0)))
+        return ranges.get(key_path, (0, 0))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import tomli
+
 KeyPath = tuple[str | int, ...]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -45,3 +47,64 @@ def spell(key_path: KeyPath) -> str:
         else:
             text += f".{spell_key(part)}" if text else spell_key(part)
     return text
+
+
+_PART = re.compile(
+    r"""\s*(?P<part>(?P<bare>[A-Za-z0-9_-]+)|(?P<basic>"(?:[^"\\\n]|\\.)*")|'(?P<literal>[^'\n]*)'|\[(?P<index>[0-9]+)\])\s*"""
+)
+
+
+def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tuple[int, int]]], int]:
+    """Reads a key path as users write it on the command line or in a reference.
+
+    Entries of an array are named by index, as `validate_dataset.0.args` or `validate_dataset[0].args`; a number may
+    also be a key, so what it is shows only against the values.
+
+    Args:
+        text: the text.
+        start: where to begin.
+
+    Returns:
+        Each part with where it stands, and where the path ends. Only `[0]` is an integer.
+
+    Raises:
+        ValueError: if no key path stands there.
+    """
+    parts: list[tuple[str | int, tuple[int, int]]] = []
+    position = start
+    while match := _PART.match(text, position):
+        part: str | int = match["bare"] or match["literal"] or ""
+        if match["index"]:
+            part = int(match["index"][:9])
+        elif match["basic"]:
+            part = str(tomli.loads(f"key = {match['basic']}")["key"])
+        parts.append((part, match.span("part")))
+        position = match.end()
+        if text.startswith(".", position):
+            position += 1
+        elif not text.startswith("[", position):
+            return parts, position
+    raise ValueError(f"no key at character {position + 1}")
+
+
+def parse_key_path(text: str) -> KeyPath:
+    """Reads a text that is a key path and nothing else.
+
+    Raises:
+        ValueError: if it is none.
+
+    Example:
+        >>> parse_key_path('validate_dataset[0].args."my root"')
+        ('validate_dataset', 0, 'args', 'my root')
+    """
+    parts, end = match_key_path(text)
+    if end < len(text):
+        raise ValueError(f"no key at character {end + 1}")
+    return tuple(part for part, _ in parts)
+
+
+def as_index(part: str | int) -> int | None:
+    """The index that a part of a key path may be: `0` in `validate_dataset.0.args`."""
+    if isinstance(part, int):
+        return part
+    return int(part) if re.fullmatch("[0-9]{1,9}", part) else None

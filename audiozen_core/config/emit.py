@@ -1,0 +1,118 @@
+"""Values as TOML text that reads back to the same values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+from audiozen_core.config.interpolation import escape_references
+from audiozen_core.config.key_path import KeyPath, quote, spell_key
+
+_WIDTH = 100
+
+Comment = Callable[[KeyPath], str]
+
+
+def emit(values: Mapping[str, Any], comment: Comment | None = None) -> str:
+    """The values as a TOML document, in their order.
+
+    `${` in a string becomes `$${`, so that it is not taken for a reference when the text is loaded.
+
+    Args:
+        values: what tomli could have read: tables, arrays, strings, numbers, booleans, dates and times.
+        comment: gives the comment for the line of a value or header; "" for none.
+
+    Raises:
+        TypeError: if a value is none of these.
+
+    Example:
+        >>> print(emit({"optimizer": {"path": "torch.optim.RAdam", "args": {"lr": 1e-05, "betas": [0.9, 0.99]}}}))
+        [optimizer]
+        path = "torch.optim.RAdam"
+        <BLANKLINE>
+        [optimizer.args]
+        lr = 1e-05
+        betas = [0.9, 0.99]
+        <BLANKLINE>
+    """
+    lines = list(_Emitter(comment or (lambda _: "")).table((), "", values))
+    return "\n".join(lines[1:] if lines[:1] == [""] else lines) + "\n" if lines else ""
+
+
+class _Emitter:
+    def __init__(self, comment: Comment) -> None:
+        self.comment = comment
+
+    def table(self, path: KeyPath, name: str, table: Mapping[str, Any]) -> Iterator[str]:
+        """The lines of a table below its header; `name` is what its header says."""
+        below = {key: value for key, value in table.items() if _has_header(value)}
+        for key, value in table.items():
+            if key not in below:
+                yield self.commented(f"{spell_key(key)} = {_laid_out(value)}", (*path, key))
+        for key, value in below.items():
+            place, title = (*path, key), f"{name}.{spell_key(key)}" if name else spell_key(key)
+            if isinstance(value, Mapping):
+                # A header that holds nothing but headers says nothing.
+                if not value or not all(_has_header(entry) for entry in value.values()):
+                    yield from ("", self.commented(f"[{title}]", place))
+                yield from self.table(place, title, value)
+            else:
+                for index, entry in enumerate(value):
+                    yield from ("", self.commented(f"[[{title}]]", (*place, index)))
+                    yield from self.table((*place, index), title, entry)
+
+    def commented(self, line: str, path: KeyPath) -> str:
+        comment = self.comment(path)
+        return f"{line}  # {comment}" if comment else line
+
+
+def _has_header(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return True
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def inline(value: Any) -> str:
+    """One value as TOML, on one line.
+
+    Raises:
+        TypeError: if TOML has no such value.
+
+    Example:
+        >>> inline({"a": [1, 0.5, True, "x"]})
+        '{ a = [1, 0.5, true, "x"] }'
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return quote(escape_references(value))
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{spell_key(key)} = {inline(entry)}" for key, entry in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(inline(entry) for entry in value) + "]"
+    raise TypeError(f"TOML has no value of type {type(value).__name__}")
+
+
+def _float(value: float) -> str:
+    if math.isnan(value):
+        return "nan"
+    return repr(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+def _laid_out(value: Any, indent: str = "") -> str:
+    """One value as TOML, with a line for each entry of a long array."""
+    line = inline(value)
+    if len(line) <= _WIDTH or not isinstance(value, list | tuple):
+        return line
+    deeper = f"{indent}    "
+    entries = "".join(f"{deeper}{_laid_out(entry, deeper)},\n" for entry in value)
+    return f"[\n{entries}{indent}]"

@@ -1,0 +1,100 @@
+"""The form of references in a string: `${…}`, and `$${` for the characters themselves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+import tomli
+
+# References may stand in the default of a reference, so deep at most.
+MAX_NESTING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One `${…}`.
+
+    Attributes:
+        body: what stands between the braces.
+    """
+
+    body: str
+
+    def __str__(self) -> str:
+        return f"${{{self.body}}}"
+
+
+class UnclosedReferenceError(ValueError):
+    """A `${` without its `}`, or too many of them one in another."""
+
+
+def split_references(text: str) -> list[str | Reference]:
+    """A text in pieces: plain ones, in which `$${` has become `${`, and references.
+
+    Raises:
+        UnclosedReferenceError: if a `}` is missing.
+
+    Example:
+        >>> split_references("${here}/data $${x}")
+        [Reference(body='here'), '/data ${x}']
+    """
+    pieces: list[str | Reference] = []
+    plain, position = "", 0
+    for match in re.finditer(r"\$?\$\{", text):
+        if match.start() < position:
+            continue
+        plain += text[position : match.start()]
+        position = match.end()
+        if match.group() == "$${":
+            plain += "${"
+            continue
+        end = _closing_brace(text, position)
+        pieces += [plain] if plain else []
+        pieces.append(Reference(text[position:end]))
+        plain, position = "", end + 1
+    plain += text[position:]
+    return [*pieces, plain] if plain or not pieces else pieces
+
+
+def escape_references(text: str) -> str:
+    """The text in which no piece is taken for a reference."""
+    return text.replace("${", "$${")
+
+
+def _closing_brace(text: str, position: int) -> int:
+    depth = 1
+    for match in re.compile(r"\$\{|\}").finditer(text, position):
+        depth += -1 if match.group() == "}" else 1
+        if depth == 0:
+            return match.start()
+        if depth > MAX_NESTING:
+            break
+    raise UnclosedReferenceError
+
+
+def plain_value(text: str) -> Any:
+    """A number, `true`, `false` or a quoted string of TOML as that; anything else as the string that it is.
+
+    Example:
+        >>> plain_value("8"), plain_value("1e-3"), plain_value("true"), plain_value("/data"), plain_value('"8"')
+        (8, 0.001, True, '/data', '8')
+    """
+    if "\n" in text:
+        return text
+    try:
+        value = tomli.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, bool | int | float | str) else text
+
+
+def as_text(value: Any) -> str:
+    """A value as it stands within a string."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,138 @@
+"""From a TOML file to a checked, typed configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.acoustics import Acoustics
+from audiozen_core.config.compose import compose
+from audiozen_core.config.composition import Composition
+from audiozen_core.config.emit import emit
+from audiozen_core.config.read_sections import Sections, read_sections
+from audiozen_core.config.sections import Component, ExperimentConfig
+from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a TOML file says, whether or not it is right.
+
+    Attributes:
+        config: the configuration, or None where there are errors.
+        findings: all errors and warnings, sorted by place.
+        composition: the values with their origins.
+        components: every component that could be read.
+    """
+
+    config: ExperimentConfig | None
+    findings: tuple[Diagnostic, ...]
+    composition: Composition
+    components: tuple[Component, ...]
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """What keeps the experiment from running."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What does not."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A configuration without errors.
+
+    Attributes:
+        config: the configuration.
+        warnings: old spellings, dropped arguments and the like, sorted by place.
+        composition: the values with their origins.
+        components: every component of the configuration.
+    """
+
+    config: ExperimentConfig
+    warnings: tuple[Diagnostic, ...]
+    composition: Composition
+    components: tuple[Component, ...]
+
+
+def load_config(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    modes: Sequence[str] = ("train",),
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> LoadedConfig:
+    """Reads, composes and checks an experiment's TOML file. No component is imported; see `check` for that.
+
+    Args:
+        path: the file.
+        overrides: each `key=value`, or `+key=value` to add a key.
+        modes: what is to be run: `train`, `validate`, `test`, `predict`, `finetune`; says which sections are needed.
+        environment: the variables for `${env:…}` (default: those of the process).
+
+    Raises:
+        ConfigError: with every error of the file, sorted by place.
+    """
+    inspection = inspect_config(path, overrides, modes, environment=environment)
+    if inspection.config is None:
+        raise ConfigError(inspection.errors)
+    return LoadedConfig(inspection.config, inspection.warnings, inspection.composition, inspection.components)
+
+
+def inspect_config(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    modes: Sequence[str] = ("train",),
+    *,
+    environment: Mapping[str, str] | None = None,
+) -> Inspection:
+    """Like `load_config`, but gives the errors along with what could be read in spite of them.
+
+    Raises:
+        ConfigError: if a file can't be read at all.
+    """
+    composition = compose(path, overrides, environment)
+    sections = read_sections(composition, modes)
+    findings = in_order(composition, composition.findings)
+    wrong = any(finding.severity == "error" for finding in findings)
+    config = None if wrong else _config(Path(path), composition, sections)
+    return Inspection(config, findings, composition, tuple(sections.components()))
+
+
+def in_order(composition: Composition, findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """The findings by place: those of the file itself first, then its bases', then the command line's."""
+    return tuple(sorted(findings, key=lambda finding: _place(composition, finding)))
+
+
+def _place(composition: Composition, finding: Diagnostic) -> tuple[Any, ...]:
+    span = finding.span
+    if span is None:
+        return (0,)
+    ranks = {composition.main.file: 1, Path("--set"): 3}
+    return ranks.get(span.file, 2), str(span.file), span.line, span.column
+
+
+def _config(path: Path, composition: Composition, sections: Sections) -> ExperimentConfig:
+    if sections.meta is None or sections.trainer is None:
+        raise AssertionError("a missing section has been reported")
+    return ExperimentConfig(
+        id=path.stem,
+        file=Path(os.path.abspath(path)),  # noqa: PTH100 (a symbolic link keeps its name, which is the ID)
+        meta=sections.meta,
+        acoustics=sections.acoustics or Acoustics(),
+        trainer=sections.trainer,
+        models=sections.models,
+        loss_functions=sections.loss_functions,
+        optimizers=sections.optimizers,
+        lr_schedulers=sections.lr_schedulers,
+        datasets=sections.datasets,
+        hooks=sections.hooks,
+        text=emit(composition.values),
+    )

@@ -1,0 +1,180 @@
+"""Overrides of the command line: `--set optimizer.args.lr=3e-4`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from audiozen_core.config import codes
+from audiozen_core.config.composition import Composition
+from audiozen_core.config.document import Document
+from audiozen_core.config.key_path import KeyPath, as_index, match_key_path, spell
+from audiozen_core.config.near import nearest
+from audiozen_core.config.schema import known_keys
+from audiozen_core.config.source import Source
+from audiozen_core.config.spans import MAX_DEPTH, NotTomlError, Places, Range, TooDeepError, find_places
+from audiozen_core.config.spellings import Layer, current_name, is_old, old_spelling
+from audiozen_core.diagnostics import Diagnostic
+
+# What findings name as the file of an override; its lines are the overrides in their order.
+COMMAND_LINE = Path("--set")
+
+
+_FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3e-4`"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One `--set key=value`.
+
+    Attributes:
+        key: the key path as it was written.
+        value: the value.
+        adds: whether a plus sign stands before it.
+        key_ranges: where each part of the key stands among all overrides, in characters.
+        value_range: where the value stands.
+    """
+
+    key: KeyPath
+    value: Any
+    adds: bool
+    key_ranges: tuple[Range, ...]
+    value_range: Range
+
+
+class _BadOverrideError(Exception):
+    """An override that can't be read; the arguments are what is wrong and where."""
+
+
+def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
+    """Lays the overrides on top of the files; what can't be applied is reported.
+
+    Args:
+        composition: the values of the files.
+        overrides: each `key=value`, or `+key=value` to add a key.
+    """
+    source = Source("\n".join(overrides), COMMAND_LINE)
+    document = Document(source, {}, Places(), composition.main.folder)
+    start = 0
+    read = []
+    for text in overrides:
+        try:
+            read.append(_read(text, start))
+        except _BadOverrideError as error:
+            message, place = error.args
+            finding = source.finding(codes.BAD_OVERRIDE, message, source.span(*place), notes=(_FORM,))
+            composition.findings.append(finding)
+        start += len(text) + 1
+    # A new `path` drops the old arguments, so it comes before the new ones, wherever it stands.
+    for override in sorted(read, key=lambda override: override.key[-1] != "path"):
+        _apply(composition, document, override)
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def _read(text: str, start: int) -> Override:
+    whole = (start, start + len(text))
+    adds = text.startswith("+")
+    try:
+        parts, end = match_key_path(text, int(adds))
+    except ValueError:
+        raise _BadOverrideError(f"the override `{text}` names no key", whole) from None
+    if not text.startswith("=", end):
+        reason = "has no `=`" if "=" not in text else "has a key that can't be read"
+        raise _BadOverrideError(f"the override `{text}` {reason}", whole)
+    if len(parts) >= MAX_DEPTH:
+        raise _BadOverrideError(f"the override goes {len(parts)} levels deep", whole)
+    key_ranges = tuple((start + first, start + last) for _, (first, last) in parts)
+    blanks = len(text[end + 1 :]) - len(text[end + 1 :].lstrip())
+    value_range = (start + end + 1 + blanks, start + len(text))
+    value = _read_value(text[end + 1 :].strip(), value_range)
+    return Override(tuple(part for part, _ in parts), value, adds, key_ranges, value_range)
+
+
+def _read_value(text: str, place: Range) -> Any:
+    """TOML, or else a bare word."""
+    with suppress(NotTomlError):
+        try:
+            find_places(f"value = {text}")
+        except TooDeepError:
+            raise _BadOverrideError(f"the value is nested more than {MAX_DEPTH} levels deep", place) from None
+    try:
+        table = tomli.loads(f"value = {text}")
+    except (ValueError, RecursionError) as error:
+        if not text:
+            raise _BadOverrideError('the override has no value; an empty string is `""`', place) from None
+        if text[0] in "[{\"'":
+            reason = str(error).partition(" (at ")[0]
+            raise _BadOverrideError(f"the value `{text}` is not valid TOML: {reason}", place) from None
+        return text
+    # Further lines are no TOML of one value.
+    return table["value"] if len(table) == 1 else text
+
+
+# ---------------------------------------------------------------------------------------------- applying
+
+
+def _apply(composition: Composition, document: Document, override: Override) -> None:
+    path: KeyPath = ()
+    for index, part in enumerate(override.key):
+        written = override.key[: index + 1]
+        document.places.keys[written] = document.places.values[written] = override.key_ranges[index]
+        last = index + 1 == len(override.key)
+        step = _step(_existing(composition, path), part, path, may_add=override.adds, last=last)
+        if step is None:
+            composition.findings.append(_unknown(composition, document, override, path, written))
+            return
+        if isinstance(part, str) and isinstance(step, str) and is_old(path, part):
+            composition.findings.append(old_spelling(document, written, step))
+        path = (*path, step)
+    document.places.values[override.key] = override.value_range
+    layer = Layer(document)
+    for length in range(1, len(path)):
+        layer.places[path[:length]] = override.key[:length]
+    composition.put(path, layer.add(path, override.key, override.value), layer)
+
+
+def _existing(composition: Composition, path: KeyPath) -> Any:
+    """The value at a place, or an empty table where there is none yet."""
+    try:
+        return composition.get(path)
+    except LookupError:
+        return {}
+
+
+def _step(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last: bool) -> str | int | None:
+    """The key or index that a part of a key path means in a container, or None if there is none such."""
+    if isinstance(container, list):
+        index = as_index(part)
+        return index if index is not None and index < len(container) + (may_add and last) else None
+    if not isinstance(container, dict) or isinstance(part, int):
+        return None
+    name = current_name(path, part)
+    return name if may_add or name in container or name in known_keys(path) else None
+
+
+def _unknown(
+    composition: Composition, document: Document, override: Override, path: KeyPath, written: KeyPath
+) -> Diagnostic:
+    container, part = _existing(composition, path), written[-1]
+    above = spell(written[:-1])
+    near = None
+    notes: tuple[str, ...] = ()
+    if isinstance(container, list):
+        message = f"`{above}` has {len(container)} entries, so there is no `{spell(written)}`"
+    elif not isinstance(container, dict):
+        message = f"`{above}` is no table, so there is no `{spell(written)}`"
+    else:
+        message = f"there is no `{spell(written)}` to override"
+        near = nearest(str(part), [*container, *known_keys(path)])
+        notes = (f"help: `--set +{spell(override.key)}=…` adds a new key",)
+    span = document.key_span(written)
+    label = f"did you mean `{near}`?" if near else ""
+    more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
+    return document.source.finding(codes.UNKNOWN_OVERRIDE, message, span, **more)

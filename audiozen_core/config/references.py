@@ -1,0 +1,231 @@
+"""References in values: `${acoustics.sr}`, `${env:DATA_ROOT:-/data}`, `${here}`."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audiozen_core.config import codes
+from audiozen_core.config.composition import Composition, places_below
+from audiozen_core.config.interpolation import Reference, UnclosedReferenceError, as_text, plain_value, split_references
+from audiozen_core.config.key_path import KeyPath, as_index, parse_key_path, spell
+from audiozen_core.config.near import nearest
+from audiozen_core.config.schema import key_at, known_keys
+from audiozen_core.config.spans import MAX_DEPTH
+from audiozen_core.config.spellings import current_path
+
+# A file of a few kilobytes must not grow to gigabytes by references to references.
+MAX_GROWTH = 1_000_000
+MAX_CHAIN = 50
+
+_ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
+
+
+def resolve_references(composition: Composition, environment: Mapping[str, str] | None = None) -> None:
+    """Puts what they stand for in the place of all references; what can't be followed is reported and stays."""
+    _Resolver(composition, os.environ if environment is None else environment).run()
+
+
+class _UnresolvedError(Exception):
+    """A reference that can't be followed, already reported."""
+
+
+class _Resolver:
+    def __init__(self, composition: Composition, environment: Mapping[str, str]) -> None:
+        self.composition = composition
+        self.environment = environment
+        self.growth = 0
+        self.chain: list[KeyPath] = []
+        self.pending = dict.fromkeys(
+            place
+            for place in places_below(composition.values, ())
+            if place and isinstance(value := composition.get(place), str) and "${" in value
+        )
+
+    def run(self) -> None:
+        for place in list(self.pending):
+            self.resolve(place)
+
+    def resolve(self, place: KeyPath) -> None:
+        """Puts the final value in its place, if that is still to be done."""
+        if place not in self.pending or place in self.composition.unresolved:
+            return
+        text = self.composition.get(place)
+        self.chain.append(place)
+        try:
+            value = self.evaluate(text, place, typed=True)
+        except _UnresolvedError:
+            self.composition.unresolved.add(place)
+            return
+        finally:
+            self.chain.pop()
+        del self.pending[place]
+        self.composition.get(place[:-1])[place[-1]] = value
+
+    def evaluate(self, text: str, place: KeyPath, *, typed: bool) -> Any:
+        """What a text with references comes to.
+
+        Args:
+            text: the text.
+            place: the value that it belongs to.
+            typed: whether a reference that is the whole text keeps its type.
+        """
+        try:
+            pieces = split_references(text)
+        except UnclosedReferenceError:
+            label = "write `$${` if it is none"
+            raise self.fail(place, "`${` without its `}`", text[text.rfind("${") :], label=label) from None
+        if typed and len(pieces) == 1 and isinstance(pieces[0], Reference):
+            return self.follow(pieces[0], place, typed=True)
+        result = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                result.append(piece)
+                continue
+            value = self.follow(piece, place, typed=False)
+            if isinstance(value, dict | list):
+                kind = "a table" if isinstance(value, dict) else "an array"
+                raise self.fail(place, f"`{piece}` is {kind}, which can't stand within a string", str(piece))
+            result.append(as_text(value))
+            self.grow(len(result[-1]), place)
+        return "".join(result)
+
+    def follow(self, reference: Reference, place: KeyPath, *, typed: bool) -> Any:
+        body = reference.body.strip()
+        if body == "here":
+            folder = self.composition.origin(place).document.folder
+            return os.path.abspath(folder)  # noqa: PTH100 (a symbolic link stays as it is)
+        if body.startswith("env:"):
+            return self.variable(reference, body, place, typed=typed)
+        try:
+            target = parse_key_path(body)
+        except ValueError:
+            message = f"`{reference}` is no reference: it names neither a key nor `here` nor `env:NAME`"
+            raise self.fail(place, message, str(reference)) from None
+        return self.value(reference, target, place)
+
+    # ------------------------------------------------------------------------------------------ the environment
+
+    def variable(self, reference: Reference, body: str, place: KeyPath, *, typed: bool) -> Any:
+        match = _ENVIRONMENT.fullmatch(body)
+        if not match:
+            message = f"`{reference}` names no variable; the form is `${{env:NAME}}` or `${{env:NAME:-default}}`"
+            raise self.fail(place, message, str(reference))
+        name, default = match["name"], match["default"]
+        text = self.environment.get(name, "")
+        if text or (default is None and name in self.environment):
+            return plain_value(text) if typed else text
+        if default is not None:
+            value = self.evaluate(default, place, typed=typed)
+            return plain_value(value) if typed and isinstance(value, str) and "${" not in default else value
+        near = nearest(name, self.environment)
+        raise self.fail(
+            place,
+            f"the environment variable `{name}` is not set",
+            str(reference),
+            label=f"did you mean `{near}`?" if near else "",
+            notes=(f"help: set {name}, or give a default: `${{env:{name}:-…}}`",),
+        )
+
+    # ------------------------------------------------------------------------------------------ other values
+
+    def value(self, reference: Reference, target: KeyPath, place: KeyPath) -> Any:
+        """A copy of the value at another place, with all its own references followed."""
+        found = self.locate(reference, target, place)
+        if isinstance(found, _Default):
+            return found.value
+        value = self.composition.get(found)
+        if not isinstance(value, dict | list):
+            return value
+        for entry in list(places_below(value, found)):
+            self.visit(reference, entry, place)
+        below = list(places_below(value, ()))[1:]
+        self.grow(len(below), place)
+        if below and len(place) + max(map(len, below)) > MAX_DEPTH:
+            raise self.fail(place, f"`{reference}` leads to more than {MAX_DEPTH} levels of nesting", str(reference))
+        for entry in below:
+            self.composition.origins[(*place, *entry)] = self.composition.origins[(*found, *entry)]
+        return copy.deepcopy(value)
+
+    def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | _Default:
+        target = current_path(target)
+        found: KeyPath = ()
+        for part in target:
+            self.visit(reference, found, place)
+            table = self.composition.get(found)
+            if isinstance(table, list) and (index := as_index(part)) is not None and index < len(table):
+                found = (*found, index)
+            elif isinstance(table, dict) and str(part) in table:
+                found = (*found, str(part))
+            else:
+                key = key_at(target)
+                if key and not key.required and isinstance(key.default, bool | int | float | str):
+                    return _Default(copy.deepcopy(key.default))
+                raise self.nothing_there(reference, found, part, target, place)
+        self.visit(reference, found, place)
+        return found
+
+    def visit(self, reference: Reference, entry: KeyPath, place: KeyPath) -> None:
+        """Sees to it that an entry on the way is final."""
+        if entry in self.composition.unresolved:
+            raise _UnresolvedError
+        if entry not in self.pending:
+            return
+        if entry in self.chain:
+            circle = [*self.chain[self.chain.index(entry) :], entry]
+            names = " → ".join(f"`{self.composition.spell(link)}`" for link in circle)
+            # One finding for the circle, not one for each value on it.
+            self.composition.unresolved.update(circle)
+            raise self.fail(place, f"references in a circle: {names}", str(reference), code=codes.REFERENCE_CYCLE)
+        if len(self.chain) >= MAX_CHAIN:
+            raise self.fail(place, f"a chain of more than {MAX_CHAIN} references", str(reference))
+        self.resolve(entry)
+        if entry in self.composition.unresolved:
+            raise _UnresolvedError
+
+    def nothing_there(
+        self, reference: Reference, found: KeyPath, part: str | int, target: KeyPath, place: KeyPath
+    ) -> Exception:
+        table = self.composition.get(found)
+        if not isinstance(table, dict | list):
+            message = f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own"
+            return self.fail(place, message, str(reference))
+        names = [*table, *known_keys(found)] if isinstance(table, dict) else []
+        near = nearest(str(part), names)
+        suggestion = Reference(spell((*found, near, *target[len(found) + 1 :]))) if near else None
+        return self.fail(
+            place,
+            f"`{reference}` leads nowhere: there is no `{spell((*found, part))}`",
+            str(reference),
+            label=f"did you mean `{suggestion}`?" if suggestion else "",
+            suggestion=str(suggestion) if suggestion else None,
+        )
+
+    # ------------------------------------------------------------------------------------------ failing
+
+    def grow(self, size: int, place: KeyPath) -> None:
+        if self.growth > MAX_GROWTH:
+            raise _UnresolvedError
+        self.growth += size
+        if self.growth > MAX_GROWTH:
+            raise self.fail(place, "the references of this file make it grow beyond all measure", "${")
+
+    def fail(self, place: KeyPath, message: str, text: str, code: str = codes.BAD_REFERENCE, **more: Any) -> Exception:
+        """Reports a finding at the reference itself, if it stands in the file as it is, else at the whole value."""
+        origin = self.composition.origin(place)
+        source, (start, end) = origin.document.source, origin.document.value_range(origin.key)
+        inside = source.text.find(text, start, end)
+        span = source.span(inside, inside + len(text)) if inside >= 0 else source.span(start, end)
+        self.composition.findings.append(source.finding(code, message, span, **more))
+        return _UnresolvedError()
+
+
+@dataclass(frozen=True, slots=True)
+class _Default:
+    """The default of a known key that the file leaves out."""
+
+    value: Any

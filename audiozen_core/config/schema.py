@@ -1,0 +1,134 @@
+"""What the known sections may hold, asked by key path. The truth is in the dataclasses of `sections`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+from audiozen_core.acoustics import Acoustics
+from audiozen_core.config.key_path import KeyPath
+from audiozen_core.config.sections import (
+    DATASET_SECTIONS,
+    SUFFIXED_SECTIONS,
+    Component,
+    Dataloader,
+    DatasetComponent,
+    HookComponent,
+    Meta,
+    SchedulerComponent,
+)
+
+# The rules of `[acoustics]`, whose dataclass stands on a lower floor.
+_ACOUSTICS_RULES: dict[str, Mapping[str, Any]] = {
+    "sr": {"minimum": 1, "doc": "the sample rate, in hertz"},
+    "n_fft": {"minimum": 1, "doc": "the number of FFT points, in samples"},
+    "hop_length": {"minimum": 1, "doc": "the number of samples between successive frames"},
+    "win_length": {"minimum": 1, "doc": "the length of the STFT window, in samples; at most `n_fft`"},
+    "window": {"choices": ("hann", "rectangular"), "doc": "the window of the STFT"},
+}
+_PLAIN_SECTIONS: dict[str, type] = {
+    "meta": Meta,
+    "trainer": Component,
+    "acoustics": Acoustics,
+    "model": Component,
+    "loss_function": Component,
+    "optimizer": Component,
+    "lr_scheduler": SchedulerComponent,
+    **dict.fromkeys(DATASET_SECTIONS, DatasetComponent),
+    "hooks": HookComponent,
+}
+SECTION_NAMES = tuple(_PLAIN_SECTIONS)
+# The sections that may be an array of tables.
+ARRAY_SECTIONS = frozenset({*DATASET_SECTIONS, "hooks"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table.
+
+    Attributes:
+        name: the key.
+        type: the annotation of its field.
+        default: the value where it is left out, or `dataclasses.MISSING`.
+        rules: `minimum`, `choices`, `pattern` and `doc`.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    rules: Mapping[str, Any]
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is dataclasses.MISSING
+
+
+def split_section(name: str) -> tuple[str, str] | None:
+    """A section's kind and suffix, or None if no section has that name.
+
+    Example:
+        >>> split_section("model_g"), split_section("meta"), split_section("meta_g")
+        (('model', 'g'), ('meta', ''), None)
+    """
+    if name in _PLAIN_SECTIONS:
+        return name, ""
+    for kind in SUFFIXED_SECTIONS:
+        if name.startswith(f"{kind}_") and len(name) > len(kind) + 1:
+            return kind, name[len(kind) + 1 :]
+    return None
+
+
+def table_at(key_path: KeyPath) -> type | None:
+    """The dataclass of the table at a place, or None where anything may stand (`args`) or nothing is known."""
+    if not key_path or not isinstance(key_path[0], str) or not (section := split_section(key_path[0])):
+        return None
+    table: type | None = _PLAIN_SECTIONS[section[0]]
+    rest = key_path[1:]
+    if rest and isinstance(rest[0], int) and section[0] in ARRAY_SECTIONS:
+        rest = rest[1:]
+    for part in rest:
+        found = keys_of(table).get(str(part)) if table else None
+        table = _table_type(found.type) if found else None
+    return table
+
+
+def known_keys(key_path: KeyPath) -> tuple[str, ...]:
+    """The keys that the table at a place may have; empty where anything may stand."""
+    if not key_path:
+        return SECTION_NAMES
+    table = table_at(key_path)
+    return tuple(keys_of(table)) if table else ()
+
+
+def key_at(key_path: KeyPath) -> Key | None:
+    """The key at a place, if it is known."""
+    table = table_at(key_path[:-1]) if len(key_path) > 1 else None
+    return keys_of(table).get(str(key_path[-1])) if table else None
+
+
+@cache
+def keys_of(table: type) -> dict[str, Key]:
+    """The keys of a table by name."""
+    hints = get_type_hints(table)
+    return {
+        field.name: Key(
+            field.name,
+            hints[field.name],
+            field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default,
+            _ACOUSTICS_RULES[field.name] if table is Acoustics else field.metadata,
+        )
+        for field in dataclasses.fields(table)
+        # `key` says where a component stands; it is not for the TOML.
+        if not (field.name == "key" and issubclass(table, Component))
+    }
+
+
+def _table_type(annotation: Any) -> type | None:
+    """The dataclass in an annotation such as `Component | None`."""
+    for option in getattr(annotation, "__args__", (annotation,)):
+        if option in (Component, Dataloader):
+            return option  # type: ignore[no-any-return]
+    return None

@@ -1,0 +1,129 @@
+"""Old names and second names of sections and arguments, in one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from audiozen_core.config import codes
+from audiozen_core.config.document import Document
+from audiozen_core.config.key_path import KeyPath, spell
+from audiozen_core.diagnostics import Diagnostic
+
+# Names of earlier versions and what they are called now; the suffix of a section stays (`loss_d`).
+OLD_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}
+OLD_ARGUMENTS: dict[KeyPath, str] = {
+    ("trainer", "args", "max_epoch"): "max_epochs",
+    ("trainer", "args", "max_grad_norm"): "clip_grad_norm_value",
+    ("trainer", "args", "max_patience"): "patience",
+}
+# Two names of equal rank; inside, the first one of each pair is used.
+EQUAL_SECTIONS = {"train_dataset": "dataset"}
+
+_SUFFIXED_LOSS = re.compile(r"loss_(?!function(?:_|$))(?P<suffix>.+)")
+
+
+def current_name(parent: KeyPath, key: str) -> str:
+    """The name used inside for a key of a table; `parent` is the table, already in current names.
+
+    Example:
+        >>> current_name((), "loss"), current_name((), "loss_d"), current_name(("trainer", "args"), "max_epoch")
+        ('loss_function', 'loss_function_d', 'max_epochs')
+        >>> current_name(("meta",), "loss")
+        'loss'
+    """
+    if parent:
+        return OLD_ARGUMENTS.get((*parent, key), key)
+    if match := _SUFFIXED_LOSS.fullmatch(key):
+        return f"loss_function_{match['suffix']}"
+    return OLD_SECTIONS.get(key) or EQUAL_SECTIONS.get(key, key)
+
+
+def current_path(key_path: KeyPath) -> KeyPath:
+    """The key path in the names used inside."""
+    current: KeyPath = ()
+    for part in key_path:
+        current = (*current, current_name(current, part) if isinstance(part, str) else part)
+    return current
+
+
+def is_old(parent: KeyPath, key: str) -> bool:
+    """Whether the key has a newer name that a user should hear of."""
+    return current_name(parent, key) != key and not (not parent and key in EQUAL_SECTIONS)
+
+
+def old_spelling(document: Document, key_path: KeyPath, new: str) -> Diagnostic:
+    """The warning about an old name, at its place."""
+    span = document.key_span(key_path)
+    old = key_path[-1]
+    message = f"`{old}` is the old name of `{new}`"
+    return document.source.finding(
+        codes.OLD_SPELLING, message, span, severity="warning", label=f"write `{new}`", suggestion=new
+    )
+
+
+@dataclass(slots=True)
+class Layer:
+    """The values of one document in current names.
+
+    Attributes:
+        document: the document.
+        values: its values; tables and arrays are copies.
+        places: the key path in the document of each value here.
+        findings: old names, and things said under two names.
+    """
+
+    document: Document
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    findings: list[Diagnostic] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, document: Document) -> Layer:
+        """The layer of a document."""
+        layer = cls(document)
+        layer.values = layer._table((), (), document.values)
+        return layer
+
+    def add(self, key_path: KeyPath, written: KeyPath, value: Any) -> Any:
+        """The value in current names, if it is to stand at `key_path` and stands at `written` in the document."""
+        return self._value(key_path, written, value)
+
+    def _table(self, current: KeyPath, written: KeyPath, table: Mapping[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in table.items():
+            name = current_name(current, key)
+            if name != key and is_old(current, key):
+                self.findings.append(old_spelling(self.document, (*written, key), name))
+            if name in result:
+                self.findings.append(self._two_names((*written, key), self.places[(*current, name)]))
+            else:
+                result[name] = self._value((*current, name), (*written, key), value)
+        return result
+
+    def _value(self, current: KeyPath, written: KeyPath, value: Any) -> Any:
+        self.places[current] = written
+        if isinstance(value, dict):
+            return self._table(current, written, value)
+        if isinstance(value, list):
+            return [self._value((*current, index), (*written, index), entry) for index, entry in enumerate(value)]
+        return value
+
+    def _two_names(self, written: KeyPath, first: KeyPath) -> Diagnostic:
+        span, earlier = self.document.key_span(written), self.document.key_span(first)
+        return self.document.source.finding(
+            codes.TWO_SPELLINGS,
+            f"`{spell(written)}` and `{spell(first)}` are two names of one thing",
+            span,
+            label="keep one of them",
+            notes=(f"first: {earlier.file}:{earlier.line}:{earlier.column}",),
+        )
+
+
+def each_old_name() -> Iterator[tuple[str, str]]:
+    """Every old name with its new one, for the documentation."""
+    yield from OLD_SECTIONS.items()
+    for path, new in OLD_ARGUMENTS.items():
+        yield spell(path), spell((*path[:-1], new))
