@@ -4,8 +4,9 @@ The published weights fit it, and those that it learns fit the installed model `
 """
 
 import torch
-from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlock
 from torch import Tensor, nn
+
+from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlock
 
 NUM_FREQS = 257
 HIDDEN_SIZE = 512
