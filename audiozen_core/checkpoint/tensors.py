@@ -1,0 +1,203 @@
+"""Any state that torch or a plugin offers <-> named tensors and JSON, exactly, without pickle.
+
+    tensors, skeleton = flatten("optimizer", optimizer.state_dict())
+    state = unflatten(skeleton, tensors)
+
+Tensors are named by their key path (`state.0.exp_avg`), so that a model's have the names of its `state_dict`. In the
+skeleton a tensor is `{"$tensor": name}`, and more where it is a view, permuted, complex, or a parameter. Two names of
+one piece of memory are stored once and share again after reading. What is lost: that one list or dictionary stands in
+two places of a state, and the graph behind a tensor.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiozen_core.checkpoint.errors import UnstorableStateError
+from audiozen_core.checkpoint.sharing import MemoryConflictError, Place, place, restore
+from audiozen_core.checkpoint.skeleton import DECODERS, ENCODERS, Decode, Decoder, Encode, Encoder, Json, SkeletonError
+from audiozen_core.checkpoint.tensor_file import storable_dtypes
+
+_COMPLEX = {torch.complex32: "complex32", torch.complex64: "complex64", torch.complex128: "complex128"}
+_ARRAY_KINDS = "biufcSUmM"
+_NOTHING = torch.empty(0, dtype=torch.uint8)
+
+
+def flatten(owner: str, state: Any) -> tuple[dict[str, Tensor], Json]:
+    """Takes a state apart.
+
+    Args:
+        owner: whose state it is, for the message of an error.
+        state: dictionaries, lists, tuples, numbers, texts, tensors, arrays, … in any nesting.
+
+    Returns:
+        The tensors by name, of dtypes that safetensors has, each piece of memory once and not copied where that can
+        be avoided; and the rest, fit for `json.dumps`.
+
+    Raises:
+        UnstorableStateError: something in it can't be stored; the message names its key path.
+
+    Example:
+        >>> tensors, skeleton = flatten("optimizer", {"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.99)})
+        >>> tensors
+        {'state.0.step': tensor(3.)}
+        >>> skeleton
+        {'state': {'$dict': [[0, {'step': {'$tensor': 'state.0.step'}}]]}, 'betas': {'$tuple': [0.9, 0.99]}}
+        >>> unflatten(skeleton, tensors)
+        {'state': {0: {'step': tensor(3.)}}, 'betas': (0.9, 0.99)}
+    """
+    encoder = Encoder(owner, _ENCODERS)
+    skeleton = encoder.encode(state)
+    stored: dict[str, Tensor] = {}
+    try:
+        stored, places = place([(name, tensor) for name, tensor, _ in encoder.attachments])
+        for (_, _, node), found in zip(encoder.attachments, places, strict=True):
+            _fill(node, found)
+    except MemoryConflictError as error:
+        encoder.refuse(f"holds {error}, which share memory in a way that can't be stored; clone one of them")
+    if encoder.problems:
+        first, *others = encoder.problems
+        raise UnstorableStateError(
+            f"the state of `{owner}` can't be stored: {first}",
+            remedy="leave it out of `state_dict`, or put numbers, texts, lists, dictionaries or tensors in its place",
+            notes=[f"also: {problem}" for problem in others[:9]],
+        )
+    return {name: torch.view_as_real(t) if t.is_complex() else t for name, t in stored.items()}, skeleton
+
+
+def unflatten(skeleton: Json, tensors: Mapping[str, Tensor]) -> Any:
+    """Puts a state together again; its tensors take over the memory of `tensors`.
+
+    Raises:
+        SkeletonError: the two do not belong together, or were not made by `flatten`.
+    """
+    return _TensorDecoder(tensors).decode(skeleton)
+
+
+class _TensorDecoder(Decoder):
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(_DECODERS)
+        self._tensors = tensors
+        self._made: dict[object, Tensor] = {}
+
+    def tensor(self, node: Any) -> Tensor:
+        """The tensor of a node; one and the same for equal nodes."""
+        key = repr(node)
+        if key not in self._made:
+            stride = node.get("stride")
+            found = Place(
+                node["$tensor"],
+                tuple(node.get("size", ())),
+                None if stride is None else tuple(stride),
+                node.get("offset"),
+            )
+            tensor = restore(self.stored(found.name, node.get("dtype")), found)
+            if "parameter" in node:
+                tensor = torch.nn.Parameter(tensor, requires_grad=node["parameter"])
+            elif "requires_grad" in node:
+                tensor = tensor.detach().requires_grad_()
+            self._made[key] = tensor
+        return self._made[key]
+
+    def stored(self, name: str, dtype: str | None = None) -> Tensor:
+        """The stored tensor of that name; one and the same each time."""
+        if name not in self._tensors:
+            raise SkeletonError(f"there is no tensor `{name}`")
+        if dtype is None:
+            return self._tensors[name]
+        if (name, dtype) not in self._made:
+            self._made[name, dtype] = torch.view_as_complex(self._tensors[name])
+        return self._made[name, dtype]
+
+
+def _encode_tensor(value: Tensor, encoder: Encoder) -> Json:
+    if value.layout != torch.strided or value.is_nested:
+        return encoder.refuse(f"holds a tensor of the layout {value.layout}; make it dense")
+    if value.is_meta:
+        return encoder.refuse("holds a tensor without data (on the device `meta`)")
+    if value.dtype not in storable_dtypes() and value.dtype not in _COMPLEX:
+        return encoder.refuse(f"holds a tensor of {value.dtype}")
+    node: dict[str, Json] = {"$tensor": None}
+    if value.dtype in _COMPLEX:
+        node["dtype"] = _COMPLEX[value.dtype]
+    if isinstance(value, torch.nn.Parameter):
+        node["parameter"] = value.requires_grad
+    elif value.is_leaf and value.requires_grad:
+        node["requires_grad"] = True
+    return encoder.attach(value.detach().resolve_conj().resolve_neg(), node)
+
+
+def _decode_tensor(node: Any, decoder: Decoder) -> Tensor:
+    assert isinstance(decoder, _TensorDecoder)
+    return decoder.tensor(node)
+
+
+def _fill(node: dict[str, Json], found: Place) -> None:
+    node[next(iter(node))] = found.name
+    if found.stride is not None:
+        node["size"], node["stride"] = list(found.size), list(found.stride)
+    if found.offset is not None:
+        node["offset"] = found.offset
+
+
+def _encode_array(value: np.ndarray[Any, Any], encoder: Encoder) -> Json:
+    if value.dtype.kind not in _ARRAY_KINDS:
+        return encoder.refuse(f"holds an array of {value.dtype}")
+    octets = torch.frombuffer(bytearray(value.tobytes()), dtype=torch.uint8) if value.nbytes else _NOTHING
+    return encoder.attach(octets, {"$array": None, "array_dtype": value.dtype.str, "array_shape": list(value.shape)})
+
+
+def _decode_array(node: Any, decoder: Decoder) -> np.ndarray[Any, Any]:
+    assert isinstance(decoder, _TensorDecoder)
+    octets = decoder.stored(node["$array"]).cpu().numpy().tobytes()
+    return np.frombuffer(octets, dtype=_array_dtype(node)).reshape(node["array_shape"]).copy()
+
+
+def _encode_scalar(value: np.generic, encoder: Encoder) -> Json:
+    return {"$scalar": base64.b64encode(value.tobytes()).decode(), "array_dtype": value.dtype.str}
+
+
+def _decode_scalar(node: Any, _: Decoder) -> Any:
+    return np.frombuffer(base64.b64decode(node["$scalar"], validate=True), dtype=_array_dtype(node))[0]
+
+
+def _array_dtype(node: Any) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(node["array_dtype"])
+    if dtype.kind not in _ARRAY_KINDS:
+        raise SkeletonError(f"an array of {dtype}")
+    return dtype
+
+
+def _decode_dtype(node: Any, _: Decoder) -> torch.dtype:
+    dtype = getattr(torch, node["$dtype"])
+    if not isinstance(dtype, torch.dtype):
+        raise SkeletonError(f"this torch knows no dtype {node['$dtype']!r}")
+    return dtype
+
+
+_SCALARS = {np.dtype(code).type for code in np.typecodes["All"] if np.dtype(code).kind in _ARRAY_KINDS}
+_ENCODERS: dict[type, Encode] = {
+    **ENCODERS,
+    **dict.fromkeys(_SCALARS, _encode_scalar),
+    np.ndarray: _encode_array,
+    Tensor: _encode_tensor,
+    torch.nn.Parameter: _encode_tensor,
+    torch.Size: lambda value, _: {"$size": list(value)},
+    torch.dtype: lambda value, _: {"$dtype": str(value).removeprefix("torch.")},
+    torch.device: lambda value, _: {"$device": str(value)},
+}
+_DECODERS: dict[str, Decode] = {
+    **DECODERS,
+    "$array": _decode_array,
+    "$scalar": _decode_scalar,
+    "$tensor": _decode_tensor,
+    "$size": lambda node, _: torch.Size(node["$size"]),
+    "$dtype": _decode_dtype,
+    "$device": lambda node, _: torch.device(node["$device"]),
+}

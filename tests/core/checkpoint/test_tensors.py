@@ -1,0 +1,283 @@
+"""A state goes through named tensors and JSON text and comes back the same, to the last bit and type."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiozen_core.checkpoint import UnstorableStateError
+from audiozen_core.checkpoint.skeleton import SkeletonError
+from audiozen_core.checkpoint.tensor_file import read_tensors, storable_dtypes, write_tensors
+from audiozen_core.checkpoint.tensors import flatten, unflatten
+from tests.core.checkpoint.exactness import difference
+
+
+def through_text(state: Any) -> Any:
+    tensors, skeleton = flatten("owner", state)
+    return unflatten(json.loads(json.dumps(skeleton, allow_nan=False)), {n: t.clone() for n, t in tensors.items()})
+
+
+def through_files(state: Any, folder: Path) -> Any:
+    tensors, skeleton = flatten("owner", state)
+    write_tensors(folder / "state.safetensors", tensors, {})
+    return unflatten(json.loads(json.dumps(skeleton, allow_nan=False)), read_tensors(folder / "state.safetensors")[0])
+
+
+VALUES = [
+    None, True, False, 0, -1, 2**200, 1.0, -0.0, 0.1, 1e-300, math.inf, -math.inf, math.nan, 3 + 4j,
+    complex(-0.0, math.nan),
+    "", "text", "$tensor", "ein Wörtchen \ud800 \x00", b"", b"\x00\xff", bytearray(b"ab"),
+    [], (), {}, set(), [1, [2, (3,)]], (1, [2]), {1, 2, "x"}, frozenset({(1, 2)}),
+    {"a": 1, "b": {"c": (None,)}}, {0: "a", "0": "b", None: "c", (1, "x"): "d", True + 1: "e", 1.5: "f", b"k": "g"},
+    {"$tensor": "no tensor at all"}, {"": {"": 1}}, OrderedDict(b=1, a=2), Counter({4: 2, 2: 1}),
+    defaultdict(list, {"a": [1]}), defaultdict(None, {1: 2}), deque([1, 2], maxlen=5), deque(),
+    Path("exp/baseline"), torch.Size([2, 3]), torch.float16, torch.device("cuda:1"),
+    np.float64(0.1), np.int32(7), np.bool_(True), np.str_("x"), np.datetime64("2026-11-22"), np.complex64(1 + 2j),
+    np.arange(6, dtype=">f8").reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.zeros((0, 2), np.uint32),
+    np.array(5.0), np.array(["a", "bc"]), np.array([True, False]), np.longdouble("0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{str(value)[:20]!r}")
+def test_a_value_comes_back_exactly(value):
+    assert difference(through_text({"value": value, "again": [value]}), {"value": value, "again": [value]}) is None
+
+
+def test_the_comparison_of_these_tests_sees_small_differences():
+    assert difference(0.0, -0.0)
+    assert difference(1, True)
+    assert difference((1,), [1])
+    assert difference({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert difference(torch.zeros(2), torch.zeros(2, dtype=torch.float64))
+    assert difference(torch.tensor(0.0), torch.tensor(-0.0))
+    assert difference(defaultdict(list), defaultdict(dict))
+
+
+@pytest.mark.parametrize("dtype", [*storable_dtypes(), torch.complex32, torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (2, 3, 4)], ids=str)
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_a_tensor_of_every_dtype_and_shape_comes_back_exactly(dtype, shape, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    octets = torch.randint(0, 2 if dtype == torch.bool else 256, (24 * dtype.itemsize,), generator=generator)
+    tensor = octets.to(torch.uint8).view(dtype)[: math.prod(shape)].reshape(shape)
+    back = through_files({"tensor": tensor}, tmp_path)
+    assert difference(back, {"tensor": tensor}) is None
+
+
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.binary(max_size=5)
+    | st.floats(allow_subnormal=False).filter(lambda value: not math.isnan(value))
+    | st.integers(0, 3).map(lambda size: torch.arange(float(size)))
+)  # fmt: skip
+keys = st.text(max_size=3) | st.integers(0, 3) | st.none() | st.tuples(st.integers(0, 1), st.text(max_size=1))
+states = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "a.b", "$a", "$dict", "0", "__metadata__"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(states)
+def test_any_nesting_comes_back_exactly(state):
+    assert difference(through_text(state), state) is None
+
+
+def test_names_that_collide_are_told_apart():
+    state = {"a": {"b": torch.tensor(1)}, "a.b": torch.tensor(2), "__metadata__": torch.tensor(3), 0: [torch.tensor(4)]}
+    assert set(flatten("owner", state)[0]) == {"a.b", "a.b~2", "__metadata__~2", "0.0"}
+    assert difference(through_text(state), state) is None
+
+
+def test_one_memory_under_two_names_is_stored_once_and_shared_again():
+    weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    state = {"encoder": weight, "decoder": weight.detach(), "bias": torch.zeros(4)}
+    assert set(flatten("owner", state)[0]) == {"encoder", "bias"}
+    back = through_text(state)
+    back["encoder"][0, 0] = 7
+    assert back["decoder"][0, 0] == 7
+    assert back["bias"][0] == 0
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        pytest.param(lambda x: [x, x[2:5]], id="a slice"),
+        pytest.param(lambda x: [x[3:], x], id="the whole after its slice"),
+        pytest.param(lambda x: [x[:5], x[3:]], id="two slices that overlap"),
+        pytest.param(lambda x: [x.view(2, 4), x.view(2, 4).t()], id="a transpose"),
+        pytest.param(lambda x: [x, x[1].expand(3), x.view(4, 2)[:, 1]], id="columns and an expanded item"),
+        pytest.param(
+            lambda x: [torch.view_as_complex(x.view(4, 2)), torch.view_as_complex(x.view(4, 2))[1:]], id="complex"
+        ),
+    ],
+)
+def test_views_of_one_memory_share_it_again(views):
+    tensors = views(torch.arange(1.0, 9.0))
+    back = through_text(tensors)
+    assert difference(back, tensors) is None
+    pointers, expected = ([t.data_ptr() - all_[0].data_ptr() for t in all_] for all_ in (back, tensors))
+    assert pointers == expected
+    assert [t.stride() for t in back] == [t.stride() for t in tensors]
+
+
+def test_neighbours_in_one_storage_are_stored_apart_under_their_own_names():
+    flat = torch.arange(8.0)
+    tensors, _ = flatten("owner", {"a": flat[:4], "b": flat[4:]})
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
+
+
+def test_a_permuted_memory_format_is_kept(tmp_path):
+    image = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    back = through_files({"image": image}, tmp_path)["image"]
+    assert back.is_contiguous(memory_format=torch.channels_last)
+    assert difference(back, image) is None
+
+
+def test_lazy_conjugates_gaps_and_expanded_tensors_keep_their_values(tmp_path):
+    state = [
+        torch.tensor([1 + 2j]).conj(),
+        torch.tensor([1 + 2j]).conj().imag,
+        torch.arange(10.0)[::3],
+        torch.ones(1).expand(4),
+    ]
+    assert difference(through_files(state, tmp_path), state) is None
+
+
+def test_parameters_and_requires_grad_come_back():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    state = [parameter, frozen, torch.ones(2, requires_grad=True), torch.ones(2)]
+    back = through_text([*state, parameter.detach()])
+    assert difference(back[:4], state) is None
+    assert back[0].data_ptr() == back[4].data_ptr()
+    assert not back[4].requires_grad
+
+
+def test_the_state_of_the_random_generators_comes_back():
+    state = [
+        random.getstate(),
+        np.random.get_state(),
+        np.random.default_rng(3).bit_generator.state,
+        torch.get_rng_state(),
+    ]
+    assert difference(through_text(state), state) is None
+
+
+def test_a_module_keeps_the_names_order_versions_and_extra_state_of_its_state_dict():
+    class Counting(torch.nn.BatchNorm1d):
+        def get_extra_state(self):
+            return {"calls": 3, "history": (1.5, None)}
+
+        def set_extra_state(self, state):
+            self.extra = state
+
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), Counting(3))
+    state = network.state_dict()
+    tensors, _ = flatten("model", state)
+    assert set(tensors) == {name for name in state if "extra" not in name}
+    back = through_text(state)
+    assert difference(back, state) is None
+    assert back._metadata == state._metadata
+    network.load_state_dict(back)
+    assert network[1].extra == {"calls": 3, "history": (1.5, None)}
+
+
+Pair = namedtuple("Pair", "left right")
+
+
+class Colour(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (lambda epoch: epoch, "holds the function `<lambda>`"),
+        (partial(max, 1), "holds an object of `functools.partial`"),
+        (torch.nn.Linear, "holds the class `Linear`"),
+        (object(), "holds an object of `builtins.object`"),
+        (Pair(1, 2), "holds an object of `tests.core.checkpoint.test_tensors.Pair`"),
+        (Colour(3), "holds an object of `tests.core.checkpoint.test_tensors.Colour`"),
+        (defaultdict(lambda: 1), "makes its defaults with the function"),
+        (torch.zeros(2, device="meta"), "without data"),
+        (torch.eye(2).to_sparse(), "layout torch.sparse_coo"),
+        (np.array([object()]), "holds an array of object"),
+        pytest.param(2**100_000, "holds an integer of more than", id="huge"),
+    ],
+)
+def test_what_cannot_be_stored_is_named_with_owner_and_key_path(value, reason):
+    with pytest.raises(UnstorableStateError) as caught:
+        flatten("hooks.ema", {"state": [{"fine": 1}, {("a", 1): value}]})
+    assert caught.value.message.startswith(
+        "the state of `hooks.ema` can't be stored: `hooks.ema['state'][1][('a', 1)]` "
+    )
+    assert reason in caught.value.message
+
+
+def test_all_that_cannot_be_stored_is_named_at_once():
+    with pytest.raises(UnstorableStateError) as caught:
+        flatten("hook", {"a": object(), "b": object(), "c": 1})
+    assert "hook['a']" in caught.value.message
+    assert "hook['b']" in caught.value.notes[0]
+
+
+def test_a_state_that_contains_itself_or_has_no_end_is_refused():
+    loop: list[Any] = []
+    loop.append({"again": loop})
+    with pytest.raises(UnstorableStateError, match="contains itself"):
+        flatten("hook", loop)
+    deep: list[Any] = []
+    for _ in range(150):
+        deep = [deep]
+    with pytest.raises(UnstorableStateError, match="nested deeper"):
+        flatten("hook", deep)
+
+
+def test_one_memory_under_two_dtypes_is_refused():
+    tensor = torch.zeros(4)
+    with pytest.raises(UnstorableStateError, match="`a` and `b`, which share memory"):
+        flatten("hook", {"a": tensor, "b": tensor.view(torch.int32)})
+
+
+@pytest.mark.parametrize(
+    "skeleton",
+    [
+        {"$tensor": "missing"},
+        {"$tensor": 3},
+        {"$tensor": "x", "size": [9], "stride": [1], "offset": 0},
+        {"$tensor": "x", "size": [1], "stride": [1], "offset": -1},
+        {"$tensor": "x", "size": [2], "stride": [-1], "offset": 2},
+        {"$tensor": "x", "size": "ab", "stride": [1]},
+        {"$tensor": "x", "dtype": "complex64"},
+        {"$module": "os.system"},
+        {"$tuple": 1},
+        {"$dict": [[[], 1]]},
+        {"$dict": [[1]]},
+        {"$float": "one"},
+        {"$bytes": "*"},
+        {"$dtype": "nn"},
+        {"$array": "x", "array_dtype": "O", "array_shape": [1]},
+        {"$scalar": "", "array_dtype": "<f8"},
+        {"$defaultdict": [], "factory": "eval"},
+    ],
+    ids=str,
+)
+def test_json_that_was_not_written_here_is_refused(skeleton):
+    with pytest.raises(SkeletonError):
+        unflatten({"state": [skeleton]}, {"x": torch.zeros(3)})
