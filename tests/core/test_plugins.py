@@ -1,0 +1,110 @@
+import pytest
+
+from audiozen_core import hookspecs
+from audiozen_core.errors import HookError, RunError
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.plugins import HOOK_NAMES, Lifecycle, Plugin
+
+
+def make(phase="monitor", **hooks):
+    """A plugin with the given hooks, each a function of (self, …)."""
+    members = {name: hookimpl(function) for name, function in hooks.items()}
+    return type("Made", (), {"phase": phase, **members})()
+
+
+def test_hooks_run_by_phase_and_within_a_phase_by_name():
+    seen = []
+
+    def note(name, phase):
+        return Plugin(name, make(phase, on_epoch_start=lambda self, epoch: seen.append(name)))
+
+    plugins = [note("b", "monitor"), note("z", "precision"), note("saves", "persist"), note("a", "monitor")]
+    plugins += [note("steps", "step"), note("clips", "gradient")]
+    lifecycle = Lifecycle(plugins)
+    lifecycle.on_epoch_start(trainer=None, epoch=1)
+    assert seen == ["z", "clips", "steps", "a", "b", "saves"]
+    assert [plugin.name for plugin in lifecycle.order("on_epoch_start")] == seen
+
+
+def test_the_first_answer_counts_where_one_is_asked_for():
+    first = Plugin("a", make(stop_reason=lambda self: None))
+    second = Plugin("b", make(stop_reason=lambda self: "enough"))
+    third = Plugin("c", make(stop_reason=lambda self: "too much"))
+    assert Lifecycle([third, second, first]).stop_reason(trainer=None) == "enough"
+
+
+def test_a_hook_that_nobody_implements_answers_as_pluggy_would():
+    lifecycle = Lifecycle()
+    for name in HOOK_NAMES:
+        spec = getattr(hookspecs, name).audiozen_spec
+        assert getattr(lifecycle, name)(trainer=None) == (None if spec["firstresult"] else [])
+
+
+def test_a_built_component_is_handed_on_from_plugin_to_plugin():
+    double = Plugin("a", make(on_component_built=lambda self, component: component * 2))
+    leave = Plugin("b", make(on_component_built=lambda self, section: None))
+    add = Plugin("c", make(on_component_built=lambda self, section, component: component + 1))
+    assert Lifecycle([add, leave, double]).built("model", 5) == 11
+
+
+def test_a_hook_that_raises_is_named_with_where_it_comes_from():
+    def breaks(self):
+        raise KeyError("x")
+
+    plugin = Plugin("acme", make(on_epoch_start=breaks), "exp.toml:12", "acme-hooks")
+    with pytest.raises(HookError, match=r"`acme` of acme-hooks \(exp.toml:12\) failed in `on_epoch_start`: KeyError"):
+        Lifecycle([plugin]).on_epoch_start(trainer=None, epoch=1)
+
+
+def test_an_error_made_for_the_user_passes_through_as_it_is():
+    def refuses(self):
+        raise RunError("no disk")
+
+    with pytest.raises(RunError, match="no disk"):
+        Lifecycle([Plugin("a", make(on_epoch_start=refuses))]).on_epoch_start(trainer=None, epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (make(on_epoch_begin=lambda self: None), "no hook `on_epoch_begin`"),
+        (make(on_epoch_start=lambda self, epok: None), "has no argument `epok`"),
+        (make(phase="late"), "unknown phase `late`"),
+        (type("Unmarked", (), {"on_epoch_end": lambda self: None})(), "`on_epoch_end` is not marked as a hook"),
+        (type("NotMade", (), {}), "is a class, not an object"),
+    ],
+)
+def test_what_pluggy_would_pass_over_is_an_error(plugin, message):
+    with pytest.raises(HookError, match=message):
+        Lifecycle([Plugin("a", plugin)])
+
+
+def test_a_misspelt_hook_or_argument_comes_with_a_suggestion():
+    with pytest.raises(HookError) as error:
+        Lifecycle([Plugin("a", make(on_epoch_stop=lambda self: None))])
+    assert "did you mean `on_epoch_start`?" in error.value.remedy or "`on_epoch_end`" in error.value.remedy
+    with pytest.raises(HookError) as error:
+        Lifecycle([Plugin("a", make(on_epoch_start=lambda self, epok: None))])
+    assert error.value.remedy == "did you mean `epoch`?"
+
+
+def test_two_plugins_of_one_name_are_refused():
+    with pytest.raises(HookError, match="two hook plugins are called `a`"):
+        Lifecycle([Plugin("a", make()), Plugin("a", make())])
+
+
+def test_plugins_with_a_state_are_listed():
+    class Counts:
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state):
+            pass
+
+    counts = Counts()
+    assert list(Lifecycle([Plugin("counts", counts), Plugin("none", make())]).stateful()) == [("counts", counts)]
+
+
+def test_every_hook_says_when_it_runs():
+    for name in HOOK_NAMES:
+        assert getattr(hookspecs, name).__doc__, name
