@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -199,9 +200,11 @@ def require_folder(folder: Path) -> None:
 def _open(path: Path) -> soundfile.SoundFile:
     """Opens an audio file that has samples, or says what is wrong with it."""
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise DataError(f"`{path}` is a folder, not an audio file", remedy="give the path of a file")
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise DataError(f"`{path}` is {what}, not an audio file", remedy="give the path of a file")
         if size == 0:
             raise DataError(f"`{path}` is empty (0 bytes)", remedy="make the file anew, or leave it out")
         with path.open("rb") as stream:

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiozen_core.audio import audio_info, list_audio, read_audio, write_audio
+from audiozen_core.errors import DataError
+
+SR = 16000
+
+
+@pytest.fixture
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, 4000).astype(np.float32)
+
+
+@pytest.fixture
+def wav(tmp_path: Path, noise: np.ndarray) -> Path:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise, SR, subtype="FLOAT")
+    return path
+
+
+def message(error: pytest.ExceptionInfo[DataError]) -> str:
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("suffix", "tolerance"), [("wav", 4e-5), ("flac", 4e-5), ("ogg", 0.1), ("mp3", 0.1)])
+def test_each_common_format_is_read_as_float32_in_full_length(tmp_path, suffix, tolerance):
+    path = tmp_path / f"a.{suffix}"
+    tone = 0.5 * np.sin(2 * np.pi * 440 / SR * np.arange(4000))
+    soundfile.write(path, tone, SR)
+
+    wave = read_audio(path, sr=SR)
+
+    assert wave.dtype == torch.float32
+    assert wave.shape == (4000,)
+    assert np.abs(wave.numpy() - tone).max() < tolerance
+    assert audio_info(path).sr == SR
+    assert audio_info(path).frames == 4000
+
+
+def test_a_stretch_is_the_same_stretch_of_the_whole(wav, noise):
+    assert np.array_equal(read_audio(wav, sr=SR, start=100, num_frames=50), noise[100:150])
+    assert np.array_equal(read_audio(wav, sr=SR, start=3990), noise[3990:])
+
+
+def test_the_header_tells_frames_rate_channels_and_seconds(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((8000, 2)), 8000)
+
+    info = audio_info(tmp_path / "a.wav")
+
+    assert (info.frames, info.sr, info.channels, info.seconds) == (8000, 8000, 2, 1.0)
+
+
+def test_several_channels_give_their_mean_unless_one_is_chosen(tmp_path, noise):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.stack([noise, -0.5 * noise], axis=1), SR, subtype="FLOAT")
+
+    assert np.allclose(read_audio(path, sr=SR), 0.25 * noise, atol=1e-7)
+    assert np.array_equal(read_audio(path, sr=SR, channel=1), -0.5 * noise)
+    with pytest.raises(DataError, match="has 2 channels, but channel 2"):
+        read_audio(path, sr=SR, channel=2)
+
+
+def test_a_channel_may_be_asked_of_a_mono_file(wav, noise):
+    assert np.array_equal(read_audio(wav, sr=SR, channel=1), noise)
+
+
+def test_another_rate_is_an_error_with_both_rates_and_the_command(wav):
+    with pytest.raises(DataError) as error:
+        read_audio(wav, sr=48000)
+
+    assert "16000 Hz" in message(error)
+    assert "48000 Hz is needed" in message(error)
+    assert "ffmpeg -i a.wav -ar 48000" in message(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"", r"is empty \(0 bytes\)"), (b"This is no audio. " * 99, "not audio"), (b"RIFF", "not audio")],
+    ids=["empty", "text", "magic only"],
+)
+def test_what_is_not_audio_is_named(tmp_path, content, what):
+    path = tmp_path / "odd.wav"
+    path.write_bytes(content)
+
+    for use in (audio_info, lambda file: read_audio(file, sr=SR)):
+        with pytest.raises(DataError, match=what) as error:
+            use(path)
+        assert "odd.wav" in message(error)
+
+
+def test_a_missing_file_a_folder_and_a_pipe_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"there is no audio file `.*missing\.wav`"):
+        read_audio(tmp_path / "missing.wav", sr=SR)
+    with pytest.raises(DataError, match="is a folder"):
+        read_audio(tmp_path, sr=SR)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(DataError, match="no regular file"):
+        read_audio(tmp_path / "pipe.wav", sr=SR)
+
+
+def test_a_file_without_samples_is_an_error(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), SR)
+
+    with pytest.raises(DataError, match="holds no samples"):
+        audio_info(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_truncated_file_is_an_error_at_every_length(tmp_path, noise, suffix):
+    whole = tmp_path / f"whole.{suffix}"
+    soundfile.write(whole, noise, SR)
+    content = whole.read_bytes()
+    cut = tmp_path / f"cut.{suffix}"
+
+    for length in range(1, len(content) - 1, 97):
+        cut.write_bytes(content[:length])
+        with pytest.raises(DataError, match=f"cut.{suffix}"):
+            read_audio(cut, sr=SR)
+    cut.write_bytes(content)
+    assert len(read_audio(cut, sr=SR)) == 4000
+
+
+def test_a_wave_streamed_without_its_size_is_not_taken_for_truncated(tmp_path, wav):
+    content = bytearray(wav.read_bytes())
+    content[4:8] = b"\xff\xff\xff\xff"
+    (tmp_path / "streamed.wav").write_bytes(content)
+
+    assert len(read_audio(tmp_path / "streamed.wav", sr=SR)) == 4000
+
+
+@pytest.mark.parametrize(("start", "frames"), [(3990, 11), (4001, None), (-1, 5), (0, -1)])
+def test_a_stretch_beyond_the_file_is_an_error(wav, start, frames):
+    with pytest.raises(DataError, match="has 4000 samples"):
+        read_audio(wav, sr=SR, start=start, num_frames=frames)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_sample_that_is_not_finite_is_named_with_its_place(tmp_path, noise, value):
+    noise[1600] = value
+    soundfile.write(tmp_path / "a.wav", noise, SR, subtype="FLOAT")
+
+    with pytest.raises(DataError, match=r"first at 1600 \(0\.100 s\)"):
+        read_audio(tmp_path / "a.wav", sr=SR, start=1000)
+    assert len(read_audio(tmp_path / "a.wav", sr=SR, num_frames=1600)) == 1600
+
+
+def test_what_16_bits_can_hold_is_written_and_read_without_change(tmp_path):
+    wave = torch.arange(-32768, 32768) / 32768
+
+    assert write_audio(tmp_path / "new" / "a.wav", wave, SR) == 0
+
+    assert torch.equal(read_audio(tmp_path / "new" / "a.wav", sr=SR), wave)
+
+
+def test_samples_beyond_full_scale_are_clipped_and_counted(tmp_path):
+    clipped = write_audio(tmp_path / "a.wav", torch.tensor([0.25, 1.0, 1.5, -2.0]), SR)
+
+    assert clipped == 2
+    assert read_audio(tmp_path / "a.wav", sr=SR).tolist() == [0.25, 32767 / 32768, 32767 / 32768, -1.0]
+
+
+def test_float_files_keep_every_sample(tmp_path):
+    wave = torch.tensor([0.1, 1.5, -2.0], dtype=torch.float64, requires_grad=True)
+
+    assert write_audio(tmp_path / "a.wav", wave, SR, encoding="float") == 0
+
+    assert torch.equal(read_audio(tmp_path / "a.wav", sr=SR), wave.detach().float())
+
+
+@pytest.mark.parametrize(
+    ("wave", "name", "what"),
+    [
+        (torch.zeros(2, 100), "a.wav", r"shape \[2, 100\]"),
+        (torch.tensor([0.0, torch.nan]), "a.wav", "NaN or infinity"),
+        (torch.zeros(100), "a.flac", "is to be a WAV file"),
+    ],
+)
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, wave, name, what):
+    with pytest.raises(DataError, match=what):
+        write_audio(tmp_path / name, wave, SR)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, wav, noise, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DataError, match=r"a\.wav` cannot be written: No space left"):
+        write_audio(wav, torch.zeros(10), SR)
+
+    assert np.array_equal(read_audio(wav, sr=SR), noise)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_a_written_file_has_the_mode_of_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write_audio(tmp_path / "a.wav", torch.zeros(10), SR)
+    finally:
+        os.umask(old)
+
+    assert stat.S_IMODE((tmp_path / "a.wav").stat().st_mode) == 0o640
+
+
+def test_a_folder_is_listed_with_all_below_it_sorted_and_without_hidden_files(tmp_path):
+    for name in ("b.WAV", "a/z.flac", "a/.hidden.wav", ".git/x.wav", "notes.txt", "._b.wav"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked.ogg").touch()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "a" / "loop").symlink_to(tmp_path / "data")
+
+    found = [path.relative_to(tmp_path / "data").as_posix() for path in list_audio(tmp_path / "data")]
+
+    assert found == ["a/z.flac", "b.WAV", "link/linked.ogg"]
+
+
+def test_a_folder_without_audio_names_itself_and_what_was_looked_for(tmp_path):
+    (tmp_path / "notes.txt").touch()
+
+    with pytest.raises(DataError) as error:
+        list_audio(tmp_path)
+    assert f"no audio file in `{tmp_path}`" in message(error)
+    assert ".flac" in message(error)
+    with pytest.raises(DataError, match="there is no folder"):
+        list_audio(tmp_path / "missing")
+    with pytest.raises(DataError, match="is not a folder"):
+        list_audio(tmp_path / "notes.txt")
