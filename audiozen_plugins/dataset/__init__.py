@@ -1,6 +1,9 @@
 """Data sets of the first party, and the collate function that goes with them."""
 
+from audiozen_plugins.dataset.audio_folder import AudioFolder
 from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.dns_challenge import DnsChallenge
+from audiozen_plugins.dataset.noisy_clean_folders import NoisyCleanFolders
 from audiozen_plugins.dataset.noisy_speech_mix import NoisySpeechMix
 
-__all__ = ["NoisySpeechMix", "pad_collate"]
+__all__ = ["AudioFolder", "DnsChallenge", "NoisyCleanFolders", "NoisySpeechMix", "pad_collate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from torch.utils.data import Dataset
 
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
-from audiozen_plugins.dataset.mixing import Wave, loop, mix
+from audiozen_plugins.dataset.mixing import Wave, loop, mix, rms
+from audiozen_plugins.dataset.pairs import clip_length
 from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, from_manifest
 
 _GAP_SECONDS = (0.05, 0.4)  # of silence between joined utterances
 _FADE_SECONDS = 0.02  # over which a short noise is faded into its own repetition
-_DRAWS = 20  # before a stretch that is all silence counts as an error
+_PAUSE = 1e-3  # RMS, -60 dBFS: a stretch of speech below it is a pause, which noise cannot be measured against
+_DRAWS = 100  # before a stretch that is all silence counts as an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +106,15 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
     ) -> None:
         if snr_range is not None and snrs is not None:
             raise DataError("both `snr_range` and `snrs` are given", remedy="give a range or a grid")
-        if snrs is not None and not snrs:
-            raise DataError("`snrs` is empty", remedy="give at least one SNR in dB, such as [0, 5, 10]")
+        if snrs is not None and not (snrs and all(map(math.isfinite, snrs))):
+            raise DataError(f"`snrs` is {list(snrs)}", remedy="give at least one SNR in dB, such as [0, 5, 10]")
         self.sr = sr
         self.snrs = None if snrs is None else [float(snr) for snr in snrs]
         self.snr_range = _range("snr_range", (-5.0, 20.0) if snr_range is None else snr_range)
         self.level_range = _range("level_range", level_range)
         self.fixed = self.snrs is not None if fixed is None else fixed
         self.seed = seed
-        self.clip = None if clip_seconds is None else int(clip_seconds * sr)
-        if self.clip is not None and self.clip < 1:
-            raise DataError(f"`clip_seconds` is {clip_seconds}", remedy="give a length above 0 seconds")
+        self.clip = clip_length(clip_seconds, sr)
         if items_per_epoch is not None and items_per_epoch < 1:
             raise DataError(f"`items_per_epoch` is {items_per_epoch}", remedy="give 1 or more, or leave it out")
         speech, noise = _find(manifest, split, speech_dir, noise_dir)
@@ -135,7 +136,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         for attempt in range(_DRAWS):
             draw = self.draw(index, attempt)
             speech, noise = self._speech(draw), self._noise(draw)
-            if speech.any() and noise.any():
+            if rms(speech) > _PAUSE and noise.any():
                 break
         else:
             names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
@@ -160,8 +161,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         else:
             # The same for each SNR of the grid.
             rng = random.Random(f"{self.seed} {utterance} {attempt}")
-            noise = self._noise_turns[(utterance + attempt) % len(self.noise)]
-            utterance = self._spread(utterance)
+            turn = utterance + utterance // len(self.speech) + attempt
+            utterance, noise = self._spread(utterance), self._noise_turns[turn % len(self.noise)]
         level = rng.uniform(*self.level_range)
         speech, length = self._join(utterance, rng)
         room = self.noise.lengths[noise] - length
@@ -235,6 +236,6 @@ def _find(
 
 
 def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
-    if len(value) != 2 or not value[0] <= value[1]:
-        raise DataError(f"`{name}` is {list(value)}", remedy="give the lowest and the highest, such as [-5, 15]")
+    if len(value) != 2 or not all(map(math.isfinite, value)) or value[0] > value[1]:
+        raise DataError(f"`{name}` is {list(value)}", remedy="give the lowest and the highest in dB, such as [-5, 15]")
     return float(value[0]), float(value[1])

@@ -1,0 +1,78 @@
+"""Files to enhance, without targets."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from audiozen_core.audio import audio_info, list_audio, read_audio
+from audiozen_core.errors import DataError
+from audiozen_plugins.dataset.collate import pad_collate
+
+
+class AudioFolder(Dataset[dict[str, Any]]):
+    """The audio files of a folder and all folders below it, or of a list.
+
+    The header of each file is looked at when the data set is built, so that nothing has been written yet when a file
+    turns out to be of another rate.
+
+    Items are `id`, `noisy` (float32 [time]; the average of a file's channels) and `sr` (hertz). The id is the path
+    within the folder (or within the deepest folder that all files of the list lie in), without the ending unless two
+    files differ in nothing else: `a/one` for `a/one.wav`.
+
+    Args:
+        folder: the folder.
+        files: a list of files instead.
+        sr: the sample rate that all files must have, in hertz.
+
+    Raises:
+        DataError: neither or both of `folder` and `files` are given; the folder is missing or has no audio file; a
+            file cannot be used.
+    """
+
+    collate_fn = staticmethod(pad_collate)
+
+    def __init__(
+        self, folder: str | Path | None = None, files: Sequence[str | Path] | None = None, sr: int = 16000
+    ) -> None:
+        if (folder is None) == (files is None):
+            given = "neither" if folder is None else "both"
+            raise DataError(f"{given} of `folder` and `files` are given", remedy="give one of them")
+        self.sr = sr
+        if folder is not None:
+            root = Path(folder).expanduser()
+            self.paths = list_audio(root)
+        else:
+            self.paths = [Path(file).expanduser() for file in files or ()]
+            if not self.paths:
+                raise DataError("`files` is an empty list", remedy="name at least one audio file")
+            root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
+        for path in self.paths:
+            if audio_info(path).sr != sr:
+                read_audio(path, sr=sr, num_frames=0)  # raises what is to be said about it
+        self.ids = _ids(_absolute(root), self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"id": self.ids[index], "noisy": read_audio(self.paths[index], sr=self.sr), "sr": self.sr}
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..`, so that no id leads out of the folder that results are written to; links stay as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
+
+
+def _ids(root: Path, paths: Sequence[Path]) -> list[str]:
+    relative = [_absolute(path).relative_to(root) for path in paths]
+    if len(set(relative)) < len(relative):
+        twice = Counter(relative).most_common(1)[0][0]
+        raise DataError(f"`{twice}` is named twice in `files`", remedy="name each file once")
+    bare = Counter(path.with_suffix("") for path in relative)
+    return [(path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative]

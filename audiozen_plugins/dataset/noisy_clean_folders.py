@@ -1,0 +1,92 @@
+"""Two folders of one's own: noisy files, and clean ones of the same names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from audiozen_core.audio import list_audio
+from audiozen_core.errors import DataError
+from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.pairs import Pair, clip_length, some
+
+
+class NoisyCleanFolders(Dataset[dict[str, Any]]):
+    """Pairs of files from two folders, matched by their names without the endings, folders below included.
+
+    `noisy/a/one.wav` belongs to `clean/a/one.flac`. Each name must be in both folders, and both files be of one length.
+
+    Items are in the order of the names: `id` (the name, such as `a/one`), `noisy` and `clean` (float32 [time]) and `sr`
+    (hertz). A file of several channels gives their average.
+
+    Args:
+        noisy_dir: the folder of the noisy files.
+        clean_dir: the folder of the clean files.
+        sr: the sample rate that all files must have, in hertz.
+        clip_seconds: for training: gives a stretch of this length, drawn anew for each item; files that are shorter
+            are given whole. Whole files if left out.
+        check: whether to look at the header of each file at once, so that a wrong one is found before the training and
+            not in it. It takes about 0.2 ms a pair; switch it off for very many files on a slow disk.
+
+    Raises:
+        DataError: a folder is missing or has no audio file; a name is in one folder only, or twice in one; a file
+            cannot be used; partners differ in length.
+    """
+
+    collate_fn = staticmethod(pad_collate)
+
+    def __init__(
+        self,
+        noisy_dir: str | Path,
+        clean_dir: str | Path,
+        sr: int = 16000,
+        clip_seconds: float | None = None,
+        check: bool = True,
+    ) -> None:
+        noisy_dir, clean_dir = Path(noisy_dir).expanduser(), Path(clean_dir).expanduser()
+        self.sr = sr
+        self.clip = clip_length(clip_seconds, sr)
+        noisy, clean = _by_name(noisy_dir), _by_name(clean_dir)
+        if noisy.keys() != clean.keys():
+            raise _unmatched(
+                noisy_dir, clean_dir, sorted(noisy.keys() - clean.keys()), sorted(clean.keys() - noisy.keys())
+            )
+        self.pairs = [Pair(name, noisy[name], clean[name]) for name in sorted(noisy)]
+        if check:
+            for pair in self.pairs:
+                pair.frames(sr)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.pairs[index].read(self.sr, self.clip)
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in list_audio(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise DataError(
+                f"`{folder}` has two files of the name `{name}`: `{found[name].name}`, `{path.name}`",
+                remedy="keep one of them",
+            )
+        found[name] = path
+    return found
+
+
+def _unmatched(noisy_dir: Path, clean_dir: Path, only_noisy: list[str], only_clean: list[str]) -> DataError:
+    notes = []
+    if only_noisy:
+        notes.append(f"only in `{noisy_dir}`: {some(only_noisy)}")
+    if only_clean:
+        notes.append(f"only in `{clean_dir}`: {some(only_clean)}")
+    count = len(only_noisy) + len(only_clean)
+    return DataError(
+        f"{count} files in `{noisy_dir}` and `{clean_dir}` have no partner",
+        notes=notes,
+        remedy="give both files of a pair the same name (the ending may differ), or move the others away",
+    )

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiozen_core.audio import read_audio
+from audiozen_core.errors import DataError
+from audiozen_plugins.dataset import AudioFolder, pad_collate
+
+
+def test_a_folder_gives_all_files_below_it_with_their_relative_paths_as_ids(write, tmp_path):
+    paths = [write(name) for name in ("in/b.wav", "in/deep/er/a.flac", "in/b.x.wav")]
+
+    data = AudioFolder(tmp_path / "in")
+
+    assert data.ids == ["b", "b.x", "deep/er/a"]
+    assert torch.equal(data[2]["noisy"], read_audio(paths[1], sr=16000))
+    assert data[0].keys() == {"id", "noisy", "sr"}
+    assert pad_collate([data[0], data[2]])["id"] == ["b", "deep/er/a"]
+
+
+def test_files_that_differ_in_their_ending_only_keep_it(write, tmp_path):
+    for name in ("in/a.wav", "in/a.flac", "in/b.wav"):
+        write(name)
+
+    assert AudioFolder(tmp_path / "in").ids == ["a.flac", "a.wav", "b"]
+
+
+def test_a_list_of_files_keeps_its_order(write):
+    one, two = write("x/one.wav"), write("y/two.wav")
+
+    assert AudioFolder(files=[two, str(one)]).ids == ["y/two", "x/one"]
+    assert AudioFolder(files=[two]).ids == ["two"]
+
+
+def test_no_id_leads_out_of_the_folder_of_results(write, tmp_path, monkeypatch):
+    write("x/one.wav")
+    write("two.wav")
+    monkeypatch.chdir(tmp_path / "x")
+
+    for data in (AudioFolder(files=["../two.wav", "one.wav"]), AudioFolder("..")):
+        assert sorted(data.ids) == ["two", "x/one"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({}, "neither of `folder` and `files`"),
+        ({"folder": "in", "files": ["in/a.wav"]}, "both of `folder` and `files`"),
+        ({"folder": "empty"}, "no audio file in `empty`"),
+        ({"folder": "nowhere"}, "no folder `nowhere`"),
+        ({"folder": "in/a.wav"}, r"`in/a\.wav` is not a folder"),
+        ({"files": []}, "`files` is an empty list"),
+        ({"files": ["in/a.wav", "in/no.wav"]}, r"no audio file `in/no\.wav`"),
+        ({"files": ["in/a.wav", "in/../in/a.wav"]}, r"`a\.wav` is named twice"),
+        ({"folder": "in", "sr": 8000}, r"a\.wav` has a sample rate of 16000 Hz"),
+    ],
+)
+def test_what_cannot_be_enhanced_is_named_at_once(arguments, what, write, tmp_path, monkeypatch):
+    write("in/a.wav")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(DataError, match=what):
+        AudioFolder(**arguments)

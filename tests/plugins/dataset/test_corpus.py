@@ -1,0 +1,75 @@
+"""The corpus of recipes/mini_denoise is what its manifest and its licence say."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+
+MOST_BYTES = 12_000_000
+
+
+@pytest.fixture
+def rows(manifest):
+    with manifest.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def values(rows, column, **wanted):
+    return {row[column] for row in rows if all(row[key] == value for key, value in wanted.items())}
+
+
+def test_the_manifest_lists_each_file_once_and_no_other(manifest, rows):
+    on_disk = {path.relative_to(manifest.parent).as_posix() for path in manifest.parent.rglob("*.flac")}
+
+    assert [row["file"] for row in rows] == list(dict.fromkeys(row["file"] for row in rows))
+    assert {row["file"] for row in rows} == on_disk
+
+
+def test_it_stays_small(manifest):
+    assert sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file()) < MOST_BYTES
+
+
+def test_every_file_is_16_khz_mono_of_the_stated_length_at_a_usable_level(manifest, rows):
+    for row in rows:
+        wave, sr = soundfile.read(manifest.parent / row["file"])
+        assert (sr, wave.ndim) == (16000, 1), row["file"]
+        assert abs(len(wave) / sr - float(row["seconds"])) < 0.01, row["file"]
+        assert -33 < 10 * np.log10(np.mean(wave**2)) < -24, row["file"]
+        assert np.abs(wave).max() < 0.95, row["file"]
+        assert abs(wave.mean()) < 1e-3, row["file"]
+
+
+@pytest.mark.parametrize(("role", "column"), [("speech", "voice"), ("noise", "kind"), ("noise", "source")])
+def test_no_two_splits_share_a_voice_or_a_kind_or_recording_of_noise(rows, role, column):
+    train, validate, test = (values(rows, column, role=role, split=split) for split in ("train", "validate", "test"))
+
+    assert train
+    assert validate
+    assert test
+    assert train.isdisjoint(validate)
+    assert test.isdisjoint(train | validate)
+
+
+def test_no_two_splits_share_the_same_samples(manifest, rows):
+    prints = {}
+    for row in rows:
+        wave, _ = soundfile.read(manifest.parent / row["file"], dtype="int16")
+        assert prints.setdefault(wave.tobytes(), row["split"]) == row["split"], row["file"]
+    assert len(prints) == len(rows)
+
+
+def test_there_are_four_voices_and_several_noise_kinds_of_the_test_only(rows):
+    assert len(values(rows, "voice", role="speech")) >= 4
+    assert len(values(rows, "kind", role="noise", split="test")) >= 4
+
+
+def test_the_licence_credits_every_voice_source_and_licence_of_the_manifest(manifest, rows):
+    licence = (manifest.parent / "LICENSE").read_text(encoding="utf-8")
+
+    for row in rows:
+        assert row["licence"] in licence
+        assert row["source"].split(":")[0] in licence
+        assert f"{row['role']}/{row['voice']}" in licence

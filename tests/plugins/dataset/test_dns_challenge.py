@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from audiozen_core.audio import read_audio
+from audiozen_core.errors import DataError
+from audiozen_plugins.dataset import DnsChallenge, pad_collate
+
+
+@pytest.fixture
+def root(write, tmp_path):
+    """Twelve clips named as the synthesiser names them; the numbers are not in the order of the names."""
+    for number in range(12):
+        source = f"book_0{number % 3}_snr_reader_{number}-door_snr3"
+        write(f"set/noisy/{source}_snr{number - 5}_tl-{20 + number}_fileid_{number}.wav", seconds=0.5)
+        write(f"set/clean/clean_fileid_{number}.wav", seconds=0.5)
+        write(f"set/noise/noise_fileid_{number}.wav", seconds=0.5)
+    return tmp_path / "set"
+
+
+def test_clips_are_matched_and_ordered_by_the_number_in_their_names(root):
+    data = DnsChallenge(root)
+
+    assert len(data) == 12
+    for number in range(12):
+        sample = data[number]
+        assert sample["id"].endswith(f"_fileid_{number}")
+        assert sample["snr"] == number - 5
+        assert torch.equal(sample["clean"], read_audio(root / "clean" / f"clean_fileid_{number}.wav", sr=16000))
+        assert torch.equal(sample["noisy"], read_audio(root / "noisy" / f"{sample['id']}.wav", sr=16000))
+
+
+def test_limit_says_how_many_and_offset_from_which(root):
+    ids = [sample["id"] for sample in DnsChallenge(root)]
+
+    assert [sample["id"] for sample in DnsChallenge(root, limit=3)] == ids[:3]
+    assert [sample["id"] for sample in DnsChallenge(root, offset=10)] == ids[10:]
+    assert [sample["id"] for sample in DnsChallenge(root, limit=4, offset=5)] == ids[5:9]
+    assert len(DnsChallenge(root, limit=99, offset=2)) == 10
+
+
+def test_the_noise_folder_and_further_clean_files_are_not_needed(root, write):
+    for path in (root / "noise").iterdir():
+        path.unlink()
+    (root / "noise").rmdir()
+    write("set/clean/clean_fileid_77.wav")
+    (root / "noisy" / "notes.txt").touch()
+
+    assert len(DnsChallenge(root)) == 12
+
+
+def test_names_of_the_other_form_are_read_too(write, tmp_path):
+    write("noisy/noisy_fileid_3_book-door_snr-2_tl-25.wav")
+    write("clean/clean_fileid_3.wav")
+
+    assert DnsChallenge(tmp_path)[0]["snr"] == -2
+
+
+def test_without_an_snr_in_each_name_no_item_has_one(root, write):
+    write("set/noisy/plain_fileid_40.wav")
+    write("set/clean/clean_fileid_40.wav")
+
+    samples = [DnsChallenge(root)[index] for index in (0, 12)]
+
+    assert all("snr" not in sample for sample in samples)
+    assert pad_collate(samples)["noisy"].shape == (2, 16000)
+    assert DnsChallenge(root, limit=12)[0]["snr"] == -5
+
+
+def test_a_training_clip_is_the_same_stretch_of_both_files(root):
+    data = DnsChallenge(root, clip_seconds=0.1)
+    noisy = read_audio(root / "noisy" / f"{data[2]['id']}.wav", sr=16000).unfold(0, 1600, 1)
+    clean = read_audio(root / "clean" / "clean_fileid_2.wav", sr=16000).unfold(0, 1600, 1)
+
+    random.seed(0)
+    starts = []
+    for _ in range(8):
+        sample = data[2]
+        (start,) = (noisy == sample["noisy"]).all(1).nonzero().flatten().tolist()
+        assert torch.equal(clean[start], sample["clean"])
+        starts.append(start)
+
+    assert len(set(starts)) == 8
+    random.seed(0)
+    assert torch.equal(noisy[starts[0]], data[2]["noisy"])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "what"),
+    [
+        (
+            lambda root: (root / "clean" / "clean_fileid_7.wav").unlink(),
+            r"1 of 12 .*no clean partner: `.*_fileid_7\.wav`",
+        ),
+        (lambda root: [path.unlink() for path in (root / "noisy").iterdir()], "no audio file in `.*noisy`"),
+        (lambda root: [path.unlink() for path in (root / "clean").iterdir()], "no audio file in `.*clean`"),
+        (lambda root: (root / "noisy" / "odd.wav").touch(), r"odd\.wav` has no `fileid_<number>`"),
+        (lambda root: (root / "clean" / "again_fileid_07.wav").touch(), "two files with the number 7"),
+        (lambda root: (root / "noisy").rename(root / "loud"), "no folder `.*noisy`"),
+    ],
+)
+def test_a_folder_that_is_not_of_the_layout_is_named(root, break_it, what):
+    break_it(root)
+
+    with pytest.raises(DataError, match=what):
+        DnsChallenge(root)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"offset": 12}, "`offset = 12` leaves none of the 12 clips"),
+        ({"offset": -1}, "`offset` is -1"),
+        ({"limit": 0}, "`limit` is 0"),
+        ({"clip_seconds": -1}, "`clip_seconds` is -1"),
+    ],
+)
+def test_arguments_that_cannot_be_met_are_named(root, arguments, what):
+    with pytest.raises(DataError, match=what):
+        DnsChallenge(root, **arguments)
+
+
+def test_a_root_that_is_missing_is_named():
+    with pytest.raises(DataError, match="no folder `nowhere`"):
+        DnsChallenge("nowhere")
+
+
+def test_partners_of_different_length_or_rate_are_named_when_they_are_read(root, write):
+    write("set/clean/clean_fileid_1.wav", seconds=0.4)
+    write("set/clean/clean_fileid_2.wav", seconds=0.5, sr=8000)
+    data = DnsChallenge(root)
+
+    with pytest.raises(DataError, match=r"8000 samples, its clean partner `.*clean_fileid_1\.wav` has 6400"):
+        data[1]
+    with pytest.raises(DataError, match=r"clean_fileid_2\.wav` has a sample rate of 8000 Hz"):
+        data[2]

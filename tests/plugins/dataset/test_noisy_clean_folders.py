@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from audiozen_core.audio import read_audio
+from audiozen_core.errors import DataError
+from audiozen_plugins.dataset import NoisyCleanFolders
+
+
+@pytest.fixture
+def folders(write, tmp_path):
+    for name, seconds in (("b", 1.0), ("a", 0.5), ("deep/c", 0.25)):
+        write(f"noisy/{name}.wav", seconds=seconds)
+        write(f"clean/{name}.flac", seconds=seconds)
+    return {"noisy_dir": tmp_path / "noisy", "clean_dir": tmp_path / "clean"}
+
+
+def test_files_are_matched_by_name_whatever_their_ending(folders):
+    data = NoisyCleanFolders(**folders)
+
+    assert [sample["id"] for sample in (data[index] for index in range(len(data)))] == ["a", "b", "deep/c"]
+    for name, index in (("a", 0), ("deep/c", 2)):
+        assert torch.equal(data[index]["noisy"], read_audio(folders["noisy_dir"] / f"{name}.wav", sr=16000))
+        assert torch.equal(data[index]["clean"], read_audio(folders["clean_dir"] / f"{name}.flac", sr=16000))
+
+
+def test_training_clips_are_cut_and_shorter_files_padded_in_the_batch(folders):
+    data = NoisyCleanFolders(**folders, clip_seconds=0.5)
+
+    random.seed(0)
+    batch = next(iter(DataLoader(data, batch_size=3, collate_fn=data.collate_fn)))
+
+    assert batch["noisy"].shape == batch["clean"].shape == (3, 8000)
+    assert batch["length"].tolist() == [8000, 8000, 4000]
+    assert not batch["noisy"][2, 4000:].any()
+
+
+def test_names_in_one_folder_only_are_listed(folders, write):
+    for number in range(5):
+        write(f"noisy/extra_{number}.wav")
+    write("clean/lonely.wav")
+
+    with pytest.raises(DataError) as error:
+        NoisyCleanFolders(**folders)
+
+    text = str(error.value)
+    assert "6 files" in text
+    assert f"only in `{folders['noisy_dir']}`: `extra_0`, `extra_1`, `extra_2` and 2 more" in text
+    assert f"only in `{folders['clean_dir']}`: `lonely`" in text
+
+
+def test_a_name_twice_in_one_folder_is_named(folders, write):
+    write("noisy/a.flac")
+
+    with pytest.raises(DataError, match=r"two files of the name `a`: `a\.flac`, `a\.wav`"):
+        NoisyCleanFolders(**folders)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"seconds": 0.4}, r"a\.wav` has 8000 samples, its clean partner `.*a\.flac` has 6400"),
+        ({"seconds": 0.5, "sr": 8000}, r"a\.flac` has a sample rate of 8000 Hz"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_found_at_once_or_when_it_is_read(folders, write, wrong, what):
+    write("clean/a.flac", **wrong)
+
+    with pytest.raises(DataError, match=what):
+        NoisyCleanFolders(**folders)
+    unchecked = NoisyCleanFolders(**folders, check=False)
+    assert unchecked[1]["id"] == "b"
+    with pytest.raises(DataError, match=what):
+        unchecked[0]
+
+
+def test_an_empty_or_missing_folder_is_named(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(DataError, match=r"no audio file in `.*empty`"):
+        NoisyCleanFolders(folders["noisy_dir"], tmp_path / "empty")
+    with pytest.raises(DataError, match=r"no folder `.*missing`"):
+        NoisyCleanFolders(tmp_path / "missing", folders["clean_dir"])
