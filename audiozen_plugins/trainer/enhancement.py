@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from audiozen_core.audio import write_audio
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiozen_core.audio import write_audio
 from audiozen_core.errors import DataError, MissingExtraError
 from audiozen_core.registry import build, resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer

@@ -1,0 +1,122 @@
+"""The results of a test: a row a file, a table for the reader, a CSV for whoever goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from audiozen_core.files import write_whole
+from audiozen_plugins.metric.metric import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The numbers of one file, metric name to value, before and after."""
+
+    id: str
+    snr: float | None
+    noisy: Mapping[str, float]
+    enhanced: Mapping[str, float]
+
+
+class Report:
+    """Collects the numbers of each file and makes tables of them.
+
+    Args:
+        metrics: what is measured, in the order of the columns.
+    """
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self.metrics = tuple(metrics)
+        self.rows: list[Row] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, name: str, *, snr: float | None, noisy: Mapping[str, float], enhanced: Mapping[str, float]) -> None:
+        """Takes the numbers of one file.
+
+        Args:
+            name: the file's ID.
+            snr: its nominal signal-to-noise ratio in dB, if known.
+            noisy: metric name to value, before.
+            enhanced: metric name to value, after.
+        """
+        self.rows.append(Row(name, snr, dict(noisy), dict(enhanced)))
+
+    def summary(self) -> dict[str, float]:
+        """The means over all files: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …; files without a value are left out."""
+        result: dict[str, float] = {}
+        for metric in self.metrics:
+            noisy, enhanced, _ = self._means(metric, self.rows)
+            result |= {metric.name: enhanced, f"{metric.name}_noisy": noisy, f"{metric.name}_gain": enhanced - noisy}
+        return result
+
+    def table(self, title: str) -> Table:
+        """Noisy beside enhanced, a line for each SNR and one for all."""
+        # Narrow enough for three metrics on a terminal of 80 columns.
+        table = Table(title=title, caption=self._footnote() or None, caption_justify="left", box=SIMPLE_HEAD, padding=0)
+        by_snr = self._by_snr()
+        if by_snr:
+            table.add_column("SNR", justify="right")
+        table.add_column("files", justify="right")
+        for metric in self.metrics:
+            table.add_column(f"{metric.label}\nnoisy", justify="right", min_width=8, no_wrap=True)
+            unit = f"in {metric.unit}" if metric.unit else ""
+            table.add_column(f"{unit}\nenh.", justify="right", min_width=6, style="bold", no_wrap=True)
+            table.add_column("\ngain", justify="right", min_width=6, no_wrap=True)
+        for snr, rows in by_snr.items():
+            table.add_row(f"{snr:g} dB", *self._cells(rows), end_section=snr == list(by_snr)[-1])
+        table.add_row(*["all"] * bool(by_snr), *self._cells(self.rows))
+        return table
+
+    def write_csv(self, path: Path) -> Path:
+        """Writes a line a file; a value that there is not is left empty. The file appears whole or not at all."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        names = [metric.name for metric in self.metrics]
+        writer.writerow(["id", "snr", *(f"{name}_{state}" for name in names for state in ("noisy", "enhanced"))])
+        for row in self.rows:
+            values = [state[name] for name in names for state in (row.noisy, row.enhanced)]
+            snr = "" if row.snr is None else f"{row.snr:g}"
+            writer.writerow([row.id, snr, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.getvalue().encode())
+        return path
+
+    def _by_snr(self) -> dict[float, list[Row]]:
+        """The rows by SNR, lowest first; empty where it is not known or varies from file to file."""
+        if any(row.snr is None for row in self.rows):
+            return {}
+        levels = sorted({row.snr for row in self.rows if row.snr is not None})
+        if len(levels) > max(1, len(self.rows) // 2):
+            return {}
+        return {level: [row for row in self.rows if row.snr == level] for level in levels}
+
+    def _means(self, metric: Metric, rows: Sequence[Row]) -> tuple[float, float, int]:
+        """The mean before, the mean after, and how many files have no value."""
+        pairs = [(row.noisy[metric.name], row.enhanced[metric.name]) for row in rows]
+        whole = [pair for pair in pairs if not any(map(math.isnan, pair))]
+        if not whole:
+            return math.nan, math.nan, len(pairs)
+        noisy, enhanced = (math.fsum(values) / len(whole) for values in zip(*whole, strict=True))
+        return noisy, enhanced, len(pairs) - len(whole)
+
+    def _cells(self, rows: Sequence[Row]) -> list[str]:
+        cells = [str(len(rows))]
+        for metric in self.metrics:
+            noisy, enhanced, _ = self._means(metric, rows)
+            digits = 2 if metric.unit == "dB" else 3
+            cells += [f"{noisy:.{digits}f}", f"{enhanced:.{digits}f}", f"{enhanced - noisy:+.{digits}f}"]
+        return cells
+
+    def _footnote(self) -> str:
+        missing = [(metric.label, self._means(metric, self.rows)[2]) for metric in self.metrics]
+        return "\n".join(f"{label}: {count} files without a value, left out" for label, count in missing if count)
