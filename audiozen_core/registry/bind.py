@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import types
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from inspect import Parameter
+from typing import Any
 
-ProblemKind = Literal[
-    "unknown_argument",
-    "missing_argument",
-    "injected_argument",
-    "positional_only",
-    "wrong_type",
-    "not_callable",
-    "wrong_kind",
-    "abstract",
-]
+from audiozen_core.registry.index import KINDS, kind_of
+from audiozen_core.registry.near import did_you_mean, near_names
+from audiozen_core.registry.problem import Place, Problem, spelled
+from audiozen_core.registry.signature import Signature, signature_of
+from audiozen_core.registry.values import converted, dataclass_of, wrong_places
+from audiozen_core.registry.wording import described, type_text, wanted
+
+__all__ = ["Problem", "build", "check_arguments", "expected_kind", "signature_text"]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding about an object that a TOML names, or about an argument that is given to it.
-
-    Attributes:
-        kind: what kind of finding it is.
-        message: what is wrong, in one line; names stand in backticks.
-        argument: the name of the argument, or None where the finding is about the object itself.
-        where: the place below `args`: the argument's name, then keys and list indices inside its value, such as
-            `("betas", 1)`. For a missing argument it is empty: there is no such place.
-        label: what to say at the caret, such as "did you mean `weight_decay`?"; may be empty.
-        suggestion: the text that would be right in the TOML (a key for an unknown argument, a TOML value for a wrong
-            one), if one is known.
-        signature: the target's signature as one line, or "" where it can't be read.
-    """
-
-    kind: ProblemKind
-    message: str
-    argument: str | None = None
-    where: tuple[str | int, ...] = ()
-    label: str = ""
-    suggestion: str | None = None
-    signature: str = ""
-
-
-def check_arguments(target: Any, args: Mapping[str, Any], *, injected: Collection[str] = ()) -> list[Problem]:
+def check_arguments(
+    target: Any, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
+) -> list[Problem]:
     """All that is wrong with the arguments of a call `target(**args)`, without calling anything.
 
     Nested tables with a `path` of their own are left alone: what they build is not known here.
@@ -52,12 +29,18 @@ def check_arguments(target: Any, args: Mapping[str, Any], *, injected: Collectio
         target: the class, function or other callable that a `path` led to.
         args: the arguments as the TOML gives them, plain values.
         injected: names that AudioZEN passes itself: never missing, and not settable.
+        name: what to call the target in the messages, such as its path (default: its own name).
 
     Returns:
         The problems: those of the given arguments first, in their order, then the missing ones. Empty where the
         signature can't be read (some builtins).
+
+    >>> from fractions import Fraction
+    >>> [problem.message for problem in check_arguments(Fraction, {"numerater": 1})]
+    ['unknown argument `numerater` for Fraction']
     """
-    raise NotImplementedError
+    signature = signature_of(target)
+    return [] if signature is None else _problems(signature, args, injected, name or signature.name, ())
 
 
 def signature_text(target: Any, injected: Collection[str] = (), *, keep: Collection[str] = ()) -> str:
@@ -71,14 +54,16 @@ def signature_text(target: Any, injected: Collection[str] = (), *, keep: Collect
     Returns:
         The text, at most about 88 characters, or "" where the signature can't be read.
     """
-    raise NotImplementedError
+    signature = signature_of(target)
+    return "" if signature is None else signature.text(injected, keep)
 
 
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
     """Calls the target with the arguments, and with those injected values that its signature takes.
 
-    Values are made what the annotation asks for where TOML has no such type: a `Path` from a string, a tuple from an
-    array, a dataclass from a table.
+    Values are made what the annotation asks for where TOML has no such type: a `Path` from a string, a tuple or a set
+    from an array, a dataclass from a table. A callable that takes any keyword (and one whose signature can't be read)
+    gets all injected values.
 
     Args:
         target: the callable.
@@ -90,8 +75,21 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
 
     Raises:
         Exception: whatever the target raises.
+
+    >>> from fractions import Fraction
+    >>> build(Fraction, {"denominator": 4}, {"numerator": 3, "section": "model"})
+    Fraction(3, 4)
     """
-    raise NotImplementedError
+    signature = signature_of(target)
+    injected = injected or {}
+    if signature is None:
+        return target(**args, **injected)
+    by_position = [found.name for found in signature.parameters if found.kind is Parameter.POSITIONAL_ONLY]
+    annotations = {found.name: found.annotation for found in signature.parameters}
+    values = {key: converted(value, annotations.get(key, Any)) for key, value in args.items()}
+    values |= {key: value for key, value in injected.items() if signature.open or key in annotations}
+    positional = [values.pop(key) for key in by_position if key in values]
+    return target(*positional, **values)
 
 
 def expected_kind(section: str, target: Any, kinds: Mapping[str, type | tuple[type, ...]]) -> Problem | None:
@@ -107,4 +105,114 @@ def expected_kind(section: str, target: Any, kinds: Mapping[str, type | tuple[ty
         A problem of kind `not_callable`, `abstract` or `wrong_kind`, or None. A function may stand for a class (it is
         called as a factory), except for a trainer.
     """
-    raise NotImplementedError
+    kind = kind_of(section) or section
+    what = f"{_article(KINDS.get(kind, kind))}"
+    name = getattr(target, "__qualname__", None) or f"a {type(target).__name__}"
+    if not callable(target):
+        return Problem("not_callable", f"`{name}` is not a class or a function: it can't be called to build {what}")
+    if inspect.isabstract(target):
+        methods = ", ".join(f"`{method}`" for method in sorted(target.__abstractmethods__))
+        message = f"`{name}` is abstract and can't be built: it lacks {methods}"
+        return Problem("abstract", message, label=f"name a subclass that defines {methods}")
+    base = kinds.get(kind)
+    if base is None:
+        return None
+    if not isinstance(target, type):
+        return _kind_of_factory(kind, name, target, base)
+    if issubclass(target, base):
+        return None
+    message = f"`{name}` is not {what}: it is no subclass of {_names(base)}"
+    other = next((other for other, wanted in kinds.items() if other != kind and issubclass(target, wanted)), None)
+    label = f"{_article(KINDS.get(other, other))} belongs in [{other}]" if other else ""
+    return Problem("wrong_kind", message, label=label)
+
+
+def _kind_of_factory(kind: str, name: str, target: Any, base: type | tuple[type, ...]) -> Problem | None:
+    if kind == "trainer":
+        return Problem("wrong_kind", f"`{name}` is not a class: a trainer is a subclass of {_names(base)}")
+    made = inspect.signature(target).return_annotation if isinstance(target, types.FunctionType) else None
+    bases = base if isinstance(base, tuple) else (base,)
+    if isinstance(made, type) and not issubclass(made, base) and not any(issubclass(found, made) for found in bases):
+        return Problem("wrong_kind", f"`{name}` gives a `{made.__qualname__}`, which is no subclass of {_names(base)}")
+    return None
+
+
+def _names(base: type | tuple[type, ...]) -> str:
+    bases = base if isinstance(base, tuple) else (base,)
+    return " or ".join(f"`{found.__module__}.{found.__qualname__}`" for found in bases)
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _problems(
+    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, where: Place
+) -> list[Problem]:
+    """The problems of one table of arguments, which lies at `where`."""
+    found: list[Problem] = []
+    for key, value in args.items():
+        parameter = signature.get(key)
+        if parameter is None:
+            if not signature.open:
+                found.append(_unknown(signature, key, args, injected, name, where))
+        elif key in injected:
+            message = f"argument `{key}` of {name} is set by AudioZEN"
+            found.append(Problem("injected_argument", message, key, (*where, key), "leave it out"))
+        elif parameter.kind is Parameter.POSITIONAL_ONLY:
+            found.append(_positional(signature, key, name, (*where, key)))
+        else:
+            found += _wrong_values(signature, parameter, value, name, (*where, key))
+    # What was only misspelt is not missing as well.
+    meant = {problem.suggestion for problem in found if problem.kind == "unknown_argument"}
+    for parameter in signature.parameters:
+        if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *meant}:
+            continue
+        if parameter.kind is Parameter.POSITIONAL_ONLY:
+            found.append(_positional(signature, parameter.name, name, where))
+        else:
+            message = f"missing argument `{parameter.name}` for {name}"
+            text = signature.text(injected, keep=[parameter.name])
+            found.append(Problem("missing_argument", message, parameter.name, where, signature=text))
+    return found
+
+
+def _unknown(
+    signature: Signature, key: str, args: Mapping[str, Any], injected: Collection[str], name: str, where: Place
+) -> Problem:
+    free = [known for known in signature.names() if known not in injected and known not in args]
+    near = near_names(key, free)
+    message = f"unknown argument `{key}` for {name}"
+    if signature.ignoring and not near:
+        message = f"argument `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
+    elif not signature.names():
+        message += ", which takes no arguments"
+    text = signature.text(injected, keep=near[:1])
+    suggestion = near[0] if near else None
+    return Problem("unknown_argument", message, key, (*where, key), did_you_mean(near), suggestion, text)
+
+
+def _positional(signature: Signature, key: str, name: str, where: Place) -> Problem:
+    message = f"argument `{key}` of {name} can be given by position only, which a TOML can't do"
+    return Problem("positional_only", message, key, where, "wrap it in a function of your own", None, signature.text())
+
+
+def _wrong_values(signature: Signature, parameter: Parameter, value: Any, name: str, where: Place) -> list[Problem]:
+    if parameter.annotation is Parameter.empty or _same(value, parameter.default):
+        return []
+    found: list[Problem] = []
+    for place, wrong, annotation in wrong_places(value, parameter.annotation, where):
+        if cls := dataclass_of(wrong, annotation):
+            inner = signature_of(cls)
+            found += _problems(inner, wrong, (), cls.__qualname__, place) if inner else []
+            continue
+        label, suggestion = wanted(wrong, annotation)
+        message = f"argument `{spelled(place)}` of {name} takes `{type_text(annotation)}`, not {described(wrong)}"
+        text = signature.text(keep=[parameter.name])
+        found.append(Problem("wrong_type", message, parameter.name, place, label, suggestion, text))
+    return found
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is the default, which is right whatever the annotation says."""
+    return type(value) is type(default) and isinstance(value, str | int | float) and bool(value == default)

@@ -1,0 +1,54 @@
+"""The forms that an annotation may have."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import dataclasses
+import types
+import typing
+from inspect import Parameter
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
+"""The classes that a table of a TOML stands for."""
+
+_ARRAYS = (list, tuple, set, frozenset, collections.deque)
+
+
+def plain(annotation: Any) -> Any:
+    """The annotation without what is no type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`.
+
+    A type variable, and no annotation at all, are `Any`.
+    """
+    while True:
+        if isinstance(annotation, dataclasses.InitVar):
+            annotation = annotation.type
+        elif hasattr(annotation, "__supertype__"):
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        elif get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
+            annotation = get_args(annotation)[0]
+        elif isinstance(annotation, TypeVar) or annotation is Parameter.empty:
+            return Any
+        else:
+            return annotation
+
+
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation alone.
+
+    >>> members_of(int | None)
+    (<class 'int'>, <class 'NoneType'>)
+    """
+    union = get_origin(annotation) in (Union, types.UnionType)
+    return tuple(plain(member) for member in get_args(annotation)) if union else (plain(annotation),)
+
+
+def is_array(origin: Any) -> bool:
+    """Whether it is a class that an array of a TOML stands for: a list, a tuple, a set or their abstract kin."""
+    if origin in _ARRAYS:
+        return True
+    abstract = isinstance(origin, type) and origin.__module__ == "collections.abc" and origin not in MAPPINGS
+    return abstract and (issubclass(list, origin) or issubclass(set, origin))

@@ -1,0 +1,111 @@
+"""What a function does with its `**kwargs`, read from its source."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A call that hands the keywords on to a constructor of a parent class.
+
+    Attributes:
+        parent: the name of the class in `Parent.__init__(self, **kwargs)`, or None for `super()`.
+        positional: the number of arguments that the call fills by position, `self` not counted.
+        keywords: the names that the call itself fills.
+    """
+
+    parent: str | None
+    positional: int
+    keywords: frozenset[str]
+
+
+@dataclass(slots=True)
+class KeywordUse:
+    """What becomes of the keywords.
+
+    Attributes:
+        taken: names read from them, each with whether it may be left out, as in `kwargs.pop("gain", 1.0)`.
+        forwards: the calls that hand them on to a parent class.
+        readable: whether that is all; False where they go anywhere else or the source can't be read.
+    """
+
+    taken: dict[str, bool] = field(default_factory=dict)
+    forwards: list[Forward] = field(default_factory=list)
+    readable: bool = True
+
+
+def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
+    """Reads what a method does with its keyword dictionary.
+
+    Args:
+        function: the method, a plain Python function.
+        keywords: the name of the dictionary, mostly `kwargs`.
+    """
+    try:
+        source = inspect.getsource(function)
+        # An indented method is put below a line of its own; dedenting would change its strings.
+        tree = ast.parse(source if not source[0].isspace() else f"if True:\n{source}")
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
+        return KeywordUse(readable=False)
+    use = KeywordUse()
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name):
+            continue
+        if node.id in {"locals", "vars"}:
+            use.readable = False
+        if node.id == keywords:
+            _read(node, parents, use)
+    return use
+
+
+def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> None:
+    """Takes one mention of the keywords into account."""
+    parent = parents[name]
+    above = parents.get(parent)
+    match parent:
+        case ast.keyword(arg=None) if isinstance(above, ast.Call) and (forward := _forward(above)):
+            if forward not in use.forwards:
+                use.forwards.append(forward)
+        case ast.Attribute(attr="pop" | "get" | "setdefault") if isinstance(above, ast.Call):
+            match above.args:
+                case [ast.Constant(value=str(key)), *default]:
+                    optional = bool(default or above.keywords) or parent.attr == "get"
+                    use.taken[key] = use.taken.get(key, False) or optional
+                case _:
+                    use.readable = False
+        case ast.Attribute(attr="update" | "copy"):
+            use.readable = use.readable and parent.attr == "update"
+        case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
+            # What is stored replaces what the user gave; what is read has to be there.
+            use.taken.setdefault(key, not isinstance(context, ast.Load))
+        case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
+            use.taken[key] = True
+        case ast.If() | ast.UnaryOp(op=ast.Not()):
+            pass  # "if kwargs: raise TypeError(...)": whether there are any is no use of one
+        case _:
+            use.readable = False
+
+
+def _forward(call: ast.Call) -> Forward | None:
+    """The call as one of a parent's constructor, or None if it is of anything else."""
+    match call.func:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
+            parent, bound = None, 0
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__new__" | "__call__" as method):
+            parent, bound = None, int(method == "__new__")
+        case ast.Attribute(value=ast.Name(id=named) | ast.Attribute(attr=named), attr="__init__"):
+            parent, bound = named, 1
+        case _:
+            return None
+    plain = [argument for argument in call.args if not isinstance(argument, ast.Starred)]
+    return Forward(parent, len(plain) - bound, frozenset(_names(call)))
+
+
+def _names(call: ast.Call) -> Iterator[str]:
+    return (keyword.arg for keyword in call.keywords if keyword.arg is not None)

@@ -1,0 +1,262 @@
+"""What a callable takes, as far as that can be known without calling it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+from audiozen_core.registry.keywords import Forward, keyword_use
+
+_WIDTH = 88
+_DEFAULT_WIDTH = 24
+_SHOWN_INJECTED = 2
+_VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+# Constructors whose `**kwargs` are there to be refused, by module and name, so that torch need not be imported.
+_TAKING_NOTHING = {("torch.nn.modules.module", "Module.__init__")}
+
+
+class _Unknown:
+    """The default of a parameter that has one which can't be read."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+UNKNOWN_DEFAULT = _Unknown()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The parameters of a callable.
+
+    Attributes:
+        name: the callable's own name.
+        parameters: those with a name, `self` left out, annotations resolved where possible; inherited ones last.
+        open: whether it takes further keywords, of which nothing is known.
+        ignoring: whether it takes further keywords and does nothing with them.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    open: bool = False
+    ignoring: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """The names that can be given as keywords."""
+        return tuple(found.name for found in self.parameters if found.kind is not Parameter.POSITIONAL_ONLY)
+
+    def get(self, name: str) -> Parameter | None:
+        """The parameter of that name."""
+        return next((found for found in self.parameters if found.name == name), None)
+
+    def text(self, injected: Collection[str] = (), keep: Collection[str] = ()) -> str:
+        """The signature in one line; see `bind.signature_text`."""
+        shown = list(self.parameters)
+        if sum(found.name in injected for found in shown) > _SHOWN_INJECTED:
+            shown = [found for found in shown if found.name not in injected]
+        items = [(found.name, _parameter_text(found)) for found in shown]
+        left_out = len(shown) < len(self.parameters)
+        kept = {name for name, _ in items}
+        if len(_line(self.name, items, kept, self.open or left_out)) > _WIDTH:
+            kept = {name for name, _ in items if name in keep}
+            for name, _ in items:
+                if len(_line(self.name, items, kept | {name}, True)) > _WIDTH:
+                    break
+                kept.add(name)
+        return _line(self.name, items, kept, self.open or left_out)
+
+
+def signature_of(target: Any) -> Signature | None:
+    """The signature of a class (that of its construction), a function, or another callable.
+
+    Returns:
+        None where it can't be read: some builtins, and what is not callable.
+    """
+    if isinstance(target, functools.partial):
+        inner = signature_of(target.func)
+        return inner and _without(inner, len(target.args), target.keywords)
+    if isinstance(target, type):
+        return _of_class(target)
+    return _of_function(target)
+
+
+def _of_function(target: Any) -> Signature | None:
+    name = getattr(target, "__name__", type(target).__name__)
+    parameters = _parameters(target)
+    if parameters is None:
+        return None
+    return Signature(
+        name, tuple(p for p in parameters if p.kind not in _VARIADIC), any(p.kind is p.VAR_KEYWORD for p in parameters)
+    )
+
+
+def _of_class(cls: type) -> Signature | None:
+    if any("__signature__" in vars(base) for base in cls.__mro__ if base is not object):
+        return _of_function(cls)
+    ways = ((inspect.getmro(type(cls)), "__call__"), (cls.__mro__, "__init__"), (cls.__mro__, "__new__"))
+    read = [_constructor(cls, mro, method) for mro, method in ways if _owner(mro, method) is not None]
+    if not read:
+        return Signature(cls.__name__, ())
+    # All of them get the arguments. One that takes anything (most often a `__new__`) says nothing about them.
+    telling = [found for found in read if found is not None and (found.parameters or not found.open)]
+    named = [found for found in telling if found.parameters]
+    return (named or telling)[0] if telling else _of_function(cls)
+
+
+def _owner(mro: tuple[type, ...], method: str) -> type | None:
+    """The first class that has a constructor method of its own; those of `object` and `type` are none."""
+    return next((base for base in mro if base not in (object, type) and method in vars(base)), None)
+
+
+def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | None:
+    """The signature of a constructor method along a method resolution order, with what it hands on to its parents."""
+    owner = _owner(mro, method)
+    if owner is None:
+        return Signature(cls.__name__, ())
+    function = vars(owner)[method]
+    function = getattr(function, "__func__", function)
+    parameters = _parameters(function)
+    if parameters is None:
+        return None
+    if parameters and parameters[0].kind not in _VARIADIC:
+        parameters = parameters[1:]  # self
+    named = tuple(found for found in parameters if found.kind not in _VARIADIC)
+    keywords = next((found.name for found in parameters if found.kind is Parameter.VAR_KEYWORD), None)
+    if keywords is None or _key(function) in _TAKING_NOTHING:
+        return Signature(cls.__name__, named)
+    use = keyword_use(inspect.unwrap(function), keywords)
+    taken = tuple(
+        Parameter(name, Parameter.KEYWORD_ONLY, default=UNKNOWN_DEFAULT if optional else Parameter.empty)
+        for name, optional in use.taken.items()
+        if name.isidentifier()
+    )
+    if not use.readable or len(use.forwards) > 1:
+        return Signature(cls.__name__, _joined(named, taken), open=True)
+    if not use.forwards:
+        return Signature(cls.__name__, _joined(named, taken), ignoring=not use.taken)
+    above = _parent(cls, mro, owner, method, use.forwards[0])
+    if above is None:
+        return Signature(cls.__name__, _joined(named, taken), open=True)
+    inherited = above.parameters
+    if named:  # their positions are no longer the parent's
+        inherited = tuple(_as_keyword(found) for found in inherited)
+    taken = tuple(found for found in taken if above.get(found.name) is None)
+    return Signature(cls.__name__, _joined(named, taken, inherited), above.open, above.ignoring)
+
+
+def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward: Forward) -> Signature | None:
+    """What the keywords that are handed on may be."""
+    rest = mro[mro.index(owner) + 1 :]
+    if forward.parent is not None:
+        place = next((place for place, base in enumerate(rest) if base.__name__ == forward.parent), None)
+        if place is None:
+            return None
+        rest = rest[place:]
+    if _owner(rest, method) is None:  # `object` takes nothing; what `type` does with it is said elsewhere
+        return Signature(cls.__name__, (), open=method != "__init__")
+    found = _constructor(cls, rest, method)
+    if found is None:
+        return None
+    parameters = [
+        parameter
+        for place, parameter in enumerate(found.parameters)
+        if not (place < forward.positional and parameter.kind is not Parameter.KEYWORD_ONLY)
+        and parameter.name not in forward.keywords
+    ]
+    return Signature(found.name, tuple(parameters), found.open, found.ignoring)
+
+
+def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Signature:
+    """What is left to give once a `functools.partial` has given some."""
+    rest = [found for found in inner.parameters if found.kind is not Parameter.KEYWORD_ONLY][positional:]
+    rest += [found for found in inner.parameters if found.kind is Parameter.KEYWORD_ONLY]
+    replaced = tuple(
+        found.replace(default=keywords[found.name], kind=Parameter.KEYWORD_ONLY) if found.name in keywords else found
+        for found in rest
+    )
+    return Signature(inner.name, replaced, inner.open, inner.ignoring)
+
+
+def _parameters(function: Any) -> list[Parameter] | None:
+    """The parameters with their annotations resolved; one that can't be is dropped."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError, NameError, AttributeError):
+        return None
+    scope = _globals(function)
+    return [
+        found.replace(annotation=_resolved(found.annotation, scope)) if found.annotation is not found.empty else found
+        for found in signature.parameters.values()
+    ]
+
+
+def _globals(target: Any) -> dict[str, Any]:
+    """The names that the annotations of a callable may use."""
+    function = inspect.unwrap(target)
+    for candidate in (function, vars(type(function)).get("__call__")):
+        if isinstance(scope := getattr(candidate, "__globals__", None), dict):
+            return scope
+    return vars(sys.modules.get(getattr(function, "__module__", None) or "", types.ModuleType("")))
+
+
+def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
+    holder = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return typing.get_type_hints(holder, globalns=scope)["it"]
+    except Exception:  # an annotation is any expression, of names that may exist for the type checker alone
+        return Parameter.empty
+
+
+def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """All parameters, the first of each name."""
+    found: dict[str, Parameter] = {}
+    for parameter in (parameter for group in groups for parameter in group):
+        found.setdefault(parameter.name, parameter)
+    return tuple(found.values())
+
+
+def _as_keyword(parameter: Parameter) -> Parameter:
+    only = parameter.kind is Parameter.POSITIONAL_ONLY
+    return parameter if only else parameter.replace(kind=Parameter.KEYWORD_ONLY)
+
+
+def _key(function: Callable[..., Any]) -> tuple[str, str]:
+    return getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+
+
+def _line(name: str, items: list[tuple[str, str]], kept: Collection[str], more: bool) -> str:
+    return f"{name}({', '.join(_shortened(items, kept, more))})"
+
+
+def _shortened(items: list[tuple[str, str]], kept: Collection[str], more: bool) -> Iterator[str]:
+    gap = False
+    for name, text in items:
+        if name in kept:
+            if gap:
+                yield "…"
+            yield text
+        gap = name not in kept
+    if gap or more:
+        yield "…"
+
+
+def _parameter_text(parameter: Parameter) -> str:
+    if parameter.default is Parameter.empty:
+        return parameter.name
+    try:
+        default = parameter.default
+        text = default.__name__ if isinstance(default, type | types.FunctionType) else repr(default)
+    except Exception:  # somebody else's __repr__
+        text = "…"
+    if len(text) > _DEFAULT_WIDTH or "\n" in text or re.search(r" at 0x|^<", text):
+        text = "…"
+    return f"{parameter.name}={text}"

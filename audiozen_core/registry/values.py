@@ -1,0 +1,219 @@
+"""Values of a TOML against Python's annotations."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import datetime
+import enum
+import numbers
+import os
+import types
+import typing
+from collections.abc import Mapping
+from inspect import Parameter
+from pathlib import PurePath
+from typing import Any, Literal, Union, get_args, get_origin
+
+from audiozen_core.registry.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.registry.problem import Place
+from audiozen_core.registry.signature import signature_of
+
+Fit = Literal["yes", "no", "foreign", "unknown"]
+"""Whether a value is of a type: `foreign` is a class that no TOML value is of, `unknown` what can't be judged."""
+
+_TOML = (str, bool, int, float, list, Mapping, datetime.date, datetime.time)
+_SCALARS: dict[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (int, float),
+    complex: (int, float),
+    numbers.Number: (int, float),
+    numbers.Complex: (int, float),
+    numbers.Real: (int, float),
+    numbers.Rational: (int,),
+    numbers.Integral: (int,),
+    os.PathLike: (str,),
+    datetime.datetime: (datetime.datetime,),
+    datetime.date: (datetime.date,),
+    datetime.time: (datetime.time,),
+}
+# Classes that many a function takes a string for, whatever its annotation says.
+_LENIENT = {("torch", "device"), ("torch", "dtype")}
+
+
+def fits(value: Any, annotation: Any) -> Fit:
+    """Whether a value of a TOML can be given where the annotation stands.
+
+    An integer will do for a float, but `true` is no number; an array stands for a list, a tuple or a set, a table for
+    a mapping or a dataclass, a string for a path. A nested table that names a component by `path` is not judged.
+    """
+    annotation = plain(annotation)
+    if not isinstance(value, _TOML) or is_component(value):
+        return "unknown"
+    if annotation is None or annotation is types.NoneType:
+        return "foreign"
+    origin = get_origin(annotation) or annotation
+    if origin is Literal:
+        same = (type(value) is type(choice) and value == choice for choice in get_args(annotation))
+        return "yes" if any(same) else "no"
+    if origin in (Union, types.UnionType):
+        return _any_of([fits(value, member) for member in get_args(annotation)])
+    if annotation is bool or isinstance(value, bool):
+        return _fits_boolean(value, origin)
+    if origin in _SCALARS:
+        # A date and time is a date for Python, but a different thing in a TOML.
+        return "yes" if _exact(value, _SCALARS[origin]) else "no"
+    if not isinstance(origin, type):
+        return "foreign" if origin is collections.abc.Callable else "unknown"
+    if issubclass(origin, PurePath):
+        return "yes" if isinstance(value, str) else "no"
+    if is_array(origin):
+        return _fits_array(value, annotation)
+    if origin in MAPPINGS or typing.is_typeddict(origin):
+        return _fits_mapping(value, get_args(annotation))
+    if dataclasses.is_dataclass(origin):
+        return _fits_dataclass(value, origin)
+    if issubclass(origin, enum.Enum) or getattr(origin, "_is_protocol", False) or _key(origin) in _LENIENT:
+        return "unknown"
+    return "unknown" if isinstance(value, origin) else "foreign"
+
+
+def wrong_places(value: Any, annotation: Any, where: Place) -> list[tuple[Place, Any, Any]]:
+    """Every innermost place where a value does not fit: the place, the value there, and its annotation."""
+    if fits(value, annotation) != "no":
+        return []
+    annotation = _likeliest(value, plain(annotation))
+    inner: list[tuple[Any, Any, Place]] = []
+    if isinstance(value, list):
+        inner = [
+            (item, wanted, (*where, place))
+            for place, (item, wanted) in enumerate(zip(value, _item_annotations(value, annotation), strict=False))
+        ]
+    elif isinstance(value, Mapping) and get_origin(annotation) in MAPPINGS and len(get_args(annotation)) == 2:
+        inner = [(item, get_args(annotation)[1], (*where, key)) for key, item in value.items()]
+    found = [wrong for item, wanted, place in inner for wrong in wrong_places(item, wanted, place)]
+    return found or [(where, value, annotation)]
+
+
+def converted(value: Any, annotation: Any) -> Any:
+    """The value as the annotation wants it, where TOML has no such type: paths, tuples, sets and dataclasses."""
+    if annotation is Parameter.empty or not isinstance(value, str | list | Mapping):
+        return value
+    annotation = _likeliest(value, plain(annotation))
+    origin = get_origin(annotation) or annotation
+    if not isinstance(origin, type) or fits(value, annotation) not in ("yes", "foreign", "unknown"):
+        return value
+    if isinstance(value, str):
+        return origin(value) if issubclass(origin, PurePath) else value
+    if isinstance(value, list) and is_array(origin):
+        items = [
+            converted(item, wanted) for item, wanted in zip(value, _item_annotations(value, annotation), strict=True)
+        ]
+        return origin(items) if origin in (tuple, set, frozenset, collections.deque) else items
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(origin) and not is_component(value):
+        signature = signature_of(origin)
+        wanted_by_name = {found.name: found.annotation for found in signature.parameters} if signature else {}
+        return origin(**{key: converted(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
+    if isinstance(value, Mapping) and origin in MAPPINGS and len(get_args(annotation)) == 2:
+        return {key: converted(item, get_args(annotation)[1]) for key, item in value.items()}
+    return value
+
+
+def dataclass_of(value: Any, annotation: Any) -> type | None:
+    """The dataclass that a table stands for, if the annotation asks for one."""
+    if not isinstance(value, Mapping) or is_component(value):
+        return None
+    annotation = _likeliest(value, plain(annotation))
+    return annotation if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
+
+
+def is_component(value: Any) -> bool:
+    """Whether a value is a nested table that names a component by `path`.
+
+    >>> is_component({"path": "torch.nn.ReLU"}), is_component({"path": "a.wav", "gain": 2})
+    (True, False)
+    """
+    return isinstance(value, Mapping) and isinstance(value.get("path"), str) and value.keys() <= {"path", "args"}
+
+
+def _likeliest(value: Any, annotation: Any) -> Any:
+    """The member of a union that a value was meant for: the one it fits, else the one of its form, else all."""
+    members = members_of(annotation)
+    if len(members) == 1:
+        return members[0]
+    fitting = [member for member in members if fits(value, member) == "yes"]
+    alike = [member for member in members if _same_form(value, get_origin(member) or member)]
+    return fitting[0] if fitting else alike[0] if len(alike) == 1 else annotation
+
+
+def _same_form(value: Any, origin: Any) -> bool:
+    if isinstance(value, list):
+        return is_array(origin)
+    table = origin in MAPPINGS or (isinstance(origin, type) and dataclasses.is_dataclass(origin))
+    return isinstance(value, Mapping) and table
+
+
+def _any_of(found: list[Fit]) -> Fit:
+    """The verdict on a union. Beside a type that TOML has, a foreign one is no excuse."""
+    order: tuple[Fit, ...] = ("yes", "unknown", "no", "foreign")
+    return next((fit for fit in order if fit in found), "unknown")
+
+
+def _all_of(found: list[Fit]) -> Fit:
+    order: tuple[Fit, ...] = ("no", "foreign", "unknown")
+    return next((fit for fit in order if fit in found), "yes")
+
+
+def _fits_boolean(value: Any, origin: Any) -> Fit:
+    if origin is bool:
+        return "yes" if isinstance(value, bool) else "no"
+    if origin is Any or origin is object or not isinstance(origin, type):
+        return "foreign" if origin is collections.abc.Callable else "unknown"
+    known = origin in _SCALARS or is_array(origin) or origin in MAPPINGS or issubclass(origin, PurePath)
+    return "no" if known or dataclasses.is_dataclass(origin) else "foreign"
+
+
+def _exact(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not (isinstance(value, datetime.datetime) and datetime.datetime not in kinds)
+
+
+def _item_annotations(items: list[Any], annotation: Any) -> list[Any]:
+    """One annotation for each item of an array."""
+    args = get_args(annotation)
+    if not args:
+        return [Any] * len(items)
+    if get_origin(annotation) is tuple and args[-1] is not Ellipsis:
+        return list(args)
+    return [args[0]] * len(items)
+
+
+def _fits_array(value: Any, annotation: Any) -> Fit:
+    if not isinstance(value, list):
+        return "no"
+    wanted_items = _item_annotations(value, annotation)
+    if len(wanted_items) != len(value):
+        return "no"
+    return _all_of([fits(item, wanted) for item, wanted in zip(value, wanted_items, strict=True)])
+
+
+def _fits_mapping(value: Any, args: tuple[Any, ...]) -> Fit:
+    if not isinstance(value, Mapping):
+        return "no"
+    return _all_of([fits(item, args[1]) for item in value.values()]) if len(args) == 2 else "yes"
+
+
+def _fits_dataclass(value: Any, cls: type) -> Fit:
+    if not isinstance(value, Mapping):
+        return "no"
+    signature = signature_of(cls)
+    if signature is None or signature.open:
+        return "unknown"
+    required = {found.name for found in signature.parameters if found.default is Parameter.empty}
+    if not required <= value.keys() <= set(signature.names()):
+        return "no"
+    return _all_of([fits(value[found.name], found.annotation) for found in signature.parameters if found.name in value])
+
+
+def _key(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
