@@ -165,7 +165,7 @@ class _Resolver:
                 key = key_at(target)
                 if key and not key.required and isinstance(key.default, bool | int | float | str):
                     return _Default(copy.deepcopy(key.default))
-                raise self.nothing_there(reference, found, part, target, place)
+                raise self.nothing_there(reference, found, target, place)
         self.visit(reference, found, place)
         return found
 
@@ -187,23 +187,22 @@ class _Resolver:
         if entry in self.composition.unresolved:
             raise _UnresolvedError
 
-    def nothing_there(
-        self, reference: Reference, found: KeyPath, part: str | int, target: KeyPath, place: KeyPath
-    ) -> Exception:
+    def nothing_there(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
+        """Reports that the target ends at `found`, with what is near to the next part."""
         table = self.composition.get(found)
+        text = str(reference)
         if not isinstance(table, dict | list):
-            message = f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own"
-            return self.fail(place, message, str(reference))
+            return self.fail(place, f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own", text)
         names = [*table, *known_keys(found)] if isinstance(table, dict) else []
-        near = nearest(str(part), names)
-        suggestion = Reference(spell((*found, near, *target[len(found) + 1 :]))) if near else None
-        return self.fail(
-            place,
-            f"`{reference}` leads nowhere: there is no `{spell((*found, part))}`",
-            str(reference),
-            label=f"did you mean `{suggestion}`?" if suggestion else "",
-            suggestion=str(suggestion) if suggestion else None,
-        )
+        # A known section that the file leaves out may still be meant, with a key misspelt.
+        while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
+            found = target[: len(found) + 1]
+            names = list(known_keys(found))
+        near = nearest(str(target[len(found)]), names)
+        suggestion = str(Reference(spell((*found, near, *target[len(found) + 1 :])))) if near else None
+        message = f"`{reference}` leads nowhere: there is no `{spell(target)}`"
+        label = f"did you mean `{suggestion}`?" if suggestion else ""
+        return self.fail(place, message, text, label=label, suggestion=suggestion)
 
     # ------------------------------------------------------------------------------------------ failing
 

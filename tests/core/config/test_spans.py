@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import tomli
 from hypothesis import assume, given, settings
-from toml_texts import documents
 
 from audiozen_core.config.document import Document
 from audiozen_core.config.spans import MAX_DEPTH, NotTomlError, TooDeepError, find_places
+from tests.core.config.toml_texts import documents
 
 
 def read(text):

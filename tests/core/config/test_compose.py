@@ -1,0 +1,319 @@
+"""Layers: `extends`, `--set`, and where each value came from."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.config.compose import MAX_FILES, compose
+from audiozen_core.errors import ConfigError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+def codes_of(composition):
+    return [finding.code for finding in composition.findings]
+
+
+def place(finding):
+    return finding.span.file.name, finding.span.line, finding.span.column
+
+
+def failure(path):
+    with pytest.raises(ConfigError) as caught:
+        compose(path)
+    return caught.value.diagnostics
+
+
+# ---------------------------------------------------------------------------------------------- extends
+
+
+def test_tables_are_merged_and_all_else_is_replaced(write):
+    write("base.toml", "[meta]\nseed = 1\nsave_dir = 'exp'\n[model]\npath = 'sdnn'\nargs = {a = [1, 2], b = 1}\n")
+    file = write("exp.toml", "extends = 'base.toml'\n[meta]\nseed = 2\n[model.args]\na = [3]\n")
+    composition = compose(file)
+    assert composition.values == {
+        "meta": {"seed": 2, "save_dir": "exp"},
+        "model": {"path": "sdnn", "args": {"a": [3], "b": 1}},
+    }
+    assert composition.findings == []
+
+
+def test_every_value_knows_the_file_and_the_place_that_set_it(write):
+    write("base.toml", "[meta]\nseed = 1\nsave_dir = 'exp'\n")
+    file = write("exp.toml", "extends = 'base.toml'\n\n[meta]\nseed = 2\n")
+    composition = compose(file, ["meta.device=cpu"])
+    assert composition.origin(("meta", "seed")).value_span.line == 4
+    assert composition.origin(("meta", "save_dir")).value_span.file.name == "base.toml"
+    assert str(composition.origin(("meta", "device"))) == "--set:1:6"
+    ((origin, old),) = composition.replaced["meta", "seed"]
+    assert (old, origin.value_span.file.name, origin.value_span.line) == (1, "base.toml", 2)
+
+
+def test_each_value_and_table_has_an_origin_and_nothing_else_has(write):
+    write("base.toml", "[model]\npath = 'a'\nargs = {x = [{y = 1}], z = 2}\n")
+    file = write("exp.toml", "extends = 'base.toml'\n[model]\npath = 'b'\nargs.x = 1\n[[hooks]]\npath = 'h'\n")
+    composition = compose(file, ["+hooks.0.args.deep=[1,2]"])
+
+    def places(value, path=()):
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        return {path} | {place for key, entry in items for place in places(entry, (*path, key))}
+
+    assert places(composition.values) - {()} == set(composition.origins)
+
+
+def test_of_several_bases_the_last_wins_and_the_file_itself_over_all(write):
+    write("one.toml", "[meta]\nseed = 1\ndevice = 'cpu'\nuse_amp = true\n")
+    write("two.toml", "[meta]\nseed = 2\ndevice = 'mps'\n")
+    file = write("exp.toml", "extends = ['one.toml', 'two.toml']\n[meta]\nseed = 3\n")
+    assert compose(file).values["meta"] == {"seed": 3, "device": "mps", "use_amp": True}
+
+
+def test_bases_are_found_beside_the_file_that_names_them(write):
+    write("shared/deep/root.toml", "[meta]\nseed = 1\n")
+    write("shared/base.toml", "extends = 'deep/root.toml'\n[meta]\ndevice = 'cpu'\n")
+    file = write("recipes/exp.toml", "extends = '../shared/base.toml'\n")
+    assert compose(file).values == {"meta": {"seed": 1, "device": "cpu"}}
+
+
+def test_one_base_may_be_reached_on_two_ways(write):
+    write("root.toml", "[meta]\nseed = 1\n")
+    write("a.toml", "extends = 'root.toml'\n")
+    write("b.toml", "extends = 'root.toml'\n")
+    assert compose(write("exp.toml", "extends = ['a.toml', 'b.toml']\n")).values == {"meta": {"seed": 1}}
+
+
+def test_files_in_a_circle_are_named(write):
+    write("b.toml", "extends = 'c.toml'\n")
+    write("c.toml", "[meta]\n")
+    (finding,) = failure(write("a.toml", "extends = 'a.toml'\n"))
+    assert finding.code == "AZ132"
+    write("c.toml", "extends = 'b.toml'\n")
+    (finding,) = failure(write("a.toml", "extends = 'b.toml'\n"))
+    assert "b.toml` → `" in finding.message
+    assert place(finding) == ("c.toml", 1, 11)
+
+
+def test_a_missing_base_is_placed_where_it_is_named(write):
+    write("base.toml", "[meta]\n")
+    (finding,) = failure(write("exp.toml", "extends = [\n  'base.toml',\n  'bose.toml',\n]\n"))
+    assert place(finding) == ("exp.toml", 3, 3)
+    assert "base.toml`?" in finding.notes[0]
+
+
+def test_a_broken_base_is_placed_in_the_base(write):
+    write("base.toml", "[meta]\nseed = = 1\n")
+    (finding,) = failure(write("exp.toml", "extends = 'base.toml'\n"))
+    assert place(finding)[:2] == ("base.toml", 2)
+
+
+@pytest.mark.parametrize("value", ["3", "{a = 1}", "[1]", "true"])
+def test_extends_of_another_type(write, value):
+    assert [finding.code for finding in failure(write("exp.toml", f"extends = {value}\n"))] == ["AZ132"]
+
+
+def test_bases_without_end_are_refused(write):
+    names = [f"'f{number}.toml'" for number in range(MAX_FILES + 5)]
+    for name in names:
+        write(name.strip("'"), "a = 1")
+    (finding,) = failure(write("exp.toml", f"extends = [{', '.join(names)}]\n"))
+    assert "more than" in finding.message
+
+
+# ---------------------------------------------------------------------------------------------- a new path
+
+
+def test_a_new_path_drops_the_inherited_arguments_and_says_so(write):
+    write("base.toml", "[optimizer]\npath = 'Adam'\n[optimizer.args]\nlr = 1\namsgrad = true\n")
+    file = write("exp.toml", "extends = 'base.toml'\n[optimizer]\npath = 'SGD'\nargs.lr = 2\n")
+    composition = compose(file)
+    assert composition.values["optimizer"] == {"path": "SGD", "args": {"lr": 2}}
+    (finding,) = composition.findings
+    assert (finding.code, finding.severity) == ("AZ111", "warning")
+    assert place(finding) == ("exp.toml", 3, 8)
+    assert "`amsgrad`" in finding.message
+    assert "`lr`" not in finding.message
+    assert "base.toml:3" in finding.notes[0]
+
+
+def test_the_same_path_keeps_the_inherited_arguments(write):
+    write("base.toml", "[optimizer]\npath = 'Adam'\nargs = {lr = 1, eps = 2}\n")
+    composition = compose(write("exp.toml", "extends = 'base.toml'\n[optimizer]\npath = 'Adam'\nargs.lr = 2\n"))
+    assert composition.values["optimizer"]["args"] == {"lr": 2, "eps": 2}
+    assert composition.findings == []
+
+
+def test_a_new_path_by_override_drops_them_too_in_whatever_order(write):
+    file = write("exp.toml", "[optimizer]\npath = 'Adam'\nargs = {lr = 1, eps = 2}\n")
+    composition = compose(file, ["+optimizer.args.lr=3", "optimizer.path=SGD"])
+    assert composition.values["optimizer"] == {"path": "SGD", "args": {"lr": 3}}
+    (finding,) = composition.findings
+    assert place(finding) == ("--set", 2, 16)
+
+
+def test_a_component_within_arguments_is_a_component_too(write):
+    write("base.toml", "[model.args.encoder]\npath = 'a'\nargs = {x = 1}\n")
+    file = write("exp.toml", "extends = 'base.toml'\n[model.args.encoder]\npath = 'b'\n")
+    assert compose(file).values["model"]["args"]["encoder"] == {"path": "b"}
+
+
+def test_a_table_that_gives_way_to_a_value_is_told(write):
+    write("base.toml", "[model.args]\nencoder = {x = 1}\ndecoder = 1\n")
+    file = write("exp.toml", "extends = 'base.toml'\n[model.args]\nencoder = 3\ndecoder = {y = 1}\n")
+    composition = compose(file)
+    assert composition.values["model"]["args"] == {"encoder": 3, "decoder": {"y": 1}}
+    assert [place(finding)[1:] for finding in composition.findings] == [(3, 1), (4, 1)]
+    assert codes_of(composition) == ["AZ112", "AZ112"]
+
+
+# ---------------------------------------------------------------------------------------------- old spellings
+
+
+def test_old_spellings_are_one_with_the_new_ones_across_layers(write):
+    write("base.toml", "[trainer.args]\nmax_epoch = 9\nmax_grad_norm = 5\n[loss]\npath = 'a'\n[loss_d]\npath = 'b'\n")
+    file = write("exp.toml", "extends = 'base.toml'\n[trainer.args]\nmax_epochs = 2\n[loss_function]\npath = 'c'\n")
+    composition = compose(file, ["trainer.args.max_grad_norm=1", "loss_d.path=d"])
+    assert composition.values == {
+        "trainer": {"args": {"max_epochs": 2, "clip_grad_norm_value": 1}},
+        "loss_function": {"path": "c"},
+        "loss_function_d": {"path": "d"},
+    }
+    assert codes_of(composition) == ["AZ110"] * 6
+    assert {finding.severity for finding in composition.findings} == {"warning"}
+    assert place(composition.findings[0]) == ("base.toml", 2, 1)
+    assert composition.findings[0].suggestion == "max_epochs"
+
+
+def test_the_old_name_of_one_section_is_free_elsewhere(write):
+    composition = compose(write("exp.toml", "[model.args]\nloss = 1\nmax_epoch = 2\n"))
+    assert composition.values == {"model": {"args": {"loss": 1, "max_epoch": 2}}}
+    assert composition.findings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[loss]\npath = 'a'\n[loss_function]\npath = 'b'\n", 3),
+        ("[train_dataset]\npath = 'a'\n[dataset]\npath = 'b'\n", 3),
+        ("[trainer.args]\nmax_epochs = 1\nmax_epoch = 2\n", 3),
+    ],
+)
+def test_one_thing_under_two_names_in_one_file(write, text, line):
+    composition = compose(write("exp.toml", text))
+    (finding,) = [finding for finding in composition.findings if finding.severity == "error"]
+    assert finding.code == "AZ109"
+    assert finding.span.line == line
+
+
+def test_dataset_and_train_dataset_are_one_section_across_files(write):
+    write("base.toml", "[dataset]\npath = 'a'\nargs.root = 'x'\n")
+    composition = compose(write("exp.toml", "extends = 'base.toml'\n[train_dataset.args]\nroot = 'y'\n"))
+    assert composition.values == {"dataset": {"path": "a", "args": {"root": "y"}}}
+    assert composition.findings == []
+    assert composition.spell(("dataset", "args", "root")) == "train_dataset.args.root"
+
+
+# ---------------------------------------------------------------------------------------------- overrides
+
+
+@pytest.fixture
+def exp(write):
+    return write(
+        "exp.toml",
+        "[meta]\nsave_dir = 'exp'\n[optimizer]\npath = 'Adam'\n[optimizer.args]\nlr = 1e-3\nbetas = [0.9, 0.99]\n"
+        "[[validate_dataset]]\npath = 'a'\n[[validate_dataset]]\npath = 'b'\nargs = {limit = 1, 'my root' = 'x'}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("optimizer.args.lr=3e-4", ("optimizer", "args", "lr"), 3e-4),
+        ("optimizer.args.lr = 3", ("optimizer", "args", "lr"), 3),
+        ("optimizer.args.betas=[1, 2]", ("optimizer", "args", "betas"), [1, 2]),
+        ("optimizer.args.betas.1=0.5", ("optimizer", "args", "betas", 1), 0.5),
+        ("optimizer.args.betas[0]=0.5", ("optimizer", "args", "betas", 0), 0.5),
+        ("+optimizer.args.betas[2]=1", ("optimizer", "args", "betas", 2), 1),
+        ("meta.save_dir=/tmp/some where", ("meta", "save_dir"), "/tmp/some where"),
+        ('meta.save_dir="3"', ("meta", "save_dir"), "3"),
+        ("meta.save_dir=a=b", ("meta", "save_dir"), "a=b"),
+        ('meta.save_dir=""', ("meta", "save_dir"), ""),
+        ("meta.save_dir=1\nseed = 2", ("meta", "save_dir"), "1\nseed = 2"),
+        ("meta.seed=5", ("meta", "seed"), 5),
+        ("meta.use_amp=true", ("meta", "use_amp"), True),
+        ("acoustics.sr=8000", ("acoustics", "sr"), 8000),
+        ("validate_dataset.1.args.limit=7", ("validate_dataset", 1, "args", "limit"), 7),
+        ("validate_dataset[1].args.'my root'=y", ("validate_dataset", 1, "args", "my root"), "y"),
+        ("validate_dataset.0.dataloader.batch_size=4", ("validate_dataset", 0, "dataloader", "batch_size"), 4),
+        ("+optimizer.args.eps=1e-8", ("optimizer", "args", "eps"), 1e-8),
+        ("+model_g.args.deep.er=1", ("model_g", "args", "deep"), {"er": 1}),
+        ("optimizer.args={eps = 1}", ("optimizer", "args", "eps"), 1),
+        ("train_dataset.path=z", ("dataset", "path"), "z"),
+        ("meta.save_dir=2026-11-22", ("meta", "save_dir"), date(2026, 11, 22)),
+    ],
+)
+def test_an_override_sets_one_value(exp, override, path, value):
+    before = compose(exp)
+    composition = compose(exp, [override])
+    assert composition.findings == []
+    assert composition.get(path) == value
+    assert composition.values != before.values
+    assert composition.origin(path).document.file == Path("--set")
+
+
+@pytest.mark.parametrize(
+    ("override", "column", "suggestion"),
+    [
+        ("optimizer.args.lrr=1", 16, "lr"),
+        ("optimiser.args.lr=1", 1, "optimizer"),
+        ("meta.sed=1", 6, "seed"),
+        ("+meta.seed.x=1", 12, None),
+        ("optimizer.args.lr.x=1", 19, None),
+        ("optimizer.args.betas.2=1", 22, None),
+        ("+optimizer.args.betas.9=1", 23, None),
+        ("validate_dataset.2.path=x", 18, None),
+        ("validate_dataset.path=x", 18, None),
+        ("meta[0]=1", 5, None),
+        ("validate_dataset.²=1", 1, None),
+    ],
+)
+def test_a_mistyped_override_is_pointed_at(exp, override, column, suggestion):
+    composition = compose(exp, ["meta.seed=1", override])
+    (finding,) = composition.findings
+    assert finding.code in {"AZ130", "AZ131"}
+    assert place(finding) == ("--set", 2, column)
+    assert finding.source == override
+    assert finding.suggestion == suggestion
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["", "+", "=", "=1", "lr", "a b=1", "a..b=1", "a.=1", ".a=1", "meta.seed=", "meta.seed=[1", "meta.seed='x"],
+)
+def test_what_is_no_override_is_told(exp, override):
+    composition = compose(exp, [override])
+    assert codes_of(composition) == ["AZ130"]
+    assert "--set optimizer.args.lr=3e-4" in composition.findings[0].notes[0]
+
+
+@pytest.mark.parametrize("override", ["+" + ".".join("a" * 200) + "=1", "+meta.x=" + "[" * 200 + "]" * 200])
+def test_overrides_of_two_hundred_levels_are_refused(exp, override):
+    assert codes_of(compose(exp, [override])) == ["AZ130"]
+
+
+def test_of_two_overrides_of_one_key_the_last_wins(exp):
+    assert compose(exp, ["meta.seed=1", "meta.seed=2"]).values["meta"]["seed"] == 2
+
+
+def test_overrides_of_several_lines_keep_the_places_of_later_ones(exp):
+    composition = compose(exp, ["meta.save_dir='''\na\nb'''", "meta.sed=1"])
+    assert place(composition.findings[0]) == ("--set", 4, 6)

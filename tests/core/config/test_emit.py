@@ -1,0 +1,96 @@
+"""Values as TOML text."""
+
+from datetime import date, datetime, time, timedelta, timezone
+
+import pytest
+import tomli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiozen_core.config.emit import emit, inline
+from audiozen_core.config.interpolation import split_references
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_subnormal=False),
+    TEXTS,
+    st.dates(),
+    st.times().map(lambda moment: moment.replace(fold=0)),
+    st.datetimes().map(lambda moment: moment.replace(fold=0)),
+    st.datetimes(timezones=st.just(timezone(timedelta(hours=-7)))).map(lambda moment: moment.replace(fold=0)),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda children: st.one_of(st.lists(children, max_size=4), st.dictionaries(TEXTS, children, max_size=4)),
+    max_leaves=12,
+)
+
+
+def unescaped(value):
+    """What loading makes of the emitted text: `$${` is `${` again."""
+    if isinstance(value, dict):
+        return {key: unescaped(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [unescaped(entry) for entry in value]
+    return "".join(split_references(value)) if isinstance(value, str) else value
+
+
+def typed(value):
+    """Distinguishes 1, 1.0 and true, which Python calls equal, and 0.0 from -0.0."""
+    if isinstance(value, dict):
+        return {key: typed(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [typed(entry) for entry in value]
+    return type(value).__name__, repr(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(TEXTS, VALUES, max_size=5))
+def test_what_is_written_reads_back_the_same(values):
+    assert typed(unescaped(tomli.loads(emit(values)))) == typed(values)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-5, "1e-05"),
+        (1e22, "1e+22"),
+        (float("inf"), "inf"),
+        (float("-inf"), "-inf"),
+        (float("nan"), "nan"),
+        (True, "true"),
+        ("é漢 \x1b\u2028", '"é漢 \\U0000001b\\U00002028"'),
+        (datetime(2026, 11, 22, 7, 32, tzinfo=timezone.utc), "2026-11-22T07:32:00+00:00"),
+        (date(2026, 11, 22), "2026-11-22"),
+        (time(7, 32), "07:32:00"),
+        ({}, "{}"),
+        ([], "[]"),
+    ],
+)
+def test_forms_of_values(value, text):
+    assert inline(value) == text
+
+
+def test_long_arrays_have_a_line_for_each_entry():
+    text = emit({"files": ["a" * 60, "b" * 60]})
+    assert text.splitlines()[0] == "files = ["
+    assert tomli.loads(text)["files"][1] == "b" * 60
+
+
+def test_deep_long_arrays_take_no_time_beyond_their_size():
+    value = ["x" * 101]
+    for _ in range(60):
+        value = [value]
+    assert tomli.loads(emit({"a": value}))["a"] == value
+
+
+def test_comments_stand_at_the_lines_of_values_and_headers():
+    text = emit({"a": {"x": 1, "y": 2}}, lambda path: "set here" if path in {("a",), ("a", "y")} else "")
+    assert text == "[a]  # set here\nx = 1\ny = 2  # set here\n"
+
+
+def test_a_value_that_toml_lacks_is_refused():
+    with pytest.raises(TypeError, match="NoneType"):
+        emit({"a": None})

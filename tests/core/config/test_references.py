@@ -1,0 +1,188 @@
+"""`${…}`: other values, the environment, the folder of the file."""
+
+import pytest
+
+from audiozen_core.config.compose import compose
+from audiozen_core.config.emit import emit
+from audiozen_core.config.interpolation import escape_references, split_references
+
+
+@pytest.fixture
+def values(tmp_path):
+    def values(text, *overrides, **environment):
+        file = tmp_path / "exp.toml"
+        file.write_text(text, encoding="utf-8")
+        composition = compose(file, overrides, environment)
+        assert composition.findings == []
+        return composition.values
+
+    return values
+
+
+@pytest.fixture
+def findings(tmp_path):
+    def findings(text, **environment):
+        file = tmp_path / "exp.toml"
+        file.write_text(text, encoding="utf-8")
+        return compose(file, (), environment).findings
+
+    return findings
+
+
+@pytest.mark.parametrize("value", ["16000", "0.5", "true", "'x'", "[1, 2]", "{a = [1]}", "2026-11-22", "07:32:00"])
+def test_a_whole_value_reference_keeps_its_type(values, value):
+    result = values(f"[a]\nx = {value}\ny = '${{a.x}}'\nz = ['${{ a.x }}']\n")["a"]
+    assert result["y"] == result["x"] == result["z"][0]
+    assert type(result["y"]) is type(result["x"])
+
+
+def test_within_a_string_a_value_becomes_text(values):
+    result = values("[a]\nx = 3\nb = true\nd = 2026-11-22\ny = '${a.x}-${a.b}-${a.d}${a.x}'\n")
+    assert result["a"]["y"] == "3-true-2026-11-223"
+
+
+def test_a_copied_table_is_a_copy(values):
+    result = values("[a]\nx = {p = [1]}\ny = '${a.x}'\n", "+a.y2=${a.x}")
+    assert result["a"]["y"] == {"p": [1]}
+    assert result["a"]["y"]["p"] is not result["a"]["x"]["p"] is not result["a"]["y2"]["p"]
+
+
+def test_references_follow_each_other_in_any_order(values):
+    text = "[a]\nz = '${a.y}/z'\ny = '${a.x}/y'\nx = 'x'\nw = '${a.t.u.v}'\nt = '${a.s}'\n[a.s.u]\nv = '${a.x}'\n"
+    result = values(text)["a"]
+    assert (result["z"], result["w"], result["t"]) == ("x/y/z", "x", {"u": {"v": "x"}})
+
+
+def test_entries_of_arrays_and_quoted_keys(values):
+    result = values("[a]\nx = [{k = 1}]\n'my key' = 2\ny = '${a.x.0.k}${a.x[0].k}${a.\"my key\"}'\n")
+    assert result["a"]["y"] == "112"
+
+
+def test_defaults_of_known_sections_count_as_values(values):
+    result = values("[a]\nsr = '${acoustics.sr}'\nseed = '${meta.seed}'\n[acoustics]\nn_fft = 256\n")
+    assert result["a"] == {"sr": 16000, "seed": 0}
+
+
+def test_second_and_old_names_are_understood(values):
+    assert values("[dataset]\nargs.root = 1\n[a]\nx = '${train_dataset.args.root}'\n")["a"]["x"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${env:ROOT}", "/data"),
+        ("${env:ROOT}/clean", "/data/clean"),
+        ("${env:ROOT:-/other}", "/data"),
+        ("${env:NONE:-/other}", "/other"),
+        ("${env:EMPTY:-/other}", "/other"),
+        ("${env:EMPTY}", ""),
+        ("${env:NONE:-}", ""),
+        ("${env:NUMBER}", 8),
+        ("${env:NONE:-4}", 4),
+        ("${env:NONE:-1e-3}", 1e-3),
+        ("${env:NONE:-true}", True),
+        ("${env:NONE:-'4'}", "4"),
+        ("${env:NONE:-2026-11-22}", "2026-11-22"),
+        ("${env:NONE:-[1]}", "[1]"),
+        ("x${env:NUMBER}", "x8"),
+        ("${env:NONE:-${env:ROOT}/x}", "/data/x"),
+        ("${env:NONE:-${a.number}}", 3),
+        ("$${env:ROOT}", "${env:ROOT}"),
+        ("$$${env:ROOT}", "$${env:ROOT}"),
+        ("a$b{c}", "a$b{c}"),
+    ],
+)
+def test_the_environment(values, text, value):
+    literal = '"""' + text.replace("\\", "\\\\") + '"""'
+    result = values(f"[a]\nnumber = 3\nx = {literal}\n", ROOT="/data", EMPTY="", NUMBER="8")["a"]["x"]
+    assert result == value
+    assert type(result) is type(value)
+
+
+def test_here_is_the_folder_of_the_file_in_which_it_stands(tmp_path, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "base.toml").write_text("[a]\nbase = '${here}/x'\n")
+    (tmp_path / "exp.toml").write_text("extends = 'shared/base.toml'\n[a]\nown = '${here}'\nthat = '${a.base}'\n")
+    monkeypatch.chdir(tmp_path)
+    result = compose("exp.toml", ["+a.set=${here}"]).values["a"]
+    assert result["base"] == result["that"] == str(tmp_path / "shared" / "x")
+    assert result["own"] == result["set"] == str(tmp_path)
+
+
+def test_a_value_by_reference_has_its_origin_at_the_reference_and_below_it_at_the_target(tmp_path):
+    (tmp_path / "exp.toml").write_text("[a]\nx = {p = 1}\ny = '${a.x}'\n")
+    composition = compose(tmp_path / "exp.toml")
+    assert composition.origin(("a", "y")).key_span.line == 3
+    assert composition.origin(("a", "y", "p")).key_span.line == 2
+
+
+# ---------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("value", "column", "message"),
+    [
+        ("'x ${a.nothing}'", 8, "no `a.nothing`"),
+        ("'${acoustics.srr}'", 6, "no `acoustics.srr`"),
+        ("'${meta.save_dir}'", 6, "no `meta.save_dir`"),
+        ("'${a.n.x}'", 6, "`a.n` has no keys"),
+        ("'${a.list.3}'", 6, "no `a.list.3`"),
+        ("'${a.list.²}'", 6, "is no reference"),
+        ("'${env:NOTHING}'", 6, "`NOTHING` is not set"),
+        ("'${env:}'", 6, "names no variable"),
+        ("'${env:A-B}'", 6, "names no variable"),
+        ("'${}'", 6, "is no reference"),
+        ("'${a b}'", 6, "is no reference"),
+        ("'x ${a.n'", 8, "without its `}`"),
+        ("'x ${a.list}'", 8, "is an array"),
+        ("'x ${meta}'", 8, "no `meta`"),
+        ("'${a}'", 6, "in a circle"),
+        ("'${a.x}'", 6, "in a circle"),
+    ],
+)
+def test_a_reference_that_cannot_be_followed_is_pointed_at(findings, value, column, message):
+    (finding,) = findings(f"[a]\nn = 1\nlist = [1, 2]\nx = {value}\n")
+    assert finding.code in {"AZ133", "AZ134"}
+    assert (finding.span.line, finding.span.column) == (4, column)
+    assert message in finding.message
+
+
+def test_near_names_are_suggested(findings):
+    reference, variable = findings("[acoustics]\na = '${acoustics.n_ftf}'\nb = '${env:DATA_ROT}'\n", DATA_ROOT="x")
+    assert reference.suggestion == "${acoustics.n_fft}"
+    assert "DATA_ROOT" in variable.label
+
+
+def test_a_circle_is_reported_once_with_all_its_members(findings):
+    (finding,) = findings("[a]\nx = '${a.y}'\ny = '${a.z}'\nz = 'z${a.x}'\nlast = '${a.x}'\n")
+    assert finding.code == "AZ134"
+    assert "`a.x` → `a.y` → `a.z` → `a.x`" in finding.message
+    assert finding.span.line == 4
+
+
+def test_what_depends_on_a_broken_reference_needs_no_finding_of_its_own(findings):
+    assert len(findings("[a]\nx = '${a.nothing}'\ny = '${a.x}'\nz = 'z ${a.y}'\n")) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x0 = 'ha'\n" + "\n".join(f"x{i} = '${{x{i - 1}}}${{x{i - 1}}}'" for i in range(1, 40)),
+        "x0 = {a = 1}\n" + "\n".join(f"x{i} = {{a = '${{x{i - 1}}}', b = '${{x{i - 1}}}'}}" for i in range(1, 40)),
+        "x0 = {a = 1}\n" + "\n".join(f"x{i} = {{a = '${{x{i - 1}}}'}}" for i in range(1, 200)),
+        "\n".join(f"x{i} = '${{x{i + 1}}}'" for i in range(200)) + "\nx200 = 1",
+        "x = '" + "${env:A:-" * 5000 + "}" * 5000 + "'",
+        "x = '" + "${" * 100_000 + "'",
+    ],
+    ids=["doubling text", "doubling tables", "growing depth", "long chain", "nested defaults", "open braces"],
+)
+def test_references_can_make_a_file_neither_huge_nor_deep(findings, text):
+    result = findings(text)
+    assert {finding.code for finding in result} == {"AZ133"}
+    assert len(result) < 200
+
+
+@pytest.mark.parametrize("text", ["", "$", "${x}", "$${x}", "$$${", "a ${b} ${", "}{$"])
+def test_an_escaped_text_stands_for_itself(values, text):
+    assert split_references(escape_references(text)) == [text]
+    assert values(emit({"a": {"x": text}}))["a"]["x"] == text
