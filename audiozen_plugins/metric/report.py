@@ -65,15 +65,15 @@ class Report:
         table = Table(title=title, caption=self._footnote() or None, caption_justify="left", box=SIMPLE_HEAD, padding=0)
         by_snr = self._by_snr()
         if by_snr:
-            table.add_column("SNR", justify="right")
-        table.add_column("files", justify="right")
+            table.add_column("SNR\nin dB", justify="right", no_wrap=True)
+        table.add_column("\nfiles", justify="right", no_wrap=True)
         for metric in self.metrics:
-            table.add_column(f"{metric.label}\nnoisy", justify="right", min_width=8, no_wrap=True)
+            table.add_column(f"{metric.label}\nnoisy", justify="right", min_width=7, no_wrap=True)
             unit = f"in {metric.unit}" if metric.unit else ""
             table.add_column(f"{unit}\nenh.", justify="right", min_width=6, style="bold", no_wrap=True)
             table.add_column("\ngain", justify="right", min_width=6, no_wrap=True)
         for snr, rows in by_snr.items():
-            table.add_row(f"{snr:g} dB", *self._cells(rows), end_section=snr == list(by_snr)[-1])
+            table.add_row(f"{snr:g}", *self._cells(rows), end_section=snr == list(by_snr)[-1])
         table.add_row(*["all"] * bool(by_snr), *self._cells(self.rows))
         return table
 
