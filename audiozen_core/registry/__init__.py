@@ -1,10 +1,27 @@
-"""From a `path` in a TOML file to a checked, built object."""
+"""From a `path` in a TOML file to a checked, built object.
 
-from audiozen_core.registry.bind import Problem, build, check_arguments, expected_kind, signature_text
-from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import KINDS, Entry, PluginIndex, installed_index, kind_of
-from audiozen_core.registry.resolve import Resolved, load, resolve
-from audiozen_core.registry.scope import ImportScope
+The names below are imported when they are first asked for: listing what is installed must not pay for the rest.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiozen_core.registry.bind import build, check_arguments, expected_kind, signature_text
+    from audiozen_core.registry.errors import PathError
+    from audiozen_core.registry.index import KINDS, Entry, PluginIndex, installed_index, kind_of
+    from audiozen_core.registry.paths import Resolved, load, resolve
+    from audiozen_core.registry.problem import Problem
+    from audiozen_core.registry.scope import ImportScope
+
+_HOMES = {
+    "bind": ("build", "check_arguments", "expected_kind", "signature_text"),
+    "errors": ("PathError",),
+    "index": ("KINDS", "Entry", "PluginIndex", "installed_index", "kind_of"),
+    "problem": ("Problem",),
+    "paths": ("Resolved", "load", "resolve"),
+    "scope": ("ImportScope",),
+}
 
 __all__ = [
     "KINDS",
@@ -23,3 +40,10 @@ __all__ = [
     "resolve",
     "signature_text",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

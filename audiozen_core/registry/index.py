@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.installed import installed_metadata, normalised
 from audiozen_core.registry.near import near_names
 from audiozen_core.registry.scope import installed_path
 
@@ -102,27 +101,20 @@ class PluginIndex:
         """
         entries: dict[tuple[str, str, str], Entry] = {}
         problems: list[str] = []
-        seen: set[str] = set()
-        path = list(sys.path if search_path is None else search_path)
-        for distribution in metadata.distributions(path=path):
-            folder = _folder_name(distribution)
-            if folder in seen:
-                continue
-            if folder:
-                seen.add(folder)
+        for place, read in installed_metadata(sys.path if search_path is None else search_path):
             try:
-                text = distribution.read_text("entry_points.txt") or ""
+                text = read("entry_points.txt") or ""
                 if _PREFIX not in text:
                     continue
-                name, version = _name_and_version(distribution)
+                name, version = _name_and_version(read("METADATA") or read("PKG-INFO") or "")
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
-                problems.append(f"the metadata in `{folder}` can't be read: {error}")
+                problems.append(f"the metadata in {place} can't be read: {error}")
                 continue
             for group, key, value in lines:
                 entry = Entry(group, key, value, name, version)
                 if entries.setdefault((group, key, name), entry) is not entry:
-                    problems.append(f"`{entry.spelling}` is given twice in {group} of {entry.origin}")
+                    problems.append(f"{entry.origin} has two entry points `{key}` in the group {group}")
         return cls(entries.values(), problems)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -218,16 +210,6 @@ def installed_index() -> PluginIndex:
 def forget_installed() -> None:
     """Makes the next `installed_index` read the metadata again, after something was installed."""
     _cache.clear()
-    metadata.MetadataPathFinder.invalidate_caches()
-
-
-def normalised(distribution: str) -> str:
-    """A distribution's name as indexes compare it.
-
-    >>> normalised("Acme_Losses")
-    'acme-losses'
-    """
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:
@@ -247,15 +229,8 @@ def _listed(words: Sequence[str], conjunction: str) -> str:
     return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _folder_name(distribution: metadata.Distribution) -> str:
-    """The normalised name as the metadata's folder tells it, or "": opening every METADATA file would cost too much."""
-    folder = getattr(getattr(distribution, "_path", None), "name", "")
-    return normalised(folder.rpartition(".")[0].partition("-")[0])
-
-
-def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
-    """From the first lines of the metadata; the standard library's parser is ten times as slow."""
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+def _name_and_version(text: str) -> tuple[str, str]:
+    """From the first lines of the metadata; they may be followed by a long description."""
     headers: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip():
