@@ -9,8 +9,7 @@ from audiozen_core.plugins import Lifecycle
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader
-
-from .tiny import TinyTrainer, make_loader, make_trainer, weights_of
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
 
 
 class Recorder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -62,7 +64,7 @@ def make_trainer(
         optimizers={"": optimizer},
         lr_schedulers=schedulers,
         lifecycle=lifecycle,
-        folder=folder,
+        folder=Path(folder),
         experiment="tiny",
     )
     return cls(components, **args)

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+
+from audiozen_core.hookspecs import hookimpl
+from audiozen_plugins.hooks.amp import Amp
+from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
+from audiozen_plugins.hooks.patience import Patience
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
+
+
+class Norms:
+    """Looks at the gradients that reach the optimiser."""
+
+    phase = "step"
+
+    def __init__(self):
+        self.seen = []
+
+    @hookimpl
+    def optimizer_step(self, trainer):
+        gradients = [weight.grad for weight in trainer.model.parameters()]
+        self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
+
+
+def test_no_gradient_reaches_the_optimiser_longer_than_the_limit():
+    unclipped, clipped = Norms(), Norms()
+    make_trainer(max_epochs=1, hooks={"norms": unclipped}).train(make_loader())
+    make_trainer(max_epochs=1, clip_grad_norm_value=0.5, hooks={"clip": ClipGradNorm(), "norms": clipped}).train(
+        make_loader()
+    )
+    assert max(unclipped.seen) > 1.0
+    assert max(clipped.seen) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_a_gradient_below_the_limit_stays_as_it_is():
+    plain = make_trainer(max_epochs=2)
+    plain.train(make_loader())
+    clipped = make_trainer(max_epochs=2, clip_grad_norm_value=1e6, hooks={"clip": ClipGradNorm()})
+    clipped.train(make_loader())
+    assert torch.allclose(weights_of(plain), weights_of(clipped), atol=1e-6)
+
+
+def test_the_norm_before_clipping_is_recorded_where_plot_norm_asks():
+    trainer = make_trainer(max_epochs=1, plot_norm=True, clip_grad_norm_value=1e-3, hooks={"clip": ClipGradNorm()})
+    trainer.train(make_loader())
+    assert min(step["grad_norm"] for step in trainer.scalars.steps) > 1e-2
+    silent = make_trainer(max_epochs=1, clip_grad_norm_value=1e-3, hooks={"clip": ClipGradNorm()})
+    silent.train(make_loader())
+    assert "grad_norm" not in silent.scalars.steps[0]
+
+
+class SeesDtype(TinyTrainer):
+    def training_step(self, batch, batch_idx):
+        answer = self.model(batch["x"])
+        self.dtype = answer.dtype
+        return (answer.float() - batch["y"]).square().mean()
+
+
+def test_amp_computes_in_bfloat16_on_the_cpu_and_keeps_the_weights_in_float32():
+    trainer = make_trainer(cls=SeesDtype, max_epochs=1, hooks={"amp": Amp()})
+    trainer.use_amp = True
+    trainer.train(make_loader())
+    assert trainer.dtype == torch.bfloat16
+    assert weights_of(trainer).dtype == torch.float32
+    trainer = make_trainer(cls=SeesDtype, max_epochs=1, hooks={"amp": Amp()})
+    trainer.train(make_loader())
+    assert trainer.dtype == torch.float32
+
+
+def test_under_amp_the_stft_stays_in_float32():
+    trainer = make_trainer(hooks={"amp": Amp()})
+    trainer.use_amp = True
+    with trainer.hooks.autocast(trainer=trainer):
+        half = nn.Linear(8, 8000)(torch.ones(1, 8))
+        assert half.dtype == torch.bfloat16
+        spectrogram = trainer.stft(half)
+        assert spectrogram.dtype == torch.complex64
+        assert trainer.istft(spectrogram, length=8000).dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_amp_scales_float16_gradients_on_a_gpu_and_keeps_the_scale():
+    amp = Amp()
+    trainer = make_trainer(max_epochs=2, hooks={"amp": amp})
+    trainer.use_amp = True
+    trainer.device = torch.device("cuda")
+    trainer.model.to("cuda")
+    trainer.train(make_loader())
+    assert trainer.checkpoint()["hook_amp"]["scale"] >= 1.0
+    again = Amp()
+    again.load_state_dict(amp.state_dict())
+    assert again.state_dict() == amp.state_dict()
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (None, 6)])
+def test_patience_ends_the_training_when_the_best_is_too_long_ago(patience, epochs):
+    class Scripted(TinyTrainer):
+        def validation_epoch_end(self, outputs):
+            return {1: 1.0, 2: 2.0}.get(self.progress.epoch, 0.5)
+
+    trainer = make_trainer(cls=Scripted, max_epochs=6, patience=patience, hooks={"patience": Patience()})
+    trainer.train(make_loader(), [make_loader()])
+    assert trainer.progress.epoch == epochs
+
+
+def test_without_a_validation_patience_waits():
+    trainer = make_trainer(max_epochs=3, patience=1, hooks={"patience": Patience()})
+    trainer.train(make_loader())
+    assert trainer.progress.epoch == 3

@@ -1,0 +1,98 @@
+import json
+import math
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from audiozen_core.errors import MissingExtraError
+from audiozen_core.logging import log_file
+from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
+from audiozen_plugins.hooks.progress import Progress
+from audiozen_plugins.hooks.tensorboard import TensorBoard
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_each_record_is_a_json_line(tmp_path):
+    trainer = make_trainer(tmp_path, max_epochs=2, log_interval=5, hooks={"jsonl": MetricsJsonl()})
+    trainer.train(make_loader(), [make_loader()])
+    records = lines(tmp_path)
+    assert [(record["epoch"], record["step"]) for record in records] == [(1, 5), (1, 5), (2, 10), (2, 10)]
+    assert "step/loss" in records[0]
+    assert {"train/loss", "validate/score"} <= records[1].keys()
+
+
+def test_a_number_that_is_not_finite_becomes_null(tmp_path):
+    class Scripted(TinyTrainer):
+        def validation_epoch_end(self, outputs):
+            return math.nan
+
+    make_trainer(tmp_path, cls=Scripted, max_epochs=1, hooks={"jsonl": MetricsJsonl()}).train(
+        make_loader(), [make_loader()]
+    )
+    assert lines(tmp_path)[-1]["validate/score"] is None
+
+
+def test_a_run_that_goes_on_writes_over_what_it_makes_again_and_over_half_a_line(tmp_path):
+    make_trainer(tmp_path, max_epochs=2, hooks={"jsonl": MetricsJsonl()}).train(make_loader())
+    first = lines(tmp_path)[0]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "st')
+    trainer = make_trainer(tmp_path, max_epochs=2, hooks={"jsonl": MetricsJsonl()})
+    trainer.progress.epoch, trainer.progress.step = 1, 5
+    trainer.train(make_loader())
+    records = lines(tmp_path)
+    assert records[0] == first
+    assert [record["epoch"] for record in records] == [1, 2]
+
+
+def test_tensorboard_holds_the_scalars_and_the_config(tmp_path):
+    trainer = make_trainer(tmp_path, max_epochs=3, hooks={"tensorboard": TensorBoard()})
+    trainer.config_text = "[meta]\nseed = 0"
+    trainer.train(make_loader(), [make_loader()])
+    events = EventAccumulator(str(tmp_path / "tb_log"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15]
+    assert len(events.Scalars("validate/score")) == 3
+    (text,) = events.Tensors("config/text_summary")
+    assert b"seed = 0" in text.tensor_proto.string_val[0]
+
+
+def test_a_tensorboard_that_is_missing_is_named_only_where_it_was_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"tensorboard") as error:
+        TensorBoard()
+    assert error.value.remedy == "pip install 'audiozen[tensorboard]'"
+    make_trainer(tmp_path, max_epochs=1, hooks={"tb": TensorBoard(required=False)}).train(make_loader())
+    assert not (tmp_path / "tb_log").exists()
+
+
+def test_without_a_terminal_each_epoch_is_one_line(tmp_path, capsys):
+    with log_file(tmp_path / "run.log"):
+        trainer = make_trainer(tmp_path, max_epochs=2, hooks={"progress": Progress(bars=False, line_seconds=1e6)})
+        trainer.train(make_loader(), [make_loader()])
+    events = [json.loads(line) for line in (tmp_path / "run.log").read_text().splitlines()]
+    epochs = [event for event in events if event["event"].startswith("epoch ")]
+    assert [event["event"] for event in epochs] == ["epoch 1/2", "epoch 2/2"]
+    assert {"train/loss", "validate/score", "lr", "left", "time", "level"} <= epochs[0].keys()
+    assert "epoch 1/2" in capsys.readouterr().err
+
+
+def test_within_a_long_epoch_there_is_a_line_now_and_then(capsys):
+    make_trainer(max_epochs=1, hooks={"progress": Progress(bars=False, line_seconds=0)}).train(make_loader())
+    assert "epoch 1, batch 3/5: step 3  loss" in capsys.readouterr().err
+
+
+def test_on_a_terminal_there_are_bars_with_step_loss_and_rate(capsys, monkeypatch):
+    monkeypatch.setattr("audiozen_plugins.hooks.progress.REFRESH_SECONDS", 0)
+    monkeypatch.setenv("COLUMNS", "200")
+    progress = Progress(bars=True)
+    progress.console._force_terminal = True
+    progress.console._width = 200
+    make_trainer(max_epochs=2, hooks={"progress": progress}).train(make_loader(), [make_loader()])
+    shown = capsys.readouterr().err
+    assert "epochs" in shown
+    assert "epoch 1" in shown
