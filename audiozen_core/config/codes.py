@@ -235,3 +235,75 @@ REFERENCE_CYCLE = _code(
     A value refers to itself, by way of others.
     """,
 )
+
+# ---------------------------------------------------------------------------------------------- components
+
+UNKNOWN_ARGUMENT = _code(
+    "AZ140",
+    "unknown argument",
+    """
+    The `args` of a component hold a name that it does not take. Nothing is passed over in silence: a misspelt
+    `weight_decay` would otherwise train without one.
+    """,
+)
+MISSING_ARGUMENT = _code(
+    "AZ141",
+    "missing argument",
+    """
+    A component has a parameter without a default, and its `args` do not give it.
+    """,
+)
+INJECTED_ARGUMENT = _code(
+    "AZ142",
+    "argument that AudioZEN passes itself",
+    """
+    Some arguments can't come from a TOML file: `params` of an optimiser, `optimizer` of a scheduler, `components` of a
+    trainer. AudioZEN passes them; leave them out.
+    """,
+)
+POSITIONAL_ONLY = _code(
+    "AZ143",
+    "argument by position only",
+    """
+    A component takes an argument by its position alone, and a TOML file gives arguments by name. Write a function that
+    takes it by name and calls the component, and name that function in `path`.
+    """,
+)
+WRONG_ARGUMENT_TYPE = _code(
+    "AZ144",
+    "argument of the wrong type",
+    """
+    The value of an argument does not fit its annotation. An integer will do for a `float`; an array for a `list`,
+    `tuple` or `set`; a table for a `dict` or a dataclass; a string for a `Path`.
+    """,
+)
+NOT_CALLABLE = _code(
+    "AZ145",
+    "path to something that can't be called",
+    """
+    A `path` names a class, or a function that builds something. What it leads to here is neither.
+    """,
+)
+WRONG_KIND = _code(
+    "AZ146",
+    "component of another kind",
+    """
+    A trainer is a subclass of `BaseTrainer`, a model of `torch.nn.Module`, an optimiser of `torch.optim.Optimizer`, a
+    data set of `torch.utils.data.Dataset`. This one is not.
+    """,
+)
+ABSTRACT = _code(
+    "AZ147",
+    "abstract class",
+    """
+    The class leaves methods to its subclasses and can't be built itself. Name one of the subclasses.
+    """,
+)
+IMPORT_PRINTS = _code(
+    "AZ148",
+    "import that prints",
+    """
+    The module of a component writes to the standard output while it is imported. That is held back, as it would get
+    between the lines of a program that reads our output.
+    """,
+)

@@ -1,0 +1,274 @@
+"""Every component of a configuration against what its `path` names: imported, bound, not built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from audiozen_core.config import codes
+from audiozen_core.config.composition import Composition
+from audiozen_core.config.emit import inline
+from audiozen_core.config.key_path import KeyPath, spell_key
+from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
+from audiozen_core.config.sections import Component, HookComponent
+from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.errors import AudioZenError, ConfigError
+from audiozen_core.registry import (
+    ImportScope,
+    PathError,
+    PluginIndex,
+    Problem,
+    Resolved,
+    check_arguments,
+    expected_kind,
+    installed_index,
+    kind_of,
+    resolve,
+)
+from audiozen_core.registry.problem import ProblemKind
+from audiozen_core.registry.signature import signature_of
+from audiozen_core.registry.values import is_component
+
+Kinds = Mapping[str, type | tuple[type, ...]]
+
+# What AudioZEN passes itself, by kind of section.
+INJECTED: dict[str, tuple[str, ...]] = {
+    "trainer": ("components",),
+    "optimizer": ("params",),
+    "lr_scheduler": ("optimizer",),
+    "sampler": ("data_source",),
+}
+
+_CODES: dict[ProblemKind, str] = {
+    "unknown_argument": codes.UNKNOWN_ARGUMENT,
+    "missing_argument": codes.MISSING_ARGUMENT,
+    "injected_argument": codes.INJECTED_ARGUMENT,
+    "positional_only": codes.POSITIONAL_ONLY,
+    "wrong_type": codes.WRONG_ARGUMENT_TYPE,
+    "not_callable": codes.NOT_CALLABLE,
+    "wrong_kind": codes.WRONG_KIND,
+    "abstract": codes.ABSTRACT,
+}
+_AT_THE_KEY: tuple[ProblemKind, ...] = ("unknown_argument", "injected_argument", "positional_only")
+_ABOUT_THE_TARGET: tuple[ProblemKind, ...] = ("not_callable", "wrong_kind", "abstract")
+
+
+def check_components(
+    loaded: LoadedConfig | Inspection, *, kinds: Kinds | None = None, index: PluginIndex | None = None
+) -> list[Diagnostic]:
+    """All that is wrong with the components of a configuration, without building any of them.
+
+    Every `path` is imported (those of tables within `args` too) and its `args` are bound to the signature. Modules
+    beside the TOML are found: in the `ImportScope` that is open, else in one of the file's own.
+
+    Args:
+        loaded: the configuration, or what could be read of one that has errors.
+        kinds: the base class by kind of section, such as `{"model": torch.nn.Module}`.
+        index: the installed components (default: those of this process).
+
+    Returns:
+        Errors and warnings, sorted by place.
+    """
+    checker = _Checker(loaded.composition, kinds or {}, index)
+    with nullcontext() if ImportScope.current() else ImportScope.of_file(loaded.composition.main.file):
+        for component in loaded.components:
+            checker.check(component)
+    return list(in_order(loaded.composition, checker.findings))
+
+
+def check_config(
+    path: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    modes: Sequence[str] = ("train",),
+    *,
+    kinds: Kinds | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> LoadedConfig:
+    """Reads a file like `load_config`, and checks its components too: every mistake in one go.
+
+    Args:
+        path: the file.
+        overrides: each `key=value`, or `+key=value` to add a key.
+        modes: what is to be run.
+        kinds: the base class by kind of section; see `check_components`.
+        environment: the variables for `${env:…}` (default: those of the process).
+
+    Raises:
+        ConfigError: with every error, sorted by place.
+    """
+    inspection = inspect_config(path, overrides, modes, environment=environment)
+    found = check_components(inspection, kinds=kinds)
+    findings = in_order(inspection.composition, [*inspection.findings, *found])
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if inspection.config is None or errors:
+        raise ConfigError(errors)
+    return LoadedConfig(inspection.config, findings, inspection.composition, inspection.components)
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """What a component is for.
+
+    Attributes:
+        section: where its name is looked up, None for anywhere.
+        injected: the arguments that AudioZEN passes.
+        called: `build` if the target is called with the arguments; `partial` if a function is given them for later
+            calls, which pass the rest.
+    """
+
+    section: str | None
+    injected: tuple[str, ...] = ()
+    called: Literal["build", "partial"] = "build"
+
+
+def _role(component: Component) -> _Role:
+    last = component.key[-1]
+    if last in ("collate_fn", "sampler"):
+        return _Role(None, INJECTED.get(str(last), ()), "partial" if last == "collate_fn" else "build")
+    kind = kind_of(component.section) or ""
+    return _Role(component.section, INJECTED.get(kind, ()), "partial" if kind == "loss_function" else "build")
+
+
+class _Checker:
+    def __init__(self, composition: Composition, kinds: Kinds, index: PluginIndex | None) -> None:
+        self.composition = composition
+        self.kinds = kinds
+        self.index = index
+        self.findings: list[Diagnostic] = []
+
+    def check(self, component: Component) -> None:
+        role = _role(component)
+        if isinstance(component, HookComponent) and not component.enabled:
+            self.switched_off(component)
+            return
+        found = self.bind(component.path, component.args, component.key, role)
+        if found and kind_of(role.section or "") == "model":
+            self.compare_with_acoustics(component, found)
+
+    def bind(self, path: str, args: Any, key: KeyPath, role: _Role) -> Resolved | None:
+        """Imports what a component names and binds its arguments, with all components in them."""
+        place: KeyPath = (*key, "path")
+        # A string that stands alone, as for `collate_fn`, is the path itself.
+        place = place if place in self.composition.origins else key
+        for inner, table in _components_in(args, (*key, "args")):
+            self.bind(table["path"], table.get("args", {}), inner, _Role(None, role.injected))
+        if place in self.composition.unresolved:
+            return None
+        found = self.resolve(path, place, role.section)
+        if found is None:
+            return None
+        problem = expected_kind(role.section or "", found.target, self.kinds)
+        if problem:
+            self.report(problem, key, place)
+        if problem is None or problem.kind == "wrong_kind":
+            self.bind_arguments(found, path, args, key, role)
+        return found
+
+    def bind_arguments(self, found: Resolved, path: str, args: Any, key: KeyPath, role: _Role) -> None:
+        given = self.composition.origins.get((*key, "args"))
+        if not isinstance(args, dict):
+            message = f"the `args` of `{path}` must be a table"
+            self.add(codes.WRONG_TYPE, message, (*key, "args"))
+            return
+        if given and (*key, "args") in self.composition.unresolved:
+            return
+        later = role.called == "partial" and not isinstance(found.target, type)
+        for problem in check_arguments(found.target, args, injected=role.injected, name=path):
+            if not (later and problem.kind in ("missing_argument", "positional_only")):
+                self.report(problem, key, (*key, "path"))
+
+    def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
+        try:
+            found = resolve(path, section=section, index=self.index)
+        except AudioZenError as error:
+            for diagnostic in error.diagnostics:
+                self.add(
+                    diagnostic.code,
+                    diagnostic.message,
+                    place,
+                    label=diagnostic.label,
+                    suggestion=inline(diagnostic.suggestion) if diagnostic.suggestion else None,
+                    notes=diagnostic.notes,
+                )
+            return None
+        if found.printed.strip():
+            first = found.printed.strip().splitlines()[0]
+            message = f"importing `{path}` writes to the standard output"
+            notes = (f"output: {first}",)
+            self.add(codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
+        return found
+
+    def switched_off(self, hook: HookComponent) -> None:
+        """A hook that is switched off is not imported, but its name must be right."""
+        if "." in hook.path and ":" not in hook.path:
+            return
+        try:
+            (installed_index() if self.index is None else self.index).find(hook.path, "hooks")
+        except PathError as error:
+            suggestion = inline(error.suggestion) if error.suggestion else None
+            place: KeyPath = (*hook.key, "path")
+            self.add(error.code, error.message, place, label=error.label, suggestion=suggestion, notes=error.notes)
+
+    def compare_with_acoustics(self, model: Component, found: Resolved) -> None:
+        """A model's own `n_fft` and the like against those of `[acoustics]`, where both say something."""
+        given = self.composition.values.get("acoustics")
+        signature = signature_of(found.target)
+        if not isinstance(given, dict) or signature is None:
+            return
+        for name in ("sr", "n_fft", "hop_length", "win_length"):
+            parameter = signature.get(name)
+            wanted = given.get(name)
+            if parameter is None or type(wanted) is not int:
+                continue
+            value = model.args.get(name, parameter.default)
+            if type(value) is not int or value == wanted:
+                continue
+            own = name in model.args
+            self.add(
+                codes.NUMBERS_DISAGREE,
+                f"`{name}` of `{model.path}` is {value}{'' if own else ' by default'}, but {wanted} in `[acoustics]`",
+                (*model.key, "args", name) if own else model.key,
+                severity="error" if own else "warning",
+                label=f'write `"${{acoustics.{name}}}"`'
+                if own
+                else f'set `{name} = "${{acoustics.{name}}}"` in its args',
+                suggestion=f'"${{acoustics.{name}}}"' if own else None,
+                notes=(f"acoustics: {self.composition.origin(('acoustics', name))}",),
+            )
+
+    # ------------------------------------------------------------------------------------------ reporting
+
+    def report(self, problem: Problem, key: KeyPath, path: KeyPath) -> None:
+        """Turns a problem of the registry into a finding at its place."""
+        place = path if problem.kind in _ABOUT_THE_TARGET else (*key, "args", *problem.where)
+        at_key = problem.kind in _AT_THE_KEY
+        suggestion = problem.suggestion
+        if suggestion is not None and problem.kind == "unknown_argument":
+            suggestion = spell_key(suggestion)
+        self.add(
+            _CODES[problem.kind],
+            problem.message,
+            place,
+            at="key" if at_key else "value",
+            label=problem.label,
+            suggestion=suggestion,
+            notes=(f"signature: {problem.signature}",) if problem.signature else (),
+        )
+
+    def add(self, code: str, message: str, place: KeyPath, **more: Any) -> None:
+        # What depends on a reference that leads nowhere is reported there.
+        if not any(place[:length] in self.composition.unresolved for length in range(1, len(place) + 1)):
+            self.findings.append(self.composition.finding(code, message, place, **more))
+
+
+def _components_in(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """The outermost tables with a `path` of their own within a value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in items:
+        if is_component(entry):
+            yield (*place, key), entry
+        else:
+            yield from _components_in(entry, (*place, key))
