@@ -130,6 +130,16 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The content of a regular file, its first `limit` bytes if it is longer; a link or a pipe is an `OSError`."""
+    with open_regular(path) as file:
+        parts = []
+        while part := file.read(_CHUNK if limit is None else min(_CHUNK, limit)):
+            parts.append(part)
+            limit = None if limit is None else limit - len(part)
+    return b"".join(parts)
+
+
 def replace_link(link: Path, target: str) -> None:
     """Points `link` at its sibling `target`, in one step and durably.
 
@@ -156,8 +166,7 @@ def read_link(link: Path) -> str | None:
     except OSError:
         pass
     try:
-        with open_regular(link) as file:
-            return file.read(4096).decode(errors="replace").strip()
+        return read_regular(link, 4096).decode(errors="replace").strip()
     except OSError:
         return None
 
@@ -169,6 +178,16 @@ def make_folder(path: Path) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
         sync_folder(path.parent)
+
+
+def make_new_folder(path: Path) -> None:
+    """Makes a folder that does not exist yet; its name is durable after `sync_folder` of the parent."""
+    os.mkdir(path)
+
+
+def remove_file(path: Path) -> None:
+    """Deletes a file or a link; durable after `sync_folder`."""
+    os.unlink(path)
 
 
 def sync_folder(path: Path) -> None:

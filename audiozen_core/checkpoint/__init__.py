@@ -6,8 +6,9 @@ from audiozen_core.checkpoint.errors import (
     NoCheckpointError,
     UnstorableStateError,
 )
-from audiozen_core.checkpoint.store import CheckpointInfo, CheckpointStore, LoadedCheckpoint
-from audiozen_core.checkpoint.weights import load_weights
+from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint
+from audiozen_core.checkpoint.store import CheckpointStore
+from audiozen_core.checkpoint.weights import average, load_weights
 
 __all__ = [
     "CheckpointInfo",
@@ -17,5 +18,6 @@ __all__ = [
     "LoadedCheckpoint",
     "NoCheckpointError",
     "UnstorableStateError",
+    "average",
     "load_weights",
 ]

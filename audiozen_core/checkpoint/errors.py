@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from audiozen_core.errors import CheckpointError
 
 
@@ -12,9 +14,20 @@ class NoCheckpointError(CheckpointError):
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint is incomplete or is not what was written; nothing of it has been used."""
+    """A checkpoint is incomplete or is not what was written; nothing of it has been used.
+
+    Args:
+        path: the checkpoint's folder, or the file.
+        reason: what is wrong with it.
+        remedy: what to do about it.
+    """
 
     code = "AZ402"
+
+    def __init__(self, path: Path, reason: str, *, remedy: str = "") -> None:
+        super().__init__(f"{path} can't be used: {reason}", remedy=remedy)
+        self.path = path
+        self.reason = reason
 
 
 class UnstorableStateError(CheckpointError):

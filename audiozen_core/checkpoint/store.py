@@ -2,72 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import errno
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError, NoCheckpointError
+from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
+from audiozen_core.checkpoint.manifest import MANIFEST, check_contents, read_manifest
+from audiozen_core.checkpoint.shelf import BEST, LATEST, Entry, Shelf, is_stale_name
+from audiozen_core.errors import CheckpointError
+from audiozen_core.files import make_folder, remove_folder, temporary_name
+from audiozen_core.logging import get_logger
 
 if TYPE_CHECKING:
     import torch
 
-
-@dataclass(frozen=True, slots=True)
-class LoadedCheckpoint:
-    """A checkpoint read back.
-
-    Attributes:
-        path: its folder.
-        epoch: epochs completed when it was saved.
-        step: optimiser steps done when it was saved.
-        score: the validation score of that epoch, if there was one.
-        state: owner to state, as it was given to `save`.
-    """
-
-    path: Path
-    epoch: int
-    step: int
-    score: float | None
-    state: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointInfo:
-    """One line of the list of checkpoints.
-
-    Attributes:
-        path: its folder.
-        epoch: epochs completed, None where the manifest can't be read.
-        step: optimiser steps done, None where the manifest can't be read.
-        score: the validation score, if there was one.
-        size: bytes on the disk.
-        whole: whether it can be used.
-        reason: why not, in words; empty for a whole one.
-        best: whether `best` points at it.
-        latest: whether `latest` points at it.
-        stale: whether a run that was resumed from an earlier checkpoint has left it behind.
-    """
-
-    path: Path
-    epoch: int | None
-    step: int | None
-    score: float | None
-    size: int
-    whole: bool
-    reason: str
-    best: bool
-    latest: bool
-    stale: bool
+Which = Literal["latest", "best"] | Path
+_Result = TypeVar("_Result")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_HEADROOM = 1 << 20
 
 
 class CheckpointStore:
     """The folder `checkpoints` of one experiment.
 
+    One process at a time may save; any number may read meanwhile.
+
     Args:
         folder: `exp/<id>/checkpoints`; made at the first save.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = CheckpointStore(Path(folder) / "checkpoints")
+        ...     path = store.save({"model": torch.nn.Linear(2, 1).state_dict()}, epoch=3, step=90, is_best=True)
+        ...     path.name, sorted(file.name for file in path.iterdir()), store.load("best").epoch
+        ('epoch_0003', ['manifest.json', 'model.safetensors', 'state.json'], 3)
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._shelf = Shelf(folder)
+
+    # ------------------------------------------------------------------------------- saving
 
     def save(
         self,
@@ -88,7 +69,8 @@ class CheckpointStore:
             step: optimiser steps done.
             score: the validation score of this epoch, if there is one.
             is_best: whether `best` is to point at it.
-            name: the folder's name; `epoch_0003` for epoch 3 unless given.
+            name: the folder's name; `epoch_0003` for epoch 3 unless given. One of that name is replaced, unless that
+                would lose the best checkpoint: then the new name ends with the step.
             keep: how many checkpoints to keep at most, `best` and `latest` always among them; None for all.
 
         Returns:
@@ -98,20 +80,108 @@ class CheckpointStore:
             UnstorableStateError: something in `state` can't be stored; nothing has been written.
             CheckpointWriteError: the disk refused; earlier checkpoints are untouched, and a later save may succeed.
         """
-        raise NotImplementedError
+        from audiozen_core.checkpoint.folder import pack, write_checkpoint
+
+        name = _checked_name(f"epoch_{epoch:04d}" if name is None else name)
+        _at_least_one(keep)
+        packed = pack(state)
+        with self._writing(packed.size):
+            entries = self._shelf.entries()
+            serial = max((entry.serial for entry in entries), default=-1) + 1
+            best = self._best_now(entries)
+            if best and best.name == name and not is_best and best.manifest:
+                if (best.manifest.epoch, best.manifest.step) == (epoch, step):
+                    is_best = True
+                else:
+                    name = f"{name}_step_{step}"
+            best_name = name if is_best else best.name if best else None
+            aside = self.folder / temporary_name(name)
+            try:
+                write_checkpoint(aside, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
+                self._shelf.install(aside, name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    remove_folder(aside)
+                raise
+            self._shelf.point(LATEST, name)
+            if is_best:
+                self._shelf.point(BEST, name)
+        if keep is not None:
+            self._prune_quietly(keep)
+        return self.folder / name
+
+    def rewind(self, path: Path) -> None:
+        """Tells the store that the run goes on from `path`; call it after every resume, before the next save.
+
+        `latest` points at it from now on, and `best` at what was the best then. Checkpoints saved after it belong to
+        a future that will not happen: they get the suffix `.stale`, are never resumed from, and are pruned first.
+        A path of another experiment makes all checkpoints of this one stale.
+
+        Raises:
+            CheckpointWriteError: the disk refused.
+        """
+        with _refusals(f"{self.folder} can't be changed"):
+            self._shelf.sweep()
+            name = self._shelf.name_of(path)
+            if name is not None and self._shelf.link(LATEST) != name:
+                self._shelf.point(LATEST, name)
+            elif name is None:
+                self._shelf.abandon()
+            self._shelf.settle()
+
+    def sweep(self) -> Sequence[Path]:
+        """Undoes what a dead run left half-done; call it at the start of a run, under its lock.
+
+        Returns:
+            The strays that were deleted.
+
+        Raises:
+            CheckpointWriteError: the disk refused.
+        """
+        with _refusals(f"{self.folder} can't be swept"):
+            return self._shelf.sweep()
+
+    def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
+        """Deletes all but the newest `keep` checkpoints, never what `best` or `latest` point at; stale ones go first.
+
+        Args:
+            keep: how many to keep, `best` and `latest` among them.
+            damaged: whether to delete those that can't be used as well; they never count as kept.
+
+        Returns:
+            The folders that were deleted.
+
+        Raises:
+            CheckpointWriteError: the disk refused.
+        """
+        _at_least_one(keep)
+        with _refusals(f"{self.folder} can't be pruned"):
+            return self._shelf.prune(keep, damaged=damaged)
+
+    # ------------------------------------------------------------------------------- reading
+
+    @property
+    def best(self) -> Path | None:
+        """Where `best` points; None where it points nowhere."""
+        return self._target(BEST)
+
+    @property
+    def latest(self) -> Path | None:
+        """Where `latest` points; None where it points nowhere."""
+        return self._target(LATEST)
 
     def load(
         self,
-        which: Literal["latest", "best"] | Path = "latest",
+        which: Which = "latest",
         *,
         owners: Collection[str] | None = None,
         map_location: torch.device | str = "cpu",
     ) -> LoadedCheckpoint:
-        """Reads one checkpoint back, verified.
+        """Reads one checkpoint back; every byte of what is read is verified.
 
         Args:
             which: `latest` (a damaged one is named in the log, and the newest whole one before it is taken), `best`,
-                or the folder of a checkpoint, of this experiment or another.
+                or the folder of a checkpoint, of this experiment or another; a name stands for one of this folder.
             owners: whose states to read; None for all.
             map_location: the device for the tensors.
 
@@ -120,32 +190,167 @@ class CheckpointStore:
             DamagedCheckpointError: it can't be trusted, and why.
             CheckpointError: an owner in `owners` that the checkpoint does not hold.
         """
-        raise NotImplementedError
+        from audiozen_core.checkpoint.folder import read_checkpoint
 
-    def rewind(self, path: Path) -> None:
-        """Tells the store that the run goes on from `path`; call it after every resume.
+        def read(path: Path) -> LoadedCheckpoint:
+            manifest, state = read_checkpoint(path, owners, map_location)
+            return LoadedCheckpoint(path, manifest.epoch, manifest.step, manifest.score, state)
 
-        `latest` points at it from now on, and `best` at what was the best then. Checkpoints saved after it belong to
-        a future that will not happen: they get the suffix `.stale`, are never resumed from, and are pruned first.
+        return self._first_whole(which, read)
+
+    def locate(self, which: Which = "latest") -> Path:
+        """The folder that `load` would read, verified.
+
+        Raises:
+            NoCheckpointError: there is none, or not that one.
+            DamagedCheckpointError: it can't be trusted, and why.
         """
-        raise NotImplementedError
 
-    def sweep(self) -> Sequence[Path]:
-        """Removes what a dead run left half-done; call it at the start of a run, under its lock. Returns what went."""
-        raise NotImplementedError
+        def check(path: Path) -> Path:
+            self.verify(path)
+            return path
+
+        return self._first_whole(which, check)
 
     def verify(self, path: Path) -> None:
-        """Reads all of one checkpoint and raises `DamagedCheckpointError` unless it is what was written."""
-        raise NotImplementedError
+        """Reads all of one checkpoint.
 
-    def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
-        """Removes all but the newest `keep` checkpoints, never what `best` or `latest` point at; returns what went."""
-        raise NotImplementedError
+        Raises:
+            DamagedCheckpointError: it is not what was written, and why.
+        """
+        path = path.resolve()
+        check_contents(path, read_manifest(path))
 
     def average(self, paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.Tensor]:
         """The mean of the weights of several checkpoints; integers are taken from the last of `paths`."""
-        raise NotImplementedError
+        from audiozen_core.checkpoint.weights import average
+
+        return average(paths, owner=owner)
 
     def list(self, *, verify: bool = True) -> Sequence[CheckpointInfo]:
-        """All checkpoints, oldest first; `verify=False` looks at names and sizes only, and is fast."""
-        raise NotImplementedError
+        """All checkpoints, oldest first; `verify=False` looks at manifests and sizes only, and is fast."""
+        best, latest = self._shelf.link(BEST), self._shelf.link(LATEST)
+        infos = []
+        for entry in self._shelf.entries():
+            reason = entry.reason
+            if verify and not reason:
+                try:
+                    self.verify(entry.path)
+                except DamagedCheckpointError as error:
+                    reason = error.reason
+            infos.append(describe(entry, reason, best=entry.name == best, latest=entry.name == latest))
+        return infos
+
+    # ------------------------------------------------------------------------------- how
+
+    def _first_whole(self, which: Which, read: Callable[[Path], _Result]) -> _Result:
+        if isinstance(which, Path):
+            return read(self._folder_of(which))
+        if which == BEST:
+            return self._read_best(read)
+        damaged = []
+        for entry in self._latest_first():
+            try:
+                return read(entry.path)
+            except DamagedCheckpointError as error:
+                get_logger().warning("a damaged checkpoint is passed over", checkpoint=entry.name, reason=error.reason)
+                damaged.append(f"{entry.name}: {error.reason}")
+        if damaged:
+            raise DamagedCheckpointError(self.folder, f"none of its checkpoints is whole ({'; '.join(damaged)})")
+        raise NoCheckpointError(f"there is nothing to resume: {self.folder} holds no checkpoint", notes=self._notes())
+
+    def _latest_first(self) -> Iterator[Entry]:
+        """`latest`, then what was saved before it, the newest first."""
+        entries = [entry for entry in reversed(self._shelf.entries()) if not entry.stale]
+        latest = next((entry for entry in entries if entry.name == self._shelf.link(LATEST)), None)
+        if latest:
+            yield latest
+        known = latest is not None and latest.manifest is not None
+        for entry in entries:
+            if entry is not latest and not (known and latest and entry.serial > latest.serial):
+                yield entry
+
+    def _read_best(self, read: Callable[[Path], _Result]) -> _Result:
+        name = self._shelf.link(BEST)
+        entry = self._shelf.find(name) if name else None
+        if entry is None:
+            missing = f"`best` points at {name}, which is not there" if name else "no checkpoint is marked as the best"
+            raise NoCheckpointError(f"{missing} in {self.folder}", notes=self._notes())
+        try:
+            return read(entry.path)
+        except DamagedCheckpointError as error:
+            whole = [info.path.name for info in self.list() if info.whole]
+            raise DamagedCheckpointError(
+                entry.path,
+                error.reason,
+                remedy=f"take one of those that are whole: {', '.join(whole) or 'there is none'}",
+            ) from error
+
+    def _folder_of(self, path: Path) -> Path:
+        if path.is_file():
+            raise CheckpointError(
+                f"{path} is a file; a run goes on from a checkpoint's folder",
+                remedy="start anew from its weights with `-M finetune`",
+            )
+        if not path.exists() and path.name == str(path):
+            entry = self._shelf.find(path.name)
+            path = entry.path if entry else path
+        if not path.is_dir():
+            raise NoCheckpointError(f"there is no checkpoint {path}", notes=self._notes())
+        if not (path / MANIFEST).exists() and not self._shelf.name_of(path):
+            raise NoCheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}", notes=self._notes())
+        return path.resolve()
+
+    def _target(self, link: str) -> Path | None:
+        name = self._shelf.link(link)
+        entry = self._shelf.find(name) if name else None
+        return entry.path if entry else None
+
+    def _best_now(self, entries: Sequence[Entry]) -> Entry | None:
+        name = self._shelf.link(BEST)
+        return next((entry for entry in entries if entry.name == name), None)
+
+    def _notes(self) -> tuple[str, ...]:
+        names = [f"{entry.name}{' (damaged)' * bool(entry.reason)}" for entry in self._shelf.entries()]
+        return (f"{self.folder} holds: {', '.join(names)}",) if names else ()
+
+    @contextlib.contextmanager
+    def _writing(self, size: int) -> Iterator[None]:
+        with _refusals(f"no checkpoint could be written into {self.folder}"):
+            make_folder(self.folder)
+            free = shutil.disk_usage(self.folder).free
+            if free < size + _HEADROOM:
+                raise CheckpointWriteError(
+                    f"a checkpoint of {size / 1e6:.0f} MB has no room in {self.folder}: {free / 1e6:.0f} MB are free",
+                    remedy=_MAKE_ROOM,
+                )
+            yield
+
+    def _prune_quietly(self, keep: int) -> None:
+        try:
+            self._shelf.prune(keep)
+        except OSError as error:
+            get_logger().warning("old checkpoints could not be deleted", folder=str(self.folder), error=str(error))
+
+
+_MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointWriteError(f"{what}: {error}", remedy=_MAKE_ROOM if error.errno in _NO_ROOM else "") from error
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name) or name in (BEST, LATEST) or is_stale_name(name):
+        raise CheckpointError(f"a checkpoint can't be called {name!r}")
+    return name
+
+
+def _at_least_one(keep: int | None) -> None:
+    if keep is not None and keep < 1:
+        raise CheckpointError(f"at least one checkpoint is to be kept, not {keep}")

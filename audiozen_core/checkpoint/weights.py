@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
+from audiozen_core.checkpoint.manifest import MANIFEST
+from audiozen_core.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
@@ -22,5 +27,81 @@ def load_weights(
     Raises:
         NoCheckpointError: there is nothing of that name.
         DamagedCheckpointError: it can't be trusted, and why.
+        CheckpointError: the checkpoint holds nothing for `owner`.
     """
-    raise NotImplementedError
+    if not path.exists():
+        raise NoCheckpointError(f"there is no {path}", notes=_neighbours(path))
+    if path.is_dir():
+        from audiozen_core.checkpoint.folder import read_checkpoint
+
+        if not (path / MANIFEST).exists():
+            raise NoCheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}", notes=_neighbours(path / "*"))
+        _, state = read_checkpoint(path.resolve(), [owner], map_location)
+        weights: dict[str, torch.Tensor] = state[owner]
+        return weights
+    if path.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{path} is neither a checkpoint's folder nor a .safetensors file",
+            remedy="other formats may hold code and are not read; convert the weights with the `safetensors` package",
+        )
+    return _load_file(path, map_location)
+
+
+def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.Tensor]:
+    """The mean of the weights of several checkpoints or files, taken in double precision.
+
+    Args:
+        paths: one or more; what is no floating-point number (a count of batches, say) is taken from the last.
+        owner: which of the states of a checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or they are not of one and the same net.
+    """
+    import torch
+
+    if not paths:
+        raise CheckpointError("there is nothing to average")
+    total: dict[str, torch.Tensor] = {}
+    latest: dict[str, torch.Tensor] = {}
+    for path in paths:
+        weights = load_weights(path, owner=owner)
+        if latest and _shapes(weights) != _shapes(latest):
+            raise CheckpointError(f"{path} and {paths[0]} are not of one and the same net, so they have no mean")
+        latest = weights
+        for name, weight in weights.items():
+            if isinstance(weight, torch.Tensor) and (weight.is_floating_point() or weight.is_complex()):
+                double = weight.to(torch.complex128 if weight.is_complex() else torch.float64)
+                total[name] = total[name] + double if name in total else double
+    for name, weight in total.items():
+        latest[name] = (weight / len(paths)).to(latest[name].dtype)
+    return latest
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
+    # A module's extra state stands among its weights and need not be a tensor.
+    return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
+
+
+def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.Tensor]:
+    from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors
+
+    try:
+        tensors, metadata, _ = read_tensors(path.resolve())
+    except FormatError as error:
+        raise DamagedCheckpointError(path, str(error)) from error
+    except OSError as error:
+        raise DamagedCheckpointError(path, f"it can't be read: {error}") from error
+    weights = {name: tensor.to(map_location) for name, tensor in tensors.items()}
+    for name, kept in metadata.items():
+        if kept in weights and name not in weights:  # a tied weight, stored once
+            weights[name] = weights[kept]
+    return weights
+
+
+def _neighbours(path: Path) -> list[str]:
+    """What lies beside a path that leads nowhere."""
+    parent = path.parent
+    while not parent.is_dir():
+        parent = parent.parent
+    names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
+    return [f"{parent} holds: {', '.join(names[:20]) or 'nothing'}{', …' * (len(names) > 20)}"]

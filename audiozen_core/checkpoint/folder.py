@@ -1,0 +1,174 @@
+"""One checkpoint: a folder with the tensors of each owner, `state.json` with the rest, and the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiozen_core import __version__
+from audiozen_core.checkpoint.errors import DamagedCheckpointError
+from audiozen_core.checkpoint.manifest import (
+    FORMAT,
+    MANIFEST,
+    STATE,
+    Manifest,
+    check_digest,
+    check_sizes,
+    read_manifest,
+)
+from audiozen_core.checkpoint.skeleton import SkeletonError
+from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors, write_tensors
+from audiozen_core.checkpoint.tensors import flatten, unflatten
+from audiozen_core.errors import CheckpointError
+from audiozen_core.files import Digest, make_new_folder, read_regular, sync_folder, write_new
+
+
+@dataclass(frozen=True, slots=True)
+class PackedState:
+    """A state taken apart, ready to be written.
+
+    Attributes:
+        tensors: file name to tensors; they still are the memory of the state that was packed.
+        metadata: file name to the metadata of that file.
+        text: the content of `state.json`.
+    """
+
+    tensors: dict[str, dict[str, Tensor]]
+    metadata: dict[str, dict[str, str]]
+    text: str
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes on the disk."""
+        numbers = sum(t.numel() * t.element_size() for tensors in self.tensors.values() for t in tensors.values())
+        return numbers + len(self.text)
+
+
+def pack(state: Mapping[str, Any]) -> PackedState:
+    """Takes apart the states of all owners.
+
+    Raises:
+        UnstorableStateError: something in it can't be stored.
+    """
+    tensors: dict[str, dict[str, Tensor]] = {}
+    metadata: dict[str, dict[str, str]] = {}
+    owners = {}
+    for owner, value in state.items():
+        own, skeleton = flatten(owner, value)
+        name = _file_name(owner, tensors) if own else None
+        owners[owner] = {"tensors": name, "state": skeleton}
+        if name is not None:
+            tensors[name] = own
+            metadata[name] = {"format": "pt", **_aliases(skeleton)}
+    text = json.dumps({"format": FORMAT, "owners": owners}, allow_nan=False, separators=(",", ":"))
+    return PackedState(tensors, metadata, text + "\n")
+
+
+def write_checkpoint(
+    folder: Path, packed: PackedState, *, epoch: int, step: int, score: float | None, serial: int, best: str | None
+) -> None:
+    """Writes a checkpoint into a folder that does not exist yet, and waits until it lies on the disk.
+
+    Raises:
+        OSError: the disk refused; a part of the folder may be there, without a manifest.
+    """
+    make_new_folder(folder)
+    files = {
+        name: write_tensors(folder / name, tensors, packed.metadata[name]) for name, tensors in packed.tensors.items()
+    }
+    files[STATE] = write_new(folder / STATE, packed.text)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    versions = {"audiozen": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    manifest = Manifest(epoch, step, score, serial, best, created, versions, files)
+    write_new(folder / MANIFEST, manifest.text())
+    sync_folder(folder)
+
+
+def read_checkpoint(
+    folder: Path, owners: Collection[str] | None = None, map_location: torch.device | str = "cpu"
+) -> tuple[Manifest, dict[str, Any]]:
+    """Reads a checkpoint, or the states of some owners of it; what is read is verified byte for byte.
+
+    Raises:
+        DamagedCheckpointError: it can't be trusted, and why.
+        CheckpointError: it holds nothing for one of `owners`.
+    """
+    manifest = read_manifest(folder)
+    check_sizes(folder, manifest)
+    entries = _read_state(folder, manifest)
+    missing = sorted(set(owners or ()) - entries.keys())
+    if missing:
+        raise CheckpointError(
+            f"{folder} holds nothing for {', '.join(f'`{owner}`' for owner in missing)}",
+            notes=[f"it holds: {', '.join(entries)}"],
+        )
+    state = {}
+    for owner, entry in entries.items():
+        if owners is None or owner in owners:
+            state[owner] = _read_owner(folder, manifest, owner, entry, map_location)
+    return manifest, state
+
+
+def _read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    try:
+        content = read_regular(folder / STATE, manifest.files[STATE].size + 1)
+    except OSError as error:
+        raise DamagedCheckpointError(folder, f"{STATE} can't be read: {error}") from error
+    check_digest(folder, STATE, Digest(len(content), hashlib.sha256(content).hexdigest()), manifest.files[STATE])
+    try:
+        owners = json.loads(content)["owners"]
+        if all(entry["tensors"] is None or entry["tensors"] in manifest.files for entry in owners.values()):
+            return owners  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise DamagedCheckpointError(folder, f"{STATE} is malformed")
+
+
+def _read_owner(
+    folder: Path, manifest: Manifest, owner: str, entry: Mapping[str, Any], map_location: torch.device | str
+) -> Any:
+    name = entry["tensors"]
+    tensors: dict[str, Tensor] = {}
+    try:
+        if name is not None:
+            tensors, _, digest = read_tensors(folder / name)
+            check_digest(folder, name, digest, manifest.files[name])
+        return unflatten(entry["state"], {key: tensor.to(map_location) for key, tensor in tensors.items()})
+    except FormatError as error:
+        raise DamagedCheckpointError(folder, f"{name}: {error}") from error
+    except OSError as error:
+        raise DamagedCheckpointError(folder, f"{name} can't be read: {error}") from error
+    except SkeletonError as error:
+        raise DamagedCheckpointError(folder, f"the state of `{owner}` in {STATE}: {error}") from error
+
+
+def _file_name(owner: str, taken: Collection[str]) -> str:
+    """A name for the owner's tensors that no file system minds and none confuses with another."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", owner).strip(".-")[:80] or "state"
+    lower = {name.lower() for name in taken}
+    count, name = 1, f"{plain}.safetensors"
+    while name.lower() in lower:
+        count += 1
+        name = f"{plain}-{count}.safetensors"
+    return name
+
+
+def _aliases(skeleton: Any) -> dict[str, str]:
+    """Names whose tensor is stored under another name, as readers of bare safetensors files expect to be told."""
+    if not isinstance(skeleton, dict):
+        return {}
+    return {
+        key: node["$tensor"]
+        for key, node in skeleton.get("$ordered", skeleton.items())
+        if isinstance(node, dict) and "offset" not in node and node.get("$tensor", key) != key
+    }

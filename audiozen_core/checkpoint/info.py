@@ -1,0 +1,81 @@
+"""What a store tells about a checkpoint, and what it gives back of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.checkpoint.shelf import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCheckpoint:
+    """A checkpoint read back.
+
+    Attributes:
+        path: its folder.
+        epoch: epochs completed when it was saved.
+        step: optimiser steps done when it was saved.
+        score: the validation score of that epoch, if there was one.
+        state: owner to state, as it was given to `save`.
+    """
+
+    path: Path
+    epoch: int
+    step: int
+    score: float | None
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """One line of the list of checkpoints.
+
+    Attributes:
+        path: its folder.
+        epoch: epochs completed, None where the manifest can't be read.
+        step: optimiser steps done, None where the manifest can't be read.
+        score: the validation score, if there was one.
+        size: bytes on the disk.
+        whole: whether it can be used.
+        reason: why not, in words; empty for a whole one.
+        best: whether `best` points at it.
+        latest: whether `latest` points at it.
+        stale: whether a run that was resumed from an earlier checkpoint has left it behind.
+    """
+
+    path: Path
+    epoch: int | None
+    step: int | None
+    score: float | None
+    size: int
+    whole: bool
+    reason: str
+    best: bool
+    latest: bool
+    stale: bool
+
+
+def describe(entry: Entry, reason: str, *, best: bool, latest: bool) -> CheckpointInfo:
+    """The line of the list for one checkpoint.
+
+    Args:
+        entry: the checkpoint.
+        reason: why it can't be used; empty if it can.
+        best: whether `best` points at it.
+        latest: whether `latest` points at it.
+    """
+    manifest = entry.manifest
+    return CheckpointInfo(
+        path=entry.path,
+        epoch=manifest.epoch if manifest else None,
+        step=manifest.step if manifest else None,
+        score=manifest.score if manifest else None,
+        size=sum(file.lstat().st_size for file in entry.path.rglob("*") if not file.is_dir()),
+        whole=not reason,
+        reason=reason,
+        best=best,
+        latest=latest,
+        stale=entry.stale,
+    )

@@ -1,0 +1,245 @@
+"""The folder `checkpoints`: which checkpoints lie there, in what order, and where `best` and `latest` point.
+
+Each step here leaves the folder in a state from which a reader finds the old checkpoint or the new one, whole:
+
+1. A checkpoint is written under a temporary name, and renamed when all of it lies on the disk.
+2. One that takes an old one's name is swapped with it. Where the system can't swap, the old one is parked under a
+   hidden name first; while its own name is missing, readers take the parked one for it, and `sweep` puts it back.
+3. `latest` moves, then `best`, then others are deleted, each after the step before is on the disk.
+
+Each save has a serial number. What has a higher one than `latest` belongs to a future that was left behind: the run was
+resumed from an earlier checkpoint. `settle` marks it with `.stale`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core import files
+from audiozen_core.checkpoint.errors import DamagedCheckpointError
+from audiozen_core.checkpoint.manifest import MANIFEST, STATE, Manifest, check_sizes, read_manifest
+from audiozen_core.files import PARTIAL_SUFFIX, exchange, read_link, remove_folder, rename, sync_folder, temporary_name
+from audiozen_core.logging import get_logger
+
+BEST = "best"
+LATEST = "latest"
+_PARKED = re.compile(r"\.(?P<name>.+)\.[0-9a-f-]+\.parked")
+_OWN_NAME = re.compile(r"epoch_\d+")
+_STALE = re.compile(r"(?P<name>.+)\.stale\d*")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One checkpoint of the folder.
+
+    Attributes:
+        name: what it is called, `epoch_0003`.
+        path: where it is; not under its name while it is parked.
+        manifest: None where it can't be read.
+        reason: why it can't be used, as far as names, sizes and the manifest tell; else empty.
+        stale: whether it was left behind.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest | None
+    reason: str
+    stale: bool
+
+    @property
+    def serial(self) -> int:
+        """Its place in the order of the saves; -1 where that is not known."""
+        return self.manifest.serial if self.manifest else -1
+
+
+class Shelf:
+    """The folder `checkpoints` of one experiment.
+
+    Args:
+        folder: it need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # ------------------------------------------------------------------------------- reading
+
+    def entries(self) -> list[Entry]:
+        """All checkpoints, in the order in which they were saved; those whose place is not known come first."""
+        latest = self.link(LATEST)
+        found = [_entry(name, path, latest) for name, path in self._paths().items()]
+        return sorted(found, key=lambda entry: (entry.serial, entry.name))
+
+    def find(self, name: str) -> Entry | None:
+        """The checkpoint of that name."""
+        path = self._paths().get(name)
+        return _entry(name, path, self.link(LATEST)) if path else None
+
+    def name_of(self, path: Path) -> str | None:
+        """The name of a checkpoint of this folder; None for a path elsewhere."""
+        if path.parent.resolve() != self.folder.resolve():
+            return None
+        parked = _PARKED.fullmatch(path.name)
+        return parked["name"] if parked else path.name
+
+    def link(self, link: str) -> str | None:
+        """The name that `best` or `latest` points at, whether it is there or not; None for no or a forged link."""
+        target = read_link(self.folder / link)
+        plain = target is not None and target not in ("", ".", "..") and Path(target).name == target
+        return target if plain else None
+
+    def _paths(self) -> dict[str, Path]:
+        named: dict[str, Path] = {}
+        parked: dict[str, Path] = {}
+        for path in self._folders():
+            if match := _PARKED.fullmatch(path.name):
+                parked[match["name"]] = path
+            elif not path.name.startswith(".") and _is_checkpoint(path):
+                named[path.name] = path
+        return parked | named
+
+    def _folders(self) -> Iterator[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            yield from (path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+    # ------------------------------------------------------------------------------- changing
+
+    def install(self, aside: Path, name: str) -> None:
+        """Gives a finished checkpoint its name; one that has the name already is swapped out and deleted."""
+        final = self.folder / name
+        if not (final.exists() or final.is_symlink()):
+            rename(aside, final)
+            sync_folder(self.folder)
+            return
+        if not exchange(aside, final):
+            parked = self.folder / (temporary_name(name).removesuffix(PARTIAL_SUFFIX) + ".parked")
+            rename(final, parked)
+            try:
+                rename(aside, final)
+            except OSError:
+                rename(parked, final)
+                raise
+            sync_folder(self.folder)
+            aside = parked
+        sync_folder(self.folder)
+        try:
+            self.delete([aside])
+        except OSError as error:
+            get_logger().warning("the replaced checkpoint could not be deleted", checkpoint=name, error=str(error))
+
+    def point(self, link: str, name: str | None) -> None:
+        """Moves `best` or `latest`, durably; with None there is no such link any more."""
+        if name is not None:
+            files.replace_link(self.folder / link, name)
+        elif (self.folder / link).is_symlink() or (self.folder / link).exists():
+            files.remove_file(self.folder / link)
+            sync_folder(self.folder)
+
+    def delete(self, paths: Iterable[Path]) -> None:
+        """Deletes checkpoints; none of them is ever half there under its name."""
+        doomed = []
+        for path in paths:
+            hidden = self.folder / temporary_name(path.name)
+            rename(path, hidden)
+            doomed.append(hidden)
+        if doomed:
+            sync_folder(self.folder)
+        for path in doomed:
+            _remove(path)
+
+    def sweep(self) -> list[Path]:
+        """Undoes what a dead run left half-done; returns what was deleted."""
+        names = self._paths()
+        strays = []
+        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            match = _PARKED.fullmatch(path.name)
+            if match and names[match["name"]] == path:
+                rename(path, self.folder / match["name"])
+                sync_folder(self.folder)
+            elif match or (path.name.startswith(".") and path.name.endswith(PARTIAL_SUFFIX)):
+                _remove(path)
+                strays.append(path)
+        self.settle()
+        return strays
+
+    def settle(self) -> None:
+        """Brings all else into line with `latest`: what was saved after it is stale, and `best` is what was so then."""
+        entries = {entry.name: entry for entry in self.entries()}
+        latest = entries.get(self.link(LATEST) or "")
+        if latest is None or latest.manifest is None:
+            return
+        late = [entry for entry in entries.values() if entry.serial > latest.serial and not entry.stale]
+        for entry in late:
+            rename(entry.path, self._free_stale_name(entry.name))
+        if late:
+            sync_folder(self.folder)
+        best = self.link(BEST)
+        was_best = latest.manifest.best
+        gone = best not in entries or entries[best] in late or entries[best].stale
+        if best != was_best and (gone or was_best == latest.name):
+            there = was_best in entries and entries[was_best] not in late
+            self.point(BEST, was_best if there else None)
+
+    def abandon(self) -> None:
+        """Marks all checkpoints as stale and removes the links: the run goes on from somewhere else."""
+        self.point(LATEST, None)
+        self.point(BEST, None)
+        live = [entry for entry in self.entries() if not entry.stale]
+        for entry in live:
+            rename(entry.path, self._free_stale_name(entry.name))
+        if live:
+            sync_folder(self.folder)
+
+    def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
+        """Deletes all but `keep` checkpoints; see `CheckpointStore.prune`."""
+        entries = self.entries()
+        pointed = {self.link(BEST), self.link(LATEST)}
+        usable = [entry for entry in entries if not entry.reason]
+        # The last go first: stale ones, then the oldest.
+        order = sorted(usable, key=lambda entry: (entry.name in pointed, not entry.stale, entry.serial), reverse=True)
+        doomed = [entry.path for entry in order[keep:] if entry.name not in pointed]
+        if damaged:
+            doomed += [entry.path for entry in entries if entry.reason and entry.name not in pointed]
+        self.delete(doomed)
+        return doomed
+
+    def _free_stale_name(self, name: str) -> Path:
+        match = _STALE.fullmatch(name)
+        plain = match["name"] if match else name
+        path, count = self.folder / f"{plain}.stale", 1
+        while path.exists():
+            count += 1
+            path = self.folder / f"{plain}.stale{count}"
+        return path
+
+
+def is_stale_name(name: str) -> bool:
+    """Whether a checkpoint of that name was left behind."""
+    return _STALE.fullmatch(name) is not None
+
+
+def _is_checkpoint(path: Path) -> bool:
+    # Anything else in the folder is somebody's own, and is let alone.
+    return _OWN_NAME.match(path.name) is not None or (path / MANIFEST).exists() or (path / STATE).exists()
+
+
+def _entry(name: str, path: Path, latest: str | None) -> Entry:
+    stale = is_stale_name(name) and name != latest
+    manifest = None
+    try:
+        manifest = read_manifest(path)
+        check_sizes(path, manifest)
+    except DamagedCheckpointError as error:
+        return Entry(name, path, manifest, error.reason, stale)
+    return Entry(name, path, manifest, "", stale)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        files.remove_file(path)
