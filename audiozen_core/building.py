@@ -20,6 +20,7 @@ from audiozen_core.config.sections import Component, Dataloader, DatasetComponen
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.plugins import Lifecycle, Plugin
 from audiozen_core.registry import Resolved, build, resolve
+from audiozen_core.registry.values import is_component
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader
@@ -187,7 +188,7 @@ def _nested(value: Any, injected: Mapping[str, Any]) -> Any:
     if not isinstance(value, Mapping):
         return value
     inner = {name: _nested(item, injected) for name, item in value.items()}
-    if isinstance(value.get("path"), str) and value.keys() <= {"path", "args"}:
+    if is_component(value):
         return build(resolve(value["path"]).target, inner.get("args", {}), injected)
     return inner
 

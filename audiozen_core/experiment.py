@@ -22,10 +22,9 @@ from audiozen_core.building import (
     prepare_process,
 )
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.config import LoadedConfig, check_components, load_config
+from audiozen_core.config import LoadedConfig, check_config
 from audiozen_core.config.sections import DatasetRole
-from audiozen_core.diagnostics import Diagnostic
-from audiozen_core.errors import CheckpointError, ConfigError, RunError
+from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.files import write_whole
 from audiozen_core.logging import get_logger, log_file
 from audiozen_core.plugins import Lifecycle
@@ -52,19 +51,18 @@ class Experiment:
 
     def __init__(self, loaded: LoadedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
         self.config = loaded.config
+        self.warnings = loaded.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir) / self.config.id
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
-        self._loaded = loaded
         self._scope = ImportScope.of_file(self.config.file)
-        self._checked = False
 
     @classmethod
     def load(
         cls, path: Path | str, *, overrides: Sequence[str] = (), modes: Sequence[RunMode] = ("train",)
     ) -> Experiment:
-        """Reads and composes a TOML file.
+        """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
 
         Args:
             path: the file.
@@ -74,24 +72,7 @@ class Experiment:
         Raises:
             ConfigError: everything that is wrong with it.
         """
-        return cls(load_config(Path(path), overrides, modes=modes), modes)
-
-    def check(self) -> tuple[Diagnostic, ...]:
-        """Resolves every `path` and binds every argument, and builds nothing.
-
-        Returns:
-            The warnings.
-
-        Raises:
-            ConfigError: everything that is wrong.
-        """
-        with self._scope:
-            findings = check_components(self._loaded, kinds=KINDS)
-        warnings = (*self._loaded.warnings, *(found for found in findings if found.severity == "warning"))
-        if errors := [found for found in findings if found.severity == "error"]:
-            raise ConfigError(errors)
-        self._checked = True
-        return warnings
+        return cls(check_config(path, overrides, modes, kinds=KINDS), modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None) -> None:
         """Does what the modes say, one after the other.
@@ -104,8 +85,6 @@ class Experiment:
         Raises:
             AudioZenError: whatever is the user's to mend.
         """
-        if not self._checked:
-            self.check()
         training = any(mode in TRAINING for mode in self.modes)
         if training and not resume:
             self._refuse_to_overwrite()

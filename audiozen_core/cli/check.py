@@ -29,5 +29,5 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], trac
     from audiozen_core.experiment import Experiment
 
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    show_warnings(experiment.check())
+    show_warnings(experiment.warnings)
     click.echo(f"{file}: no mistakes found")

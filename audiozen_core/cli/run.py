@@ -92,5 +92,5 @@ def command(
 
     logging.configure(level=log_level)
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    show_warnings(experiment.check())
+    show_warnings(experiment.warnings)
     experiment.run(resume=resume, ckpt_path=ckpt_path)
