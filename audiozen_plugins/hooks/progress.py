@@ -16,18 +16,20 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 # A bar is redrawn at most so often; in between, a step costs one look at the clock.
 REFRESH_SECONDS = 0.2
 
+_NOUNS = {"validate": "validation", "predict": "prediction"}
+
 
 class Progress:
     """Shows epoch, step, loss, gradient norm, learning rate and the time left.
 
-    On a terminal they are bars; elsewhere it is one log line an epoch and, in long epochs, one a minute.
+    On a terminal they are bars; elsewhere it is one log line an epoch and, in long epochs, one each half a minute.
 
     Args:
         bars: whether to draw bars; by default, if standard error is a terminal.
         line_seconds: the time between two log lines within an epoch, where there are no bars.
     """
 
-    def __init__(self, bars: bool | None = None, line_seconds: float = 60.0) -> None:
+    def __init__(self, bars: bool | None = None, line_seconds: float = 30.0) -> None:
         self.console = Console(stderr=True)
         self.drawn = self.console.is_terminal if bars is None else bars
         self.line_seconds = line_seconds
@@ -37,6 +39,8 @@ class Progress:
         self._shown = 0.0
         self._began = 0.0
         self._done_before = 0
+        self._seen = 0
+        self._total: int | None = None
 
     @hookimpl
     def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
@@ -80,16 +84,19 @@ class Progress:
     @hookimpl
     def on_evaluation_start(self, mode: Mode, num_batches: int | None) -> None:
         """A bar for the evaluation."""
-        self._new_task({"validate": "validation", "predict": "prediction"}.get(mode, mode), num_batches, 0)
+        self._seen, self._total = 0, num_batches
+        self._new_task(_NOUNS.get(mode, mode), num_batches, 0)
 
     @hookimpl
     def on_evaluation_step_end(self, trainer: BaseTrainer, mode: Mode) -> None:
         """Moves the bar by one."""
+        self._seen += 1
         if self._bars is not None and self._task is not None:
             self._bars.advance(self._task)
         elif time.monotonic() - self._shown >= self.line_seconds:
             self._shown = time.monotonic()
-            trainer.log.info(f"{mode} goes on")
+            of = f"/{self._total}" if self._total else ""
+            trainer.log.info(f"{_NOUNS.get(mode, mode)}: batch {self._seen}{of}")
 
     @hookimpl
     def on_evaluation_end(self, trainer: BaseTrainer, mode: Mode, metrics: Mapping[str, float]) -> None:
