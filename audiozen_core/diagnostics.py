@@ -5,6 +5,7 @@ Every error that a user can mend carries one or more `Diagnostic`; `render` turn
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,9 @@ class Diagnostic:
 
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "place": "1;34", "bold": "1"}
+# A line longer than this is shown in part.
+_WIDTH = 120
+_BEFORE = 40
 
 
 def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
@@ -62,27 +66,50 @@ def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
     def paint(text: str, style: str) -> str:
         return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if colour and text else text
 
-    severity = diagnostic.severity
-    lines = [paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {diagnostic.message}", "bold")]
+    severity, label = diagnostic.severity, _printable(diagnostic.label)
+    message = _printable(diagnostic.message)
+    lines = [paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {message}", "bold")]
     span = diagnostic.span
     margin = " " * len(str(span.line)) if span else ""
     if span:
         lines.append(f"{margin}{paint('-->', 'place')} {span.file}:{span.line}:{span.column}")
     if span and diagnostic.source:
         bar = paint("|", "place")
-        until = span.end_column if span.end_line == span.line else len(diagnostic.source) + 1
-        carets = "^" * max(1, until - span.column)
-        # A tab before the caret is kept as a tab, so that the caret stands below its character on any terminal.
-        lead = "".join("\t" if character == "\t" else " " for character in diagnostic.source[: span.column - 1])
+        shown, lead, carets = _excerpt(diagnostic.source, span)
         lines += [
             f"{margin} {bar}",
-            f"{paint(str(span.line), 'place')} {bar} {diagnostic.source}",
-            f"{margin} {bar} {lead}{paint(f'{carets} {diagnostic.label}'.rstrip(), severity)}",
+            f"{paint(str(span.line), 'place')} {bar} {shown}",
+            f"{margin} {bar} {lead}{paint(f'{carets} {label}'.rstrip(), severity)}",
         ]
-    elif diagnostic.label:
-        lines.append(f"{margin} {paint('=', 'place')} {diagnostic.label}")
+    elif label:
+        lines.append(f"{margin} {paint('=', 'place')} {label}")
     for note in diagnostic.notes:
-        first, *rest = note.splitlines() or [""]
+        first, *rest = [_printable(line) for line in note.splitlines()] or [""]
         lines.append(f"{margin} {paint('=', 'place')} {first}")
         lines += [f"{margin}   {line}" for line in rest]
     return "\n".join(lines)
+
+
+def _excerpt(source: str, span: Span) -> tuple[str, str, str]:
+    """The part of the line to show, the blanks before the carets, and the carets."""
+    start = span.column - 1
+    end = span.end_column - 1 if span.end_line == span.line else len(source)
+    first = 0 if len(source) <= _WIDTH else max(0, min(start - _BEFORE, len(source) - _WIDTH))
+    last = min(len(source), first + _WIDTH)
+    left, right = "…" if first > 0 else "", "…" if last < len(source) else ""
+    # A tab before the caret is kept as a tab, so that the caret stands below its character on any terminal.
+    lead = "".join("\t" if character == "\t" else " " * _columns(character) for character in source[first:start])
+    carets = "^" * max(1, sum(_columns(character) for character in source[start : min(end, last)]))
+    return f"{left}{_printable(source[first:last])}{right}", " " * len(left) + lead, carets
+
+
+def _columns(character: str) -> int:
+    """The columns that a character takes on a terminal."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _printable(text: str) -> str:
+    """The text without what would move the cursor, change colours or turn the writing round."""
+    return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

@@ -160,10 +160,10 @@ class _Checker:
         found = self.resolve(path, place, role.section)
         if found is None:
             return None
-        problem = expected_kind(role.section or "", found.target, self.kinds)
+        problem = expected_kind(role.section or "component", found.target, self.kinds)
         if problem:
             self.report(problem, key, place)
-        if problem is None or problem.kind == "wrong_kind":
+        else:
             self.bind_arguments(found, path, args, key, role)
         return found
 

@@ -96,7 +96,8 @@ class TableReader:
             if _fits(value, get_origin(option) or option):
                 return self._in_range(key, place, float(value) if option is float else value)
         wanted = next(get_origin(option) or option for option in options if option is not type(None))
-        raise self.wrong_type(place, _NAMES[wanted], value, suggestion=_converted(value, wanted))
+        suggestion = None if "choices" in key.rules else _converted(value, wanted)
+        raise self.wrong_type(place, _NAMES[wanted], value, suggestion=suggestion)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
         """A table within a table; where a component is wanted, its path alone will do."""

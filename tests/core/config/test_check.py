@@ -1,0 +1,296 @@
+"""Every component of a file against what its path names."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from audiozen_core.config import check_components, check_config, inspect_config, load_config
+from audiozen_core.errors import ConfigError
+from audiozen_core.registry import Entry, PluginIndex
+
+KINDS = {"model": torch.nn.Module, "optimizer": torch.optim.Optimizer, "dataset": torch.utils.data.Dataset}
+
+# The modules that lie beside the TOML files of these tests.
+PARTS = """
+import abc
+import torch
+
+
+class Trainer:
+    def __init__(self, components, max_epochs: int = 1, metrics=()):
+        pass
+
+
+class Net(torch.nn.Module):
+    def __init__(self, width: int = 8, n_fft: int = 512, encoder=None, rates: list[float] | None = None):
+        raise AssertionError("a check builds nothing")
+
+
+class Data(torch.utils.data.Dataset):
+    def __init__(self, root: str):
+        pass
+
+
+class Encoder:
+    def __init__(self, depth: int):
+        pass
+
+
+class Abstract(torch.nn.Module, abc.ABC):
+    @abc.abstractmethod
+    def encode(self): ...
+
+
+class Hook:
+    def __init__(self, interval: int = 1):
+        pass
+
+
+class Sampler:
+    def __init__(self, data_source, replacement: bool = False):
+        pass
+
+
+def collate(samples, pad: int = 0): ...
+
+
+def loss(estimate, target, weight: float = 1.0): ...
+
+
+def by_position(x, /): ...
+
+
+number = 3
+"""
+
+VALID = """\
+[meta]
+save_dir = "exp"
+[trainer]
+path = "parts.Trainer"
+[model]
+path = "parts.Net"
+[loss_function]
+path = "torch.nn.MSELoss"
+[optimizer]
+path = "torch.optim.RAdam"
+[optimizer.args]
+lr = 1
+betas = [0.9, 0.99]
+[lr_scheduler]
+path = "torch.optim.lr_scheduler.StepLR"
+args = {step_size = 3}
+[dataset]
+path = "parts.Data"
+args.root = "x"
+[dataset.dataloader]
+collate_fn = "parts.collate"
+sampler = {path = "parts.Sampler", args = {replacement = true}}
+[[hooks]]
+path = "parts.Hook"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    (tmp_path / "parts.py").write_text(PARTS)
+
+    def write(text, name="exp.toml"):
+        file = tmp_path / name
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+@pytest.fixture
+def findings(write):
+    def findings(text, *overrides, **options):
+        inspection = inspect_config(write(text), overrides)
+        return check_components(inspection, kinds=KINDS, **options)
+
+    return findings
+
+
+def told(finding):
+    return finding.code, finding.span.line, finding.span.column, finding.suggestion
+
+
+def test_a_right_file_has_no_findings(findings):
+    assert findings(VALID) == []
+
+
+def test_the_example_of_the_design(findings):
+    text = VALID.replace("lr = 1\n", "lr = 1\nweight_decy = 1e-5\n")
+    (finding,) = findings(text)
+    assert told(finding) == ("AZ140", 13, 1, "weight_decay")
+    assert finding.message == "unknown argument `weight_decy` for torch.optim.RAdam"
+    assert finding.label == "did you mean `weight_decay`?"
+    assert finding.notes[0].startswith("signature: RAdam(params, lr=0.001")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told_"),
+    [
+        ("lr = 1", "lr = 'fast'", ("AZ144", 12, 6)),
+        ("lr = 1", "params = 1", ("AZ142", 12, 1)),
+        ("0.99]", "'x']", ("AZ144", 13, 15)),
+        ("step_size = 3", "step_siz = 3", ("AZ140", 16, 9)),
+        ("step_size = 3", "", ("AZ141", 16, 8)),
+        ("{step_size = 3}", "{step_size = 3, optimizer = 1}", ("AZ142", 16, 24)),
+        ('args.root = "x"', "", ("AZ141", 17, 1)),
+        ('args.root = "x"', "args.root = 1", ("AZ144", 19, 13)),
+        ('args.root = "x"', '"args" . \'rot\' = "x"', ("AZ140", 19, 10)),
+        ("torch.optim.RAdam", "torch.optim.RAdm", ("AZ206", 10, 8)),
+        ("torch.optim.RAdam", "torch.optim", ("AZ208", 10, 8)),
+        ("torch.optim.RAdam", "torch.nn.Linear", ("AZ146", 10, 8)),
+        ("torch.optim.RAdam", "parts", ("AZ203", 10, 8)),
+        ("torch.optim.RAdam", "", ("AZ202", 10, 8)),
+        ("torch.optim.RAdam", "no.such.module", ("AZ205", 10, 8)),
+        ("parts.Net", "parts.Abstract", ("AZ147", 6, 8)),
+        ("parts.Net", "parts.number", ("AZ145", 6, 8)),
+        ("parts.Net", "parts.Encoder", ("AZ146", 6, 8)),
+        ("torch.nn.MSELoss", "parts.by_position.nothing", ("AZ206", 8, 8)),
+        ("replacement = true", "replacment = true", ("AZ140", 22, 44)),
+        ("parts.collate", "parts.colate", ("AZ206", 21, 14)),
+        ("parts.Sampler", "parts.Smpler", ("AZ206", 22, 19)),
+        ("parts.Hook", "parts.Hok", ("AZ206", 24, 8)),
+    ],
+)
+def test_a_mistake_is_pointed_at(findings, old, new, told_):
+    assert VALID.count(old) == 1
+    result = findings(VALID.replace(old, new))
+    assert [told(finding)[:3] for finding in result] == [told_]
+
+
+@pytest.mark.parametrize(
+    ("args", "told_"),
+    [
+        ("encoder = {path = 'parts.Encoder', args = {depth = 3}}", []),
+        ("encoder = {path = 'parts.Encodr', args = {depth = 3}}", [("AZ206", 7, 24)]),
+        ("encoder = {path = 'parts.Encoder', args = {dept = 3}}", [("AZ140", 7, 49)]),
+        ("encoder = {path = 'parts.Encoder'}", [("AZ141", 7, 16)]),
+        ("encoder = {path = 'parts.Encoder', args = 3}", [("AZ105", 7, 48)]),
+        (
+            "encoder = {path = 'parts.Encoder', args = {depth = {path = 'parts.Hook', args = {x = 1}}}}",
+            [("AZ140", 7, 87)],
+        ),
+        ("rates = [1, 2.5]", []),
+        ("rates = [1, 'x', true]", [("AZ144", 7, 18), ("AZ144", 7, 23)]),
+        ("encoder.list = [1, {path = 'parts.Hok'}]", [("AZ206", 7, 33)]),
+    ],
+)
+def test_components_within_arguments_are_checked_too(findings, args, told_):
+    result = findings(VALID.replace('path = "parts.Net"', f'path = "parts.Net"\nargs.{args}'))
+    assert [told(finding)[:3] for finding in result] == told_
+
+
+def test_a_function_as_loss_or_collate_fn_gets_the_rest_later(findings):
+    text = VALID.replace('"torch.nn.MSELoss"', '"parts.loss"\nargs.weight = 2')
+    assert findings(text) == []
+    (finding,) = findings(text.replace("weight = 2", "weigt = 2"))
+    assert told(finding) == ("AZ140", 9, 6, "weight")
+    text = VALID.replace('"parts.collate"', '{path = "parts.collate", args = {pad = 1}}')
+    assert findings(text) == []
+    assert told(findings(text.replace("pad = 1", "pod = 1"))[0]) == ("AZ140", 21, 47, "pad")
+
+
+def test_an_override_is_pointed_at_on_the_command_line(findings):
+    (finding,) = findings(VALID, "optimizer.args.lr=fast")
+    assert (finding.span.file.name, finding.span.line, finding.span.column) == ("--set", 1, 19)
+
+
+def test_what_a_base_sets_is_pointed_at_in_the_base(write):
+    write(VALID.replace("lr = 1", "lrr = 1"), "base.toml")
+    loaded = load_config(write("extends = 'base.toml'\n"))
+    (finding,) = check_components(loaded, kinds=KINDS)
+    assert (finding.span.file.name, finding.span.line) == ("base.toml", 12)
+
+
+def test_what_hangs_on_a_broken_reference_is_not_reported_twice(findings):
+    assert findings(VALID, "optimizer.args.lr=${no.thing}", "dataset.args=${no.thing}", "model.path=${no.thing}") == []
+
+
+@pytest.mark.parametrize(
+    ("acoustics", "args", "expected"),
+    [
+        ("n_fft = 512", "", []),
+        ("n_fft = 1024", "n_fft = 1024", []),
+        ("n_fft = 1024", "n_fft = 512", [("AZ107", "error", 9, 9)]),
+        ("n_fft = 1024", "", [("AZ107", "warning", 7, 1)]),
+        ("sr = 8000", "n_fft = 256", []),
+    ],
+)
+def test_a_models_own_n_fft_agrees_with_the_acoustics(findings, acoustics, args, expected):
+    text = VALID.replace("[model]\n", f"[acoustics]\n{acoustics}\n[model]\n").replace(
+        'path = "parts.Net"\n', f'path = "parts.Net"\n{"args." + args if args else ""}\n'
+    )
+    result = findings(text)
+    expected = [
+        (code, severity, line, column + 5 if severity == "error" else column)
+        for code, severity, line, column in expected
+    ]
+    assert [(found.code, found.severity, found.span.line, found.span.column) for found in result] == expected
+
+
+def test_a_hook_that_is_switched_off_is_not_imported_but_must_exist(findings):
+    entry = Entry("audiozen.hooks", "tensorboard", "no.such.module:Hook", "acme", "1.0")
+    text = VALID + "[[hooks]]\npath = 'tensorboard'\nenabled = false\n"
+    index = PluginIndex([entry])
+    assert findings(text, index=index) == []
+    (finding,) = findings(text.replace("tensorboard", "tensorbord"), index=index)
+    assert told(finding) == ("AZ203", 26, 8, '"tensorboard"')
+    assert findings(text.replace("'tensorboard'", "'parts.Nothing'"), index=index) == []
+
+
+def test_a_module_that_fails_prints_or_exits(write, findings, capsys, tmp_path):
+    (tmp_path / "failing.py").write_text("1 / 0\n")
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "talking.py").write_text("print('hello')\nfrom parts import Net\n")
+    (failing,) = findings(VALID.replace("parts.Net", "failing.Net"))
+    assert "ZeroDivisionError" in failing.message
+    (leaving,) = findings(VALID.replace("parts.Net", "leaving.Net"))
+    assert "sys.exit" in leaving.message
+    (talking,) = findings(VALID.replace("parts.Net", "talking.Net"))
+    assert (talking.code, talking.severity) == ("AZ148", "warning")
+    assert talking.notes == ("output: hello",)
+    assert capsys.readouterr().out == ""
+
+
+def test_check_config_tells_the_mistakes_of_sections_and_components_together(write):
+    text = VALID.replace("lr = 1", "lrr = 1").replace("[meta]", "[meta]\nsede = 3").replace("parts.Hook", "parts.Hok")
+    with pytest.raises(ConfigError) as caught:
+        check_config(write(text), ["trainer.args.x=1"], kinds=KINDS)
+    assert [finding.code for finding in caught.value.diagnostics] == ["AZ102", "AZ140", "AZ206", "AZ131"]
+    loaded = check_config(write(VALID.replace("loss_function", "loss")), kinds=KINDS)
+    assert [finding.code for finding in loaded.warnings] == ["AZ110"]
+    assert loaded.config.trainer.path == "parts.Trainer"
+
+
+def test_two_experiments_do_not_see_each_others_modules(write, tmp_path):
+    assert check_components(load_config(write(VALID)), kinds=KINDS) == []
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "parts.py").write_text(PARTS.replace("class Net(", "class Other("))
+    (tmp_path / "other" / "exp.toml").write_text(VALID)
+    (finding,) = check_components(load_config(tmp_path / "other" / "exp.toml"), kinds=KINDS)
+    assert told(finding)[:3] == ("AZ206", 6, 8)
+
+
+def test_a_check_itself_imports_no_torch(tmp_path):
+    (tmp_path / "parts.py").write_text("class Part:\n    def __init__(self, params=None, root=''): ...\n")
+    (tmp_path / "exp.toml").write_text(
+        "[meta]\nsave_dir='x'\n"
+        + "".join(f"[{name}]\npath='parts.Part'\n" for name in ("trainer", "model", "loss_function", "optimizer"))
+        + "[dataset]\npath='parts.Part'\n"
+    )
+    program = f"""
+        import sys
+        from audiozen_core.config import check_components, load_config
+        found = check_components(load_config({str(tmp_path / "exp.toml")!r}))
+        assert found == [], found
+        assert "torch" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

@@ -1,0 +1,366 @@
+"""From a file to the typed configuration, and every mistake in between."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import tomli
+
+from audiozen_core.acoustics import Acoustics
+from audiozen_core.config import codes, inspect_config, load_config
+from audiozen_core.config.schema import SECTION_NAMES, keys_of, split_section, table_at
+from audiozen_core.config.sections import Component, Dataloader, Meta
+from audiozen_core.errors import ConfigError
+
+MINIMAL = """
+[meta]
+save_dir = "exp"
+[trainer]
+path = "enhancement"
+[model]
+path = "sdnn"
+[loss_function]
+path = "si_snr"
+[optimizer]
+path = "torch.optim.Adam"
+[dataset]
+path = "mix"
+"""
+
+# The sample of the documentation, letter for letter.
+DOCUMENTED = """\
+[meta]
+save_dir = "sdnn_delays/exp"
+seed = 0
+use_amp = false
+use_deterministic_algorithms = false
+
+[trainer]
+path = "trainer.Trainer"
+[trainer.args]
+max_epoch = 9999
+clip_grad_norm_value = 5
+
+[acoustics]
+n_fft = 512
+win_length = 256
+sr = 16000
+hop_length = 256
+
+[loss]
+path = "audiozen.loss.SoftDTWLoss"
+[loss.args]
+gamma = 0.1
+
+[optimizer]
+path = "torch.optim.RAdam"
+[optimizer.args]
+lr = 0.01
+weight_decay = 1e-5
+
+[model]
+path = "model.Model"
+[model.args]
+threshold = 0.1
+tau_grad = 0.1
+scale_grad = 0.8
+max_delay = 64
+out_delay = 0
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="exp.toml"):
+        file = tmp_path / name
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+@pytest.fixture
+def load(write):
+    return lambda text, *overrides, modes=("train",): load_config(write(text), overrides, modes)
+
+
+@pytest.fixture
+def findings(write):
+    def findings(text, *overrides, modes=("train",)):
+        return inspect_config(write(text), overrides, modes).findings
+
+    return findings
+
+
+def told(finding):
+    return finding.code, finding.span.line, finding.span.column, finding.suggestion
+
+
+# ---------------------------------------------------------------------------------------------- what is right
+
+
+def test_the_least_that_trains(load, tmp_path):
+    loaded = load(MINIMAL)
+    config = loaded.config
+    assert loaded.warnings == ()
+    assert (config.id, config.file) == ("exp", tmp_path / "exp.toml")
+    assert config.meta == Meta(save_dir="exp")
+    assert config.acoustics == Acoustics()
+    assert config.trainer == Component(path="enhancement", args={}, key=("trainer",))
+    assert config.models == {"": Component(path="sdnn", key=("model",))}
+    assert [part.path for part in config.datasets["train"]] == ["mix"]
+    assert config.datasets["test"] == config.hooks == []
+    assert config.lr_schedulers == {}
+
+
+def test_the_sample_of_the_documentation_loads(load):
+    data = '[dataset]\npath = "noisy_speech_mix"\n[validate_dataset]\npath = "noisy_speech_mix"\n'
+    loaded = load(f"{DOCUMENTED}\n{data}")
+    assert loaded.config.trainer.args == {"max_epochs": 9999, "clip_grad_norm_value": 5}
+    assert loaded.config.loss_functions[""].path == "audiozen.loss.SoftDTWLoss"
+    assert [told(warning) for warning in loaded.warnings] == [
+        ("AZ110", 10, 1, "max_epochs"),
+        ("AZ110", 19, 2, "loss_function"),
+    ]
+
+
+def test_the_effective_text_loads_to_the_same_again(load, write):
+    text = MINIMAL + "[dataset.args]\nroot = '${here}/$${x}'\nn = '${acoustics.sr}'\n[[hooks]]\npath = 'a'\n"
+    first = load(text, "meta.seed=7").config
+    second = load_config(write(first.text, "again.toml")).config
+    assert "${here}" not in first.text
+    assert second.text == first.text
+    assert dataclasses.replace(second, id=first.id, file=first.file) == first
+
+
+def test_several_nets_are_told_apart_by_suffix(load):
+    text = MINIMAL.replace("[model]", "[model_g]").replace("[optimizer]", "[optimizer_g]")
+    text += "[model_d]\npath = 'd'\n[optimizer_d]\npath = 'o'\n[lr_scheduler_d]\npath = 's'\ninterval = 'step'\n"
+    text += "[loss_function_d]\npath = 'l'\n[model_teacher]\npath = 't'\n"
+    config = load(text).config
+    assert list(config.models) == ["g", "d", "teacher"]
+    assert list(config.optimizers) == ["g", "d"]
+    assert config.lr_schedulers["d"].interval == "step"
+    assert list(config.loss_functions) == ["", "d"]
+    assert config.models["d"].section == "model_d"
+
+
+def test_a_data_set_is_a_table_or_an_array_of_tables(load):
+    text = MINIMAL + "[[validate_dataset]]\npath = 'a'\n[[validate_dataset]]\npath = 'b'\n[test_dataset]\npath = 'c'\n"
+    datasets = load(text).config.datasets
+    assert [(part.path, part.key) for part in datasets["validate"]] == [
+        ("a", ("validate_dataset", 0)),
+        ("b", ("validate_dataset", 1)),
+    ]
+    assert datasets["test"][0].key == ("test_dataset",)
+
+
+def test_the_dataloader_and_its_parts_by_path(load):
+    text = MINIMAL + (
+        "[dataset.dataloader]\nbatch_size = 8\ntimeout = 3\nshuffle = false\ncollate_fn = 'a.b'\n"
+        "sampler = {path = 'c.d', args = {x = 1}}\n"
+    )
+    loaded = load(text)
+    dataloader = loaded.config.datasets["train"][0].dataloader
+    assert dataloader == Dataloader(
+        batch_size=8,
+        timeout=3.0,
+        shuffle=False,
+        collate_fn=Component(path="a.b", key=("dataset", "dataloader", "collate_fn")),
+        sampler=Component(path="c.d", args={"x": 1}, key=("dataset", "dataloader", "sampler")),
+    )
+    assert {part.path for part in loaded.components} >= {"a.b", "c.d", "mix", "enhancement"}
+
+
+def test_hooks_come_in_order_and_may_be_switched_off(load):
+    hooks = load(MINIMAL + "[[hooks]]\npath = 'a'\nargs.x = 1\n[[hooks]]\npath = 'b'\nenabled = false\n").config.hooks
+    assert [(hook.path, hook.enabled, hook.args, hook.key) for hook in hooks] == [
+        ("a", True, {"x": 1}, ("hooks", 0)),
+        ("b", False, {}, ("hooks", 1)),
+    ]
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
+def test_devices(load, device):
+    assert load(MINIMAL, f"meta.device={device}").config.meta.device == device
+
+
+def test_an_integer_will_do_for_a_float(load):
+    timeout = load(MINIMAL, "dataset.dataloader.timeout=3").config.datasets["train"][0].dataloader.timeout
+    assert isinstance(timeout, float)
+
+
+# ---------------------------------------------------------------------------------------------- what is missing
+
+
+@pytest.mark.parametrize(
+    ("modes", "missing"),
+    [
+        (["train"], ["meta", "trainer", "model", "loss_function", "optimizer", "dataset"]),
+        (["finetune"], ["meta", "trainer", "model", "loss_function", "optimizer", "dataset"]),
+        (["validate"], ["meta", "trainer", "model", "validate_dataset"]),
+        (["predict", "test"], ["meta", "trainer", "model", "predict_dataset", "test_dataset"]),
+        ([], ["meta", "trainer", "model"]),
+    ],
+)
+def test_what_is_needed_depends_on_the_modes(findings, modes, missing):
+    result = findings("[acoustics]\nsr = 8000\n\n\n", modes=modes)
+    assert [finding.code for finding in result] == ["AZ103"] * len(missing)
+    assert [re.search(r"\[(\w+)\]", finding.message)[1] for finding in result] == missing
+    assert {(finding.span.line, finding.span.column) for finding in result} == {(2, 10)}
+
+
+def test_an_empty_array_of_data_sets_counts_as_missing(findings):
+    (finding,) = findings("dataset = []\n" + MINIMAL.partition("[dataset]")[0])
+    assert finding.code == "AZ103"
+
+
+def test_a_misspelt_section_is_not_missing_as_well(findings):
+    (finding,) = findings(MINIMAL.replace("[optimizer]", "[optimiser]"))
+    assert told(finding) == ("AZ101", 10, 2, "optimizer")
+    (finding,) = findings(MINIMAL.replace("path = 'sdnn'", "").replace('path = "sdnn"', 'pth = "sdnn"'))
+    assert told(finding) == ("AZ102", 7, 1, "path")
+
+
+# ---------------------------------------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "told_"),
+    [
+        ("[meta]\nseed = 'x'", ("AZ105", 2, 8, None)),
+        ("[meta]\nseed = '3'", ("AZ105", 2, 8, "3")),
+        ("[meta]\nseed = 3.0", ("AZ105", 2, 8, "3")),
+        ("[meta]\nseed = 3.5", ("AZ105", 2, 8, None)),
+        ("[meta]\nseed = true", ("AZ105", 2, 8, None)),
+        ("[meta]\nseed = [1]", ("AZ105", 2, 8, None)),
+        ("[meta]\nseed = -1", ("AZ106", 2, 8, None)),
+        ("[meta]\nuse_amp = 1", ("AZ105", 2, 11, "true")),
+        ("[meta]\nuse_amp = 'False'", ("AZ105", 2, 11, "false")),
+        ("[meta]\nsave_dir = 2026", ("AZ105", 2, 12, '"2026"')),
+        ("[meta]\nsave_dir = 2026-11-22", ("AZ105", 2, 12, None)),
+        ("[meta]\ndevice = 'gpu'", ("AZ106", 2, 10, '"cpu"')),
+        ("[meta]\ndevice = 'cude'", ("AZ106", 2, 10, '"cuda"')),
+        ("[meta]\nnum_threads = 0", ("AZ106", 2, 15, None)),
+        ("[meta]\nsede = 1", ("AZ102", 2, 1, "seed")),
+        ("meta.sede = 1", ("AZ102", 1, 6, "seed")),
+        ("meta = {sede = 1}", ("AZ102", 1, 9, "seed")),
+        ("meta = 3", ("AZ105", 1, 8, None)),
+        ("model = 'sdnn'", ("AZ105", 1, 9, None)),
+        ("[[model]]\npath = 'x'", ("AZ105", 1, 1, None)),
+        ("dataset = [1]", ("AZ105", 1, 12, None)),
+        ("seed = 1", ("AZ102", 1, 1, None)),
+        ("[banana]\nx = 1", ("AZ101", 1, 2, None)),
+        ("[modle_g]\npath = 'x'", ("AZ101", 1, 2, "model_g")),
+        ("[meta_g]\nx = 1", ("AZ101", 1, 2, "model_g")),
+        ("[acoustics]\nsr = 0", ("AZ106", 2, 6, None)),
+        ("[acoustics]\nn_ftf = 512", ("AZ102", 2, 1, "n_fft")),
+        ("[acoustics]\nwindow = 'hamming'", ("AZ106", 2, 10, None)),
+        ("[acoustics]\nwindow = 3", ("AZ105", 2, 10, None)),
+        ("[acoustics]\nwin_length = 1024", ("AZ107", 2, 14, None)),
+        ("[acoustics]\nn_fft = 256", ("AZ107", 2, 9, None)),
+        ("[acoustics]\nhop_length = 513", ("AZ107", 2, 14, None)),
+        ("[model_x]\nargs = {}", ("AZ104", 1, 1, None)),
+        ("[model]\npath = 3", ("AZ105", 2, 8, '"3"')),
+        ("[model]\npath = 'x'\nlr = 1", ("AZ102", 3, 1, None)),
+        ("[model]\npath = 'x'\nargs = 1", ("AZ105", 3, 8, None)),
+        ("[lr_scheduler]\npath = 'x'\ninterval = 'batch'", ("AZ106", 3, 12, None)),
+        ("[lr_scheduler]\npath = 'x'\ninterval = 1", ("AZ105", 3, 12, None)),
+        ("[model]\npath = 'x'\ninterval = 'step'", ("AZ102", 3, 1, None)),
+        ("[dataset]\npath = 'x'\n[dataset.dataloader]\nbatch_size = 0", ("AZ106", 4, 14, None)),
+        ("[dataset]\npath = 'x'\n[dataset.dataloader]\nbatchsize = 1", ("AZ102", 4, 1, "batch_size")),
+        ("[dataset]\npath = 'x'\ndataloader = 1", ("AZ105", 3, 14, None)),
+        ("[dataset]\npath = 'x'\ndataloader.sampler = 1", ("AZ105", 3, 22, None)),
+        ("[dataset]\npath = 'x'\ndataloader.sampler.args.x = 1", ("AZ104", 3, 12, None)),
+        ("[[hooks]]\npath = 'x'\nenabled = 0", ("AZ105", 3, 11, "false")),
+        ("[[hooks]]\npath = 'x'\n[[hooks]]\nargs.x = 1", ("AZ104", 3, 1, None)),
+        ("[optimizer_g]\npath = 'x'", ("AZ108", 1, 2, None)),
+        ("[lr_scheduler_g]\npath = 'x'", ("AZ108", 1, 2, "lr_scheduler")),
+    ],
+)
+def test_a_mistake_is_pointed_at(write, text, told_):
+    # Whatever the mistake does not touch comes from the minimal file.
+    write(MINIMAL, "minimal.toml")
+    findings = inspect_config(write(f"extends = 'minimal.toml'\n{text}")).findings
+    code, line, *rest = told_
+    assert [told(finding) for finding in findings if finding.severity == "error"] == [(code, line + 1, *rest)]
+
+
+def test_a_value_that_is_wrong_is_not_compared_with_others(findings):
+    result = findings(MINIMAL + "[acoustics]\nn_fft = 'x'\nwin_length = 1024\nhop_length = 2000\n")
+    assert [finding.code for finding in result] == ["AZ105", "AZ107"]
+
+
+def test_an_unresolved_reference_is_no_wrong_type_too(findings):
+    (finding,) = findings(MINIMAL, "meta.seed=${nothing.here}")
+    assert finding.code == "AZ133"
+
+
+def test_an_optimiser_without_its_model_suggests_the_free_one(findings):
+    text = MINIMAL.replace("[model]", "[model_g]")
+    (finding,) = findings(text)
+    assert told(finding) == ("AZ108", 10, 2, "optimizer_g")
+
+
+def test_findings_in_files_and_overrides_come_in_order(write):
+    write("[meta]\nsave_dir = 1\n", "base.toml")
+    text = "extends = 'base.toml'\n" + MINIMAL.replace('[meta]\nsave_dir = "exp"', "[meta]\nsede = 1") + "[x]\n"
+    inspection = inspect_config(write(text), ["meta.sed=1"])
+    assert [(finding.span.file.name, finding.span.line) for finding in inspection.findings] == [
+        ("exp.toml", 4),
+        ("exp.toml", 15),
+        ("base.toml", 2),
+        ("--set", 1),
+    ]
+    assert inspection.config is None
+
+
+def test_load_config_raises_all_errors_and_no_warnings(write):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(MINIMAL + "[loss_d]\npath = 1\n[x]\n[y]\n"))
+    assert [finding.code for finding in caught.value.diagnostics] == ["AZ105", "AZ101", "AZ101"]
+    assert "exp.toml:15:8" in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------- the tables behind it
+
+
+def test_every_key_is_documented_and_may_be_left_out_or_not_on_purpose():
+    required = set()
+    for name in (*SECTION_NAMES, "x"):
+        table = table_at((name,))
+        for key in keys_of(table).values() if table else ():
+            assert key.rules["doc"], (name, key)
+            required |= {(table.__name__, key.name)} if key.required else set()
+    assert required == {
+        ("Meta", "save_dir"),
+        *((kind, "path") for kind in ("Component", "SchedulerComponent", "DatasetComponent", "HookComponent")),
+    }
+
+
+def test_every_section_of_the_schema_can_be_read(load):
+    assert {split_section(name)[0] for name in tomli.loads(MINIMAL)} < set(SECTION_NAMES)
+
+
+def test_codes_are_stable_and_explained():
+    for code, entry in codes.TABLE.items():
+        assert re.fullmatch(r"AZ\d{3}", code)
+        assert entry.code == code
+        assert entry.title
+        assert entry.explanation
+        assert all(len(line) <= 120 for line in entry.explanation.splitlines())
+    assert codes.TABLE["AZ101"].title == "unknown section"
+    assert codes.TABLE["AZ140"].title == "unknown argument"
+
+
+def test_reading_a_config_imports_no_torch(write):
+    program = f"""
+        import sys
+        from audiozen_core.config import load_config
+        load_config({str(write(MINIMAL))!r})
+        assert "torch" not in sys.modules and "numpy" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

@@ -1,0 +1,88 @@
+"""Findings as text."""
+
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.diagnostics import Diagnostic, Span, render
+
+
+def finding(source, column, end_column, **more):
+    span = Span(Path("exp.toml"), 27, column, more.pop("end_line", 27), end_column)
+    return Diagnostic("AZ102", "unknown key `weight_decy`", span=span, source=source, **more)
+
+
+def test_a_finding_looks_as_a_compiler_would_print_it():
+    diagnostic = finding(
+        "weight_decy = 1e-5", 1, 12, label="did you mean `weight_decay`?", notes=("signature: f(\n  x)", "help: y")
+    )
+    assert render(diagnostic).splitlines() == [
+        "error[AZ102]: unknown key `weight_decy`",
+        "  --> exp.toml:27:1",
+        "   |",
+        "27 | weight_decy = 1e-5",
+        "   | ^^^^^^^^^^^ did you mean `weight_decay`?",
+        "   = signature: f(",
+        "       x)",
+        "   = help: y",
+    ]
+
+
+def carets_below(text):
+    """What stands above the carets, by columns of a terminal where each character here takes one."""
+    line, carets = text.splitlines()[3:5]
+    start = carets.index("^")
+    return line[start : start + carets.count("^")]
+
+
+def test_without_a_place_there_is_no_excerpt():
+    assert render(Diagnostic("AZ120", "no such file", label="did you mean x?")).splitlines() == [
+        "error[AZ120]: no such file",
+        " = did you mean x?",
+    ]
+
+
+def test_a_tab_stays_a_tab():
+    assert render(finding("\tlr = x", 7, 8)).splitlines()[4] == "   | \t     ^"
+
+
+def test_wide_characters_push_the_caret():
+    lines = render(finding("漢字 = x", 6, 7)).splitlines()
+    assert lines[4] == "   | " + " " * 7 + "^"
+    assert render(finding("漢字 = x", 1, 3)).splitlines()[4] == "   | ^^^^"
+
+
+def test_combining_marks_do_not():
+    assert render(finding("e\u0301 = x", 6, 7)).splitlines()[4] == "   | " + " " * 4 + "^"
+
+
+@pytest.mark.parametrize("column", [1, 5, 60, 300, 3000, 5990])
+def test_of_a_long_line_the_part_around_the_place_is_shown(column):
+    source = "".join(chr(97 + number % 26) for number in range(6000))
+    text = render(finding(source, column, column + 4))
+    assert carets_below(text) == source[column - 1 : column + 3]
+    assert max(map(len, text.splitlines())) < 140
+
+
+def test_a_very_long_value_is_underlined_as_far_as_it_is_shown():
+    text = render(finding("x = " + "1" * 10_000, 5, 10_005))
+    assert max(map(len, text.splitlines())) < 140
+
+
+def test_a_value_over_several_lines_is_underlined_to_the_end_of_its_first():
+    assert carets_below(render(finding("x = [1,", 5, 2, end_line=29))) == "[1,"
+
+
+def test_characters_that_would_harm_a_terminal_are_not_printed():
+    nasty = "a\x1b[31m\u202e\r\x07b"
+    diagnostic = Diagnostic("AZ102", nasty, label=nasty, notes=(nasty,), source=nasty, span=finding("", 1, 2).span)
+    text = render(diagnostic)
+    assert not set(text) & set("\x1b\u202e\r\x07")
+
+
+def test_colours_change_nothing_but_colours():
+    diagnostic = finding("lr = x", 6, 7, label="here", notes=("help: y",))
+    import re
+
+    assert re.sub(r"\x1b\[[0-9;]*m", "", render(diagnostic, colour=True)) == render(diagnostic)
+    assert "\x1b[1;31m" in render(diagnostic, colour=True)
