@@ -1,0 +1,210 @@
+"""Soft-DTW against two independent implementations, by value and gradient, and what it does at the edges.
+
+The `torch` modules of both packages round to float32 on the way, so it is their float64 kernels that are called.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from audiozen_plugins.loss import SoftDTWLoss, soft_alignment
+
+GAMMAS = [1e-3, 1e-2, 0.1, 1.0, 10.0]
+LENGTHS = [(12, 12), (9, 40), (40, 9), (1, 7), (7, 1), (1, 1), (33, 70)]
+
+
+def sequences(
+    frames: int, frames2: int, *, batch: int = 3, features: int = 5, scale: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(frames * 100 + frames2)
+    estimate = torch.randn(batch, frames, features, dtype=torch.float64) * scale
+    target = torch.randn(batch, frames2, features, dtype=torch.float64) * scale
+    return estimate, target
+
+
+def ours(estimate: Tensor, target: Tensor, gamma: float) -> tuple[float, Tensor, Tensor]:
+    estimate, target = estimate.clone().requires_grad_(), target.clone().requires_grad_()
+    loss = SoftDTWLoss(gamma)(estimate, target)
+    loss.backward()
+    return loss.item(), estimate.grad, target.grad
+
+
+def by_tslearn(estimate: Tensor, target: Tensor, gamma: float) -> tuple[float, Tensor, Tensor]:
+    from tslearn.metrics.softdtw_variants import SoftDTW, SquaredEuclidean
+
+    values, gradients, gradients2 = [], [], []
+    for x, y in zip(estimate.numpy(), target.numpy(), strict=True):
+        there, back = SquaredEuclidean(x, y), SquaredEuclidean(y, x)
+        alignment = SoftDTW(there, gamma=gamma)
+        values.append(alignment.compute())
+        visits = alignment.grad()
+        gradients.append(there.jacobian_product(visits))
+        gradients2.append(back.jacobian_product(visits.T))
+    count = len(values)
+    return float(np.mean(values)), torch.tensor(np.array(gradients)) / count, torch.tensor(np.array(gradients2)) / count
+
+
+def by_pysdtw(estimate: Tensor, target: Tensor, gamma: float) -> tuple[float, Tensor, Tensor]:
+    from pysdtw.sdtw_cpu import compute_softdtw, compute_softdtw_backward
+
+    difference = estimate[:, :, None] - target[:, None]
+    distance = difference.square().sum(-1).numpy()
+    batch, frames, frames2 = distance.shape
+    lengths = np.array([[frames, frames2]] * batch)
+    costs = compute_softdtw(distance, lengths, gamma, 0.0)
+    values = costs[:, frames, frames2].copy()
+    visits = torch.tensor(compute_softdtw_backward(distance, costs, lengths, gamma, 0.0))
+    gradient = 2 * visits[..., None] * difference / batch
+    return float(values.mean()), gradient.sum(2), -gradient.sum(1)
+
+
+@pytest.mark.parametrize("other", [by_tslearn, by_pysdtw])
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_value_and_gradient_agree_with_an_independent_implementation(other, gamma, lengths):
+    pair = sequences(*lengths)
+    value, gradient, gradient2 = ours(*pair, gamma)
+    expected, expected_gradient, expected_gradient2 = other(*pair, gamma)
+    assert value == pytest.approx(expected, abs=1e-8, rel=1e-12)
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-8, rtol=0)
+    torch.testing.assert_close(gradient2, expected_gradient2, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("other", [by_tslearn, by_pysdtw])
+def test_another_gamma_does_not_agree(other):
+    pair = sequences(9, 40)
+    value, gradient, _ = ours(*pair, 1.1)
+    expected, expected_gradient, _ = other(*pair, 1.0)
+    assert abs(value - expected) > 1e-2
+    assert (gradient - expected_gradient).abs().max() > 1e-3
+
+
+def test_a_common_offset_costs_no_precision():
+    estimate, target = sequences(20, 30)
+    expected = by_pysdtw(estimate, target, 0.01)
+    value, gradient, _ = ours(estimate + 2.0**20, target + 2.0**20, 0.01)
+    rounded = by_pysdtw(estimate + 2.0**20, target + 2.0**20, 0.01)  # the same sequences, as float64 now holds them
+    assert value == pytest.approx(rounded[0], abs=1e-8)
+    torch.testing.assert_close(gradient, rounded[1], atol=1e-8, rtol=0)
+    assert value == pytest.approx(expected[0], abs=1e-4)
+
+
+def test_it_tends_to_the_best_path_alone_as_gamma_tends_to_zero():
+    estimate, target = sequences(15, 20, batch=1)
+    distance = (estimate[0, :, None] - target[0, None]).square().sum(-1)
+    best = np.full((16, 21), math.inf)
+    best[0, 0] = 0
+    for i in range(15):
+        for j in range(20):
+            best[i + 1, j + 1] = distance[i, j] + min(best[i, j], best[i, j + 1], best[i + 1, j])
+    assert SoftDTWLoss(1e-6)(estimate, target).item() == pytest.approx(best[-1, -1], abs=1e-3)
+
+
+@pytest.mark.parametrize("gamma", [0.05, 1.0, 10.0])
+@pytest.mark.parametrize("lengths", [(4, 6), (6, 4), (1, 3), (1, 1), (5, 5)])
+def test_first_and_second_derivatives_pass_the_numerical_check(gamma, lengths):
+    pair = tuple(side.requires_grad_() for side in sequences(*lengths, batch=2, features=2))
+    assert gradcheck(SoftDTWLoss(gamma), pair)
+    assert gradgradcheck(SoftDTWLoss(gamma), pair)
+
+
+def test_derivatives_are_right_across_the_borders_of_blocks(monkeypatch):
+    monkeypatch.setattr(soft_alignment, "BLOCK", 3)
+    pair = tuple(side.requires_grad_() for side in sequences(8, 11, batch=2, features=2))
+    assert gradcheck(SoftDTWLoss(0.5), pair)
+    assert gradgradcheck(SoftDTWLoss(0.5), pair)
+
+
+def test_second_derivatives_stay_finite_over_long_sequences():
+    estimate, target = sequences(300, 900, batch=1, features=2)
+    estimate.requires_grad_()
+    (gradient,) = torch.autograd.grad(SoftDTWLoss(10.0)(estimate, target), estimate, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), estimate)
+    assert second.isfinite().all()
+
+
+def test_a_third_derivative_is_refused_and_not_wrong():
+    pair = tuple(side.requires_grad_() for side in sequences(4, 6))
+    (first,) = torch.autograd.grad(SoftDTWLoss()(*pair), pair[0], create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), pair[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second.sum().backward()
+
+
+def test_sequences_longer_than_a_gpu_block_are_aligned():
+    estimate, target = sequences(3, 1500, batch=1)
+    value, gradient, _ = ours(estimate, target, 1.0)
+    expected, expected_gradient, _ = by_pysdtw(estimate, target, 1.0)
+    assert value == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(gradient, expected_gradient, atol=1e-8, rtol=1e-10)
+
+
+def test_single_precision_is_rounded_only_at_the_end():
+    pair = tuple(side.float() for side in sequences(60, 80, features=64, scale=10.0))
+    value, gradient, _ = ours(*pair, 0.1)
+    expected, expected_gradient, _ = ours(*(side.double() for side in pair), 0.1)
+    assert gradient.dtype == torch.float32
+    assert value == pytest.approx(expected, rel=1e-7)
+    torch.testing.assert_close(gradient.double(), expected_gradient, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+    ],
+)
+def test_the_loss_is_at_least_of_single_precision(given, expected):
+    estimate, target = (side.to(given) for side in sequences(5, 6))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = SoftDTWLoss()(estimate, target)
+    assert loss.dtype == expected
+    assert loss.item() == pytest.approx(SoftDTWLoss()(estimate.double(), target.double()).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "target", "problem"),
+    [
+        ((2, 5), (2, 5, 3), r"\[batch, frames, features\]"),
+        ((2, 5, 3), (3, 5, 3), "same batch"),
+        ((2, 5, 3), (2, 5, 4), "number of features"),
+        ((2, 0, 3), (2, 5, 3), "at least one"),
+        ((2, 5, 0), (2, 5, 0), "at least one"),
+        ((0, 5, 3), (0, 5, 3), "at least one"),
+    ],
+)
+def test_features_that_do_not_go_together_are_refused(estimate, target, problem):
+    with pytest.raises(ValueError, match=problem):
+        SoftDTWLoss()(torch.ones(estimate), torch.ones(target))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_features_that_are_not_finite_are_refused_by_name(bad):
+    target = torch.ones(1, 4, 2)
+    target[0, 2, 1] = bad
+    with pytest.raises(ValueError, match="the target holds NaN or infinity"):
+        SoftDTWLoss()(torch.ones(1, 4, 2), target)
+
+
+def test_whole_numbers_are_refused():
+    with pytest.raises(ValueError, match="real numbers"):
+        SoftDTWLoss()(torch.ones(1, 4, 2), torch.ones(1, 4, 2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("gamma", [0.0, -1.0, math.inf, math.nan])
+def test_a_gamma_that_is_no_softness_is_refused(gamma):
+    with pytest.raises(ValueError, match="gamma"):
+        SoftDTWLoss(gamma)
+
+
+def test_it_compares_features():
+    assert SoftDTWLoss.domain == "features"
