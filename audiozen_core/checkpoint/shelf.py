@@ -127,7 +127,7 @@ class Shelf:
             aside = parked
         sync_folder(self.folder)
         try:
-            self.delete([aside])
+            _remove(aside)
         except OSError as error:
             get_logger().warning("the replaced checkpoint could not be deleted", checkpoint=name, error=str(error))
 
@@ -173,16 +173,15 @@ class Shelf:
         if latest is None or latest.manifest is None:
             return
         late = [entry for entry in entries.values() if entry.serial > latest.serial and not entry.stale]
+        best, was_best = self.link(BEST), latest.manifest.best
+        gone = best not in entries or entries[best] in late or entries[best].stale
+        if best != was_best and (gone or was_best == latest.name):
+            # Before the renaming, so that `best` never points at a name that is no more.
+            self.point(BEST, was_best if was_best in entries and entries[was_best] not in late else None)
         for entry in late:
             rename(entry.path, self._free_stale_name(entry.name))
         if late:
             sync_folder(self.folder)
-        best = self.link(BEST)
-        was_best = latest.manifest.best
-        gone = best not in entries or entries[best] in late or entries[best].stale
-        if best != was_best and (gone or was_best == latest.name):
-            there = was_best in entries and entries[was_best] not in late
-            self.point(BEST, was_best if there else None)
 
     def abandon(self) -> None:
         """Marks all checkpoints as stale and removes the links: the run goes on from somewhere else."""

@@ -1,0 +1,231 @@
+"""A disk that dies, refuses or loses power at a chosen operation; it stands between `files` and the real one.
+
+The disk numbers every operation that changes something: make, write, sync, rename, swap, link, delete.
+Beside the real folder it keeps book of what is durable: a file's bytes once it is synced, a folder's names once that
+is. `after_power_cut` builds the folder that is left if nothing else has reached the platter.
+"""
+
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH115, PTH211
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiozen_core import files
+
+
+class KilledError(BaseException):
+    """The process is gone: no handler may catch this, and no operation works any more."""
+
+
+@dataclass
+class Fault:
+    """What happens at operation number `at`, counted from 0.
+
+    Attributes:
+        at: the number.
+        kind: `kill before`, `kill within` (a write gets half of its bytes down), or `refuse`.
+        code: the error of a refusal.
+        lasting: whether all later operations that need space are refused too.
+    """
+
+    at: int
+    kind: str
+    code: int = 0
+    lasting: bool = False
+
+
+@dataclass
+class Node:
+    """A file or folder as the book has it: now, and as far as it is durable."""
+
+    now: Any
+    durable: Any
+    is_folder: bool = False
+    target: str | None = None
+
+
+def _folder_node() -> Node:
+    return Node({}, {}, is_folder=True)
+
+
+@dataclass
+class FaultyDisk:
+    """Stands in for the module `os` inside `audiozen_core.files`."""
+
+    root: Path
+    fault: Fault | None = None
+    swaps: bool = True
+    done: list[str] = field(default_factory=list)
+    dead: bool = False
+    _open: dict[int, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.book = self._read_in(self.root)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    # ------------------------------------------------------------------------------- the operations
+
+    def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
+        if not flags & os.O_CREAT:
+            descriptor = os.open(path, flags)
+            node = self._find(path)
+            if node:
+                self._open[descriptor] = node
+            return descriptor
+
+        def create() -> int:
+            descriptor = os.open(path, flags, mode)
+            self._open[descriptor] = self._names(path)[Path(path).name] = Node(b"", b"")
+            return descriptor
+
+        return self._operation("create", path, create)
+
+    def write(self, descriptor: int, data: Any) -> int:
+        data = bytes(data)
+        if self.fault and self.fault.kind == "kill within" and len(self.done) == self.fault.at:
+            data = data[: len(data) // 2]
+
+        def write() -> int:
+            self._open[descriptor].now += data
+            return os.write(descriptor, data)
+
+        return self._operation("write", f"{len(data)} bytes", write)
+
+    def fsync(self, descriptor: int) -> None:
+        def sync() -> None:  # the real one takes long and shows nothing here
+            node = self._open.get(descriptor)
+            if node:
+                node.durable = dict(node.now) if node.is_folder else node.now
+
+        self._operation("fsync", "", sync)
+
+    def mkdir(self, path: Any) -> None:
+        def make() -> None:
+            os.mkdir(path)
+            self._names(path)[Path(path).name] = _folder_node()
+
+        self._operation("mkdir", path, make)
+
+    def symlink(self, target: str, path: Any, target_is_directory: bool = False) -> None:
+        def link() -> None:
+            os.symlink(target, path, target_is_directory)
+            self._names(path)[Path(path).name] = Node(None, None, target=target)
+
+        self._operation("symlink", path, link)
+
+    def rename(self, source: Any, target: Any, kind: str = "rename") -> None:
+        def move() -> None:
+            os.rename(source, target)
+            self._names(target)[Path(target).name] = self._names(source).pop(Path(source).name)
+
+        self._operation(kind, f"{Path(source).name} -> {Path(target).name}", move)
+
+    def replace(self, source: Any, target: Any) -> None:
+        self.rename(source, target, "replace")
+
+    def unlink(self, path: Any) -> None:
+        def delete() -> None:
+            os.unlink(path)
+            self._names(path).pop(Path(path).name)
+
+        self._operation("unlink", path, delete)
+
+    def rmdir(self, path: Any) -> None:
+        def delete() -> None:
+            os.rmdir(path)
+            self._names(path).pop(Path(path).name)
+
+        self._operation("rmdir", path, delete)
+
+    def exchange(self, first: bytes, second: bytes) -> int:
+        if not self.swaps:
+            return errno.ENOSYS
+
+        def swap() -> int:
+            code = _real_exchange(first, second)
+            assert code == 0
+            left, right = Path(os.fsdecode(first)), Path(os.fsdecode(second))
+            names = self._names(left)
+            names[left.name], names[right.name] = names[right.name], names[left.name]
+            return 0
+
+        try:
+            return self._operation("exchange", os.fsdecode(second), swap)
+        except OSError as error:
+            return error.errno or errno.EIO
+
+    # ------------------------------------------------------------------------------- faults
+
+    def _operation(self, kind: str, about: object, act: Callable[[], Any]) -> Any:
+        if self.dead:
+            raise KilledError
+        number, fault = len(self.done), self.fault
+        if fault and fault.kind == "refuse":
+            needs_space = kind in ("create", "write", "mkdir", "symlink")
+            if number == fault.at or (fault.lasting and number > fault.at and needs_space):
+                self.done.append(f"{kind} {about}: refused")
+                raise OSError(fault.code, os.strerror(fault.code))
+        if fault and number == fault.at and fault.kind == "kill before":
+            self.dead = True
+            raise KilledError
+        result = act()
+        self.done.append(f"{kind} {about}")
+        if fault and number == fault.at and fault.kind == "kill within":
+            self.dead = True
+            raise KilledError
+        return result
+
+    # ------------------------------------------------------------------------------- the book
+
+    def after_power_cut(self, folder: Path) -> None:
+        """Builds in `folder` what is left when all that is not durable is lost."""
+        _write_out(self.book, folder)
+
+    def _read_in(self, path: Path) -> Node:
+        if path.is_symlink():
+            return Node(None, None, target=os.readlink(path))
+        if path.is_dir():
+            names = {entry.name: self._read_in(entry) for entry in path.iterdir()}
+            return Node(dict(names), dict(names), is_folder=True)
+        return Node(path.read_bytes(), path.read_bytes())
+
+    def _find(self, path: Any) -> Node | None:
+        node: Node | None = self.book
+        for part in Path(path).relative_to(self.root).parts:
+            node = node.now.get(part) if node and node.is_folder else None
+        return node
+
+    def _names(self, path: Any) -> dict[str, Node]:
+        node = self._find(Path(path).parent)
+        assert node is not None
+        names: dict[str, Node] = node.now
+        return names
+
+
+def _write_out(node: Node, path: Path) -> None:
+    if node.target is not None:
+        path.symlink_to(node.target)
+    elif node.is_folder:
+        path.mkdir()
+        for name, member in node.durable.items():
+            _write_out(member, path / name)
+    else:
+        path.write_bytes(node.durable)
+
+
+_real_exchange = files._rename_exchange
+
+
+def install(monkeypatch: Any, disk: FaultyDisk) -> FaultyDisk:
+    """Puts the disk in the place of the real one."""
+    monkeypatch.setattr(files, "os", disk)
+    monkeypatch.setattr(files, "_rename_exchange", disk.exchange)
+    return disk
