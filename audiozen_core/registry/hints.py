@@ -133,8 +133,8 @@ def _leads_on(owner: Any, name: str, rest: str) -> bool:
         if target is None:
             return True
         following = inspect.getattr_static(target, part, None)
-        if following is None and not (isinstance(target, ModuleType) and hasattr(target, "__path__")):
-            return False
+        if following is None:
+            return any(module.name == part for module in pkgutil.iter_modules(_path_of(target)))
         target = following
     return True
 

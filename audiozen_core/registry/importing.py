@@ -73,9 +73,7 @@ def _import_failed(name: str, error: BaseException) -> PathError:
     if isinstance(error, SystemExit):
         message = f"the module `{name}` ends the program while it is imported: sys.exit({error.code!r})"
     else:
-        said = str(error).splitlines()
-        message = f"the module `{name}` fails while it is imported: {type(error).__name__}"
-        message += f": {said[0]}" if said and said[0] else ""
+        message = f"the module `{name}` fails while it is imported: {_said(error)}"
     notes = [f"at: {line}" for line in user_frames(error, name)]
     remedy = ""
     if isinstance(error, ImportError) and error.name:
@@ -86,6 +84,16 @@ def _import_failed(name: str, error: BaseException) -> PathError:
         elif isinstance(error, ModuleNotFoundError):
             remedy = f"install the package that has the module `{error.name}`, or mend the import"
     return PathError("import_failed", message, notes=notes, remedy=remedy)
+
+
+def _said(error: BaseException) -> str:
+    """The kind of an exception and the first line of its text."""
+    kind = type(error).__name__
+    try:
+        lines = str(error).splitlines()
+    except Exception:  # somebody else's __str__
+        return kind
+    return f"{kind}: {lines[0]}" if lines else kind
 
 
 def hidden_note(file: str) -> str:
@@ -112,11 +120,9 @@ def user_frames(error: BaseException, name: str) -> list[str]:
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] == top or _is_own(frame.f_code.co_filename)
     ]
     shown = traceback.StackSummary.extract(iter((own or frames)[-_SHOWN_FRAMES:]))
-    lines = [
-        f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line or ''}".rstrip(": ") for frame in shown
-    ]
+    lines = [f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line or '…'}" for frame in shown]
     if isinstance(error, SyntaxError) and error.filename:
-        lines.append(f"{_short(error.filename)}:{error.lineno}: {(error.text or '').strip()}".rstrip(": "))
+        lines.append(f"{_short(error.filename)}:{error.lineno}: {(error.text or '…').strip()}")
     return lines
 
 

@@ -183,7 +183,7 @@ class PluginIndex:
     def _unknown_distribution(self, distribution: str, plain: str, kind: str | None) -> PathError:
         owners = sorted({entry.distribution for entry in self._entries})
         near = [f"{owner}:{plain}" for owner in near_names(normalised(distribution), owners)]
-        if "." in distribution:
+        if all(part.isidentifier() for part in (*distribution.split("."), plain)) and "." in distribution:
             near.insert(0, f"{distribution}.{plain}")
         having = [entry.spelling for entry in self.entries(kind) if entry.name == plain]
         return PathError(

@@ -1,0 +1,123 @@
+"""What a module does while it is imported is reported, not obeyed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+
+from audiozen_core.registry import ImportScope, PathError, resolve
+
+
+@pytest.fixture
+def failure(write):
+    def fail(path="bad.Net", /, **modules):
+        with ImportScope([write("a", **modules)]), pytest.raises(PathError) as caught:
+            resolve(path)
+        return caught.value
+
+    return fail
+
+
+def test_its_exception_is_shown_with_the_line_and_kept_as_the_cause(failure):
+    error = failure(bad="x = 1\nraise ValueError('boom')")
+    assert error.reason == "import_failed"
+    assert error.message == "the module `bad` fails while it is imported: ValueError: boom"
+    assert "at: bad.py:2 in <module>: raise ValueError('boom')" in error.notes
+    assert isinstance(error.__cause__, ValueError)
+    assert error.__cause__.__traceback__ is not None
+
+
+def test_the_lines_shown_are_the_users_own(failure):
+    error = failure(bad="import inner", inner="import json\njson.loads('{')")
+    places = [note for note in error.notes if note.startswith("at: ")]
+    assert [place.split(" in ")[0] for place in places] == ["at: bad.py:1", "at: inner.py:2"]
+
+
+def test_a_syntax_error_is_shown_at_its_line(failure):
+    error = failure(bad="x = 1\ndef f(:\n    pass")
+    assert "SyntaxError" in error.message
+    assert "at: bad.py:2: def f(:" in error.notes
+
+
+def test_an_import_that_is_missing_inside_is_not_taken_for_the_module_itself(failure):
+    error = failure(bad="import az_not_installed")
+    assert error.reason == "import_failed"
+    assert "`az_not_installed`" in error.remedy
+
+
+def test_an_attribute_error_of_its_own_is_not_taken_for_a_missing_attribute(failure):
+    error = failure(bad="import math\nmath.nothing")
+    assert error.reason == "import_failed"
+    assert "AttributeError" in error.message
+
+
+def test_sys_exit_is_reported(failure):
+    error = failure(bad="import sys\nsys.exit(3)")
+    assert error.message == "the module `bad` ends the program while it is imported: sys.exit(3)"
+    assert isinstance(error.__cause__, SystemExit)
+
+
+@pytest.mark.parametrize("raised", ["BaseException('deep')", "GeneratorExit()", "MemoryError()", "RecursionError()"])
+def test_every_other_exception_is_reported(failure, raised):
+    assert raised.partition("(")[0] in failure(bad=f"raise {raised}").message
+
+
+def test_ctrl_c_passes(write):
+    with ImportScope([write("a", bad="raise KeyboardInterrupt")]), pytest.raises(KeyboardInterrupt):
+        resolve("bad.Net")
+
+
+def test_an_exception_without_a_text_or_with_a_broken_one_is_no_trouble(failure):
+    assert failure(bad="raise ValueError").message.endswith("ValueError")
+    text = "class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd"
+    assert "Odd" in failure(bad=text).message
+
+
+def test_a_module_that_imports_its_parts_late_is_reported_as_well(failure):
+    error = failure(bad="def __getattr__(name): raise OSError('no library')")
+    assert error.reason == "import_failed"
+    assert "OSError: no library" in error.message
+
+
+def test_a_failed_module_fails_again(write):
+    with ImportScope([write("a", bad="1 / 0")]):
+        for _ in range(2):
+            with pytest.raises(PathError, match="ZeroDivisionError"):
+                resolve("bad.Net")
+
+
+# ------------------------------------------------------------------------------------------ standard output
+
+
+def test_what_it_prints_is_held_back_and_told(write, capsys):
+    with ImportScope([write("a", loud="print('hello')\nclass Net: ...", quiet="class Net: ...")]):
+        assert resolve("loud.Net").printed == "hello\n"
+        assert resolve("quiet.Net").printed == ""
+        print("afterwards")
+    assert capsys.readouterr().out == "afterwards\n"
+
+
+def test_a_long_print_is_cut(write):
+    with ImportScope([write("a", loud="print('x' * 10_000)\nclass Net: ...")]):
+        assert len(resolve("loud.Net").printed) < 500
+
+
+def test_a_handler_that_was_made_while_importing_writes_to_the_real_output_afterwards(write, capsys):
+    text = (
+        "import logging, sys\nhandler = logging.StreamHandler(sys.stdout)\nhandler.stream.write('held')\nclass Net: ..."
+    )
+    with ImportScope([write("a", loud=text)]):
+        found = resolve("loud.handler")
+    record = logging.LogRecord("az", logging.INFO, "", 0, "later", (), None)
+    found.target.emit(record)
+    assert found.printed == "held"
+    assert capsys.readouterr().out == "later\n"
+
+
+def test_standard_output_is_itself_again_after_a_failure(write):
+    before = sys.stdout
+    with ImportScope([write("a", bad="print('x')\n1 / 0")]), pytest.raises(PathError):
+        resolve("bad.Net")
+    assert sys.stdout is before

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from audiozen_core.registry import KINDS, Entry, PathError, PluginIndex, installed_index, kind_of
+from audiozen_core.registry.index import forget_installed
+from tests.core.registry.conftest import add_distribution
+
+
+def entry(name, *, kind="loss_function", distribution="acme-losses", version="1.0", value="acme:Loss"):
+    return Entry(f"audiozen.{kind}", name, value, distribution, version)
+
+
+@pytest.fixture
+def index():
+    return PluginIndex(
+        [
+            entry("sdr"),
+            entry("soft_dtw"),
+            entry("sdr", distribution="other-losses", version="2.1"),
+            entry("conv_tasnet", kind="model"),
+            entry("mix", kind="dataset", distribution="other-losses", version="2.1"),
+        ]
+    )
+
+
+# ------------------------------------------------------------------------------------------ sections
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        ("trainer", "trainer"),
+        ("loss_function", "loss_function"),
+        ("loss", "loss_function"),
+        ("loss_function_g", "loss_function"),
+        ("lr_scheduler_d", "lr_scheduler"),
+        ("optimizer", "optimizer"),
+        ("model_g", "model"),
+        ("dataset", "dataset"),
+        ("train_dataset", "dataset"),
+        ("validate_dataset", "dataset"),
+        ("hooks", "hooks"),
+        ("meta", None),
+        ("acoustics", None),
+        ("models", None),
+    ],
+)
+def test_a_section_tells_the_kind_of_its_component(section, kind):
+    assert kind_of(section) == kind
+
+
+# ------------------------------------------------------------------------------------------ look-up
+
+
+def test_a_name_is_found_in_its_kind(index):
+    assert index.find("soft_dtw", "loss_function") == entry("soft_dtw")
+
+
+def test_a_name_without_a_kind_is_found_wherever_it_is(index):
+    assert index.find("mix").kind == "dataset"
+
+
+def test_a_distribution_and_a_name_is_the_way_out_of_a_clash(index):
+    assert index.find("other-losses:sdr", "loss_function").version == "2.1"
+
+
+@pytest.mark.parametrize("spelling", ["Other_Losses:sdr", "other.losses:sdr", "OTHER-LOSSES:sdr"])
+def test_a_distribution_is_known_under_all_spellings_of_its_name(index, spelling):
+    assert index.find(spelling, "loss_function").distribution == "other-losses"
+
+
+def test_two_distributions_with_one_name_are_an_error_that_names_both_and_both_spellings(index):
+    with pytest.raises(PathError) as caught:
+        index.find("sdr", "loss_function")
+    text = str(caught.value)
+    assert caught.value.reason == "clash"
+    for part in ("acme-losses 1.0", "other-losses 2.1", "`acme-losses:sdr`", "`other-losses:sdr`"):
+        assert part in text
+    assert caught.value.near == ("acme-losses:sdr", "other-losses:sdr")
+    assert caught.value.suggestion is None, "neither is the better one"
+
+
+def test_one_name_in_two_kinds_is_no_clash_within_a_kind(index):
+    both = PluginIndex([*index, entry("soft_dtw", kind="metric")])
+    assert both.find("soft_dtw", "metric").kind == "metric"
+    assert [len(group) for group in both.clashes()] == [2]
+    with pytest.raises(PathError, match="soft_dtw"):
+        both.find("soft_dtw")
+
+
+def test_clashes_are_listed(index):
+    assert [[found.spelling for found in group] for group in index.clashes()] == [
+        ["acme-losses:sdr", "other-losses:sdr"]
+    ]
+
+
+def test_an_unknown_name_is_answered_with_near_ones_and_with_all(index):
+    with pytest.raises(PathError) as caught:
+        index.find("soft_dwt", "loss_function")
+    assert caught.value.reason == "unknown_name"
+    assert caught.value.suggestion == "soft_dtw"
+    assert caught.value.label == "did you mean `soft_dtw`?"
+    assert "installed: sdr, soft_dtw" in caught.value.notes
+    assert "torch.nn.MSELoss" in caught.value.remedy
+
+
+def test_a_name_that_is_near_to_nothing_gets_no_suggestion(index):
+    with pytest.raises(PathError) as caught:
+        index.find("zebra", "loss_function")
+    assert caught.value.suggestion is None
+    assert caught.value.label == ""
+
+
+def test_a_name_of_another_kind_is_said_to_be_that(index):
+    with pytest.raises(PathError, match=r"acme-losses 1\.0 is a model"):
+        index.find("conv_tasnet", "loss_function")
+
+
+def test_an_unknown_distribution_is_answered_with_near_ones(index):
+    with pytest.raises(PathError) as caught:
+        index.find("acme-loses:sdr", "loss_function")
+    assert caught.value.reason == "unknown_distribution"
+    assert caught.value.suggestion == "acme-losses:sdr"
+
+
+def test_a_colon_in_a_dotted_path_is_answered_with_the_dot(index):
+    with pytest.raises(PathError) as caught:
+        index.find("torch.optim:RAdam", "optimizer")
+    assert caught.value.suggestion == "torch.optim.RAdam"
+
+
+def test_a_name_that_another_distribution_has_is_said_to_be_there(index):
+    with pytest.raises(PathError, match="`acme-losses:soft_dtw`"):
+        index.find("other-losses:soft_dtw", "loss_function")
+
+
+def test_names_and_entries_are_sorted(index):
+    assert index.names("loss_function") == ("sdr", "soft_dtw")
+    assert [found.name for found in index] == ["mix", "sdr", "sdr", "soft_dtw", "conv_tasnet"]
+    assert len(index.entries()) == len(index) == 5
+
+
+# ------------------------------------------------------------------------------------------ metadata
+
+
+def test_metadata_folders_on_the_search_path_are_read(tmp_path):
+    add_distribution(tmp_path, "Acme_Losses", "1.2.3", loss_function={"sdr": "acme.sdr:Sdr"}, model={"net": "acme:Net"})
+    add_distribution(tmp_path, "unrelated", "9.0")
+    found = PluginIndex.scan([str(tmp_path)])
+    assert list(found) == [
+        Entry("audiozen.loss_function", "sdr", "acme.sdr:Sdr", "acme-losses", "1.2.3"),
+        Entry("audiozen.model", "net", "acme:Net", "acme-losses", "1.2.3"),
+    ]
+    assert found.problems == ()
+
+
+def test_other_groups_are_passed_over(tmp_path):
+    folder = add_distribution(tmp_path, "tool", "1.0", model={"net": "tool:Net"})
+    text = (folder / "entry_points.txt").read_text(encoding="utf-8")
+    (folder / "entry_points.txt").write_text(
+        f"[console_scripts]\naudiozen.tool = tool:main\n# a comment\n\n{text}; another\n[pytest11]\nx=y\n",
+        encoding="utf-8",
+    )
+    assert PluginIndex.scan([str(tmp_path)]).names() == ("net",)
+
+
+def test_of_a_distribution_that_is_there_twice_the_first_on_the_path_counts(tmp_path):
+    add_distribution(tmp_path / "venv", "acme", "2.0", model={"new": "acme:New"})
+    add_distribution(tmp_path / "base", "acme", "1.0", model={"old": "acme:Old"})
+    first, second = str(tmp_path / "venv"), str(tmp_path / "base")
+    assert PluginIndex.scan([first, second]).names() == ("new",)
+    assert PluginIndex.scan([second, first]).names() == ("old",), "negative control: the order decides"
+
+
+def test_a_distribution_without_components_hides_an_older_one_that_has_some(tmp_path):
+    add_distribution(tmp_path / "venv", "acme", "2.0")
+    add_distribution(tmp_path / "base", "acme", "1.0", model={"old": "acme:Old"})
+    assert PluginIndex.scan([str(tmp_path / "venv"), str(tmp_path / "base")]).names() == ()
+
+
+def test_an_egg_info_folder_counts_too(tmp_path):
+    folder = tmp_path / "acme.egg-info"
+    folder.mkdir()
+    (folder / "PKG-INFO").write_text("Name: acme\nVersion: 0.1\n", encoding="utf-8")
+    (folder / "entry_points.txt").write_text("[audiozen.model]\nnet = acme:Net\n", encoding="utf-8")
+    assert PluginIndex.scan([str(tmp_path)]).find("acme:net").version == "0.1"
+
+
+def test_an_archive_on_the_path_counts_too(tmp_path):
+    archive = tmp_path / "acme.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("acme-3.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: acme\nVersion: 3.0\n")
+        file.writestr("acme-3.0.dist-info/entry_points.txt", "[audiozen.model]\nnet = acme:Net\n")
+    assert PluginIndex.scan([str(archive)]).find("net").origin == "acme 3.0"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "entry_points.txt").write_bytes(b"[audiozen.model]\nx = \xff\xfe\n"),
+        lambda folder: (folder / "entry_points.txt").write_text("[audiozen.model]\nno equals sign\n"),
+        lambda folder: (folder / "METADATA").write_text("Version: 1\n"),
+        lambda folder: (folder / "METADATA").unlink(),
+    ],
+    ids=["not UTF-8", "not an entry", "no name", "no metadata"],
+)
+def test_broken_metadata_is_told_and_harms_no_other(tmp_path, damage):
+    damage(add_distribution(tmp_path, "broken", "1.0", model={"bad": "b:B"}))
+    add_distribution(tmp_path, "whole", "1.0", model={"good": "g:G"})
+    found = PluginIndex.scan([str(tmp_path)])
+    assert found.names() == ("good",)
+    assert len(found.problems) == 1
+    assert "broken-1.0.dist-info" in found.problems[0]
+
+
+def test_a_name_given_twice_by_one_distribution_is_told(tmp_path):
+    folder = add_distribution(tmp_path, "acme", "1.0")
+    (folder / "entry_points.txt").write_text("[audiozen.model]\nnet = a:A\nnet = b:B\n", encoding="utf-8")
+    found = PluginIndex.scan([str(tmp_path)])
+    assert found.find("net").value == "a:A"
+    assert "net" in found.problems[0]
+
+
+def test_folders_that_are_not_there_are_passed_over(tmp_path):
+    assert len(PluginIndex.scan([str(tmp_path / "nowhere"), ""])) == 0
+
+
+def test_the_installed_index_is_scanned_once_until_the_path_changes(distribution, tmp_path, monkeypatch):
+    distribution("acme", "1.0", model={"acme_net": "acme:Net"})
+    first = installed_index()
+    assert first is installed_index()
+    assert first.find("acme_net").distribution == "acme"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert installed_index() is not first
+
+
+def test_forgetting_makes_a_new_installation_seen(site):
+    assert "late" not in installed_index().names()
+    folder = site / "late-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Name: late\nVersion: 1.0\n", encoding="utf-8")
+    (folder / "entry_points.txt").write_text("[audiozen.model]\nlate = late:Late\n", encoding="utf-8")
+    assert "late" not in installed_index().names(), "negative control: it was kept"
+    forget_installed()
+    assert "late" in installed_index().names()
+
+
+def test_the_first_party_components_come_through_the_same_door():
+    assert installed_index().find("audiozen:sdnn", "model") == installed_index().find("sdnn", "model")
+
+
+def test_a_hundred_plugins_are_listed_without_importing_any(site, distribution):
+    for number in range(100):
+        distribution(f"audiozen-plugin-{number}", "1.0", model={f"net_{number}": f"plugin_{number}:Net"})
+        (site / f"plugin_{number}.py").write_text("raise SystemExit('imported')", encoding="utf-8")
+    program = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "from audiozen_core.registry.index import installed_index\n"
+        "index = installed_index()\n"
+        "assert len(index.names('model')) > 100, index.names()\n"
+        "try: index.find('net_1o0', 'model')\n"
+        "except Exception as error: assert error.near, error\n"
+        "heavy = ('torch', 'plugin_', 'audiozen_plugins', 'numpy')\n"
+        "loaded = [name for name in sys.modules if name.startswith(heavy)]\n"
+        "assert not loaded, loaded\n"
+        "assert 'importlib.metadata' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_kind_has_a_name_in_prose():
+    assert list(KINDS) == [
+        *("trainer", "loss_function", "lr_scheduler", "optimizer", "model", "dataset", "metric", "hooks", "commands")
+    ]

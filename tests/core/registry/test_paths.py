@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import audiozen_core
+from audiozen_core.errors import AudioZenError, MissingExtraError
+from audiozen_core.registry import Entry, ImportScope, PathError, PluginIndex, load, resolve
+
+
+def failure(path, **options):
+    with pytest.raises(PathError) as caught:
+        resolve(path, **options)
+    return caught.value
+
+
+def outcome(path, **options):
+    """The error, if there is one; any other exception is let through."""
+    try:
+        resolve(path, **options)
+    except AudioZenError as error:
+        return error
+    return None
+
+
+# ------------------------------------------------------------------------------------------ the four forms
+
+
+def test_a_name_leads_to_the_installed_component():
+    found = resolve("sdnn", section="model_g")
+    assert found.dotted == "audiozen_plugins.model.sdnn.SDNN"
+    assert found.target.__name__ == "SDNN"
+    assert found.entry.distribution == "audiozen"
+
+
+def test_a_distribution_and_a_name_lead_to_it_too():
+    assert resolve("audiozen:sdnn", section="model").target is resolve("sdnn", section="model").target
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "torch.optim.RAdam",
+        "torch.nn.MSELoss",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "torch.nn.functional.mse_loss",
+        "torchaudio.models.ConvTasNet",
+        "fractions.Fraction.from_float",
+    ],
+)
+def test_a_dotted_path_leads_to_what_python_finds_there(path):
+    found = resolve(path)
+    assert found.target.__name__ == path.rpartition(".")[2]
+    assert found.dotted == path
+    assert found.entry is None
+
+
+def test_the_public_spelling_stands_for_the_core():
+    found = resolve("audiozen.trainer.base_trainer.BaseTrainer", section="trainer")
+    assert found.dotted == "audiozen_core.trainer.base_trainer.BaseTrainer"
+    assert found.target is resolve(found.dotted).target
+
+
+def test_the_public_spelling_stands_for_the_plugins_where_the_core_has_no_such_thing():
+    found = resolve("audiozen.model.sdnn.SDNN", section="model")
+    assert found.dotted == "audiozen_plugins.model.sdnn.SDNN"
+
+
+def test_a_core_module_that_fails_is_an_error_and_not_looked_for_elsewhere(write, monkeypatch):
+    folder = write("core", {"model/__init__": "raise ValueError"})
+    monkeypatch.setattr(audiozen_core, "__path__", [*audiozen_core.__path__, str(folder)])
+    assert failure("audiozen.model.sdnn.SDNN").reason == "import_failed"
+
+
+def test_a_local_module_is_found_inside_its_scope_only(write):
+    with ImportScope([write("a", trainer="class Trainer: ...")]):
+        assert resolve("trainer.Trainer").target.__name__ == "Trainer"
+    error = failure("trainer.Trainer")
+    assert error.reason == "no_module"
+    assert "`trainer.py`" in error.remedy
+
+
+# ------------------------------------------------------------------------------------------ which form it is
+
+
+def test_a_plain_name_is_a_component_even_where_a_module_has_it(write):
+    with ImportScope([write("a", sdnn="class Model: ...")]):
+        assert resolve("sdnn", section="model").entry.name == "sdnn"
+        assert resolve("sdnn.Model", section="model").entry is None
+
+
+def test_a_component_with_a_dot_in_its_name_takes_no_dotted_path_away():
+    evil = Entry("audiozen.optimizer", "torch.optim.RAdam", "fractions:Fraction", "evil", "1.0")
+    index = PluginIndex([evil])
+    assert resolve("torch.optim.RAdam", section="optimizer", index=index).target.__name__ == "RAdam"
+    assert resolve("evil:torch.optim.RAdam", section="optimizer", index=index).target.__name__ == "Fraction"
+
+
+def test_an_attribute_goes_before_a_submodule_of_the_same_name(write):
+    packages = {
+        "az_pack/__init__": "from az_pack.model import model",
+        "az_pack/model": "def model(): ...\nclass Net: ...",
+    }
+    with ImportScope([write("a", packages)]):
+        assert resolve("az_pack.model").target.__name__ == "model"
+        assert resolve("az_pack.model.Net").target.__name__ == "Net"
+
+
+def test_only_what_is_named_is_imported(write):
+    packages = {"az_pack/__init__": "", "az_pack/used": "class A: ...", "az_pack/other": "raise SystemExit"}
+    with ImportScope([write("a", packages)]):
+        resolve("az_pack.used.A")
+        assert "az_pack.other" not in sys.modules
+
+
+# ------------------------------------------------------------------------------------------ what is wrong
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "suggestion"),
+    [
+        ("torch.optim.RAdm", "no_attribute", "torch.optim.RAdam"),
+        ("torch.optm.RAdam", "no_module", "torch.optim.RAdam"),
+        ("tourch.optim.RAdam", "no_module", "torch.optim.RAdam"),
+        ("torch.nn.MSELos.forward", "no_module", "torch.nn.MSELoss.forward"),
+        ("torch.nn.MSELoss.foward", "no_attribute", "torch.nn.MSELoss.forward"),
+        ("torch.optim.radam", "is_module", "torch.optim.radam.RAdam"),
+        ("audiozen.trainer.base_trainer", "is_module", "audiozen.trainer.base_trainer.BaseTrainer"),
+        ("audiozen.trainer.base_trainer.BaseTrainr", "no_attribute", "audiozen.trainer.base_trainer.BaseTrainer"),
+        ("audiozen.model.sdn.SDNN", "no_module", "audiozen.model.sdnn.SDNN"),
+        ("audiozn.model.sdnn.SDNN", "no_module", "audiozen.model.sdnn.SDNN"),
+        ("./trainer.Trainer", "malformed", "trainer.Trainer"),
+        ("recipes/sdnn/model.Model", "malformed", "recipes.sdnn.model.Model"),
+        ("trainer.Trainer()", "malformed", "trainer.Trainer"),
+        (" torch.optim.RAdam", "malformed", "torch.optim.RAdam"),
+        ("torch..optim.RAdam", "malformed", "torch.optim.RAdam"),
+        ("fractions.Nothing", "no_attribute", None),
+        ("no_such_module_at_all.Thing", "no_module", None),
+    ],
+)
+def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, reason, suggestion):
+    error = failure(path)
+    assert (error.reason, error.suggestion) == (reason, suggestion)
+    if suggestion:
+        assert error.label == f"did you mean `{suggestion}`?"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "  ", ".", "..", "a..b", "a.b.", ":", "a:", ":b", "a b", "a\x00b", "a\nb", "1.2", "a.1"]
+)
+def test_a_string_that_is_no_path_is_said_to_be_none(path):
+    error = failure(path)
+    assert error.reason == "malformed"
+    assert error.message.isprintable()
+
+
+@pytest.mark.parametrize("path", [3, 1.5, True, None, ["a"], {"path": "a"}])
+def test_a_path_of_another_type_is_an_error(path):
+    assert "a `path` is a string" in failure(path).message
+
+
+def test_the_near_names_do_not_lead_nowhere_themselves():
+    error = failure("torch.optm.NoSuchThing")
+    assert error.suggestion is None
+    assert "`optim`" in error.label
+
+
+def test_a_missing_attribute_lists_what_there_is(write):
+    with ImportScope([write("a", trainer="import os\nclass Loop: ...\ndef run(): ...\n_hidden = 1")]):
+        assert "note: `trainer` has `Loop`, `run`" in failure("trainer.Xyz").notes
+
+
+def test_a_name_that_is_a_local_module_is_answered_with_its_class(write):
+    with ImportScope([write("a", trainer="1 / 0\nclass Trainer: ...")]):
+        error = failure("trainer", section="trainer")
+    assert error.suggestion == "trainer.Trainer"
+    assert any("`trainer.py`" in note for note in error.notes)
+
+
+def test_a_name_of_torch_is_answered_with_its_dotted_path():
+    assert failure("RAdam", section="optimizer").suggestion == "torch.optim.RAdam"
+
+
+def test_a_local_file_that_is_not_used_is_told_of(write):
+    with ImportScope([write("a", queue="class Track: ...", trainer="from queue import Track")]):
+        for path in ("queue.Track", "trainer.Trainer"):
+            assert any("`queue.py`" in note and "rename" in note for note in failure(path).notes)
+
+
+@given(st.text(max_size=30))
+def test_no_text_at_all_brings_anything_but_the_one_error(text):
+    path = text if text.partition(".")[0] not in sys.stdlib_module_names else f"az_{text}"
+    index = PluginIndex([Entry("audiozen.model", "net", "fractions:Fraction", "acme", "1.0")])
+    error = outcome(path, section="model", index=index)
+    if error:
+        assert str(error)
+        assert error.code.startswith("AZ2")
+
+
+@given(st.text(alphabet="torch.nMSELsoptimRAd:_/ ", min_size=1, max_size=20))
+def test_every_suggestion_is_itself_a_path_that_is_well_formed(path):
+    error = outcome(path, section="optimizer")
+    again = outcome(error.suggestion, section="optimizer") if error and error.suggestion else None
+    assert again is None or again.reason != "malformed"
+
+
+# ------------------------------------------------------------------------------------------ broken components
+
+
+def component(value, name="net"):
+    return PluginIndex([Entry("audiozen.model", name, value, "acme", "1.4")])
+
+
+def test_a_component_that_fails_to_import_is_said_to_be_whose_it_is(write, site):
+    write("site", az_broken="import math\nraise ValueError('boom')")
+    error = failure("net", section="model", index=component("az_broken:Net"))
+    assert error.message.startswith("the component `net` of acme 1.4 is broken:")
+    assert "ValueError: boom" in error.message
+    assert isinstance(error.__cause__, ValueError)
+    assert any("az_broken.py:2" in note for note in error.notes)
+    assert any("net = az_broken:Net" in note for note in error.notes)
+
+
+@pytest.mark.parametrize("value", ["az_nothing:Net", "az_nothing.below:Net", "fractions:Net", "fractions:Fraction.Net"])
+def test_a_component_that_is_not_where_its_metadata_says_is_broken(value):
+    assert "acme 1.4 is broken" in failure("net", section="model", index=component(value)).message
+
+
+def test_a_component_that_is_a_module_is_broken():
+    assert failure("net", section="model", index=component("fractions")).reason == "is_module"
+
+
+def test_a_component_may_have_extras_which_its_missing_imports_ask_for(write, site):
+    write("site", az_extra="import az_not_installed")
+    error = failure("net", section="model", index=component("az_extra:Net [fast]"))
+    assert error.remedy == "pip install 'acme[fast]'"
+    assert resolve("net", section="model", index=component("fractions:Fraction [fast]")).dotted == "fractions.Fraction"
+
+
+def test_a_broken_component_harms_nobody_who_does_not_name_it(write, site):
+    write("site", az_broken="raise SystemExit")
+    index = PluginIndex([*component("az_broken:Net"), *component("fractions:Fraction", "good")])
+    assert resolve("good", section="model", index=index).target.__name__ == "Fraction"
+    assert "az_broken" not in sys.modules
+
+
+def test_an_error_made_for_the_user_passes_as_it_is(write, site):
+    write(
+        "site",
+        az_extra="from audiozen_core.errors import MissingExtraError\n"
+        "raise MissingExtraError('pesq', extra='metrics', needed_by='PESQ')",
+    )
+    with pytest.raises(MissingExtraError, match="pip install"):
+        resolve("net", section="model", index=component("az_extra:Net"))
+
+
+def test_an_entry_can_be_loaded_by_itself():
+    entry = Entry("audiozen.metric", "half", "fractions:Fraction.from_float", "acme", "1.0")
+    found = load(entry)
+    assert (found.path, found.dotted, found.entry) == ("acme:half", "fractions.Fraction.from_float", entry)
