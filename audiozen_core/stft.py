@@ -66,6 +66,17 @@ class Stft:
             )
         return wave.reshape(*spectrogram.shape[:-2], wave.shape[-1])
 
+    @property
+    def invertible(self) -> bool:
+        """Whether each sample lies in some frame with a weight that is not almost zero, so that `inverse` exists."""
+        numbers = self.acoustics
+        weights = self._window(torch.device("cpu"), torch.float64).square()
+        shifts = range(0, numbers.win_length, numbers.hop_length)
+        total = sum(torch.nn.functional.pad(weights[shift:], (0, shift)) for shift in shifts)
+        assert isinstance(total, Tensor)
+        # The limit is that of torch.istft.
+        return bool(total[: numbers.hop_length].min() > 1e-11)
+
     def _window(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         if (device, dtype) not in self._windows:
             length = self.acoustics.win_length

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audiozen_core.audio import write_audio
-from audiozen_core.errors import DataError, MissingExtraError
+from audiozen_core.errors import DataError, MissingExtraError, RunError
 from audiozen_core.registry import build, resolve
+from audiozen_core.stft import Stft
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.metric import Metric
@@ -47,7 +48,8 @@ class EnhancementTrainer(BaseTrainer):
         save_enhanced: whether the test writes its audio.
 
     Raises:
-        RunError: `loss_domain` or `domain` is not one of the above, or no metric of `score` is installed.
+        RunError: the STFT of `[acoustics]` can't be inverted, which a magnitude model needs.
+        MissingExtraError: the package of `score` is not installed.
     """
 
     def __init__(
@@ -58,11 +60,18 @@ class EnhancementTrainer(BaseTrainer):
         add_channel: bool = False,
         loss_domain: LossDomain | None = None,
         score: str = "si_sdr",
-        metrics: Sequence[str | Mapping[str, Any]] = ("si_sdr", "stoi", "pesq"),
+        metrics: Sequence[str | Mapping[str, Any] | Metric] = ("si_sdr", "stoi", "pesq"),
         save_enhanced: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(components, **kwargs)
+        if domain == "magnitude" and not Stft(self.acoustics).invertible:
+            raise RunError(
+                f"no waveform can be made from an STFT of {self.win_length} samples with a {self.acoustics.window} "
+                f"window every {self.hop_length} samples",
+                remedy="let the frames overlap (`hop_length` at most half of `win_length`), or set "
+                '`window = "rectangular"` in [acoustics]',
+            )
         self.domain = domain
         self.add_channel = add_channel
         loss = self.loss_functions.get("")
@@ -173,10 +182,14 @@ class EnhancementTrainer(BaseTrainer):
             write_audio(_inside(self.folder / "enhanced", f"{name}.wav"), signal[:length], self.sr)
 
 
-def _metric(spec: str | Mapping[str, Any]) -> Metric:
-    path, args = (spec, {}) if isinstance(spec, str) else (spec["path"], spec.get("args", {}))
-    metric: Metric = build(resolve(path, section="metric").target, args)
-    return metric
+def _metric(spec: str | Mapping[str, Any] | Metric) -> Metric:
+    """The metric of that name or table; a table of the TOML has already been built."""
+    if isinstance(spec, str):
+        spec = {"path": spec}
+    if isinstance(spec, Mapping):
+        metric: Metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
+        return metric
+    return spec
 
 
 def _pairs(wave: Tensor, batch: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:

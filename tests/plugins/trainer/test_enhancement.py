@@ -1,0 +1,211 @@
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from audiozen_core.acoustics import Acoustics
+from audiozen_core.errors import DataError, RunError
+from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.data import BatchLoader
+from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.trainer.enhancement import EnhancementTrainer
+
+RATE = 16000
+
+
+class Utterances(torch.utils.data.Dataset):
+    """Tones of different lengths in noise; the noise is half as loud at 6 dB more."""
+
+    collate_fn = staticmethod(pad_collate)
+
+    def __init__(self, size=4, *, clean=True, ids=None):
+        self.size = size
+        self.clean = clean
+        self.ids = ids or [f"tone_{index}" for index in range(size)]
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        length = 8000 + 1000 * index
+        clean = 0.1 * torch.sin(torch.arange(length) * (0.1 + 0.05 * index))
+        snr = [0.0, 6.0][index % 2]
+        noise = torch.randn(length, generator=generator) * 0.07 * 10 ** (-snr / 20)
+        sample = {"id": self.ids[index], "noisy": clean + noise, "sr": RATE}
+        return {**sample, "clean": clean, "snr": snr} if self.clean else sample
+
+
+class Gain(nn.Module):
+    """Multiplies by one learned number."""
+
+    def __init__(self, gain=1.0):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.shape)
+        return self.gain * x
+
+
+def make(folder, model=None, loss=None, acoustics=None, **args):
+    model = model or Gain()
+    components = Components(
+        {"": model},
+        loss_functions={"": loss or nn.L1Loss()},
+        optimizers={"": torch.optim.SGD(model.parameters(), lr=0.1)},
+        acoustics=acoustics or Acoustics(n_fft=512, win_length=512, hop_length=256),
+        folder=folder,
+        experiment="tones",
+    )
+    return EnhancementTrainer(components, **{"metrics": ["si_sdr"], **args})
+
+
+def loader(batch_size=2, **options):
+    return BatchLoader(Utterances(**options), batch_size=batch_size)
+
+
+def test_a_magnitude_model_that_changes_nothing_gives_the_noisy_wave_back(tmp_path):
+    noisy = torch.randn(2, 8001, generator=torch.Generator().manual_seed(0))
+    trainer = make(tmp_path)
+    wave, magnitude = trainer.enhance(noisy)
+    assert torch.allclose(wave, noisy, atol=1e-5)
+    assert magnitude.shape == (2, 257, 32)
+    assert trainer.model.seen == [(2, 257, 32)]
+
+
+def test_a_waveform_model_gets_waves_with_a_channel_if_it_wants_one(tmp_path):
+    noisy = torch.randn(2, 8000)
+    for add_channel, shape in ((False, (2, 8000)), (True, (2, 1, 8000))):
+        trainer = make(tmp_path, domain="waveform", add_channel=add_channel)
+        wave, magnitude = trainer.enhance(noisy)
+        assert trainer.model.seen == [shape]
+        assert wave.shape == noisy.shape
+        assert magnitude is None
+
+
+def test_the_delay_of_a_model_is_taken_out(tmp_path):
+    class Late(Gain):
+        out_delay = 3
+
+        def forward(self, x):
+            return nn.functional.pad(x, (3, 0))[..., : x.shape[-1]]
+
+    noisy = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    wave, _ = make(tmp_path, model=Late()).enhance(noisy)
+    assert torch.allclose(wave[:, :6000], noisy[:, :6000], atol=1e-5)
+
+
+class Spy(nn.Module):
+    """A loss that remembers the shapes it is given."""
+
+    def __init__(self, domain=None):
+        super().__init__()
+        if domain:
+            self.domain = domain
+
+    def forward(self, *signals):
+        self.shapes = [tuple(signal.shape) for signal in signals]
+        return sum(signal.abs().mean() for signal in signals)
+
+
+@pytest.mark.parametrize(
+    ("loss_domain", "own", "shapes"),
+    [
+        ("waveform", None, [(2, 8000)] * 2),
+        ("magnitude", None, [(2, 257, 32)] * 2),
+        ("features", None, [(2, 32, 257)] * 2),
+        ("both", None, [(2, 8000)] * 2 + [(2, 257, 32)] * 2),
+        (None, "features", [(2, 32, 257)] * 2),
+        (None, None, [(2, 257, 32)] * 2),
+        ("waveform", "features", [(2, 8000)] * 2),
+    ],
+)
+@pytest.mark.parametrize("domain", ["magnitude", "waveform"])
+def test_the_loss_compares_what_it_or_the_toml_asks_for(tmp_path, domain, loss_domain, own, shapes):
+    loss = Spy(own)
+    trainer = make(tmp_path, loss=loss, domain=domain, loss_domain=loss_domain)
+    noisy = torch.randn(2, 8000)
+    trainer.compare(*trainer.enhance(noisy), noisy)
+    by_the_model = loss_domain is None and own is None and domain == "waveform"
+    assert loss.shapes == ([(2, 8000)] * 2 if by_the_model else shapes)
+
+
+def test_the_score_is_the_mean_si_sdr_without_the_padding(tmp_path):
+    trainer = make(tmp_path)
+    padded = trainer.validate([loader(batch_size=4)])
+    alone = trainer.validate([loader(batch_size=1)])
+    assert padded == pytest.approx(alone, abs=1e-3)
+    assert 2.5 < alone < 3.5
+
+
+def test_training_lowers_the_loss(tmp_path):
+    trainer = make(tmp_path, model=Gain(3.0), loss_domain="waveform", max_epochs=5)
+    trainer.train(loader(), [loader()])
+    assert trainer.model.gain < 2.95
+
+
+def test_the_test_leaves_a_table_a_csv_and_the_audio(tmp_path, capsys):
+    trainer = make(tmp_path, model=Gain(0.5))
+    metrics = trainer.test([loader(size=4)])
+    assert metrics["test/si_sdr_gain"] == pytest.approx(0, abs=1e-3)
+    shown = capsys.readouterr().out
+    assert "SI-SDR" in shown
+    assert "enh." in shown
+    with (tmp_path / "metrics" / "test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [f"tone_{index}" for index in range(4)]
+    assert [float(row["snr"]) for row in rows] == [0, 6, 0, 6]
+    assert float(rows[0]["si_sdr_noisy"]) == pytest.approx(float(rows[0]["si_sdr_enhanced"]), abs=1e-3)
+    for kind in ("noisy", "enhanced", "clean"):
+        wave, rate = soundfile.read(tmp_path / "enhanced" / f"tone_1_{kind}.wav")
+        assert (len(wave), rate) == (9000, RATE)
+        if kind == "enhanced":
+            noisy, _ = soundfile.read(tmp_path / "enhanced" / "tone_1_noisy.wav")
+            assert np.abs(wave - noisy / 2).max() < 1e-3
+
+
+def test_a_second_test_starts_its_report_anew(tmp_path):
+    trainer = make(tmp_path, save_enhanced=False)
+    trainer.test([loader(size=4)])
+    trainer.test([loader(size=2)])
+    assert len((tmp_path / "metrics" / "test.csv").read_text().splitlines()) == 3
+    assert not (tmp_path / "enhanced").exists()
+
+
+def test_prediction_needs_no_clean_files_and_keeps_the_lengths(tmp_path):
+    make(tmp_path).predict([loader(size=3, clean=False, ids=["a/one", "two", "b/c/three"])])
+    written = sorted(path.relative_to(tmp_path / "enhanced").as_posix() for path in tmp_path.rglob("*.wav"))
+    assert written == ["a/one.wav", "b/c/three.wav", "two.wav"]
+    assert soundfile.info(tmp_path / "enhanced" / "a" / "one.wav").frames == 8000
+
+
+def test_an_id_that_leads_out_of_the_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="leads out of"):
+        make(tmp_path / "run").predict([loader(size=1, clean=False, ids=["../../etc/passwd"])])
+    assert not list(tmp_path.rglob("passwd*"))
+
+
+def test_a_metric_whose_package_is_missing_is_left_out_and_said_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "pesq", None)
+    trainer = make(tmp_path, metrics=["si_sdr", "pesq"])
+    assert [metric.name for metric in trainer.metrics] == ["si_sdr"]
+    assert "pip install 'audiozen[metrics]'" in capsys.readouterr().err
+
+
+def test_a_metric_can_have_arguments(tmp_path):
+    trainer = make(tmp_path, metrics=[{"path": "si_sdr", "args": {"zero_mean": False}}])
+    assert trainer.metrics[0].zero_mean is False
+
+
+def test_an_stft_that_cannot_be_inverted_is_refused_before_the_training(tmp_path):
+    numbers = {"n_fft": 512, "win_length": 256, "hop_length": 256}
+    with pytest.raises(RunError, match="no waveform can be made") as error:
+        make(tmp_path, acoustics=Acoustics(**numbers))
+    assert "rectangular" in error.value.remedy
+    make(tmp_path, acoustics=Acoustics(**numbers, window="rectangular"))
+    make(tmp_path, acoustics=Acoustics(**numbers), domain="waveform")
