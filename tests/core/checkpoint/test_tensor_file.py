@@ -1,0 +1,118 @@
+"""A safetensors file is written as others read it, and read with every number of its header doubted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors, storable_dtypes, write_tensors
+from tests.core.checkpoint.exactness import difference
+
+
+def a_tensor_of_each_kind() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        str(dtype): torch.randint(0, 2, (2, 3 * dtype.itemsize), generator=generator).to(torch.uint8).view(dtype)
+        for dtype in storable_dtypes()
+    }
+    return tensors | {"scalar": torch.tensor(1.5), "empty": torch.empty(3, 0), "transposed": torch.ones(2, 3).t()}
+
+
+def test_the_library_of_the_format_reads_what_is_written_here(tmp_path):
+    tensors = a_tensor_of_each_kind()
+    digest = write_tensors(tmp_path / "file.safetensors", tensors, {"format": "pt"})
+    theirs = safetensors.torch.load_file(tmp_path / "file.safetensors")
+    assert all(difference(theirs[name], tensors[name]) is None for name in tensors)
+    assert len(theirs) == len(tensors)
+    assert digest.sha256 == hashlib.sha256((tmp_path / "file.safetensors").read_bytes()).hexdigest()
+
+
+def test_what_the_library_writes_is_read_here(tmp_path):
+    tensors = {name: tensor.contiguous() for name, tensor in a_tensor_of_each_kind().items()}
+    tensors["complex"] = torch.tensor([1 + 2j])
+    safetensors.torch.save_file(tensors, tmp_path / "file.safetensors", {"a": "b"})
+    ours, metadata, digest = read_tensors(tmp_path / "file.safetensors")
+    assert all(difference(ours[name], tensors[name]) is None for name in tensors)
+    assert metadata == {"a": "b"}
+    assert digest.size == (tmp_path / "file.safetensors").stat().st_size
+
+
+def test_tensors_start_at_multiples_of_their_item_size(tmp_path):
+    write_tensors(
+        tmp_path / "f", {"a": torch.ones(3, dtype=torch.bool), "b": torch.ones(1).double(), "c": torch.ones(1)}, {}
+    )
+    header, start = header_of((tmp_path / "f").read_bytes())
+    assert start % 8 == 0
+    assert {name: field["data_offsets"] for name, field in header.items()} == {"b": [0, 8], "c": [8, 12], "a": [12, 15]}
+
+
+def header_of(content: bytes) -> tuple[dict, int]:
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), 8 + length
+
+
+def file_of(header: object, data: bytes = b"\x00" * 8) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def field(dtype: object = "F32", shape: object = (2,), offsets: object = (0, 8)) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+BAD = {
+    "no bytes": b"",
+    "seven bytes": b"1234567",
+    "a header of 2^63 bytes": (2**63).to_bytes(8, "little") + b"{}",
+    "a header longer than the file": (100).to_bytes(8, "little") + b"{}",
+    "no JSON": file_of(b"{nonsense"),
+    "no UTF-8": file_of(b"\xff\xfe"),
+    "a list": file_of([1]),
+    "endless nesting": file_of(b"[" * 100_000),
+    "a name twice": file_of(b'{"a": 1, "a": 2}'),
+    "metadata that are no texts": file_of({"__metadata__": {"a": 1}}, b""),
+    "an entry that is no table": file_of({"a": 1}),
+    "an entry with a field too many": file_of({"a": field() | {"more": 1}}),
+    "an unknown dtype": file_of({"a": field(dtype="F31")}),
+    "a dtype that is no text": file_of({"a": field(dtype=["F32"])}),
+    "a negative size": file_of({"a": field(shape=(-2,))}),
+    "a size that is no integer": file_of({"a": field(shape=(2.0,))}),
+    "a truth as a size": file_of({"a": field(shape=(2, True))}),
+    "a shape that is no list": file_of({"a": field(shape="2")}),
+    "a shape of 2^62 items": file_of({"a": field(shape=(2**31, 2**31))}),
+    "sizes that overflow": file_of({"a": field(shape=(0, 2**62, 2**62), offsets=(0, 0)), "b": field()}),
+    "too few bytes for the shape": file_of({"a": field(offsets=(0, 4))}),
+    "bytes from the end to the start": file_of({"a": field(offsets=(8, 0))}),
+    "three offsets": file_of({"a": field(offsets=(0, 4, 8))}),
+    "a gap before the first": file_of({"a": field(offsets=(8, 16))}, b"\x00" * 16),
+    "two on one place": file_of({"a": field(), "b": field()}),
+    "a tensor beyond the end": file_of({"a": field(shape=(4,), offsets=(0, 16))}),
+    "bytes that belong to no tensor": file_of({"a": field(shape=(1,), offsets=(0, 4))}),
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_file_that_makes_no_sense_is_refused(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(FormatError):
+        read_tensors(tmp_path / "file")
+
+
+def test_a_good_file_of_the_same_making_is_read(tmp_path):
+    (tmp_path / "file").write_bytes(file_of({"a": field(), "none": field(shape=(0,), offsets=(8, 8))}))
+    tensors, _, _ = read_tensors(tmp_path / "file")
+    assert tensors["a"].tolist() == [0, 0]
+    assert tensors["none"].shape == (0,)
+
+
+def test_a_file_that_is_shorter_than_it_was_a_moment_ago_is_refused(tmp_path):
+    write_tensors(tmp_path / "file", {"a": torch.ones(100)}, {})
+    content = (tmp_path / "file").read_bytes()
+    for length in range(0, len(content), 7):
+        (tmp_path / "file").write_bytes(content[:length])
+        with pytest.raises(FormatError):
+            read_tensors(tmp_path / "file")

@@ -1,0 +1,146 @@
+"""Files appear whole or not at all, with the user's umask, and links move in one step."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from audiozen_core import files
+from audiozen_core.files import exchange, open_regular, read_link, read_regular, replace_link, write_new, write_whole
+
+
+@pytest.mark.parametrize("content", [b"ab\x00", "Wörter\n", lambda sink: (sink.write(b"a"), sink.write(b"bc"))])
+def test_content_of_each_kind_is_written_and_hashed(content, tmp_path):
+    digest = write_whole(tmp_path / "file", content)
+    written = (tmp_path / "file").read_bytes()
+    assert written == {True: b"abc"}.get(callable(content), content.encode() if isinstance(content, str) else content)
+    assert (digest.size, digest.sha256) == (len(written), hashlib.sha256(written).hexdigest())
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
+    write_whole(tmp_path / "file", "old")
+    write_whole(tmp_path / "file", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
+    write_whole(tmp_path / "file", "old")
+
+    def fail(sink):
+        sink.write(b"half")
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_whole(tmp_path / "file", fail)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "old")]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_modes_follow_the_umask(umask, tmp_path):
+    previous = os.umask(umask)
+    try:
+        write_whole(tmp_path / "file", "x")
+        files.make_folder(tmp_path / "a" / "b")
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(files.os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    write_new(tmp_path / "file", b"0123456789")
+    monkeypatch.undo()
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+
+
+def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "write", lambda descriptor, data: 0)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_whole(tmp_path / "file", b"x")
+
+
+def test_a_new_file_never_takes_the_place_of_an_old_one(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "file", "new")
+
+
+def test_long_content_is_read_back_in_full_and_up_to_a_limit(tmp_path):
+    content = bytes(range(256)) * 10_000
+    write_whole(tmp_path / "file", content)
+    assert read_regular(tmp_path / "file") == content
+    assert read_regular(tmp_path / "file", 1_500_000) == content[:1_500_000]
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe", ".", "missing"):
+        with pytest.raises(OSError):  # noqa: PT011 - each its own
+            open_regular(tmp_path / name)
+
+
+def test_a_link_is_moved_and_read(tmp_path):
+    assert read_link(tmp_path / "latest") is None
+    for name in ("epoch_0001", "epoch_0002"):
+        replace_link(tmp_path / "latest", name)
+        assert (tmp_path / "latest").is_symlink()
+        assert read_link(tmp_path / "latest") == name
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_there_are_no_links_a_text_file_holds_the_name(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "not here")
+
+    monkeypatch.setattr(files.os, "symlink", refuse)
+    replace_link(tmp_path / "latest", "epoch_0001")
+    replace_link(tmp_path / "latest", "epoch_0002")
+    assert (tmp_path / "latest").read_text() == "epoch_0002\n"
+    assert read_link(tmp_path / "latest") == "epoch_0002"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_does_not_turn_a_link_into_a_text_file(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(files.os, "symlink", refuse)
+    with pytest.raises(OSError, match="full"):
+        replace_link(tmp_path / "latest", "epoch_0001")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_folders_are_swapped_where_the_system_can(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    swapped = exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / ("b" if swapped else "a")).exists()
+    assert (tmp_path / "b" / ("a" if swapped else "b")).exists()
+
+
+def test_swapping_with_nothing_is_an_error_and_a_system_that_cannot_swap_says_so(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(files, "_rename_exchange", lambda first, second: errno.ENOENT)
+    with pytest.raises(FileNotFoundError):
+        exchange(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr(files, "_rename_exchange", lambda first, second: errno.ENOSYS)
+    assert exchange(tmp_path / "a", tmp_path / "b") is False
+
+
+def test_a_folder_is_deleted_without_following_its_links(tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "file").touch()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
+    files.remove_folder(tmp_path / "folder")
+    assert [path.name for path in Path(tmp_path).rglob("*")] == ["outside", "file"]

@@ -1,0 +1,66 @@
+"""Nothing in the packages reads or writes pickle: what is loaded can hold no code."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("audiozen_core", "audiozen_plugins")
+FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "copyreg"}
+FORBIDDEN_CALLS = {
+    "torch.load", "torch.save", "torch.serialization.load", "torch.serialization.save", "torch.package",
+    "numpy.save", "numpy.savez", "np.save", "np.savez", "pandas.read_pickle",
+}  # fmt: skip
+FORBIDDEN_ARGUMENT = "allow_pickle"
+
+
+def findings(source: str) -> list[str]:
+    """Each use of pickle in the source, with its line."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        elif isinstance(node, ast.keyword):
+            names = [node.arg or ""]
+        for name in names:
+            if name.split(".")[0] in FORBIDDEN_MODULES or name in FORBIDDEN_CALLS or name == FORBIDDEN_ARGUMENT:
+                found.append(f"line {node.lineno}: {name}")
+    return found
+
+
+def test_no_module_of_the_packages_uses_pickle(repository):
+    sources = [path for package in PACKAGES for path in (repository / package).rglob("*.py")]
+    assert len(sources) > 20
+    found = [f"{path.relative_to(repository)}, {line}" for path in sources for line in findings(path.read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import pickle as p",
+        "from pickle import loads",
+        "def f():\n    from torch import save",
+        "import torch\ntorch.load('x')",
+        "import torch\nload = torch.serialization.load",
+        "import numpy as np\nnp.load('x', allow_pickle=True)",
+    ],
+)
+def test_this_test_would_see(source):
+    assert findings(source)
+
+
+def test_ordinary_loading_is_no_finding():
+    assert findings("import json\nimport torch\njson.load(open('x'))\nmodel.load_state_dict(torch.zeros(2))") == []
+
+
+def test_the_packages_lie_where_this_test_looks(repository):
+    assert all((Path(repository) / package / "__init__.py").is_file() for package in PACKAGES)
