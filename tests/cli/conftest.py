@@ -1,0 +1,119 @@
+"""A tiny experiment on generated audio, and the command line in this process."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiozen_core.cli.main import main
+
+RATE = 16000
+
+TOML = """\
+[meta]
+save_dir = "exp"
+seed = 1
+
+[acoustics]
+sr = 16000
+n_fft = 128
+win_length = 128
+hop_length = 64
+
+[trainer]
+path = "enhancement"
+[trainer.args]
+max_epochs = 2
+metrics = ["si_sdr"]
+
+[model]
+path = "sdnn"
+[model.args]
+num_freqs = 65
+hidden_size = 8
+max_delay = 4
+
+[loss_function]
+path = "torch.nn.L1Loss"
+
+[optimizer]
+path = "torch.optim.Adam"
+[optimizer.args]
+lr = 1e-3
+
+[dataset]
+path = "noisy_clean_folders"
+[dataset.args]
+noisy_dir = "data/noisy"
+clean_dir = "data/clean"
+clip_seconds = 0.25
+[dataset.dataloader]
+batch_size = 2
+
+[validate_dataset]
+path = "noisy_clean_folders"
+[validate_dataset.args]
+noisy_dir = "data/noisy"
+clean_dir = "data/clean"
+
+[test_dataset]
+path = "noisy_clean_folders"
+[test_dataset.args]
+noisy_dir = "data/noisy"
+clean_dir = "data/clean"
+
+[predict_dataset]
+path = "audio_folder"
+[predict_dataset.args]
+folder = "data/noisy"
+"""
+
+
+def write_pairs(folder: Path, count: int = 4, rate: int = RATE, names: str = "clip_{}.wav") -> None:
+    """Tones with and without noise, as `noisy/` and `clean/`."""
+    generator = np.random.default_rng(0)
+    for kind in ("noisy", "clean"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        clean = 0.2 * np.sin(np.arange(8000) * (0.05 + 0.03 * index))
+        noisy = clean + 0.05 * generator.standard_normal(8000)
+        soundfile.write(folder / "clean" / names.format(index), clean, rate)
+        soundfile.write(folder / "noisy" / names.format(index), noisy, rate)
+
+
+@dataclass
+class Outcome:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def audiozen(monkeypatch, capsys):
+    """Runs `audiozen` with the given arguments in this process."""
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["audiozen", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A working directory with `tiny.toml` and its audio."""
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "data")
+    (tmp_path / "tiny.toml").write_text(TOML)
+    return tmp_path

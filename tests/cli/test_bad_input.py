@@ -1,0 +1,241 @@
+"""What bad input gets: one clear error, exit code 2, no traceback, nothing half-written."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from .conftest import RATE, write_pairs
+
+
+@pytest.fixture
+def refused(audiozen, project):
+    """Runs a command that has to be refused; gives what it said."""
+
+    def call(*arguments, leaves_nothing=True):
+        outcome = audiozen("run", *(arguments or ("tiny.toml",)))
+        assert outcome.code == 2, outcome.err
+        assert "Traceback" not in outcome.err
+        assert "error[AZ" in outcome.err
+        assert not leaves_nothing or not (project / "exp").exists()
+        return outcome.err
+
+    return call
+
+
+def change(project, old, new):
+    path = project / "tiny.toml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_no_such_file(refused):
+    assert "no file `tinny.toml`" in (said := refused("tinny.toml")) or "tinny.toml" in said
+    assert "tiny.toml" in said
+
+
+def test_broken_toml_has_a_line_and_a_column(refused, project):
+    change(project, "seed = 1", "seed = ")
+    assert "tiny.toml:3:" in refused()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[meta]", "[metta]", ["`metta`", "did you mean `meta`?", "tiny.toml:1:"]),
+        ("seed = 1", "sead = 1", ["`sead`", "did you mean `seed`?", "tiny.toml:3:1"]),
+        ("max_epochs = 2", "max_epoch_s = 2", ["`max_epoch_s`", "did you mean `max_epochs`?"]),
+        ("lr = 1e-3", "lrr = 1e-3", ["`lrr`", "torch.optim", "did you mean `lr`?"]),
+        ("lr = 1e-3", 'lr = "fast"', ["lr", "tiny.toml:30:6"]),
+        ('path = "sdnn"', 'path = "sdnnn"', ["`sdnnn`", "did you mean `sdnn`?"]),
+        ('path = "torch.optim.Adam"', 'path = "torch.optim.Adamm"', ["did you mean `torch.optim.Adam`?"]),
+        ('path = "torch.optim.Adam"', 'path = "torch.nn.Linear"', ["torch.nn", "tiny.toml:28:8"]),
+        ('path = "sdnn"', "path = 7", ["tiny.toml:18:"]),
+        ("win_length = 128", "win_length = 256", ["win_length"]),
+    ],
+)
+def test_a_mistake_in_the_file_is_shown_at_its_place(refused, project, old, new, words):
+    change(project, old, new)
+    said = refused()
+    for word in words:
+        assert word in said, said
+
+
+def test_a_missing_section_is_named(refused, project):
+    text = (project / "tiny.toml").read_text()
+    start, end = text.index("[optimizer]"), text.index("[dataset]")
+    (project / "tiny.toml").write_text(text[:start] + text[end:])
+    assert "`[optimizer]`" in (said := refused()) or "`optimizer`" in said
+
+
+def test_all_mistakes_come_at_once(refused, project):
+    for old, new in (("seed = 1", "sead = 1"), ("lr = 1e-3", "lrr = 1e-3"), ('"sdnn"', '"sdnnn"')):
+        change(project, old, new)
+    said = refused()
+    assert said.count("error[AZ") == 3
+    assert "3 errors" in said
+
+
+def test_a_module_that_fails_to_import_shows_its_own_exception(refused, project):
+    (project / "model.py").write_text("import nosuchmodule\n")
+    change(project, 'path = "sdnn"', 'path = "model.Model"')
+    said = refused()
+    assert "No module named 'nosuchmodule'" in said
+    assert "model.py:1" in said
+
+
+def test_a_constructor_that_refuses_is_named_with_its_section(refused, project):
+    (project / "model.py").write_text(
+        "from torch import nn\n"
+        "class Model(nn.Module):\n"
+        "    def __init__(self, size: int):\n"
+        "        raise ValueError('size must be even')\n"
+    )
+    text = (project / "tiny.toml").read_text()
+    start, end = text.index("[model]"), text.index("[loss_function]")
+    model = '[model]\npath = "model.Model"\n[model.args]\nsize = 3\n'
+    (project / "tiny.toml").write_text(text[:start] + model + text[end:])
+    said = refused()
+    assert "[model] can't be built" in said
+    assert "ValueError: size must be even" in said
+    assert "model.py:4" in said
+
+
+def test_traceback_shows_the_traceback(project, monkeypatch, capsys):
+    from audiozen_core.cli.main import main
+    from audiozen_core.errors import AudioZenError
+
+    monkeypatch.setattr("sys.argv", ["audiozen", "run", "nothing.toml", "--traceback"])
+    with pytest.raises(AudioZenError):
+        main()
+
+
+class TestAudio:
+    """Audio files that can't be used: each is named."""
+
+    @pytest.fixture
+    def spoil(self, project):
+        def write(content, rate=RATE, name="clip_1.wav"):
+            path = project / "data" / "noisy" / name
+            if content is None:
+                path.unlink()
+            elif isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                soundfile.write(path, content, rate)
+
+        return write
+
+    def test_a_missing_partner(self, refused, spoil):
+        spoil(None)
+        assert "clip_1" in refused()
+
+    def test_an_empty_file(self, refused, spoil):
+        spoil(b"")
+        assert "clip_1.wav" in refused()
+
+    def test_a_file_of_no_samples(self, refused, spoil):
+        spoil(np.zeros(0))
+        assert "clip_1.wav" in refused()
+
+    def test_a_file_that_is_not_audio(self, refused, spoil):
+        spoil(b"this is no audio at all, but it is long enough to have a header" * 10)
+        assert "clip_1.wav" in refused()
+
+    def test_a_file_of_another_rate(self, refused, spoil):
+        spoil(np.zeros(4000), rate=8000)
+        said = refused()
+        assert "clip_1.wav" in said
+        assert "8000" in said
+        assert "16000" in said
+
+    def test_partners_of_different_length(self, refused, spoil):
+        spoil(np.zeros(4000))
+        assert "clip_1" in refused()
+
+    def test_an_empty_folder(self, refused, project):
+        for kind in ("noisy", "clean"):
+            (project / "empty" / kind).mkdir(parents=True)
+        change(project, 'noisy_dir = "data/noisy"', 'noisy_dir = "empty/noisy"')
+        assert "empty/noisy" in refused()
+
+    def test_a_missing_folder(self, refused, project):
+        change(project, 'noisy_dir = "data/noisy"', 'noisy_dir = "nowhere"')
+        assert "nowhere" in refused()
+
+    def test_fewer_files_than_one_whole_batch(self, refused, project):
+        change(project, "batch_size = 2", "batch_size = 9\ndrop_last = true")
+        assert "fewer than the one batch of 9" in refused()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(audiozen, refused, project):
+    assert audiozen("run", "tiny.toml").code == 0
+    before = {path: path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
+    said = refused(leaves_nothing=False)
+    assert "already holds a run, up to epoch 2" in said
+    assert "--resume" in said
+    assert before == {path: path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
+
+
+def test_resume_with_nothing_to_resume(refused):
+    assert "exp/tiny" in refused("tiny.toml", "--resume")
+
+
+def test_a_test_without_a_checkpoint(refused):
+    assert "exp/tiny" in refused("tiny.toml", "-M", "test")
+
+
+def test_a_checkpoint_that_is_not_there(audiozen, refused, project):
+    audiozen("run", "tiny.toml")
+    said = refused("tiny.toml", "-M", "test", "--ckpt-path", "nowhere", leaves_nothing=False)
+    assert "nowhere" in said
+
+
+def test_weights_of_another_model(audiozen, refused, project):
+    audiozen("run", "tiny.toml")
+    said = refused("tiny.toml", "-M", "test", "--set", "model.args.hidden_size=16", leaves_nothing=False)
+    assert "do not fit [model]" in said
+
+
+def test_finetuning_without_a_checkpoint(refused):
+    assert "--ckpt-path" in refused("tiny.toml", "-M", "finetune")
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints(audiozen, refused, project):
+    (project / "losses.py").write_text(
+        "from torch import nn\n"
+        "class Breaks(nn.Module):\n"
+        "    calls = 0\n"
+        "    def forward(self, estimate, target):\n"
+        "        Breaks.calls += self.training and estimate.requires_grad\n"
+        "        loss = (estimate - target).abs().mean()\n"
+        "        return loss * float('nan') if Breaks.calls > 3 else loss\n"
+    )
+    change(project, '"torch.nn.L1Loss"', '"losses.Breaks"')
+    said = refused(leaves_nothing=False)
+    assert "`loss` is nan at step 4 (epoch 2, batch 1; its samples: clip_" in said
+    assert [path.name for path in (project / "exp/tiny/checkpoints").glob("epoch_*")] == ["epoch_0001"]
+
+
+def test_a_device_that_is_not_there(refused, project):
+    change(project, "seed = 1", 'seed = 1\ndevice = "cuda:7"')
+    assert "cuda:7" in refused()
+
+
+def test_a_mistyped_override_gets_a_suggestion(refused):
+    said = refused("tiny.toml", "--set", "optimizer.args.lrr=3")
+    assert "lrr" in said
+    assert "lr" in said
+
+
+def test_an_unknown_option_is_exit_code_2(audiozen, project):
+    assert audiozen("run", "tiny.toml", "--resum").code == 2
+    assert audiozen("run", "tiny.toml", "-M", "trian").code == 2
+
+
+def test_more_files_make_a_longer_epoch(audiozen, project):
+    """The control of this module: the same file, unspoilt, runs."""
+    write_pairs(project / "data", count=6)
+    outcome = audiozen("run", "tiny.toml")
+    assert outcome.code == 0
+    assert "steps=6" in outcome.err
