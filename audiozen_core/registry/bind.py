@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from audiozen_core.registry.index import KINDS, kind_of
 from audiozen_core.registry.near import did_you_mean, near_names
 from audiozen_core.registry.problem import Place, Problem, spelled
-from audiozen_core.registry.signature import Signature, signature_of
+from audiozen_core.registry.signature import Signature, return_type, signature_of
 from audiozen_core.registry.values import converted, dataclass_of, wrong_places
 from audiozen_core.registry.wording import described, type_text, wanted
 
@@ -130,9 +129,9 @@ def expected_kind(section: str, target: Any, kinds: Mapping[str, type | tuple[ty
 def _kind_of_factory(kind: str, name: str, target: Any, base: type | tuple[type, ...]) -> Problem | None:
     if kind == "trainer":
         return Problem("wrong_kind", f"`{name}` is not a class: a trainer is a subclass of {_names(base)}")
-    made = inspect.signature(target).return_annotation if isinstance(target, types.FunctionType) else None
+    made = return_type(target)
     bases = base if isinstance(base, tuple) else (base,)
-    if isinstance(made, type) and not issubclass(made, base) and not any(issubclass(found, made) for found in bases):
+    if made and not issubclass(made, base) and not any(issubclass(found, made) for found in bases):
         return Problem("wrong_kind", f"`{name}` gives a `{made.__qualname__}`, which is no subclass of {_names(base)}")
     return None
 

@@ -89,6 +89,13 @@ def signature_of(target: Any) -> Signature | None:
     return _of_function(target)
 
 
+def return_type(function: Any) -> type | None:
+    """The class that a function says it returns, if it says so."""
+    annotations = getattr(function, "__annotations__", {})
+    found = _resolved(annotations["return"], _globals(function)) if "return" in annotations else None
+    return found if isinstance(found, type) and found is not Parameter.empty else None
+
+
 def _of_function(target: Any) -> Signature | None:
     name = getattr(target, "__name__", type(target).__name__)
     parameters = _parameters(target)

@@ -49,7 +49,7 @@ def fits(value: Any, annotation: Any) -> Fit:
     a mapping or a dataclass, a string for a path. A nested table that names a component by `path` is not judged.
     """
     annotation = plain(annotation)
-    if not isinstance(value, _TOML) or is_component(value):
+    if annotation in (Any, object) or not isinstance(value, _TOML) or is_component(value):
         return "unknown"
     if annotation is None or annotation is types.NoneType:
         return "foreign"
@@ -168,7 +168,7 @@ def _all_of(found: list[Fit]) -> Fit:
 def _fits_boolean(value: Any, origin: Any) -> Fit:
     if origin is bool:
         return "yes" if isinstance(value, bool) else "no"
-    if origin is Any or origin is object or not isinstance(origin, type):
+    if not isinstance(origin, type):
         return "foreign" if origin is collections.abc.Callable else "unknown"
     known = origin in _SCALARS or is_array(origin) or origin in MAPPINGS or issubclass(origin, PurePath)
     return "no" if known or dataclasses.is_dataclass(origin) else "foreign"
@@ -189,8 +189,8 @@ def _item_annotations(items: list[Any], annotation: Any) -> list[Any]:
 
 
 def _fits_array(value: Any, annotation: Any) -> Fit:
-    if not isinstance(value, list):
-        return "no"
+    if not isinstance(value, list) or not get_args(annotation):
+        return "yes" if isinstance(value, list) else "no"
     wanted_items = _item_annotations(value, annotation)
     if len(wanted_items) != len(value):
         return "no"

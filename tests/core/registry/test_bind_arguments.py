@@ -1,0 +1,512 @@
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+from audiozen_core.registry import build, check_arguments, resolve, signature_text
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+
+def problems(target, args, **options):
+    return [(found.kind, found.argument) for found in check_arguments(target, args, **options)]
+
+
+def the_problem(target, args, **options):
+    (found,) = check_arguments(target, args, **options)
+    return found
+
+
+class Net:
+    def __init__(self, width: int, depth: int = 2, *, dropout: float = 0.0):
+        self.given = (width, depth, dropout)
+
+
+# ------------------------------------------------------------------------------------------ names
+
+
+def test_right_arguments_have_no_problem():
+    assert check_arguments(Net, {"width": 8, "dropout": 0.5}) == []
+
+
+def test_an_unknown_argument_is_told_with_a_near_one_and_the_signature():
+    found = the_problem(torch.optim.RAdam, {"weight_decy": 1e-5}, injected=["params"], name="torch.optim.RAdam")
+    assert found.kind == "unknown_argument"
+    assert found.message == "unknown argument `weight_decy` for torch.optim.RAdam"
+    assert found.where == ("weight_decy",)
+    assert found.label == "did you mean `weight_decay`?"
+    assert found.suggestion == "weight_decay"
+    assert found.signature == "RAdam(params, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, …)"
+
+
+def test_an_unknown_argument_that_is_near_to_nothing_gets_no_suggestion():
+    found = the_problem(Net, {"width": 8, "zebra": 1})
+    assert (found.suggestion, found.label) == (None, "")
+
+
+def test_a_missing_argument_is_told():
+    found = the_problem(Net, {})
+    assert (found.kind, found.argument, found.where) == ("missing_argument", "width", ())
+    assert found.message == "missing argument `width` for Net"
+
+
+def test_a_misspelt_required_argument_is_one_problem_not_two():
+    assert problems(Net, {"widht": 8}) == [("unknown_argument", "widht")]
+    assert problems(Net, {"zebra": 8}) == [("unknown_argument", "zebra"), ("missing_argument", "width")]
+
+
+def test_all_problems_come_at_once_and_in_order():
+    args = {"dropuot": 1, "width": "8", "depth": 1.5}
+    assert problems(Net, args) == [("unknown_argument", "dropuot"), ("wrong_type", "width"), ("wrong_type", "depth")]
+
+
+def test_an_injected_argument_is_neither_missing_nor_settable():
+    assert problems(torch.optim.Adam, {}) == [("missing_argument", "params")], "negative control: not injected"
+    assert problems(torch.optim.Adam, {}, injected=["params"]) == []
+    found = the_problem(torch.optim.Adam, {"params": []}, injected=["params"])
+    assert found.kind == "injected_argument"
+    assert "is set by AudioZEN" in found.message
+
+
+def test_an_injected_name_that_the_target_does_not_have_is_just_unknown():
+    assert problems(Net, {"width": 1, "params": 1}, injected=["params"]) == [("unknown_argument", "params")]
+
+
+def test_positional_only_arguments_cannot_be_given():
+    def scale(factor, /, offset=0): ...
+
+    assert problems(scale, {"factor": 2}) == [("positional_only", "factor")]
+    assert problems(scale, {}) == [("positional_only", "factor")]
+    assert problems(scale, {}, injected=["factor"]) == []
+
+
+def test_a_class_that_takes_nothing_says_so():
+    class Empty(nn.Module): ...
+
+    assert "takes no arguments" in the_problem(Empty, {"width": 1}).message
+    assert problems(Empty, {}) == []
+
+
+def test_a_builtin_without_a_signature_is_not_judged():
+    assert check_arguments(torch.relu, {"anything": 1}) == []
+    assert signature_text(torch.relu) == ""
+
+
+def test_what_is_not_callable_is_not_judged():
+    assert check_arguments(3, {"anything": 1}) == []
+
+
+# ------------------------------------------------------------------------------------------ torch and torchaudio
+
+
+@pytest.mark.parametrize(
+    ("path", "args", "injected"),
+    [
+        ("torch.optim.RAdam", {"lr": 0.01, "weight_decay": 1e-5, "betas": [0.9, 0.99]}, ["params"]),
+        ("torch.optim.SGD", {"lr": 1, "momentum": 0.9, "nesterov": True}, ["params"]),
+        ("torch.optim.lr_scheduler.StepLR", {"step_size": 100, "gamma": 0.5}, ["optimizer"]),
+        ("torch.optim.lr_scheduler.ReduceLROnPlateau", {"mode": "max", "min_lr": [1e-5]}, ["optimizer"]),
+        ("torch.optim.lr_scheduler.OneCycleLR", {"max_lr": 0.1, "total_steps": 10}, ["optimizer"]),
+        ("torch.nn.MSELoss", {"reduction": "sum"}, []),
+        ("torch.nn.LSTM", {"input_size": 3, "hidden_size": 4, "batch_first": True}, []),
+        ("torch.nn.Conv2d", {"in_channels": 1, "out_channels": 2, "kernel_size": [3, 3], "padding": "same"}, []),
+        ("torch.nn.Linear", {"in_features": 1, "out_features": 2, "dtype": "float32", "device": "cpu"}, []),
+        ("torch.nn.functional.mse_loss", {"reduction": "sum"}, ["input", "target"]),
+        ("torchaudio.models.ConvTasNet", {"num_sources": 1, "msk_activate": "relu"}, []),
+    ],
+)
+def test_parts_of_torch_are_bound(path, args, injected):
+    target = resolve(path).target
+    assert check_arguments(target, args, injected=injected) == []
+    assert problems(target, {**args, "zzz": 1}, injected=injected) == [("unknown_argument", "zzz")], "negative control"
+
+
+@pytest.mark.parametrize(
+    ("path", "args", "wrong"),
+    [
+        ("torch.optim.RAdam", {"lr": "fast"}, ("lr",)),
+        ("torch.optim.RAdam", {"betas": [0.9]}, ("betas",)),
+        ("torch.optim.RAdam", {"betas": [0.9, "x"]}, ("betas", 1)),
+        ("torch.optim.RAdam", {"foreach": "yes"}, ("foreach",)),
+        ("torch.optim.lr_scheduler.ReduceLROnPlateau", {"mode": "mim"}, ("mode",)),
+        ("torch.optim.lr_scheduler.ReduceLROnPlateau", {"min_lr": [1e-5, "x"]}, ("min_lr", 1)),
+        ("torch.nn.MSELoss", {"reduction": 3}, ("reduction",)),
+        ("torchaudio.models.ConvTasNet", {"num_sources": 1.0}, ("num_sources",)),
+        ("torch.nn.LSTM", {"input_size": 3, "hidden_size": 4, "batch_first": 1}, ("batch_first",)),
+    ],
+)
+def test_wrong_values_for_parts_of_torch_are_found(path, args, wrong):
+    found = the_problem(resolve(path).target, args, injected=["params", "optimizer"])
+    assert (found.kind, found.where) == ("wrong_type", wrong)
+
+
+# ------------------------------------------------------------------------------------------ **kwargs
+
+
+class Base:
+    def __init__(self, components, *, max_epochs: int = 100, patience: int | None = None):
+        self.given = (components, max_epochs, patience)
+
+
+class Named(Base):
+    def __init__(self, components, *, alpha: float = 0.5, **kwargs):
+        super().__init__(components, **kwargs)
+
+
+class Anything(Named):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class OldStyle(Base):
+    def __init__(self, components, **kwargs):
+        Base.__init__(self, components, **kwargs)
+
+
+class Fixing(Base):
+    def __init__(self, components, **kwargs):
+        super().__init__(components, max_epochs=3, **kwargs)
+
+
+class Popping(Base):
+    def __init__(self, components, **kwargs):
+        gain = kwargs.pop("gain", 1.0)
+        if "bias" in kwargs:
+            gain += kwargs.pop("bias")
+        super().__init__(components, **kwargs)
+
+
+class Forgetting(Base):
+    def __init__(self, components, **kwargs):
+        super().__init__(components)
+
+
+class Opaque(Base):
+    def __init__(self, components, **kwargs):
+        super().__init__(components, **{key.lower(): value for key, value in kwargs.items()})
+
+
+class Local(Base):
+    def __init__(self, components, **kwargs):
+        super().__init__(**locals())
+
+
+@pytest.mark.parametrize("cls", [Named, Anything, OldStyle, Popping])
+def test_keywords_are_followed_to_the_parent(cls):
+    assert problems(cls, {"max_epochs": 3}, injected=["components"]) == []
+    found = the_problem(cls, {"max_epoch": 3}, injected=["components"])
+    assert (found.kind, found.suggestion) == ("unknown_argument", "max_epochs")
+    assert problems(cls, {"max_epochs": "many"}, injected=["components"]) == [("wrong_type", "max_epochs")]
+    assert problems(cls, {}) == [("missing_argument", "components")]
+
+
+def test_what_the_class_itself_hands_on_cannot_be_given():
+    assert problems(Fixing, {"max_epochs": 3}, injected=["components"]) == [("unknown_argument", "max_epochs")]
+    assert problems(Fixing, {"patience": 3}, injected=["components"]) == []
+
+
+def test_names_read_from_the_keywords_are_known():
+    assert problems(Popping, {"gain": 2.0, "bias": 1}, injected=["components"]) == []
+    assert "gain=…" in signature_text(Popping)
+
+
+def test_keywords_that_are_dropped_are_told_of_as_ignored():
+    found = the_problem(Forgetting, {"max_epochs": 3}, injected=["components"])
+    assert found.kind == "unknown_argument"
+    assert "would be ignored" in found.message
+
+
+@pytest.mark.parametrize("cls", [Opaque, Local])
+def test_keywords_that_cannot_be_followed_are_not_judged(cls):
+    assert problems(cls, {"whatever": 3}, injected=["components"]) == []
+
+
+def test_a_class_without_source_is_not_judged():
+    scope: dict[str, Any] = {"Base": Base}
+    exec("class Made(Base):\n    def __init__(self, **kwargs):\n        super().__init__(**kwargs)", scope)
+    assert problems(scope["Made"], {"whatever": 3}) == []
+
+
+def test_a_required_name_read_from_the_keywords_is_missing_without_it():
+    class Needing:
+        def __init__(self, **kwargs):
+            self.width = kwargs["width"]
+            self.depth = kwargs.pop("depth")
+
+    assert problems(Needing, {"width": 1}) == [("missing_argument", "depth")]
+
+
+def test_the_constructor_of_torch_modules_takes_nothing():
+    class Careless(nn.Module):
+        def __init__(self, width: int, **kwargs):
+            super().__init__(**kwargs)
+
+    assert problems(Careless, {"width": 1, "zebra": 2}) == [("unknown_argument", "zebra")]
+
+
+def test_cooperative_classes_are_followed_along_their_order_of_resolution():
+    class Left:
+        def __init__(self, left=1, **kwargs):
+            super().__init__(**kwargs)
+
+    class Right:
+        def __init__(self, right=1, **kwargs):
+            super().__init__(**kwargs)
+
+    class Both(Left, Right): ...
+
+    assert problems(Both, {"left": 1, "right": 2}) == []
+    assert problems(Left, {"right": 2}) == [("unknown_argument", "right")], "negative control: alone it has no `right`"
+
+
+def test_positions_that_the_class_fills_are_taken_along_the_way():
+    class Bidirectional(nn.LSTM):
+        def __init__(self, width: int, **kwargs):
+            super().__init__(width, width, bidirectional=True, **kwargs)
+
+    assert problems(Bidirectional, {"width": 4, "num_layers": 2}) == []
+    for taken in ("input_size", "hidden_size", "bidirectional", "mode"):
+        assert problems(Bidirectional, {"width": 4, taken: 1}) == [("unknown_argument", taken)]
+
+
+def test_a_function_with_keywords_is_not_judged_but_for_its_own_names():
+    def make(width: int, **kwargs): ...
+
+    assert problems(make, {"width": 1, "zebra": 2}) == []
+    assert problems(make, {"width": "1"}) == [("wrong_type", "width")]
+
+
+# ------------------------------------------------------------------------------------------ kinds of callables
+
+
+def test_partials_are_seen_through():
+    small = functools.partial(Net, depth=1)
+    assert problems(small, {"width": 3}) == []
+    assert problems(small, {"width": 3, "depth": 4}) == []
+    assert problems(functools.partial(Net, 3), {"depth": 1}) == []
+    assert problems(functools.partial(Net, 3), {"width": 1}) == [("unknown_argument", "width")]
+    assert signature_text(small) == "Net(width, depth=1, dropout=0.0)"
+
+
+def test_class_methods_and_callable_objects_are_bound():
+    class Maker:
+        @classmethod
+        def tiny(cls, width: int = 1): ...
+
+        def __call__(self, depth: int): ...
+
+    assert problems(Maker.tiny, {"width": "x"}) == [("wrong_type", "width")]
+    assert problems(Maker(), {}) == [("missing_argument", "depth")]
+
+
+def test_a_new_that_takes_anything_says_nothing():
+    class Counted:
+        def __new__(cls, *args, **kwargs):
+            return super().__new__(cls)
+
+        def __init__(self, width: int): ...
+
+    assert problems(Counted, {"width": 1}) == []
+    assert problems(Counted, {"widht": 1}) == [("unknown_argument", "widht")]
+
+
+def test_a_class_with_new_alone_is_read_there():
+    class Frozen:
+        def __new__(cls, width: int):
+            return super().__new__(cls)
+
+    assert problems(Frozen, {}) == [("missing_argument", "width")]
+
+
+def test_a_metaclass_that_hands_everything_on_says_nothing():
+    class Single(type):
+        def __call__(cls, *args, **kwargs):
+            return super().__call__(*args, **kwargs)
+
+    class Only(metaclass=Single):
+        def __init__(self, width: int): ...
+
+    assert problems(Only, {"depth": 1, "width": 1}) == [("unknown_argument", "depth")]
+
+
+def test_dataclasses_and_decorated_functions_are_read():
+    @dataclasses.dataclass
+    class Options:
+        rate: float
+        names: list[str] = dataclasses.field(default_factory=list)
+        hidden: int = dataclasses.field(default=0, init=False)
+
+    @functools.wraps(Net.__init__)
+    def wrapped(*args, **kwargs): ...
+
+    assert problems(Options, {"rate": 1, "names": ["a"]}) == []
+    assert problems(Options, {"rate": 1, "hidden": 1}) == [("unknown_argument", "hidden")]
+    assert problems(wrapped, {"depth": "x", "self": 0, "width": 1}) == [("wrong_type", "depth")]
+
+
+def test_an_explicit_signature_is_believed():
+    class Typed:
+        def __init__(self, **data): ...
+
+    Typed.__signature__ = Net_signature = __import__("inspect").signature(Net)
+    assert Net_signature
+    assert problems(Typed, {"width": 1, "zebra": 1}) == [("unknown_argument", "zebra")]
+
+
+def test_an_abstract_method_is_no_matter_of_its_arguments():
+    class Abstract(abc.ABC):
+        def __init__(self, width: int):
+            self.width = width
+
+        @abc.abstractmethod
+        def run(self): ...
+
+    assert problems(Abstract, {"width": 1}) == []
+
+
+# ------------------------------------------------------------------------------------------ annotations
+
+
+def annotated(width: Unknown, rate: float, call: Callable[..., Unknown] | None = None, items: Iterable[int] = ()): ...
+
+
+def test_an_annotation_that_cannot_be_resolved_is_not_judged_and_spoils_no_other():
+    assert problems(annotated, {"width": "x", "rate": "y", "call": 3}) == [("wrong_type", "rate")]
+
+
+def test_string_annotations_are_resolved_in_the_module_of_the_function():
+    def path(root: Path, count: int): ...
+
+    assert problems(path, {"root": 3, "count": 1.5}) == [("wrong_type", "root"), ("wrong_type", "count")]
+
+
+def test_a_value_that_is_the_default_is_right_whatever_the_annotation():
+    def sloppy(rate: float = "auto", size: int = 2.0): ...
+
+    assert problems(sloppy, {"rate": "auto", "size": 2.0}) == []
+    assert problems(sloppy, {"rate": "slow"}) == [("wrong_type", "rate")], "negative control"
+
+
+def test_a_nested_component_is_left_to_others():
+    assert problems(Net, {"width": {"path": "torch.nn.ReLU", "args": {}}}) == []
+    assert problems(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [("wrong_type", "width")], "negative control"
+
+
+@dataclasses.dataclass
+class Encoder:
+    size: int
+    kinds: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class Codec:
+    encoder: Encoder
+    layers: list[Encoder] = dataclasses.field(default_factory=list)
+
+
+def test_tables_are_checked_against_dataclasses_all_the_way_down():
+    found = check_arguments(Codec, {"encoder": {"sise": 3}, "layers": [{"size": 1}, {"size": "2", "kinds": ["a", 3]}]})
+    assert [(problem.kind, problem.where) for problem in found] == [
+        ("unknown_argument", ("encoder", "sise")),
+        ("wrong_type", ("layers", 1, "size")),
+        ("wrong_type", ("layers", 1, "kinds", 1)),
+    ]
+    assert found[0].suggestion == "size"
+    assert "`layers[1].kinds[1]`" in found[2].message
+
+
+def test_a_table_that_lacks_something_is_the_place_of_the_problem():
+    found = the_problem(Codec, {"encoder": {"kinds": []}})
+    assert (found.kind, found.argument, found.where) == ("missing_argument", "size", ("encoder",))
+
+
+# ------------------------------------------------------------------------------------------ the signature as text
+
+
+def test_a_long_signature_is_cut_but_keeps_what_matters():
+    text = signature_text(torch.nn.Transformer, keep=["bias"])
+    assert len(text) <= 90
+    assert text.startswith("Transformer(d_model=512")
+    assert text.endswith("…, bias=True, …)")
+
+
+def test_many_injected_names_are_left_out_of_the_text():
+    def trainer(model, optimizer, loaders, hooks, max_epochs=100): ...
+
+    injected = ["model", "optimizer", "loaders", "hooks"]
+    assert signature_text(trainer, injected) == "trainer(max_epochs=100, …)"
+    assert signature_text(trainer, injected[:2]).startswith("trainer(model, optimizer")
+
+
+def test_defaults_that_say_nothing_are_shortened():
+    something = object()
+
+    def odd(a=something, b=torch.nn.ReLU, c="x" * 90, d=math.pi, e=len): ...
+
+    assert signature_text(odd) == "odd(a=…, b=ReLU, c=…, d=3.141592653589793, e=…)"
+
+
+# ------------------------------------------------------------------------------------------ building
+
+
+def test_build_passes_the_arguments_and_the_injected_values_that_are_taken():
+    model = nn.Linear(2, 2)
+    injected = {"params": model.parameters(), "section": "optimizer"}
+    optimizer = build(torch.optim.RAdam, {"lr": 0.5}, injected)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert len(optimizer.param_groups[0]["params"]) == 2
+
+
+def test_build_gives_everything_to_what_takes_any_keyword():
+    assert build(lambda **given: given, {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
+
+
+def test_build_follows_keywords_to_the_parent():
+    assert build(Anything, {"max_epochs": 3}, {"components": "all", "other": 1}).given == ("all", 3, None)
+
+
+def test_build_fills_positional_only_parameters():
+    def scale(factor, /, offset):
+        return factor * 10 + offset
+
+    assert build(scale, {"offset": 1}, {"factor": 2}) == 21
+
+
+def test_build_makes_what_the_annotations_ask_for():
+    def take(root: Path, sizes: tuple[int, ...], kinds: set[str], codec: Codec, plain: str | Path, more=None):
+        return root, sizes, kinds, codec, plain, more
+
+    args = {
+        "root": "data/x",
+        "sizes": [1, 2],
+        "kinds": ["a", "a"],
+        "codec": {"encoder": {"size": 1}, "layers": [{"size": 2}]},
+        "plain": "text",
+        "more": [1, 2],
+    }
+    codec = Codec(Encoder(1), [Encoder(2)])
+    assert build(take, args) == (Path("data/x"), (1, 2), {"a"}, codec, "text", [1, 2])
+
+
+def test_build_lets_the_targets_own_error_through():
+    with pytest.raises(ZeroDivisionError):
+        build(lambda x: 1 / x, {"x": 0})
+
+
+@pytest.mark.parametrize(
+    ("target", "args"),
+    [(Net, {"width": 3, "depth": 1}), (Named, {"components": 1, "max_epochs": 2}), (Codec, {"encoder": {"size": 2}})],
+)
+def test_what_has_no_problem_is_built(target, args):
+    assert check_arguments(target, args) == []
+    build(target, args)

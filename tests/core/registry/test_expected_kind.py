@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import abc
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from audiozen_core.registry import expected_kind
+
+
+class Trainer: ...
+
+
+KINDS = {"model": nn.Module, "optimizer": Optimizer, "dataset": (Dataset, list), "trainer": Trainer}
+
+
+def kind(section, target):
+    found = expected_kind(section, target, KINDS)
+    return found and found.kind
+
+
+@pytest.mark.parametrize(
+    ("section", "target"),
+    [
+        ("model", nn.Linear),
+        ("model_g", nn.Linear),
+        ("optimizer", torch.optim.RAdam),
+        ("train_dataset", torch.utils.data.TensorDataset),
+        ("validate_dataset", torch.utils.data.ChainDataset),
+        ("dataset", list),
+        ("trainer", Trainer),
+        ("loss_function", nn.MSELoss),
+        ("loss", nn.functional.mse_loss),
+        ("lr_scheduler", torch.optim.lr_scheduler.StepLR),
+        ("somewhere_else", dict),
+    ],
+)
+def test_the_right_kind_is_no_problem(section, target):
+    assert expected_kind(section, target, KINDS) is None
+
+
+@pytest.mark.parametrize(
+    ("section", "target"),
+    [
+        ("model", Trainer),
+        ("optimizer", nn.Linear),
+        ("test_dataset", nn.Linear),
+        ("trainer", nn.Linear),
+        ("dataset", dict),
+    ],
+)
+def test_a_class_of_another_kind_is_a_problem(section, target):
+    assert kind(section, target) == "wrong_kind"
+
+
+def test_it_is_said_where_the_class_belongs():
+    found = expected_kind("model", torch.optim.RAdam, KINDS)
+    assert found.message == "`RAdam` is not a model: it is no subclass of `torch.nn.modules.module.Module`"
+    assert found.label == "an optimiser belongs in [optimizer]"
+    assert "`builtins.list`" in expected_kind("dataset", dict, KINDS).message
+
+
+def test_an_abstract_class_is_a_problem_that_names_what_it_lacks():
+    class Abstract(nn.Module, abc.ABC):
+        @abc.abstractmethod
+        def forward(self): ...
+
+    class Concrete(Abstract):
+        def forward(self): ...
+
+    found = expected_kind("model", Abstract, KINDS)
+    assert found.kind == "abstract"
+    assert "`forward`" in found.message
+    assert kind("model", Concrete) is None
+
+
+@pytest.mark.parametrize("target", [3, "text", None, {"a": 1}, torch.float32])
+def test_what_cannot_be_called_is_a_problem(target):
+    assert kind("model", target) == "not_callable"
+
+
+def test_a_function_may_make_a_model_but_no_trainer():
+    def make(width: int): ...
+
+    assert kind("model", make) is None
+    assert kind("trainer", make) == "wrong_kind"
+
+
+def test_a_function_that_says_it_makes_something_else_is_a_problem():
+    def wrong() -> Trainer: ...
+    def right() -> nn.Linear: ...
+    def vague() -> object: ...
+    def unknown() -> Nowhere: ...  # noqa: F821
+
+    assert kind("model", wrong) == "wrong_kind"
+    assert kind("model", right) is None
+    assert kind("model", vague) is None
+    assert kind("model", unknown) is None

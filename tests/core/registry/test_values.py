@@ -1,0 +1,252 @@
+# ruff: noqa: UP006, UP007, UP045 - the old spellings are what is tested
+
+from __future__ import annotations
+
+import datetime
+import enum
+import os
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypedDict, TypeVar, Union
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiozen_core.registry.values import converted, fits, wrong_places
+from audiozen_core.registry.wording import described, toml_text, type_text, wanted
+
+Rate = NewType("Rate", float)
+Item = TypeVar("Item")
+
+
+class Shape(enum.Enum):
+    ROUND = "round"
+
+
+class Callback(Protocol):
+    def __call__(self) -> None: ...
+
+
+class Options(TypedDict):
+    size: int
+
+
+NOW = datetime.datetime(2026, 11, 22, 10, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "verdict"),
+    [
+        (1, float, "yes"),
+        (1.0, float, "yes"),
+        (float("inf"), float, "yes"),
+        (True, float, "no"),
+        ("fast", float, "no"),
+        (1, int, "yes"),
+        (1.0, int, "no"),
+        (True, int, "no"),
+        (True, bool, "yes"),
+        (1, bool, "no"),
+        ("true", bool, "no"),
+        ("a", str, "yes"),
+        (1, str, "no"),
+        (True, str, "no"),
+        ([], str, "no"),
+        ("a", Path, "yes"),
+        (1, Path, "no"),
+        ("a", Union[str, os.PathLike], "yes"),
+        ("a", os.PathLike[str], "yes"),
+        ("min", Literal["min", "max"], "yes"),
+        ("mim", Literal["min", "max"], "no"),
+        (1, Literal[1, 2], "yes"),
+        (True, Literal[1, 2], "no"),
+        (1, Optional[float], "yes"),
+        ("x", Optional[float], "no"),
+        ("x", float | None, "no"),
+        ("x", float | str, "yes"),
+        ("x", float | list[str], "no"),
+        (["x"], float | list[str], "yes"),
+        ([1, 2.5], list[float], "yes"),
+        ([1, "x"], list[float], "no"),
+        (3, list[float], "no"),
+        ("abc", Sequence[str], "no"),
+        (["abc"], Sequence[str], "yes"),
+        (["abc"], list, "yes"),
+        (["abc"], typing.List, "yes"),
+        (3, typing.List, "no"),
+        ([1], typing.List[int], "yes"),
+        ([1], typing.Sequence[str], "no"),
+        ([1, 2], tuple[int, int], "yes"),
+        ([1, 2, 3], tuple[int, int], "no"),
+        ([1, 2, 3], tuple[int, ...], "yes"),
+        ([1, "x"], tuple[int, ...], "no"),
+        ([1, 1], set[int], "yes"),
+        ({"a": 1}, dict[str, int], "yes"),
+        ({"a": "x"}, dict[str, int], "no"),
+        ({"a": "x"}, Mapping, "yes"),
+        ([], dict, "no"),
+        ({"size": 1}, Options, "yes"),
+        (3, Options, "no"),
+        (1, Annotated[float, "in hertz"], "yes"),
+        ("x", Annotated[float, "in hertz"], "no"),
+        ("x", Rate, "no"),
+        (2, Rate, "yes"),
+        (NOW, datetime.datetime, "yes"),
+        (NOW, datetime.date, "no"),
+        (NOW.date(), datetime.date, "yes"),
+        (NOW.date(), datetime.datetime, "no"),
+        ("x", Any, "unknown"),
+        ("x", Item, "unknown"),
+        ("x", object, "unknown"),
+        ("round", Shape, "unknown"),
+        ("x", Callback, "unknown"),
+        ("cuda", torch.device, "unknown"),
+        ("cuda", torch.device | int, "unknown"),
+        ("relu", Callable[[int], int], "foreign"),
+        ("x", torch.nn.Module, "foreign"),
+        (True, torch.nn.Module, "foreign"),
+        ([1.0], torch.Tensor | None, "foreign"),
+        ("fast", float | torch.Tensor, "no"),
+        (0.1, float | torch.Tensor, "yes"),
+        (3, str | Callable[[int], int], "no"),
+        ({"path": "torch.nn.ReLU"}, float, "unknown"),
+        ([{"path": "torch.nn.ReLU"}, 3], list[torch.nn.Module], "foreign"),
+        (torch.nn.ReLU, float, "unknown"),
+    ],
+    ids=str,
+)
+def test_whether_a_value_fits(value, annotation, verdict):
+    assert fits(value, annotation) == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "places"),
+    [
+        ([1, "x", 2, True], list[float], [(1,), (3,)]),
+        ([[1], ["x"]], list[list[int]], [(1, 0)]),
+        ({"a": 1, "b": [1, "x"]}, dict[str, int | list[int]], [("b", 1)]),
+        ([1, 2, 3], tuple[int, int], [()]),
+        ("x", float | list[float], [()]),
+        ([1.0, "x"], float | list[float], [(1,)]),
+        ([1], list[float], []),
+    ],
+    ids=str,
+)
+def test_the_innermost_wrong_places_are_found(value, annotation, places):
+    assert [place for place, _, _ in wrong_places(value, annotation, ())] == places
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "label", "suggestion"),
+    [
+        ("fast", float, "a number is wanted", None),
+        ("1e-3", float, "did you mean `1e-3`?", "1e-3"),
+        ("3", int, "did you mean `3`?", "3"),
+        (3.0, int, "did you mean `3`?", "3"),
+        (3.5, int, "an integer is wanted", None),
+        ("True", bool, "did you mean `true`?", "true"),
+        (1, bool, "did you mean `true`?", "true"),
+        ("mim", Literal["min", "max"], 'did you mean `"min"`?', '"min"'),
+        ("zebra", Literal["min", "max"], 'one of "min", "max"', None),
+        ("a", list[str], 'did you mean `["a"]`?', '["a"]'),
+        (3, float | str, "a number or a string is wanted", None),
+        ([1], tuple[int, int], "an array of 2 is wanted", None),
+        (1, dict, "a table is wanted", None),
+        (1, Path, "a string is wanted", None),
+        (1, torch.nn.Module, "", None),
+    ],
+    ids=str,
+)
+def test_what_is_wanted_is_said_in_words_of_toml(value, annotation, label, suggestion):
+    assert wanted(value, annotation) == (label, suggestion)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (float | None, "float"),
+        (Optional[list[int]], "list[int]"),
+        (dict[str, float], "dict[str, float]"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Literal["a", 1, True], '"a" | 1 | true'),
+        (float | torch.Tensor, "float | Tensor"),
+        (Callable[[int], str], "Callable"),
+        (Any, "Any"),
+        (Rate, "float"),
+    ],
+    ids=str,
+)
+def test_annotations_are_put_into_words(annotation, text):
+    assert type_text(annotation) == text
+
+
+def test_values_are_put_into_words():
+    assert described("fast") == 'the string `"fast"`'
+    assert described({"a": 1}) == "a table"
+    assert toml_text([1, True, "x", {}]) == '[1, true, "x", {…}]'
+    assert len(toml_text("x" * 500)) < 50
+    assert toml_text(list(range(99))) == "[…]"
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_subnormal=False)
+    | st.text(max_size=5)
+    | st.dates()
+    | st.datetimes()
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+leaves = st.sampled_from(
+    [int, float, str, bool, Path, Any, torch.Tensor, None, Literal["a", 1], dict, list, Options, Shape, Rate, Item]
+)
+annotations = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        inner.map(lambda item: list[item]),
+        inner.map(lambda item: tuple[item, ...]),
+        inner.map(lambda item: dict[str, item]),
+        inner.map(lambda item: Optional[item]),
+        st.tuples(inner, inner).map(lambda pair: Union[pair]),
+        st.tuples(inner, inner).map(lambda pair: tuple[pair]),
+    ),
+    max_leaves=4,
+)
+
+
+@given(values, annotations)
+def test_any_value_and_any_annotation_get_a_verdict_and_a_place(value, annotation):
+    places = wrong_places(value, annotation, ("it",))
+    assert (fits(value, annotation) == "no") == bool(places)
+    for place, wrong, wanted_there in places:
+        inner = value
+        for part in place[1:]:
+            inner = inner[part]
+        assert inner is wrong
+        assert fits(wrong, wanted_there) == "no"
+        label, suggestion = wanted(wrong, wanted_there)
+        assert isinstance(label + type_text(wanted_there) + described(wrong), str)
+        assert suggestion is None or suggestion in label
+
+
+@given(values, annotations)
+def test_converting_never_fails_on_what_fits(value, annotation):
+    if fits(value, annotation) == "yes":
+        converted(value, annotation)
+
+
+def test_values_are_converted_inside_arrays_and_tables():
+    assert converted(["a", "b"], list[Path]) == [Path("a"), Path("b")]
+    assert converted({"x": ["a"]}, dict[str, tuple[Path, ...]]) == {"x": (Path("a"),)}
+    assert converted([3, 3], int | tuple[int, int]) == (3, 3)
+    assert converted("a", str | Path) == "a"
+    assert converted("a", Path | None) == Path("a")
+    assert converted(["x"], tuple[int, ...]) == ["x"], "what does not fit is left as it is"
