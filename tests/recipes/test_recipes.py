@@ -1,0 +1,165 @@
+"""Every recipe is checked, and run on little data."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiozen_core.experiment import Experiment
+from tests.cli.conftest import audiozen  # noqa: F401 - a fixture
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+FILES = sorted(path for path in RECIPES.rglob("*.toml") if "exp" not in path.relative_to(RECIPES).parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
+def test_a_recipe_has_no_mistakes(path):
+    experiment = Experiment.load(path, modes=["train", "test"])
+    assert experiment.warnings == ()
+
+
+def test_the_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # noqa: F811
+    outcome = audiozen(
+        "run", str(RECIPES / "mini_denoise/sdnn/baseline.toml"), "-M", "train", "test",
+        "--set", f"meta.save_dir={tmp_path}",
+        "--set", "trainer.args.max_epochs=1",
+        "--set", "dataset.args.items_per_epoch=32",
+        "--set", "+validate_dataset.args.items_per_epoch=4",
+        "--set", "+test_dataset.args.items_per_epoch=4",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "PESQ" in outcome.out
+    with (tmp_path / "baseline/metrics/test.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+
+@pytest.fixture
+def ndns(tmp_path, monkeypatch):
+    """A folder of the layout that the challenge's synthesiser leaves, and the recipe beside it."""
+    generator = np.random.default_rng(0)
+    for part in ("training_set", "validation_set"):
+        for kind in ("noisy", "clean", "noise"):
+            (tmp_path / "data" / part / kind).mkdir(parents=True)
+        for number in range(4):
+            clean = 0.1 * np.sin(np.arange(16000) * (0.05 + 0.02 * number))
+            noise = 0.05 * generator.standard_normal(16000)
+            root = tmp_path / "data" / part
+            soundfile.write(root / "clean" / f"clean_fileid_{number}.wav", clean, 16000)
+            soundfile.write(root / "noise" / f"noise_fileid_{number}.wav", noise, 16000)
+            name = f"book_{number}_chp_1_reader_2_snr{5 + number}_tl-20_fileid_{number}.wav"
+            soundfile.write(root / "noisy" / name, clean + noise, 16000)
+    source = RECIPES / "intel_ndns_challenge" / "sdnn_delays"
+    shutil.copytree(source, tmp_path / "sdnn_delays", ignore=shutil.ignore_patterns("exp", "__pycache__"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DNS_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+FEW = [f"--set={role}.dataloader.{key}" for role in ("dataset", "validate_dataset", "test_dataset")
+       for key in ("batch_size=2", "num_workers=0")]  # fmt: skip
+
+
+def test_the_baseline_of_the_challenge_trains_and_tests_on_its_layout(ndns, audiozen):  # noqa: F811
+    outcome = audiozen(
+        "run", "sdnn_delays/baseline.toml", "-M", "train", "test", "--set", "trainer.args.max_epochs=1", *FEW
+    )
+    assert outcome.code == 0, outcome.err
+    assert "SI-SNR of the noisy clips" in outcome.err
+    assert (ndns / "sdnn_delays/exp/baseline/baseline.log").exists()
+
+
+def test_a_part_of_the_data_is_taken_by_limit_and_offset(ndns, audiozen):  # noqa: F811
+    outcome = audiozen(
+        "run", "sdnn_delays/baseline.toml", "--set", "trainer.args.max_epochs=1", *FEW,
+        "--set", "+dataset.args.limit=2", "--set", "+dataset.args.offset=1",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "steps=1" in outcome.err
+
+
+SAMPLE = """\
+[meta]
+save_dir = "sdnn_delays/exp"
+seed = 0
+use_amp = false
+use_deterministic_algorithms = false
+
+[trainer]
+path = "trainer.Trainer"
+[trainer.args]
+max_epoch = 9999
+clip_grad_norm_value = 5
+
+[acoustics]
+n_fft = 512
+win_length = 256
+sr = 16000
+hop_length = 256
+
+[loss]
+path = "audiozen.loss.SoftDTWLoss"
+[loss.args]
+gamma = 0.1
+
+[optimizer]
+path = "torch.optim.RAdam"
+[optimizer.args]
+lr = 0.01
+weight_decay = 1e-5
+
+[model]
+path = "model.Model"
+[model.args]
+threshold = 0.1
+tau_grad = 0.1
+scale_grad = 0.8
+max_delay = 64
+out_delay = 0
+"""
+DATA_AND_SCHEDULER = """
+[lr_scheduler]
+path = "torch.optim.lr_scheduler.StepLR"
+[lr_scheduler.args]
+step_size = 100
+gamma = 0.5
+
+[dataset]
+path = "dns_challenge"
+[dataset.args]
+root = "${env:DNS_DATA}/training_set"
+[dataset.dataloader]
+batch_size = 2
+
+[validate_dataset]
+path = "dns_challenge"
+[validate_dataset.args]
+root = "${env:DNS_DATA}/validation_set"
+"""
+
+
+def test_the_sample_in_its_old_spelling_trains_and_says_the_new_one(ndns, audiozen):  # noqa: F811
+    (ndns / "sdnn_delays/sample.toml").write_text(SAMPLE + DATA_AND_SCHEDULER)
+    outcome = audiozen("run", "sdnn_delays/sample.toml", "--set", "trainer.args.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    assert "`max_epoch` is the old name of `max_epochs`" in outcome.err
+    assert "`loss` is the old name of `loss_function`" in outcome.err
+    assert (ndns / "sdnn_delays/exp/sample/checkpoints/best/model.safetensors").exists()
+
+
+def test_the_recipes_own_model_is_the_installed_one(ndns):
+    """They share weights, so that what one learns the other can use."""
+    import torch
+
+    from audiozen_core.registry import ImportScope, resolve
+    from audiozen_plugins.model.sdnn import SDNN
+
+    torch.manual_seed(0)
+    with ImportScope.of_file(ndns / "sdnn_delays/baseline.toml"):
+        own = resolve("model.Model", section="model").target(max_delay=8, out_delay=2)
+    installed = SDNN(max_delay=8, out_delay=2)
+    installed.load_state_dict(own.state_dict())
+    noisy = torch.rand(2, 257, 20)
+    assert torch.equal(own(noisy), installed(noisy))

@@ -1,0 +1,126 @@
+"""The documentation is run: files that it shows are written, commands that it shows are called.
+
+A comment `<!-- file: NAME -->` before a block says that the reader saves it under that name; `<!-- run -->` says that
+the commands of the block are given then, in that folder. Every other block is at least looked at.
+"""
+
+import ast
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import tomli
+
+from audiozen_core.cli.check import command as check_command
+from audiozen_core.cli.main import main
+from audiozen_core.cli.plugins import command as plugins_command
+from audiozen_core.cli.run import command as run_command
+from audiozen_core.config.schema import _PLAIN_SECTIONS, keys_of
+from tests.cli.conftest import write_pairs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
+BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+COMMANDS = {"run": run_command, "check": check_command, "plugins": plugins_command}
+
+
+def blocks(page):
+    return [match.groupdict() for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def audiozen_lines(text):
+    lines = [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines()]
+    return [line[1:] for line in lines if line and line[0] == "audiozen"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_block_is_well_formed_and_every_command_exists(page):
+    for block in blocks(page):
+        if block["language"] == "toml":
+            tomli.loads(block["text"])
+        elif block["language"] == "python":
+            ast.parse(block["text"])
+        elif block["language"] == "shell":
+            for name, *arguments in audiozen_lines(block["text"]):
+                COMMANDS[name].make_context(name, list(arguments))
+
+
+def test_a_misspelt_option_would_be_noticed():
+    with pytest.raises(Exception, match="No such option"):
+        run_command.make_context("run", ["exp.toml", "--resum"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md"])
+def test_what_a_page_shows_works_as_it_stands(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "valid", "test"):
+        write_pairs(tmp_path / "data" / part, count=2)
+    (tmp_path / "data" / "unknown").mkdir()
+    (tmp_path / "data/test/noisy/clip_0.wav").rename(tmp_path / "data/unknown/clip_9.wav")
+    (tmp_path / "data/test/clean/clip_0.wav").unlink()
+    ran = 0
+    for block in blocks(REPOSITORY / page):
+        kind, _, name = (block["what"] or "").partition(": ")
+        if kind == "file":
+            # The text is the reader's; only the length of the training is ours.
+            text = re.sub(r"max_epochs = \d+", "max_epochs = 1", block["text"])
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        elif kind == "run":
+            for arguments in audiozen_lines(block["text"]):
+                monkeypatch.setattr(sys, "argv", ["audiozen", *arguments])
+                with pytest.raises(SystemExit) as stop:
+                    main()
+                assert not stop.value.code, arguments
+                ran += 1
+    assert ran >= 2
+    assert list(tmp_path.rglob("exp/*/checkpoints/best/model.safetensors"))
+
+
+def test_the_hook_of_the_page_stops_a_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "valid"):
+        write_pairs(tmp_path / "data" / part, count=2)
+    page = blocks(REPOSITORY / "docs/writing_a_trainer.md")
+    for block in page:
+        if (block["what"] or "").startswith("file: "):
+            Path(block["what"].removeprefix("file: ")).write_text(block["text"], encoding="utf-8")
+    additions = [block["text"] for block in page if block["language"] == "toml" and "[[hooks]]" in block["text"]]
+    assert len(additions) == 2
+    with Path("own.toml").open("a") as file:
+        file.write("\n".join(additions))
+    monkeypatch.setattr(sys, "argv", ["audiozen", "run", "own.toml"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert "the score of -1000.0 is reached" in capsys.readouterr().err
+    assert not Path("exp/own/tb_log").exists()
+
+
+def test_every_key_of_every_section_is_in_the_page_of_arguments():
+    text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
+    for section, table in _PLAIN_SECTIONS.items():
+        assert f"`{section}`" in text or f"[[{section}]]" in text, section
+        for key in keys_of(table):
+            assert f"`{key}`" in text, f"{section}.{key}"
+
+
+@pytest.mark.parametrize("path", ["audiozen.trainer.base_trainer.BaseTrainer", "enhancement"])
+def test_every_argument_of_the_trainers_is_in_the_page_of_arguments(path):
+    import inspect
+
+    from audiozen_core.registry import resolve
+
+    text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
+    parameters = inspect.signature(resolve(path, section="trainer").target).parameters
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            assert f"| `{name}` |" in text, name
+
+
+def test_links_within_the_documentation_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
