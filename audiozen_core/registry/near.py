@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 80
+
 
 def near_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """The known names nearest to a word, best first; case, `-` and `_` count for little.
@@ -17,6 +19,8 @@ def near_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ..
     >>> near_names("SoftDTW", ["soft_dtw", "si_snr", "sdnn"])
     ('soft_dtw',)
     """
+    if len(word) > _LONGEST:
+        return ()
     folded: dict[str, list[str]] = {}
     for name in dict.fromkeys(known):
         folded.setdefault(_fold(name), []).append(name)

@@ -39,6 +39,7 @@ PUBLIC = "audiozen"
 PACKAGES = ("audiozen_core", "audiozen_plugins")
 """Where `audiozen.x.Y` is looked for, in this order."""
 
+_LONGEST = 256
 _NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
 
 
@@ -144,19 +145,22 @@ def _well_formed(path: object) -> str:
     if not path.strip():
         raise PathError("malformed", "an empty `path` names nothing", remedy='write it as path = "module.Class"')
     dotted = "." in path and ":" not in path
-    if all(part.isidentifier() for part in path.split(".")) if dotted else _NAME.fullmatch(path):
+    if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
         return path
     mended = path.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
     mended = re.sub(r"\.{2,}", ".", mended).strip(".: ")
-    right = mended and all(part.isidentifier() for part in mended.split("."))
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in path)
     shown = shown if len(shown) <= 80 else shown[:79] + "…"
     raise PathError(
         "malformed",
         f"`{shown}` is no well-formed `path`",
-        near=[mended] if right else (),
+        near=[mended] if _is_dotted(mended) and len(mended) <= _LONGEST else (),
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
+
+
+def _is_dotted(path: str) -> bool:
+    return all(part.isidentifier() for part in path.split("."))
 
 
 def _first_of(roots: list[str], path: str) -> tuple[Any, str]:

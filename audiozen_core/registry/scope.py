@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -138,7 +137,7 @@ class ImportScope:
         return any(Path(folder, *name.split(".")) in places for folder in (*self.dirs, *self._extra_path))
 
 
-class _ReservedNames(MetaPathFinder):
+class _ReservedNames:
     """Finds reserved modules where they would be without the scope's folders."""
 
     def __init__(self, scope: ImportScope) -> None:

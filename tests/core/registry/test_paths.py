@@ -157,6 +157,12 @@ def test_a_string_that_is_no_path_is_said_to_be_none(path):
     assert error.message.isprintable()
 
 
+@pytest.mark.parametrize("path", ["a" * 10_000_000, "a." * 100_000 + "a", "torch" + ".optim" * 50])
+def test_a_path_of_absurd_length_is_no_path(path):
+    assert failure(path).reason == "malformed"
+    assert len(str(failure(path))) < 500
+
+
 @pytest.mark.parametrize("path", [3, 1.5, True, None, ["a"], {"path": "a"}])
 def test_a_path_of_another_type_is_an_error(path):
     assert "a `path` is a string" in failure(path).message
