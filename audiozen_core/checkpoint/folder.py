@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
@@ -25,12 +24,13 @@ from audiozen_core.checkpoint.manifest import (
     check_digest,
     check_sizes,
     read_manifest,
+    read_state,
 )
 from audiozen_core.checkpoint.skeleton import SkeletonError
 from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors, write_tensors
 from audiozen_core.checkpoint.tensors import flatten, unflatten
 from audiozen_core.errors import CheckpointError
-from audiozen_core.files import Digest, make_new_folder, read_regular, sync_folder, write_new
+from audiozen_core.files import make_new_folder, sync_folder, write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def read_checkpoint(
     """
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
-    entries = _read_state(folder, manifest)
+    entries = read_state(folder, manifest)
     missing = sorted(set(owners or ()) - entries.keys())
     if missing:
         raise CheckpointError(
@@ -117,21 +117,6 @@ def read_checkpoint(
         if owners is None or owner in owners:
             state[owner] = _read_owner(folder, manifest, owner, entry, map_location)
     return manifest, state
-
-
-def _read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    try:
-        content = read_regular(folder / STATE, manifest.files[STATE].size + 1)
-    except OSError as error:
-        raise DamagedCheckpointError(folder, f"{STATE} can't be read: {error}") from error
-    check_digest(folder, STATE, Digest(len(content), hashlib.sha256(content).hexdigest()), manifest.files[STATE])
-    try:
-        owners = json.loads(content)["owners"]
-        if all(entry["tensors"] is None or entry["tensors"] in manifest.files for entry in owners.values()):
-            return owners  # type: ignore[no-any-return]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    raise DamagedCheckpointError(folder, f"{STATE} is malformed")
 
 
 def _read_owner(

@@ -124,6 +124,7 @@ def check_contents(folder: Path, manifest: Manifest) -> None:
         DamagedCheckpointError: not so.
     """
     check_sizes(folder, manifest)
+    read_state(folder, manifest)
     for name, digest in manifest.files.items():
         try:
             with open_regular(folder / name) as file:
@@ -136,6 +137,28 @@ def check_contents(folder: Path, manifest: Manifest) -> None:
             raise DamagedCheckpointError(folder, f"{name} can't be read: {error}") from error
         except FormatError as error:
             raise DamagedCheckpointError(folder, f"{name}: {error}") from error
+
+
+def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Reads `state.json`, verified: owner to the name of its file of tensors, if any, and the skeleton of its state.
+
+    Raises:
+        DamagedCheckpointError: it is not as it was written, or makes no sense.
+    """
+    try:
+        content = read_regular(folder / STATE, manifest.files[STATE].size + 1)
+    except OSError as error:
+        raise DamagedCheckpointError(folder, f"{STATE} can't be read: {error}") from error
+    found = Digest(len(content), hashlib.sha256(content).hexdigest())
+    check_digest(folder, STATE, found, manifest.files[STATE])
+    try:
+        owners: dict[str, dict[str, Any]] = json.loads(content)["owners"]
+        for entry in owners.values():
+            if not (entry["tensors"] is None or entry["tensors"] in manifest.files) or "state" not in entry:
+                raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DamagedCheckpointError(folder, f"{STATE} makes no sense") from None
+    return owners
 
 
 def check_digest(folder: Path, name: str, found: Digest, expected: Digest) -> None:

@@ -1,0 +1,190 @@
+"""A checkpoint that has been changed in any way is refused with a reason, or gives what was saved, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError
+from audiozen_core.checkpoint import manifest as manifest_module
+from tests.core.checkpoint.exactness import difference
+
+
+def state(seed: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "model": {"weight": torch.randn(3, 4, generator=generator), "count": torch.tensor(seed)},
+        "trainer": {"epoch": seed, "score": 0.5},
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints")
+    for epoch in (1, 2):
+        store.save(state(epoch), epoch=epoch, step=epoch)
+    return store
+
+
+@pytest.fixture
+def path(store):
+    return store.folder / "epoch_0002"
+
+
+FILES = ("manifest.json", "model.safetensors", "state.json")
+
+
+def assert_refused_or_right(store: CheckpointStore, path: Path) -> bool:
+    """Whether it was refused; what is read in spite of the change must be what was saved."""
+    try:
+        loaded = store.load(path)
+    except DamagedCheckpointError:
+        return True
+    assert difference(loaded.state, state(2)) is None
+    assert (loaded.epoch, loaded.step) == (2, 2)
+    return False
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_anywhere_is_noticed(store, path, name):
+    whole = (path / name).read_bytes()
+    chooser = random.Random(0)
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << chooser.randrange(8)
+        (path / name).write_bytes(changed)
+        assert assert_refused_or_right(store, path), f"byte {place}"
+    (path / name).write_bytes(whole)
+    assert not assert_refused_or_right(store, path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_or_longer_file_is_noticed(store, path, name):
+    whole = (path / name).read_bytes()
+    for length in {0, 1, 7, 8, 9, *range(10, len(whole), 37), len(whole) - 1}:
+        (path / name).write_bytes(whole[:length])
+        assert assert_refused_or_right(store, path), f"{length} bytes"
+    for more in (b"\x00", b" ", b"\n", whole):
+        (path / name).write_bytes(whole + more)
+        assert assert_refused_or_right(store, path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_missing_or_no_plain_file_is_noticed(store, path, name, tmp_path):
+    whole = (path / name).read_bytes()
+    (tmp_path / "outside").write_bytes(whole)
+
+    def replace(make: Callable[[Path], object]) -> None:
+        (path / name).rmdir() if (path / name).is_dir() else (path / name).unlink(missing_ok=True)
+        make(path / name)
+        assert assert_refused_or_right(store, path)
+
+    replace(lambda file: None)
+    replace(lambda file: file.symlink_to(tmp_path / "outside"))
+    replace(os.mkfifo)
+    replace(lambda file: file.mkdir())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_checkpoint_is_noticed(store, path, name):
+    shutil.copy(store.folder / "epoch_0001" / name, path / name)
+    assert assert_refused_or_right(store, path)
+
+
+def test_bytes_that_change_places_are_noticed(store, path):
+    whole = bytearray((path / "model.safetensors").read_bytes())
+    whole[-8:-4], whole[-4:] = whole[-4:], whole[-8:-4]
+    (path / "model.safetensors").write_bytes(whole)
+    assert assert_refused_or_right(store, path)
+
+
+def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrites a manifest as somebody would who knows how it is sealed."""
+    fields = json.loads((path / "manifest.json").read_text())
+    del fields["seal"]
+    change(fields)
+    (path / "manifest.json").write_text(manifest_module._sealed(fields))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "..", "a/b", ".hidden", "", "a\\b", "manifest.json"]
+)
+def test_a_manifest_never_leads_out_of_its_folder(store, path, name):
+    forge(path, lambda fields: fields["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
+    with pytest.raises(DamagedCheckpointError, match=r"its manifest\.json names the file"):
+        store.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields.clear(),
+        lambda fields: fields.pop("files"),
+        lambda fields: fields.update(files=[]),
+        lambda fields: fields.update(files={}),
+        lambda fields: fields.update(files={"state.json": 3}),
+        lambda fields: fields.update(more=1),
+        lambda fields: fields.pop("epoch"),
+        lambda fields: fields.update(score={"$float": "one"}),
+        lambda fields: fields["files"].pop("model.safetensors"),
+        lambda fields: fields["files"]["state.json"].update(size="1"),
+    ],
+)
+def test_a_forged_manifest_that_makes_no_sense_is_refused(store, path, change):
+    forge(path, change)
+    assert assert_refused_or_right(store, path)
+    assert [info.whole for info in store.list()] in ([True, False], [False, True])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"owners": {"a": 1}}',
+        '{"owners": {"a": {"tensors": "../x", "state": 1}}}',
+        '{"owners": {"a": {"tensors": null}}}',
+        '{"owners": {"a": {"tensors": null, "state": {"$tensor": "weight"}}}}',
+        "[" * 99_999,
+    ],
+    ids=lambda text: text[:50],
+)
+def test_a_forged_state_that_fits_its_manifest_but_makes_no_sense_is_refused(store, path, text):
+    (path / "state.json").write_text(text)
+    digest = {"size": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    forge(path, lambda fields: fields["files"].update({"state.json": digest}))
+    with pytest.raises(DamagedCheckpointError):
+        store.load(path)
+
+
+def test_a_forged_header_of_tensors_is_refused(store, path):
+    content = (2**63).to_bytes(8, "little") + b"{}"
+    (path / "model.safetensors").write_bytes(content)
+    digest = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    forge(path, lambda fields: fields["files"].update({"model.safetensors": digest}))
+    with pytest.raises(DamagedCheckpointError, match="its header claims 9223372036854775808 bytes"):
+        store.load(path)
+    with pytest.raises(DamagedCheckpointError, match="its header claims"):
+        store.verify(path)
+
+
+def test_a_checkpoint_of_a_newer_format_says_so(store, path):
+    forge(path, lambda fields: fields.update(format=2))
+    with pytest.raises(DamagedCheckpointError, match="it has format 2, of a newer AudioZEN") as caught:
+        store.load(path)
+    assert caught.value.remedy == "upgrade audiozen"
+
+
+def test_a_checkpoint_that_was_moved_or_renamed_is_still_good(store, path, tmp_path):
+    path.rename(tmp_path / "keepsake")
+    assert not assert_refused_or_right(store, tmp_path / "keepsake")

@@ -1,0 +1,414 @@
+"""Saving, finding, keeping and leaving behind checkpoints."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from audiozen_core import files
+from audiozen_core.checkpoint import (
+    CheckpointStore,
+    CheckpointWriteError,
+    DamagedCheckpointError,
+    NoCheckpointError,
+    UnstorableStateError,
+)
+from audiozen_core.errors import CheckpointError
+from tests.core.checkpoint.exactness import difference
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
+
+
+def state(value: float = 1.0) -> dict[str, Any]:
+    return {"model": {"layer.weight": torch.full((2, 2), value)}, "trainer": {"epoch": 3, "betas": (0.9, None)}}
+
+
+def save(store: CheckpointStore, *epochs: int, **arguments: Any) -> None:
+    for epoch in epochs:
+        store.save(state(float(epoch)), epoch=epoch, step=10 * epoch, **arguments)
+
+
+def names(store: CheckpointStore) -> list[str]:
+    return [info.path.name for info in store.list()]
+
+
+def weight(store: CheckpointStore, which: Any = "latest") -> float:
+    return store.load(which).state["model"]["layer.weight"][0, 0].item()
+
+
+def test_a_checkpoint_has_the_documented_layout(store):
+    path = store.save(state(), epoch=3, step=90, score=12.5, is_best=True)
+    assert path == store.folder / "epoch_0003"
+    assert sorted(file.name for file in path.iterdir()) == ["manifest.json", "model.safetensors", "state.json"]
+    assert [(store.folder / link).readlink().name for link in ("latest", "best")] == ["epoch_0003", "epoch_0003"]
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert (manifest["epoch"], manifest["step"], manifest["score"], manifest["format"]) == (3, 90, 12.5, 1)
+    assert manifest["files"]["model.safetensors"]["size"] == (path / "model.safetensors").stat().st_size
+    assert safetensors.torch.load_file(path / "model.safetensors").keys() == {"layer.weight"}
+
+
+@pytest.mark.parametrize("score", [None, 0.1, float("inf"), float("-inf"), float("nan")])
+def test_what_was_saved_comes_back(store, score):
+    store.save(state(), epoch=3, step=90, score=score)
+    loaded = store.load()
+    assert difference(loaded.state, state()) is None
+    assert (loaded.epoch, loaded.step, repr(loaded.score)) == (3, 90, repr(score))
+
+
+def test_only_the_states_that_are_wanted_are_read(store):
+    path = store.save(state(), epoch=1, step=1)
+    (path / "model.safetensors").write_bytes(bytes(path.joinpath("model.safetensors").stat().st_size))
+    assert store.load(owners=["trainer"]).state == {"trainer": state()["trainer"]}
+    with pytest.raises(DamagedCheckpointError):
+        store.load(owners=["model"])
+    with pytest.raises(CheckpointError, match="holds nothing for `optimizer`"):
+        store.load(owners=["trainer", "optimizer"])
+
+
+def test_owners_of_any_name_get_files_of_their_own(store):
+    owners = ["a/b", "a:b", "../../up", "Model", "model", "hooks.ema", "ü", ""]
+    path = store.save({owner: {"x": torch.tensor(index)} for index, owner in enumerate(owners)}, epoch=1, step=1)
+    loaded = store.load().state
+    assert {owner: int(value["x"]) for owner, value in loaded.items()} == {o: i for i, o in enumerate(owners)}
+    assert len({file.name.lower() for file in path.iterdir()}) == len(owners) + 2
+    assert all(file.parent == path for file in store.folder.parent.rglob("*.safetensors"))
+
+
+def test_modes_follow_the_umask(store):
+    previous = os.umask(0o027)
+    try:
+        path = store.save(state(), epoch=1, step=1)
+    finally:
+        os.umask(previous)
+    assert path.stat().st_mode & 0o777 == 0o750
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}
+
+
+def test_best_and_latest_follow_the_saves(store):
+    save(store, 1, is_best=True)
+    save(store, 2, 3)
+    assert (store.best, store.latest) == (store.folder / "epoch_0001", store.folder / "epoch_0003")
+    assert (weight(store, "best"), weight(store)) == (1, 3)
+    save(store, 4, is_best=True)
+    assert (weight(store, "best"), weight(store)) == (4, 4)
+    assert [(info.best, info.latest) for info in store.list()] == [(False, False)] * 3 + [(True, True)]
+
+
+def test_the_list_tells_what_is_there(store):
+    store.save(state(), epoch=1, step=10, score=0.5)
+    (info,) = store.list()
+    assert (info.epoch, info.step, info.score, info.whole, info.reason, info.stale) == (1, 10, 0.5, True, "", False)
+    assert info.size == sum(file.stat().st_size for file in info.path.iterdir())
+
+
+def test_the_newest_are_kept_and_whatever_best_and_latest_point_at(store):
+    save(store, 1, is_best=True)
+    save(store, 2, 3, 4, 5, keep=3)
+    assert names(store) == ["epoch_0001", "epoch_0004", "epoch_0005"]
+    save(store, 6, keep=1)
+    assert names(store) == ["epoch_0001", "epoch_0006"]
+    assert [path.name for path in store.prune(5)] == []
+
+
+def test_newest_means_saved_last_and_not_the_highest_number(store):
+    save(store, 30, 1, 2, keep=2)
+    assert names(store) == ["epoch_0001", "epoch_0002"]
+
+
+def test_damaged_ones_do_not_count_as_kept_and_are_deleted_on_demand_only(store):
+    save(store, 1, 2, 3, 4)
+    (store.folder / "epoch_0003" / "manifest.json").unlink()
+    assert [path.name for path in store.prune(2)] == ["epoch_0001"]
+    assert [path.name for path in store.prune(2, damaged=True)] == ["epoch_0003"]
+    assert names(store) == ["epoch_0002", "epoch_0004"]
+
+
+def test_what_else_lies_in_the_folder_is_let_alone(store):
+    save(store, 1)
+    (store.folder / "notes").mkdir()
+    (store.folder / "notes" / "thoughts.txt").touch()
+    (store.folder / "elsewhere").symlink_to("epoch_0001")
+    store.sweep()
+    store.prune(1, damaged=True)
+    assert names(store) == ["epoch_0001"]
+    assert (store.folder / "notes" / "thoughts.txt").exists()
+    assert (store.folder / "elsewhere").exists()
+
+
+def test_a_name_that_is_taken_is_replaced(store):
+    save(store, 1, 2)
+    store.save(state(7.0), epoch=2, step=21)
+    assert names(store) == ["epoch_0001", "epoch_0002"]
+    assert weight(store) == 7
+    assert [entry for entry in store.folder.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_the_best_is_never_replaced_by_something_that_is_not(store):
+    save(store, 1, is_best=True)
+    path = store.save(state(7.0), epoch=1, step=15)
+    assert path.name == "epoch_0001_step_15"
+    assert (weight(store, "best"), weight(store)) == (1, 7)
+
+
+def test_the_best_saved_once_more_stays_the_best(store):
+    save(store, 1, is_best=True)
+    save(store, 1)
+    assert names(store) == ["epoch_0001"]
+    assert weight(store, "best") == 1
+    save(store, 2)
+    store.sweep()
+    assert store.best == store.folder / "epoch_0001"
+
+
+@pytest.mark.parametrize(
+    "name", ["latest", "best", "", ".", "..", ".hidden", "a/b", "../up", "epoch_0001.stale", "x" * 101]
+)
+def test_a_name_that_would_confuse_is_refused(store, name):
+    with pytest.raises(CheckpointError, match="can't be called"):
+        store.save(state(), epoch=1, step=1, name=name)
+    assert not store.folder.exists()
+
+
+def test_a_name_of_ones_own_is_fine(store):
+    store.save(state(), epoch=1, step=17, name="epoch_0001_step_17")
+    assert store.load(Path("epoch_0001_step_17")).step == 17
+
+
+def test_keeping_none_is_refused(store):
+    with pytest.raises(CheckpointError, match="at least one"):
+        store.save(state(), epoch=1, step=1, keep=0)
+
+
+def test_a_state_that_cannot_be_stored_writes_nothing(store):
+    with pytest.raises(UnstorableStateError, match=r"the state of `hooks\.mine` can't be stored: `hooks\.mine\['f'\]`"):
+        store.save(state() | {"hooks.mine": {"f": lambda: None}}, epoch=1, step=1)
+    assert not store.folder.exists()
+
+
+# ----------------------------------------------------------------------------------------------- nothing there
+
+
+def test_with_nothing_there_resuming_says_so(store):
+    with pytest.raises(NoCheckpointError, match="nothing to resume"):
+        store.load()
+    with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
+        store.load("best")
+    assert store.list() == []
+    assert list(store.sweep()) == []
+    assert store.best is None
+
+
+def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(store, tmp_path):
+    save(store, 1, 2)
+    with pytest.raises(NoCheckpointError) as caught:
+        store.load(store.folder / "epoch_0009")
+    assert "epoch_0001, epoch_0002" in caught.value.notes[0]
+    with pytest.raises(NoCheckpointError, match=r"no checkpoint: it has no manifest\.json"):
+        store.load(tmp_path)
+    with pytest.raises(CheckpointError, match="is a file"):
+        store.load(store.folder / "epoch_0001" / "model.safetensors")
+    shutil.rmtree(store.folder / "epoch_0002")
+    (store.folder / "best").symlink_to("epoch_0002")
+    with pytest.raises(NoCheckpointError, match="`best` points at epoch_0002, which is not there"):
+        store.load("best")
+
+
+def test_a_checkpoint_of_another_experiment_is_read_by_its_path_or_its_link(store, tmp_path):
+    save(store, 1, is_best=True)
+    other = CheckpointStore(tmp_path / "other" / "checkpoints")
+    assert weight(other, store.folder / "epoch_0001") == 1
+    assert other.load(store.folder / "best").path == store.folder / "epoch_0001"
+
+
+# ----------------------------------------------------------------------------------------------- damage
+
+
+def damage(path: Path) -> None:
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (path / "model.safetensors").write_bytes(content)
+
+
+def test_a_damaged_latest_is_named_and_the_newest_whole_one_is_taken(store, capsys):
+    save(store, 1, 2, 3)
+    damage(store.folder / "epoch_0003")
+    assert weight(store) == 2
+    shown = capsys.readouterr().err
+    assert "epoch_0003" in shown
+    assert "SHA-256 differs" in shown
+    assert store.locate() == store.folder / "epoch_0002"
+
+
+def test_a_damaged_best_is_an_error_that_lists_the_whole_ones(store):
+    save(store, 1, is_best=True)
+    save(store, 2, 3)
+    damage(store.folder / "epoch_0001")
+    with pytest.raises(DamagedCheckpointError, match=r"epoch_0001 can't be used: model\.safetensors") as caught:
+        store.load("best")
+    assert caught.value.remedy == "take one of those that are whole: epoch_0002, epoch_0003"
+
+
+def test_a_damaged_one_that_was_asked_for_by_name_is_an_error(store):
+    save(store, 1, 2)
+    damage(store.folder / "epoch_0002")
+    with pytest.raises(DamagedCheckpointError, match="epoch_0002"):
+        store.load(Path("epoch_0002"))
+
+
+def test_with_none_whole_the_error_names_each(store):
+    save(store, 1, 2)
+    damage(store.folder / "epoch_0001")
+    (store.folder / "epoch_0002" / "state.json").unlink()
+    with pytest.raises(
+        DamagedCheckpointError, match=r"epoch_0002: state.json is missing; epoch_0001: model.safetensors"
+    ):
+        store.load()
+
+
+def test_a_quick_list_sees_what_is_missing_and_a_thorough_one_what_is_changed(store):
+    save(store, 1, 2, 3)
+    damage(store.folder / "epoch_0001")
+    (store.folder / "epoch_0002" / "model.safetensors").write_bytes(b"short")
+    assert [info.whole for info in store.list()] == [False, False, True]
+    assert [info.whole for info in store.list(verify=False)] == [True, False, True]
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../elsewhere", "..", "", "epoch_0009"])
+def test_a_link_that_leads_elsewhere_is_not_followed(store, target):
+    save(store, 1, 2)
+    (store.folder / "latest").unlink()
+    (store.folder / "latest").symlink_to(target) if target else (store.folder / "latest").write_text(target)
+    assert store.latest is None
+    assert weight(store) == 2
+
+
+# ----------------------------------------------------------------------------------------------- going back
+
+
+def test_after_a_return_what_came_later_is_stale_and_never_wins(store):
+    save(store, 1, 2, is_best=True)
+    save(store, 3, 4, is_best=True)
+    store.rewind(store.load(Path("epoch_0002")).path)
+    assert names(store) == ["epoch_0001", "epoch_0002", "epoch_0003.stale", "epoch_0004.stale"]
+    assert [info.stale for info in store.list()] == [False, False, True, True]
+    assert (weight(store), weight(store, "best")) == (2, 2)
+    store.save(state(33.0), epoch=3, step=30)
+    assert weight(store) == 33
+    damage(store.folder / "epoch_0003")
+    assert weight(store) == 2
+
+
+def test_a_return_after_the_fallback_makes_the_whole_one_the_latest(store):
+    save(store, 1, 2, 3)
+    damage(store.folder / "epoch_0003")
+    store.rewind(store.load().path)
+    assert store.latest == store.folder / "epoch_0002"
+    assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0001", "epoch_0002"]
+
+
+def test_a_return_to_the_latest_changes_nothing(store):
+    save(store, 1, 2, is_best=True)
+    before = sorted((path.name, path.is_symlink()) for path in store.folder.iterdir())
+    store.rewind(store.load().path)
+    store.rewind(store.load(Path("epoch_0002")).path)
+    assert sorted((path.name, path.is_symlink()) for path in store.folder.iterdir()) == before
+
+
+def test_returning_twice_keeps_both_futures_until_they_are_pruned(store):
+    save(store, 1, 2)
+    for value in (20.0, 30.0):
+        store.rewind(store.folder / "epoch_0001")
+        store.save(state(value), epoch=2, step=20)
+    assert sorted(names(store)) == ["epoch_0001", "epoch_0002", "epoch_0002.stale", "epoch_0002.stale2"]
+    assert weight(store, Path("epoch_0002.stale")) == 2
+    save(store, 3, keep=3)
+    assert sorted(names(store)) == ["epoch_0001", "epoch_0002", "epoch_0003"]
+
+
+def test_a_stale_one_may_be_returned_to(store):
+    save(store, 1, 2)
+    store.rewind(store.folder / "epoch_0001")
+    save(store, 3)
+    store.rewind(store.load(Path("epoch_0002.stale")).path)
+    assert weight(store) == 2
+    assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0001", "epoch_0002.stale"]
+
+
+def test_where_the_best_of_an_earlier_time_is_gone_there_is_no_best(store):
+    save(store, 1, is_best=True)
+    save(store, 2)
+    save(store, 3, is_best=True)
+    shutil.rmtree(store.folder / "epoch_0001")
+    store.rewind(store.folder / "epoch_0002")
+    with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
+        store.load("best")
+
+
+def test_going_on_from_another_experiment_leaves_all_of_this_one_behind(store, tmp_path):
+    save(store, 1, 2, is_best=True)
+    other = CheckpointStore(tmp_path / "other" / "checkpoints")
+    save(other, 5)
+    store.rewind(other.load().path)
+    assert names(store) == ["epoch_0001.stale", "epoch_0002.stale"]
+    with pytest.raises(NoCheckpointError, match="nothing to resume"):
+        store.load()
+    save(store, 6)
+    assert weight(store) == 6
+
+
+# ----------------------------------------------------------------------------------------------- the disk
+
+
+def test_strays_of_a_dead_run_are_swept(store):
+    save(store, 1)
+    stray = store.folder / files.temporary_name("epoch_0002")
+    stray.mkdir()
+    (stray / "model.safetensors").touch()
+    (store.folder / files.temporary_name("latest")).symlink_to("epoch_0001")
+    assert len(store.sweep()) == 2
+    assert sorted(path.name for path in store.folder.iterdir()) == ["epoch_0001", "latest"]
+
+
+def test_too_little_room_is_told_before_anything_is_written(store, monkeypatch):
+    save(store, 1)
+    usage = shutil.disk_usage(store.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(CheckpointWriteError, match="has no room"):
+        save(store, 2)
+    assert names(store) == ["epoch_0001"]
+
+
+def test_a_refusal_of_the_disk_is_an_error_with_a_remedy(store, monkeypatch):
+    def refuse(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "write", refuse)
+    with pytest.raises(CheckpointWriteError, match="No space left") as caught:
+        save(store, 1)
+    assert "make room" in caught.value.remedy
+    assert names(store) == []
+
+
+def test_where_there_are_no_links_the_store_works_with_text_files(store, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(files.os, "symlink", refuse)
+    save(store, 1, is_best=True)
+    save(store, 2)
+    assert (store.folder / "latest").read_text() == "epoch_0002\n"
+    assert (weight(store), weight(store, "best")) == (2, 1)
+    store.rewind(store.folder / "epoch_0001")
+    assert weight(store) == 1

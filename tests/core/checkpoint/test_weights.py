@@ -1,0 +1,107 @@
+"""Weights out of a checkpoint, a bare file, or the mean of several."""
+
+from __future__ import annotations
+
+import pytest
+import safetensors.torch
+import torch
+
+from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError, NoCheckpointError, average, load_weights
+from audiozen_core.errors import CheckpointError
+from tests.core.checkpoint.exactness import difference
+
+
+def tied_net() -> torch.nn.Module:
+    torch.manual_seed(0)
+    net = torch.nn.ModuleDict({"encoder": torch.nn.Linear(3, 3), "decoder": torch.nn.Linear(3, 3)})
+    net["decoder"].weight = net["encoder"].weight
+    return net
+
+
+@pytest.fixture
+def store(tmp_path):
+    return CheckpointStore(tmp_path / "checkpoints")
+
+
+def test_weights_come_out_of_a_checkpoint_by_its_folder_or_its_link(store):
+    net = tied_net()
+    path = store.save({"model": net.state_dict(), "rng": {}}, epoch=1, step=1, is_best=True)
+    for place in (path, store.folder / "best", store.folder / "latest"):
+        assert difference(load_weights(place), net.state_dict()) is None
+
+
+def test_a_model_of_several_is_chosen_by_its_owner(store):
+    path = store.save({"model_g": {"a": torch.ones(1)}, "model_d": {"b": torch.zeros(1)}}, epoch=1, step=1)
+    assert load_weights(path, owner="model_d").keys() == {"b"}
+    with pytest.raises(CheckpointError, match="holds nothing for `model`"):
+        load_weights(path)
+
+
+def test_the_file_in_a_checkpoint_is_enough_tied_weights_and_all(store):
+    net = tied_net()
+    path = store.save({"model": net.state_dict()}, epoch=1, step=1)
+    net.load_state_dict(load_weights(path / "model.safetensors"))
+    safetensors.torch.load_model(net, path / "model.safetensors")
+
+
+def test_a_file_of_the_formats_own_library_is_read(tmp_path):
+    net = tied_net()
+    safetensors.torch.save_model(net, tmp_path / "net.safetensors")
+    weights = load_weights(tmp_path / "net.safetensors")
+    assert set(weights) == set(net.state_dict())
+    net.load_state_dict(weights)
+
+
+def test_what_is_not_there_is_answered_with_what_is(store, tmp_path):
+    store.save({"model": {}}, epoch=1, step=1)
+    with pytest.raises(NoCheckpointError) as caught:
+        load_weights(store.folder / "best" / "model.safetensors")
+    assert caught.value.notes == (f"{store.folder} holds: epoch_0001, latest",)
+    with pytest.raises(NoCheckpointError, match="no checkpoint") as caught:
+        load_weights(store.folder)
+    assert "epoch_0001" in caught.value.notes[0]
+
+
+def test_a_pickle_is_not_read(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"\x80\x04.")
+    with pytest.raises(CheckpointError, match=r"neither a checkpoint's folder nor a \.safetensors file"):
+        load_weights(tmp_path / "net.pth")
+
+
+def test_a_broken_file_is_named_with_the_reason(tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(DamagedCheckpointError, match="its header claims"):
+        load_weights(tmp_path / "net.safetensors")
+
+
+def test_the_mean_is_taken_in_double_precision_and_counts_come_from_the_last(store):
+    values = (1.0, 1.0 + 2**-10, 1.0 + 2**-8)
+    paths = [
+        store.save(
+            {"model": {"w": torch.tensor([value]).half(), "z": torch.tensor([value * 1j]), "n": torch.tensor(epoch)}},
+            epoch=epoch,
+            step=epoch,
+        )
+        for epoch, value in enumerate(values)
+    ]
+    mean = store.average(paths)
+    expected = torch.tensor([sum(values) / 3], dtype=torch.float64)
+    assert difference(mean["w"], expected.half()) is None
+    assert difference(mean["z"], (expected * 1j).to(torch.complex64)) is None
+    assert mean["n"].item() == 2
+
+
+def test_the_mean_of_one_is_itself_and_loads_into_the_net(store):
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    path = store.save({"model": net.state_dict()}, epoch=1, step=1)
+    assert difference(dict(average([path])), dict(net.state_dict())) is None
+    net.load_state_dict(average([path, path]))
+
+
+def test_different_nets_have_no_mean(store):
+    first = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
+    second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
+    with pytest.raises(CheckpointError, match="not of one and the same net"):
+        average([first, second])
+    with pytest.raises(CheckpointError, match="nothing to average"):
+        average([])
