@@ -12,6 +12,8 @@ from audiozen_core.diagnostics import Diagnostic
 
 # What people write in place of TOML's own words, and what TOML has for it.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
+# Of many keys that are set twice the first ones tell enough.
+_SHOWN = 20
 # How tomli says that something is defined a second time.
 _TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
 
@@ -26,7 +28,7 @@ def explain(error: Exception, source: Source, places: Places) -> list[Diagnostic
     """
     if isinstance(error, RecursionError):
         return [explain_too_deep(source, 0)]
-    twice = [_explain_twice(source, *twice) for twice in places.twice]
+    twice = [_explain_twice(source, *twice) for twice in places.twice[:_SHOWN]]
     reason, offset = _reason_and_offset(error, source)
     if twice and _TWICE.search(reason):
         return twice

@@ -174,7 +174,8 @@ TOO_LARGE = _code(
     "AZ124",
     "file too large",
     """
-    An experiment's TOML file is a few kilobytes; one above a megabyte is taken for a mistake, such as a data file.
+    An experiment's TOML file is a few kilobytes; one above 500 kB is taken for a mistake, such as a data file. Long
+    lists belong into a file of their own, whose name the TOML gives.
     """,
 )
 TOO_DEEP = _code(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from audiozen_core.config import codes
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, spell
+from audiozen_core.config.near import nearest
 from audiozen_core.config.spellings import Layer
 from audiozen_core.diagnostics import Diagnostic, Span
+
+_READ_AT_MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,10 @@ class Composition:
         if origin is None and key_path:
             return spell((*self.origin(key_path[:-1]).key, key_path[-1]))
         return spell(origin.key if origin else key_path)
+
+    def nearest(self, name: str, candidates: Iterable[str]) -> str | None:
+        """The candidate most like the name, unless there are so many findings that nobody reads them all."""
+        return nearest(name, candidates) if len(self.findings) < _READ_AT_MOST else None
 
     def finding(
         self, code: str, message: str, key_path: KeyPath, *, at: Literal["key", "value"] = "value", **more: Any

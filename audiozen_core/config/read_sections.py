@@ -10,7 +10,6 @@ from audiozen_core.acoustics import Acoustics
 from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.key_path import KeyPath
-from audiozen_core.config.near import nearest
 from audiozen_core.config.read_table import TableReader
 from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, key_at, split_section, table_at
 from audiozen_core.config.sections import (
@@ -137,7 +136,9 @@ class _Reader:
         # `modl_g` is near to `model_g`, not to `model`.
         suffix = name.rpartition("_")[2]
         suffixed = [f"{kind}_{suffix}" for kind in SUFFIXED_SECTIONS if suffix != name]
-        near = nearest(name, [other for other in (*SECTION_NAMES, *suffixed) if other not in self.composition.values])
+        near = self.composition.nearest(
+            name, [other for other in (*SECTION_NAMES, *suffixed) if other not in self.composition.values]
+        )
         if near:
             self.guessed.add(near)
         label = f"did you mean `{near}`?" if near else ""
@@ -180,7 +181,7 @@ class _Reader:
                 continue
             # The partners that have no section of this kind yet: one of them is meant.
             free = [f"{kind}_{other}" if other else kind for other in there if (kind, other) not in names]
-            near = free[0] if len(free) == 1 else nearest(name, free)
+            near = free[0] if len(free) == 1 else self.composition.nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
             label = f"did you mean `{near}`?" if near else ""
             self.report(codes.NO_PARTNER, message, (name,), label=label, suggestion=near)

@@ -13,7 +13,6 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import inline
 from audiozen_core.config.interpolation import plain_value
 from audiozen_core.config.key_path import KeyPath
-from audiozen_core.config.near import nearest
 from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
 
@@ -59,7 +58,7 @@ class TableReader:
     def _unknown_key(self, kind: type, place: KeyPath, name: str, missing: list[str]) -> str | None:
         """Reports a key that the table does not have, and gives the one that may be meant."""
         section = self.composition.spell(place)
-        near = nearest(name, missing) or nearest(name, keys_of(kind))
+        near = self.composition.nearest(name, missing) or self.composition.nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
         if not near and issubclass(kind, Component):
             notes = (f"help: arguments belong into [{section}.args]",)
@@ -125,7 +124,7 @@ class TableReader:
             raise self.wrong_type(place, "a string", value)
         if value in choices:
             return value
-        near = nearest(value, choices)
+        near = self.composition.nearest(value, choices)
         names = ", ".join(f"`{choice}`" for choice in choices)
         message = f"`{self.composition.spell(place)}` can't be `{value}`"
         label = f"did you mean `{near}`?" if near else ""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition, places_below
 from audiozen_core.config.interpolation import Reference, UnclosedReferenceError, as_text, plain_value, split_references
 from audiozen_core.config.key_path import KeyPath, as_index, parse_key_path, spell
-from audiozen_core.config.near import nearest
 from audiozen_core.config.schema import key_at, known_keys
 from audiozen_core.config.spans import MAX_DEPTH
 from audiozen_core.config.spellings import current_path
@@ -122,7 +122,7 @@ class _Resolver:
         if default is not None:
             value = self.evaluate(default, place, typed=typed)
             return plain_value(value) if typed and isinstance(value, str) and "${" not in default else value
-        near = nearest(name, self.environment)
+        near = self.composition.nearest(name, self.environment)
         raise self.fail(
             place,
             f"the environment variable `{name}` is not set",
@@ -193,12 +193,12 @@ class _Resolver:
         text = str(reference)
         if not isinstance(table, dict | list):
             return self.fail(place, f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own", text)
-        names = [*table, *known_keys(found)] if isinstance(table, dict) else []
+        names: Iterable[str] = chain(table, known_keys(found)) if isinstance(table, dict) else ()
         # A known section that the file leaves out may still be meant, with a key misspelt.
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
-            names = list(known_keys(found))
-        near = nearest(str(target[len(found)]), names)
+            names = known_keys(found)
+        near = self.composition.nearest(str(target[len(found)]), names)
         suggestion = str(Reference(spell((*found, near, *target[len(found) + 1 :])))) if near else None
         message = f"`{reference}` leads nowhere: there is no `{spell(target)}`"
         label = f"did you mean `{suggestion}`?" if suggestion else ""

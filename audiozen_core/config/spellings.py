@@ -10,6 +10,7 @@ from typing import Any
 from audiozen_core.config import codes
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, spell
+from audiozen_core.config.near import nearest
 from audiozen_core.diagnostics import Diagnostic
 
 # Names of earlier versions and what they are called now; the suffix of a section stays (`loss_d`).
@@ -22,7 +23,7 @@ OLD_ARGUMENTS: dict[KeyPath, str] = {
 # Two names of equal rank; inside, the first one of each pair is used.
 EQUAL_SECTIONS = {"train_dataset": "dataset"}
 
-_SUFFIXED_LOSS = re.compile(r"loss_(?!function(?:_|$))(?P<suffix>.+)")
+_SUFFIXED_LOSS = re.compile(r"loss_(?P<suffix>.+)")
 
 
 def current_name(parent: KeyPath, key: str) -> str:
@@ -36,7 +37,9 @@ def current_name(parent: KeyPath, key: str) -> str:
     """
     if parent:
         return OLD_ARGUMENTS.get((*parent, key), key)
-    if match := _SUFFIXED_LOSS.fullmatch(key):
+    match = _SUFFIXED_LOSS.fullmatch(key)
+    # `loss_functoin` is no section of a net called `functoin`.
+    if match and not key.startswith("loss_function") and not nearest(key, ["loss_function"]):
         return f"loss_function_{match['suffix']}"
     return OLD_SECTIONS.get(key) or EQUAL_SECTIONS.get(key, key)
 

@@ -9,7 +9,7 @@ from audiozen_core.config.near import nearest
 from audiozen_core.diagnostics import Diagnostic, Span
 from audiozen_core.errors import ConfigError
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 500_000
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -38,7 +38,7 @@ def _read_bytes(file: Path) -> bytes:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _unreadable(file, f"cannot be read: {reason}", ()) from None
     if len(content) > MAX_BYTES:
-        message = f"`{file}` is larger than {MAX_BYTES // 1_000_000} MB, too large for the TOML file of an experiment"
+        message = f"`{file}` is larger than {MAX_BYTES // 1000} kB, too large for the TOML file of an experiment"
         raise ConfigError([Diagnostic(codes.TOO_LARGE, message)])
     return content
 
@@ -79,7 +79,7 @@ def _decode(content: bytes, file: Path) -> str:
         message = f"`{file}` is text in UTF-16, but TOML is text in UTF-8"
         raise ConfigError([Diagnostic(codes.NOT_UTF8, message, notes=("help: save the file in UTF-8",))])
     if content.startswith(_UTF8_MARK):
-        source = content.splitlines()[0].decode("utf-8", errors="replace").lstrip("\ufeff")
+        source = content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[0].removeprefix("\ufeff")
         raise ConfigError(
             [
                 Diagnostic(
@@ -106,6 +106,6 @@ def _undecodable(content: bytes, error: UnicodeDecodeError, file: Path) -> Diagn
         codes.NOT_UTF8,
         f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} stands for nothing here",
         span=Span(file, line, column, line, column + 1),
-        source=content[start:].split(b"\n", 1)[0].rstrip(b"\r").decode("utf-8", errors="replace"),
+        source=content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[line - 1],
         notes=("help: save the file in UTF-8",),
     )

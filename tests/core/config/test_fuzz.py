@@ -1,0 +1,201 @@
+"""Whatever stands in a file: findings with a place in it, never another exception, never a hang."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from audiozen_core.config import check_components, inspect_config
+from audiozen_core.config.overrides import COMMAND_LINE
+from audiozen_core.diagnostics import render
+from audiozen_core.errors import ConfigError
+
+RECIPES = Path(__file__).resolve().parents[3] / "recipes"
+
+FOLDER = TemporaryDirectory()
+FILE = Path(FOLDER.name, "exp.toml")
+
+TEXTS = [file.read_text(encoding="utf-8") for file in sorted(RECIPES.rglob("*.toml")) if "exp" not in file.parts] + [
+    # What recipes seldom have.
+    """\
+extends = "base.toml"
+meta = { save_dir = '${here}/exp', "seed" = 0x10 }
+[[validate_dataset]]
+path = "a.B" # é漢
+args = { root = '${env:HOME:-/data}', list = [ 1, [2, "x"], { path = "c.D" } ] }
+dataloader.collate_fn = "e.f"
+[[validate_dataset]]
+[validate_dataset.args]
+text = \"\"\"
+many \\
+  lines \"\"\"
+when = 1979-05-27T07:32:00Z
+[model_g]
+path = "a.B"
+[model_g.args.encoder]
+path = "x.Y"
+args.depth = '${acoustics.n_fft}'
+[[hooks]]
+path = "patience"
+enabled = false
+"""
+]
+PIECES = st.sampled_from(
+    [
+        *(
+            "[",
+            "]",
+            "[[",
+            "]]",
+            "{",
+            "}",
+            "=",
+            ".",
+            ",",
+            '"',
+            "'",
+            '"""',
+            "'''",
+            "#",
+            "\\",
+            "\n",
+            "\r\n",
+            "\r",
+            "\t",
+            "\0",
+        ),
+        *("\u2028", "\ufeff", "é", "🎧", "${", "$${", "}", "${here}", "${meta.seed}", "${env:X:-", "true", "nan", "-0"),
+        *("1e400", "0x", "1979-05-27 07:32:00", "extends = 'exp.toml'\n", "path", "args", "[model]", "[loss]"),
+        *("[[dataset]]\n", "[dataset.args]\n", "max_epoch = 1\n", "a.b.c = 1\n", "x = {path = 'y'}\n", "path = 3\n"),
+    ]
+)
+
+
+@st.composite
+def mutations(draw):
+    """A recipe's text with a few things cut out, put in, doubled or moved."""
+    text = draw(st.sampled_from(TEXTS))
+    for _ in range(draw(st.integers(1, 6))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 30)))
+        lines = text.split("\n")
+        kind = draw(st.sampled_from(["cut", "put", "replace", "double", "swap", "drop line", "truncate"]))
+        if kind == "cut":
+            text = text[:start] + text[end:]
+        elif kind == "put":
+            text = text[:start] + draw(PIECES) + text[start:]
+        elif kind == "replace":
+            text = text[:start] + draw(PIECES) + text[end:]
+        elif kind == "double":
+            text = text[:end] + text[start:end] + text[end:]
+        elif kind == "swap":
+            one, other = draw(st.integers(0, len(lines) - 1)), draw(st.integers(0, len(lines) - 1))
+            lines[one], lines[other] = lines[other], lines[one]
+            text = "\n".join(lines)
+        elif kind == "drop line":
+            del lines[draw(st.integers(0, len(lines) - 1))]
+            text = "\n".join(lines)
+        else:
+            text = text[:start]
+    return text
+
+
+OVERRIDES = st.lists(
+    st.one_of(
+        st.lists(st.one_of(PIECES, st.sampled_from(["meta.seed", "model", ".args", "+", "=3", "[0]"])), max_size=6).map(
+            "".join
+        ),
+        st.text(max_size=12),
+    ),
+    max_size=3,
+)
+
+
+def sound(findings, content, overrides):
+    """Each finding has a known severity, a place in a text that exists, and can be shown."""
+    text = content.decode("utf-8", "replace").replace("\r\n", "\n").removeprefix("\ufeff")
+    lines = {FILE: text.split("\n"), COMMAND_LINE: "\n".join(overrides).split("\n")}
+    for finding in findings:
+        assert finding.message
+        assert render(finding).startswith(("error[AZ", "warning[AZ"))
+        if span := finding.span:
+            assert finding.source == lines[span.file][span.line - 1]
+            assert 1 <= span.column <= len(finding.source) + 1
+            assert (span.line, span.column) <= (span.end_line, span.end_column)
+
+
+def inspect(content, overrides=(), *, components=False):
+    FILE.write_bytes(content)
+    try:
+        inspection = inspect_config(FILE, overrides, environment={})
+    except ConfigError as error:
+        sound(error.diagnostics, content, overrides)
+        return None
+    sound(inspection.findings, content, overrides)
+    assert (inspection.config is None) == bool(inspection.errors)
+    if components:
+        sound(check_components(inspection), content, overrides)
+    return inspection.config
+
+
+QUICKLY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+AT_LENGTH = settings(QUICKLY, max_examples=10_000)
+
+
+@QUICKLY
+@given(mutations(), OVERRIDES)
+@example(TEXTS[-1], [])
+def test_a_mutated_recipe_gets_findings_and_nothing_else(text, overrides):
+    inspect(text.encode("utf-8", "surrogatepass"), overrides)
+
+
+@settings(QUICKLY, max_examples=60)
+@given(mutations())
+def test_the_components_of_a_mutated_recipe_get_findings_and_nothing_else(text):
+    inspect(text.encode("utf-8", "surrogatepass"), components=True)
+
+
+@QUICKLY
+@given(st.binary(max_size=60))
+def test_any_bytes_get_findings_and_nothing_else(content):
+    inspect(content)
+
+
+@pytest.mark.slow
+@AT_LENGTH
+@given(mutations(), OVERRIDES)
+def test_ten_thousand_mutated_recipes_get_findings_and_nothing_else(text, overrides):
+    inspect(text.encode("utf-8", "surrogatepass"), overrides)
+
+
+def test_the_texts_that_are_mutated_can_be_read():
+    for text in TEXTS[:-1]:
+        assert inspect(text.encode()) is not None
+
+
+HUGE = {
+    "unknown keys": "[meta]\n" + "".join(f"key_{number} = 1\n" for number in range(5_000)),
+    "unknown sections": "".join(f"[section_{number}]\n" for number in range(5_000)),
+    "one long line": "x = '" + "a" * 450_000 + "'",
+    "a long key": "a" * 450_000 + " = 1",
+    "a long number": "x = 0x" + "1" * 450_000,
+    "an unclosed string": '"' * 499_999,
+    "an unclosed table": "x = {a" * 80_000,
+    "escapes": 'x = "' + "\\n" * 200_000,
+    "open brackets": "x = " + "[" * 450_000,
+    "many entries": "x = [" + "1, " * 20_000 + "]",
+    "arrays of tables": "[[hooks]]\n" * 5_000,
+    "dots": "a" + ".a" * 200_000 + " = 1",
+    "references": "[a]\nt = [1, 2, 3]\n" + "".join(f"k{number} = '${{a.t}}'\n" for number in range(5_000)),
+    "broken references": "[a]\n" + "".join(f"k{number} = '${{a.t{number}}}'\n" for number in range(5_000)),
+    "blanks": " " * 400_000 + "\n" * 90_000 + "x",
+    "comments": "#" * 450_000,
+    "one key again and again": "a = 1\n" * 80_000,
+}
+
+
+@pytest.mark.parametrize("text", HUGE.values(), ids=HUGE.keys())
+def test_a_huge_file_ends_in_findings(text):
+    assert inspect(text.encode()) is None
