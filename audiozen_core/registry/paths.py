@@ -147,9 +147,10 @@ def _well_formed(path: object) -> str:
     dotted = "." in path and ":" not in path
     if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
         return path
-    mended = path.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
+    start = path[: _LONGEST + 1]
+    mended = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
     mended = re.sub(r"\.{2,}", ".", mended).strip(".: ")
-    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in path)
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in start)
     shown = shown if len(shown) <= 80 else shown[:79] + "…"
     raise PathError(
         "malformed",
