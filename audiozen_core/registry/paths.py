@@ -155,7 +155,7 @@ def _well_formed(path: object) -> str:
     raise PathError(
         "malformed",
         f"`{shown}` is no well-formed `path`",
-        near=[mended] if _is_dotted(mended) and len(mended) <= _LONGEST else (),
+        near=[mended] if _is_dotted(mended) and len(path) <= _LONGEST else (),
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
 
