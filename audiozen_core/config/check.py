@@ -97,14 +97,13 @@ def check_config(
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
-        ConfigError: with every error, sorted by place.
+        ConfigError: with every error and warning, sorted by place.
     """
     inspection = inspect_config(path, overrides, modes, environment=environment)
     found = check_components(inspection, kinds=kinds)
     findings = in_order(inspection.composition, [*inspection.findings, *found])
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if inspection.config is None or errors:
-        raise ConfigError(errors)
+    if inspection.config is None or any(finding.severity == "error" for finding in findings):
+        raise ConfigError(findings)
     return LoadedConfig(inspection.config, findings, inspection.composition, inspection.components)
 
 

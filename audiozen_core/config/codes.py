@@ -1,42 +1,22 @@
-"""The kinds of finding about a configuration: a stable code, a title and an explanation for each.
-
-A code never changes its meaning and is never used again for something else.
-"""
+"""The kinds of finding about a configuration, `AZ100` to `AZ199`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from textwrap import dedent
+from audiozen_core.codes import TABLE, Code, define
 
+__all__ = ["TABLE", "Code"]
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One kind of finding.
-
-    Attributes:
-        code: such as `AZ101`.
-        title: what is wrong, in a few words.
-        explanation: why it is wrong and what to do, in Markdown.
+CONFIG = define(
+    "AZ100",
+    "configuration with errors",
     """
-
-    code: str
-    title: str
-    explanation: str
-
-
-TABLE: dict[str, Code] = {}
-
-
-def _code(code: str, title: str, explanation: str) -> str:
-    if code in TABLE:
-        raise ValueError(f"{code} is taken")
-    TABLE[code] = Code(code, title, dedent(explanation).strip())
-    return code
-
+    What is wrong with a TOML file; each finding has a code of its own.
+    """,
+)
 
 # ---------------------------------------------------------------------------------------------- sections and keys
 
-UNKNOWN_SECTION = _code(
+UNKNOWN_SECTION = define(
     "AZ101",
     "unknown section",
     """
@@ -46,7 +26,7 @@ UNKNOWN_SECTION = _code(
     `optimizer` and `lr_scheduler` may have a suffix, as in `model_g`.
     """,
 )
-UNKNOWN_KEY = _code(
+UNKNOWN_KEY = define(
     "AZ102",
     "unknown key",
     """
@@ -58,7 +38,7 @@ UNKNOWN_KEY = _code(
         lr = 1e-3
     """,
 )
-MISSING_SECTION = _code(
+MISSING_SECTION = define(
     "AZ103",
     "missing section",
     """
@@ -67,14 +47,14 @@ MISSING_SECTION = _code(
     that mode (`validate_dataset`, `test_dataset`, `predict_dataset`).
     """,
 )
-MISSING_KEY = _code(
+MISSING_KEY = define(
     "AZ104",
     "missing key",
     """
     A section lacks a key that has no default, such as `path` of a component or `save_dir` of `[meta]`.
     """,
 )
-WRONG_TYPE = _code(
+WRONG_TYPE = define(
     "AZ105",
     "wrong type",
     """
@@ -82,14 +62,14 @@ WRONG_TYPE = _code(
     An integer will do where a floating-point number is wanted, but not the other way round; `true` is no number.
     """,
 )
-BAD_VALUE = _code(
+BAD_VALUE = define(
     "AZ106",
     "value not allowed",
     """
     A value of the right type that its key does not take: a number out of range, a word that is none of the choices.
     """,
 )
-NUMBERS_DISAGREE = _code(
+NUMBERS_DISAGREE = define(
     "AZ107",
     "numbers that disagree",
     """
@@ -98,7 +78,7 @@ NUMBERS_DISAGREE = _code(
     windows would be lost.
     """,
 )
-NO_PARTNER = _code(
+NO_PARTNER = define(
     "AZ108",
     "section without its partner",
     """
@@ -106,7 +86,7 @@ NO_PARTNER = _code(
     same suffix: `optimizer_g` needs `model_g`, `lr_scheduler_g` needs `optimizer_g`.
     """,
 )
-TWO_SPELLINGS = _code(
+TWO_SPELLINGS = define(
     "AZ109",
     "one thing under two names",
     """
@@ -114,14 +94,14 @@ TWO_SPELLINGS = _code(
     `train_dataset`. Keep one of them.
     """,
 )
-OLD_SPELLING = _code(
+OLD_SPELLING = define(
     "AZ110",
     "old spelling",
     """
     A name of earlier versions. It still works; the new name is in the message.
     """,
 )
-ARGS_DROPPED = _code(
+ARGS_DROPPED = define(
     "AZ111",
     "inherited arguments dropped",
     """
@@ -130,7 +110,7 @@ ARGS_DROPPED = _code(
     file.
     """,
 )
-KIND_CHANGED = _code(
+KIND_CHANGED = define(
     "AZ112",
     "table replaced by a value",
     """
@@ -141,21 +121,21 @@ KIND_CHANGED = _code(
 
 # ---------------------------------------------------------------------------------------------- reading a file
 
-UNREADABLE = _code(
+UNREADABLE = define(
     "AZ120",
     "file that cannot be read",
     """
     There is no such file, it is a folder, or the rights to read it are missing.
     """,
 )
-NOT_UTF8 = _code(
+NOT_UTF8 = define(
     "AZ121",
     "not UTF-8",
     """
     A TOML file is text in UTF-8. Save it in that encoding; editors call it "UTF-8" or "UTF-8 without BOM".
     """,
 )
-BYTE_ORDER_MARK = _code(
+BYTE_ORDER_MARK = define(
     "AZ122",
     "byte order mark",
     """
@@ -163,14 +143,14 @@ BYTE_ORDER_MARK = _code(
     not as "UTF-8 with BOM".
     """,
 )
-EMPTY = _code(
+EMPTY = define(
     "AZ123",
     "empty file",
     """
     The file holds no key at all, only blanks or comments.
     """,
 )
-TOO_LARGE = _code(
+TOO_LARGE = define(
     "AZ124",
     "file too large",
     """
@@ -178,14 +158,14 @@ TOO_LARGE = _code(
     lists belong into a file of their own, whose name the TOML gives.
     """,
 )
-TOO_DEEP = _code(
+TOO_DEEP = define(
     "AZ125",
     "nested too deeply",
     """
     Tables and arrays may be nested 64 levels deep.
     """,
 )
-NOT_TOML = _code(
+NOT_TOML = define(
     "AZ126",
     "not valid TOML",
     """
@@ -196,7 +176,7 @@ NOT_TOML = _code(
 
 # ---------------------------------------------------------------------------------------------- composition
 
-BAD_OVERRIDE = _code(
+BAD_OVERRIDE = define(
     "AZ130",
     "override that cannot be read",
     """
@@ -205,14 +185,14 @@ BAD_OVERRIDE = _code(
     `--set validate_dataset.0.args.limit=10`.
     """,
 )
-UNKNOWN_OVERRIDE = _code(
+UNKNOWN_OVERRIDE = define(
     "AZ131",
     "override of an unknown key",
     """
     `--set` changes a key that the file has. To add one, put a plus sign before it: `--set +model.args.max_delay=32`.
     """,
 )
-BAD_EXTENDS = _code(
+BAD_EXTENDS = define(
     "AZ132",
     "`extends` that cannot be followed",
     """
@@ -220,7 +200,7 @@ BAD_EXTENDS = _code(
     in a circle.
     """,
 )
-BAD_REFERENCE = _code(
+BAD_REFERENCE = define(
     "AZ133",
     "reference that leads nowhere",
     """
@@ -229,7 +209,7 @@ BAD_REFERENCE = _code(
     Write `$${` for the characters `${` themselves.
     """,
 )
-REFERENCE_CYCLE = _code(
+REFERENCE_CYCLE = define(
     "AZ134",
     "references in a circle",
     """
@@ -239,7 +219,7 @@ REFERENCE_CYCLE = _code(
 
 # ---------------------------------------------------------------------------------------------- components
 
-UNKNOWN_ARGUMENT = _code(
+UNKNOWN_ARGUMENT = define(
     "AZ140",
     "unknown argument",
     """
@@ -247,14 +227,14 @@ UNKNOWN_ARGUMENT = _code(
     `weight_decay` would otherwise train without one.
     """,
 )
-MISSING_ARGUMENT = _code(
+MISSING_ARGUMENT = define(
     "AZ141",
     "missing argument",
     """
     A component has a parameter without a default, and its `args` do not give it.
     """,
 )
-INJECTED_ARGUMENT = _code(
+INJECTED_ARGUMENT = define(
     "AZ142",
     "argument that AudioZEN passes itself",
     """
@@ -262,7 +242,7 @@ INJECTED_ARGUMENT = _code(
     trainer. AudioZEN passes them; leave them out.
     """,
 )
-POSITIONAL_ONLY = _code(
+POSITIONAL_ONLY = define(
     "AZ143",
     "argument by position only",
     """
@@ -270,7 +250,7 @@ POSITIONAL_ONLY = _code(
     takes it by name and calls the component, and name that function in `path`.
     """,
 )
-WRONG_ARGUMENT_TYPE = _code(
+WRONG_ARGUMENT_TYPE = define(
     "AZ144",
     "argument of the wrong type",
     """
@@ -278,14 +258,14 @@ WRONG_ARGUMENT_TYPE = _code(
     `tuple` or `set`; a table for a `dict` or a dataclass; a string for a `Path`.
     """,
 )
-NOT_CALLABLE = _code(
+NOT_CALLABLE = define(
     "AZ145",
     "path to something that can't be called",
     """
     A `path` names a class, or a function that builds something. What it leads to here is neither.
     """,
 )
-WRONG_KIND = _code(
+WRONG_KIND = define(
     "AZ146",
     "component of another kind",
     """
@@ -293,14 +273,14 @@ WRONG_KIND = _code(
     data set of `torch.utils.data.Dataset`. This one is not.
     """,
 )
-ABSTRACT = _code(
+ABSTRACT = define(
     "AZ147",
     "abstract class",
     """
     The class leaves methods to its subclasses and can't be built itself. Name one of the subclasses.
     """,
 )
-IMPORT_PRINTS = _code(
+IMPORT_PRINTS = define(
     "AZ148",
     "import that prints",
     """

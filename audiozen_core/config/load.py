@@ -78,11 +78,11 @@ def load_config(
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
-        ConfigError: with every error of the file, sorted by place.
+        ConfigError: with every error and warning of the file, sorted by place.
     """
     inspection = inspect_config(path, overrides, modes, environment=environment)
     if inspection.config is None:
-        raise ConfigError(inspection.errors)
+        raise ConfigError(inspection.findings)
     return LoadedConfig(inspection.config, inspection.warnings, inspection.composition, inspection.components)
 
 

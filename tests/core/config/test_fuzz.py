@@ -17,7 +17,11 @@ RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 FOLDER = TemporaryDirectory()
 FILE = Path(FOLDER.name, "exp.toml")
 
-TEXTS = [file.read_text(encoding="utf-8") for file in sorted(RECIPES.rglob("*.toml")) if "exp" not in file.parts] + [
+TEXTS = [
+    file.read_text(encoding="utf-8")
+    for file in sorted(RECIPES.rglob("*.toml"))
+    if "exp" not in file.relative_to(RECIPES).parts
+] + [
     # What recipes seldom have.
     """\
 extends = "base.toml"

@@ -1,0 +1,199 @@
+"""The kinds of finding and error: a stable code, a title and an explanation for each.
+
+A code never changes its meaning and is never used again for something else. Those of a configuration (`AZ1…`) are in
+`audiozen_core.config.codes`, which adds them to the same table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of finding.
+
+    Attributes:
+        code: such as `AZ101`.
+        title: what is wrong, in a few words.
+        explanation: why it is wrong and what to do, in Markdown.
+    """
+
+    code: str
+    title: str
+    explanation: str
+
+
+TABLE: dict[str, Code] = {}
+
+
+def define(code: str, title: str, explanation: str) -> str:
+    """Adds a kind of finding to the table.
+
+    Returns:
+        The code.
+
+    Raises:
+        ValueError: if the code is taken.
+    """
+    if code in TABLE:
+        raise ValueError(f"{code} is taken by {TABLE[code].title!r}")
+    TABLE[code] = Code(code, title, dedent(explanation).strip())
+    return code
+
+
+define(
+    "AZ000",
+    "error",
+    """
+    A mistake of no further kind; its message says what to do.
+    """,
+)
+
+# ---------------------------------------------------------------------------------------------- components
+
+define(
+    "AZ200",
+    "component that can't be used",
+    """
+    A `path` leads to no component that can be used; the message says why.
+    """,
+)
+define(
+    "AZ201",
+    "missing package",
+    """
+    The component needs a package that AudioZEN does not install for everybody. The message has the pip command.
+    """,
+)
+define(
+    "AZ202",
+    "path that can't be read",
+    """
+    A `path` is the name of an installed component (`sdnn`), that with its distribution (`acme-losses:sdr`), or a dotted
+    import (`torch.optim.RAdam`; `trainer.Trainer` for the `trainer.py` beside the TOML file). It is no file name and
+    has no brackets.
+    """,
+)
+define(
+    "AZ203",
+    "unknown component",
+    """
+    No installed distribution has a component of that name for this section. `audiozen plugins` lists what there is. A
+    class of your own is named with its module: `model.Model` for the class `Model` in the `model.py` beside the TOML.
+    """,
+)
+define(
+    "AZ204",
+    "two components with one name",
+    """
+    Two installed distributions have a component of that name. Say which one is meant: `distribution:name`.
+    """,
+)
+define(
+    "AZ205",
+    "no such module",
+    """
+    The module of a dotted `path` can't be found. It is looked for in the folder of the TOML file, in the folder above,
+    and then among all that is installed.
+    """,
+)
+define(
+    "AZ206",
+    "no such class or function",
+    """
+    The module of a dotted `path` is there, but has nothing of that name.
+    """,
+)
+define(
+    "AZ207",
+    "import that fails",
+    """
+    The module of a `path` raises an error, or ends the program, while it is imported. The lines below the message show
+    where in the module that happens.
+    """,
+)
+define(
+    "AZ208",
+    "path to a module",
+    """
+    A `path` names a class or a function in a module, not the module: `torch.optim.Adam`, not `torch.optim`.
+    """,
+)
+define(
+    "AZ209",
+    "unknown distribution",
+    """
+    In `distribution:name`, no distribution of that name is installed.
+    """,
+)
+define(
+    "AZ210",
+    "component that can't be built",
+    """
+    The arguments fit the signature, but the component itself refused them, or `meta.device` is not there. What it
+    raised is in the message; `--traceback` shows the whole way to it.
+    """,
+)
+
+# ---------------------------------------------------------------------------------------------- running
+
+define(
+    "AZ300",
+    "data that can't be used",
+    """
+    An audio file is missing, empty, of another rate than asked for, or no audio; or a data set has no items.
+    """,
+)
+define(
+    "AZ400",
+    "checkpoint that can't be used",
+    """
+    A checkpoint can't be written, found or trusted; the message says why. Nothing of it has been used.
+    """,
+)
+define(
+    "AZ401",
+    "no checkpoint",
+    """
+    There is no checkpoint of that name, or none at all to resume from.
+    """,
+)
+define(
+    "AZ402",
+    "damaged checkpoint",
+    """
+    A checkpoint is incomplete, or its files are not what was written. Nothing of it has been used.
+    """,
+)
+define(
+    "AZ403",
+    "state that can't be stored",
+    """
+    Something in the state of a model, an optimiser or a hook is of a type that no checkpoint holds. Checkpoints hold
+    tensors, numbers, strings, booleans, None, and lists, tuples and dicts of these. The message names the owner.
+    """,
+)
+define(
+    "AZ404",
+    "checkpoint that can't be written",
+    """
+    The disk is full or refuses to write. The checkpoints that were there before are still there, whole.
+    """,
+)
+define(
+    "AZ500",
+    "run that can't go on",
+    """
+    A run can't start or go on: its folder holds a run already, there is nothing to resume, the loss is no number any
+    more. The message says what to do.
+    """,
+)
+define(
+    "AZ600",
+    "hook that is wrong",
+    """
+    A hook raised an error, answers to a name that no hook has, or takes an argument that its hook does not give.
+    """,
+)
