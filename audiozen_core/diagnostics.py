@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
 
@@ -88,6 +88,53 @@ def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
         lines.append(f"{margin} {paint('=', 'place')} {first}")
         lines += [f"{margin}   {line}" for line in rest]
     return "\n".join(lines)
+
+
+def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
+    """The finding as what JSON can hold, for other programs.
+
+    Example:
+        >>> as_data(Diagnostic("AZ123", "`exp.toml` is empty"))["code"]
+        'AZ123'
+    """
+    span = diagnostic.span
+    return {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "file": str(span.file) if span else None,
+        "line": span.line if span else None,
+        "column": span.column if span else None,
+        "end_line": span.end_line if span else None,
+        "end_column": span.end_column if span else None,
+        "label": diagnostic.label,
+        "suggestion": diagnostic.suggestion,
+        "notes": list(diagnostic.notes),
+    }
+
+
+def as_annotation(diagnostic: Diagnostic) -> str:
+    """The finding as a line that GitHub Actions turns into an annotation of the file.
+
+    Example:
+        >>> as_annotation(Diagnostic("AZ123", "`exp.toml` is empty"))
+        '::error title=AZ123::`exp.toml` is empty'
+    """
+    span = diagnostic.span
+    fields = {"title": diagnostic.code}
+    if span:
+        fields |= {"file": str(span.file), "line": str(span.line), "endLine": str(span.end_line)}
+        # Columns count only within one line.
+        if span.end_line == span.line:
+            fields |= {"col": str(span.column), "endColumn": str(span.end_column)}
+    places = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in fields.items())
+    text = "\n".join(filter(None, (diagnostic.message, diagnostic.label, *diagnostic.notes)))
+    return f"::{diagnostic.severity} {places}::{_escaped(text)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """The text with what the commands of GitHub Actions take for their own written as %XX."""
+    return "".join(f"%{ord(character):02X}" if character in f"%\r\n{more}" else character for character in text)
 
 
 def _excerpt(source: str, span: Span) -> tuple[str, str, str]:

@@ -115,6 +115,9 @@ class TableReader:
         if "minimum" in rules and not value >= rules["minimum"]:
             message = f"`{self.composition.spell(place)}` is {value}, but must be at least {rules['minimum']}"
             raise self.report(codes.BAD_VALUE, message, place)
+        if "maximum" in rules and value > rules["maximum"]:
+            message = f"`{self.composition.spell(place)}` must be at most {rules['maximum']}"
+            raise self.report(codes.BAD_VALUE, message, place)
         if "pattern" in rules and re.fullmatch(rules["pattern"], value):
             return value
         return self._choice(place, value, rules["choices"]) if "choices" in rules else value

@@ -52,7 +52,7 @@ class Key:
         name: the key.
         type: the annotation of its field.
         default: the value where it is left out, or `dataclasses.MISSING`.
-        rules: `minimum`, `choices`, `pattern` and `doc`.
+        rules: `minimum`, `maximum`, `choices`, `pattern` and `doc`.
     """
 
     name: str

@@ -36,7 +36,7 @@ class Meta:
     """The section `[meta]`."""
 
     save_dir: str = _field("the folder that holds the runs: logs, checkpoints and enhanced audio")
-    seed: int = _field("the seed of every random number generator", default=0, minimum=0)
+    seed: int = _field("the seed of every random number generator", default=0, minimum=0, maximum=2**63 - 1)
     use_amp: bool = _field("train in automatic mixed precision", default=False)
     use_deterministic_algorithms: bool = _field(
         "use deterministic algorithms only: slower, but repeatable", default=False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,10 +123,3 @@ class Layer:
             label="keep one of them",
             notes=(f"first: {earlier.file}:{earlier.line}:{earlier.column}",),
         )
-
-
-def each_old_name() -> Iterator[tuple[str, str]]:
-    """Every old name with its new one, for the documentation."""
-    yield from OLD_SECTIONS.items()
-    for path, new in OLD_ARGUMENTS.items():
-        yield spell(path), spell((*path[:-1], new))

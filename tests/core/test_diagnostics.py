@@ -1,10 +1,12 @@
 """Findings as text."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
-from audiozen_core.diagnostics import Diagnostic, Span, render
+from audiozen_core.diagnostics import Diagnostic, Span, as_annotation, as_data, render
 
 
 def finding(source, column, end_column, **more):
@@ -82,7 +84,24 @@ def test_characters_that_would_harm_a_terminal_are_not_printed():
 
 def test_colours_change_nothing_but_colours():
     diagnostic = finding("lr = x", 6, 7, label="here", notes=("help: y",))
-    import re
-
     assert re.sub(r"\x1b\[[0-9;]*m", "", render(diagnostic, colour=True)) == render(diagnostic)
     assert "\x1b[1;31m" in render(diagnostic, colour=True)
+
+
+def test_a_finding_as_data_goes_through_json():
+    data = as_data(finding("lr = x", 6, 7, label="here", suggestion="0.1", notes=("help: y",)))
+    assert json.loads(json.dumps(data)) == data
+    assert (data["file"], data["line"], data["column"], data["end_column"]) == ("exp.toml", 27, 6, 7)
+    assert data["suggestion"] == "0.1"
+    assert as_data(Diagnostic("AZ120", "no such file"))["line"] is None
+
+
+def test_a_finding_as_an_annotation_is_one_line():
+    diagnostic = finding("lr = x", 6, 7, label="100 %", notes=("a\nb",))
+    assert as_annotation(diagnostic) == (
+        "::error title=AZ102,file=exp.toml,line=27,endLine=27,col=6,endColumn=7::"
+        "unknown key `weight_decy`%0A100 %25%0Aa%0Ab"
+    )
+    span = Span(Path("a,b:c.toml"), 1, 2, 3, 4)
+    text = as_annotation(Diagnostic("AZ110", "old", severity="warning", span=span))
+    assert text == "::warning title=AZ110,file=a%2Cb%3Ac.toml,line=1,endLine=3::old"

@@ -238,6 +238,7 @@ def test_a_misspelt_section_is_not_missing_as_well(findings):
         ("[meta]\nseed = true", ("AZ105", 2, 8, None)),
         ("[meta]\nseed = [1]", ("AZ105", 2, 8, None)),
         ("[meta]\nseed = -1", ("AZ106", 2, 8, None)),
+        ("[meta]\nseed = 9223372036854775808", ("AZ106", 2, 8, None)),
         ("[meta]\nuse_amp = 1", ("AZ105", 2, 11, "true")),
         ("[meta]\nuse_amp = 'False'", ("AZ105", 2, 11, "false")),
         ("[meta]\nsave_dir = 2026", ("AZ105", 2, 12, '"2026"')),
