@@ -20,6 +20,7 @@ from audiozen_core.config.sections import Component, Dataloader, DatasetComponen
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.plugins import Lifecycle, Plugin
 from audiozen_core.registry import Resolved, build, resolve
+from audiozen_core.registry.signature import signature_of
 from audiozen_core.registry.values import is_component
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
@@ -189,7 +190,11 @@ def _nested(value: Any, injected: Mapping[str, Any]) -> Any:
         return value
     inner = {name: _nested(item, injected) for name, item in value.items()}
     if is_component(value):
-        return build(resolve(value["path"]).target, inner.get("args", {}), injected)
+        target = resolve(value["path"]).target
+        # Only what it asks for by name: something that takes any keyword has not asked for an optimiser.
+        signature = signature_of(target)
+        wanted = {name: given for name, given in injected.items() if signature and name in signature.names()}
+        return build(target, inner.get("args", {}), wanted)
     return inner
 
 

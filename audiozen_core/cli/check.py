@@ -26,7 +26,10 @@ from audiozen_core.cli.run import MODES, SeveralModes
 @click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], traceback: bool) -> None:
     """Find every mistake in a TOML file: resolve each path, bind each argument, build nothing."""
+    from audiozen_core import logging
     from audiozen_core.experiment import Experiment
+
+    logging.configure()
 
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
     show_warnings(experiment.warnings)

@@ -1,0 +1,47 @@
+"""`audiozen explain`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from audiozen_core.errors import AudioZenError
+
+_CODE = re.compile(r"AZ\d{3}", re.IGNORECASE)
+
+
+@click.command(name="explain")
+@click.argument("subject", metavar="EXP.toml|CODE")
+@click.argument("key", required=False)
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as for `audiozen run`.")
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback: bool) -> None:
+    """Tell where a value of an experiment comes from, or what a code such as AZ101 means.
+
+    \b
+    audiozen explain exp.toml                      the whole effective config
+    audiozen explain exp.toml optimizer.args.lr    one value: who set it, what it replaced, what it is for
+    audiozen explain AZ101                         a kind of error
+    """
+    if _CODE.fullmatch(subject) and key is None:
+        click.echo(_code(subject.upper()))
+        return
+    from audiozen_core import logging
+    from audiozen_core.config import load_config
+    from audiozen_core.config.explain import effective_toml, explain
+
+    logging.configure()
+    loaded = load_config(Path(subject), overrides, modes=())
+    click.echo(explain(loaded, key) if key else effective_toml(loaded), nl=bool(key))
+
+
+def _code(code: str) -> str:
+    import audiozen_core.config.codes  # noqa: F401 - adds its codes to the table
+    from audiozen_core.codes import TABLE
+
+    if code not in TABLE:
+        raise AudioZenError(f"there is no code {code}", remedy=f"the codes are {', '.join(sorted(TABLE))}")
+    found = TABLE[code]
+    return f"{found.code}: {found.title}\n\n{found.explanation}"

@@ -1,0 +1,178 @@
+"""Where a value of an experiment comes from, and what it is for."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from audiozen_core.config.composition import Composition
+from audiozen_core.config.emit import emit, inline
+from audiozen_core.config.key_path import KeyPath, parse_key_path, spell
+from audiozen_core.config.load import LoadedConfig
+from audiozen_core.config.near import nearest
+from audiozen_core.config.schema import Key, key_at, known_keys
+from audiozen_core.config.sections import Component
+from audiozen_core.config.spellings import current_path
+from audiozen_core.errors import AudioZenError
+from audiozen_core.registry import ImportScope, resolve
+from audiozen_core.registry.docs import parameter_docs, summary
+from audiozen_core.registry.signature import signature_of
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is known about one key.
+
+    Attributes:
+        key: the key path, spelt.
+        value: the value as TOML; "" where it is not set.
+        origin: `file:line:column` of what set it; "" where it is not set.
+        replaced: what later layers replaced, oldest first: the value as TOML and its origin.
+        default: what holds where it is not set; "" where there is none.
+        type: the type, as the annotation has it; "" where there is none.
+        doc: what it is for.
+    """
+
+    key: str
+    value: str = ""
+    origin: str = ""
+    replaced: tuple[tuple[str, str], ...] = ()
+    default: str = ""
+    type: str = ""
+    doc: str = ""
+
+    def __str__(self) -> str:
+        lines = [f"{self.key} = {self.value}" if self.value else f"{self.key} is not set"]
+        lines += [f"  set by    {self.origin}"] if self.origin else []
+        lines += [f"  replaces  {value}, set by {origin}" for value, origin in reversed(self.replaced)]
+        facts = {"default": self.default, "type": self.type, "what for": self.doc}
+        lines += [f"  {name:<9} {fact}" for name, fact in facts.items() if fact]
+        return "\n".join(lines)
+
+
+def explain(loaded: LoadedConfig, key: str) -> Explanation:
+    """Explains one key of an experiment, set or not; what it names is imported for the documentation.
+
+    Args:
+        loaded: the config.
+        key: a key path such as `optimizer.args.lr`.
+
+    Raises:
+        AudioZenError: there is no such key; the message has a near one.
+    """
+    composition = loaded.composition
+    try:
+        place = current_path(parse_key_path(key))
+    except ValueError as error:
+        raise AudioZenError(f"`{key}` is no key: {error}", remedy="write it as `optimizer.args.lr`") from error
+    facts = _facts(loaded, place)
+    try:
+        value = composition.get(place)
+    except LookupError:
+        if facts is None:
+            raise _unknown(composition, place) from None
+        return Explanation(spell(place), **facts)
+    replaced = tuple((_toml(old), str(origin)) for origin, old in composition.replaced.get(place, ()))
+    origin = str(composition.origin(place))
+    return replace(Explanation(spell(place), **(facts or {})), value=_toml(value), origin=origin, replaced=replaced)
+
+
+def effective_toml(loaded: LoadedConfig) -> str:
+    """The whole effective config as TOML, with a comment at each value that a later layer replaced or added."""
+    composition = loaded.composition
+    first = _first_layer(composition)
+
+    def comment(place: KeyPath) -> str:
+        origin = composition.origins.get(place)
+        if origin is None or isinstance(composition.get(place), dict):
+            return ""
+        words = [] if origin.key_span.file == first else [str(origin)]
+        words += [f"was {_toml(old)} in {before}" for before, old in composition.replaced.get(place, ())[-1:]]
+        return ", ".join(words)
+
+    return emit(composition.values, comment)
+
+
+class _Facts(TypedDict, total=False):
+    default: str
+    type: str
+    doc: str
+
+
+def _facts(loaded: LoadedConfig, place: KeyPath) -> _Facts | None:
+    """Default, type and documentation; None if nobody knows the key."""
+    if not place:
+        return None
+    known = key_at(place)
+    if known is not None:
+        return _facts_of_key(known, loaded, place)
+    for component in loaded.components:
+        args = (*component.key, "args")
+        if place[:-1] == args:
+            return _facts_of_argument(loaded, component, str(place[-1]))
+    return {} if place in loaded.composition.origins else None
+
+
+def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> _Facts:
+    facts: _Facts = {"doc": str(known.rules.get("doc", "")), "type": _type_name(known.type)}
+    if not known.required and not isinstance(known.default, dict | list) and known.default is not None:
+        facts["default"] = _toml(known.default)
+    component = next((part for part in loaded.components if (*part.key, "path") == place), None)
+    if component is not None:
+        with ImportScope.of_file(loaded.config.file):
+            target = resolve(component.path, section=component.section).target
+        facts["doc"] = f"{facts['doc']}; here: {summary(target)}" if summary(target) else facts["doc"]
+    return facts
+
+
+def _facts_of_argument(loaded: LoadedConfig, component: Component, name: str) -> _Facts | None:
+    with ImportScope.of_file(loaded.config.file):
+        target = resolve(component.path, section=component.section).target
+        signature = signature_of(target)
+        doc = parameter_docs(target).get(name, "")
+    parameter = signature.get(name) if signature else None
+    if parameter is None:
+        return {"doc": doc} if doc else None
+    facts: _Facts = {"doc": doc}
+    if parameter.default is not inspect.Parameter.empty:
+        facts["default"] = _toml(parameter.default)
+    if parameter.annotation is not inspect.Parameter.empty:
+        facts["type"] = _type_name(parameter.annotation)
+    return facts
+
+
+def _first_layer(composition: Composition) -> Path:
+    """The file that everything else is laid upon: the one that holds most of the values."""
+    files = Counter(origin.key_span.file for origin in composition.origins.values())
+    return files.most_common(1)[0][0] if files else composition.main.file
+
+
+def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
+    above: Any = {}
+    parent = place[:-1]
+    try:
+        above = composition.get(parent)
+    except LookupError:
+        return _unknown(composition, parent)
+    names = [*above, *known_keys(parent)] if isinstance(above, Mapping) else []
+    near = nearest(str(place[-1]), names)
+    known = f"the keys there are {', '.join(map(str, dict.fromkeys(names)))}" if names else "there are no keys there"
+    remedy = f"did you mean `{spell((*parent, near))}`?" if near else known
+    return AudioZenError(f"there is no key `{spell(place)}`", remedy=remedy)
+
+
+def _toml(value: Any) -> str:
+    try:
+        return inline(value)
+    except TypeError:
+        return str(value)
+
+
+def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, str):
+        return annotation
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

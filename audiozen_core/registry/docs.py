@@ -1,0 +1,90 @@
+"""What a docstring says about each parameter."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_BARE = (object, object.__init__)
+# "name: text", "name (type): text", "name (type, optional): text", with stars before the name.
+_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?\s*:(?:\s+(?P<text>\S.*))?$")
+_GOOGLE = re.compile(r"(?P<indent> *)(?:Args|Arguments|Parameters|Keyword Args|Attributes):\s*$")
+_NUMPY = re.compile(r"(?P<indent> *)(?:Other )?Parameters\s*$")
+_NUMPY_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?$")
+
+
+def parameter_docs(target: Any) -> dict[str, str]:
+    """The documentation of each parameter, each as one line, as far as the docstrings tell.
+
+    The docstrings of a class, of its constructor and of its parents are read, in Google's form (which PyTorch's
+    resembles) and in NumPy's; the nearest one counts.
+
+    Args:
+        target: a class, a function, or another callable.
+
+    Example:
+        >>> parameter_docs(parameter_docs)
+        {'target': 'a class, a function, or another callable.'}
+    """
+    found: dict[str, str] = {}
+    for source in _sources(target):
+        # Not inspect.getdoc, which looks at the parents by itself.
+        text = getattr(source, "__doc__", None)
+        if isinstance(text, str) and source not in _BARE:
+            for name, doc in _entries(inspect.cleandoc(text).splitlines()):
+                found.setdefault(name, doc)
+    return found
+
+
+def summary(target: Any) -> str:
+    """The first paragraph of the docstring, as one line; "" without one."""
+    text = getattr(target, "__doc__", None)
+    return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if isinstance(text, str) else ""
+
+
+def _sources(target: Any) -> list[Any]:
+    """What may have a docstring about the parameters, nearest first."""
+    if not isinstance(target, type):
+        return [target]
+    return [source for base in inspect.getmro(target) for source in (base, vars(base).get("__init__"))]
+
+
+def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for index, line in enumerate(lines):
+        if match := _GOOGLE.match(line):
+            yield from _block(lines[index + 1 :], len(match["indent"]) + 1, _ENTRY)
+        elif (match := _NUMPY.match(line)) and _is_heading(lines, index):
+            after = range(index + 2, len(lines))
+            end = next((place for place in after if _is_heading(lines, place)), len(lines))
+            yield from _block(lines[index + 2 : end], len(match["indent"]), _NUMPY_ENTRY)
+
+
+def _is_heading(lines: list[str], index: int) -> bool:
+    """Whether the line is underlined."""
+    return set("".join(lines[index + 1 : index + 2]).strip()) == {"-"}
+
+
+def _block(lines: list[str], least: int, entry: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """The entries of one section: each begins at the section's own indentation, and what is deeper goes on with it."""
+    indent: int | None = None
+    name, words = "", [""]
+    for line in lines:
+        if not line.strip():
+            continue
+        depth = len(line) - len(line.lstrip())
+        indent = depth if indent is None else indent
+        if depth < max(indent, least):
+            break
+        match = entry.match(line.strip()) if depth == indent else None
+        if match:
+            if name:
+                yield name, " ".join(filter(None, words))
+            name, words = match["name"], [(match.groupdict().get("text") or "").strip()]
+        elif depth > indent:
+            words.append(line.strip())
+        else:
+            break
+    if name:
+        yield name, " ".join(filter(None, words))
