@@ -20,6 +20,8 @@ from audiozen_core.config.spellings import current_path
 
 # A file of a few kilobytes must not grow to gigabytes by references to references.
 MAX_GROWTH = 1_000_000
+# An entry of a table or array counts as many characters.
+_NODE = 20
 MAX_CHAIN = 50
 
 _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
@@ -144,7 +146,7 @@ class _Resolver:
         for entry in list(places_below(value, found)):
             self.visit(reference, entry, place)
         below = list(places_below(value, ()))[1:]
-        self.grow(len(below), place)
+        self.grow(len(below) * _NODE, place)
         if below and len(place) + max(map(len, below)) > MAX_DEPTH:
             raise self.fail(place, f"`{reference}` leads to more than {MAX_DEPTH} levels of nesting", str(reference))
         for entry in below:
