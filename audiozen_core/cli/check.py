@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from audiozen_core.cli.findings import show_warnings
+from audiozen_core.cli.findings import FORMATS, show_findings
 from audiozen_core.cli.run import MODES, SeveralModes
 
 
@@ -23,14 +24,32 @@ from audiozen_core.cli.run import MODES, SeveralModes
     help="What the file is to be used for; by default: train.",
 )
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as for `audiozen run`.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="text for people, json for programs, github for annotations in a workflow.",
+)
 @click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
-def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], traceback: bool) -> None:
-    """Find every mistake in a TOML file: resolve each path, bind each argument, build nothing."""
+def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, traceback: bool) -> None:
+    """Find every mistake in a TOML file: resolve each path, bind each argument, build nothing.
+
+    The exit code is 2 if there is one, else 0.
+    """
     from audiozen_core import logging
+    from audiozen_core.errors import ConfigError
     from audiozen_core.experiment import Experiment
 
     logging.configure()
-
-    experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    show_warnings(experiment.warnings)
-    click.echo(f"{file}: no mistakes found")
+    try:
+        experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
+    except ConfigError as error:
+        if form == "text":
+            raise
+        show_findings(error.diagnostics, form)
+        sys.exit(2)
+    show_findings(experiment.warnings, form)
+    if form == "text":
+        click.echo(f"{file}: no mistakes found")

@@ -1,18 +1,36 @@
-"""Warnings on the terminal."""
+"""Findings on the terminal, as text or for other programs."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import click
 
-from audiozen_core.diagnostics import Diagnostic, render
+from audiozen_core.diagnostics import Diagnostic, as_annotation, as_data, render
+
+FORMATS = ("text", "json", "github")
 
 
-def show_warnings(findings: Iterable[Diagnostic]) -> None:
-    """Prints each finding to standard error."""
+def show_findings(findings: Sequence[Diagnostic], form: str = "text") -> None:
+    """Prints the findings: text to standard error, the other forms to standard output.
+
+    Args:
+        findings: what to print.
+        form: `text`, `json` (one array) or `github` (annotations of a workflow).
+    """
+    if form == "json":
+        click.echo(json.dumps([as_data(finding) for finding in findings], indent=2, ensure_ascii=False))
+        return
+    if form == "github":
+        for finding in findings:
+            click.echo(as_annotation(finding))
+        return
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     for finding in findings:
         click.echo(render(finding, colour=colour) + "\n", err=True)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors > 1:
+        click.echo(f"{errors} errors", err=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import click
 
 from audiozen_core import __version__
-from audiozen_core.diagnostics import render
+from audiozen_core.cli.findings import show_findings
 from audiozen_core.errors import AudioZenError
 
 # Name to the module that holds it and its line in `audiozen --help`, which so imports no command.
@@ -78,11 +77,4 @@ def show(error: AudioZenError) -> None:
     """Prints an error's diagnostics, or raises it where `--traceback` asks for that."""
     if "--traceback" in sys.argv:
         raise error
-    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    findings = error.diagnostics
-    for finding in findings:
-        click.echo(render(finding, colour=colour), err=True)
-        click.echo(err=True)
-    errors = sum(finding.severity == "error" for finding in findings)
-    if errors > 1:
-        click.echo(f"{errors} errors", err=True)
+    show_findings(error.diagnostics)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.findings import show_warnings
+from audiozen_core.cli.findings import show_findings
 
 MODES = ("train", "finetune", "validate", "test", "predict")
 
@@ -92,5 +92,5 @@ def command(
 
     logging.configure(level=log_level)
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    show_warnings(experiment.warnings)
+    show_findings(experiment.warnings)
     experiment.run(resume=resume, ckpt_path=ckpt_path)
