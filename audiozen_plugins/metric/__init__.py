@@ -1,8 +1,9 @@
 """Metrics of speech quality, each an object that compares one estimate with one reference."""
 
+from audiozen_plugins.metric.dnsmos import Dnsmos
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.pesq import Pesq
 from audiozen_plugins.metric.si_sdr import SiSdr, si_sdr
 from audiozen_plugins.metric.stoi import Stoi
 
-__all__ = ["Metric", "Pesq", "SiSdr", "Stoi", "si_sdr"]
+__all__ = ["Dnsmos", "Metric", "Pesq", "SiSdr", "Stoi", "si_sdr"]

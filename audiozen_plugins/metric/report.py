@@ -1,18 +1,22 @@
-"""The results of a test: a row a file, a table for the reader, a CSV for whoever goes on."""
+"""The results of a test: a table for the reader, a CSV with a row a file, a summary in JSON for whoever goes on."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
-from audiozen_core.files import write_whole
+from audiozen_core.errors import RunError
+from audiozen_core.files import make_folder, write_whole
 from audiozen_plugins.metric.metric import Metric
 
 
@@ -31,10 +35,18 @@ class Report:
 
     Args:
         metrics: what is measured, in the order of the columns.
+
+    Raises:
+        RunError: two metrics have one name.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
         self.metrics = tuple(metrics)
+        names = [metric.name for metric in self.metrics]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise RunError(
+                f"the metric `{twice[0]}` is named twice", remedy="name each once in the trainer's `metrics`"
+            )
         self.rows: list[Row] = []
 
     def __len__(self) -> int:
@@ -77,6 +89,34 @@ class Report:
         table.add_row(*["all"] * bool(by_snr), *self._cells(self.rows))
         return table
 
+    def text(self, title: str, *, width: int = 100) -> str:
+        """The table as plain text, for a log; lines of at most `width` characters, with no blanks at their ends."""
+        console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self.table(title))
+        return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+
+    def to_json(self) -> dict[str, Any]:
+        """The means over all files and for each SNR, fit for `json.dumps`; null where no file has a value.
+
+        Returns:
+            `files`, `metrics` (name to `label`, `unit`, `higher_is_better`), `all` (metric name to `noisy`, `enhanced`,
+            `gain` and `missing`, the number of files without a value), and `by_snr`, a list of the same with `snr` and
+            `files`, lowest SNR first.
+        """
+        described = {
+            metric.name: {"label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
+            for metric in self.metrics
+        }
+        by_snr = [{"snr": snr, "files": len(rows), **self._mean_table(rows)} for snr, rows in self._by_snr().items()]
+        return {"files": len(self.rows), "metrics": described, "all": self._mean_table(self.rows), "by_snr": by_snr}
+
+    def write_json(self, path: Path) -> Path:
+        """Writes `to_json`. The file appears whole or not at all."""
+        make_folder(path.parent)
+        write_whole(path, json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
+        return path
+
     def write_csv(self, path: Path) -> Path:
         """Writes a line a file; a value that there is not is left empty. The file appears whole or not at all."""
         text = io.StringIO(newline="")
@@ -87,8 +127,8 @@ class Report:
             values = [state[name] for name in names for state in (row.noisy, row.enhanced)]
             snr = "" if row.snr is None else f"{row.snr:g}"
             writer.writerow([row.id, snr, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.getvalue().encode())
+        make_folder(path.parent)
+        write_whole(path, text.getvalue())
         return path
 
     def _by_snr(self) -> dict[float, list[Row]]:
@@ -109,6 +149,15 @@ class Report:
         noisy, enhanced = (math.fsum(values) / len(whole) for values in zip(*whole, strict=True))
         return noisy, enhanced, len(pairs) - len(whole)
 
+    def _mean_table(self, rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
+        table = {}
+        for metric in self.metrics:
+            noisy, enhanced, missing = self._means(metric, rows)
+            values = {"noisy": noisy, "enhanced": enhanced, "gain": enhanced - noisy}
+            finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+            table[metric.name] = {**finite, "missing": missing}
+        return table
+
     def _cells(self, rows: Sequence[Row]) -> list[str]:
         cells = [str(len(rows))]
         for metric in self.metrics:
@@ -119,4 +168,5 @@ class Report:
 
     def _footnote(self) -> str:
         missing = [(metric.label, self._means(metric, self.rows)[2]) for metric in self.metrics]
-        return "\n".join(f"{label}: {count} files without a value, left out" for label, count in missing if count)
+        lines = [f"{label}: {n} file{'s' * (n > 1)} without a value, left out" for label, n in missing if n]
+        return "\n".join(lines)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SILENCE = 1e-24
+"""Of a signal's energy: what is left of a constant after its mean is taken off, in double precision."""
+
 
 def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Tensor:
     """The scale-invariant signal-to-distortion ratio, in dB (Le Roux et al., "SDR – half-baked or well done?", 2019).
@@ -15,7 +18,8 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
         zero_mean: whether the mean is taken off both first. The paper does not, most toolkits do.
 
     Returns:
-        The ratios [...], in float64; NaN where the reference or the estimate is silent.
+        The ratios [...], in float64; NaN where the reference or the estimate is silent (or constant, without its mean),
+        infinite where the estimate is the reference.
 
     Raises:
         ValueError: the shapes differ.
@@ -29,14 +33,16 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     if estimate.shape != reference.shape:
         raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
     estimate, reference = estimate.double(), reference.double()
+    floors = [_SILENCE * signal.square().sum(-1) for signal in (estimate, reference)]
     if zero_mean:
         estimate = estimate - estimate.mean(-1, keepdim=True)
         reference = reference - reference.mean(-1, keepdim=True)
-    scale = (estimate * reference).sum(-1, keepdim=True) / reference.square().sum(-1, keepdim=True)
+    energies = [signal.square().sum(-1) for signal in (estimate, reference)]
+    scale = (estimate * reference).sum(-1, keepdim=True) / energies[1].unsqueeze(-1)
     target = scale * reference
     ratio = target.square().sum(-1) / (estimate - target).square().sum(-1)
     decibels: Tensor = 10 * torch.log10(ratio)
-    silent = (reference == 0).all(-1) | (estimate == 0).all(-1)
+    silent = (energies[0] <= floors[0]) | (energies[1] <= floors[1])
     return decibels.masked_fill(silent, torch.nan)
 
 
@@ -44,16 +50,16 @@ class SiSdr:
     """`si_sdr` as a metric, over the whole file.
 
     Args:
-        zero_mean: whether the mean is taken off both signals first.
+        zero_mean: whether the mean is taken off both signals first; without, the metric is called `si_sdr_with_mean`.
     """
 
-    name = "si_sdr"
-    label = "SI-SDR"
     unit = "dB"
     higher_is_better = True
 
     def __init__(self, zero_mean: bool = True) -> None:
         self.zero_mean = zero_mean
+        self.name = "si_sdr" if zero_mean else "si_sdr_with_mean"
+        self.label = "SI-SDR" if zero_mean else "SI-SDR*"
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
         """The ratio in dB."""

@@ -1,0 +1,96 @@
+"""The quality of speech as people would rate it, guessed by a network, without a clean reference."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from audiozen_core.errors import DataError, MissingExtraError
+
+Aspect = Literal["overall", "signal", "background"]
+
+_SR = 16_000
+_WINDOW = int(9.01 * _SR)
+_MODEL = "dnsmos_models/sig_bak_ovr.onnx"
+_ASPECTS: dict[Aspect, tuple[int, str, str, tuple[float, ...]]] = {
+    "signal": (0, "dnsmos_sig", "DNSMOS SIG", (0.0052439, 1.22083953, -0.08397278)),
+    "background": (1, "dnsmos_bak", "DNSMOS BAK", (-0.39604546, 1.60915514, -0.13166888)),
+    "overall": (2, "dnsmos", "DNSMOS OVRL", (0.04602535, 1.11546468, -0.06766283)),
+}
+"""Of each aspect: its place in the network's answer, its names, and the polynomial that maps it to the rating scale."""
+
+
+class Dnsmos:
+    """DNSMOS P.835, 1 to 5 (Reddy, Gopal and Cutler, 2022), by the network that comes with the package `speechmos`.
+
+    The network listens to windows of 9.01 s, a second apart, and the mean is given; a shorter file is repeated. The
+    reference plays no part. NaN where the file is empty or not finite.
+
+    Args:
+        aspect: what is rated, the `overall` quality, the speech `signal`, or the `background` noise.
+
+    Raises:
+        MissingExtraError: speechmos or onnxruntime is not installed.
+    """
+
+    unit = ""
+    higher_is_better = True
+
+    def __init__(self, aspect: Aspect = "overall") -> None:
+        for package in ("speechmos", "onnxruntime"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(package, extra="metrics", needed_by="the metric DNSMOS")
+        self.aspect = aspect
+        self._place, self.name, self.label, self._mapping = _ASPECTS[aspect]
+        self._session: Any = None
+
+    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
+        """The rating.
+
+        Raises:
+            DataError: a sample rate other than 16 kHz.
+        """
+        if sr != _SR:
+            raise DataError(
+                f"{self.label} is made for {_SR} Hz, but the audio has {sr} Hz",
+                remedy="leave `dnsmos` out of the trainer's `metrics`, or resample the data",
+            )
+        if not estimate.numel() or not estimate.isfinite().all():
+            return math.nan
+        if self._session is None:
+            self._session = _open_session()
+        raw = [self._session.run(None, {"input_1": window[None]})[0][0] for window in windows(estimate.float().numpy())]
+        ratings = np.polynomial.polynomial.polyval(np.asarray(raw, np.float64)[:, self._place], self._mapping)
+        return float(ratings.mean())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_session": None}  # another process opens its own
+
+
+def windows(signal: np.ndarray) -> list[np.ndarray]:
+    """The stretches of a signal [time] that the network hears, each [144160]."""
+    while len(signal) < _WINDOW:
+        signal = np.concatenate([signal, signal])
+    count = int(len(signal) // _SR - 9.01) + 1
+    starts = [index * _SR for index in range(count) if index * _SR + _WINDOW <= len(signal)]
+    return [signal[start : start + _WINDOW] for start in starts]
+
+
+def _open_session() -> Any:
+    import onnxruntime  # type: ignore[import-not-found, unused-ignore]
+
+    # The package itself is not imported: it would want several others only for what is not used here.
+    package = importlib.util.find_spec("speechmos")
+    assert package is not None
+    assert package.origin is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        str(Path(package.origin).parent / _MODEL), options, providers=["CPUExecutionProvider"]
+    )

@@ -1,0 +1,66 @@
+"""DNSMOS, held against the package that its network comes with."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from audiozen_core.errors import DataError, MissingExtraError
+from audiozen_plugins.metric.dnsmos import Dnsmos, windows
+
+SR = 16000
+
+
+def tone(seconds: float) -> torch.Tensor:
+    time = torch.arange(int(seconds * SR)) / SR
+    hiss = 0.02 * torch.randn(len(time), generator=torch.Generator().manual_seed(0))
+    return 0.3 * torch.sin(2 * math.pi * 200 * time) * torch.sin(2 * math.pi * 2 * time) + hiss
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.5, 7), (4.6, 1), (9.01, 1), (10.5, 1), (12.1, 3)])
+def test_a_file_is_heard_in_windows_a_second_apart_and_repeated_if_short(seconds, count):
+    signal = np.arange(int(seconds * SR), dtype=np.float32)
+    heard = windows(signal)
+    assert {window.shape for window in heard} == {(144_160,)}
+    assert len(heard) == count
+    assert [window[0] for window in heard] == [index * SR % len(signal) for index in range(count)]
+
+
+def test_without_its_packages_dnsmos_names_the_one_that_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="needs the package `speechmos`"):
+        Dnsmos()
+
+
+@pytest.fixture
+def ready():
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    if importlib.util.find_spec("speechmos") is None:
+        pytest.skip("speechmos is not installed")
+
+
+@pytest.mark.usefixtures("ready")
+def test_dnsmos_refuses_another_rate_and_gives_no_number_for_nothing():
+    with pytest.raises(DataError, match="made for 16000 Hz"):
+        Dnsmos()(tone(1), tone(1), sr=8000)
+    assert math.isnan(Dnsmos()(tone(0), tone(0), sr=SR))
+    assert math.isnan(Dnsmos()(tone(1) / 0, tone(1), sr=SR))
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("seconds", [3, 12.5])
+def test_dnsmos_is_that_of_the_package(seconds):
+    pytest.importorskip("librosa", reason="librosa, which the package itself needs, is not installed")
+    from speechmos import dnsmos
+
+    theirs = dnsmos.run(tone(seconds).numpy(), sr=SR)
+    ours = {
+        aspect: Dnsmos(aspect)(tone(seconds), tone(seconds), sr=SR) for aspect in ("overall", "signal", "background")
+    }
+    assert ours == pytest.approx(
+        {"overall": theirs["ovrl_mos"], "signal": theirs["sig_mos"], "background": theirs["bak_mos"]}, abs=1e-4
+    )

@@ -1,0 +1,230 @@
+"""The metrics, held against published numbers and the packages they come from, and at their edges."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from audiozen_core.audio import read_audio
+from audiozen_core.errors import DataError, MissingExtraError
+from audiozen_plugins.metric import Metric, Pesq, SiSdr, Stoi, si_sdr
+from audiozen_plugins.metric import pesq as pesq_module
+
+SR = 16000
+CLIPS = ("p232_003", "p232_005", "p232_006", "p232_011", "p232_014",
+         "p257_003", "p257_008", "p257_011", "p257_015", "p257_016")  # fmt: skip
+
+
+def noise(seconds: float, seed: int = 0) -> torch.Tensor:
+    return 0.1 * torch.randn(int(seconds * SR), generator=torch.Generator().manual_seed(seed))
+
+
+def bursts(count: int, seed: int = 0) -> torch.Tensor:
+    """Loud and quiet noise in turns, half a second each: utterances, to a voice detector."""
+    signal = noise(count, seed)
+    return signal * torch.tensor([1.0, 1e-4]).repeat_interleave(SR // 2).repeat(count)
+
+
+@pytest.fixture
+def speech(reference):
+    """Noisy and clean waveforms of one clip."""
+    folder = reference / "vbdmd"
+    return tuple(read_audio(folder / kind / "p257_003.wav", sr=SR) for kind in ("noisy", "clean"))
+
+
+# ----------------------------------------------------------------------------------------------- against references
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_si_sdr_agrees_with_the_published_numbers(clip, reference):
+    noisy, clean = (read_audio(reference / "vbdmd" / kind / f"{clip}.wav", sr=SR) for kind in ("noisy", "clean"))
+    published = json.loads((reference / "numbers.json").read_text())["si_sdr_db"][clip]["noisy"]
+    assert SiSdr()(noisy, clean, sr=SR) == pytest.approx(published, abs=1e-3)
+
+
+def test_pesq_and_stoi_are_those_of_their_packages(speech):
+    import pesq
+    import pystoi
+
+    noisy, clean = speech
+    arrays = clean.numpy(), noisy.numpy()
+    assert Pesq()(noisy, clean, sr=SR) == pesq.pesq(SR, *arrays, "wb")
+    assert Pesq("nb")(noisy, clean, sr=SR) == pesq.pesq(SR, *arrays, "nb")
+    assert Stoi()(noisy, clean, sr=SR) == pytest.approx(pystoi.stoi(*arrays, SR), abs=1e-6)
+    assert Stoi(extended=True)(noisy, clean, sr=SR) == pytest.approx(pystoi.stoi(*arrays, SR, extended=True), abs=1e-6)
+
+
+def test_the_metrics_know_the_estimate_from_the_reference(speech):
+    noisy, clean = speech
+    for metric in (SiSdr(), Pesq(), Stoi()):
+        assert metric(noisy, clean, sr=SR) != metric(clean, noisy, sr=SR) or metric.name == "si_sdr"
+    assert si_sdr(noisy, clean) == pytest.approx(si_sdr(clean, noisy).item())  # it is symmetric, up to scale
+
+
+def test_cleaner_speech_is_better(speech):
+    noisy, clean = speech
+    cleaner = clean + 0.1 * (noisy - clean)
+    for metric in (SiSdr(), Pesq(), Pesq("nb"), Stoi(), Stoi(extended=True)):
+        assert metric.higher_is_better
+        assert metric(cleaner, clean, sr=SR) > metric(noisy, clean, sr=SR)
+
+
+# ----------------------------------------------------------------------------------------------- SI-SDR
+
+
+def test_si_sdr_is_blind_to_scale_and_sign_and_to_a_constant_where_told():
+    clean, estimate = noise(1), noise(1) + 0.3 * noise(1, seed=1)
+    expected = si_sdr(estimate, clean)
+    assert si_sdr(-7 * estimate, 0.1 * clean).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert si_sdr(estimate + 0.5, clean - 0.2).item() == pytest.approx(expected.item(), abs=1e-4)
+    assert si_sdr(estimate + 0.5, clean, zero_mean=False) < expected - 5
+
+
+def test_si_sdr_of_noise_at_ten_decibels_is_ten():
+    clean, other = noise(10).double(), noise(10, seed=1).double()
+    clean, other = clean - clean.mean(), other - other.mean()
+    other -= (other @ clean) / (clean @ clean) * clean
+    other *= (clean.norm() / other.norm()) * 10 ** (-10 / 20)
+    assert si_sdr(clean + other, clean).item() == pytest.approx(10, abs=1e-9)
+
+
+def test_si_sdr_takes_batches():
+    estimates, cleans = torch.stack([noise(1, 1), noise(1, 2)]), torch.stack([noise(1, 3), noise(1, 4)])
+    expected = [si_sdr(*pair).item() for pair in zip(estimates, cleans, strict=True)]
+    assert si_sdr(estimates, cleans).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, -1e-6])
+def test_si_sdr_of_silence_or_a_constant_is_no_number(constant):
+    flat = torch.full((SR,), constant)
+    assert si_sdr(flat, noise(1)).isnan()
+    assert si_sdr(noise(1), flat).isnan()
+    assert si_sdr(noise(0), noise(0)).isnan()
+
+
+def test_si_sdr_of_the_reference_itself_is_infinite_and_of_what_is_not_finite_no_number():
+    broken = noise(1)
+    broken[5] = math.nan
+    assert si_sdr(noise(1), noise(1)).item() > 200
+    assert si_sdr(broken, noise(1)).isnan()
+
+
+def test_the_two_kinds_of_si_sdr_have_two_names():
+    assert (SiSdr().name, SiSdr(zero_mean=False).name) == ("si_sdr", "si_sdr_with_mean")
+
+
+# ----------------------------------------------------------------------------------------------- STOI
+
+
+def test_the_extended_stoi_is_always_the_same_and_leaves_the_generator_of_numpy_alone():
+    np.random.seed(7)
+    expected = np.random.random(3).tolist()
+    np.random.seed(7)
+    values = {Stoi(extended=True)(bursts(3, 1), bursts(3), sr=SR) for _ in range(3)}
+    assert len(values) == 1
+    assert np.random.random(3).tolist() == expected
+
+
+def test_the_extended_stoi_of_the_package_alone_is_random():
+    """The control: without the fixed noise the values would differ."""
+    import pystoi
+
+    np.random.seed(0)
+    silence_inside = torch.cat([noise(1), torch.zeros(SR), noise(1)]).numpy()
+    assert len({pystoi.stoi(silence_inside, noise(3).numpy(), SR, extended=True) for _ in range(9)}) > 1
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.0256, 0.03, 0.036, 0.05, 0.2])
+def test_stoi_of_too_little_speech_is_no_number(seconds):
+    for metric in (Stoi(), Stoi(extended=True)):
+        assert math.isnan(metric(noise(seconds, 1), noise(seconds), sr=SR))
+
+
+def test_stoi_of_a_silent_reference_is_no_number_and_of_a_silent_estimate_the_worst():
+    assert math.isnan(Stoi()(noise(2), torch.zeros(2 * SR), sr=SR))
+    assert Stoi()(torch.zeros(2 * SR), noise(2), sr=SR) == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("sr", [8000, 11025, 16000, 44100, 48000])
+def test_stoi_takes_any_rate(sr):
+    assert 0.5 < Stoi()(noise(6) + 0.3 * noise(6, 1), noise(6), sr=sr) < 1
+
+
+# ----------------------------------------------------------------------------------------------- PESQ
+
+
+@pytest.mark.parametrize(("mode", "sr"), [("wb", 8000), ("wb", 48000), ("nb", 44100)])
+def test_pesq_refuses_a_rate_that_it_is_not_made_for(mode, sr):
+    with pytest.raises(DataError, match=f"but the audio has {sr} Hz"):
+        Pesq(mode)(noise(1), noise(1), sr=sr)
+
+
+def test_narrow_band_pesq_takes_8_khz():
+    assert 1 < Pesq("nb")(noise(2) + 0.5 * noise(2, 1), noise(2), sr=8000) < 5
+
+
+@pytest.mark.parametrize(
+    ("estimate", "clean"),
+    [
+        pytest.param(noise(2), torch.zeros(2 * SR), id="silent reference"),
+        pytest.param(torch.zeros(2 * SR), noise(2), id="silent estimate"),
+        pytest.param(1e-30 * noise(2), noise(2), id="almost silent estimate"),
+        pytest.param(noise(0.2), noise(0.2), id="too short"),
+        pytest.param(noise(0), noise(0), id="empty"),
+        pytest.param(noise(2) / 0, noise(2), id="infinite"),
+        pytest.param(torch.full((SR,), math.nan), noise(1), id="not a number"),
+    ],
+)
+def test_pesq_without_an_utterance_is_no_number(estimate, clean):
+    assert math.isnan(Pesq()(estimate, clean, sr=SR))
+
+
+def test_a_long_file_has_the_value_that_the_package_gives(monkeypatch):
+    clean, estimate = bursts(21), bursts(21) + 0.2 * noise(21, 1)
+    outside = Pesq()(estimate, clean, sr=SR)
+    monkeypatch.setattr(pesq_module, "SAFE_SECONDS", 100)
+    assert Pesq()(estimate, clean, sr=SR) == outside > 1
+
+
+def test_a_long_file_that_brings_the_package_down_is_no_number_and_the_run_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(pesq_module, "_CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert math.isnan(Pesq()(bursts(21), bursts(21), sr=SR))
+    assert "more than 50 utterances" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------- all of them
+
+ALL = [SiSdr(), SiSdr(zero_mean=False), Stoi(), Stoi(extended=True), Pesq(), Pesq("nb")]
+
+
+@pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
+def test_every_metric_says_what_it_is_and_crosses_to_another_process(metric: Metric):
+    assert metric.label
+    assert metric.unit in ("", "dB")
+    copy = pickle.loads(pickle.dumps(metric))  # noqa: S301 - our own
+    clean, estimate = bursts(3), bursts(3) + 0.2 * noise(3, 1)
+    assert copy(estimate, clean, sr=SR) == metric(estimate, clean, sr=SR)
+
+
+@pytest.mark.parametrize("metric", ALL, ids=lambda metric: metric.name)
+def test_signals_of_unequal_lengths_are_refused(metric: Metric):
+    with pytest.raises(ValueError, match="the shapes differ"):
+        metric(noise(2), noise(1), sr=SR)
+
+
+def test_the_names_are_all_different():
+    assert len({metric.name for metric in ALL}) == len({metric.label for metric in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize(("kind", "package"), [(Pesq, "pesq"), (Stoi, "pystoi")])
+def test_a_missing_package_is_one_line_with_the_command(kind, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=f"needs the package `{package}`") as caught:
+        kind()
+    assert caught.value.remedy == "pip install 'audiozen[metrics]'"

@@ -1,0 +1,125 @@
+"""The result table, its CSV and its summary: means by SNR, files without a value left out and counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+
+from audiozen_core import files
+from audiozen_core.errors import RunError
+from audiozen_plugins.metric import SiSdr, Stoi
+from audiozen_plugins.metric.report import Report
+
+NAN = math.nan
+
+
+def report(*rows: tuple[str, float | None, float, float, float, float]) -> Report:
+    """Of SI-SDR and STOI; each row has an ID, an SNR, and the two metrics before and after."""
+    made = Report([SiSdr(), Stoi()])
+    for name, snr, si_sdr, si_sdr_after, stoi, stoi_after in rows:
+        noisy, enhanced = {"si_sdr": si_sdr, "stoi": stoi}, {"si_sdr": si_sdr_after, "stoi": stoi_after}
+        made.add(name, snr=snr, noisy=noisy, enhanced=enhanced)
+    return made
+
+
+@pytest.fixture
+def four_files() -> Report:
+    return report(
+        ("a", 5.0, 5.0, 10.0, 0.80, 0.90),
+        ("b", 0.0, 0.0, 4.0, 0.60, NAN),
+        ("c", 0.0, 1.0, 7.0, 0.70, 0.75),
+        ("d", 5.0, 6.0, 13.0, 0.85, 0.95),
+    )
+
+
+def test_the_table_shows_noisy_beside_enhanced_by_snr_and_over_all(four_files):
+    lines = [line.split() for line in four_files.text("mini").splitlines()]
+    assert ["0", "2", "0.50", "5.50", "+5.00", "0.700", "0.750", "+0.050"] in lines
+    assert ["5", "2", "5.50", "11.50", "+6.00", "0.825", "0.925", "+0.100"] in lines
+    assert ["all", "4", "3.00", "8.50", "+5.50", "0.783", "0.867", "+0.083"] in lines
+
+
+def test_a_file_without_a_value_is_left_out_on_both_sides_and_counted(four_files):
+    assert "STOI: 1 file without a value, left out" in four_files.text("mini")
+    assert four_files.summary()["stoi_noisy"] == pytest.approx((0.80 + 0.70 + 0.85) / 3)
+    assert "without a value" not in report(("a", None, 1, 2, 0.1, 0.2)).text("mini")
+
+
+def test_the_text_is_plain_and_fits_80_columns(four_files):
+    text = four_files.text("mini", width=80)
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "mini" in text.splitlines()[0]
+
+
+def test_without_an_snr_or_with_one_for_each_file_there_is_one_line_for_all():
+    for levels in ((None, None, None), (1.3, 2.7, -4.1), (0.0, 0.0, None)):
+        made = report(*((str(index), snr, 1.0, 2.0, 0.5, 0.6) for index, snr in enumerate(levels)))
+        assert "SNR" not in made.text("x")
+        assert made.to_json()["by_snr"] == []
+        assert made.summary()["si_sdr_gain"] == 1
+
+
+def test_the_csv_has_a_row_a_file_and_leaves_empty_what_there_is_not(four_files, tmp_path):
+    path = four_files.write_csv(tmp_path / "metrics" / "test.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[1] == {
+        "id": "b", "snr": "0", "si_sdr_noisy": "0", "si_sdr_enhanced": "4", "stoi_noisy": "0.6", "stoi_enhanced": "",
+    }  # fmt: skip
+    assert [row["id"] for row in rows] == ["a", "b", "c", "d"]
+
+
+def test_an_id_with_commas_quotes_and_newlines_survives_the_csv(tmp_path):
+    name = 'a,"b"\nç'
+    with (
+        report((name, None, 1, 2, 0.1, 0.2)).write_csv(tmp_path / "test.csv").open(newline="", encoding="utf-8") as file
+    ):
+        assert next(csv.DictReader(file))["id"] == name
+
+
+def test_a_csv_that_can_not_be_written_leaves_the_old_one(four_files, tmp_path, monkeypatch):
+    path = report(("old", None, 1, 2, 0.1, 0.2)).write_csv(tmp_path / "test.csv")
+    before = path.read_bytes()
+
+    def refuse(descriptor, data):
+        raise OSError("no space")
+
+    monkeypatch.setattr(files.os, "write", refuse)
+    with pytest.raises(OSError, match="no space"):
+        four_files.write_csv(path)
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("test.csv", before)]
+
+
+def test_the_json_has_the_same_numbers(four_files, tmp_path):
+    content = json.loads(four_files.write_json(tmp_path / "metrics" / "test.json").read_text())
+    assert content["files"] == 4
+    assert content["all"]["si_sdr"] == {"noisy": 3.0, "enhanced": 8.5, "gain": 5.5, "missing": 0}
+    assert content["all"]["stoi"]["missing"] == 1
+    assert [(level["snr"], level["files"], level["si_sdr"]["gain"]) for level in content["by_snr"]] == [
+        (0, 2, 5),
+        (5, 2, 6),
+    ]
+    assert content["metrics"]["si_sdr"] == {"label": "SI-SDR", "unit": "dB", "higher_is_better": True}
+
+
+def test_where_no_file_has_a_value_there_is_no_mean():
+    made = report(("a", None, NAN, 1.0, NAN, NAN))
+    assert math.isnan(made.summary()["si_sdr"])
+    assert made.to_json()["all"]["si_sdr"] == {"noisy": None, "enhanced": None, "gain": None, "missing": 1}
+    assert "nan" in made.text("x")
+
+
+def test_an_empty_report_can_be_shown_and_written(tmp_path):
+    made = Report([SiSdr()])
+    assert len(made) == 0
+    assert "all" not in made.text("x")
+    assert made.write_csv(tmp_path / "test.csv").read_text() == "id,snr,si_sdr_noisy,si_sdr_enhanced\n"
+
+
+def test_one_metric_named_twice_is_refused():
+    with pytest.raises(RunError, match="`si_sdr` is named twice"):
+        Report([SiSdr(), Stoi(), SiSdr()])
