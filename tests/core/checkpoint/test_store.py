@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
@@ -23,29 +22,13 @@ from audiozen_core.checkpoint import (
 )
 from audiozen_core.errors import CheckpointError
 from tests.core.checkpoint.exactness import difference
+from tests.core.checkpoint.small_states import damage, names, save, state, weight
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
-
-
-def state(value: float = 1.0) -> dict[str, Any]:
-    return {"model": {"layer.weight": torch.full((2, 2), value)}, "trainer": {"epoch": 3, "betas": (0.9, None)}}
-
-
-def save(store: CheckpointStore, *epochs: int, **arguments: Any) -> None:
-    for epoch in epochs:
-        store.save(state(float(epoch)), epoch=epoch, step=10 * epoch, **arguments)
-
-
-def names(store: CheckpointStore) -> list[str]:
-    return [info.path.name for info in store.list()]
-
-
-def weight(store: CheckpointStore, which: Any = "latest") -> float:
-    return store.load(which).state["model"]["layer.weight"][0, 0].item()
 
 
 def test_a_checkpoint_has_the_documented_layout(store):
@@ -235,12 +218,6 @@ def test_a_checkpoint_of_another_experiment_is_read_by_its_path_or_its_link(stor
 # ----------------------------------------------------------------------------------------------- damage
 
 
-def damage(path: Path) -> None:
-    content = bytearray((path / "model.safetensors").read_bytes())
-    content[-1] ^= 1
-    (path / "model.safetensors").write_bytes(content)
-
-
 def test_a_damaged_latest_is_named_and_the_newest_whole_one_is_taken(store, capsys):
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0003")
@@ -292,80 +269,6 @@ def test_a_link_that_leads_elsewhere_is_not_followed(store, target):
     (store.folder / "latest").symlink_to(target) if target else (store.folder / "latest").write_text(target)
     assert store.latest is None
     assert weight(store) == 2
-
-
-# ----------------------------------------------------------------------------------------------- going back
-
-
-def test_after_a_return_what_came_later_is_stale_and_never_wins(store):
-    save(store, 1, 2, is_best=True)
-    save(store, 3, 4, is_best=True)
-    store.rewind(store.load(Path("epoch_0002")).path)
-    assert names(store) == ["epoch_0001", "epoch_0002", "epoch_0003.stale", "epoch_0004.stale"]
-    assert [info.stale for info in store.list()] == [False, False, True, True]
-    assert (weight(store), weight(store, "best")) == (2, 2)
-    store.save(state(33.0), epoch=3, step=30)
-    assert weight(store) == 33
-    damage(store.folder / "epoch_0003")
-    assert weight(store) == 2
-
-
-def test_a_return_after_the_fallback_makes_the_whole_one_the_latest(store):
-    save(store, 1, 2, 3)
-    damage(store.folder / "epoch_0003")
-    store.rewind(store.load().path)
-    assert store.latest == store.folder / "epoch_0002"
-    assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0001", "epoch_0002"]
-
-
-def test_a_return_to_the_latest_changes_nothing(store):
-    save(store, 1, 2, is_best=True)
-    before = sorted((path.name, path.is_symlink()) for path in store.folder.iterdir())
-    store.rewind(store.load().path)
-    store.rewind(store.load(Path("epoch_0002")).path)
-    assert sorted((path.name, path.is_symlink()) for path in store.folder.iterdir()) == before
-
-
-def test_returning_twice_keeps_both_futures_until_they_are_pruned(store):
-    save(store, 1, 2)
-    for value in (20.0, 30.0):
-        store.rewind(store.folder / "epoch_0001")
-        store.save(state(value), epoch=2, step=20)
-    assert sorted(names(store)) == ["epoch_0001", "epoch_0002", "epoch_0002.stale", "epoch_0002.stale2"]
-    assert weight(store, Path("epoch_0002.stale")) == 2
-    save(store, 3, keep=3)
-    assert sorted(names(store)) == ["epoch_0001", "epoch_0002", "epoch_0003"]
-
-
-def test_a_stale_one_may_be_returned_to(store):
-    save(store, 1, 2)
-    store.rewind(store.folder / "epoch_0001")
-    save(store, 3)
-    store.rewind(store.load(Path("epoch_0002.stale")).path)
-    assert weight(store) == 2
-    assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0001", "epoch_0002.stale"]
-
-
-def test_where_the_best_of_an_earlier_time_is_gone_there_is_no_best(store):
-    save(store, 1, is_best=True)
-    save(store, 2)
-    save(store, 3, is_best=True)
-    shutil.rmtree(store.folder / "epoch_0001")
-    store.rewind(store.folder / "epoch_0002")
-    with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
-        store.load("best")
-
-
-def test_going_on_from_another_experiment_leaves_all_of_this_one_behind(store, tmp_path):
-    save(store, 1, 2, is_best=True)
-    other = CheckpointStore(tmp_path / "other" / "checkpoints")
-    save(other, 5)
-    store.rewind(other.load().path)
-    assert names(store) == ["epoch_0001.stale", "epoch_0002.stale"]
-    with pytest.raises(NoCheckpointError, match="nothing to resume"):
-        store.load()
-    save(store, 6)
-    assert weight(store) == 6
 
 
 # ----------------------------------------------------------------------------------------------- the disk
