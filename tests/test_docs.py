@@ -18,6 +18,7 @@ from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.main import main
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.run import command as run_command
+from audiozen_core.cli.schema import command as schema_command
 from audiozen_core.config.schema import _PLAIN_SECTIONS, keys_of
 from tests.cli.conftest import write_pairs
 
@@ -25,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
-COMMANDS = {"run": run_command, "check": check_command, "explain": explain_command, "plugins": plugins_command}
+COMMANDS = {"run": run_command, "check": check_command, "explain": explain_command, "schema": schema_command, "plugins": plugins_command}
 
 
 def blocks(page):

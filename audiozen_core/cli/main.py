@@ -16,6 +16,7 @@ COMMANDS = {
     "run": ("audiozen_core.cli.run", "Train, validate, test or predict as a TOML file says."),
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file; build nothing."),
     "explain": ("audiozen_core.cli.explain", "Tell where a value comes from, or what an error code means."),
+    "schema": ("audiozen_core.cli.schema", "Write a JSON Schema for editors."),
     "plugins": ("audiozen_core.cli.plugins", "List the components that are installed."),
 }
 

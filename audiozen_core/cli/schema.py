@@ -1,0 +1,34 @@
+"""`audiozen schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(name="schema")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it to a file.")
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+def command(output: Path | None, traceback: bool) -> None:
+    """Write a JSON Schema of this environment, with which editors complete and check a TOML file.
+
+    \b
+    audiozen schema -o audiozen.schema.json
+
+    and then, as the first line of an experiment,
+
+    \b
+    #:schema audiozen.schema.json
+    """
+    from audiozen_core import logging
+    from audiozen_core.config.json_schema import experiment_schema
+    from audiozen_core.files import write_whole
+
+    logging.configure()
+    text = json.dumps(experiment_schema(), indent=1, ensure_ascii=False) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(output, text.encode())

@@ -1,0 +1,147 @@
+"""A JSON Schema of experiments in this environment, for editors: sections, keys, names and their arguments."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import types
+from inspect import Parameter
+from pathlib import PurePath
+from typing import Any, Literal, Union, get_args, get_origin
+
+from audiozen_core.config.check import INJECTED
+from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, Key, keys_of, table_at
+from audiozen_core.config.sections import SUFFIXED_SECTIONS, Component
+from audiozen_core.errors import AudioZenError
+from audiozen_core.registry import PluginIndex, installed_index, kind_of, resolve
+from audiozen_core.registry.docs import parameter_docs, summary
+from audiozen_core.registry.signature import signature_of
+
+Schema = dict[str, Any]
+
+_SCALARS: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+# A reference may stand for a value of any type.
+_REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
+
+
+def experiment_schema(index: PluginIndex | None = None) -> Schema:
+    """The JSON Schema (draft 7). Every installed component is imported for its signature.
+
+    Args:
+        index: the installed components (default: those of this process).
+    """
+    index = index or installed_index()
+    definitions = {name: _section(name, index) for name in SECTION_NAMES}
+    sections = {name: {"$ref": f"#/definitions/{name}"} for name in SECTION_NAMES}
+    suffixed = {f"^{name}_.+$": sections[name] for name in SUFFIXED_SECTIONS}
+    extends = {"description": "the file or files that this one is laid upon, relative to it"}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "AudioZEN experiment",
+        "type": "object",
+        "properties": {
+            "extends": {**extends, "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            **sections,
+        },
+        "patternProperties": suffixed,
+        "additionalProperties": False,
+        "definitions": definitions,
+    }
+
+
+def _section(name: str, index: PluginIndex) -> Schema:
+    table = table_at((name,))
+    schema = _table(table, name, index) if table else {"type": "object"}
+    if name not in ARRAY_SECTIONS:
+        return schema
+    # With a condition in place of a choice, editors point at the key that is wrong, not at the whole section.
+    return {"type": ["object", "array"], "if": {"type": "array"}, "then": {"items": schema}, "else": schema}
+
+
+def _table(table: type, section: str, index: PluginIndex) -> Schema:
+    keys = keys_of(table)
+    schema: Schema = {
+        "type": "object",
+        "properties": {name: _key(key, index) for name, key in keys.items()},
+        "additionalProperties": False,
+    }
+    # A file that extends another may leave out what that one says.
+    kind = kind_of(section)
+    if issubclass(table, Component) and kind:
+        choices = [_choice(name, kind, index) for name in index.names(kind)]
+        schema["properties"]["path"] = {
+            "description": str(keys["path"].rules["doc"]),
+            "anyOf": [*(entry for entry, _ in choices), {"type": "string"}],
+        }
+        if rules := [rule for _, rule in choices if rule]:
+            schema["allOf"] = rules
+    return schema
+
+
+def _choice(name: str, kind: str, index: PluginIndex) -> tuple[Schema, Schema]:
+    """An installed name with its documentation, and the rule for its arguments; one that is broken has no rule."""
+    try:
+        target = resolve(name, section=kind, index=index).target
+    except AudioZenError:
+        return {"enum": [name]}, {}
+    signature = signature_of(target)
+    entry = {"enum": [name], "description": summary(target)}
+    if signature is None:
+        return entry, {}
+    docs, injected = parameter_docs(target), INJECTED.get(kind, ())
+    args: Schema = {
+        "type": "object",
+        "properties": {
+            found.name: _parameter(found, docs.get(found.name, ""))
+            for found in signature.parameters
+            if found.name not in injected and found.kind is not Parameter.POSITIONAL_ONLY
+        },
+        "additionalProperties": signature.open,
+    }
+    named = {"properties": {"path": {"enum": [name]}}, "required": ["path"]}
+    return entry, {"if": named, "then": {"properties": {"args": args}}}
+
+
+def _parameter(found: Parameter, doc: str) -> Schema:
+    schema = _type(found.annotation)
+    if doc:
+        schema = {**schema, "description": doc}
+    if isinstance(found.default, str | int | float):
+        schema = {**schema, "default": found.default}
+    return schema
+
+
+def _key(key: Key, index: PluginIndex) -> Schema:
+    rules = key.rules
+    table = next((part for part in (key.type, *get_args(key.type)) if dataclasses.is_dataclass(part)), None)
+    if isinstance(table, type):
+        schema = _table(table, "", index)
+    elif "choices" in rules and "pattern" not in rules:
+        schema = {"enum": list(rules["choices"])}
+    else:
+        schema = _type(key.type)
+    if "minimum" in rules:
+        schema = {**schema, "minimum": rules["minimum"]}
+    if isinstance(key.default, str | int | float):
+        schema = {**schema, "default": key.default}
+    return {**schema, "description": str(rules.get("doc", ""))}
+
+
+def _type(annotation: Any) -> Schema:
+    """The schema of what a TOML may give where the annotation stands; `{}` where that can't be told."""
+    if annotation in _SCALARS:
+        kind = {"type": _SCALARS[annotation]}
+        return kind if annotation is str else {"anyOf": [kind, _REFERENCE]}
+    origin = get_origin(annotation) or annotation
+    if origin is Literal:
+        return {"enum": list(get_args(annotation))}
+    if origin in (Union, types.UnionType):
+        options = [_type(option) for option in get_args(annotation) if option is not types.NoneType]
+        return options[0] if len(options) == 1 else {} if {} in options else {"anyOf": options}
+    if isinstance(origin, type) and issubclass(origin, PurePath):
+        return {"type": "string"}
+    if isinstance(origin, type) and issubclass(origin, collections.abc.Mapping):
+        return {"type": "object"}
+    if origin in (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Collection):
+        return {"type": "array"}
+    return {}
