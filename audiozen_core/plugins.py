@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ import pluggy
 
 from audiozen_core import hookspecs
 from audiozen_core.errors import AudioZenError, HookError
+from audiozen_core.near import did_you_mean, near_names
 
 HOOK_NAMES = tuple(
     name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec") and callable(value)
@@ -152,8 +152,7 @@ def _check_hook(plugin: Plugin, name: str, function: Callable[..., Any]) -> None
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"the known ones are {', '.join(known)}"
+    return did_you_mean(near_names(word, known)) or f"the known ones are {', '.join(known)}"
 
 
 def _naming(function: Callable[..., Any], plugin: Plugin, hook: str) -> Callable[..., Any]:

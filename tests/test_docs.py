@@ -26,7 +26,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
-COMMANDS = {"run": run_command, "check": check_command, "explain": explain_command, "schema": schema_command, "plugins": plugins_command}
+COMMANDS = {
+    "run": run_command,
+    "check": check_command,
+    "explain": explain_command,
+    "schema": schema_command,
+    "plugins": plugins_command,
+}
 
 
 def blocks(page):

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from audiozen_core.config import codes
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, spell
-from audiozen_core.config.near import nearest
 from audiozen_core.config.spellings import Layer
 from audiozen_core.diagnostics import Diagnostic, Span
+from audiozen_core.near import nearest
 
 _READ_AT_MOST = 100
 

@@ -14,12 +14,12 @@ from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, as_index, match_key_path, spell
-from audiozen_core.config.near import nearest
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.source import Source
 from audiozen_core.config.spans import MAX_DEPTH, NotTomlError, Places, Range, TooDeepError, find_places
 from audiozen_core.config.spellings import Layer, current_name, is_old, old_spelling
 from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.near import nearest
 
 # What findings name as the file of an override; its lines are the overrides in their order.
 COMMAND_LINE = Path("--set")

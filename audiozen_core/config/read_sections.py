@@ -69,7 +69,8 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
         modes: the modes to be run, each a key of `REQUIRED`; they say which sections must be there.
     """
     reader = _Reader(composition)
-    for name, value in composition.values.items():
+    # First those that nobody knows: what they were meant to be is not reported as incomplete, too.
+    for name, value in sorted(composition.values.items(), key=lambda item: split_section(item[0]) is not None):
         reader.section(name, value)
     reader.missing_sections(modes)
     reader.partners()
@@ -91,6 +92,8 @@ class _Reader:
         known = split_section(name)
         if known is None:
             self.unknown(name, value)
+            return
+        if name in self.guessed:
             return
         kind, suffix = known
         for place, table in self.entries(kind, (name,), value):
@@ -133,18 +136,22 @@ class _Reader:
             message = f"unknown key `{name}` outside of all sections"
             self.report(codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return
+        base, _, suffix = name.rpartition("_")
         # `modl_g` is near to `model_g`, not to `model`.
-        suffix = name.rpartition("_")[2]
-        suffixed = [f"{kind}_{suffix}" for kind in SUFFIXED_SECTIONS if suffix != name]
-        near = self.composition.nearest(
-            name, [other for other in (*SECTION_NAMES, *suffixed) if other not in self.composition.values]
-        )
+        suffixed = [f"{kind}_{suffix}" for kind in SUFFIXED_SECTIONS if base]
+        free = [other for other in (*SECTION_NAMES, *suffixed) if not self.is_whole(other)]
+        near = None if base in SECTION_NAMES else self.composition.nearest(name, free)
         if near:
             self.guessed.add(near)
-        label = f"did you mean `{near}`?" if near else ""
-        notes = () if near else (f"sections: {', '.join(SECTION_NAMES)}",)
+        label = f"did you mean `{near}`?" if near else f"`{base}` takes no suffix" if base in SECTION_NAMES else ""
+        notes = () if label else (f"sections: {', '.join(SECTION_NAMES)}",)
         more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
         self.report(codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
+
+    def is_whole(self, name: str) -> bool:
+        """Whether the section is there; not so `[model]` of which there is but the header `[model.args]`."""
+        value = self.composition.values.get(name)
+        return value is not None and not (isinstance(value, dict) and value.keys() == {"args"})
 
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> None:
         self.composition.findings.append(self.composition.finding(code, message, place, at="key", **more))

@@ -10,8 +10,8 @@ from typing import Any
 from audiozen_core.config import codes
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, spell
-from audiozen_core.config.near import nearest
 from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.near import nearest
 
 # Names of earlier versions and what they are called now; the suffix of a section stays (`loss_d`).
 OLD_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}

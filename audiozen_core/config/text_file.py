@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from audiozen_core.config import codes
-from audiozen_core.config.near import nearest
 from audiozen_core.diagnostics import Diagnostic, Span
 from audiozen_core.errors import ConfigError
+from audiozen_core.near import nearest
 
 MAX_BYTES = 500_000
 

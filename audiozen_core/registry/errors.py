@@ -7,7 +7,7 @@ from typing import Literal
 
 from audiozen_core.diagnostics import Diagnostic
 from audiozen_core.errors import RegistryError
-from audiozen_core.registry.near import did_you_mean
+from audiozen_core.near import did_you_mean
 
 Reason = Literal[
     "malformed",

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from audiozen_core.near import near_names
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.importing import hidden_note
 from audiozen_core.registry.index import kind_of
-from audiozen_core.registry.near import near_names
 from audiozen_core.registry.scope import ImportScope
 
 _SHOWN_NAMES = 8

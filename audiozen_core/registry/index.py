@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from audiozen_core.near import near_names
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import installed_metadata, normalised
-from audiozen_core.registry.near import near_names
 from audiozen_core.registry.scope import installed_path
 
 KINDS = {

@@ -43,6 +43,7 @@ def test_broken_toml_has_a_line_and_a_column(refused, project):
     ("old", "new", "words"),
     [
         ("[meta]", "[metta]", ["`metta`", "did you mean `meta`?", "tiny.toml:1:"]),
+        ("[model]", "[modell]", ["`modell`", "did you mean `model`?", "tiny.toml:17:2"]),
         ("seed = 1", "sead = 1", ["`sead`", "did you mean `seed`?", "tiny.toml:3:1"]),
         ("max_epochs = 2", "max_epoch_s = 2", ["`max_epoch_s`", "did you mean `max_epochs`?"]),
         ("lr = 1e-3", "lrr = 1e-3", ["`lrr`", "torch.optim", "did you mean `lr`?"]),

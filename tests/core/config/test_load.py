@@ -256,7 +256,7 @@ def test_a_misspelt_section_is_not_missing_as_well(findings):
         ("seed = 1", ("AZ102", 1, 1, None)),
         ("[banana]\nx = 1", ("AZ101", 1, 2, None)),
         ("[modle_g]\npath = 'x'", ("AZ101", 1, 2, "model_g")),
-        ("[meta_g]\nx = 1", ("AZ101", 1, 2, "model_g")),
+        ("[meta_g]\nx = 1", ("AZ101", 1, 2, None)),
         ("[acoustics]\nsr = 0", ("AZ106", 2, 6, None)),
         ("[acoustics]\nn_ftf = 512", ("AZ102", 2, 1, "n_fft")),
         ("[acoustics]\nwindow = 'hamming'", ("AZ106", 2, 10, None)),
