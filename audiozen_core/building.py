@@ -6,7 +6,7 @@ import functools
 import os
 import random
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, ExperimentConfig, Meta
 from audiozen_core.errors import AudioZenError, BuildError
@@ -133,10 +133,17 @@ def build_lifecycle(config: ExperimentConfig) -> Lifecycle:
     return Lifecycle(plugins)
 
 
-def build_loader(part: DatasetComponent, lifecycle: Lifecycle, *, train: bool, meta: Meta, cuda: bool) -> BatchLoader:
-    """Builds a data set and what makes batches of it."""
-    dataset = lifecycle.built(part.section, build_component(part))
-    table: Dataloader = part.dataloader
+def build_loader(
+    parts: Sequence[DatasetComponent], lifecycle: Lifecycle, *, train: bool, meta: Meta, cuda: bool
+) -> BatchLoader:
+    """Builds data sets, joined into one, and what makes batches of it by the first one's table `dataloader`."""
+    datasets = [lifecycle.built(part.section, build_component(part)) for part in parts]
+    dataset = datasets[0]
+    if len(datasets) > 1:
+        dataset = ConcatDataset(datasets)
+        if collate_fn := getattr(datasets[0], "collate_fn", None):
+            dataset.collate_fn = collate_fn
+    table: Dataloader = parts[0].dataloader
     options: dict[str, Any] = {}
     if table.num_workers:
         options = {"prefetch_factor": table.prefetch_factor, "timeout": table.timeout}

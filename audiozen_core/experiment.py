@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,12 +19,13 @@ from audiozen_core.building import (
     prepare_process,
 )
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.config import LoadedConfig, check_config
+from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.files import write_whole
 from audiozen_core.logging import get_logger, log_file
 from audiozen_core.plugins import Lifecycle
+from audiozen_core.provenance import record
 from audiozen_core.registry import ImportScope
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.data import BatchLoader
@@ -41,7 +39,8 @@ class Experiment:
     """A TOML file that is ready to run.
 
     Args:
-        loaded: the config, as `load_config` gives it.
+        loaded: the config, checked.
+        scope: where the modules beside its file are imported from; the one that it was checked in.
         modes: what to do, in order.
 
     Example:
@@ -49,14 +48,15 @@ class Experiment:
         >>> experiment.run()  # doctest: +SKIP
     """
 
-    def __init__(self, loaded: LoadedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
+    def __init__(self, loaded: LoadedConfig, scope: ImportScope, modes: Sequence[RunMode] = ("train",)) -> None:
         self.config = loaded.config
         self.warnings = loaded.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir) / self.config.id
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
-        self._scope = ImportScope.of_file(self.config.file)
+        self._loaded = loaded
+        self._scope = scope
 
     @classmethod
     def load(
@@ -72,7 +72,11 @@ class Experiment:
         Raises:
             ConfigError: everything that is wrong with it.
         """
-        return cls(check_config(path, overrides, modes, kinds=KINDS), modes)
+        inspection = inspect_config(path, overrides, modes)
+        scope = import_scope(inspection.composition)
+        with scope:
+            loaded = finish(inspection, kinds=KINDS)
+        return cls(loaded, scope, modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None) -> None:
         """Does what the modes say, one after the other.
@@ -129,11 +133,10 @@ class Experiment:
         return wanted
 
     def _loaders(self, role: DatasetRole, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
-        parts = self.config.datasets[role]
-        cuda = device.type == "cuda"
-        return [
-            build_loader(part, lifecycle, train=role == "train", meta=self.config.meta, cuda=cuda) for part in parts
-        ]
+        """One loader for all training sets together, one for each of the others."""
+        parts, train, cuda = self.config.datasets[role], role == "train", device.type == "cuda"
+        groups = [parts] if train else [[part] for part in parts]
+        return [build_loader(group, lifecycle, train=train, meta=self.config.meta, cuda=cuda) for group in groups]
 
     # ------------------------------------------------------------------------------- checkpoints
 
@@ -172,10 +175,8 @@ class Experiment:
     def _record(self, trainer: BaseTrainer) -> None:
         """Leaves the effective config in the run's folder and says in the log what runs where."""
         now = datetime.now().astimezone()
-        versions = f"audiozen {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-        header = f"# {now.isoformat(timespec='seconds')}\n# {versions}\n# {shlex.join(sys.argv)}\n\n"
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
-        write_whole(path, (header + self.config.text).encode())
+        write_whole(path, record(self._loaded, self._scope.dirs, now))
         weights = sum(weight.numel() for model in trainer.models.values() for weight in model.parameters())
         self.log.info(
             f"experiment {self.config.id}",
@@ -183,7 +184,8 @@ class Experiment:
             folder=str(self.folder),
             device=str(trainer.device),
             parameters=weights,
-            versions=versions,
+            audiozen=__version__,
+            torch=str(torch.__version__),
         )
 
 

@@ -73,10 +73,19 @@ def check_components(
         Errors and warnings, sorted by place.
     """
     checker = _Checker(loaded.composition, kinds or {}, index)
-    with nullcontext() if ImportScope.current() else ImportScope.of_file(loaded.composition.main.file):
+    with nullcontext() if ImportScope.current() else import_scope(loaded.composition):
         for component in loaded.components:
             checker.check(component)
     return list(in_order(loaded.composition, checker.findings))
+
+
+def import_scope(composition: Composition) -> ImportScope:
+    """Where an experiment's own modules are looked up: `meta.import_from`, else the file's folder and its parent."""
+    meta = composition.values.get("meta")
+    folders = meta.get("import_from") if isinstance(meta, dict) else None
+    if isinstance(folders, list) and all(isinstance(folder, str) for folder in folders):
+        return ImportScope(folders)
+    return ImportScope.of_file(composition.main.file)
 
 
 def check_config(
@@ -99,7 +108,19 @@ def check_config(
     Raises:
         ConfigError: with every error and warning, sorted by place.
     """
-    inspection = inspect_config(path, overrides, modes, environment=environment)
+    return finish(inspect_config(path, overrides, modes, environment=environment), kinds=kinds)
+
+
+def finish(inspection: Inspection, *, kinds: Kinds | None = None) -> LoadedConfig:
+    """Checks the components of a config that has been read.
+
+    Args:
+        inspection: what was read.
+        kinds: the base class by kind of section; see `check_components`.
+
+    Raises:
+        ConfigError: with every error, those found while reading included, sorted by place.
+    """
     found = check_components(inspection, kinds=kinds)
     findings = in_order(inspection.composition, [*inspection.findings, *found])
     if inspection.config is None or any(finding.severity == "error" for finding in findings):

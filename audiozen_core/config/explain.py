@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+from audiozen_core.config.check import import_scope
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import emit, inline
 from audiozen_core.config.key_path import KeyPath, parse_key_path, spell
@@ -18,7 +19,7 @@ from audiozen_core.config.sections import Component
 from audiozen_core.config.spellings import current_path
 from audiozen_core.errors import AudioZenError
 from audiozen_core.near import nearest
-from audiozen_core.registry import ImportScope, resolve
+from audiozen_core.registry import resolve
 from audiozen_core.registry.docs import parameter_docs, summary
 from audiozen_core.registry.signature import signature_of
 
@@ -123,14 +124,14 @@ def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> _Facts:
         facts["default"] = _toml(known.default)
     component = next((part for part in loaded.components if (*part.key, "path") == place), None)
     if component is not None:
-        with ImportScope.of_file(loaded.config.file):
+        with import_scope(loaded.composition):
             target = resolve(component.path, section=component.section).target
         facts["doc"] = f"{facts['doc']}; here: {summary(target)}" if summary(target) else facts["doc"]
     return facts
 
 
 def _facts_of_argument(loaded: LoadedConfig, component: Component, name: str) -> _Facts | None:
-    with ImportScope.of_file(loaded.config.file):
+    with import_scope(loaded.composition):
         target = resolve(component.path, section=component.section).target
         signature = signature_of(target)
         doc = parameter_docs(target).get(name, "")

@@ -123,7 +123,7 @@ def _config(path: Path, composition: Composition, sections: Sections) -> Experim
     if sections.meta is None or sections.trainer is None:
         raise AssertionError("a missing section has been reported")
     return ExperimentConfig(
-        id=path.stem,
+        id=sections.meta.id or path.stem,
         file=Path(os.path.abspath(path)),  # noqa: PTH100 (a symbolic link keeps its name, which is the ID)
         meta=sections.meta,
         acoustics=sections.acoustics or Acoustics(),

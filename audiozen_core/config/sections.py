@@ -36,6 +36,15 @@ class Meta:
     """The section `[meta]`."""
 
     save_dir: str = _field("the folder that holds the runs: logs, checkpoints and enhanced audio")
+    id: str | None = _field(
+        "the experiment's ID, which names the folder of its run; by default the file's name without its ending",
+        default=None,
+        pattern=r"[\w.\- ]*\w[\w.\- ]*",
+    )
+    import_from: list[str] | None = field(
+        default=None,
+        metadata={"doc": "the folders that come first on the import path; by default that of the file, and its parent"},
+    )
     seed: int = _field("the seed of every random number generator", default=0, minimum=0, maximum=2**63 - 1)
     use_amp: bool = _field("train in automatic mixed precision", default=False)
     use_deterministic_algorithms: bool = _field(

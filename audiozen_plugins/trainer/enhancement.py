@@ -170,6 +170,7 @@ class EnhancementTrainer(BaseTrainer):
         """Prints the table and writes the CSV."""
         report, self._report = self._report, Report(self.metrics)
         path = report.write_csv(self.folder / "metrics" / "test.csv")
+        report.write_json(self.folder / "metrics" / "test.json")
         Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
         self.log.info("tested", files=len(report), csv=str(path))
         return report.summary()

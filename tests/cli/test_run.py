@@ -1,4 +1,6 @@
 import json
+import subprocess
+from importlib import metadata
 
 import pytest
 import torch
@@ -31,11 +33,38 @@ def test_the_saved_config_repeats_the_run(audiozen, project):
     audiozen("run", "tiny.toml", "--set", "optimizer.args.lr=0.01")
     first = weights(project)
     (saved,) = (project / "exp" / "tiny").glob("config__*.toml")
-    again = project / "again"
-    again.mkdir()
-    saved.rename(again / "tiny.toml")
-    assert audiozen("run", str(again / "tiny.toml"), "--set", f"meta.save_dir={again}/exp").code == 0
-    assert same(first, weights(again))
+    outcome = audiozen("run", str(saved), "--set", "meta.save_dir=again")
+    assert outcome.code == 0, outcome.err
+    assert same(first, load_file(project / "again/tiny/checkpoints/latest/model.safetensors"))
+
+
+def test_the_saved_config_finds_the_modules_beside_the_file_it_came_from(audiozen, project):
+    (project / "model.py").write_text("from audiozen_plugins.model.sdnn import SDNN\nclass Model(SDNN): pass\n")
+    text = (project / "tiny.toml").read_text()
+    (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
+    assert audiozen("run", "tiny.toml").code == 0
+    (saved,) = (project / "exp" / "tiny").glob("config__*.toml")
+    outcome = audiozen("run", str(saved), "--set", "meta.save_dir=again")
+    assert outcome.code == 0, outcome.err
+    assert (project / "again/tiny/checkpoints/latest").exists()
+
+
+def test_the_saved_config_says_what_the_run_was_made_of(audiozen, project):
+    for command in (["init", "-q"], ["add", "tiny.toml"], ["commit", "-qm", "experiment"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    audiozen("run", "tiny.toml")
+    (saved,) = (project / "exp" / "tiny").glob("config__*.toml")
+    head = saved.read_text().partition("[meta]")[0]
+    assert f"# commit: {commit}\n" in head
+    assert "# command: audiozen run tiny.toml\n" in head
+    assert f"torch {metadata.version('torch')}" in head
+    assert "audiozen " in head
+    with (project / "tiny.toml").open("a") as file:
+        file.write("# changed\n")
+    audiozen("run", "tiny.toml", "--set", "meta.id=other")
+    (saved,) = (project / "exp" / "other").glob("config__*.toml")
+    assert f"# commit: {commit}, with uncommitted changes in 1 files\n" in saved.read_text()
 
 
 def test_one_seed_gives_identical_weights_and_another_does_not(audiozen, project):
@@ -149,3 +178,89 @@ def test_several_modes_can_be_given_in_either_form(order):
         context = command.make_context("run", list(arguments))
         assert context.params["modes"] == ("train", "test")
         assert context.params["file"].name == "x.toml"
+
+
+def test_several_training_sets_are_joined_and_several_validation_sets_are_not(audiozen, project):
+    text = (project / "tiny.toml").read_text()
+    start, end = text.index("[dataset]"), text.index("[test_dataset]")
+    folders = 'args = {noisy_dir = "data/noisy", clean_dir = "data/clean", clip_seconds = 0.25}\n'
+    sets = [f'[[{name}]]\npath = "noisy_clean_folders"\n{folders}' for name in ("dataset", "validate_dataset") * 2]
+    (project / "tiny.toml").write_text(text[:start] + "".join(sorted(sets)) + text[end:])
+    outcome = audiozen("run", "tiny.toml")
+    assert outcome.code == 0, outcome.err
+    # Two sets of four files each, one file a batch, two epochs.
+    assert "steps=16" in outcome.err
+
+
+GAN = """\
+[meta]
+save_dir = "exp"
+
+[trainer]
+path = "trainer.Trainer"
+[trainer.args]
+max_epochs = 2
+
+[model_g]
+path = "model.Net"
+[model_d]
+path = "model.Net"
+
+[optimizer_g]
+path = "torch.optim.Adam"
+[optimizer_d]
+path = "torch.optim.SGD"
+[optimizer_d.args]
+lr = 0.0
+
+[lr_scheduler_g]
+path = "torch.optim.lr_scheduler.StepLR"
+[lr_scheduler_g.args]
+step_size = 1
+
+[loss_function]
+path = "torch.nn.L1Loss"
+
+[dataset]
+path = "noisy_clean_folders"
+[dataset.args]
+noisy_dir = "data/noisy"
+clean_dir = "data/clean"
+"""
+
+
+def test_two_nets_train_each_by_its_own_optimiser_and_resume(audiozen, project):
+    (project / "gan.toml").write_text(GAN)
+    (project / "model.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.filter = nn.Conv1d(1, 1, 9, padding='same')\n"
+        "    def forward(self, wave):\n"
+        "        return self.filter(wave.unsqueeze(1)).squeeze(1)\n"
+    )
+    (project / "trainer.py").write_text(
+        "from audiozen_core.trainer.base_trainer import BaseTrainer\n"
+        "class Trainer(BaseTrainer):\n"
+        "    def training_step(self, batch, batch_idx):\n"
+        "        fake = self.models['g'](batch['noisy'])\n"
+        "        judged = self.models['d'](fake)\n"
+        "        return {'loss_g': self.loss_function(fake, batch['clean']), 'loss_d': judged.square().mean()}\n"
+    )
+    outcome = audiozen("run", "gan.toml")
+    assert outcome.code == 0, outcome.err
+    checkpoints = project / "exp/gan/checkpoints"
+    first, last = (load_file(checkpoints / f"epoch_000{epoch}" / "model_g.safetensors") for epoch in (1, 2))
+    assert not same(first, last)
+    # Its optimiser has a learning rate of 0.
+    first, last = (load_file(checkpoints / f"epoch_000{epoch}" / "model_d.safetensors") for epoch in (1, 2))
+    assert same(first, last)
+    assert audiozen("run", "gan.toml", "-R", "--set", "trainer.args.max_epochs=3").code == 0
+
+
+def test_an_optimiser_without_its_net_is_a_mistake(audiozen, project):
+    (project / "gan.toml").write_text(GAN.replace("[model_g]", "[model_h]"))
+    outcome = audiozen("check", "gan.toml")
+    assert outcome.code == 2
+    assert "`[optimizer_g]` has no `[model_g]` to work on" in outcome.err

@@ -1,0 +1,66 @@
+"""What a run was made of: the effective config, the versions in play, the commit, the command line."""
+
+from __future__ import annotations
+
+import copy
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from audiozen_core.config import LoadedConfig
+from audiozen_core.config.emit import emit
+
+
+def record(loaded: LoadedConfig, import_from: Sequence[str], now: datetime) -> str:
+    """A TOML file that repeats the run, with what it was made of in comments at its head.
+
+    The experiment's ID and the folders that its own modules were imported from are written into `[meta]`, so that the
+    file does the same wherever it lies.
+
+    Args:
+        loaded: the config.
+        import_from: the folders that came first on the import path.
+        now: the time of the start.
+    """
+    config = loaded.config
+    values = copy.deepcopy(loaded.composition.values)
+    values["meta"] |= {"id": config.id, "import_from": list(import_from)}
+    facts = {
+        "started": now.isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "file": str(config.file),
+        "commit": commit_of(config.file.parent),
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions_in_play().items()),
+    }
+    head = "\n".join(f"# {name}: {' '.join(fact.split())}" for name, fact in facts.items() if fact)
+    return f"{head}\n\n{emit(values)}"
+
+
+def versions_in_play() -> dict[str, str]:
+    """The version of every distribution of which a module is imported, by name."""
+    imported = {name.partition(".")[0] for name in sys.modules}
+    names = {
+        name for module, names in metadata.packages_distributions().items() if module in imported for name in names
+    }
+    return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+
+
+def commit_of(folder: Path) -> str:
+    """The git commit of the checkout that the folder lies in, "" outside of one; says where files were changed."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no").splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{commit}, with uncommitted changes in {len(changed)} files" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
