@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +9,14 @@ from typing import Any
 import pluggy
 
 from audiozen_core import hookspecs
-from audiozen_core.errors import AudioZenError, HookError
-from audiozen_core.near import did_you_mean, near_names
+from audiozen_core.errors import HookError
+from audiozen_core.hook_calls import named_call, named_wrapper
+from audiozen_core.hook_checks import HOOK_NAMES, hook_problems
 
-HOOK_NAMES = tuple(
-    name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec") and callable(value)
-)
+__all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
+
+# These are called in the end: whoever is to close a file has to be told, whatever became of the others.
+_WHATEVER_HAPPENS = ("on_exception", "on_teardown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +71,18 @@ class Lifecycle:
                 )
             _check(plugin)
             manager.register(plugin.instance, name=plugin.name)
+        by_name = {plugin.name: plugin for plugin in self.plugins}
         for name in HOOK_NAMES:
             caller = getattr(manager.hook, name)
             implementations = caller.get_hookimpls()
             for implementation in implementations:
-                if not (implementation.wrapper or implementation.hookwrapper):
-                    owner = next(plugin for plugin in self.plugins if plugin.name == implementation.plugin_name)
-                    implementation.function = _naming(implementation.function, owner, name)
+                watched = named_wrapper if implementation.wrapper else named_call
+                owner = by_name[implementation.plugin_name]
+                implementation.function = watched(implementation.function, owner, name)
             first_only = (getattr(hookspecs, name).audiozen_spec or {}).get("firstresult")
             silent = _no_answer if first_only else _no_answers
-            setattr(self, name, caller if implementations else silent)
+            call = _whatever_happens(caller) if name in _WHATEVER_HAPPENS else caller
+            setattr(self, name, call if implementations else silent)
         self._manager = manager
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -127,44 +129,33 @@ def _check(plugin: Plugin) -> None:
     """Refuses what pluggy would pass over in silence."""
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object of it", remedy="call it")
-    marker = f"{hookspecs.PROJECT}_impl"
-    # Looked up on the class, so that no property of the plugin is run.
-    for name in dir(type(plugin.instance)):
-        member = inspect.getattr_static(type(plugin.instance), name)
-        if not inspect.isfunction(member):
-            continue
-        if hasattr(member, marker):
-            _check_hook(plugin, name, member)
-        elif name in HOOK_NAMES:
-            raise HookError(f"{plugin}: `{name}` is not marked as a hook", remedy="put `@hookimpl` above it")
+    for problem in hook_problems(type(plugin.instance)):
+        raise HookError(f"{plugin}: {problem.message}", remedy=problem.remedy)
 
 
-def _check_hook(plugin: Plugin, name: str, function: Callable[..., Any]) -> None:
-    target = getattr(function, f"{hookspecs.PROJECT}_impl").get("specname") or name
-    if target not in HOOK_NAMES:
-        raise HookError(f"{plugin}: there is no hook `{target}`", remedy=_did_you_mean(target, HOOK_NAMES))
-    known = list(inspect.signature(getattr(hookspecs, target)).parameters)
-    for argument in list(inspect.signature(function).parameters)[1:]:
-        if argument not in known:
-            near = _did_you_mean(argument, known)
-            raise HookError(f"{plugin}: hook `{target}` has no argument `{argument}`", remedy=near)
+def _whatever_happens(caller: Any) -> Callable[..., list[Any]]:
+    """Calls every implementation, whether or not others raise, and raises the first error only then."""
+    errors: list[Exception] = []
 
+    def forgiving(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except Exception as error:
+                errors.append(error)
+                return None
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    return did_you_mean(near_names(word, known)) or f"the known ones are {', '.join(known)}"
+        return call
 
+    for implementation in caller.get_hookimpls():
+        if not implementation.wrapper:
+            implementation.function = forgiving(implementation.function)
 
-def _naming(function: Callable[..., Any], plugin: Plugin, hook: str) -> Callable[..., Any]:
-    """The function, with its errors naming the plugin; errors made for the user and Ctrl-C pass as they are."""
+    def call(**arguments: Any) -> list[Any]:
+        errors.clear()
+        answers: list[Any] = caller(**arguments)
+        if errors:
+            raise errors[0]
+        return answers
 
-    @functools.wraps(function)
-    def named(*args: Any) -> Any:
-        try:
-            return function(*args)
-        except AudioZenError:
-            raise
-        except Exception as error:
-            raise HookError(f"{plugin} failed in `{hook}`: {type(error).__name__}: {error}") from error
-
-    return named
+    return call

@@ -21,6 +21,8 @@ FLOORS = {
     "trainer": 4,
     "config": 3,
     "plugins": 3,
+    "hook_calls": 3,
+    "hook_checks": 3,
     "registry": 2,
     "checkpoint": 2,
     "hookspecs": 2,

@@ -1,0 +1,102 @@
+"""The calls of hooks watched: an error names the plugin that raised it, and no wrapper swallows one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from audiozen_core.errors import AudioZenError, HookError
+
+
+def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
+    """The function, with its errors naming the plugin; errors made for the user and Ctrl-C pass as they are.
+
+    Args:
+        function: an implementation of the hook.
+        plugin: whose it is, as it is to be called in messages.
+        hook: the name of the hook.
+    """
+
+    @functools.wraps(function)
+    def named(*args: Any) -> Any:
+        with _naming(plugin, hook):
+            return function(*args)
+
+    return named
+
+
+def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
+    """A wrapper with its own errors naming the plugin, and held to let those of the others through.
+
+    Args:
+        function: a generator function, marked with `hookimpl(wrapper=True)`.
+        plugin: whose it is.
+        hook: the name of the hook.
+
+    Raises:
+        HookError: from the call: the wrapper did not yield, yielded twice, or ended well where a hook within it raised.
+    """
+
+    @functools.wraps(function)
+    def named(*args: Any) -> Generator[None, Any, Any]:
+        generator = function(*args)
+        with _naming(plugin, hook):
+            try:
+                next(generator)
+            except StopIteration:
+                raise HookError(f"{plugin}: its wrapper of `{hook}` did not yield", remedy=_YIELD) from None
+        try:
+            result = yield
+        except BaseException as error:
+            _let_through(generator, error, plugin, hook)
+            raise
+        with _naming(plugin, hook):
+            try:
+                generator.send(result)
+            except StopIteration as stop:
+                return stop.value
+        raise _yielded_twice(generator, plugin, hook)
+
+    return named
+
+
+_YIELD = "a wrapper yields once, where the others run, and returns their result: `return (yield)`"
+
+
+def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:
+    """Tells a wrapper of an error within it, and refuses it to end well.
+
+    Returns:
+        If the wrapper raised the very same error.
+    """
+    try:
+        generator.throw(error)
+    except StopIteration:
+        raise HookError(
+            f"{plugin}: its wrapper of `{hook}` swallowed {type(error).__name__}: {error}",
+            remedy="raise it again; what must not stop a run is caught where it arises",
+        ) from error
+    except BaseException as raised:
+        if raised is error:
+            return
+        with _naming(plugin, hook):
+            raise
+    raise _yielded_twice(generator, plugin, hook) from error
+
+
+def _yielded_twice(generator: Generator[Any, Any, Any], plugin: object, hook: str) -> HookError:
+    with contextlib.suppress(BaseException):
+        generator.close()
+    return HookError(f"{plugin}: its wrapper of `{hook}` yielded twice", remedy=_YIELD)
+
+
+@contextlib.contextmanager
+def _naming(plugin: object, hook: str) -> Iterator[None]:
+    try:
+        yield
+    except AudioZenError:
+        raise
+    except Exception as error:
+        raise HookError(f"{plugin} failed in `{hook}`: {type(error).__name__}: {error}") from error

@@ -1,0 +1,110 @@
+"""What a class of hooks answers, and what is wrong with it: found before anything runs, since pluggy passes it over."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from audiozen_core import hookspecs
+from audiozen_core.near import did_you_mean, near_names
+
+HOOK_NAMES = tuple(
+    name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec") and callable(value)
+)
+"""Every hook of the lifecycle, in the order of `hookspecs`."""
+
+_MARKER = f"{hookspecs.PROJECT}_impl"
+# `built` hands an object from plugin to plugin; there is no single call to stand around.
+_NOT_TO_WRAP = ("on_component_built",)
+
+
+@dataclass(frozen=True, slots=True)
+class HookProblem:
+    """One thing wrong with a class of hooks.
+
+    Attributes:
+        message: what is wrong, such as "there is no hook `on_epoch_begin`".
+        remedy: what to do about it.
+    """
+
+    message: str
+    remedy: str
+
+
+def answered_hooks(cls: type) -> dict[str, str]:
+    """The hooks that a class answers, in the order of `hookspecs`, each with the method that does it.
+
+    >>> class Announce:
+    ...     @hookspecs.hookimpl
+    ...     def on_epoch_end(self, epoch): ...
+    >>> answered_hooks(Announce)
+    {'on_epoch_end': 'on_epoch_end'}
+    """
+    found = {_hook_of(name, function): name for name, function in _methods(cls) if hasattr(function, _MARKER)}
+    return {hook: found[hook] for hook in HOOK_NAMES if hook in found}
+
+
+def hook_problems(cls: type) -> list[HookProblem]:
+    """Everything about a class of hooks that would go wrong in a run, or go unnoticed.
+
+    These are: an unknown phase, hook or hook argument, a method named like a hook without the marker, and the parts of
+    pluggy that would get round the phases or the rule that no exception is swallowed.
+    """
+    found = list(_phase_problems(cls))
+    for name, function in _methods(cls):
+        if hasattr(function, _MARKER):
+            found += _problems(name, function)
+        elif name in HOOK_NAMES:
+            found.append(HookProblem(f"`{name}` is not marked as a hook", "put `@hookimpl` above it"))
+    return found
+
+
+def _phase_problems(cls: type) -> Iterator[HookProblem]:
+    # A property is asked of the object, when the order is made.
+    phase = inspect.getattr_static(cls, "phase", hookspecs.DEFAULT_PHASE)
+    if isinstance(phase, str) and phase not in hookspecs.PHASES:
+        near = _meant(phase, hookspecs.PHASES)
+        yield HookProblem(f"there is no phase `{phase}`", near)
+
+
+def _methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The functions of a class, looked up without running any property."""
+    for name in dir(cls):
+        member = inspect.getattr_static(cls, name)
+        if isinstance(member, staticmethod | classmethod):
+            member = member.__func__
+        if inspect.isfunction(member):
+            yield name, member
+
+
+def _hook_of(name: str, function: Callable[..., Any]) -> str:
+    return str(getattr(function, _MARKER).get("specname") or name)
+
+
+def _problems(name: str, function: Callable[..., Any]) -> Iterator[HookProblem]:
+    options = getattr(function, _MARKER)
+    hook = _hook_of(name, function)
+    if hook not in HOOK_NAMES:
+        # What is marked as optional may be a hook of a later AudioZEN.
+        if not options.get("optionalhook"):
+            yield HookProblem(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
+        return
+    known = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    for argument in list(inspect.signature(function).parameters)[1:]:
+        if argument not in known:
+            yield HookProblem(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))
+    if options.get("tryfirst") or options.get("trylast"):
+        yield HookProblem(f"`{hook}` is marked `tryfirst` or `trylast`", "the order is told by the class's `phase`")
+    if options.get("hookwrapper"):
+        yield HookProblem(f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`")
+    if options.get("wrapper") and hook in _NOT_TO_WRAP:
+        yield HookProblem(f"`{hook}` can't be wrapped", "return the object to use instead")
+    if options.get("wrapper") and not inspect.isgeneratorfunction(function):
+        yield HookProblem(f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the others run")
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    return did_you_mean(near_names(word, known, 1)) or f"the known ones are {', '.join(known)}"

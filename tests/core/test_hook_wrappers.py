@@ -1,0 +1,176 @@
+"""Wrappers stand around the other implementations of a hook; what they may not do is hide an error."""
+
+import pytest
+
+from audiozen_core.errors import HookError, RunError
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.plugins import Lifecycle, Plugin
+
+
+def wrapper(hook, function):
+    return type("Wraps", (), {hook: hookimpl(wrapper=True)(function)})()
+
+
+def plain(hook, function):
+    return type("Plain", (), {hook: hookimpl(function)})()
+
+
+def test_a_wrapper_runs_around_the_others_and_may_change_the_answer():
+    seen = []
+
+    def around(self):
+        seen.append("before")
+        answer = yield
+        seen.append("after")
+        return f"{answer}, really"
+
+    lifecycle = Lifecycle(
+        [
+            Plugin("z", wrapper("stop_reason", around)),
+            Plugin("a", plain("stop_reason", lambda self: seen.append("a") or "enough")),
+        ]
+    )
+    assert lifecycle.stop_reason(trainer=None) == "enough, really"
+    assert seen == ["before", "a", "after"]
+    assert [plugin.name for plugin in lifecycle.order("stop_reason")] == ["z", "a"]
+
+
+def failing(around):
+    def breaks(self):
+        raise KeyError("x")
+
+    plugins = [
+        Plugin("quiet", wrapper("on_epoch_start", around), "exp.toml:7", "acme-hooks"),
+        Plugin("a", plain("on_epoch_start", breaks)),
+    ]
+    Lifecycle(plugins).on_epoch_start(trainer=None, epoch=1)
+
+
+def test_a_wrapper_that_swallows_an_exception_is_an_error_that_names_it_and_keeps_the_exception():
+    def swallows(self):
+        try:
+            yield
+        except Exception:
+            return None
+
+    message = r"`quiet` of acme-hooks \(exp.toml:7\): its wrapper of `on_epoch_start` swallowed HookError: "
+    with pytest.raises(HookError, match=message) as caught:
+        failing(swallows)
+    assert "`a` (default) failed in `on_epoch_start`: KeyError" in str(caught.value.__cause__)
+
+
+def test_a_wrapper_that_lets_an_exception_through_leaves_it_as_it_is():
+    cleaned = []
+
+    def lets_through(self):
+        try:
+            return (yield)
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(HookError, match=r"`a` \(default\) failed in `on_epoch_start`: KeyError"):
+        failing(lets_through)
+    assert cleaned == [True]
+
+
+@pytest.mark.parametrize("place", ["before", "after", "instead"])
+def test_a_wrapper_that_raises_is_named(place):
+    def raises(self):
+        if place == "before":
+            raise ValueError("mine")
+        try:
+            yield
+        except Exception:
+            raise ValueError("mine") from None
+        raise ValueError("mine")
+
+    other = Plugin("a", plain("on_epoch_start", lambda self: 1 / 0 if place == "instead" else None))
+    with pytest.raises(HookError, match=r"`w` \(default\) failed in `on_epoch_start`: ValueError: mine"):
+        Lifecycle([Plugin("w", wrapper("on_epoch_start", raises)), other]).on_epoch_start(trainer=None, epoch=1)
+
+
+def test_an_error_made_for_the_user_passes_through_a_wrapper():
+    def replaces(self):
+        try:
+            yield
+        except HookError:
+            raise RunError("no disk") from None
+
+    with pytest.raises(RunError, match="no disk"):
+        failing(replaces)
+
+
+def test_a_wrapper_has_to_yield_just_once():
+    def twice(self):
+        yield
+        yield
+
+    def twice_on_error(self):
+        try:
+            yield
+        except Exception:
+            yield
+
+    def never(self):
+        if not self:
+            yield
+
+    with pytest.raises(HookError, match=r"`quiet` .*yielded twice"):
+        failing(twice_on_error)
+    for function, message in ((twice, "yielded twice"), (never, "did not yield")):
+        with pytest.raises(HookError, match=message):
+            Lifecycle([Plugin("w", wrapper("on_epoch_start", function))]).on_epoch_start(trainer=None, epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "hook", "message"),
+    [
+        ({"hookwrapper": True}, "on_epoch_start", "marked `hookwrapper`"),
+        ({"wrapper": True}, "on_component_built", "can't be wrapped"),
+        ({"tryfirst": True}, "on_epoch_start", "marked `tryfirst`"),
+        ({"trylast": True}, "on_epoch_start", "marked `tryfirst` or `trylast`"),
+    ],
+)
+def test_what_gets_round_the_order_or_hides_errors_is_refused(options, hook, message):
+    def around(self):
+        yield
+
+    plugin = type("Around", (), {hook: hookimpl(**options)(around)})()
+    with pytest.raises(HookError, match=message):
+        Lifecycle([Plugin("a", plugin)])
+
+
+def test_a_wrapper_without_yield_is_refused():
+    with pytest.raises(HookError, match="has no `yield`"):
+        Lifecycle([Plugin("a", wrapper("on_epoch_start", lambda self: None))])
+
+
+def test_an_optional_hook_may_be_one_of_a_later_version():
+    later = type("Later", (), {"on_moon_rise": hookimpl(optionalhook=True)(lambda self: None)})()
+    assert Lifecycle([Plugin("later", later)]).on_epoch_start(trainer=None, epoch=1) == []
+
+
+@pytest.mark.parametrize("hook", ["on_teardown", "on_exception"])
+def test_all_are_told_of_the_end_whatever_becomes_of_the_first(hook):
+    closed = []
+
+    def breaks(self):
+        raise OSError("disk full")
+
+    plugins = [Plugin("a", plain(hook, breaks)), Plugin("b", plain(hook, lambda self: closed.append("b")))]
+    with pytest.raises(HookError, match=f"`a` \\(default\\) failed in `{hook}`: OSError: disk full"):
+        getattr(Lifecycle(plugins), hook)(trainer=None, **({"error": OSError()} if hook == "on_exception" else {}))
+    assert closed == ["b"]
+
+
+def test_an_ordinary_hook_that_raises_ends_the_call():
+    called = []
+
+    def breaks(self):
+        raise OSError("disk full")
+
+    plugins = [Plugin("a", plain("on_epoch_start", breaks))]
+    plugins += [Plugin("b", plain("on_epoch_start", lambda self: called.append("b")))]
+    with pytest.raises(HookError):
+        Lifecycle(plugins).on_epoch_start(trainer=None, epoch=1)
+    assert called == []
