@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from audiozen_core.near import near_names
+from audiozen_core.registry.compatibility import wanted_versions
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import installed_metadata, normalised
 from audiozen_core.registry.scope import installed_path
@@ -23,6 +24,9 @@ KINDS = {
     "commands": "command",
 }
 """The kinds of components, each with its name in prose; the entry point group of a kind is `audiozen.<kind>`."""
+
+FIRST_PARTY = "audiozen"
+"""The distribution that AudioZEN's own components come with; their names have no privilege."""
 
 _PREFIX = "audiozen."
 _EXAMPLES = {
@@ -57,6 +61,7 @@ class Entry:
         value: where it lies, such as `audiozen_plugins.model.sdnn:SDNN`.
         distribution: the name of the distribution that brings it, normalised (`acme-losses`).
         version: the version of that distribution.
+        requires: the versions of AudioZEN that the distribution asks for, such as `>=0.1,<0.2`; "" for any.
     """
 
     group: str
@@ -64,6 +69,7 @@ class Entry:
     value: str
     distribution: str
     version: str
+    requires: str = ""
 
     @property
     def kind(self) -> str:
@@ -106,13 +112,13 @@ class PluginIndex:
                 text = read("entry_points.txt") or ""
                 if _PREFIX not in text:
                     continue
-                name, version = _name_and_version(read("METADATA") or read("PKG-INFO") or "")
+                name, version, requires = _headers(read("METADATA") or read("PKG-INFO") or "")
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
                 problems.append(f"the metadata in {place} can't be read: {error}")
                 continue
             for group, key, value in lines:
-                entry = Entry(group, key, value, name, version)
+                entry = Entry(group, key, value, name, version, requires)
                 if entries.setdefault((group, key, name), entry) is not entry:
                     problems.append(f"{entry.origin} has two entry points `{key}` in the group {group}")
         return cls(entries.values(), problems)
@@ -229,17 +235,19 @@ def _listed(words: Sequence[str], conjunction: str) -> str:
     return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _name_and_version(text: str) -> tuple[str, str]:
-    """From the first lines of the metadata; they may be followed by a long description."""
-    headers: dict[str, str] = {}
+def _headers(text: str) -> tuple[str, str, str]:
+    """Name, version and the wanted versions of AudioZEN, from the first lines; a long description may follow them."""
+    headers: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
             break
         key, _, value = line.partition(":")
-        headers.setdefault(key.strip().lower(), value.strip())
-    if not headers.get("name"):
+        headers.setdefault(key.strip().lower(), []).append(value.strip())
+    name = headers.get("name", [""])[0]
+    if not name:
         raise ValueError("it has no name")
-    return normalised(headers["name"]), headers.get("version", "")
+    wanted = wanted_versions(headers.get("requires-dist", ()), FIRST_PARTY)
+    return normalised(name), headers.get("version", [""])[0], wanted
 
 
 def _parse(text: str) -> Iterator[tuple[str, str, str]]:
