@@ -49,9 +49,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 
 def prepare_process(meta: Meta) -> torch.device:
     """Sets what holds for the whole process (seeds, threads, determinism) and gives the device."""
-    random.seed(meta.seed)
-    np.random.seed(meta.seed % 2**32)
-    torch.manual_seed(meta.seed)
+    seed_generators(meta.seed)
     # Numbers next to zero slow a CPU down many times, and no result needs them.
     torch.set_flush_denormal(True)
     if meta.num_threads is not None:
@@ -71,6 +69,13 @@ def prepare_process(meta: Meta) -> torch.device:
             remedy='set `device = "auto"` in [meta]',
         ) from error
     return device
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the global generators of Python, NumPy and Torch, those of all GPUs included."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Path, device: torch.device) -> Components:
@@ -141,9 +146,8 @@ def build_loader(
     dataset = datasets[0]
     if len(datasets) > 1:
         dataset = ConcatDataset(datasets)
-        if collate_fn := getattr(datasets[0], "collate_fn", None):
-            dataset.collate_fn = collate_fn
     table: Dataloader = parts[0].dataloader
+    own_collate_fn = getattr(datasets[0], "collate_fn", None)
     options: dict[str, Any] = {}
     if table.num_workers:
         options = {"prefetch_factor": table.prefetch_factor, "timeout": table.timeout}
@@ -156,7 +160,7 @@ def build_loader(
         num_workers=table.num_workers,
         drop_last=table.drop_last,
         pin_memory=cuda if table.pin_memory is None else table.pin_memory,
-        collate_fn=_collate_fn(table.collate_fn) if table.collate_fn else None,
+        collate_fn=_collate_fn(table.collate_fn) if table.collate_fn else own_collate_fn,
         sampler=build_component(table.sampler, {"data_source": dataset}) if table.sampler else None,
         seed=meta.seed,
         **options,

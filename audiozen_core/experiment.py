@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from audiozen_core.building import (
     build_lifecycle,
     build_loader,
     prepare_process,
+    seed_generators,
 )
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
@@ -33,6 +34,7 @@ from audiozen_core.trainer.data import BatchLoader
 RunMode = Literal["train", "finetune", "validate", "test", "predict"]
 RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
 TRAINING: tuple[RunMode, ...] = ("train", "finetune")
+Loaders = dict[DatasetRole, list[BatchLoader]]
 
 
 class Experiment:
@@ -56,7 +58,7 @@ class Experiment:
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
         self._loaded = loaded
-        self._scope = scope
+        self.scope = scope
 
     @classmethod
     def load(
@@ -94,13 +96,9 @@ class Experiment:
             self._refuse_to_overwrite()
         if "finetune" in self.modes and not resume and ckpt_path is None:
             raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
-        with self._scope:
+        with self.scope:
             # Built before anything is written: a mistake leaves no folder behind.
-            device = prepare_process(self.config.meta)
-            lifecycle = build_lifecycle(self.config)
-            components = build_components(self.config, lifecycle, self.folder, device)
-            trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
-            loaders = {role: self._loaders(role, lifecycle, device) for role in self._roles()}
+            trainer, loaders = self.build()
             if training and resume:
                 self._resume(trainer, ckpt_path or "latest")
             elif ckpt_path is not None or not training:
@@ -112,9 +110,25 @@ class Experiment:
                         self._load_weights(trainer, None)
                     self._run_mode(mode, trainer, loaders)
 
-    def _run_mode(
-        self, mode: RunMode, trainer: BaseTrainer, loaders: Mapping[DatasetRole, Sequence[BatchLoader]]
-    ) -> None:
+    def build(self) -> tuple[BaseTrainer, Loaders]:
+        """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
+
+        Returns:
+            The trainer, and the loaders by role.
+
+        Raises:
+            AudioZenError: a part that can't be built.
+        """
+        device = prepare_process(self.config.meta)
+        lifecycle = build_lifecycle(self.config)
+        components = build_components(self.config, lifecycle, self.folder, device)
+        trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
+        loaders: Loaders = {role: self._loaders(role, lifecycle, device) for role in self._roles()}
+        # Again, so that a training does not depend on which data sets were built beside it.
+        seed_generators(self.config.meta.seed)
+        return trainer, loaders
+
+    def _run_mode(self, mode: RunMode, trainer: BaseTrainer, loaders: Loaders) -> None:
         if mode in TRAINING:
             trainer.train(loaders["train"][0], loaders.get("validate", ()))
         elif mode == "validate":
@@ -176,7 +190,7 @@ class Experiment:
         """Leaves the effective config in the run's folder and says in the log what runs where."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
-        write_whole(path, record(self._loaded, self._scope.dirs, now))
+        write_whole(path, record(self._loaded, self.scope.dirs, now))
         weights = sum(weight.numel() for model in trainer.models.values() for weight in model.parameters())
         self.log.info(
             f"experiment {self.config.id}",

@@ -32,8 +32,16 @@ from audiozen_core.cli.run import MODES, SeveralModes
     show_default=True,
     help="text for people, json for programs, github for annotations in a workflow.",
 )
+@click.option(
+    "--build",
+    is_flag=True,
+    help="Go one step on: build everything, run one training batch forward and backward, and tell its shapes, "
+    "weights, memory and time. Nothing is written.",
+)
 @click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
-def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, traceback: bool) -> None:
+def command(
+    file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool, traceback: bool
+) -> None:
     """Find every mistake in a TOML file: resolve each path, bind each argument, build nothing.
 
     The exit code is 2 if there is one, else 0.
@@ -53,3 +61,7 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     show_findings(experiment.warnings, form)
     if form == "text":
         click.echo(f"{file}: no mistakes found")
+    if build:
+        from audiozen_core.trial import try_out
+
+        click.echo(try_out(experiment))

@@ -34,3 +34,30 @@ def test_findings_as_annotations(audiozen, project):
 def test_no_findings_as_json_is_an_empty_array(audiozen, project):
     outcome = audiozen("check", "tiny.toml", "--format", "json")
     assert (outcome.code, json.loads(outcome.out)) == (0, [])
+
+
+def test_build_runs_one_batch_and_tells_what_it_costs(audiozen, project):
+    outcome = audiozen("check", "tiny.toml", "--build")
+    assert outcome.code == 0, outcome.err
+    facts = dict(line.split(maxsplit=1) for line in outcome.out.splitlines()[1:])
+    assert facts["weights"] == "model 1,120"
+    assert facts["batch"] == "noisy [2, 4000], clean [2, 4000], length [2]"
+    assert facts["batches"] == "2 an epoch"
+    assert facts["loss"].startswith("loss 0.")
+    assert facts["memory"].endswith("MB at the peak")
+    assert facts["time"].endswith("an epoch")
+    assert not (project / "exp").exists()
+
+
+def test_build_names_weights_that_no_loss_reaches(audiozen, project):
+    (project / "model.py").write_text(
+        "import torch\n"
+        "from audiozen_plugins.model.sdnn import SDNN\n"
+        "class Model(SDNN):\n"
+        "    def __init__(self, **kwargs):\n"
+        "        super().__init__(**kwargs)\n"
+        "        self.forgotten = torch.nn.Parameter(torch.ones(3))\n"
+    )
+    text = (project / "tiny.toml").read_text()
+    (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
+    assert "no gradient  forgotten\n" in audiozen("check", "tiny.toml", "--build").out

@@ -18,6 +18,7 @@ FLOORS = {
     "experiment": 5,
     "building": 5,
     "provenance": 5,
+    "trial": 5,
     "trainer": 4,
     "config": 3,
     "plugins": 3,
