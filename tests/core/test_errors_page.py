@@ -8,8 +8,8 @@ from audiozen_core.codes import TABLE
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 HEAD = """# Errors
 
-Each kind of error and warning has a code that never changes its meaning. `audiozen explain AZ101` shows what stands here.
-This page is made by `python -m tests.core.test_errors_page`.
+Each kind of error and warning has a code that never changes its meaning. `audiozen explain AZ101` shows what stands
+here. This page is made by `python -m tests.core.test_errors_page`.
 """
 
 
