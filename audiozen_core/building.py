@@ -16,10 +16,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import ConcatDataset, Dataset
 
+from audiozen_core.config.composition import Composition
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, ExperimentConfig, Meta
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.plugins import Lifecycle, Plugin
 from audiozen_core.registry import Resolved, build, resolve
+from audiozen_core.registry.index import FIRST_PARTY
 from audiozen_core.registry.signature import signature_of
 from audiozen_core.registry.values import is_component
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -34,6 +36,8 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "dataset": Dataset,
     "trainer": BaseTrainer,
 }
+
+_OWN = f"{FIRST_PARTY}:"
 
 # The hooks that take part without being named; each does nothing unless the TOML asks for it or a user wants it.
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
@@ -89,7 +93,7 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
         return lifecycle.built(component.section, build_component(component, injected))
 
     models = {suffix: built(part).to(device) for suffix, part in config.models.items()}
-    losses = {suffix: built_loss(built, part, device) for suffix, part in config.loss_functions.items()}
+    losses = {suffix: built_loss(lifecycle, part, device) for suffix, part in config.loss_functions.items()}
     optimizers = {suffix: built(part, params=models[suffix].parameters()) for suffix, part in config.optimizers.items()}
     schedulers = {
         suffix: Scheduler(built(part, optimizer=optimizers[suffix]), part.interval)
@@ -111,30 +115,42 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
     )
 
 
-def built_loss(built: Callable[[Component], Any], part: Component, device: torch.device) -> Callable[..., Any]:
+def built_loss(lifecycle: Lifecycle, part: Component, device: torch.device) -> Callable[..., Any]:
     """A loss is a module or class to build, or a plain function such as `torch.nn.functional.mse_loss` to call."""
     target = resolve(part.path, section=part.section).target
     if not isinstance(target, type):
-        function: Callable[..., Any] = functools.partial(target, **part.args) if part.args else target
-        return function
-    loss: Callable[..., Any] = built(part)
+        function = functools.partial(target, **part.args) if part.args else target
+        wrapped: Callable[..., Any] = lifecycle.built(part.section, function)
+        return wrapped
+    loss: Callable[..., Any] = lifecycle.built(part.section, build_component(part))
     return loss.to(device) if isinstance(loss, nn.Module) else loss
 
 
-def build_lifecycle(config: ExperimentConfig) -> Lifecycle:
-    """The hooks: those of the TOML, and the default ones that it does not replace or switch off."""
-    named = {part.path: part for part in config.hooks}
+def build_lifecycle(config: ExperimentConfig, composition: Composition | None = None) -> Lifecycle:
+    """The hooks: those of the TOML, and the default ones that it does not replace or switch off.
+
+    Args:
+        config: the experiment.
+        composition: where its values come from; with it, errors name the line of a hook.
+    """
+    names = [part.path.removeprefix(_OWN) for part in config.hooks]
     plugins = []
     for name, args in DEFAULT_HOOKS.items():
-        if name not in named:
-            found = resolve(name, section="hooks")
+        if name not in names:
+            # With its distribution, so that a plugin that has such a hook too does no harm unless it is named.
+            found = resolve(f"{_OWN}{name}", section="hooks")
             plugins.append(Plugin(name, build(found.target, args), "default", _owner(found)))
     for place, part in enumerate(config.hooks):
         if part.enabled:
             found = resolve(part.path, section="hooks")
-            twins = [other.path for other in config.hooks[:place] if other.enabled].count(part.path)
-            name = f"{part.path}_{twins + 1}" if twins else part.path
-            plugins.append(Plugin(name, build_component(part), f"{config.file.name}, [[hooks]]", _owner(found)))
+            earlier = zip(names[:place], config.hooks, strict=False)
+            twins = [name for name, other in earlier if other.enabled].count(names[place])
+            name = f"{names[place]}_{twins + 1}" if twins else names[place]
+            origin = f"{config.file.name}, [[hooks]]"
+            if composition is not None:
+                span = composition.origin(part.key).key_span
+                origin = f"{span.file.name}:{span.line}"
+            plugins.append(Plugin(name, build_component(part), origin, _owner(found)))
     return Lifecycle(plugins)
 
 
@@ -153,7 +169,7 @@ def build_loader(
         options = {"prefetch_factor": table.prefetch_factor, "timeout": table.timeout}
         if table.persistent_workers is not None:
             options["persistent_workers"] = table.persistent_workers
-    return BatchLoader(
+    loader = BatchLoader(
         dataset,
         batch_size=table.batch_size,
         shuffle=train if table.shuffle is None else table.shuffle,
@@ -165,6 +181,8 @@ def build_loader(
         seed=meta.seed,
         **options,
     )
+    wrapped: BatchLoader = lifecycle.built(f"{parts[0].section}.dataloader", loader)
+    return wrapped
 
 
 def build_component(part: Component, injected: Mapping[str, Any] | None = None) -> Any:

@@ -120,13 +120,19 @@ class Experiment:
             AudioZenError: a part that can't be built.
         """
         device = prepare_process(self.config.meta)
-        lifecycle = build_lifecycle(self.config)
+        lifecycle = self.lifecycle()
         components = build_components(self.config, lifecycle, self.folder, device)
         trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
+        trainer = lifecycle.built("trainer", trainer)
         loaders: Loaders = {role: self._loaders(role, lifecycle, device) for role in self._roles()}
+        lifecycle.on_setup(trainer=trainer)
         # Again, so that a training does not depend on which data sets were built beside it.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
+
+    def lifecycle(self) -> Lifecycle:
+        """Builds the hooks alone, within the experiment's `scope`."""
+        return build_lifecycle(self.config, self._loaded.composition)
 
     def _run_mode(self, mode: RunMode, trainer: BaseTrainer, loaders: Loaders) -> None:
         if mode in TRAINING:

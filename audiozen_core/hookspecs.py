@@ -46,14 +46,24 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def on_component_built(section: str, component: Any) -> Any:
     """A part of the experiment has been built and nothing uses it yet.
 
-    Runs once for each model, loss function, optimiser, scheduler and data set, in the order in which they are built.
+    Runs once for each model, loss function, optimiser, scheduler, data set, loader and trainer, in the order in which
+    they are built.
 
     Args:
-        section: the section of the TOML, such as `model` or `train_dataset`.
+        section: the section of the TOML, such as `model_g`, `train_dataset`, `train_dataset.dataloader` or `trainer`.
         component: the object.
 
     Returns:
         An object to use in its place, or None to leave it. Each plugin gets what the one before it made of the object.
+    """
+
+
+@hookspec
+def on_setup(trainer: BaseTrainer) -> None:
+    """Everything is built, no checkpoint is loaded and nothing is written yet.
+
+    Runs once, whatever the modes are. Register here what is to be kept in the checkpoints besides:
+    `trainer.state.register("ema", ema)`. Files are opened in `on_run_start`.
     """
 
 

@@ -41,6 +41,11 @@ class Plugin:
         phase: str = getattr(self.instance, "phase", hookspecs.DEFAULT_PHASE)
         return phase
 
+    @property
+    def owner(self) -> str:
+        """Who brought it: the distribution, or the module that a dotted path led to."""
+        return self.distribution or type(self.instance).__module__
+
     def __str__(self) -> str:
         owner = f" of {self.distribution}" if self.distribution else ""
         return f"hook plugin `{self.name}`{owner} ({self.origin})"
@@ -101,6 +106,11 @@ class Lifecycle:
         names = [implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()]
         by_name = {plugin.name: plugin for plugin in self.plugins}
         return [by_name[name] for name in reversed(names)]
+
+    def wrappers(self, hook: str) -> set[str]:
+        """The names of those that stand around the other implementations of a hook."""
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        return {implementation.plugin_name for implementation in implementations if implementation.wrapper}
 
     def stateful(self) -> Iterator[tuple[str, Any]]:
         """Name and object of each plugin that has `state_dict` and `load_state_dict`."""

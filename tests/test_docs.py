@@ -10,6 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import tomli
 
@@ -44,6 +45,14 @@ def audiozen_lines(text):
     return [line[1:] for line in lines if line and line[0] == "audiozen"]
 
 
+def parse(command, name, arguments):
+    """Reads the arguments as the command line does, those of a command within a command too."""
+    context = command.make_context(name, list(arguments))
+    if isinstance(command, click.Group):
+        inner_name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        parse(inner, inner_name, rest)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_block_is_well_formed_and_every_command_exists(page):
     for block in blocks(page):
@@ -53,7 +62,7 @@ def test_every_block_is_well_formed_and_every_command_exists(page):
             ast.parse(block["text"])
         elif block["language"] == "shell":
             for name, *arguments in audiozen_lines(block["text"]):
-                COMMANDS[name].make_context(name, list(arguments))
+                parse(COMMANDS[name], name, arguments)
 
 
 def test_a_misspelt_option_would_be_noticed():

@@ -9,6 +9,7 @@ import click
 
 from audiozen_core import __version__
 from audiozen_core.cli.findings import show_findings
+from audiozen_core.cli.published import published, published_command
 from audiozen_core.errors import AudioZenError
 
 # Name to the module that holds it and its line in `audiozen --help`, which so imports no command.
@@ -17,31 +18,39 @@ COMMANDS = {
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file; build nothing."),
     "explain": ("audiozen_core.cli.explain", "Tell where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema for editors."),
-    "plugins": ("audiozen_core.cli.plugins", "List the components that are installed."),
+    "hooks": ("audiozen_core.cli.hooks", "Tell who answers each hook of an experiment, in which order."),
+    "plugins": ("audiozen_core.cli.plugins", "List what is installed, describe it, find out what is broken."),
 }
 
 INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """Imports a command only when it is called."""
+    """Imports a command only when it is called; knows those of plugins too."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands, in the order of `COMMANDS`."""
-        return list(COMMANDS)
+        """Our own commands, in the order of `COMMANDS`, then those of plugins."""
+        return [*COMMANDS, *published()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = module.command
-        return command
+        """The command, imported.
+
+        Raises:
+            PathError: it is that of a plugin, and broken; the message names the distribution.
+        """
+        if cmd_name in COMMANDS:
+            module = importlib.import_module(COMMANDS[cmd_name][0])
+            command: click.Command = module.command
+            return command
+        return published_command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list for `--help`."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        if lines := published():
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(list(lines.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,38 +1,190 @@
-"""`audiozen plugins`."""
+"""`audiozen plugins`: the list, which imports nothing; `show` and `doctor`, which do."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from audiozen_core.inspection.card import Card
+    from audiozen_core.inspection.health import Ailment
+    from audiozen_core.registry.index import Entry
 
-@click.command(name="plugins")
+
+class ListByDefault(click.Group):
+    """`audiozen plugins` and `audiozen plugins model` are `audiozen plugins list` and `… list model`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts the name of the command where none is given."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=ListByDefault, name="plugins", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """List the installed components, describe one, or find out what is wrong with them.
+
+    \b
+    audiozen plugins            all of them: the names that a TOML can say as `path`
+    audiozen plugins model      those of one kind
+    audiozen plugins show NAME  one of them: its arguments, and TOML to paste
+    audiozen plugins doctor     what is broken, and what helps
+    """
+
+
+@command.command(name="list")
 @click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
-def command(kind: str | None, as_json: bool) -> None:
+def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML can say as `path`.
 
-    KIND shows one kind only: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks. Nothing is
-    imported: the list is made from the metadata of what is installed.
+    KIND shows one kind only: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks, commands.
+    Nothing is imported: the list is made from the metadata of what is installed.
     """
     from audiozen_core.registry.index import KINDS, installed_index
 
     if kind is not None and kind not in KINDS:
         raise click.BadParameter(f"`{kind}` is none of {', '.join(KINDS)}", param_hint="KIND")
-    entries = [entry for entry in installed_index().entries() if kind in (None, entry.group.split(".", 1)[1])]
+    index = installed_index()
+    clashing = {entry for entries in index.clashes() for entry in entries}
+    rows = [_row(entry, entry in clashing) for entry in index.entries(kind)]
     if as_json:
-        rows = [
-            {name: getattr(entry, name) for name in ("group", "name", "distribution", "version", "value")}
-            for entry in entries
-        ]
         click.echo(json.dumps(rows, indent=2))
         return
-    lines = [
-        (entry.group.split(".", 1)[1], entry.name, f"{entry.distribution} {entry.version}", entry.value)
-        for entry in entries
+    headings = ("PATH", "DISTRIBUTION", "ORIGIN", "STATUS", "OBJECT")
+    cells = [
+        (row["name"], f"{row['distribution']} {row['version']}", row["origin"], row["status"], row["value"])
+        for row in rows
     ]
-    headings = ("SECTION", "PATH", "DISTRIBUTION", "OBJECT")
-    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    for row in (headings, *lines):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    group = None
+    click.echo("  " + _line(headings, widths))
+    for row, line in zip(rows, cells, strict=True):
+        if row["group"] != group:
+            group = row["group"]
+            click.echo(group.removeprefix("audiozen."))
+        click.echo("  " + _line(line, widths))
+    if any(row["status"] != "ok" for row in rows) or index.problems:
+        click.echo("\n`audiozen plugins doctor` tells what is wrong.")
+
+
+def _row(entry: Entry, clashes: bool) -> dict[str, str]:
+    """What the metadata say about a component. Whether it can be imported is for `doctor` to find out."""
+    from audiozen_core import __version__
+    from audiozen_core.registry.compatibility import admits
+    from audiozen_core.registry.index import FIRST_PARTY, KINDS
+
+    status = "ok"
+    if entry.kind not in KINDS:
+        status = "unknown group"
+    elif clashes:
+        status = "clash"
+    elif not admits(entry.requires, __version__):
+        status = f"for audiozen{entry.requires}"
+    return {
+        "group": entry.group,
+        "name": entry.name,
+        "distribution": entry.distribution,
+        "version": entry.version,
+        "value": entry.value,
+        "origin": "first party" if entry.distribution == FIRST_PARTY else "third party",
+        "status": status,
+    }
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+@command.command(name="show")
+@click.argument("name")
+@click.option("--kind", help="The kind, where components of several kinds have that name.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+def show_command(name: str, kind: str | None, as_json: bool, traceback: bool) -> None:
+    """Import one component and describe it: arguments, docstring, hooks, and TOML ready to paste.
+
+    NAME is what a TOML says as `path`: a name, `distribution:name`, or a dotted path.
+    """
+    import dataclasses
+
+    from audiozen_core.inspection.card import describe
+    from audiozen_core.registry.index import KINDS
+
+    if kind is not None and kind not in KINDS:
+        raise click.BadParameter(f"`{kind}` is none of {', '.join(KINDS)}", param_hint="--kind")
+    card = describe(name, kind)
+    if as_json:
+        click.echo(json.dumps({**dataclasses.asdict(card), "signature": card.signature}, indent=2, ensure_ascii=False))
+        return
+    click.echo("\n\n".join(_paragraphs(card)))
+
+
+def _paragraphs(card: Card) -> list[str]:
+    origin = (
+        f"{card.origin}, {'first party' if card.first_party else 'third party'}" if card.origin else "not installed"
+    )
+    head = [f"{card.name}  {card.kind}".rstrip(), f"  from    {origin}", f"  object  {card.object}"]
+    if card.hooks:
+        head.append(f"  hooks   {', '.join(card.hooks)}")
+        head.append(f"  phase   {card.phase or 'monitor'}")
+    if card.printed:
+        head.append(f"  prints  {card.printed.strip().splitlines()[0]}")
+    paragraphs = ["\n".join(head), card.signature]
+    if injected := [argument.name for argument in card.arguments if argument.injected]:
+        paragraphs.append(f"{', '.join(injected)}: given by AudioZEN")
+    return [*paragraphs, *filter(None, (card.doc, card.snippet))]
+
+
+@command.command(name="doctor")
+@click.argument("distributions", nargs=-1, metavar="[DISTRIBUTION]…")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
+    help="Seconds that the import of one component may take.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
+    """Import every component, in a process of its own, and tell what is wrong and what helps.
+
+    Found are components that do not import, never come back or end the program; names that clash; hooks that no
+    version of AudioZEN calls; plugins made for another version. The exit code is 1 if there is any.
+    """
+    import dataclasses
+
+    from audiozen_core.cli.main import COMMANDS
+    from audiozen_core.inspection.health import only_of, with_imports, without_imports
+    from audiozen_core.registry.index import installed_index
+    from audiozen_core.registry.installed import normalised
+
+    index = installed_index()
+    if distributions:
+        wanted = [normalised(name) for name in distributions]
+        if unknown := [name for name in wanted if name not in {entry.distribution for entry in index}]:
+            raise click.BadParameter(f"`{unknown[0]}` brings no components", param_hint="DISTRIBUTION")
+        index = only_of(index, wanted)
+    ailments = [*without_imports(index, COMMANDS), *with_imports(index, timeout)]
+    if as_json:
+        rows = [{**dataclasses.asdict(ailment), "harmless": ailment.harmless} for ailment in ailments]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _tell(ailments, len(index))
+    sys.exit(1 if any(not ailment.harmless for ailment in ailments) else 0)
+
+
+def _tell(ailments: Sequence[Ailment], count: int) -> None:
+    for ailment in ailments:
+        lines = [f"{'note' if ailment.harmless else 'error'}: {ailment.message}"]
+        lines += [f"    {line}" for line in ailment.traceback.splitlines()]
+        lines.append(f"  = help: {ailment.remedy}")
+        click.echo("\n".join(lines) + "\n")
+    wrong = sum(not ailment.harmless for ailment in ailments)
+    click.echo(f"{count} components, {_times(wrong, 'thing')} wrong" if wrong else f"{count} components, all well")
+
+
+def _times(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -17,6 +17,7 @@ FLOORS = {
     "cli": 6,
     "experiment": 5,
     "building": 5,
+    "inspection": 5,
     "provenance": 5,
     "trial": 5,
     "trainer": 4,

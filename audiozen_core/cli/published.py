@@ -1,0 +1,45 @@
+"""The commands that plugins publish in the entry point group `audiozen.commands`."""
+
+from __future__ import annotations
+
+import click
+
+
+def published() -> dict[str, str]:
+    """The names of the commands, each with the distribution that it comes from; none is imported.
+
+    One whose name several have stands there as `distribution:name`.
+    """
+    from audiozen_core.registry.index import installed_index
+
+    index = installed_index()
+    clashing = {entry for entries in index.clashes() for entry in entries}
+    return {
+        entry.spelling if entry in clashing else entry.name: f"from {entry.origin}"
+        for entry in index.entries("commands")
+    }
+
+
+def published_command(name: str) -> click.Command | None:
+    """Imports a command, or gives None where there is none of that name.
+
+    Raises:
+        PathError: it is broken, or several have that name; the message names the distributions.
+        RegistryError: it is no click command.
+    """
+    from audiozen_core.errors import RegistryError
+    from audiozen_core.registry.index import installed_index
+
+    index = installed_index()
+    if not any(name in (entry.name, entry.spelling) for entry in index.entries("commands")):
+        return None
+    from audiozen_core.registry.paths import load
+
+    entry = index.find(name, "commands")
+    target = load(entry, path=name).target
+    if not isinstance(target, click.Command):
+        raise RegistryError(
+            f"the command `{name}` of {entry.origin} is broken: `{entry.value}` is no click command",
+            remedy=f"tell the authors of {entry.distribution}",
+        )
+    return target

@@ -1,0 +1,126 @@
+"""The parent's side of `plugins doctor`: components are imported in a child process, which may hang or die."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from audiozen_core.errors import RegistryError
+from audiozen_core.registry import Entry
+from audiozen_core.registry.scope import installed_path
+
+_CHILD = (
+    "import sys; sys.path[:] = [entry for entry in sys.path if entry]\n"
+    "from audiozen_core.inspection.probe import main; main()"
+)
+_STARTING = 300.0
+"""Seconds for the child itself to start, and for torch, on the slowest of machines."""
+
+Problem = dict[str, str]
+
+
+def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Problem]]]:
+    """Imports components in a child process, and in a new one after each that hangs or ends it.
+
+    Args:
+        entries: the components.
+        limit: seconds that one may take.
+
+    Yields:
+        Each component with what is wrong: `kind` (`broken`, `hangs`, `dies`, `hook`, `wrong_kind`, `prints`,
+        `missing_extra`), `message`, `remedy`, `traceback`.
+
+    Raises:
+        RegistryError: the child does not even start.
+    """
+    waiting = list(entries)
+    while waiting:
+        with _Child(waiting) as child:
+            for entry in list(waiting):
+                problems = child.answer(limit)
+                waiting.pop(0)
+                yield entry, problems
+                if child.is_over:
+                    break
+
+
+class _Child:
+    """One child process with its requests."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.is_over = False
+        self._asked = 0
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            encoding="utf-8",
+            # Whatever a component starts is ended together with the child.
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, installed_path()))},
+        )
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        request = {"path": installed_path(), "entries": [dataclasses.asdict(entry) for entry in entries]}
+        threading.Thread(target=self._read, daemon=True).start()
+        with contextlib.suppress(BrokenPipeError):
+            assert self._process.stdin
+            self._process.stdin.write(json.dumps(request))
+            self._process.stdin.close()
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.wait()
+        self._errors.close()
+
+    def answer(self, limit: float) -> list[Problem]:
+        """What the child says about the next component."""
+        with contextlib.suppress(queue.Empty):
+            begun = self._answers.get(timeout=_STARTING)
+            if begun is None and not self._asked:
+                raise RegistryError(
+                    "the process that was to import the plugins did not start",
+                    notes=(f"it said: {self._died()['traceback']}",),
+                )
+            self._asked += 1
+            answer = self._answers.get(timeout=limit) if begun else None
+            if answer is not None:
+                problems: list[Problem] = answer["problems"]
+                return problems
+            return [self._died()]
+        self.is_over = True
+        return [
+            {"kind": "hangs", "message": f"its import takes longer than {limit:g} s", "remedy": "", "traceback": ""}
+        ]
+
+    def _died(self) -> Problem:
+        self.is_over = True
+        code = self._process.wait()
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace")[-2000:].strip()
+        return {"kind": "dies", "message": f"its import ends the process, {how}", "remedy": "", "traceback": said}
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._process.stdout:
+                self._answers.put(json.loads(line))
+        self._answers.put(None)

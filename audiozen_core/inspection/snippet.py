@@ -1,0 +1,102 @@
+"""A piece of TOML that names a component, ready to paste."""
+
+from __future__ import annotations
+
+import types
+from inspect import Parameter
+from pathlib import PurePath
+from typing import Any, Literal, get_args, get_origin
+
+from audiozen_core.config.check import INJECTED
+from audiozen_core.config.emit import inline
+from audiozen_core.registry.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.registry.signature import UNKNOWN_DEFAULT, signature_of
+from audiozen_core.registry.wording import type_text
+
+_ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
+
+
+def snippet(kind: str, path: str, target: Any) -> str:
+    """The lines that name a component in an experiment, with every argument and its default.
+
+    What has no default comes first, with a value of the right type and the comment `required`; what is None by default
+    stands in a comment, as TOML has no word for it.
+
+    Args:
+        kind: the kind of component, such as `model`.
+        path: what the TOML is to say.
+        target: the component.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> def scale(gain: float, mode: str = "peak", limit: float | None = None): ...
+        >>> print(snippet("loss_function", "scale", scale))
+        [loss_function]
+        path = "scale"
+        [loss_function.args]
+        gain = 0.0  # required
+        mode = "peak"
+        # limit: float, None by default
+    """
+    if kind == "commands":
+        return f"# a command of the shell\n# audiozen {path} --help"
+    lines = _arguments(kind, target)
+    if kind == "metric":
+        entry = f"{{ path = {inline(path)} }}" if any("required" in line for line in lines) else inline(path)
+        return f"[trainer.args]\nmetrics = [{entry}]"
+    header = f"[[{kind}]]" if kind == "hooks" else f"[{kind}]"
+    args = [f"[{kind}.args]", *lines] if lines else []
+    return "\n".join([header, f"path = {inline(path)}", *args])
+
+
+def _arguments(kind: str, target: Any) -> list[str]:
+    signature = signature_of(target)
+    injected = INJECTED.get(kind, ())
+    # A function stands for a loss as it is; what it compares comes with each call.
+    called_later = 2 if kind == "loss_function" and not isinstance(target, type) and signature else 0
+    parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
+    if called_later and len([found for found in parameters if found.default is found.empty]) >= called_later:
+        parameters = parameters[called_later:]
+    parameters = [found for found in parameters if found.kind is not Parameter.POSITIONAL_ONLY]
+    parameters.sort(key=lambda found: found.default is not Parameter.empty)
+    return [_line(found) for found in parameters]
+
+
+def _line(parameter: Parameter) -> str:
+    if parameter.default is Parameter.empty:
+        return f"{parameter.name} = {inline(_placeholder(parameter.annotation))}  # required"
+    words = f"{parameter.name}: {type_text(parameter.annotation)}" if _is_known(parameter) else parameter.name
+    if parameter.default is None:
+        return f"# {words}, None by default"
+    try:
+        return f"{parameter.name} = {inline(_plain_value(parameter.default))}"
+    except TypeError:
+        return f"# {words}{'' if parameter.default is UNKNOWN_DEFAULT else f', {parameter.default!r} by default'}"
+
+
+def _is_known(parameter: Parameter) -> bool:
+    return parameter.annotation is not Parameter.empty and plain(parameter.annotation) is not Any
+
+
+def _plain_value(value: Any) -> Any:
+    """The value as TOML could have given it."""
+    if isinstance(value, tuple | list | set | frozenset):
+        return [_plain_value(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _placeholder(annotation: Any) -> Any:
+    """A value of the type, for the reader to replace."""
+    for member in members_of(plain(annotation)):
+        origin = get_origin(member) or member
+        if origin is types.NoneType:
+            continue
+        if origin is Literal:
+            return get_args(member)[0]
+        if origin in _ZEROS:
+            return _ZEROS[origin]
+        if is_array(origin):
+            return []
+        if origin in MAPPINGS:
+            return {}
+    return ""

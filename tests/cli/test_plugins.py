@@ -1,0 +1,300 @@
+"""`audiozen plugins`: what is listed, shown, and found broken."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tomli
+
+from audiozen_core.registry import installed_index
+from audiozen_core.registry.index import forget_installed
+from tests.installed import install, install_a_hundred, site  # noqa: F401 - fixtures
+
+ACME = """
+    \"\"\"Parts of an experiment.\"\"\"
+    from pathlib import Path
+    from typing import Literal
+    from torch import nn
+
+    from audiozen_core.hookspecs import hookimpl
+
+    class Net(nn.Module):
+        \"\"\"A network.
+
+        Args:
+            bands: how many.
+        \"\"\"
+        def __init__(self, bands: int, mode: Literal["fast", "slow"] = "fast", weights: Path | None = None):
+            super().__init__()
+
+    class Announce:
+        phase = "persist"
+
+        @hookimpl
+        def on_run_end(self, mode): ...
+
+        @hookimpl
+        def on_epoch_start(self, epoch): ...
+"""
+
+
+@pytest.fixture
+def acme(install):  # noqa: F811
+    install("acme", {"acme": ACME}, model={"net": "acme:Net"}, hooks={"announce": "acme:Announce"})
+
+
+# ------------------------------------------------------------------------------------------ list
+
+
+def test_the_list_tells_origin_and_status_without_an_import(acme, install, audiozen):  # noqa: F811
+    install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
+    install("left", {}, loss_function={"sdr": "nowhere:A"})
+    install("right", {}, loss_function={"sdr": "nowhere:B"})
+    outcome = audiozen("plugins")
+    assert outcome.code == 0
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in outcome.out.splitlines() if line.startswith("  ")}
+    assert rows["net"] == "acme 1.0 third party ok acme:Net"
+    assert rows["sdnn"].split(" ", 2)[2] == "first party ok audiozen_plugins.model.sdnn:SDNN"
+    assert rows["snr"] == "new 1.0 third party for audiozen>=7 nowhere:Snr"
+    assert rows["sdr"] == "right 1.0 third party clash nowhere:B"
+    assert "plugins doctor" in outcome.out
+    assert "acme" not in sys.modules
+
+
+def test_the_list_of_one_kind_is_also_json(acme, audiozen):
+    rows = json.loads(audiozen("plugins", "model", "--json").out)
+    assert [row["name"] for row in rows] == ["net", "sdnn"]
+    assert rows[0]["distribution"] == "acme"
+    assert rows[0]["status"] == "ok"
+    assert audiozen("plugins", "modell").code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["plugins", "--help"], ["run", "--help"]])
+def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, site, arguments):  # noqa: F811
+    install_a_hundred(install)
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
+        "from audiozen_core.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'numpy', 'rich', 'importlib.metadata', 'audiozen_plugins'} & sys.modules.keys()\n"
+        "theirs = [name for name in sys.modules if name.startswith(('acme', 'plugin_'))]\n"
+        "assert not heavy and not theirs, (heavy, theirs)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if arguments == ["plugins"]:
+        assert "loss_94" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------ show
+
+
+def test_one_component_is_shown_with_its_arguments_and_toml_to_paste(acme, audiozen):
+    outcome = audiozen("plugins", "show", "net")
+    assert outcome.code == 0, outcome.err
+    assert "acme 1.0, third party" in outcome.out
+    assert 'Net(bands: int, mode: "fast" | "slow" = \'fast\', weights: Path = None)' in outcome.out
+    assert "bands: how many." in outcome.out
+    toml = outcome.out[outcome.out.index("[model]") :]
+    assert tomli.loads(toml) == {"model": {"path": "net", "args": {"bands": 0, "mode": "fast"}}}
+    assert "bands = 0  # required" in toml
+    assert "# weights: Path, None by default" in toml
+
+
+def test_a_hook_is_shown_with_what_it_answers_and_when(acme, audiozen):
+    card = json.loads(audiozen("plugins", "show", "announce", "--json").out)
+    assert card["hooks"] == ["on_run_end", "on_epoch_start"]
+    assert card["phase"] == "persist"
+    assert card["snippet"] == '[[hooks]]\npath = "announce"'
+
+
+def test_a_dotted_path_is_shown_by_what_it_is(audiozen):
+    card = json.loads(audiozen("plugins", "show", "torch.optim.SGD", "--json").out)
+    assert card["kind"] == "optimizer"
+    assert next(argument for argument in card["arguments"] if argument["name"] == "params")["injected"]
+    assert "params" not in tomli.loads(card["snippet"])["optimizer"]["args"]
+
+
+def test_a_name_that_nobody_has_comes_with_a_near_one(acme, audiozen):
+    outcome = audiozen("plugins", "show", "anounce")
+    assert outcome.code == 2
+    assert "did you mean `announce`?" in outcome.err
+
+
+@pytest.mark.parametrize("entry", installed_index().entries(), ids=lambda entry: entry.name)
+def test_what_is_shown_of_our_own_parts_can_be_pasted_as_it_is(entry):
+    from audiozen_core.config.check import INJECTED
+    from audiozen_core.inspection.card import describe
+    from audiozen_core.registry import check_arguments
+    from audiozen_core.registry.paths import load
+
+    card = describe(entry.spelling, entry.kind)
+    assert card.doc
+    parts = tomli.loads(card.snippet)
+    table = parts.get(entry.kind, {})
+    table = table[0] if isinstance(table, list) else table
+    injected = INJECTED.get(entry.kind, ())
+    assert check_arguments(load(entry).target, table.get("args", {}), injected=injected) == []
+
+
+# ------------------------------------------------------------------------------------------ doctor
+
+
+@pytest.fixture
+def ailing(install):  # noqa: F811
+    hooks = "from audiozen_core.hookspecs import hookimpl\nclass Bar:\n    @hookimpl\n    def on_epoch_begin(self): ..."
+    install("acme-raises", {"acme_raises": "1 / 0"}, model={"raises": "acme_raises:Model"})
+    install("acme-exits", {"acme_exits": "import sys\nsys.exit(3)"}, metric={"exits": "acme_exits:Metric"})
+    install("acme-dies", {"acme_dies": "import os\nos._exit(9)"}, metric={"dies": "acme_dies:Metric"})
+    install("acme-typo", {"acme_typo": hooks}, hooks={"typo": "acme_typo:Bar"})
+    install(
+        "acme-old", {"acme_old": "class Loss: ..."}, requires="audiozen<0.1", loss_function={"old": "acme_old:Loss"}
+    )
+    install("acme-group", {}, loss_functions={"lost": "acme_old:Loss"})
+    install("acme-no-model", {"acme_no_model": "class Net: ..."}, model={"net": "acme_no_model:Net"})
+    install("acme-prints", {"acme_prints": "print('hello')\nclass M: ..."}, metric={"prints": "acme_prints:M"})
+    install(
+        "acme-run", {"acme_run": "import click\ncommand = click.Command('x')"}, commands={"run": "acme_run:command"}
+    )
+
+
+def test_the_doctor_finds_everything_that_is_wrong_and_says_what_helps(ailing, audiozen):
+    outcome = audiozen("plugins", "doctor", "--json")
+    assert outcome.code == 1, outcome.err
+    found = {row["origins"][0].split()[0]: row for row in json.loads(outcome.out)}
+    kinds = {name: row["kind"] for name, row in found.items()}
+    assert kinds == {
+        "acme-raises": "broken",
+        "acme-exits": "broken",
+        "acme-dies": "dies",
+        "acme-typo": "hook",
+        "acme-old": "other_version",
+        "acme-group": "unknown_group",
+        "acme-no-model": "wrong_kind",
+        "acme-prints": "prints",
+        "acme-run": "clash",
+    }
+    assert "ZeroDivisionError" in found["acme-raises"]["traceback"]
+    assert "acme_raises.py" in found["acme-raises"]["traceback"]
+    assert "importlib" not in found["acme-raises"]["traceback"]
+    assert "pip install --upgrade acme-raises" in found["acme-raises"]["remedy"]
+    assert "exit code 9" in found["acme-dies"]["message"]
+    assert "no hook `on_epoch_begin`" in found["acme-typo"]["message"]
+    assert "pip install 'audiozen<0.1'" in found["acme-old"]["remedy"]
+    assert "audiozen.loss_function" in found["acme-group"]["remedy"]
+    assert "audiozen acme-run:run" in found["acme-run"]["remedy"]
+    assert found["acme-prints"]["harmless"]
+
+
+def test_metadata_that_nobody_can_read_are_named_even_where_they_break_torch(site, audiozen):  # noqa: F811
+    folder = site / "bad-1.0.dist-info"
+    folder.mkdir()
+    (folder / "entry_points.txt").write_text("[audiozen.model]\nnonsense\n")
+    (folder / "METADATA").write_text("Name: bad\n")
+    forget_installed()
+    outcome = audiozen("plugins", "doctor")
+    assert outcome.code == 1
+    assert "bad-1.0.dist-info can't be read" in outcome.out
+    assert "pip install --force-reinstall" in outcome.out
+    assert "plugins doctor" in audiozen("plugins").out
+
+
+def test_one_distribution_can_be_looked_at_alone(ailing, audiozen):
+    outcome = audiozen("plugins", "doctor", "acme-prints")
+    assert outcome.code == 0
+    assert "note: the metric `prints` of acme-prints 1.0: it writes to the standard output" in outcome.out
+    assert audiozen("plugins", "doctor", "acme-nobody").code == 2
+
+
+def test_of_what_is_well_nothing_is_said(audiozen):
+    outcome = audiozen("plugins", "doctor", "audiozen")
+    assert outcome.code == 0, outcome.out
+    assert "all well" in outcome.out
+
+
+# ------------------------------------------------------------------------------------------ a hundred
+
+
+def test_of_a_hundred_plugins_the_doctor_names_the_five_that_are_wrong(install, audiozen):  # noqa: F811
+    install_a_hundred(install)
+    outcome = audiozen("plugins", "doctor", "--timeout", "3")
+    assert outcome.code == 1
+    errors = [line for line in outcome.out.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 4, outcome.out
+    for name in ("acme-raises", "acme-exits", "acme-hangs", "acme-left", "acme-right"):
+        assert sum(name in line for line in errors) == 1, name
+    assert "`acme-left:sdr` or `acme-right:sdr`" in outcome.out
+
+
+def test_a_hundred_plugins_leave_a_run_unharmed(install, project, audiozen):  # noqa: F811
+    install_a_hundred(install)
+    outcome = audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    assert (project / "exp/tiny/checkpoints/best").exists()
+    assert not any(name.startswith(("acme", "plugin_")) for name in sys.modules)
+
+
+def test_a_plugin_with_a_default_hooks_name_takes_nothing_over(install, project, audiozen):  # noqa: F811
+    install("acme", {"acme": "1 / 0"}, hooks={"progress": "acme:Progress", "checkpoint": "acme:Checkpoint"})
+    assert audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1").code == 0
+    with (project / "tiny.toml").open("a") as file:
+        file.write('[[hooks]]\npath = "progress"\n')
+    outcome = audiozen("check", "tiny.toml")
+    assert outcome.code == 2
+    assert "write `acme:progress` or `audiozen:progress`" in outcome.err
+
+
+def test_one_that_is_named_fails_with_its_own_place_below_its_distribution(install, project, audiozen):  # noqa: F811
+    install_a_hundred(install)
+    outcome = audiozen("check", "tiny.toml", "--set", "model.path=raises")
+    assert outcome.code == 2
+    assert "the component `raises` of acme-raises 1.0 is broken" in outcome.err
+    assert "acme_raises.py:1 in <module>: import no_such_thing" in outcome.err
+
+
+# ------------------------------------------------------------------------------------------ commands
+
+COMMAND = """
+    import click
+
+    @click.command()
+    @click.argument("word")
+    def echo(word):
+        '''Say it.'''
+        click.echo(word.upper())
+"""
+
+
+def test_a_plugin_may_bring_a_command(install, audiozen):  # noqa: F811
+    install("acme-tools", {"acme_tools": COMMAND}, commands={"shout": "acme_tools:echo"})
+    assert "shout  from acme-tools 1.0" in audiozen("--help").out
+    assert "acme_tools" not in sys.modules
+    assert audiozen("shout", "hello").out == "HELLO\n"
+
+
+def test_a_broken_command_harms_nobody_and_is_named_when_called(install, audiozen):  # noqa: F811
+    install("acme-bad", {"acme_bad": "raise OSError('no')"}, commands={"bad": "acme_bad:command"})
+    install("acme-not", {"acme_not": "command = 3"}, commands={"not": "acme_not:command"})
+    assert audiozen("--help").code == 0
+    outcome = audiozen("bad")
+    assert outcome.code == 2
+    assert "the component `bad` of acme-bad 1.0 is broken" in outcome.err
+    assert "`not` of acme-not 1.0 is broken: `acme_not:command` is no click command" in audiozen("not").err
+
+
+def test_two_commands_of_one_name_are_called_with_their_distribution(install, audiozen):  # noqa: F811
+    for owner in ("left", "right"):
+        install(owner, {owner: COMMAND}, commands={"shout": f"{owner}:echo"})
+    outcome = audiozen("shout", "a")
+    assert outcome.code == 2
+    assert "`left:shout` or `right:shout`" in outcome.err
+    assert audiozen("right:shout", "a").out == "A\n"
+    assert "right:shout" in audiozen("--help").out
+
+
+def test_a_plugin_cannot_take_the_place_of_a_command_of_ours(install, project, audiozen):  # noqa: F811
+    install("acme-tools", {"acme_tools": COMMAND}, commands={"check": "acme_tools:echo"})
+    assert "no mistakes found" in audiozen("check", "tiny.toml").out
+    assert audiozen("acme-tools:check", "a").out == "A\n"
