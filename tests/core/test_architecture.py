@@ -18,6 +18,7 @@ FLOORS = {
     "experiment": 5,
     "building": 5,
     "inspection": 5,
+    "testing": 6,
     "provenance": 5,
     "trial": 5,
     "trainer": 4,

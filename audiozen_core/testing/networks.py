@@ -1,0 +1,99 @@
+"""Checks of models and losses."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.gradcheck import GradcheckError
+from torch.autograd.gradcheck import gradcheck as agrees_with_differences
+
+from audiozen_core.checkpoint import CheckpointStore
+
+
+def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
+    """A model goes through a checkpoint and gives the same output, bit for bit, and every weight gets a gradient.
+
+    Args:
+        build: makes the model, as the TOML would: `lambda: Net(bands=4)`.
+        inputs: what its `forward` takes.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    torch.manual_seed(0)
+    model = build()
+    # A step in training mode first, so that what it keeps besides weights (running means) is not as it was built.
+    output = _first(model.train()(*inputs))
+    torch.autograd.backward(output.abs().square().mean())
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            assert weight.grad is not None, f"`{name}` gets no gradient"
+            assert torch.isfinite(weight.grad).all(), f"the gradient of `{name}` is not finite"
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.01 * torch.randn_like(weight))
+    restored = build()
+    with tempfile.TemporaryDirectory() as folder:
+        store = CheckpointStore(Path(folder))
+        store.save({"model": model.state_dict()}, epoch=1, step=1)
+        restored.load_state_dict(store.load("latest").state["model"])
+    with torch.no_grad():
+        torch.manual_seed(1)
+        before = _first(model.eval()(*copy.deepcopy(inputs)))
+        torch.manual_seed(1)
+        after = _first(restored.eval()(*copy.deepcopy(inputs)))
+    assert torch.equal(before, after), "the output differs after the weights went through a checkpoint"
+    assert torch.isfinite(torch.view_as_real(before) if before.is_complex() else before).all(), "it is not finite"
+
+
+def check_loss(
+    loss: Callable[..., Tensor],
+    *shape: int,
+    targets: int = 1,
+    gradcheck: bool = True,
+    draw: Callable[..., Tensor] = torch.randn,
+) -> None:
+    """A loss is a finite scalar with finite gradients, also for silence, and the gradients are the true ones.
+
+    Args:
+        loss: called with an estimate and a target of `shape`.
+        shape: such as `2, 800` for waveforms [batch, time].
+        targets: how many arguments come after the estimate.
+        gradcheck: whether to compare the gradient with finite differences, in float64.
+        draw: makes random input of a shape: `torch.rand` for magnitudes.
+
+    Raises:
+        AssertionError: it does not hold.
+    """
+    torch.manual_seed(0)
+    for name, scale in (("random input", 1.0), ("silence", 0.0)):
+        estimate = (scale * draw(*shape)).requires_grad_()
+        value = loss(estimate, *(scale * draw(*shape) for _ in range(targets)))
+        assert value.dim() == 0, f"it is of shape {list(value.shape)}, not a scalar"
+        assert torch.isfinite(value), f"it is {value.item()} for {name}"
+        torch.autograd.backward(value)
+        assert estimate.grad is not None, "no gradient reaches the estimate"
+        assert torch.isfinite(estimate.grad).all(), f"the gradient is not finite for {name}"
+        assert scale == 0 or estimate.grad.any(), "the gradient is zero for random input"
+    if gradcheck:
+        given = [draw(*shape, dtype=torch.float64) for _ in range(targets)]
+        estimate = draw(*shape, dtype=torch.float64).requires_grad_()
+        doubled = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+        try:
+            agrees_with_differences(lambda wave: doubled(wave, *given), (estimate,), fast_mode=True)
+        except GradcheckError as error:
+            raise AssertionError(f"the gradient is not that of the loss: {error}") from error
+
+
+def _first(output: Any) -> Tensor:
+    """The tensor that a model gives, or the first of several."""
+    while isinstance(output, tuple | list | dict):
+        output = next(iter(output.values())) if isinstance(output, dict) else output[0]
+    assert isinstance(output, Tensor), f"the model gives a {type(output).__name__}, not a tensor"
+    return output

@@ -1,0 +1,29 @@
+"""The fixtures of the test kit. pytest imports this module in every project, so it imports nothing heavy itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from audiozen_core.testing import HookRecorder, TinyExperiment
+
+
+@pytest.fixture
+def tiny_experiment(tmp_path: Path) -> TinyExperiment:
+    """A small experiment in speech enhancement on generated audio, in a folder of its own: `tiny_experiment.run()`."""
+    from audiozen_core.testing import TinyExperiment
+
+    folder = tmp_path / "tiny_experiment"
+    folder.mkdir()
+    return TinyExperiment(folder)
+
+
+@pytest.fixture
+def hook_recorder() -> HookRecorder:
+    """A plugin that records the call of every hook."""
+    from audiozen_core.testing import HookRecorder
+
+    return HookRecorder()

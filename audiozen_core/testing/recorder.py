@@ -1,0 +1,64 @@
+"""A plugin that answers every hook and keeps what it was called with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from audiozen_core import hookspecs
+from audiozen_core.hook_checks import HOOK_NAMES
+from audiozen_core.hookspecs import hookimpl
+
+
+class HookRecorder:
+    """Records each call of each hook, in order, and answers None to all.
+
+    Attributes:
+        calls: name and arguments of each call.
+
+    Example:
+        >>> from audiozen_core.plugins import Lifecycle, Plugin
+        >>> recorder = HookRecorder()
+        >>> lifecycle = Lifecycle([Plugin("recorder", recorder)])
+        >>> lifecycle.on_epoch_start(trainer=None, epoch=1)
+        [None]
+        >>> recorder.transcript
+        ['on_epoch_start epoch=1']
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """The hooks in the order in which they were called."""
+        return [name for name, _ in self.calls]
+
+    @property
+    def transcript(self) -> list[str]:
+        """A line for each call: the hook and those of its arguments that are words, whole numbers, or yes and no."""
+        return [
+            " ".join([name, *(f"{key}={value}" for key, value in given.items() if isinstance(value, str | int))])
+            for name, given in self.calls
+        ]
+
+    def of(self, hook: str) -> list[dict[str, Any]]:
+        """The arguments of each call of one hook."""
+        return [given for name, given in self.calls if name == hook]
+
+
+def _recording(hook: str) -> Callable[..., None]:
+    """A method that takes whatever the hook's spec has.
+
+    pluggy reads the names of arguments from the code object, so that it has to be code with those names.
+    """
+    names = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    given = ", ".join(f"{name}={name}" for name in names)
+    made: dict[str, Callable[..., None]] = {}
+    exec(f"def {hook}(self, {', '.join(names)}): self.calls.append(({hook!r}, dict({given})))", made)
+    return hookimpl(made[hook])
+
+
+for _name in HOOK_NAMES:
+    setattr(HookRecorder, _name, _recording(_name))

@@ -1,0 +1,169 @@
+"""An experiment on generated audio that takes a second, for tests."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from audiozen_core.audio import write_audio
+from audiozen_core.config import LoadedConfig
+from audiozen_core.config.emit import emit
+from audiozen_core.experiment import Experiment, RunMode
+from audiozen_core.plugins import Lifecycle, Plugin
+from audiozen_core.registry import ImportScope
+from audiozen_core.testing.recorder import HookRecorder
+
+RATE = 16000
+
+
+def write_pairs(folder: Path, count: int = 4, *, seconds: float = 0.5, sr: int = RATE) -> None:
+    """Writes tones with and without noise, the same every time, as `noisy/clip_0.wav`, `clean/clip_0.wav`, ….
+
+    Args:
+        folder: where `noisy` and `clean` are made.
+        count: the number of clips.
+        seconds: their length.
+        sr: their sampling rate in hertz.
+    """
+    generator = np.random.default_rng(0)
+    times = np.arange(round(seconds * sr)) / sr
+    for index in range(count):
+        clean = 0.2 * np.sin(2 * math.pi * (130 + 75 * index) * times)
+        noisy = clean + 0.05 * generator.standard_normal(len(times))
+        for kind, wave in (("clean", clean), ("noisy", noisy)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write_audio(folder / kind / f"clip_{index}.wav", torch.from_numpy(wave).float(), sr)
+
+
+_VALUES: dict[str, Any] = {
+    "meta": {"save_dir": "exp", "seed": 1, "num_threads": 1},
+    "acoustics": {"sr": RATE, "n_fft": 128, "win_length": 128, "hop_length": 64},
+    "trainer": {"path": "enhancement", "args": {"max_epochs": 2, "metrics": ["si_sdr"]}},
+    "model": {"path": "sdnn", "args": {"num_freqs": 65, "hidden_size": 8, "max_delay": 4}},
+    "loss_function": {"path": "torch.nn.L1Loss", "args": {}},
+    "optimizer": {"path": "torch.optim.Adam", "args": {"lr": 1e-3}},
+    "dataset": {
+        "path": "noisy_clean_folders",
+        "args": {"noisy_dir": "noisy", "clean_dir": "clean", "clip_seconds": 0.25},
+        "dataloader": {"batch_size": 2},
+    },
+    **{
+        role: {"path": "noisy_clean_folders", "args": {"noisy_dir": "noisy", "clean_dir": "clean"}}
+        for role in ("validate_dataset", "test_dataset")
+    },
+    "predict_dataset": {"path": "audio_folder", "args": {"folder": "noisy"}},
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run has left.
+
+    Attributes:
+        folder: the folder of the run.
+        hooks: the calls of all hooks.
+    """
+
+    folder: Path
+    hooks: HookRecorder
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The names of the checkpoints."""
+        return sorted(path.name for path in (self.folder / "checkpoints").glob("epoch_*"))
+
+    def metrics(self, name: str) -> list[float]:
+        """The values of one scalar, such as `train/loss`, in the order of `metrics.jsonl`."""
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [record[name] for record in map(json.loads, lines) if name in record]
+
+
+@dataclass(slots=True)
+class TinyExperiment:
+    """A small experiment in speech enhancement: four clips of half a second, a network of a few hundred weights.
+
+    Attributes:
+        folder: where its TOML file, its audio and its runs are.
+        values: what the TOML file says; change it as you like before `run`.
+    """
+
+    folder: Path
+    values: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(_VALUES))
+
+    def __post_init__(self) -> None:
+        write_pairs(self.folder)
+        self.values["meta"]["save_dir"] = str(self.folder / "exp")
+        for section in self.values.values():
+            for name in ("noisy_dir", "clean_dir", "folder"):
+                if name in section.get("args", {}):
+                    section["args"][name] = str(self.folder / section["args"][name])
+
+    @property
+    def file(self) -> Path:
+        """The TOML file; `run` writes it anew."""
+        return self.folder / "tiny.toml"
+
+    def set(self, section: str, path: str | None = None, **args: Any) -> TinyExperiment:
+        """Changes a section; a new `path` drops the arguments of the one before.
+
+        Args:
+            section: such as `model` or `trainer`.
+            path: the component.
+            args: its arguments.
+        """
+        table = self.values.setdefault(section, {"args": {}})
+        if path is not None and path != table.get("path"):
+            table |= {"path": path, "args": {}}
+        table.setdefault("args", {}).update(args)
+        return self
+
+    def add_hook(self, path: str, **args: Any) -> TinyExperiment:
+        """Adds an entry to `[[hooks]]`."""
+        self.values.setdefault("hooks", []).append({"path": path, "args": args})
+        return self
+
+    def write(self) -> Path:
+        """Writes the TOML file and gives its path."""
+        self.file.write_text(emit(self.values), encoding="utf-8")
+        return self.file
+
+    def run(
+        self, *modes: RunMode, resume: bool = False, ckpt_path: str | None = None, hooks: HookRecorder | None = None
+    ) -> Outcome:
+        """Checks the experiment and runs it in this process.
+
+        Args:
+            modes: what to do, in order; `train` if there is none.
+            resume: go on with the run that is there.
+            ckpt_path: as for `audiozen run`.
+            hooks: what records the calls; look at it after a run that ends with an error.
+
+        Raises:
+            AudioZenError: whatever `audiozen run` would print.
+        """
+        modes = modes or ("train",)
+        loaded = Experiment.load(self.write(), modes=modes)
+        experiment = _Recorded(loaded, hooks or HookRecorder())
+        experiment.run(resume=resume, ckpt_path=ckpt_path)
+        return Outcome(experiment.folder, experiment.recorder)
+
+
+class _Recorded(Experiment):
+    """An experiment that one more plugin takes part in."""
+
+    def __init__(self, loaded: Experiment, recorder: HookRecorder) -> None:
+        config: LoadedConfig = loaded._loaded
+        scope: ImportScope = loaded.scope
+        super().__init__(config, scope, loaded.modes)
+        self.recorder = recorder
+
+    def lifecycle(self) -> Lifecycle:
+        """The hooks of the file, and the recorder."""
+        return Lifecycle([*super().lifecycle().plugins, Plugin("recorder", self.recorder, "test kit")])

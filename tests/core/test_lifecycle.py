@@ -1,0 +1,223 @@
+"""The whole life of a run, hook by hook."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.errors import AudioZenError
+from audiozen_core.hook_checks import HOOK_NAMES
+from audiozen_core.testing import TinyExperiment
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return TinyExperiment(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny):
+    return tiny.set("trainer", log_interval=2).run("train")
+
+
+def step(batch_idx, number):
+    return [
+        f"on_training_step_start batch_idx={batch_idx}",
+        "autocast",
+        "backward",
+        "on_gradients_ready",
+        "optimizer_step",
+        f"on_optimizer_step_end step={number}",
+        f"on_training_step_end batch_idx={batch_idx}",
+    ]
+
+
+def evaluation(mode, batches):
+    steps = [
+        line
+        for batch_idx in range(batches)
+        for line in ("autocast", f"on_evaluation_step_end mode={mode} batch_idx={batch_idx} dataloader_idx=0")
+    ]
+    return [f"on_evaluation_start mode={mode} num_batches={batches}", *steps]
+
+
+def test_the_transcript_of_two_epochs(trained):
+    built = ["model", "loss_function", "optimizer", "trainer", "dataset", "dataset.dataloader"]
+    built += ["validate_dataset", "validate_dataset.dataloader"]
+    expected = [
+        *(f"on_component_built section={section}" for section in built),
+        "on_setup",
+        "on_run_start mode=train",
+        "stop_reason",
+        # The first epoch: two batches, the second of which ends a logging interval.
+        "on_epoch_start epoch=1",
+        *step(0, 1),
+        *step(1, 2)[:-1],
+        "on_log step=2 epoch=1",
+        step(1, 2)[-1],
+        *evaluation("validate", 4),
+        "on_best_found",
+        "on_evaluation_end mode=validate",
+        "on_log step=2 epoch=1",
+        "on_epoch_end epoch=1",
+        "veto_checkpoint epoch=1",
+        "on_checkpoint_save",
+        "stop_reason",
+        # The second.
+        "on_epoch_start epoch=2",
+        *step(0, 3),
+        *step(1, 4)[:-1],
+        "on_log step=4 epoch=2",
+        step(1, 4)[-1],
+        *evaluation("validate", 4),
+        "on_evaluation_end mode=validate",
+        "on_log step=4 epoch=2",
+        "on_epoch_end epoch=2",
+        "veto_checkpoint epoch=2",
+        "on_checkpoint_save",
+        # max_epochs is reached without asking anybody.
+        "on_run_end mode=train",
+        "on_teardown",
+    ]
+    transcript = trained.hooks.transcript
+    # A checkpoint is on the disk some time after it was asked for.
+    saved = [place for place, line in enumerate(transcript) if line.startswith("on_checkpoint_saved")]
+    assert [transcript[place] for place in saved] == [f"on_checkpoint_saved is_best={best}" for best in (True, False)]
+    asked = [place for place, line in enumerate(transcript) if line == "on_checkpoint_save"]
+    assert all(before < after for before, after in zip(asked, saved, strict=True))
+    assert [line for line in transcript if not line.startswith("on_checkpoint_saved")] == expected
+
+
+def test_a_score_comes_with_the_end_of_a_validation(trained):
+    scores = [call["score"] for call in trained.hooks.of("on_evaluation_end")]
+    assert scores == trained.metrics("validate/score")
+    assert [call["score"] for call in trained.hooks.of("on_best_found")] == scores[:1]
+
+
+def test_the_transcript_of_a_test_and_a_prediction(trained, tiny):
+    lines = tiny.run("test", "predict").hooks.transcript
+    start = lines.index("on_setup")
+    assert lines[start + 1 :] == [
+        "on_run_start mode=test",
+        *evaluation("test", 4),
+        "on_evaluation_end mode=test",
+        "on_log step=0 epoch=0",
+        "on_run_end mode=test",
+        "on_teardown",
+        "on_run_start mode=predict",
+        *evaluation("predict", 4),
+        "on_evaluation_end mode=predict",
+        "on_run_end mode=predict",
+        "on_teardown",
+    ]
+
+
+def test_a_resumed_run_is_told_what_the_hooks_added_to_its_checkpoint(trained, tiny):
+    tiny.set("trainer", max_epochs=3)
+    names = tiny.run("train", resume=True).hooks.names
+    assert names[names.index("on_setup") :][:3] == ["on_setup", "on_checkpoint_load", "on_run_start"]
+
+
+MINE = """
+from audiozen_core.hookspecs import hookimpl
+
+
+class Adds:
+    @hookimpl
+    def on_checkpoint_save(self, extra):
+        extra["mine"] = {"seen": 3}
+
+    @hookimpl
+    def on_checkpoint_load(self, extra):
+        raise RuntimeError(f"got {extra['mine']['seen']}")
+
+
+class Refuses:
+    @hookimpl
+    def veto_checkpoint(self, epoch):
+        return "it is the first" if epoch == 1 else None
+
+
+class Breaks:
+    @hookimpl
+    def on_gradients_ready(self, trainer):
+        raise OSError("no gradients today")
+
+
+class Counts:
+    def __init__(self):
+        self.epochs = 0
+
+    @hookimpl
+    def on_epoch_end(self):
+        self.epochs += 1
+
+    @hookimpl
+    def on_log(self, trainer, metrics):
+        trainer.log.info(f"{self.epochs} epochs so far")
+
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.epochs = state["epochs"]
+
+
+class Wraps:
+    @hookimpl
+    def on_component_built(self, section, component):
+        return Half(component) if section == "loss_function" else None
+
+
+class Half:
+    def __init__(self, loss):
+        self.loss = loss
+
+    def __call__(self, estimate, target):
+        return 0 * self.loss(estimate, target) + 7
+"""
+
+
+@pytest.fixture
+def mine(tiny_experiment):
+    (tiny_experiment.folder / "mine.py").write_text(MINE)
+    return tiny_experiment.set("trainer", max_epochs=1)
+
+
+def test_what_a_hook_adds_to_a_checkpoint_comes_back(mine):
+    mine.add_hook("mine.Adds").run("train")
+    mine.set("trainer", max_epochs=2)
+    with pytest.raises(AudioZenError, match=r"`mine.Adds` .* failed in `on_checkpoint_load`: RuntimeError: got 3"):
+        mine.run("train", resume=True)
+
+
+def test_a_checkpoint_that_is_vetoed_is_not_written(mine):
+    outcome = mine.add_hook("mine.Refuses").set("trainer", max_epochs=2).run("train")
+    assert outcome.checkpoints == ["epoch_0002"]
+    assert outcome.hooks.names.count("on_checkpoint_saved") == 1
+
+
+def test_an_error_is_told_to_all_before_the_run_is_torn_down(mine, hook_recorder):
+    with pytest.raises(AudioZenError, match=r"`mine.Breaks` .* failed in `on_gradients_ready`: OSError: no gradients"):
+        mine.add_hook("mine.Breaks").run("train", hooks=hook_recorder)
+    assert hook_recorder.names[-2:] == ["on_exception", "on_teardown"]
+    assert "on_run_end" not in hook_recorder.names
+    assert isinstance(hook_recorder.of("on_exception")[0]["error"], AudioZenError)
+
+
+def test_a_hook_s_own_state_goes_on_where_it_was(mine, caplog):
+    mine.add_hook("mine.Counts").run("train")
+    outcome = mine.set("trainer", max_epochs=3).run("train", resume=True)
+    assert "2 epochs so far" in (outcome.folder / "tiny.log").read_text()
+
+
+def test_a_component_can_be_wrapped_when_it_is_built(mine):
+    assert mine.add_hook("mine.Wraps").run("train").metrics("train/loss") == [7.0]
+
+
+def test_every_hook_is_named_in_a_test():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py"))
+    for name in HOOK_NAMES:
+        assert re.search(rf"\b{name}\b", text), name
