@@ -10,11 +10,12 @@ import tempfile
 
 from audiozen_core.registry.scope import installed_path
 
-# Compared before and after the import, in a process of its own; torch, which is there anyway, is imported before.
+# Compared before and after the import, in a process of its own. What is there in any run is imported before: torch, and
+# AudioZEN itself.
 _CHILD = """
 import json, logging, os, random, signal, sys, threading, time, warnings
 sys.path[:] = json.loads(sys.argv[2])
-import numpy, torch
+import numpy, torch, audiozen_core.experiment
 def state():
     return {
         "the environment": dict(os.environ),
@@ -52,7 +53,7 @@ def check_import(module: str, *, seconds: float = 2.0) -> None:
 
     Args:
         module: the dotted name.
-        seconds: CPU time that the import may take, torch's own left out.
+        seconds: CPU time that the import may take, that of torch and of AudioZEN left out.
 
     Raises:
         AssertionError: what it does, or how long it takes.

@@ -59,6 +59,8 @@ _VALUES: dict[str, Any] = {
         for role in ("validate_dataset", "test_dataset")
     },
     "predict_dataset": {"path": "audio_folder", "args": {"folder": "noisy"}},
+    # Its import alone takes longer than the run.
+    "hooks": [{"path": "audiozen:tensorboard", "enabled": False}],
 }
 
 
@@ -100,7 +102,7 @@ class TinyExperiment:
     def __post_init__(self) -> None:
         write_pairs(self.folder)
         self.values["meta"]["save_dir"] = str(self.folder / "exp")
-        for section in self.values.values():
+        for section in (table for table in self.values.values() if isinstance(table, dict)):
             for name in ("noisy_dir", "clean_dir", "folder"):
                 if name in section.get("args", {}):
                     section["args"][name] = str(self.folder / section["args"][name])
@@ -126,7 +128,7 @@ class TinyExperiment:
 
     def add_hook(self, path: str, **args: Any) -> TinyExperiment:
         """Adds an entry to `[[hooks]]`."""
-        self.values.setdefault("hooks", []).append({"path": path, "args": args})
+        self.values["hooks"].append({"path": path, "args": args})
         return self
 
     def write(self) -> Path:

@@ -279,7 +279,17 @@ def test_the_fixtures_are_there_without_an_import_and_import_no_torch(tmp_path):
         "    assert outcome.checkpoints == ['epoch_0001']\n"
         "    assert 'on_epoch_end' in outcome.hooks.names\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout

@@ -1,0 +1,26 @@
+"""A recurrent network on magnitudes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class GruMask(nn.Module):
+    """A GRU that reads log magnitudes frame by frame and gives a mask; causal.
+
+    Args:
+        num_freqs: frequencies of the spectrogram, `n_fft // 2 + 1`.
+        hidden_size: units of the GRU.
+        num_layers: its layers.
+    """
+
+    def __init__(self, num_freqs: int = 257, hidden_size: int = 128, num_layers: int = 1) -> None:
+        super().__init__()
+        self.gru = nn.GRU(num_freqs, hidden_size, num_layers, batch_first=True)
+        self.mask = nn.Linear(hidden_size, num_freqs)
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        """Noisy magnitudes [batch, num_freqs, frames] to enhanced ones of the same shape."""
+        hidden, _ = self.gru(torch.log1p(magnitude).transpose(1, 2))
+        return magnitude * torch.sigmoid(self.mask(hidden)).transpose(1, 2)

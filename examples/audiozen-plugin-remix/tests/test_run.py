@@ -1,0 +1,48 @@
+"""The components at work."""
+
+import pytest
+import torch
+from audiozen_core.errors import AudioZenError
+
+from audiozen_plugin_remix.loss import MultiResolutionStftLoss
+
+
+@pytest.fixture
+def experiment(tiny_experiment):
+    return (
+        tiny_experiment.set("trainer", "remix", max_epochs=2)
+        .set("model", "gru_mask", num_freqs=65, hidden_size=8)
+        .set("loss_function", "multi_resolution_stft", n_ffts=[128, 256])
+    )
+
+
+def test_a_run_learns(experiment):
+    outcome = experiment.set("trainer", max_epochs=4).set("optimizer", lr=0.02).run("train", "test")
+    losses = outcome.metrics("train/loss")
+    assert losses[-1] < losses[0]
+    assert len(outcome.metrics("test/snr")) == 1
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_frozen_parts_do_not_learn(experiment, epochs):
+    from safetensors.torch import load_file
+
+    outcome = experiment.add_hook("thaw", parts=["mask"], epochs=epochs).run("train")
+    first, second = (
+        load_file(outcome.folder / "checkpoints" / name / "model.safetensors") for name in outcome.checkpoints
+    )
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert ("mask.weight" in changed) is (epochs == 0)
+    assert "gru.weight_ih_l0" in changed
+
+
+def test_a_misspelt_argument_is_found_before_the_run(experiment):
+    with pytest.raises(AudioZenError, match="did you mean `num_layers`"):
+        experiment.set("model", num_layer=3).run()
+
+
+def test_the_loss_of_a_signal_with_itself_is_nothing():
+    wave = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+    loss = MultiResolutionStftLoss()
+    assert loss(wave, wave) < 1e-4
+    assert loss(0.5 * wave, wave) > 0.5

@@ -1,0 +1,91 @@
+"""The example of a plugin, as its users get it: a wheel, installed by pip into an environment of its own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tomli
+
+from audiozen_core.testing import write_pairs
+from tests.clean_environment import CleanEnvironment, build_wheel
+
+PROJECT = Path(__file__).resolve().parents[2] / "examples" / "audiozen-plugin-remix"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return CleanEnvironment.make(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the project, to build from and to change."""
+    folder = tmp_path_factory.mktemp("source") / "remix"
+    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("dist", "__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory):
+    """The folder of somebody who uses the plugin."""
+    folder = tmp_path_factory.mktemp("user")
+    write_pairs(folder, seconds=0.6)
+    shutil.copy(PROJECT / "example.toml", folder)
+    return folder
+
+
+def test_the_plugin_is_installed_used_by_name_upgraded_and_uninstalled(environment, source, user):
+    before = environment.audiozen("check", "example.toml", cwd=user)
+    assert before.returncode == 2
+    assert "no trainer named `remix` is installed" in before.stderr
+
+    environment.install(build_wheel(source, source / "dist"))
+    assert "gru_mask" in environment.audiozen("plugins", "model", cwd=user).stdout
+    assert "audiozen-plugin-remix 1.0.0  third party" in environment.audiozen("plugins", "hooks", cwd=user).stdout
+    run = environment.audiozen("run", "example.toml", cwd=user)
+    assert run.returncode == 0, run.stderr
+    assert "frozen" in run.stderr
+    assert "thawed" in run.stderr
+    assert (user / "exp/example/checkpoints/best/model.safetensors").exists()
+
+    project = (source / "pyproject.toml").read_text()
+    project = project.replace('version = "1.0.0"', 'version = "1.1.0"')
+    project = project.replace("gru_mask =", 'gru = "audiozen_plugin_remix.model:GruMask"\ngru_mask =')
+    (source / "pyproject.toml").write_text(project)
+    environment.install(build_wheel(source, source / "dist"))
+    models = environment.audiozen("plugins", "model", cwd=user).stdout
+    assert "audiozen-plugin-remix 1.1.0" in models
+    assert "1.0.0" not in models
+    assert environment.audiozen("check", "example.toml", "--set", "model.path=gru", cwd=user).returncode == 0
+
+    environment.pip("uninstall", "-y", "audiozen-plugin-remix")
+    after = environment.audiozen("check", "example.toml", cwd=user)
+    assert after.returncode == 2
+    assert "no trainer named `remix` is installed" in after.stderr
+
+
+def test_the_environment_is_not_the_one_of_the_tests():
+    """Else the test above would prove nothing."""
+    from audiozen_core.registry import installed_index
+
+    assert "remix" not in installed_index().names("trainer")
+
+
+@pytest.mark.slow
+def test_the_plugin_s_own_tests_pass_against_its_wheel(tmp_path):
+    environment = CleanEnvironment.make(tmp_path / "environment")
+    environment.install(build_wheel(PROJECT, tmp_path / "dist"))
+    shutil.copytree(PROJECT / "tests", tmp_path / "tests")
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "tests"]
+    done = environment.run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    doctor = environment.audiozen("plugins", "doctor", "audiozen-plugin-remix", cwd=tmp_path)
+    assert doctor.returncode == 0, doctor.stdout
+
+
+def test_its_toml_names_each_of_its_parts():
+    entry_points = tomli.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
+    names = {name for group in entry_points.values() for name in group}
+    text = (PROJECT / "example.toml").read_text()
+    assert len(names) == 4
+    assert all(f'path = "{name}"' in text for name in names)
