@@ -166,6 +166,24 @@ def on_epoch_end(trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float])
 
 
 @hookspec(firstresult=True)
+def go_back(trainer: BaseTrainer, error: Exception) -> bool | None:
+    """A loss or gradient was not finite, and `on_nonfinite = "rollback"`: the trainer is to be set to an earlier state.
+
+    Args:
+        trainer: the trainer; `load_checkpoint` sets its state.
+        error: what was not finite, and where.
+
+    Returns:
+        True if it was done, None to leave it to others; without an answer the run ends with the error.
+    """
+
+
+@hookspec
+def on_gone_back(trainer: BaseTrainer) -> None:
+    """The training has gone back to an earlier state, that of `trainer.progress`: records made since are void."""
+
+
+@hookspec(firstresult=True)
 def stop_reason(trainer: BaseTrainer) -> str | None:
     """Asked after each epoch: is the training over?
 
@@ -230,6 +248,14 @@ def veto_checkpoint(trainer: BaseTrainer, epoch: int) -> str | None:
 
     Returns:
         The reason not to write it, in words, or None.
+    """
+
+
+@hookspec
+def on_checkpoint_request(trainer: BaseTrainer, reason: str) -> None:
+    """Somebody wants a checkpoint now, at the end of a step or of an epoch; it is on the disk when this returns.
+
+    Call it as `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")`, where `trainer.between_steps`.
     """
 
 

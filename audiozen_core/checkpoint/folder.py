@@ -53,6 +53,14 @@ class PackedState:
         numbers = sum(t.numel() * t.element_size() for tensors in self.tensors.values() for t in tensors.values())
         return numbers + len(self.text)
 
+    def copied(self) -> PackedState:
+        """The same in memory of its own, on the CPU: what happens to the state from now on does not show in it."""
+        tensors = {
+            name: {key: tensor.detach().to("cpu", copy=True) for key, tensor in own.items()}
+            for name, own in self.tensors.items()
+        }
+        return PackedState(tensors, self.metadata, self.text)
+
 
 def pack(state: Mapping[str, Any]) -> PackedState:
     """Takes apart the states of all owners.

@@ -21,6 +21,8 @@ from audiozen_core.logging import get_logger
 if TYPE_CHECKING:
     import torch
 
+    from audiozen_core.checkpoint.folder import PackedState
+
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -52,7 +54,7 @@ class CheckpointStore:
 
     def save(
         self,
-        state: Mapping[str, Any],
+        state: Mapping[str, Any] | PackedState,
         *,
         epoch: int,
         step: int,
@@ -64,7 +66,7 @@ class CheckpointStore:
         """Writes one checkpoint; when this returns it lies whole on the disk, and `latest` points at it.
 
         Args:
-            state: owner (`model`, `optimizer`, `rng`, a hook's name, …) to state.
+            state: owner (`model`, `optimizer`, `rng`, a hook's name, …) to state; or that, packed already.
             epoch: epochs completed.
             step: optimiser steps done.
             score: the validation score of this epoch, if there is one.
@@ -80,11 +82,11 @@ class CheckpointStore:
             UnstorableStateError: something in `state` can't be stored; nothing has been written.
             CheckpointWriteError: the disk refused; earlier checkpoints are untouched, and a later save may succeed.
         """
-        from audiozen_core.checkpoint.folder import pack, write_checkpoint
+        from audiozen_core.checkpoint.folder import PackedState, pack, write_checkpoint
 
         name = _checked_name(f"epoch_{epoch:04d}" if name is None else name)
         _at_least_one(keep)
-        packed = pack(state)
+        packed = state if isinstance(state, PackedState) else pack(state)
         with self._writing(packed.size):
             entries = self._shelf.entries()
             serial = max((entry.serial for entry in entries), default=-1) + 1

@@ -5,23 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import Mode
 from audiozen_core.logging import get_logger
-from audiozen_core.stft import Stft
+from audiozen_core.trainer.arguments import at_least, one_of
+from audiozen_core.trainer.bad_data import BadData, BadDataPolicy
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader, to_device
-from audiozen_core.trainer.state import Progress, RandomState, StateLedger
+from audiozen_core.trainer.ledger import ledger_of
+from audiozen_core.trainer.memory import out_of_memory_told
+from audiozen_core.trainer.nonfinite import (
+    GradientNorms,
+    NonFiniteError,
+    NonFiniteGuard,
+    NonFinitePolicy,
+    check_weights,
+)
+from audiozen_core.trainer.parts import Parts
+from audiozen_core.trainer.state import Progress
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.steps import Steps
 
 
-class BaseTrainer(Steps):
+class BaseTrainer(Steps, Parts):
     """What every trainer is made of; a subclass says what a step is.
 
     A subclass defines `training_step` and, for the modes that it is used in, `validation_step` and
@@ -46,12 +57,20 @@ class BaseTrainer(Steps):
         clip_grad_norm_value: the norm that the gradients, all taken together, are clipped to; None for no clipping.
         save_max_score: whether the best model is the one with the highest score (else with the lowest).
         save_ckpt_interval: a checkpoint is saved after each so many epochs, and always for the best epoch and the last.
+        save_ckpt_interval_steps: besides, after each so many optimiser steps, in the midst of an epoch; None for never.
+        save_ckpt_minutes: besides, at the first optimiser step so many minutes after the last save; None for never.
+        save_ckpt_async: whether a checkpoint is written while the training goes on, which waits for the copy only.
         patience: the training stops after so many epochs without a better score; None to go on.
         validation_interval: validation comes after each so many epochs, and after the last.
         max_num_checkpoints: the checkpoints to keep, the newest; the best one and the latest are kept in any case.
         gradient_accumulation_steps: batches whose gradients are averaged into one optimiser step.
         plot_norm: whether to record the norm of the gradients, before clipping, as `train/grad_norm`.
         log_interval: the scalars of a single step are recorded after each so many optimiser steps; 0 for never.
+        on_nonfinite: what a NaN or infinite loss or gradient does: `stop`; `skip`: nothing is learnt from the batch (a
+            GPU then waits for each result); `rollback`: back to the last checkpoint, and on without the batch.
+        max_nonfinite: how many times in a run `skip` or `rollback` may go on.
+        on_bad_data: what a sample that can't be read does: `stop`, or `skip` to leave it out.
+        max_bad_data: how many different samples `skip` may leave out in a run.
 
     Raises:
         RunError: an argument out of its range, or a scheduler that contradicts `save_max_score`.
@@ -66,73 +85,53 @@ class BaseTrainer(Steps):
         clip_grad_norm_value: float | None = None,
         save_max_score: bool = True,
         save_ckpt_interval: int = 1,
+        save_ckpt_interval_steps: int | None = None,
+        save_ckpt_minutes: float | None = None,
+        save_ckpt_async: bool = True,
         patience: int | None = None,
         validation_interval: int = 1,
         max_num_checkpoints: int = 5,
         gradient_accumulation_steps: int = 1,
         plot_norm: bool = False,
         log_interval: int = 50,
+        on_nonfinite: NonFinitePolicy = "stop",
+        max_nonfinite: int = 10,
+        on_bad_data: BadDataPolicy = "stop",
+        max_bad_data: int = 10,
     ) -> None:
-        self.models = components.models
-        self.loss_functions = components.loss_functions
-        self.optimizers = components.optimizers
-        self.lr_schedulers = components.lr_schedulers
-        self.hooks = components.lifecycle
-        self.device = components.device
-        self.folder = components.folder
-        self.experiment = components.experiment
-        self.seed = components.seed
-        self.use_amp = components.use_amp
-        self.config_text = components.config_text
-
-        self.max_epochs = _at_least(1, max_epochs=max_epochs)
-        self.max_steps = max_steps if max_steps is None else _at_least(1, max_steps=max_steps)
+        super().__init__(components)
+        self.max_epochs = at_least(1, max_epochs=max_epochs)
+        self.max_steps = at_least(1, max_steps=max_steps)
         self.clip_grad_norm_value = clip_grad_norm_value
         self.save_max_score = save_max_score
-        self.save_ckpt_interval = _at_least(1, save_ckpt_interval=save_ckpt_interval)
-        self.patience = patience if patience is None else _at_least(1, patience=patience)
-        self.validation_interval = _at_least(1, validation_interval=validation_interval)
-        self.max_num_checkpoints = _at_least(1, max_num_checkpoints=max_num_checkpoints)
-        self.gradient_accumulation_steps = _at_least(1, gradient_accumulation_steps=gradient_accumulation_steps)
+        self.save_ckpt_interval = at_least(1, save_ckpt_interval=save_ckpt_interval)
+        self.save_ckpt_interval_steps = at_least(1, save_ckpt_interval_steps=save_ckpt_interval_steps)
+        self.save_ckpt_minutes = at_least(0, save_ckpt_minutes=save_ckpt_minutes)
+        self.save_ckpt_async = save_ckpt_async
+        self.patience = at_least(1, patience=patience)
+        self.validation_interval = at_least(1, validation_interval=validation_interval)
+        self.max_num_checkpoints = at_least(1, max_num_checkpoints=max_num_checkpoints)
+        self.gradient_accumulation_steps = at_least(1, gradient_accumulation_steps=gradient_accumulation_steps)
         self.plot_norm = plot_norm
-        self.log_interval = _at_least(0, log_interval=log_interval)
+        self.log_interval = at_least(0, log_interval=log_interval)
+        one_of(get_args(NonFinitePolicy), on_nonfinite=on_nonfinite)
+        self.nonfinite = NonFiniteGuard(on_nonfinite, at_least(0, max_nonfinite=max_nonfinite))
+        one_of(get_args(BadDataPolicy), on_bad_data=on_bad_data)
+        self.bad_data = BadData(on_bad_data, at_least(0, max_bad_data=max_bad_data))
         for scheduler in self.lr_schedulers.values():
             scheduler.check(save_max_score=save_max_score)
-
-        self.acoustics = components.acoustics
-        self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
-        self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length
-        transform = Stft(self.acoustics)
-        self.stft, self.istft = transform.transform, transform.inverse
 
         self.log = get_logger()
         self.progress = Progress()
         self.num_batches: int | None = None
+        self.batch_size: int | None = None
+        self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
-        self.scalars = StepScalars(0, self.device)
-        self.state = self._ledger()
-
-    # ------------------------------------------------------------------------------- parts by their short names
-
-    @property
-    def model(self) -> nn.Module:
-        """The network, where there is one."""
-        return self.models[""]
-
-    @property
-    def loss_function(self) -> Callable[..., Any]:
-        """The loss function, where there is one."""
-        return self.loss_functions[""]
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser, where there is one."""
-        return self.optimizers[""]
-
-    @property
-    def lr_scheduler(self) -> Any:
-        """The learning-rate scheduler, or None."""
-        return self.lr_schedulers[""].scheduler if "" in self.lr_schedulers else None
+        self.grad_norms: dict[str, Tensor] = {}
+        self.scalars = StepScalars(self.progress, self.device, self.nonfinite, self.models)
+        self.state = ledger_of(self)
+        self._gradients = GradientNorms(self.models)
+        self._window_open = self._learnt = False
 
     # ------------------------------------------------------------------------------- training
 
@@ -140,8 +139,13 @@ class BaseTrainer(Steps):
         """Trains until `max_epochs`, `max_steps` or a hook says that it is enough."""
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
-                metrics = self._train_epoch(loader)
-                self.progress.epoch, self.progress.batch = self.progress.epoch + 1, 0
+                try:
+                    metrics = self._train_epoch(loader)
+                except NonFiniteError as error:
+                    if not (self.nonfinite.may_go_back and self.hooks.go_back(trainer=self, error=error)):
+                        raise
+                    continue
+                self.progress.complete_epoch()
                 epoch = self.progress.epoch
                 last = epoch == self.max_epochs or self._out_of_steps
                 score = None
@@ -149,36 +153,46 @@ class BaseTrainer(Steps):
                     score, scalars = self._validate(validation_loaders)
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
-                self._check_weights()
+                check_weights(self.models, epoch)
                 self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
-        epoch = self.progress.epoch + 1
-        self.num_batches = _length(loader)
-        self.scalars = StepScalars(epoch, self.device)
+        epoch, start = self.progress.epoch + 1, self.progress.batch
+        self.num_batches, self.batch_size = _length(loader), loader.batch_size
+        self.scalars.begin()
+        self._clear_gradients()
         for model in self.models.values():
             model.train()
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
-        start = self.progress.batch
-        batch_idx = start - 1
-        for batch_idx, item in enumerate(loader.epoch(epoch, start=start), start=start):
+        for batch_idx, item in enumerate(loader.epoch(epoch, start=start, bad_data=self.bad_data), start=start):
             batch = to_device(item, self.device)
             self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
-            losses, outputs = self._forward(batch, batch_idx)
-            self._backward(losses, batch_idx)
-            if (batch_idx + 1) % self.gradient_accumulation_steps == 0:
+            outputs: dict[str, Any] = {}
+            if item is not None and not self.nonfinite.leaves_out(epoch, batch_idx):
+                outputs = self._learn(batch, batch_idx)
+            done = batch_idx + 1
+            self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
+            if not self._window_open:
                 self._optimizer_step()
-            self.progress.batch = batch_idx + 1
+            self.progress.batch = done
             self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
             if self._out_of_steps:
                 break
-        if batch_idx < 0:
+        if self.progress.batch == 0:
             raise RunError(f"the training data gave no batch in epoch {epoch}", remedy="look at the data set")
-        if (batch_idx + 1) % self.gradient_accumulation_steps != 0:
+        if self._window_open:
             self._optimizer_step()
         return _prefixed("train", self.training_epoch_end(self.scalars.flush()))
+
+    def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Forward and backward; gives all that the step returned, detached."""
+        losses, outputs = self._forward(batch, batch_idx)
+        if self.scalars.add(outputs, batch_idx=batch_idx, batch=batch):
+            self._backward(losses, batch_idx)
+            self._learnt = True
+        return outputs
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The losses by name, and all that the step returned, detached."""
@@ -189,7 +203,6 @@ class BaseTrainer(Steps):
         if not losses:
             raise RunError(f"{type(self).__name__}.training_step returned no `loss`, but {sorted(result)}")
         outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
-        self.scalars.add(outputs, step=self.progress.step + 1, batch_idx=batch_idx, batch=batch)
         return losses, outputs
 
     def _backward(self, losses: dict[str, Tensor], batch_idx: int) -> None:
@@ -206,13 +219,17 @@ class BaseTrainer(Steps):
                 torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
 
     def _optimizer_step(self) -> None:
-        self.hooks.on_gradients_ready(trainer=self)
-        if self.plot_norm and self.grad_norm is not None:
-            self.scalars.annotate("grad_norm", self.grad_norm)
-        for optimizer in self.optimizers.values():
-            if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.grad_norms = {}
+        measured = {} if self.loss_is_scaled else self._gradients.measure()
+        if self.scalars.add_gradients(measured) and self._learnt:
+            self.grad_norms = {suffix: gradients.total for suffix, gradients in measured.items()}
+            self.hooks.on_gradients_ready(trainer=self)
+            if self.plot_norm and self.grad_norm is not None:
+                self.scalars.annotate("grad_norm", self.grad_norm)
+            for optimizer in self.optimizers.values():
+                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                    optimizer.step()
+        self._clear_gradients()
         self.progress.step += 1
         self._step_schedulers("step")
         step = self.progress.step
@@ -220,6 +237,16 @@ class BaseTrainer(Steps):
         if self.log_interval and step % self.log_interval == 0 and self.scalars.last:
             metrics = _prefixed("step", self.scalars.last)
             self.hooks.on_log(trainer=self, metrics=metrics, step=step, epoch=self.progress.epoch + 1)
+
+    def _clear_gradients(self) -> None:
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        self._window_open = self._learnt = False
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no gradients are being accumulated, so that the state is complete."""
+        return not self._window_open
 
     # ------------------------------------------------------------------------------- evaluation
 
@@ -270,7 +297,10 @@ class BaseTrainer(Steps):
         with torch.no_grad():
             for dataloader_idx, loader in enumerate(loaders):
                 outputs.append([])
-                for batch_idx, item in enumerate(loader.epoch(0)):
+                self.batch_size = loader.batch_size
+                for batch_idx, item in enumerate(loader.epoch(0, bad_data=self.bad_data)):
+                    if item is None:
+                        continue
                     batch = to_device(item, self.device)
                     with self._autocast():
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
@@ -296,23 +326,10 @@ class BaseTrainer(Steps):
 
     def checkpoint(self) -> dict[str, dict[str, Any]]:
         """All state, owner to state, with what the hooks add under `extra`."""
-        extra: dict[str, Any] = {}
+        check_weights(self.models, self.progress.epoch)
+        extra: dict[str, Any] = {"config": self.config_text}
         self.hooks.on_checkpoint_save(trainer=self, extra=extra)
         return {**self.state.state_dict(), "extra": extra}
-
-    def _ledger(self) -> StateLedger:
-        ledger = StateLedger()
-        for suffix, model in self.models.items():
-            ledger.register(_section("model", suffix), model)
-        for suffix, optimizer in self.optimizers.items():
-            ledger.register(_section("optimizer", suffix), optimizer)
-        for suffix, entry in self.lr_schedulers.items():
-            ledger.register(_section("lr_scheduler", suffix), entry.scheduler)
-        for name, plugin in self.hooks.stateful():
-            ledger.register(f"hook_{name}", plugin)
-        ledger.register("progress", self.progress)
-        ledger.register("rng", RandomState())
-        return ledger
 
     # ------------------------------------------------------------------------------- small print
 
@@ -320,7 +337,8 @@ class BaseTrainer(Steps):
     def _running(self, mode: Mode) -> Iterator[None]:
         try:
             self.hooks.on_run_start(trainer=self, mode=mode)
-            yield
+            with out_of_memory_told(self):
+                yield
             self.hooks.on_run_end(trainer=self, mode=mode)
         except BaseException as error:
             self.hooks.on_exception(trainer=self, error=error)
@@ -351,23 +369,9 @@ class BaseTrainer(Steps):
         for scheduler in self.lr_schedulers.values():
             scheduler.step(interval, score)
 
-    def _check_weights(self) -> None:
-        """Stops before weights that are not finite reach a checkpoint; one look at the GPU an epoch."""
-        for suffix, model in self.models.items():
-            total = torch.nn.utils.get_total_norm([weight.detach() for weight in model.parameters()])
-            if not torch.isfinite(total):
-                raise RunError(
-                    f"the weights of `{_section('model', suffix)}` are not finite after epoch {self.progress.epoch}",
-                    remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
-                )
-
     def _autocast(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self)
         return context or nullcontext()
-
-
-def _section(kind: str, suffix: str) -> str:
-    return f"{kind}_{suffix}" if suffix else kind
 
 
 def _prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
@@ -379,10 +383,3 @@ def _length(loader: BatchLoader) -> int | None:
         return len(loader)
     except TypeError:
         return None
-
-
-def _at_least(least: int, **argument: int) -> int:
-    ((name, value),) = argument.items()
-    if value < least:
-        raise RunError(f"`{name}` is {value}, but must be at least {least}", remedy=f"set {name} in [trainer.args]")
-    return value

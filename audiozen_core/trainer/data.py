@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate, get_worker_info
 
 from audiozen_core.errors import DataError
+from audiozen_core.trainer.bad_data import BadData, BadSample, CollateReadable, Gathered
+from audiozen_core.trainer.workers import close_at_exit, close_workers, start_worker
 
 Key = tuple[int, int]
 
@@ -23,7 +26,8 @@ Key = tuple[int, int]
 class SeededDataset(Dataset[Any]):
     """A map-style data set asked by (epoch, index), with the generators seeded for each item.
 
-    In the main process the generators are put back afterwards, so that making items does not disturb the training.
+    In the main process the generators are put back afterwards, so that making items does not disturb the training. An
+    item that can't be read comes as a `BadSample`.
 
     Args:
         dataset: the data set, asked by index.
@@ -39,17 +43,78 @@ class SeededDataset(Dataset[Any]):
 
     def __getitem__(self, key: Key) -> Any:
         epoch, index = key
-        if get_worker_info() is not None:
-            _seed_generators(self.seed, epoch, index)
-            return self.dataset[index]
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        try:
-            _seed_generators(self.seed, epoch, index)
-            return self.dataset[index]
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
+        with _seeded(self.seed, epoch, index):
+            try:
+                return self.dataset[index]
+            except (DataError, OSError) as error:
+                return BadSample.of(error, index)
+
+
+class SeededStream(IterableDataset[Any]):
+    """An iterable data set whose generators are seeded from (seed, epoch, worker) as each epoch starts.
+
+    Args:
+        dataset: the data set; if it has `set_epoch`, that is called before each epoch.
+        seed: the seed of the run.
+    """
+
+    def __init__(self, dataset: IterableDataset[Any], seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(self.epoch)
+        own = _new_states(self.seed, self.epoch, worker.id if worker else 0)
+        items = None
+        while True:
+            # The stream has generators of its own, which go on from item to item; the training's are put back.
+            before = _states()
+            _restore(own)
+            try:
+                items = iter(self.dataset) if items is None else items
+                item = next(items)
+            except StopIteration:
+                return
+            except (DataError, OSError) as error:
+                item = BadSample.of(error, None)
+            finally:
+                own = _states()
+                _restore(before)
+            yield item
+
+
+@contextmanager
+def _seeded(*numbers: int) -> Iterator[None]:
+    """Seeds the generators for a block; in the main process they are put back afterwards."""
+    before = None if get_worker_info() is not None else _states()
+    try:
+        _seed_generators(*numbers)
+        yield
+    finally:
+        if before is not None:
+            _restore(before)
+
+
+def _new_states(*numbers: int) -> tuple[Any, ...]:
+    before = _states()
+    try:
+        _seed_generators(*numbers)
+        return _states()
+    finally:
+        _restore(before)
+
+
+def _states() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _restore(states: tuple[Any, ...]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
 
 
 def _seed_generators(*numbers: int) -> None:
@@ -81,8 +146,8 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         if not isinstance(self.indices, int):
-            _seed_generators(self.seed, self.epoch)
-            order = list(self.indices)
+            with _seeded(self.seed, self.epoch):
+                order = list(self.indices)
         elif self.shuffle:
             state = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1).item()
             order = torch.randperm(self.indices, generator=torch.Generator().manual_seed(state)).tolist()
@@ -95,7 +160,7 @@ class BatchLoader:
     """The batches of a data set, epoch by epoch.
 
     Args:
-        dataset: a map-style data set, or an iterable one, which has to take care of its own randomness.
+        dataset: a map-style data set, or an iterable one.
         batch_size: samples a batch.
         shuffle: whether each epoch has an order of its own; ignored for an iterable data set.
         num_workers: processes that make items; 0 makes them in this one.
@@ -135,10 +200,17 @@ class BatchLoader:
         self.dataset = dataset
         self.batch_size = batch_size
         self._sampler: EpochSampler | None = None
+        self._stream: SeededStream | None = None
+        self._running: Any = None
         if num_workers:
             options.setdefault("persistent_workers", True)
+            options.setdefault("worker_init_fn", start_worker)
+            close_at_exit(self)
         if isinstance(dataset, IterableDataset):
-            source: Any = dataset
+            self._stream = SeededStream(dataset, seed)
+            source: Any = self._stream
+            # Workers that stay would never learn that another epoch has begun.
+            options.pop("persistent_workers", None)
         else:
             size = len(dataset)  # type: ignore[arg-type]
             if size == 0:
@@ -158,7 +230,7 @@ class BatchLoader:
             num_workers=num_workers,
             drop_last=drop_last,
             pin_memory=pin_memory,
-            collate_fn=collate_fn or getattr(dataset, "collate_fn", None),
+            collate_fn=CollateReadable(collate_fn or getattr(dataset, "collate_fn", None) or default_collate),
             # A generator of its own: else each epoch would take a number from the training's.
             generator=torch.Generator(),
             **options,
@@ -174,22 +246,33 @@ class BatchLoader:
             self._sampler.start = 0
         return len(self._loader)
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Any]:
+    def epoch(self, epoch: int, *, start: int = 0, bad_data: BadData | None = None) -> Iterator[Any]:
         """The batches of one epoch.
 
         Args:
             epoch: any number; the same number gives the same batches.
             start: the batch to start at; those before it are not made, except by an iterable data set.
+            bad_data: what becomes of samples that can't be read; without it they are errors. A batch of which no sample
+                is left comes as None.
+
+        Raises:
+            DataError: a sample that can't be read.
         """
+        bad_data = bad_data or BadData()
+        skipped = 0
         if self._sampler is not None:
             self._sampler.epoch, self._sampler.start = epoch, start * self.batch_size
-            yield from self._loader
-            return
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-        for batch_idx, batch in enumerate(self._loader):
-            if batch_idx >= start:
-                yield batch
+        elif self._stream is not None:
+            self._stream.epoch, skipped = epoch, start
+        self._running = iter(self._loader)
+        for batch_idx, batch in enumerate(self._running):
+            if batch_idx >= skipped:
+                yield bad_data.readable(batch) if isinstance(batch, Gathered) else batch
+
+    def close(self) -> None:
+        """Ends the workers. The next epoch starts new ones."""
+        close_workers(self._running)
+        self._running = self._loader._iterator = None
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -36,6 +36,7 @@ class Progress:
         batch: batches done in the epoch that is under way, 0 between epochs.
         best_score: the best validation score so far.
         best_epoch: the epoch that reached it, 0 while there is none.
+        batches: batches done in the epoch completed last.
     """
 
     epoch: int = 0
@@ -43,11 +44,20 @@ class Progress:
     batch: int = 0
     best_score: float | None = None
     best_epoch: int = 0
+    batches: int = 0
+
+    def complete_epoch(self) -> None:
+        """All batches of the epoch are done."""
+        self.epoch, self.batch, self.batches = self.epoch + 1, 0, self.batch
+
+    def reopen_epoch(self) -> None:
+        """Back to the moment before `complete_epoch`: its validation was not finished."""
+        self.epoch, self.batch = self.epoch - 1, self.batches
 
     @property
     def is_best(self) -> bool:
-        """Whether the epoch completed last is the best one."""
-        return self.best_epoch > 0 and self.best_epoch == self.epoch
+        """Whether the epoch completed last is the best one, and none is under way."""
+        return self.best_epoch > 0 and self.best_epoch == self.epoch and self.batch == 0
 
     def state_dict(self) -> dict[str, Any]:
         """All numbers by name."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
@@ -18,18 +19,32 @@ class Amp:
     On CUDA it is float16 with a gradient scaler, on the CPU bfloat16, which needs none. The STFT of the trainer stays
     in float32. The state of the scaler is kept in the checkpoints.
 
+    A gradient that overflows float16 is nothing out of the ordinary: the step is left out and the scale halved. Such
+    steps are counted, and `train/overflows` is recorded after an epoch that had some; many in a row are an error.
+
     Args:
-        dtype: `float16` or `bfloat16`, if not the device's default; a scaler comes with float16 on CUDA only.
+        dtype: `float16` or `bfloat16`, if not the device's default; a scaler comes with float16.
         init_scale: the scale that float16 starts with; it is halved after each overflow.
+        max_overflows: how many overflows in a row end the run.
     """
 
     phase = "precision"
 
-    def __init__(self, dtype: str | None = None, init_scale: float = 65536.0) -> None:
+    def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:
         self.dtype = dtype
         self.init_scale = init_scale
+        self.max_overflows = max_overflows
+        self.overflows = 0
+        self._epoch_overflows = 0
+        self._in_a_row = 0
+        self._judged = False
         self._scaler: torch.amp.GradScaler | None = None
         self._restored: dict[str, Any] = {}
+
+    @hookimpl
+    def on_run_start(self, trainer: BaseTrainer) -> None:
+        """Tells the trainer that gradients come scaled, so that it does not judge them."""
+        trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
     @hookimpl
     def autocast(self, trainer: BaseTrainer) -> AbstractContextManager[Any] | None:
@@ -60,22 +75,49 @@ class Amp:
         scaler = self._scaler_for(trainer)
         if scaler is None:
             return None
+        stepped: list[bool] = []
+        handle = optimizer.register_step_pre_hook(lambda *_: stepped.append(True))
         scaler.step(optimizer)
+        handle.remove()
+        self._judged = True
+        self._in_a_row = 0 if stepped else self._in_a_row + 1
+        if not stepped:
+            self.overflows += 1
+            self._epoch_overflows += 1
+        if self._in_a_row > self.max_overflows:
+            raise RunError(
+                f"the gradients have overflowed float16 in {self._in_a_row} steps in a row, up to step "
+                f"{trainer.progress.step + 1}: nothing is learnt any more",
+                remedy="look at the loss, lower the learning rate, or set `use_amp = false`",
+            )
         return True
 
     @hookimpl
     def on_optimizer_step_end(self, trainer: BaseTrainer) -> None:
         """Adapts the scale."""
-        if scaler := self._scaler_for(trainer):
+        if (scaler := self._scaler_for(trainer)) and self._judged:
             scaler.update()
+        self._judged = False
+
+    @hookimpl
+    def on_epoch_end(self, trainer: BaseTrainer, epoch: int) -> None:
+        """Records the overflows."""
+        if self._epoch_overflows:
+            metrics = {"train/overflows": float(self._epoch_overflows)}
+            self._epoch_overflows = 0
+            trainer.hooks.on_log(trainer=trainer, metrics=metrics, step=trainer.progress.step, epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the scaler, empty where there is none."""
-        return self._scaler.state_dict() if self._scaler else dict(self._restored)
+        """The state of the scaler, empty where there is none, and the overflows so far."""
+        scaler = self._scaler.state_dict() if self._scaler else dict(self._restored)
+        counts = {"overflows": self.overflows, "epoch": self._epoch_overflows, "in_a_row": self._in_a_row}
+        return {"scaler": scaler, "counts": counts}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Takes back what `state_dict` gave; the scaler gets it when it is made."""
-        self._restored = dict(state_dict)
+        counts = state_dict["counts"]
+        self.overflows, self._epoch_overflows, self._in_a_row = counts["overflows"], counts["epoch"], counts["in_a_row"]
+        self._restored = dict(state_dict["scaler"])
         self._scaler = None
 
     def _dtype(self, device: torch.device) -> torch.dtype:
@@ -84,7 +126,7 @@ class Amp:
         return torch.float16 if device.type == "cuda" else torch.bfloat16
 
     def _scaler_for(self, trainer: BaseTrainer) -> torch.amp.GradScaler | None:
-        if not trainer.use_amp or trainer.device.type != "cuda" or self._dtype(trainer.device) != torch.float16:
+        if not trainer.use_amp or self._dtype(trainer.device) != torch.float16:
             return None
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(trainer.device.type, init_scale=self.init_scale)

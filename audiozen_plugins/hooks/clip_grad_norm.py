@@ -24,9 +24,11 @@ class ClipGradNorm:
         if limit is None and not trainer.plot_norm:
             return
         norms = []
-        for model in trainer.models.values():
-            gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
+        for suffix, model in trainer.models.items():
+            norm = trainer.grad_norms.get(suffix)
+            if norm is None:  # the trainer has not looked, since AMP had the loss scaled
+                gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+                norm = torch.nn.utils.get_total_norm(gradients)
             if limit is not None:
                 torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
             norms.append(norm)

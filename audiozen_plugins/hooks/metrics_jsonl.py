@@ -38,6 +38,12 @@ class MetricsJsonl:
         self._file = path.open("a", encoding="utf-8")
 
     @hookimpl
+    def on_gone_back(self, trainer: BaseTrainer) -> None:
+        """Drops what is about to be made again."""
+        self.on_teardown()
+        self.on_run_start(trainer, "train")
+
+    @hookimpl
     def on_log(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Writes a line."""
         if self._file is None:

@@ -47,6 +47,12 @@ class TensorBoard:
             self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
     @hookimpl
+    def on_gone_back(self, trainer: BaseTrainer) -> None:
+        """Hides what is about to be made again."""
+        self.on_teardown()
+        self.on_run_start(trainer, "train")
+
+    @hookimpl
     def on_log(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds the scalars."""
         if self._writer is not None:

@@ -1,0 +1,196 @@
+"""Losses, gradients and weights that are NaN or infinite: told exactly, and what becomes of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_core.errors import RunError
+from audiozen_core.logging import get_logger
+
+NonFinitePolicy = Literal["stop", "skip", "rollback"]
+
+_REMEDY = "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or look at these samples"
+_UNTOUCHED = "; the checkpoints are untouched"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a training something happened.
+
+    Attributes:
+        step: the optimiser step that the batches go into, from 1.
+        epoch: the epoch, from 1.
+        batches: the batches, by their places in the epoch, from 0; several where gradients are accumulated.
+        ids: the samples in them, as far as they have an `id`.
+    """
+
+    step: int
+    epoch: int
+    batches: tuple[int, ...]
+    ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first, last = self.batches[0], self.batches[-1]
+        batches = f"batch {first}" if first == last else f"batches {first} to {last}"
+        samples = f"; its samples: {', '.join(self.ids)}" if self.ids else ""
+        return f"step {self.step} (epoch {self.epoch}, {batches}{samples})"
+
+
+class NonFiniteError(RunError):
+    """A loss or a gradient is NaN or infinite, and the training is not to pass over it."""
+
+    def __init__(self, message: str, *, remedy: str = _REMEDY + _UNTOUCHED, notes: Sequence[str] = ()) -> None:
+        super().__init__(message, remedy=remedy, notes=notes)
+
+
+class NonFiniteGuard:
+    """Decides what becomes of a loss or a gradient that is not finite.
+
+    Its state, how many there were and which batches are left out, is kept in the checkpoints.
+
+    Args:
+        policy: `stop`: an error; `skip`: nothing is learnt from the batch; `rollback`: the training goes back to its
+            last checkpoint and leaves the batch out from then on.
+        limit: how many times in a run the training may go on.
+    """
+
+    def __init__(self, policy: NonFinitePolicy = "stop", limit: int = 0) -> None:
+        self.policy = policy
+        self.limit = limit
+        self.count = 0
+        self.left_out: set[tuple[int, int]] = set()
+
+    def leaves_out(self, epoch: int, batch_idx: int) -> bool:
+        """Whether the training has gone back because of this batch."""
+        return (epoch, batch_idx) in self.left_out
+
+    def meet(self, what: str, place: Place, notes: Sequence[str] = ()) -> None:
+        """Deals with something that is not finite; returns where the training may go on without the batch.
+
+        Raises:
+            NonFiniteError: it may not, or has to go back first.
+        """
+        message = f"{what} at {place}"
+        if self.policy == "stop":
+            raise NonFiniteError(message, notes=notes)
+        self.count += 1
+        if self.count > self.limit:
+            raise NonFiniteError(
+                message,
+                remedy=f"{_REMEDY}; this has happened {self.count} times, more than `max_nonfinite = {self.limit}`"
+                + _UNTOUCHED,
+                notes=notes,
+            )
+        if self.policy == "rollback":
+            self.left_out.update((place.epoch, batch_idx) for batch_idx in place.batches)
+            raise NonFiniteError(message, notes=notes)
+        get_logger().warning("nothing is learnt from this batch", reason=message, so_far=self.count)
+
+    @property
+    def may_go_back(self) -> bool:
+        """Whether the training goes back to its last checkpoint now."""
+        return self.policy == "rollback" and self.count <= self.limit
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many there were, and the batches left out."""
+        return {"count": self.count, "left_out": [list(batch) for batch in sorted(self.left_out)]}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Takes back what `state_dict` gave; what has been learnt since then is not forgotten by going back."""
+        self.count = max(self.count, state_dict["count"])
+        self.left_out |= {(epoch, batch_idx) for epoch, batch_idx in state_dict["left_out"]}
+
+
+class GradientNorms:
+    """The norm of each parameter's gradient, on the device: nothing waits for it.
+
+    Args:
+        models: suffix to network.
+    """
+
+    def __init__(self, models: Mapping[str, nn.Module]) -> None:
+        self._parameters = {
+            suffix: [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+            for suffix, model in models.items()
+        }
+        weights = [weight for parameters in self._parameters.values() for _, weight in parameters]
+        self._mixed = len({(weight.device, weight.dtype) for weight in weights}) > 1
+
+    def measure(self) -> dict[str, MeasuredGradients]:
+        """The norms of the gradients that are there now; a net without a gradient is left out."""
+        measured = {}
+        for suffix, parameters in self._parameters.items():
+            present = [(name, weight.grad) for name, weight in parameters if weight.grad is not None]
+            if present:
+                norms = list(torch._foreach_norm([gradient for _, gradient in present]))
+                if self._mixed:
+                    norms = [norm.to(norms[0].device, torch.float32) for norm in norms]
+                single = torch.stack(norms)
+                names = [name for name, _ in present]
+                measured[suffix] = MeasuredGradients(suffix, names, single, torch.linalg.vector_norm(single))
+        return measured
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredGradients:
+    """The norms of one net's gradients.
+
+    Attributes:
+        suffix: the net's.
+        names: of the parameters.
+        single: the norm of each [parameters].
+        total: that of all together, a scalar.
+    """
+
+    suffix: str
+    names: list[str]
+    single: Tensor
+    total: Tensor
+
+    def complaint(self) -> str | None:
+        """What is wrong, in words; None if all are finite. Waits for the GPU unless they are long computed."""
+        if math.isfinite(float(self.total)):
+            return None
+        norms = dict(zip(self.names, self.single.tolist(), strict=True))
+        wrong = [name for name, norm in norms.items() if not math.isfinite(norm)]
+        net = f" of `{section_name('model', self.suffix)}`"
+        if not wrong:
+            return f"the gradients{net} are together too large for a number"
+        # Gradients run from the loss to the input: the last parameter in the net's order was the first to get it.
+        counted = f"{len(wrong)} of {len(norms)} are not finite; this one is the nearest to the loss"
+        return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
+
+
+def blame(models: Mapping[str, nn.Module]) -> str:
+    """A note on a loss that is not finite: is it the weights?"""
+    for suffix, model in models.items():
+        for name, weight in model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                return f"note: the weight `{name}` of `{section_name('model', suffix)}` was not finite before"
+    return "note: all weights are finite, so it is these samples or the loss itself"
+
+
+def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
+    """Stops before weights that are not finite reach a checkpoint; one look at the GPU.
+
+    Raises:
+        RunError: they are not.
+    """
+    for suffix, model in models.items():
+        total = torch.nn.utils.get_total_norm([weight.detach() for weight in model.parameters()])
+        if not torch.isfinite(total):
+            raise RunError(
+                f"the weights of `{section_name('model', suffix)}` are not finite after epoch {epoch}",
+                remedy="lower the learning rate or clip the gradients" + _UNTOUCHED,
+            )
+
+
+def section_name(kind: str, suffix: str) -> str:
+    """The section of the TOML: `model`, `model_g`."""
+    return f"{kind}_{suffix}" if suffix else kind

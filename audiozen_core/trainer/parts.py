@@ -1,0 +1,58 @@
+"""The parts that a trainer works with, at hand as its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from audiozen_core.stft import Stft
+from audiozen_core.trainer.components import Components
+
+
+class Parts:
+    """Takes the components apart: `models`, `optimizers`, … by suffix, and the only one of each by its short name.
+
+    Args:
+        components: the parts.
+    """
+
+    def __init__(self, components: Components) -> None:
+        self.models = components.models
+        self.loss_functions = components.loss_functions
+        self.optimizers = components.optimizers
+        self.lr_schedulers = components.lr_schedulers
+        self.hooks = components.lifecycle
+        self.device = components.device
+        self.folder = components.folder
+        self.experiment = components.experiment
+        self.seed = components.seed
+        self.use_amp = components.use_amp
+        self.config_text = components.config_text
+        self.acoustics = components.acoustics
+        self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
+        self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length
+        transform = Stft(self.acoustics)
+        self.stft, self.istft = transform.transform, transform.inverse
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, where there is one."""
+        return self.models[""]
+
+    @property
+    def loss_function(self) -> Callable[..., Any]:
+        """The loss function, where there is one."""
+        return self.loss_functions[""]
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser, where there is one."""
+        return self.optimizers[""]
+
+    @property
+    def lr_scheduler(self) -> Any:
+        """The learning-rate scheduler, or None."""
+        return self.lr_schedulers[""].scheduler if "" in self.lr_schedulers else None

@@ -1,0 +1,62 @@
+"""The processes that make batches: they leave signals to the main process, and never outlive it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import signal
+import weakref
+from typing import Any, Protocol
+
+# Signals that a terminal or a scheduler sends to every process of a run. The main process decides what they mean.
+LEFT_TO_THE_MAIN_PROCESS = ("SIGINT", "SIGTERM", "SIGUSR1")
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Closable(Protocol):
+    """Something with workers."""
+
+    def close(self) -> None:
+        """Ends them."""
+        ...
+
+
+_open: weakref.WeakSet[Closable] = weakref.WeakSet()
+
+
+def close_at_exit(loader: Closable) -> None:
+    """Sees to it that the loader is closed before the process ends.
+
+    Python ends the children of a process by SIGTERM and then waits for them, and these ignore SIGTERM.
+    """
+    _open.add(loader)
+
+
+@atexit.register
+def _close_all() -> None:
+    for loader in list(_open):
+        loader.close()
+
+
+def start_worker(worker_id: int) -> None:
+    """Runs in each worker first: signals are ignored, and the death of the main process is the worker's own."""
+    for name in LEFT_TO_THE_MAIN_PROCESS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # Linux only; elsewhere torch's own watch notices within seconds.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(getattr(signal, "SIGKILL", 9)), 0, 0, 0)
+
+
+def close_workers(iterator: Any) -> None:
+    """Ends the workers of a loader's iterator, those that hang included; without workers nothing happens."""
+    shut_down = getattr(iterator, "_shutdown_workers", None)
+    if shut_down is None:
+        return
+    shut_down()
+    for worker in getattr(iterator, "_workers", ()):
+        if worker.is_alive():
+            worker.kill()
+            worker.join()

@@ -1,0 +1,231 @@
+"""A loss or gradient that is not finite: what is told of it, and what the policies make of it."""
+
+import pytest
+import torch
+from torch import nn
+
+from audiozen_core.errors import RunError
+from audiozen_core.trainer.nonfinite import GradientNorms, NonFiniteError
+from audiozen_plugins.hooks.amp import Amp
+from audiozen_plugins.hooks.checkpoint import Checkpoint
+from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
+
+
+class BadLoss(TinyTrainer):
+    """The loss of one batch, by what its items are, is NaN."""
+
+    bad = (2, 1)
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"]
+        return loss * float("nan") if (self.progress.epoch + 1, batch_idx) == self.bad else loss
+
+
+class _Blow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("inf")
+
+
+class BadGradient(TinyTrainer):
+    """The loss is finite; the gradient of the first layer of one batch is not."""
+
+    def training_step(self, batch, batch_idx):
+        first, second = self.model
+        hidden = first(batch["x"])
+        if (self.progress.epoch, batch_idx) == (1, 2):
+            hidden = _Blow.apply(hidden)
+        return (second(hidden) - batch["y"]).square().mean()
+
+
+def two_layers():
+    return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
+
+
+def test_a_gradient_that_is_not_finite_names_the_parameter_nearest_to_the_loss_the_step_and_the_samples():
+    trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3)
+    with pytest.raises(NonFiniteError) as error:
+        trainer.train(make_loader())
+    text = str(error.value)
+    assert "the gradient of `0.bias` of `model` has the norm nan (2 of 4 are not finite" in text
+    assert "at step 8 (epoch 2, batch 2; its samples: sample " in text
+    assert weights_of(trainer).isfinite().all()
+
+
+def test_clipping_does_not_hide_which_gradient_it_was():
+    trainer = make_trainer(
+        cls=BadGradient, model=two_layers, max_epochs=3, clip_grad_norm_value=1.0, hooks={"clip": ClipGradNorm()}
+    )
+    with pytest.raises(NonFiniteError, match=r"`0.bias`"):
+        trainer.train(make_loader())
+
+
+def test_with_accumulation_all_batches_of_the_step_are_named():
+    trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3, gradient_accumulation_steps=3)
+    with pytest.raises(NonFiniteError, match=r"at step 3 \(epoch 2, batches 0 to 2; its samples"):
+        trainer.train(make_loader())
+
+
+def test_it_is_told_whether_the_weights_were_to_blame():
+    with pytest.raises(NonFiniteError) as error:
+        make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
+    assert "all weights are finite" in str(error.value)
+
+    class Poisoned(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            with torch.no_grad():
+                self.model[0].bias.fill_(float("nan"))
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(NonFiniteError) as error:
+        make_trainer(cls=Poisoned, max_epochs=3).train(make_loader())
+    assert "the weight `0.bias` of `model` was not finite before" in str(error.value)
+
+
+@pytest.mark.parametrize("cls", [BadLoss, BadGradient])
+def test_skip_learns_nothing_from_the_batch_and_counts_it(cls):
+    trainer = make_trainer(cls=cls, model=two_layers, max_epochs=3, on_nonfinite="skip")
+    trainer.train(make_loader())
+    assert trainer.nonfinite.count == 1
+    assert trainer.progress.step == 15
+    assert weights_of(trainer).isfinite().all()
+    assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.steps)
+
+
+def test_skip_is_the_same_as_never_having_had_the_batch():
+    class Absent(TinyTrainer):
+        def _learn(self, batch, batch_idx):
+            # The random numbers of the forward pass are drawn all the same.
+            if (self.progress.epoch + 1, batch_idx) == BadLoss.bad:
+                self._forward(batch, batch_idx)
+                return {}
+            return super()._learn(batch, batch_idx)
+
+    skipped = make_trainer(cls=BadLoss, max_epochs=3, on_nonfinite="skip")
+    skipped.train(make_loader())
+    absent = make_trainer(cls=Absent, max_epochs=3)
+    absent.train(make_loader())
+    assert torch.equal(weights_of(skipped), weights_of(absent))
+    with_all = make_trainer(max_epochs=3)
+    with_all.train(make_loader())
+    assert not torch.equal(weights_of(skipped), weights_of(with_all))
+
+
+def test_skip_has_a_limit():
+    class Always(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx)["loss"] * float("inf")
+
+    trainer = make_trainer(cls=Always, on_nonfinite="skip", max_nonfinite=3)
+    with pytest.raises(NonFiniteError) as error:
+        trainer.train(make_loader())
+    assert "4 times, more than `max_nonfinite = 3`" in error.value.remedy
+    assert trainer.progress.step == 3
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("bad", [(1, 1), (2, 1), (3, 4)])
+def test_rollback_goes_back_and_on_without_the_batch(tmp_path, bad, asynchronous):
+    class Bad(BadLoss):
+        pass
+
+    Bad.bad = bad
+    options = {"max_epochs": 3, "on_nonfinite": "rollback", "save_ckpt_async": asynchronous}
+    trainer = make_trainer(tmp_path / "run", cls=Bad, hooks={"checkpoint": Checkpoint()}, **options)
+    trainer.train(make_loader(), [make_loader()])
+    assert trainer.nonfinite.left_out == {bad}
+    assert trainer.progress.epoch == 3
+
+    class Absent(TinyTrainer):
+        def _learn(self, batch, batch_idx):
+            return {} if (self.progress.epoch + 1, batch_idx) == bad else super()._learn(batch, batch_idx)
+
+    absent = make_trainer(cls=Absent, max_epochs=3)
+    absent.train(make_loader(), [make_loader()])
+    assert torch.equal(weights_of(trainer), weights_of(absent))
+
+
+def test_rollback_has_a_limit_too(tmp_path):
+    class Always(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx)["loss"] * float("nan")
+
+    trainer = make_trainer(
+        tmp_path, cls=Always, hooks={"checkpoint": Checkpoint()}, on_nonfinite="rollback", max_nonfinite=2
+    )
+    with pytest.raises(NonFiniteError, match="batch 2"):
+        trainer.train(make_loader())
+
+
+def test_without_a_checkpoint_to_go_back_to_the_error_stands():
+    with pytest.raises(NonFiniteError):
+        make_trainer(cls=BadLoss, max_epochs=3, on_nonfinite="rollback").train(make_loader())
+
+
+def test_a_policy_that_is_not_known_is_named():
+    with pytest.raises(RunError, match="`on_nonfinite` is 'ignore'"):
+        make_trainer(on_nonfinite="ignore")
+
+
+def test_gradients_that_are_only_together_too_large_are_told_so():
+    model = nn.Linear(1, 1)
+    model.weight.grad, model.bias.grad = torch.full((1, 1), 1.5e19), torch.full((1,), 1.5e19)
+    measured = GradientNorms({"": model}).measure()[""]
+    assert measured.single.isfinite().all()
+    assert "together too large" in measured.complaint()
+
+
+def test_the_norms_are_those_of_torch():
+    model = two_layers()
+    model(torch.ones(2, 4)).sum().backward()
+    total = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
+    assert torch.equal(GradientNorms({"": model}).measure()[""].total, total)
+
+
+class Overflows(TinyTrainer):
+    """Some losses overflow float16 when they are scaled."""
+
+    often = False
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"].float()
+        if self.often or (self.progress.epoch == 1 and batch_idx in (1, 2)):
+            loss = _Blow.apply(loss)
+        return loss
+
+
+def test_overflows_of_the_scaler_are_counted_and_stop_nothing():
+    amp = Amp(dtype="float16", init_scale=16.0)
+    trainer = make_trainer(cls=Overflows, max_epochs=3, hooks={"amp": amp})
+    trainer.use_amp = True
+    trainer.train(make_loader())
+    assert amp.overflows == 2
+    assert amp.state_dict()["scaler"]["scale"] == 4.0
+    assert weights_of(trainer).isfinite().all()
+
+
+def test_overflows_without_end_are_an_error():
+    trainer = make_trainer(cls=Overflows, max_epochs=9, hooks={"amp": Amp(dtype="float16", max_overflows=7)})
+    trainer.use_amp = trainer.often = True
+    with pytest.raises(RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8"):
+        trainer.train(make_loader())
+
+
+def test_a_gpu_without_memory_is_told_with_the_batch_size_and_the_place():
+    class Full(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            if self.progress.step == 7:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(RunError) as error:
+        make_trainer(cls=Full, max_epochs=3).train(make_loader())
+    text = str(error.value)
+    assert "out of memory at step 8 (epoch 2, batch 2), with batches of 4 samples" in text
+    assert "Tried to allocate 20.00 GiB" in text
+    assert "batch_size" in error.value.remedy
