@@ -11,6 +11,7 @@ from audiozen_core import __version__
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.published import published, published_command
 from audiozen_core.errors import AudioZenError
+from audiozen_core.interruption import Interrupted
 
 # Name to the module that holds it and its line in `audiozen --help`, which so imports no command.
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file; build nothing."),
     "explain": ("audiozen_core.cli.explain", "Tell where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema for editors."),
+    "new": ("audiozen_core.cli.new", "Write a new plugin or recipe, which works as it stands."),
     "hooks": ("audiozen_core.cli.hooks", "Tell who answers each hook of an experiment, in which order."),
     "plugins": ("audiozen_core.cli.plugins", "List what is installed, describe it, find out what is broken."),
 }
@@ -67,7 +69,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The script `audiozen`. Exit codes: 0 well, 1 a bug or an error in a component, 2 a mistake of the user's."""
+    """The script `audiozen`. Exit codes: 0 well, 1 a bug or an error in a component, 2 a mistake of the user's.
+
+    A run that a signal has stopped exits with 128 and the signal's number: 130 for SIGINT, 143 for SIGTERM.
+    """
     try:
         # Without its standalone mode click returns the code that a command exits with.
         code = cli.main(standalone_mode=False)
@@ -77,6 +82,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Interrupted as stop:
+        click.echo(str(stop), err=True)
+        sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; `--resume` goes on from the latest checkpoint", err=True)
         sys.exit(INTERRUPTED)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiozen_core import logging
 from audiozen_core.audio import write_audio
 from audiozen_core.config import LoadedConfig
 from audiozen_core.config.emit import emit
@@ -151,6 +152,7 @@ class TinyExperiment:
             AudioZenError: whatever `audiozen run` would print.
         """
         modes = modes or ("train",)
+        logging.configure()
         loaded = Experiment.load(self.write(), modes=modes)
         experiment = _Recorded(loaded, hooks or HookRecorder())
         experiment.run(resume=resume, ckpt_path=ckpt_path)
