@@ -171,6 +171,29 @@ class Wraps:
         return Half(component) if section == "loss_function" else None
 
 
+class Asks:
+    @hookimpl
+    def on_training_step_end(self, trainer, batch_idx):
+        if trainer.progress.step == 1:
+            trainer.hooks.on_checkpoint_request(trainer=trainer, reason="to be sure")
+
+
+class SpoilsOnce:
+    def __init__(self):
+        self.calls = 0
+
+    @hookimpl
+    def on_component_built(self, section, component):
+        return self.spoiling(component) if section == "loss_function" else None
+
+    def spoiling(self, loss):
+        def spoilt(estimate, target):
+            self.calls += 1
+            return loss(estimate, target) * (float("nan") if self.calls == 2 else 1)
+
+        return spoilt
+
+
 class Half:
     def __init__(self, loss):
         self.loss = loss
@@ -215,6 +238,27 @@ def test_a_hook_s_own_state_goes_on_where_it_was(mine, caplog):
 
 def test_a_component_can_be_wrapped_when_it_is_built(mine):
     assert mine.add_hook("mine.Wraps").run("train").metrics("train/loss") == [7.0]
+
+
+def test_a_checkpoint_can_be_asked_for_at_any_step(mine):
+    outcome = mine.add_hook("mine.Asks").run("train")
+    assert "epoch_0001_step_0000001" in outcome.checkpoints
+    names = outcome.hooks.names
+    start = names.index("on_checkpoint_request")
+    assert names[start:][:4] == [
+        "on_checkpoint_request",
+        "veto_checkpoint",
+        "on_checkpoint_save",
+        "on_checkpoint_saved",
+    ]
+
+
+def test_a_run_that_goes_back_tells_it(mine):
+    hooks = mine.add_hook("mine.SpoilsOnce").set("trainer", on_nonfinite="rollback", max_nonfinite=1).run("train").hooks
+    start = hooks.names.index("go_back")
+    assert hooks.names[start:][:3] == ["go_back", "on_checkpoint_load", "on_gone_back"]
+    assert hooks.names[-1] == "on_teardown"
+    assert "on_evaluation_abandoned" not in hooks.names
 
 
 def test_every_hook_is_named_in_a_test():
