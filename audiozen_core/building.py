@@ -47,6 +47,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "metrics_jsonl": {},
     "patience": {},
     "progress": {},
+    "signals": {},
     "tensorboard": {"required": False},
 }
 

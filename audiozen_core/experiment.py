@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from audiozen_core.building import (
     seed_generators,
 )
 from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.checkpoint.drift import drift, refuse_drift
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
@@ -28,6 +31,7 @@ from audiozen_core.logging import get_logger, log_file
 from audiozen_core.plugins import Lifecycle
 from audiozen_core.provenance import record
 from audiozen_core.registry import ImportScope
+from audiozen_core.run_lock import RunLock
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.data import BatchLoader
 
@@ -80,13 +84,14 @@ class Experiment:
             loaded = finish(inspection, kinds=KINDS)
         return cls(loaded, scope, modes)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None) -> None:
+    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
         """Does what the modes say, one after the other.
 
         Args:
             resume: go on with the run that the folder holds.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
                 finetuning starts from its weights, the other modes use its weights (`best` by default).
+            allow_drift: resume although the TOML has changed in what matters since the checkpoint was made.
 
         Raises:
             AudioZenError: whatever is the user's to mend.
@@ -96,13 +101,20 @@ class Experiment:
             self._refuse_to_overwrite()
         if "finetune" in self.modes and not resume and ckpt_path is None:
             raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
-        with self.scope:
+        lock = RunLock(self.folder)
+        with self.scope, ExitStack() as stack:
             # Built before anything is written: a mistake leaves no folder behind.
             trainer, loaders = self.build()
+            for loader in chain.from_iterable(loaders.values()):
+                stack.callback(loader.close)
+            if training and self.folder.is_dir():
+                stack.enter_context(lock)
             if training and resume:
-                self._resume(trainer, ckpt_path or "latest")
+                self._resume(trainer, ckpt_path or "latest", allow_drift=allow_drift)
             elif ckpt_path is not None or not training:
                 self._load_weights(trainer, ckpt_path)
+            if training and not lock.held:
+                stack.enter_context(lock)
             with log_file(self.folder / f"{self.config.id}.log"):
                 self._record(trainer)
                 for place, mode in enumerate(self.modes):
@@ -167,8 +179,13 @@ class Experiment:
                 remedy="go on with it by --resume, or give the TOML file another name (that is the run's name)",
             )
 
-    def _resume(self, trainer: BaseTrainer, which: str) -> None:
+    def _resume(self, trainer: BaseTrainer, which: str, *, allow_drift: bool) -> None:
         loaded = self.store.load(_which(which), map_location=trainer.device)
+        changes = drift(loaded.state.get("extra", {}).get("config", self.config.text), self.config.text)
+        if not allow_drift:
+            refuse_drift(changes)
+        for change in changes:
+            self.log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
         trainer.load_checkpoint(loaded.state)
         self.store.rewind(loaded.path)
         self.log.info("resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)

@@ -218,6 +218,14 @@ def on_evaluation_end(trainer: BaseTrainer, mode: Mode, score: float | None, met
 
 
 @hookspec
+def on_evaluation_abandoned(trainer: BaseTrainer, mode: Mode) -> None:
+    """An evaluation is broken off, since the run is to stop: undo what `on_evaluation_start` has done to the state.
+
+    A checkpoint may be saved next; `on_evaluation_end` does not come.
+    """
+
+
+@hookspec
 def on_best_found(trainer: BaseTrainer, score: float) -> None:
     """The validation gave the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
 

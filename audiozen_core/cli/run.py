@@ -50,6 +50,7 @@ class SeveralModes(click.Command):
     help="Which checkpoint: the one to resume from (latest), to finetune (no default), or to validate, test or "
     "predict with (best). PATH is a checkpoint's folder or a .safetensors file of weights.",
 )
+@click.option("--allow-drift", is_flag=True, help="Resume although the TOML has changed in what matters.")
 @click.option(
     "--set",
     "overrides",
@@ -71,6 +72,7 @@ def command(
     modes: tuple[str, ...],
     resume: bool,
     ckpt_path: str | None,
+    allow_drift: bool,
     overrides: tuple[str, ...],
     log_level: str,
     traceback: bool,
@@ -93,4 +95,4 @@ def command(
     logging.configure(level=log_level)
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
     show_findings(experiment.warnings)
-    experiment.run(resume=resume, ckpt_path=ckpt_path)
+    experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)

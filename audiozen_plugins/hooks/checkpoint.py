@@ -36,7 +36,7 @@ class Checkpoint:
         self.clock = clock
         self._writer = CheckpointWriter(CheckpointStore(Path()), aside=False)
         self._saved_epoch = 0
-        self._asked_step = -1
+        self._asked: tuple[int, ...] = ()
         self._asked_at = 0.0
         self._failures = 0
         self._interrupted = False
@@ -46,7 +46,7 @@ class Checkpoint:
         """Clears away what a run that died in the midst of saving has left."""
         store = CheckpointStore(trainer.folder / "checkpoints")
         self._writer = CheckpointWriter(store, aside=trainer.save_ckpt_async)
-        self._saved_epoch, self._asked_step, self._asked_at = trainer.progress.epoch, -1, self.clock()
+        self._saved_epoch, self._asked, self._asked_at = trainer.progress.epoch, (), self.clock()
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
@@ -63,7 +63,7 @@ class Checkpoint:
         step = trainer.progress.step
         due = every is not None and step % every == 0
         due = due or (minutes is not None and self.clock() - self._asked_at >= 60 * minutes)
-        if due and step != self._asked_step:
+        if due and _moment(trainer) != self._asked:
             self._save(trainer)
 
     @hookimpl
@@ -76,7 +76,8 @@ class Checkpoint:
     def on_checkpoint_request(self, trainer: BaseTrainer, reason: str) -> None:
         """Saves at once, and waits until it is on the disk."""
         trainer.log.info("a checkpoint is asked for", reason=reason)
-        self._save(trainer)
+        if _moment(trainer) != self._asked:
+            self._save(trainer)
         self._writer.wait()
         self._hear(trainer)
 
@@ -126,7 +127,7 @@ class Checkpoint:
         if reason := trainer.hooks.veto_checkpoint(trainer=trainer, epoch=progress.epoch):
             trainer.log.info("no checkpoint is saved", epoch=progress.epoch, reason=reason)
             return
-        self._asked_step, self._asked_at = progress.step, self.clock()
+        self._asked, self._asked_at = _moment(trainer), self.clock()
         self._writer.save(
             trainer.checkpoint(),
             epoch=progress.epoch,
@@ -161,3 +162,8 @@ class Checkpoint:
             failures_in_a_row=self._failures,
             was_best=saved.is_best,
         )
+
+
+def _moment(trainer: BaseTrainer) -> tuple[int, ...]:
+    progress = trainer.progress
+    return progress.epoch, progress.batch, progress.step

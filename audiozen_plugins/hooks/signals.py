@@ -1,0 +1,116 @@
+"""Signals: SIGTERM and SIGINT stop a run after a checkpoint, SIGUSR1 asks for one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.interruption import Interrupted
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.state import RandomState
+
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+class Signals:
+    """Lets a signal find the training at the end of a step.
+
+    SIGTERM and SIGINT (Ctrl-C): the optimiser step under way is finished, a checkpoint is saved, and the run exits with
+    143 or 130; `--resume` goes on from there. A validation is broken off, and made anew on resume. SIGUSR1: a
+    checkpoint is saved after the step, or after the validation, and the run goes on. A second SIGINT stops at once,
+    without saving. The other modes have nothing to save, and stop after the batch.
+
+    Where Python is not in its main thread, signals keep the meaning that they have there.
+
+    Args:
+        grace_seconds: the run ends, without saving, if it has not done so by itself so many seconds after SIGTERM or
+            SIGINT; none for no limit. On a cluster, what it leaves between SIGTERM and SIGKILL, less a little.
+    """
+
+    phase = "persist"
+
+    def __init__(self, grace_seconds: float | None = None) -> None:
+        self.grace_seconds = grace_seconds
+        self._stop: int | None = None
+        self._save = False
+        self._training = False
+        self._random: dict[str, Any] = {}
+        self._before: dict[int, Any] = {}
+
+    @hookimpl
+    def on_run_start(self, mode: Mode) -> None:
+        """Takes the signals over."""
+        self._stop, self._save, self._training = None, False, mode == "train"
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in _NAMES:
+            if hasattr(signal, name):
+                number = getattr(signal, name)
+                self._before[number] = signal.signal(number, self._receive)
+
+    @hookimpl
+    def on_training_step_end(self, trainer: BaseTrainer) -> None:
+        """Acts, if a signal has come and no gradients are being accumulated."""
+        if (self._stop or self._save) and trainer.between_steps:
+            self._act(trainer)
+
+    @hookimpl
+    def on_evaluation_start(self) -> None:
+        """Remembers the generators, to be able to begin the validation anew."""
+        if self._training:
+            self._random = RandomState().state_dict()
+
+    @hookimpl
+    def on_evaluation_step_end(self, trainer: BaseTrainer, mode: Mode) -> None:
+        """Breaks the evaluation off, if the run is to stop."""
+        if not self._stop:
+            return
+        trainer.hooks.on_evaluation_abandoned(trainer=trainer, mode=mode)
+        if not self._training:
+            raise Interrupted(self._stop, "nothing was to be saved")
+        trainer.progress.reopen_epoch()
+        RandomState().load_state_dict(self._random)
+        self._act(trainer)
+
+    @hookimpl
+    def on_epoch_end(self, trainer: BaseTrainer) -> None:
+        """Acts on a signal that came since the last step."""
+        if self._stop or self._save:
+            self._act(trainer)
+
+    @hookimpl
+    def on_teardown(self) -> None:
+        """Gives the signals back."""
+        if self._before and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGUSR1", None):
+            self._save = True
+            return
+        if number == signal.SIGINT and self._stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        first, self._stop = self._stop is None, number
+        if first and self.grace_seconds is not None and hasattr(signal, "setitimer"):
+            self._before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._out_of_time))
+            signal.setitimer(signal.ITIMER_REAL, max(self.grace_seconds, 1e-6))
+
+    def _out_of_time(self, number: int, frame: FrameType | None) -> None:
+        raise Interrupted(
+            self._stop or signal.SIGTERM,
+            f"the step was not over after `grace_seconds = {self.grace_seconds}`, so nothing has been saved; "
+            "`--resume` goes on from the latest checkpoint",
+        )
+
+    def _act(self, trainer: BaseTrainer) -> None:
+        number = self._stop or signal.SIGUSR1
+        self._save = False
+        trainer.hooks.on_checkpoint_request(trainer=trainer, reason=signal.Signals(number).name)
+        if self._stop:
+            raise Interrupted(self._stop, "`--resume` goes on from the latest checkpoint")

@@ -1,0 +1,118 @@
+"""One run a folder: the lock tells who holds it, and does not outlive them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from audiozen_core.errors import RunError
+from audiozen_core.run_lock import LOCK, Holder, RunLock
+
+HOLDS = """
+import sys
+from pathlib import Path
+from audiozen_core.run_lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_run_is_refused_with_who_holds_the_lock(tmp_path, holder):
+    with pytest.raises(RunError) as error, RunLock(tmp_path):
+        pass
+    assert f"process {holder.pid} on {socket.gethostname()}, since 20" in error.value.message
+    assert LOCK in error.value.remedy
+
+
+def test_the_lock_of_a_run_that_ended_is_gone(tmp_path, holder):
+    holder.communicate("")
+    assert not (tmp_path / LOCK).exists()
+    with RunLock(tmp_path):
+        assert (tmp_path / LOCK).exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_run_that_was_killed_is_taken_over(tmp_path, holder, capsys):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / LOCK).exists()
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+    assert "the lock of a dead run is taken over" in capsys.readouterr().err
+
+
+def test_a_process_that_is_dead_but_not_buried_holds_nothing(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+    with RunLock(tmp_path):
+        pass
+
+
+def write(folder, **changes):
+    fields = {"host": socket.gethostname(), "pid": os.getpid(), "started": Holder.me().started, "since": "2026"}
+    (folder / LOCK).write_text(json.dumps({**fields, **changes}))
+
+
+def test_another_process_that_got_the_number_of_a_dead_one_does_not_hold_its_lock(tmp_path):
+    write(tmp_path, started="another boot/1")
+    with RunLock(tmp_path):
+        pass
+
+
+def test_of_another_computer_nobody_knows_so_the_lock_stands(tmp_path):
+    write(tmp_path, host="elsewhere", pid=1)
+    with pytest.raises(RunError, match="process 1 on elsewhere"), RunLock(tmp_path):
+        pass
+    assert (tmp_path / LOCK).exists()
+
+
+def test_the_same_process_may_not_hold_it_twice(tmp_path):
+    with RunLock(tmp_path), pytest.raises(RunError, match=str(os.getpid())), RunLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}'])
+def test_a_lock_that_was_never_written_out_holds_nothing(tmp_path, text):
+    (tmp_path / LOCK).write_text(text)
+    with RunLock(tmp_path):
+        pass
+
+
+def test_of_many_that_come_at_once_one_gets_it(tmp_path):
+    write(tmp_path, pid=2**22 + 1)
+    code = HOLDS.replace("with RunLock", "sys.stdin.readline()\nwith RunLock", 1)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    # The one that holds it waits for its input to end; the others have ended by themselves.
+    got = ["held\n" in iter(process.stdout.readline, "") for process in processes]
+    assert got.count(True) == 1
+    for process in processes:
+        process.communicate()

@@ -1,0 +1,150 @@
+"""What a signal does to a training, wherever it comes."""
+
+import signal
+
+import pytest
+import torch
+
+from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.interruption import Interrupted
+from audiozen_plugins.hooks.checkpoint import Checkpoint
+from audiozen_plugins.hooks.signals import Signals
+from tests.tiny_training import make_loader, make_trainer, weights_of
+
+TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+
+
+class Sends:
+    """Raises signals at one moment of the training: in a step, in a validation, or at an epoch's end."""
+
+    phase = "precision"
+
+    def __init__(self, *numbers, step=None, validation=None, epoch=None):
+        self.numbers, self.step, self.validation, self.epoch = numbers, step, validation, epoch
+        self.seen = 0
+
+    def send(self):
+        numbers, self.numbers = self.numbers, ()
+        for number in numbers:
+            signal.raise_signal(number)
+
+    @hookimpl
+    def on_training_step_start(self, trainer):
+        if trainer.progress.step == self.step:
+            self.send()
+
+    @hookimpl
+    def on_evaluation_step_end(self, trainer):
+        torch.rand(3)
+        if trainer.progress.epoch == self.validation:
+            self.send()
+
+    @hookimpl
+    def on_epoch_end(self, epoch):
+        if epoch == self.epoch:
+            self.send()
+
+
+def run(folder, *sent, resume=False, signals=None, **moment):
+    hooks = {"checkpoint": Checkpoint(), "signals": signals or Signals(), "sends": Sends(*sent, **moment)}
+    trainer = make_trainer(folder, hooks=hooks, max_epochs=3, gradient_accumulation_steps=2)
+    if resume:
+        loaded = CheckpointStore(folder / "checkpoints").load()
+        trainer.load_checkpoint(loaded.state)
+    trainer.train(make_loader(), [make_loader(shuffle=False)])
+    return trainer
+
+
+MOMENTS = [{"step": 0}, {"step": 4}, {"step": 8}, {"validation": 1}, {"validation": 3}, {"epoch": 1}, {"epoch": 3}]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=str)
+@pytest.mark.parametrize(("number", "code"), [(TERM, 143), (INT, 130)])
+def test_the_step_is_finished_the_state_saved_and_the_resumed_run_ends_as_if_nothing_had_been(
+    tmp_path, number, code, moment
+):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as stop:
+        run(tmp_path / "stopped", number, **moment)
+    assert stop.value.exit_code == code
+    assert signal.getsignal(number) is before
+    resumed = run(tmp_path / "stopped", resume=True)
+    whole = run(tmp_path / "whole")
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert resumed.progress == whole.progress
+    assert torch.equal(torch.get_rng_state(), whole.checkpoint()["rng"]["torch"])
+
+
+def test_in_the_midst_of_accumulation_the_step_is_finished_first(tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, TERM, step=0)
+    (name,) = [info.path.name for info in CheckpointStore(tmp_path / "checkpoints").list()]
+    assert name == "epoch_0001_step_0000001"
+
+
+def test_usr1_saves_and_goes_on(tmp_path):
+    trainer = run(tmp_path, USR1, step=1)
+    assert trainer.progress.epoch == 3
+    assert "epoch_0001_step_0000002" in [info.path.name for info in CheckpointStore(tmp_path / "checkpoints").list()]
+    assert torch.equal(weights_of(trainer), weights_of(run(tmp_path / "whole")))
+
+
+def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, INT, INT, step=1)
+    assert CheckpointStore(tmp_path / "checkpoints").list() == []
+
+
+def test_after_the_grace_time_the_run_ends_without_a_checkpoint(tmp_path):
+    class Waits:
+        phase = "precision"
+
+        @hookimpl
+        def on_training_step_start(self, trainer):
+            if trainer.progress.step == 1:
+                signal.raise_signal(TERM)
+                while True:
+                    signal.pause()
+
+    hooks = {"checkpoint": Checkpoint(), "signals": Signals(grace_seconds=0.01), "waits": Waits()}
+    with pytest.raises(Interrupted, match="nothing has been saved") as stop:
+        make_trainer(tmp_path, hooks=hooks).train(make_loader())
+    assert stop.value.exit_code == 143
+    assert CheckpointStore(tmp_path / "checkpoints").list() == []
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_test_stops_after_the_batch():
+    trainer = make_trainer(hooks={"signals": Signals(), "sends": Sends(TERM, validation=0)})
+    with pytest.raises(Interrupted, match="nothing was to be saved"):
+        trainer.test([make_loader()])
+
+
+def test_a_hook_that_changes_the_state_for_a_validation_is_told_that_it_is_broken_off(tmp_path):
+    class Swaps:
+        """As an average of the weights would: they are others while the validation runs."""
+
+        def on(self, trainer, sign):
+            with torch.no_grad():
+                for weight in trainer.model.parameters():
+                    weight.add_(sign)
+
+        @hookimpl
+        def on_evaluation_start(self, trainer):
+            self.on(trainer, 1024)
+
+        @hookimpl
+        def on_evaluation_end(self, trainer):
+            self.on(trainer, -1024)
+
+        @hookimpl
+        def on_evaluation_abandoned(self, trainer):
+            self.on(trainer, -1024)
+
+    hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "swaps": Swaps(), "sends": Sends(TERM, validation=1)}
+    trainer = make_trainer(tmp_path, hooks=hooks)
+    with pytest.raises(Interrupted):
+        trainer.train(make_loader(), [make_loader()])
+    saved = CheckpointStore(tmp_path / "checkpoints").load().state["model"]["0.bias"]
+    assert saved.abs() < 100
