@@ -16,7 +16,9 @@ import tomli
 
 from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.explain import command as explain_command
+from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
+from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.run import command as run_command
 from audiozen_core.cli.schema import command as schema_command
@@ -33,6 +35,8 @@ COMMANDS = {
     "explain": explain_command,
     "schema": schema_command,
     "plugins": plugins_command,
+    "hooks": hooks_command,
+    "new": new_command,
 }
 
 

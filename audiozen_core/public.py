@@ -1,0 +1,74 @@
+"""All that is public, in one place: what plugins and trainers may import and rely on.
+
+Besides these names, public are: the hooks of `audiozen_core.hookspecs` with their arguments, the entry point groups,
+the commands with their options, the sections and keys of a TOML file, and the names of first-party components with
+their arguments. What is not named here may change without notice.
+
+A public name that is to go, or to be called in another way, warns for a minor version first: `deprecation.deprecated`.
+A test compares the signatures with those of the last release, and wants a word in the changelog for each that differs.
+"""
+
+from __future__ import annotations
+
+PUBLIC: dict[str, tuple[str, ...]] = {
+    "audiozen_core.acoustics": ("Acoustics",),
+    "audiozen_core.audio": (
+        "AUDIO_SUFFIXES",
+        "AudioInfo",
+        "audio_info",
+        "list_audio",
+        "read_audio",
+        "require_folder",
+        "write_audio",
+    ),
+    "audiozen_core.checkpoint": (
+        "CheckpointInfo",
+        "CheckpointStore",
+        "CheckpointWriteError",
+        "DamagedCheckpointError",
+        "LoadedCheckpoint",
+        "NoCheckpointError",
+        "UnstorableStateError",
+        "average",
+        "load_weights",
+    ),
+    "audiozen_core.checkpoint.writer": ("CheckpointWriter", "Saved"),
+    "audiozen_core.errors": (
+        "AudioZenError",
+        "BuildError",
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "HookError",
+        "MissingExtraError",
+        "RegistryError",
+        "RunError",
+    ),
+    "audiozen_core.deprecation": ("deprecated",),
+    "audiozen_core.experiment": ("Experiment",),
+    "audiozen_core.files": ("make_folder", "write_whole"),
+    "audiozen_core.hookspecs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),
+    "audiozen_core.interruption": ("Interrupted",),
+    "audiozen_core.logging": ("configure", "get_logger"),
+    "audiozen_core.plugins": ("Lifecycle", "Plugin"),
+    "audiozen_core.registry": ("build", "installed_index", "resolve"),
+    "audiozen_core.stft": ("Stft",),
+    "audiozen_core.testing": (
+        "HookRecorder",
+        "Outcome",
+        "TinyExperiment",
+        "check_dataset",
+        "check_entry_points",
+        "check_hooks",
+        "check_import",
+        "check_loss",
+        "check_model",
+        "check_signature",
+        "write_pairs",
+    ),
+    "audiozen_core.trainer.base_trainer": ("BaseTrainer",),
+    "audiozen_core.trainer.components": ("Components",),
+    "audiozen_core.trainer.data": ("BatchLoader",),
+    "audiozen_core.trainer.state": ("RandomState",),
+}
+"""Module to its public names."""

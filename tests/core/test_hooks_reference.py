@@ -1,0 +1,81 @@
+"""The reference of the hooks is made of their specs."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from audiozen_core import hookspecs
+from audiozen_core.hook_checks import HOOK_NAMES
+
+SPECS = Path(hookspecs.__file__)
+PAGE = SPECS.parents[1] / "docs" / "hooks_reference.md"
+HEAD = """# Hooks, one by one
+
+In the order of a run. How to write one is told in [Write a hook](write_a_hook.md). A method names those arguments that
+it needs. Where the first answer counts, the others are not asked once somebody has answered.
+
+This page is made of `audiozen_core/hookspecs.py` by `python -m tests.core.test_hooks_reference`.
+"""
+SECTION = re.compile(r"^# -{20,} (?P<title>.+)$|^def (?P<hook>\w+)\(", re.MULTILINE)
+
+
+def page() -> str:
+    """The page."""
+    parts = [HEAD]
+    for match in SECTION.finditer(SPECS.read_text(encoding="utf-8")):
+        if match["title"]:
+            parts.append(f"## {match['title'].capitalize()}\n")
+        elif match["hook"] in HOOK_NAMES:
+            parts.append(entry(match["hook"]))
+    return "\n".join(parts)
+
+
+def entry(hook: str) -> str:
+    """One hook: its signature, and its docstring as Markdown."""
+    spec = getattr(hookspecs, hook)
+    text = inspect.getdoc(spec) or ""
+    body, *sections = re.split(r"\n\n(?=(?:Args|Returns|Raises):\n)", text)
+    lines = [f"### `{hook}`\n", f"```python\ndef {hook}{signature(spec)}: ...\n```\n", f"{body}\n"]
+    for section in sections:
+        title, _, rest = section.partition(":\n")
+        rest = inspect.cleandoc(f"\n{rest}")
+        if title == "Args":
+            rows = re.sub(r"\n +", " ", rest).splitlines()
+            lines.append("\n".join("- `{}`: {}".format(*row.split(": ", 1)) for row in rows) + "\n")
+        else:
+            lines.append(f"{title}: {rest}\n")
+    if (spec.audiozen_spec or {}).get("firstresult"):
+        lines.append("The first answer counts.\n")
+    return "\n".join(lines)
+
+
+def signature(spec) -> str:
+    return str(inspect.signature(spec)).replace("'", "")
+
+
+def test_the_page_is_that_of_the_specs():
+    """If this fails: python -m tests.core.test_hooks_reference."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+@pytest.mark.parametrize("hook", HOOK_NAMES)
+def test_every_hook_is_in_the_page_with_its_whole_signature(hook):
+    text = PAGE.read_text(encoding="utf-8")
+    assert f"\ndef {hook}{signature(getattr(hookspecs, hook))}: ...\n" in text
+
+
+@pytest.mark.parametrize("hook", HOOK_NAMES)
+def test_every_hook_says_when_it_runs_and_what_an_answer_means(hook):
+    spec = getattr(hookspecs, hook)
+    text = inspect.getdoc(spec)
+    assert len(text.splitlines()[0].split()) >= 4
+    returns = inspect.signature(spec).return_annotation
+    assert (returns == "None") is ("Returns:" not in text)
+    for name, parameter in inspect.signature(spec).parameters.items():
+        assert parameter.annotation is not parameter.empty, name
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
