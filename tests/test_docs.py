@@ -15,6 +15,7 @@ import pytest
 import tomli
 
 from audiozen_core.cli.check import command as check_command
+from audiozen_core.cli.checkpoints import command as checkpoints_command
 from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
@@ -32,6 +33,7 @@ BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<t
 COMMANDS = {
     "run": run_command,
     "check": check_command,
+    "checkpoints": checkpoints_command,
     "explain": explain_command,
     "schema": schema_command,
     "plugins": plugins_command,

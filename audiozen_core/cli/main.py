@@ -16,6 +16,7 @@ from audiozen_core.interruption import Interrupted
 # Name to the module that holds it and its line in `audiozen --help`, which so imports no command.
 COMMANDS = {
     "run": ("audiozen_core.cli.run", "Train, validate, test or predict as a TOML file says."),
+    "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file; build nothing."),
     "explain": ("audiozen_core.cli.explain", "Tell where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema for editors."),

@@ -1,0 +1,155 @@
+"""`audiozen checkpoints`: list, verify, prune and average the checkpoints of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from audiozen_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from audiozen_core.checkpoint import CheckpointInfo, CheckpointStore
+
+
+class ListByDefault(click.Group):
+    """Reads `checkpoints EXP` as `checkpoints list EXP`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts the command in where the first argument is none."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=ListByDefault, name="checkpoints")
+def command() -> None:
+    """List, verify, prune and average the checkpoints of a run.
+
+    \b
+    audiozen checkpoints exp/baseline
+    audiozen checkpoints verify exp/baseline
+    audiozen checkpoints prune exp/baseline --keep 3
+    audiozen checkpoints average exp/baseline --last 5
+
+    EXP is the run's folder, or its TOML file.
+    """
+
+
+_EXP = click.argument("exp", metavar="EXP", type=click.Path(path_type=Path))
+
+
+@command.command("list")
+@_EXP
+def list_command(exp: Path) -> None:
+    """Tell of each checkpoint: epoch, step, score, size, whether it is whole, best, latest."""
+    infos = _some(_store(exp))
+    rows = [("checkpoint", "epoch", "step", "score", "MB", "state")]
+    rows += [
+        (
+            info.path.name,
+            "?" if info.epoch is None else str(info.epoch),
+            "?" if info.step is None else str(info.step),
+            "" if info.score is None else f"{info.score:.4g}",
+            f"{info.size / 1e6:.1f}",
+            _state(info),
+        )
+        for info in infos
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for name, *cells, state in rows:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        click.echo("  ".join([name.ljust(widths[0]), *aligned, state]).rstrip())
+
+
+@command.command()
+@_EXP
+def verify(exp: Path) -> int:
+    """Read every byte of every checkpoint; exit with 2 if one is damaged."""
+    infos = _some(_store(exp))
+    for info in infos:
+        click.echo(f"{info.path.name}: {'whole' if info.whole else info.reason}")
+    damaged = sum(not info.whole for info in infos)
+    click.echo(f"{len(infos) - damaged} whole, {damaged} damaged")
+    return 2 if damaged else 0
+
+
+@command.command()
+@_EXP
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many to keep, best and latest among them.")
+@click.option("--damaged", is_flag=True, help="Delete those that can't be used, too.")
+def prune(exp: Path, keep: int, damaged: bool) -> None:
+    """Delete all but the newest checkpoints; never best and latest, and never while the run is on."""
+    from audiozen_core.run_lock import RunLock
+
+    store = _store(exp)
+    _some(store)
+    with RunLock(store.folder.parent):
+        deleted = store.prune(keep, damaged=damaged)
+    for path in deleted:
+        click.echo(f"deleted {path.name}")
+    click.echo(f"{len(deleted)} deleted, {len(store.list(verify=False))} left")
+
+
+@command.command()
+@_EXP
+@click.option("--last", type=click.IntRange(min=1), required=True, help="Over how many, the newest.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The folder to write; by default `average_last_N` in the run's folder. It must not exist.",
+)
+def average(exp: Path, last: int, output: Path | None) -> None:
+    """Average the weights of the newest checkpoints into a new one, to be used with `--ckpt-path`.
+
+    It holds weights only: it can be tested, validated, predicted with and finetuned, not resumed.
+    """
+    from audiozen_core.checkpoint.folder import pack, read_checkpoint, write_checkpoint
+    from audiozen_core.files import rename, sync_folder, temporary_name
+
+    store = _store(exp)
+    chosen = [info for info in _some(store) if info.whole and not info.stale][-last:]
+    if len(chosen) < last:
+        raise CheckpointError(f"{store.folder} has {len(chosen)} whole checkpoints, not {last}")
+    output = output or store.folder.parent / f"average_last_{last}"
+    if output.exists():
+        raise CheckpointError(f"{output} exists already", remedy="delete it, or name another with --output")
+    manifest, newest = read_checkpoint(chosen[-1].path)
+    paths = [info.path for info in chosen]
+    owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
+    state = {owner: store.average(paths, owner=owner) for owner in owners}
+    aside = output.with_name(temporary_name(output.name))
+    write_checkpoint(aside, pack(state), epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
+    rename(aside, output)
+    sync_folder(output.parent)
+    click.echo(f"{output}: the mean of {', '.join(path.name for path in paths)}")
+
+
+def _store(exp: Path) -> CheckpointStore:
+    from audiozen_core.checkpoint import CheckpointStore
+
+    if exp.suffix == ".toml" and exp.is_file():
+        from audiozen_core.config import load_config
+
+        config = load_config(exp, modes=()).config
+        exp = Path(config.meta.save_dir) / config.id
+    folder = exp if exp.name == "checkpoints" else exp / "checkpoints"
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}", remedy="name a run's folder, such as exp/baseline")
+    return CheckpointStore(folder)
+
+
+def _some(store: CheckpointStore) -> Sequence[CheckpointInfo]:
+    infos = store.list()
+    if not infos:
+        raise CheckpointError(f"{store.folder} holds no checkpoint")
+    return infos
+
+
+def _state(info: CheckpointInfo) -> str:
+    words = ["whole" if info.whole else f"damaged: {info.reason}"]
+    words += [word for word, true in (("best", info.best), ("latest", info.latest), ("stale", info.stale)) if true]
+    return ", ".join(words)
