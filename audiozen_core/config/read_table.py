@@ -118,8 +118,12 @@ class TableReader:
         if "maximum" in rules and value > rules["maximum"]:
             message = f"`{self.composition.spell(place)}` must be at most {rules['maximum']}"
             raise self.report(codes.BAD_VALUE, message, place)
-        if "pattern" in rules and re.fullmatch(rules["pattern"], value):
-            return value
+        if "pattern" in rules:
+            if re.fullmatch(rules["pattern"], value):
+                return value
+            if "choices" not in rules:
+                message = f"`{self.composition.spell(place)}` can't be `{value}`: it must match `{rules['pattern']}`"
+                raise self.report(codes.BAD_VALUE, message, place)
         return self._choice(place, value, rules["choices"]) if "choices" in rules else value
 
     def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...]) -> Any:

@@ -1,0 +1,75 @@
+"""What may run code and what may not: the user's own TOML file does, nothing that comes with a checkpoint does."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from audiozen_core.checkpoint import CheckpointStore
+
+EVIL = "from pathlib import Path\nPath('run.txt').write_text('run')\nclass Model: ...\n"
+
+
+@pytest.fixture
+def trained(project, audiozen):
+    assert audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1").code == 0
+    return project
+
+
+def test_a_config_that_travels_with_a_checkpoint_is_not_read(trained, audiozen):
+    checkpoint = (trained / "exp/tiny/checkpoints/best").resolve()
+    (checkpoint / "evil.py").write_text(EVIL)
+    for folder in (checkpoint, checkpoint.parent, checkpoint.parent.parent):
+        for name in ("tiny.toml", "config.toml", "config__2030_01_01--00_00_00.toml"):
+            (folder / name).write_text('[model]\npath = "evil.Model"\n')
+    for where in (checkpoint, checkpoint / "model.safetensors"):
+        outcome = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", where)
+        assert "evil" not in outcome.out + outcome.err
+        assert not (trained / "run.txt").exists()
+        assert "evil" not in sys.modules
+
+
+def test_the_same_module_does_run_where_the_user_s_own_file_names_it(trained, audiozen):
+    """Else the test above would prove nothing."""
+    (trained / "evil.py").write_text(EVIL)
+    audiozen("check", "tiny.toml", "--set", "model.path=evil.Model")
+    assert (trained / "run.txt").exists()
+
+
+def test_names_within_a_checkpoint_lead_nowhere_else(trained, audiozen):
+    """The table of files is sealed; whoever seals it anew still can't point outside."""
+    checkpoint = (trained / "exp/tiny/checkpoints/best").resolve()
+    manifest = checkpoint / "manifest.json"
+    text = manifest.read_text()
+    assert "model.safetensors" in json.dumps(json.loads(text))
+    manifest.write_text(text.replace("model.safetensors", "../../../../model.safetensors"))
+    outcome = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", checkpoint)
+    assert outcome.code == 2
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "..", ""])
+def test_a_name_from_a_config_does_not_leave_the_folder_of_the_runs(project, audiozen, name):
+    before = sorted(project.parent.iterdir())
+    outcome = audiozen("run", "tiny.toml", "--set", f'+meta.id="{name}"')
+    assert outcome.code == 2, outcome.err
+    assert not (project / "exp").exists()
+    assert sorted(project.parent.iterdir()) == before
+
+
+def test_the_suffix_of_a_section_leads_no_file_elsewhere(tmp_path):
+    """A suffix is any text; the store makes file names of it."""
+    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    store.save({"model_../../evil": {"weight": torch.ones(2)}}, epoch=1, step=1)
+    assert store.load("latest").state["model_../../evil"]["weight"].tolist() == [1.0, 1.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoints"]
+
+
+@pytest.mark.parametrize("path", ["../evil", "..evil.Model", "/evil.py", "evil;x", "a/b:c"])
+def test_a_path_is_a_name_and_never_a_file(project, audiozen, path):
+    (project / "evil.py").write_text(EVIL)
+    outcome = audiozen("check", "tiny.toml", "--set", f'model.path="{path}"')
+    assert outcome.code == 2
+    assert "no well-formed `path`" in outcome.err
+    assert not (project / "run.txt").exists()
