@@ -156,10 +156,12 @@ def build_lifecycle(config: ExperimentConfig, composition: Composition | None = 
 
 
 def build_loader(
-    parts: Sequence[DatasetComponent], lifecycle: Lifecycle, *, train: bool, meta: Meta, cuda: bool
+    parts: Sequence[DatasetComponent], lifecycle: Lifecycle, *, train: bool, meta: Meta, sr: int, cuda: bool
 ) -> BatchLoader:
     """Builds data sets, joined into one, and what makes batches of it by the first one's table `dataloader`."""
     datasets = [lifecycle.built(part.section, build_component(part)) for part in parts]
+    for part, found in zip(parts, datasets, strict=True):
+        _check_rate(part, found, sr)
     dataset = datasets[0]
     if len(datasets) > 1:
         dataset = ConcatDataset(datasets)
@@ -184,6 +186,17 @@ def build_loader(
     )
     wrapped: BatchLoader = lifecycle.built(f"{parts[0].section}.dataloader", loader)
     return wrapped
+
+
+def _check_rate(part: DatasetComponent, dataset: Any, sr: int) -> None:
+    """A data set that tells its rate must have that of the experiment: else results would be labelled wrongly."""
+    own = getattr(dataset, "sr", sr)
+    if isinstance(own, int) and own != sr:
+        where = ".".join(map(str, part.key))
+        raise BuildError(
+            f"[{where}] gives audio of {own} Hz, but [acoustics] says `sr = {sr}`",
+            remedy=f"set `sr` to the rate of your files in both: [acoustics] and [{where}.args]",
+        )
 
 
 def build_component(part: Component, injected: Mapping[str, Any] | None = None) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -34,6 +34,7 @@ from audiozen_core.registry import ImportScope
 from audiozen_core.run_lock import RunLock
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.data import BatchLoader
+from audiozen_core.trainer.steps import check_steps
 
 RunMode = Literal["train", "finetune", "validate", "test", "predict"]
 RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
@@ -58,7 +59,7 @@ class Experiment:
         self.config = loaded.config
         self.warnings = loaded.warnings
         self.modes = tuple(dict.fromkeys(modes))
-        self.folder = Path(self.config.meta.save_dir) / self.config.id
+        self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
         self._loaded = loaded
@@ -99,8 +100,7 @@ class Experiment:
         training = any(mode in TRAINING for mode in self.modes)
         if training and not resume:
             self._refuse_to_overwrite()
-        if "finetune" in self.modes and not resume and ckpt_path is None:
-            raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
+        self._check_options(resume, ckpt_path)
         lock = RunLock(self.folder)
         with self.scope, ExitStack() as stack:
             # Built before anything is written: a mistake leaves no folder behind.
@@ -111,16 +111,29 @@ class Experiment:
                 stack.enter_context(lock)
             if training and resume:
                 self._resume(trainer, ckpt_path or "latest", allow_drift=allow_drift)
-            elif ckpt_path is not None or not training:
+            elif ckpt_path is not None or self.modes[0] not in TRAINING:
                 self._load_weights(trainer, ckpt_path)
             if training and not lock.held:
                 stack.enter_context(lock)
+            stack.enter_context(_no_exit())
             with log_file(self.folder / f"{self.config.id}.log"):
                 self._record(trainer)
                 for place, mode in enumerate(self.modes):
                     if place > 0 and mode not in TRAINING and self.modes[place - 1] in TRAINING:
                         self._load_weights(trainer, None)
                     self._run_mode(mode, trainer, loaders)
+
+    def _check_options(self, resume: bool, ckpt_path: str | None) -> None:
+        training = [mode for mode in self.modes if mode in TRAINING]
+        if resume and not training:
+            raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
+        if "finetune" in self.modes and not resume and ckpt_path is None:
+            raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
+        if ckpt_path is not None and not resume and training == ["train"]:
+            raise RunError(
+                "a new training starts from no checkpoint",
+                remedy="go on with the one of the folder by --resume, or start from the weights by --mode finetune",
+            )
 
     def build(self) -> tuple[BaseTrainer, Loaders]:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
@@ -136,6 +149,7 @@ class Experiment:
         components = build_components(self.config, lifecycle, self.folder, device)
         trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
         trainer = lifecycle.built("trainer", trainer)
+        check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {role: self._loaders(role, lifecycle, device) for role in self._roles()}
         lifecycle.on_setup(trainer=trainer)
         # Again, so that a training does not depend on which data sets were built beside it.
@@ -168,7 +182,10 @@ class Experiment:
         """One loader for all training sets together, one for each of the others."""
         parts, train, cuda = self.config.datasets[role], role == "train", device.type == "cuda"
         groups = [parts] if train else [[part] for part in parts]
-        return [build_loader(group, lifecycle, train=train, meta=self.config.meta, cuda=cuda) for group in groups]
+        return [
+            build_loader(group, lifecycle, train=train, meta=self.config.meta, sr=self.config.acoustics.sr, cuda=cuda)
+            for group in groups
+        ]
 
     # ------------------------------------------------------------------------------- checkpoints
 
@@ -224,6 +241,17 @@ class Experiment:
             audiozen=__version__,
             torch=str(torch.__version__),
         )
+
+
+@contextmanager
+def _no_exit() -> Iterator[None]:
+    """A component that calls `sys.exit` would end the run as if all were well."""
+    try:
+        yield
+    except SystemExit as stop:
+        raise RunError(
+            f"a component called sys.exit({stop.code!r}), which ended the run", remedy="raise an error instead"
+        ) from stop
 
 
 _OTHER_MODEL = "the model's arguments must be those that the checkpoint was made with"

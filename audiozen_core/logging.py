@@ -6,6 +6,7 @@ inside `log_file` it goes to the file as well, with an ISO time in UTC.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -41,7 +42,9 @@ class _StandardError:
     """Looks `sys.stderr` up at each line, because progress bars replace it while they are drawn."""
 
     def msg(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        # A terminal that has gone away must not end a training; the log file has the line.
+        with contextlib.suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)  # noqa: T201
 
     debug = info = warning = error = critical = exception = log = fatal = msg
 
@@ -55,7 +58,7 @@ def configure(*, level: str = "info") -> None:
     Args:
         level: the least severe level shown, `debug`, `info`, `warning` or `error`.
     """
-    colours = sys.stderr.isatty()
+    colours = sys.stderr is not None and sys.stderr.isatty()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.acoustics import Acoustics
+from audiozen_core.errors import RunError
 
 
 class Stft:
@@ -32,9 +33,18 @@ class Stft:
         self._windows: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def transform(self, wave: Tensor) -> Tensor:
-        """Waveforms [..., time] to centred complex spectrograms [..., n_fft // 2 + 1, frames]."""
+        """Waveforms [..., time] to centred complex spectrograms [..., n_fft // 2 + 1, frames].
+
+        Raises:
+            RunError: the waveforms are too short for one frame.
+        """
         wave = _full_precision(wave)
         numbers = self.acoustics
+        if wave.shape[-1] <= numbers.n_fft // 2:
+            raise RunError(
+                f"{wave.shape[-1]} samples are too few for an STFT of {numbers.n_fft}: it takes more than half of that",
+                remedy="leave out such short files, make `clip_seconds` longer, or `n_fft` smaller",
+            )
         with torch.autocast(wave.device.type, enabled=False):
             spectrogram = torch.stft(
                 wave.reshape(-1, wave.shape[-1]),

@@ -259,7 +259,11 @@ class CheckpointStore:
                 damaged.append(f"{entry.name}: {error.reason}")
         if damaged:
             raise DamagedCheckpointError(self.folder, f"none of its checkpoints is whole ({'; '.join(damaged)})")
-        raise NoCheckpointError(f"there is nothing to resume: {self.folder} holds no checkpoint", notes=self._notes())
+        raise NoCheckpointError(
+            f"{self.folder} holds no checkpoint",
+            remedy="train first, or name the checkpoint that is meant with --ckpt-path PATH",
+            notes=self._notes(),
+        )
 
     def _latest_first(self) -> Iterator[Entry]:
         """`latest`, then what was saved before it, the newest first."""

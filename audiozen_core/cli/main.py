@@ -87,9 +87,22 @@ def main() -> None:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; `--resume` goes on from the latest checkpoint", err=True)
+        click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        show(_of_the_system(error))
+        sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _of_the_system(error: OSError) -> AudioZenError:
+    """What the operating system refused, as an error for the user."""
+    where = f": {error.filename}" if error.filename else ""
+    told = AudioZenError(
+        f"{error.strerror or error}{where}", remedy="look at the path, its rights, and the space on its disk"
+    )
+    told.__cause__ = error
+    return told
 
 
 def show(error: AudioZenError) -> None:

@@ -56,7 +56,9 @@ class Meta:
         pattern=r"auto|cpu|mps|cuda(:\d+)?",
         choices=("auto", "cpu", "cuda", "mps"),
     )
-    num_threads: int | None = _field("the number of CPU threads; torch chooses by default", default=None, minimum=1)
+    num_threads: int | None = _field(
+        "the number of CPU threads; torch chooses by default", default=None, minimum=1, maximum=1024
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,12 @@
-"""Checks of a trainer's arguments that their types can't make."""
+"""Checks that types can't make: of a trainer's arguments, and of what its steps give."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
+
+from torch import Tensor
 
 from audiozen_core.errors import RunError
 
@@ -24,6 +27,38 @@ def at_least(least: int, **argument: _Number) -> _Number:
     if value is not None and value < least:
         raise RunError(f"`{name}` is {value}, but must be at least {least}", remedy=f"set {name} in [trainer.args]")
     return value
+
+
+def above(limit: float, **argument: float | None) -> float | None:
+    """The argument's value; None is left alone.
+
+    Raises:
+        RunError: it is not a number above `limit`.
+
+    Example:
+        >>> above(0, clip_grad_norm_value=5)
+        5
+    """
+    ((name, value),) = argument.items()
+    if value is not None and not (value > limit and math.isfinite(value)):
+        raise RunError(f"`{name}` is {value}, but must be above {limit}", remedy=f"set {name} in [trainer.args]")
+    return value
+
+
+def check_loss(name: str, loss: object) -> None:
+    """Refuses what can't be back-propagated.
+
+    Raises:
+        RunError: the loss is no real tensor of one element, or does not depend on any weight.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
+        got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise RunError(f"`{name}` is {got}", remedy="a loss is a real tensor of one element: take its mean, for one")
+    if not loss.requires_grad:
+        raise RunError(
+            f"`{name}` does not depend on any weight that is trained",
+            remedy="is something detached on the way, or computed without gradients?",
+        )
 
 
 def one_of(known: Sequence[str], **argument: str) -> None:

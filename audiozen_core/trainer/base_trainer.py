@@ -13,7 +13,7 @@ from torch import Tensor
 from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import Mode
 from audiozen_core.logging import get_logger
-from audiozen_core.trainer.arguments import at_least, one_of
+from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
 from audiozen_core.trainer.bad_data import BadData, BadDataPolicy
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader, to_device
@@ -102,7 +102,7 @@ class BaseTrainer(Steps, Parts):
         super().__init__(components)
         self.max_epochs = at_least(1, max_epochs=max_epochs)
         self.max_steps = at_least(1, max_steps=max_steps)
-        self.clip_grad_norm_value = clip_grad_norm_value
+        self.clip_grad_norm_value = above(0, clip_grad_norm_value=clip_grad_norm_value)
         self.save_max_score = save_max_score
         self.save_ckpt_interval = at_least(1, save_ckpt_interval=save_ckpt_interval)
         self.save_ckpt_interval_steps = at_least(1, save_ckpt_interval_steps=save_ckpt_interval_steps)
@@ -202,6 +202,8 @@ class BaseTrainer(Steps, Parts):
         losses = {name: value for name, value in result.items() if name == "loss" or name.startswith("loss_")}
         if not losses:
             raise RunError(f"{type(self).__name__}.training_step returned no `loss`, but {sorted(result)}")
+        for name, loss in losses.items():
+            check_loss(name, loss)
         outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
         return losses, outputs
 

@@ -31,10 +31,17 @@ class Scheduler:
         """Steps, if this is its interval; one that follows the score steps only where there is one."""
         if interval != self.interval:
             return
-        if not self.follows_score:
-            self.scheduler.step()
-        elif score is not None:
-            self.scheduler.step(score)
+        try:
+            if not self.follows_score:
+                self.scheduler.step()
+            elif score is not None:
+                self.scheduler.step(score)
+        except (ArithmeticError, ValueError) as error:
+            raise RunError(
+                f"{type(self.scheduler).__name__} can't step: {error}",
+                remedy="its arguments in [lr_scheduler.args] must fit the length of the training: "
+                'with `interval = "step"` it steps once for each optimiser step, else once an epoch',
+            ) from error
 
     def check(self, *, save_max_score: bool) -> None:
         """Refuses a scheduler that would work against the trainer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -61,6 +61,33 @@ class Steps:
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
         """One batch of prediction: there are no targets, and what comes out is written by the step itself."""
         raise _lacks(self, "predict_step")
+
+
+# What each mode calls; `train` and `finetune` validate where there is data for it.
+_NEEDED = {
+    "train": ("training_step",),
+    "finetune": ("training_step",),
+    "validate": ("validation_step", "validation_epoch_end"),
+    "test": ("test_step", "test_epoch_end"),
+    "predict": ("predict_step",),
+}
+
+
+def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> None:
+    """Refuses a trainer that lacks a step of these modes, before hours of training end in that error.
+
+    Args:
+        trainer: the trainer.
+        modes: what is to be done.
+        validates: whether a training validates.
+
+    Raises:
+        RunError: names the first method that is missing.
+    """
+    wanted = [*modes, *(["validate"] if validates and {"train", "finetune"} & set(modes) else [])]
+    for method in (method for mode in wanted for method in _NEEDED[mode]):
+        if getattr(type(trainer), method) is getattr(Steps, method):
+            raise _lacks(trainer, method)
 
 
 def _lacks(trainer: object, method: str) -> RunError:

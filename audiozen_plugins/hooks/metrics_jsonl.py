@@ -31,7 +31,7 @@ class MetricsJsonl:
         path = trainer.folder / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         if mode == "train" and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             kept = [line for line in lines if _is_before(line, trainer.progress.step)]
             if len(kept) < len(lines):
                 write_whole(path, "".join(kept).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from audiozen_core.registry import build, resolve
 from audiozen_core.stft import Stft
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.data import BatchLoader
 from audiozen_plugins.metric import Metric
 from audiozen_plugins.metric.report import Report
 
@@ -85,6 +87,7 @@ class EnhancementTrainer(BaseTrainer):
             except MissingExtraError as error:
                 self.log.warning(f"left out of the test: {error.message}", remedy=error.remedy)
         self._report = Report(self.metrics)
+        self._written: set[tuple[int, str]] = set()
 
     # ------------------------------------------------------------------------------- the model
 
@@ -99,16 +102,40 @@ class EnhancementTrainer(BaseTrainer):
             None for a waveform model.
         """
         if self.domain == "waveform":
-            answer = self.model(noisy.unsqueeze(1) if self.add_channel else noisy)
-            return answer.float().reshape(noisy.shape), None
+            return self._ask(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
         spectrogram = self.stft(noisy)
         noisy_magnitude = spectrogram.abs()
-        magnitude = self.model(noisy_magnitude).float()
+        magnitude = self._ask(noisy_magnitude, noisy_magnitude.shape)
         if delay := int(getattr(self.model, "out_delay", 0)):
             magnitude = F.pad(magnitude, (-delay, delay))
         # A bin of magnitude 0 has no phase: whatever the model puts there is lost.
         phase = spectrogram / noisy_magnitude.clamp_min(torch.finfo(noisy_magnitude.dtype).tiny)
         return self.istft(magnitude * phase, length=noisy.shape[-1]), magnitude
+
+    def _ask(self, given: Tensor, shape: torch.Size) -> Tensor:
+        """The model's answer in full precision, in the shape that is wanted of it."""
+        try:
+            answer = self.model(given)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise RunError(
+                f"the model refuses an input of shape {list(given.shape)}: {type(error).__name__}: {error}",
+                notes=(f"raised in: {last.filename}:{last.lineno}, in {last.name}",),
+                remedy=f'{_GIVEN[self.domain]}; `domain` (now "{self.domain}") and `add_channel` in [trainer.args] say '
+                "what the model is given; `--traceback` shows the whole way to the error",
+            ) from error
+        if isinstance(answer, Tensor) and not answer.is_complex() and answer.numel() == shape.numel():
+            # A model of one source may answer with a channel: [batch, 1, time].
+            squeezed = answer.squeeze(1) if answer.ndim == len(shape) + 1 else answer
+            if squeezed.shape == shape:
+                return squeezed.float()
+        got = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise RunError(
+            f"the model gives {got} for an input of shape {list(given.shape)}, where {list(shape)} is wanted",
+            remedy="it must give one enhanced signal for each noisy one; a separation model needs `num_sources = 1`",
+        )
 
     def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
         """The loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
@@ -129,12 +156,12 @@ class EnhancementTrainer(BaseTrainer):
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """The loss of one batch."""
-        wave, magnitude = self.enhance(batch["noisy"])
+        wave, magnitude = self._enhance(batch)
         return {"loss": self.compare(wave, magnitude, batch["clean"])}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> dict[str, Any]:
         """The score of each file, and the loss where there is a loss function."""
-        wave, magnitude = self.enhance(batch["noisy"])
+        wave, magnitude = self._enhance(batch)
         scores = [self.score(*pair, sr=self.sr) for pair in _pairs(wave, batch)]
         if not self.loss_functions:
             return {"scores": scores}
@@ -151,7 +178,7 @@ class EnhancementTrainer(BaseTrainer):
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Measures each file before and after, and writes its audio."""
-        wave, _ = self.enhance(batch["noisy"])
+        wave, _ = self._enhance(batch)
         noisy = [signal for signal, _ in _pairs(batch["noisy"], batch)]
         for place, (enhanced, clean) in enumerate(_pairs(wave, batch)):
             name = batch["id"][place]
@@ -162,13 +189,14 @@ class EnhancementTrainer(BaseTrainer):
                 enhanced={metric.name: metric(enhanced, clean, sr=self.sr) for metric in self.metrics},
             )
             if self.save_enhanced:
-                folder = self.folder / "enhanced" / (f"test_{dataloader_idx + 1}" if dataloader_idx else "")
+                folder = self._results("test", dataloader_idx, name)
                 for kind, signal in (("noisy", noisy[place]), ("enhanced", enhanced), ("clean", clean)):
                     write_audio(_inside(folder, f"{name}_{kind}.wav"), signal, self.sr)
 
     def test_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float]:
         """Prints the table and writes the CSV."""
         report, self._report = self._report, Report(self.metrics)
+        self._written.clear()
         path = report.write_csv(self.folder / "metrics" / "test.csv")
         report.write_json(self.folder / "metrics" / "test.json")
         Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
@@ -177,20 +205,55 @@ class EnhancementTrainer(BaseTrainer):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Writes each file, enhanced."""
-        wave, _ = self.enhance(batch["noisy"])
+        wave, _ = self._enhance(batch)
         lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
         for name, signal, length in zip(batch["id"], wave.cpu(), lengths, strict=True):
-            write_audio(_inside(self.folder / "enhanced", f"{name}.wav"), signal[:length], self.sr)
+            folder = self._results("predict", dataloader_idx, name)
+            clipped = write_audio(_inside(folder, f"{name}.wav"), signal[:length], self.sr)
+            if clipped:
+                self.log.warning(f"{clipped} samples of `{name}` are louder than full scale and were clipped")
+
+    def predict(self, loaders: Sequence[BatchLoader]) -> None:
+        """Runs `predict_step` over all batches, and says where the files are."""
+        self._written.clear()
+        super().predict(loaders)
+        self.log.info("predicted", files=len(self._written), folder=str(self.folder / "enhanced"))
+
+    def _enhance(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """`enhance`, with the samples named where it can't be done."""
+        try:
+            return self.enhance(batch["noisy"])
+        except RunError as error:
+            samples = ", ".join(map(str, batch.get("id", ())))
+            raise RunError(
+                error.message, remedy=error.remedy, notes=(*error.notes, f"samples: {samples}")
+            ) from error.__cause__
+
+    def _results(self, mode: str, dataloader_idx: int, name: str) -> Path:
+        """The folder for the audio of a sample; one ID can't be used twice, since one file would replace the other."""
+        if (dataloader_idx, name) in self._written:
+            raise DataError(f"two samples have the ID `{name}`", remedy="their results would be one file: rename one")
+        self._written.add((dataloader_idx, name))
+        return self.folder / "enhanced" / (f"{mode}_{dataloader_idx + 1}" if dataloader_idx else "")
+
+
+_GIVEN = {
+    "magnitude": "a magnitude model is given [batch, n_fft // 2 + 1, frames]",
+    "waveform": "a waveform model is given [batch, time], or [batch, 1, time] with `add_channel = true`",
+}
 
 
 def _metric(spec: str | Mapping[str, Any] | Metric) -> Metric:
     """The metric of that name or table; a table of the TOML has already been built."""
     if isinstance(spec, str):
         spec = {"path": spec}
+    metric: Any = spec
     if isinstance(spec, Mapping):
-        metric: Metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
-        return metric
-    return spec
+        metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
+    if not callable(metric) or not all(hasattr(metric, name) for name in ("name", "label", "unit")):
+        raise RunError(f"`{spec}` is no metric", remedy="`audiozen plugins` lists those that are installed")
+    found: Metric = metric
+    return found
 
 
 def _pairs(wave: Tensor, batch: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
