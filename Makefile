@@ -9,7 +9,7 @@ PIP    := PIP_CONSTRAINT=constraints.txt $(BIN)/pip --disable-pip-version-check
 RECIPE := recipes/mini_denoise/sdnn
 RUN    := $(RECIPE)/exp/baseline
 
-.PHONY: help demo test lint types unit test-all clean
+.PHONY: help demo test lint types unit test-all torture clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,9 @@ unit: $(VENV)/.dev     ## the tests, with coverage
 
 test-all: $(VENV)/.dev ## the long proofs too
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+
+torture: $(VENV)/.dev  ## the long proofs of docs/reliability.md alone
+	$(BIN)/python -m pytest -m slow tests/reliability tests/core/checkpoint
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

@@ -1,0 +1,157 @@
+"""The trainings of the resume matrix: each has some state that a resume must not lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_plugins.hooks.amp import Amp
+from audiozen_plugins.hooks.checkpoint import Checkpoint
+from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
+from audiozen_plugins.hooks.patience import Patience
+from tests.core.checkpoint.exactness import difference
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+
+EPOCHS = 3
+
+
+class Ema:
+    """The running mean of the weights; it is part of the score, so that losing it shows everywhere."""
+
+    def __init__(self) -> None:
+        self.mean: dict[str, torch.Tensor] = {}
+
+    @hookimpl
+    def on_optimizer_step_end(self, trainer: BaseTrainer) -> None:
+        for name, weight in trainer.model.state_dict().items():
+            before = self.mean.get(name, torch.zeros_like(weight))
+            self.mean[name] = torch.lerp(before, weight, 0.1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": {name: weight.clone() for name, weight in self.mean.items()}}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.mean = dict(state["mean"])
+
+
+class HalfPrecision(TinyTrainer):
+    """Under bfloat16."""
+
+    def __init__(self, components, **args):
+        super().__init__(components, **args)
+        self.use_amp = True
+
+
+class Wavering(TinyTrainer):
+    """A score that is best in the first epoch, for patience and plateau."""
+
+    def validation_epoch_end(self, outputs):
+        return super().validation_epoch_end(outputs) - 100.0 * self.progress.epoch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the matrix.
+
+    Attributes:
+        args: of the trainer.
+        vital: the entries of a checkpoint without which the end must differ, where the run is stopped in mid-epoch.
+        cls: the trainer's class.
+        scheduler: makes the scheduler of an optimiser.
+        interval: when it steps.
+        hooks: makes further hooks, by name.
+        workers: processes that make the data.
+    """
+
+    args: dict[str, Any] = field(default_factory=dict)
+    vital: tuple[str, ...] = ()
+    cls: type[BaseTrainer] = TinyTrainer
+    scheduler: Callable[..., Any] | None = None
+    interval: str = "epoch"
+    hooks: Callable[[], dict[str, Any]] = dict
+    workers: int = 0
+
+    def trainer(self, folder: Path, *, every: int | None, asynchronous: bool) -> BaseTrainer:
+        hooks = {"checkpoint": Checkpoint(), "patience": Patience(), "clip": ClipGradNorm(), **self.hooks()}
+        defaults = {"max_epochs": EPOCHS, "max_num_checkpoints": 999, "save_ckpt_interval_steps": every}
+        args = {**defaults, "save_ckpt_async": asynchronous, "log_interval": 1, **self.args}
+        return make_trainer(folder, hooks=hooks, cls=self.cls, scheduler=self.scheduler, interval=self.interval, **args)
+
+    def run(
+        self,
+        folder: Path,
+        *,
+        state: dict[str, Any] | None = None,
+        every: int | None = None,
+        asynchronous: bool = False,
+        seed: int = 1,
+    ) -> dict[str, Any]:
+        """Trains to the end, from a state if there is one; gives the state then, and the metrics of each epoch."""
+        trainer = self.trainer(folder, every=every, asynchronous=asynchronous)
+        ends: list[dict[str, float]] = []
+
+        class Listens:
+            @hookimpl
+            def on_epoch_end(self, metrics):
+                ends.append(dict(metrics))
+
+        trainer.hooks._manager.register(Listens(), "listens")
+        torch.rand(11)  # the generators are somewhere else
+        if state is not None:
+            trainer.load_checkpoint(state)
+        loaders = [make_loader(seed=seed, num_workers=self.workers), make_loader(shuffle=False)]
+        trainer.train(loaders[0], loaders[1:])
+        for loader in loaders:
+            loader.close()
+        return {**trainer.checkpoint(), "metrics": ends}
+
+    def fresh(self, folder: Path) -> dict[str, Any]:
+        """The state before the first step."""
+        return self.trainer(folder, every=None, asynchronous=False).checkpoint()
+
+
+def one_cycle(optimizer: torch.optim.Optimizer) -> Any:
+    return OneCycleLR(optimizer, max_lr=0.2, total_steps=5 * EPOCHS + 1)
+
+
+def plateau(optimizer: torch.optim.Optimizer) -> Any:
+    return ReduceLROnPlateau(optimizer, mode="max", patience=0, factor=0.5)
+
+
+ROWS = {
+    "float32": Row(vital=("model", "optimizer", "progress", "rng", "scalars")),
+    "bfloat16": Row(cls=HalfPrecision, hooks=lambda: {"amp": Amp()}, vital=("optimizer", "rng")),
+    "float16 with scaler": Row(
+        cls=HalfPrecision,
+        hooks=lambda: {"amp": Amp("float16", init_scale=2.0**17)},
+        vital=("hook_amp",),
+    ),
+    "accumulation 3": Row({"gradient_accumulation_steps": 3}, vital=("optimizer", "progress")),
+    "clipping": Row({"clip_grad_norm_value": 0.1, "plot_norm": True}, vital=("rng", "scalars")),
+    "plateau": Row(cls=Wavering, scheduler=plateau, vital=("lr_scheduler",)),
+    "per step": Row(scheduler=one_cycle, interval="step", vital=("lr_scheduler",)),
+    "patience": Row({"patience": 1, "max_epochs": 9}, cls=Wavering, vital=("progress",)),
+    "ema": Row(hooks=lambda: {"ema": Ema()}, vital=("hook_ema",)),
+    "workers": Row(workers=2, vital=("rng",)),
+}
+
+
+def end_difference(whole: dict[str, Any], resumed: dict[str, Any]) -> str | None:
+    """Where two trainings have ended differently, in words; None if nowhere. Epochs before the resume do not count."""
+    epochs = len(resumed["metrics"])
+    tail = {**whole, "metrics": whole["metrics"][len(whole["metrics"]) - epochs :]}
+    return difference(tail, resumed)
+
+
+def checkpoints(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Name and state of each checkpoint of a run, oldest first."""
+    store = CheckpointStore(folder / "checkpoints")
+    return [(info.path.name, store.load(info.path).state) for info in store.list(verify=False)]

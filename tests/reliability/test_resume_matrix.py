@@ -1,0 +1,62 @@
+"""Stopped at any step, a training ends as if it had never stopped: the same state, to the last bit and type."""
+
+import pytest
+
+from tests.reliability.matrix import ROWS, checkpoints, end_difference
+
+# The short form takes every third stop, another third in each row, and saves aside in every other row; the long one
+# takes them all.
+CASES = [pytest.param(name, place % 2 == 0, 3, id=f"{name}, every third") for place, name in enumerate(ROWS)]
+CASES += [
+    pytest.param(name, aside, 1, id=f"{name}, {'aside' if aside else 'at once'}", marks=pytest.mark.slow)
+    for name in ROWS
+    for aside in (False, True)
+]
+
+
+def whole_and_stops(row, folder, asynchronous):
+    """How the training ends that never stops, and the checkpoints of one that saves after each step."""
+    whole = row.run(folder / "whole", asynchronous=asynchronous)
+    saving = row.run(folder / "saving", every=1, asynchronous=asynchronous)
+    assert end_difference(whole, saving) is None, "saving has changed the training"
+    return whole, checkpoints(folder / "saving")
+
+
+@pytest.mark.parametrize(("name", "asynchronous", "stride"), CASES)
+def test_from_every_step_the_resumed_training_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
+    row = ROWS[name]
+    whole, stops = whole_and_stops(row, tmp_path, asynchronous)
+    chosen = stops[list(ROWS).index(name) % stride :: stride]
+    assert len(chosen) >= 2
+    for place, (stop, state) in enumerate(chosen):
+        if state["progress"]["epoch"] == whole["progress"]["epoch"]:
+            continue  # it is the end
+        resumed = row.run(tmp_path / f"resumed {place}", state=state)
+        assert end_difference(whole, resumed) is None, f"stopped at {stop}"
+
+
+@pytest.mark.parametrize(("name", "owner"), [(name, owner) for name, row in ROWS.items() for owner in row.vital])
+def test_without_a_piece_of_the_state_it_would_end_otherwise(tmp_path, name, owner):
+    row = ROWS[name]
+    whole, stops = whole_and_stops(row, tmp_path, asynchronous=False)
+    fresh = row.fresh(tmp_path / "fresh")[owner]
+    middle = [state for stop, state in stops if state["progress"]["epoch"] == 1 and state["progress"]["batch"]]
+    state = {**middle[0], owner: fresh}
+    assert end_difference(whole, row.run(tmp_path / "incomplete", state=state)) is not None
+
+
+@pytest.mark.parametrize("name", ["float32", "accumulation 3"])
+def test_stopped_twice_it_ends_the_same_too(tmp_path, name):
+    row = ROWS[name]
+    whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
+    for first in (1, 6):
+        again = tmp_path / f"again {first}"
+        row.run(again, state=stops[first][1], every=1, asynchronous=True)
+        for place, (stop, state) in enumerate(checkpoints(again)[:-1:3]):
+            resumed = row.run(tmp_path / f"twice {first} {place}", state=state)
+            assert end_difference(whole, resumed) is None, f"stopped at {stops[first][0]} and {stop}"
+
+
+def test_other_data_would_end_otherwise(tmp_path):
+    row = ROWS["float32"]
+    assert end_difference(row.run(tmp_path / "a"), row.run(tmp_path / "b", seed=2)) is not None
