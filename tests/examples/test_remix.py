@@ -35,9 +35,7 @@ def user(tmp_path_factory):
 
 
 def test_the_plugin_is_installed_used_by_name_upgraded_and_uninstalled(environment, source, user):
-    before = environment.audiozen("check", "example.toml", cwd=user)
-    assert before.returncode == 2
-    assert "no trainer named `remix` is installed" in before.stderr
+    assert "remix" not in environment.audiozen("plugins", cwd=user).stdout
 
     environment.install(build_wheel(source, source / "dist"))
     assert "gru_mask" in environment.audiozen("plugins", "model", cwd=user).stdout

@@ -1,7 +1,7 @@
 """The versions that a plugin asks for, held against the library that pip itself uses."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -17,6 +17,7 @@ clauses = st.one_of(
 )
 
 
+@settings(derandomize=True, max_examples=300)
 @given(installed, st.lists(clauses, min_size=1, max_size=3).map(",".join))
 def test_a_version_is_admitted_as_pip_would(version, versions):
     # A post-release differs from its release in the eyes of pip; plugins are not made for one.
