@@ -17,7 +17,7 @@ clauses = st.one_of(
 )
 
 
-@settings(derandomize=True, max_examples=300)
+@settings(derandomize=True, deadline=None, max_examples=300)
 @given(installed, st.lists(clauses, min_size=1, max_size=3).map(",".join))
 def test_a_version_is_admitted_as_pip_would(version, versions):
     # A post-release differs from its release in the eyes of pip; plugins are not made for one.
