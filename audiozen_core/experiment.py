@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -63,6 +63,8 @@ class Experiment:
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
         self._loaded = loaded
+        self._logging = False
+        self._untold: list[tuple[str, dict[str, Any]]] = []
         self.scope = scope
 
     @classmethod
@@ -205,7 +207,7 @@ class Experiment:
             self.log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
         trainer.load_checkpoint(loaded.state)
         self.store.rewind(loaded.path)
-        self.log.info("resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)
+        self._tell("resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""
@@ -213,6 +215,10 @@ class Experiment:
             which = "best" if self.store.best is not None else "latest"
         named = _which(which)
         path = self.store.locate(named) if isinstance(named, str) else named
+        if path.is_dir() and not any(mode in TRAINING for mode in self.modes):
+            # So that what is measured is recorded at the place of the training that it belongs to.
+            info = self.store.load(path, owners=(), map_location="cpu")
+            trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
         for suffix, model in trainer.models.items():
             owner = f"model_{suffix}" if suffix else "model"
             weights = load_weights(path, owner=owner, map_location=trainer.device)
@@ -222,9 +228,16 @@ class Experiment:
                 raise CheckpointError(
                     f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
                 ) from error
-        self.log.info("weights are loaded", checkpoint=str(path))
+        self._tell("weights are loaded", checkpoint=str(path))
 
     # ------------------------------------------------------------------------------- records
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        """Logs it, or keeps it until the log file is open."""
+        if self._logging:
+            self.log.info(event, **facts)
+        else:
+            self._untold.append((event, facts))
 
     def _record(self, trainer: BaseTrainer) -> None:
         """Leaves the effective config in the run's folder and says in the log what runs where."""
@@ -241,6 +254,10 @@ class Experiment:
             audiozen=__version__,
             torch=str(torch.__version__),
         )
+        self._logging = True
+        while self._untold:
+            event, facts = self._untold.pop(0)
+            self.log.info(event, **facts)
 
 
 @contextmanager

@@ -7,10 +7,12 @@ inside `log_file` it goes to the file as well, with an ISO time in UTC.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -87,5 +89,11 @@ def log_file(path: Path) -> Iterator[None]:
         _sink.files.append(file)
         try:
             yield
+        except BaseException as error:
+            # Whoever catches it tells the user; the file is to know it too.
+            time = datetime.now(timezone.utc).isoformat()
+            line = {"event": "ended with an error", "error": str(error) or type(error).__name__, "level": "error"}
+            file.write(json.dumps({**line, "time": time}, ensure_ascii=False) + "\n")
+            raise
         finally:
             _sink.files.remove(file)

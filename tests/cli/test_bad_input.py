@@ -240,3 +240,103 @@ def test_more_files_make_a_longer_epoch(audiozen, project):
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 0
     assert "steps=6" in outcome.err
+
+
+def test_rates_that_disagree(refused, project):
+    change(project, "sr = 16000", "sr = 48000")
+    said = refused()
+    assert "16000 Hz" in said
+    assert "sr = 48000" in said
+
+
+def test_a_model_made_for_another_transform(refused, project):
+    change(project, "n_fft = 128\nwin_length = 128", "n_fft = 256\nwin_length = 128")
+    said = refused(leaves_nothing=False)
+    assert "num_freqs" in said
+
+
+def test_clips_too_short_for_a_frame_are_named(refused, project):
+    change(project, "clip_seconds = 0.25", "clip_seconds = 0.003")
+    said = refused(leaves_nothing=False)
+    assert "too few for an STFT of 128" in said
+    assert "samples: clip_" in said
+
+
+def test_a_scheduler_that_runs_out_of_steps(refused, project):
+    change(
+        project,
+        "[dataset]",
+        '[lr_scheduler]\npath = "torch.optim.lr_scheduler.OneCycleLR"\ninterval = "step"\n'
+        "[lr_scheduler.args]\nmax_lr = 0.1\ntotal_steps = 2\n\n[dataset]",
+    )
+    said = refused(leaves_nothing=False)
+    assert "OneCycleLR can't step" in said
+    assert "total_steps" in said or "Tried to step" in said
+
+
+@pytest.mark.parametrize("value", ["-1.0", "0", "nan"])
+def test_a_clipping_that_makes_no_sense(refused, project, value):
+    change(project, "max_epochs = 2", f"max_epochs = 2\nclip_grad_norm_value = {value}")
+    assert "`clip_grad_norm_value`" in refused()
+
+
+def test_a_trainer_without_the_steps_of_a_mode_is_refused_before_the_training(refused, project):
+    (project / "trainer.py").write_text(
+        "from audiozen_core.trainer.base_trainer import BaseTrainer\n"
+        "class Trainer(BaseTrainer):\n"
+        "    def training_step(self, batch, batch_idx): return self.model(batch['noisy']).mean()\n"
+        "    def validation_step(self, batch, batch_idx, dataloader_idx): return 0\n"
+        "    def validation_epoch_end(self, outputs): return 0\n"
+    )
+    change(project, 'path = "enhancement"', 'path = "trainer.Trainer"')
+    change(project, 'metrics = ["si_sdr"]\n', "")
+    assert "Trainer does not define `test_step`" in refused("tiny.toml", "-M", "train", "test")
+
+
+def test_a_component_that_calls_sys_exit_does_not_end_the_run_in_peace(refused, project):
+    (project / "model.py").write_text(
+        "import sys\n"
+        "from audiozen_plugins.model.sdnn import SDNN\n"
+        "class Model(SDNN):\n"
+        "    def forward(self, noisy): sys.exit(0)\n"
+    )
+    change(project, 'path = "sdnn"', 'path = "model.Model"')
+    assert "sys.exit(0)" in refused(leaves_nothing=False)
+
+
+def test_modes_and_options_that_contradict_each_other(refused, project):
+    assert "no training to resume" in refused("tiny.toml", "-M", "test", "--resume")
+    assert "starts from no checkpoint" in refused("tiny.toml", "--ckpt-path", "somewhere")
+    assert "holds no checkpoint" in refused("tiny.toml", "-M", "test", "train")
+
+
+def test_two_predictions_that_would_be_one_file(refused, audiozen, project):
+    assert audiozen("run", "tiny.toml").code == 0
+    (project / "ids.py").write_text(
+        "from audiozen_plugins.dataset.audio_folder import AudioFolder\n"
+        "class Same(AudioFolder):\n"
+        "    def __getitem__(self, index): return {**super().__getitem__(index), 'id': 'same'}\n"
+    )
+    change(project, 'path = "audio_folder"', 'path = "ids.Same"')
+    assert "two samples have the ID `same`" in refused("tiny.toml", "-M", "predict", leaves_nothing=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("estimate.detach().mean()", "does not depend on any weight"),
+        ("estimate", "is a tensor of shape [2, 65, 63]"),
+        ("3.0", "is a float"),
+        ("None", "is a NoneType"),
+    ],
+)
+def test_a_loss_that_cannot_be_learnt_from(refused, project, value, words):
+    (project / "losses.py").write_text(f"def loss(estimate, target):\n    return {value}\n")
+    change(project, '"torch.nn.L1Loss"', '"losses.loss"')
+    assert words in refused(leaves_nothing=False)
+
+
+def test_a_folder_that_cannot_be_made(refused, project):
+    (project / "file").write_text("")
+    change(project, 'save_dir = "exp"', 'save_dir = "file"')
+    assert "file" in refused()

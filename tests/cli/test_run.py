@@ -264,3 +264,33 @@ def test_an_optimiser_without_its_net_is_a_mistake(audiozen, project):
     outcome = audiozen("check", "gan.toml")
     assert outcome.code == 2
     assert "`[optimizer_g]` has no `[model_g]` to work on" in outcome.err
+
+
+def test_the_log_tells_which_checkpoint_was_used_and_how_the_run_ended(audiozen, project):
+    audiozen("run", "tiny.toml")
+    audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")
+    audiozen("run", "tiny.toml", "-R", "--set", "trainer.args.max_epochs=3", "--set", "+trainer.args.max_steps=5")
+    (project / "data/noisy/clip_1.wav").write_bytes(b"")
+    events = [json.loads(line) for line in (project / "exp/tiny/tiny.log").read_text().splitlines()]
+    named = {event["event"]: event.get("checkpoint", "") for event in events}
+    assert named["weights are loaded"].endswith("epoch_0002")
+    assert named["resumed"].endswith("epoch_0002")
+    records = [json.loads(line) for line in (project / "exp/tiny/metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records if "test/si_sdr" in record] == [2]
+
+
+def test_an_error_in_the_run_stands_in_its_log(audiozen, project):
+    (project / "model.py").write_text(
+        "from audiozen_plugins.model.sdnn import SDNN\n"
+        "class Model(SDNN):\n"
+        "    def forward(self, noisy):\n"
+        "        return super().forward(noisy)[:, :-1]\n"
+    )
+    text = (project / "tiny.toml").read_text()
+    (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
+    outcome = audiozen("run", "tiny.toml")
+    assert outcome.code == 2
+    assert "the model gives [2, 64, 63] for an input of shape [2, 65, 63]" in outcome.err
+    last = json.loads((project / "exp/tiny/tiny.log").read_text().splitlines()[-1])
+    assert last["event"] == "ended with an error"
+    assert "the model gives" in last["error"]

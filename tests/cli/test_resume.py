@@ -1,0 +1,97 @@
+"""What `--resume` refuses, and what it lets pass."""
+
+import os
+import shutil
+import signal
+
+import pytest
+
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.run_lock import RunLock
+from audiozen_plugins.hooks.signals import Signals
+from tests.cli.conftest import write_pairs
+
+
+@pytest.fixture
+def ran(audiozen, project):
+    """A run of two epochs."""
+    assert audiozen("run", "tiny.toml").code == 0
+    return project
+
+
+def test_a_change_that_matters_is_shown_and_stops_and_allow_drift_overrides(audiozen, ran):
+    change = ["--set", "optimizer.args.lr=0.5", "--set", "trainer.args.max_epochs=3"]
+    before = sorted(path.name for path in (ran / "exp/tiny").iterdir())
+    outcome = audiozen("run", "tiny.toml", "--resume", *change)
+    assert outcome.code == 2
+    assert "optimizer.args.lr: 0.001 -> 0.5" in outcome.err
+    assert "max_epochs" not in outcome.err
+    assert sorted(path.name for path in (ran / "exp/tiny").iterdir()) == before
+    outcome = audiozen("run", "tiny.toml", "--resume", "--allow-drift", *change)
+    assert outcome.code == 0, outcome.err
+    assert (ran / "exp/tiny/checkpoints/epoch_0003").is_dir()
+
+
+def test_a_change_that_does_not_matter_is_told_and_goes_on(audiozen, ran):
+    outcome = audiozen("run", "tiny.toml", "--resume", "--set", "trainer.args.max_epochs=3")
+    assert outcome.code == 0
+    assert "the TOML has changed" in outcome.err
+    assert "trainer.args.max_epochs" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [["--resume"], ["-M", "finetune", "--resume"]])
+def test_a_folder_in_use_is_refused_with_who_uses_it(audiozen, ran, arguments):
+    with RunLock(ran / "exp/tiny"):
+        outcome = audiozen("run", "tiny.toml", *arguments)
+    assert outcome.code == 2
+    assert f"is in use: process {os.getpid()} on " in outcome.err
+
+
+def test_a_run_leaves_no_lock_behind(ran):
+    assert not (ran / "exp/tiny/run.lock").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_command_with_its_code_and_the_run_can_go_on(audiozen, project, monkeypatch, number, code):
+    @hookimpl
+    def on_epoch_start(self, epoch):
+        if epoch == 2:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Signals, "on_epoch_start", on_epoch_start, raising=False)
+        outcome = audiozen("run", "tiny.toml")
+    assert outcome.code == code
+    assert f"stopped by {number.name}" in outcome.err
+    assert (project / "exp/tiny/checkpoints/latest").resolve().name == "epoch_0002_step_0000003"
+    assert audiozen("run", "tiny.toml", "--resume").code == 0
+
+
+@pytest.fixture
+def broken(project):
+    """A file whose header is right, so that nothing is noticed until it is read."""
+    shutil.rmtree(project / "data")
+    write_pairs(project / "data", names="clip_{}.flac")
+    path = project / "data/noisy/clip_1.flac"
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(len(content) - 1000))
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_stops_the_run_and_is_named(audiozen, broken, workers):
+    outcome = audiozen("run", "tiny.toml", "--set", f"+dataset.dataloader.num_workers={workers}")
+    assert outcome.code == 2
+    assert "clip_1.flac" in outcome.err.splitlines()[-1] or "`data/noisy/clip_1.flac`" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_broken_file_is_left_out_and_counted_if_the_toml_says_so(audiozen, broken):
+    skip = ["--set", "+trainer.args.on_bad_data=skip"]
+    outcome = audiozen("run", "tiny.toml", *skip)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("a sample is left out") == 1
+    (broken.parent.parent.parent / "exp").rename("old")
+    outcome = audiozen("run", "tiny.toml", *skip, "--set", "+trainer.args.max_bad_data=0")
+    assert outcome.code == 2
+    assert "more than `max_bad_data = 0`" in outcome.err
