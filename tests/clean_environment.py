@@ -34,9 +34,8 @@ class CleanEnvironment:
 
     @property
     def site(self) -> Path:
-        return Path(
-            sysconfig.get_path("purelib", "venv", vars={"base": str(self.folder), "platbase": str(self.folder)})
-        )
+        scheme = "nt" if os.name == "nt" else "posix_prefix"  # "venv" is not known to Python 3.10
+        return Path(sysconfig.get_path("purelib", scheme, vars={"base": str(self.folder)}))
 
     def run(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Runs its Python."""
