@@ -82,7 +82,7 @@ def broken(project):
 def test_a_broken_file_stops_the_run_and_is_named(audiozen, broken, workers):
     outcome = audiozen("run", "tiny.toml", "--set", f"+dataset.dataloader.num_workers={workers}")
     assert outcome.code == 2
-    assert "clip_1.flac" in outcome.err.splitlines()[-1] or "`data/noisy/clip_1.flac`" in outcome.err
+    assert "clip_1.flac" in outcome.err
     assert "Traceback" not in outcome.err
 
 
