@@ -103,7 +103,8 @@ def test_the_transcript_of_a_test_and_a_prediction(trained, tiny):
         "on_run_start mode=test",
         *evaluation("test", 4),
         "on_evaluation_end mode=test",
-        "on_log step=0 epoch=0",
+        # The step and the epoch are those of the checkpoint, the best one.
+        "on_log step=2 epoch=1",
         "on_run_end mode=test",
         "on_teardown",
         "on_run_start mode=predict",
@@ -255,8 +256,9 @@ def test_a_checkpoint_can_be_asked_for_at_any_step(mine):
 
 def test_a_run_that_goes_back_tells_it(mine):
     hooks = mine.add_hook("mine.SpoilsOnce").set("trainer", on_nonfinite="rollback", max_nonfinite=1).run("train").hooks
-    start = hooks.names.index("go_back")
-    assert hooks.names[start:][:3] == ["go_back", "on_checkpoint_load", "on_gone_back"]
+    # When a checkpoint has reached the disk is up to the disk.
+    names = [name for name in hooks.names if name != "on_checkpoint_saved"]
+    assert names[names.index("go_back") :][:3] == ["go_back", "on_checkpoint_load", "on_gone_back"]
     assert hooks.names[-1] == "on_teardown"
     assert "on_evaluation_abandoned" not in hooks.names
 
