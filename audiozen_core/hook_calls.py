@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -99,4 +100,9 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
     except AudioZenError:
         raise
     except Exception as error:
-        raise HookError(f"{plugin} failed in `{hook}`: {type(error).__name__}: {error}") from error
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise HookError(
+            f"{plugin} failed in `{hook}`: {type(error).__name__}: {error}",
+            notes=(f"raised in: {last.filename}:{last.lineno}, in {last.name}",),
+            remedy="`--traceback` shows the whole way to the error",
+        ) from error
