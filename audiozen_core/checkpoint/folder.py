@@ -53,13 +53,28 @@ class PackedState:
         numbers = sum(t.numel() * t.element_size() for tensors in self.tensors.values() for t in tensors.values())
         return numbers + len(self.text)
 
-    def copied(self) -> PackedState:
-        """The same in memory of its own, on the CPU: what happens to the state from now on does not show in it."""
+    def copied(self, room: PackedState | None = None) -> PackedState:
+        """The same in memory of its own, on the CPU: what happens to the state from now on does not show in it.
+
+        Args:
+            room: an earlier copy that nobody needs any more; its memory is used again, since new memory takes longer to
+                get than to fill.
+        """
+        old = room.tensors if room else {}
         tensors = {
-            name: {key: tensor.detach().to("cpu", copy=True) for key, tensor in own.items()}
+            name: {key: _copy(tensor.detach(), old.get(name, {}).get(key)) for key, tensor in own.items()}
             for name, own in self.tensors.items()
         }
         return PackedState(tensors, self.metadata, self.text)
+
+
+def _copy(tensor: Tensor, room: Tensor | None) -> Tensor:
+    fits = room is not None and (room.shape, room.dtype, room.stride()) == (
+        tensor.shape,
+        tensor.dtype,
+        tensor.stride(),
+    )
+    return room.copy_(tensor) if fits and room is not None else tensor.to("cpu", copy=True)
 
 
 def pack(state: Mapping[str, Any]) -> PackedState:

@@ -37,7 +37,8 @@ class CheckpointWriter:
     """Hands states to a store, in order.
 
     Aside, `save` returns when the state has been copied; a thread writes the copy. There is one such thread at a time:
-    a save waits for the one before it. What became of each is told by `finished`, in the thread that asks.
+    a save waits for the one before it. The memory of the copy is kept for the next one. What became of each save is
+    told by `finished`, in the thread that asks.
 
     Args:
         store: where to.
@@ -49,6 +50,7 @@ class CheckpointWriter:
         self.aside = aside
         self._thread: threading.Thread | None = None
         self._done: list[Saved] = []
+        self._copy: PackedState | None = None
 
     def save(
         self,
@@ -81,7 +83,8 @@ class CheckpointWriter:
                 self._done.append(Saved(epoch, step, is_best, error=error))
 
         if self.aside:
-            self._thread = threading.Thread(target=write, args=(packed.copied(),), name="checkpoint", daemon=True)
+            self._copy = packed.copied(self._copy)
+            self._thread = threading.Thread(target=write, args=(self._copy,), name="checkpoint", daemon=True)
             self._thread.start()
         else:
             write(packed)

@@ -158,7 +158,7 @@ def test_what_is_written_aside_is_the_state_at_the_moment_of_the_save(tmp_path, 
 
 
 def test_without_the_copy_it_would_be_a_later_state(tmp_path, monkeypatch):
-    monkeypatch.setattr(PackedState, "copied", lambda self: self)
+    monkeypatch.setattr(PackedState, "copied", lambda self, room: self)
     before, saved = _weights_saved(tmp_path, monkeypatch)
     assert not torch.equal(before, saved)
 
