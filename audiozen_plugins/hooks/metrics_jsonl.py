@@ -11,6 +11,7 @@ from typing import TextIO
 from audiozen_core.files import write_whole
 from audiozen_core.hookspecs import Mode, hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.state import Progress
 
 
 class MetricsJsonl:
@@ -32,7 +33,7 @@ class MetricsJsonl:
         path.parent.mkdir(parents=True, exist_ok=True)
         if mode == "train" and path.exists():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            kept = [line for line in lines if _is_before(line, trainer.progress.step)]
+            kept = [line for line in lines if _is_before(line, trainer.progress)]
             if len(kept) < len(lines):
                 write_whole(path, "".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
@@ -61,9 +62,13 @@ class MetricsJsonl:
             self._file = None
 
 
-def _is_before(line: str, step: int) -> bool:
-    """Whether the record was made no later than the step; half a line, of a run that was killed, was not."""
+def _is_before(line: str, progress: Progress) -> bool:
+    """Whether the record will not be made again; half a line, of a run that was killed, will be."""
     try:
-        return bool(json.loads(line)["step"] <= step)
-    except (ValueError, KeyError, TypeError):
+        record = json.loads(line)
+        if record["step"] != progress.step or record["epoch"] <= progress.epoch:
+            return bool(record["step"] <= progress.step)
+        # The step has been done, and the epoch's end comes at the same step.
+        return all(name.startswith("step/") for name in record.keys() - {"time", "step", "epoch"})
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False

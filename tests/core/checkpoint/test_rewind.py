@@ -83,7 +83,7 @@ def test_going_on_from_another_experiment_leaves_all_of_this_one_behind(store, t
     save(other, 5)
     store.rewind(other.load().path)
     assert names(store) == ["epoch_0001.stale", "epoch_0002.stale"]
-    with pytest.raises(NoCheckpointError, match="nothing to resume"):
+    with pytest.raises(NoCheckpointError, match="holds no checkpoint"):
         store.load()
     save(store, 6)
     assert weight(store) == 6

@@ -184,7 +184,7 @@ def test_a_state_that_cannot_be_stored_writes_nothing(store):
 
 
 def test_with_nothing_there_resuming_says_so(store):
-    with pytest.raises(NoCheckpointError, match="nothing to resume"):
+    with pytest.raises(NoCheckpointError, match="holds no checkpoint"):
         store.load()
     with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
         store.load("best")

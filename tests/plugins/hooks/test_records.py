@@ -96,3 +96,20 @@ def test_on_a_terminal_there_are_bars_with_step_loss_and_rate(capsys, monkeypatc
     shown = capsys.readouterr().err
     assert "epochs" in shown
     assert "epoch 1" in shown
+
+
+def test_an_epoch_that_ended_at_the_step_of_the_checkpoint_is_not_recorded_twice(tmp_path):
+    def lines():
+        return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+    whole = make_trainer(tmp_path, hooks={"metrics": MetricsJsonl()}, max_epochs=2, log_interval=1)
+    whole.train(make_loader())
+    before = [(line["step"], line["epoch"]) for line in lines()]
+    # A checkpoint after the last batch of the second epoch, before its end.
+    again = make_trainer(tmp_path, hooks={"metrics": MetricsJsonl()}, max_epochs=2, log_interval=1)
+    state = whole.checkpoint()
+    state["progress"] |= {"epoch": 1, "batch": 5}
+    again.load_checkpoint(state)
+    again.train(make_loader())
+    assert [(line["step"], line["epoch"]) for line in lines()] == before
+    assert len(before) == 12
