@@ -21,8 +21,7 @@ class HookRecorder:
         >>> from audiozen_core.plugins import Lifecycle, Plugin
         >>> recorder = HookRecorder()
         >>> lifecycle = Lifecycle([Plugin("recorder", recorder)])
-        >>> lifecycle.on_epoch_start(trainer=None, epoch=1)
-        [None]
+        >>> answers = lifecycle.on_epoch_start(trainer=None, epoch=1)
         >>> recorder.transcript
         ['on_epoch_start epoch=1']
     """
