@@ -228,11 +228,17 @@ def test_of_a_hundred_plugins_the_doctor_names_the_five_that_are_wrong(install, 
     assert "`acme-left:sdr` or `acme-right:sdr`" in outcome.out
 
 
-def test_a_hundred_plugins_leave_a_run_unharmed(install, project, audiozen):  # noqa: F811
+def test_a_hundred_plugins_leave_a_run_of_the_small_recipe_unharmed(install, tmp_path, repository, audiozen):  # noqa: F811
     install_a_hundred(install)
-    outcome = audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1")
+    outcome = audiozen(
+        "run", str(repository / "recipes/mini_denoise/sdnn/baseline.toml"),
+        "--set", f"meta.save_dir={tmp_path}/exp",
+        "--set", "trainer.args.max_epochs=1",
+        "--set", "dataset.args.items_per_epoch=16",
+        "--set", "+validate_dataset.args.items_per_epoch=2",
+    )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert (project / "exp/tiny/checkpoints/best").exists()
+    assert (tmp_path / "exp/baseline/checkpoints/best").exists()
     assert not any(name.startswith(("acme", "plugin_")) for name in sys.modules)
 
 
