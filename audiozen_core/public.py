@@ -69,6 +69,6 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.trainer.base_trainer": ("BaseTrainer",),
     "audiozen_core.trainer.components": ("Components",),
     "audiozen_core.trainer.data": ("BatchLoader",),
-    "audiozen_core.trainer.state": ("RandomState",),
+    "audiozen_core.trainer.state": ("Progress", "RandomState"),
 }
 """Module to its public names."""
