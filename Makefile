@@ -14,7 +14,7 @@ RUN    := $(RECIPE)/exp/baseline
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.user    ## train the small denoiser (about 4 minutes) and print its table of scores
+demo: $(VENV)/.user    ## train the small denoiser (two to three minutes on two cores) and print its table of scores
 	$(BIN)/audiozen run $(RECIPE)/baseline.toml --mode train test $(if $(wildcard $(RUN)/checkpoints/latest),--resume)
 
 test: lint types unit  ## linter, type checker, all tests with coverage
