@@ -69,7 +69,8 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
         spin(chooser.randrange(300_000))
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
-        assert "Error" not in errors, errors
+        # Died of the signal, or was at its end. A worker may still complain on standard error that its parent is gone.
+        assert process.returncode in (-signal.SIGKILL, 0), errors
         killed += 1
         store = CheckpointStore(folder / "checkpoints")
         assert [info.reason for info in store.list() if not info.whole] == []
