@@ -81,7 +81,8 @@ def main() -> None:
         show(error)
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "audiozen"
+        show(AudioZenError(error.format_message(), remedy=f"`{asked} --help` tells what it takes"))
         sys.exit(2)
     except Interrupted as stop:
         click.echo(str(stop), err=True)
