@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -199,7 +200,9 @@ class EnhancementTrainer(BaseTrainer):
         self._written.clear()
         path = report.write_csv(self.folder / "metrics" / "test.csv")
         report.write_json(self.folder / "metrics" / "test.json")
-        Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
+        # Whoever reads may have gone away; the files are there.
+        with contextlib.suppress(OSError):
+            Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
         self.log.info("tested", files=len(report), csv=str(path))
         return report.summary()
 
