@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import multiprocessing
+import os
 import signal
 import weakref
 from typing import Any, Protocol
@@ -48,6 +50,15 @@ def start_worker(worker_id: int) -> None:
     # Linux only; elsewhere torch's own watch notices within seconds.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(getattr(signal, "SIGKILL", 9)), 0, 0, 0)
+    if _orphaned():
+        os._exit(1)
+
+
+def _orphaned() -> bool:
+    """Whether the main process died before this one could ask to be told; torch's watch does not notice that either."""
+    parent = multiprocessing.parent_process()
+    # Under the other start methods the parent in the sense of the system is another process.
+    return parent is not None and multiprocessing.get_start_method() == "fork" and os.getppid() != parent.pid
 
 
 def close_workers(iterator: Any) -> None:

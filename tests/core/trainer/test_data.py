@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -115,3 +117,24 @@ def test_every_tensor_of_a_batch_goes_to_the_device():
     assert moved["more"][1][0].is_meta
     assert moved["more"][1][1] == "text"
     assert moved["id"] == ["a"]
+
+
+def test_a_worker_whose_main_process_is_gone_already_ends_itself():
+    """Between the fork and the worker's first line the main process may die; nobody would tell the worker."""
+    code = (
+        "import multiprocessing, os\n"
+        "from audiozen_core.trainer import workers\n"
+        "def child(pipe):\n"
+        "    real = os.getppid\n"
+        "    os.getppid = lambda: 1 if orphaned else real()\n"
+        "    workers.start_worker(0)\n"
+        "    pipe.send('still here')\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "for orphaned in (False, True):\n"
+        "    ours, theirs = context.Pipe()\n"
+        "    process = context.Process(target=child, args=(theirs,))\n"
+        "    process.start(); theirs.close(); process.join()\n"
+        "    print(process.exitcode, ours.recv() if ours.poll() and process.exitcode == 0 else 'nothing')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["0 still here", "1 nothing"]
