@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import multiprocessing
+import multiprocessing.util  # registers its own work at exit, which must come after ours
 import os
 import signal
 import weakref
