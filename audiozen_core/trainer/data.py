@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 
 from audiozen_core.errors import DataError
 from audiozen_core.trainer.bad_data import BadData, BadSample, CollateReadable, Gathered
-from audiozen_core.trainer.workers import close_at_exit, close_workers, start_worker
+from audiozen_core.trainer.workers import end_with, start_worker
 
 Key = tuple[int, int]
 
@@ -202,10 +202,10 @@ class BatchLoader:
         self._sampler: EpochSampler | None = None
         self._stream: SeededStream | None = None
         self._running: Any = None
+        self._end_workers: Callable[[], object] = _nothing
         if num_workers:
             options.setdefault("persistent_workers", True)
             options.setdefault("worker_init_fn", start_worker)
-            close_at_exit(self)
         if isinstance(dataset, IterableDataset):
             self._stream = SeededStream(dataset, seed)
             source: Any = self._stream
@@ -264,15 +264,26 @@ class BatchLoader:
             self._sampler.epoch, self._sampler.start = epoch, start * self.batch_size
         elif self._stream is not None:
             self._stream.epoch, skipped = epoch, start
-        self._running = iter(self._loader)
+        self._begin()
         for batch_idx, batch in enumerate(self._running):
             if batch_idx >= skipped:
                 yield bad_data.readable(batch) if isinstance(batch, Gathered) else batch
 
     def close(self) -> None:
         """Ends the workers. The next epoch starts new ones."""
-        close_workers(self._running)
+        self._end_workers()
         self._running = self._loader._iterator = None
+
+    def _begin(self) -> None:
+        """A new iterator; workers that stay between the epochs have the same one every time."""
+        iterator = iter(self._loader)
+        if iterator is not self._running:
+            self._end_workers()
+            self._running, self._end_workers = iterator, end_with(self, iterator)
+
+
+def _nothing() -> None:
+    return None
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

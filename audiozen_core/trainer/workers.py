@@ -10,7 +10,7 @@ import multiprocessing.util  # registers its own work at exit, which must come a
 import os
 import signal
 import weakref
-from typing import Any, Protocol
+from typing import Any
 
 # Signals that a terminal or a scheduler sends to every process of a run. The main process decides what they mean.
 LEFT_TO_THE_MAIN_PROCESS = ("SIGINT", "SIGTERM", "SIGUSR1")
@@ -18,29 +18,25 @@ LEFT_TO_THE_MAIN_PROCESS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _PR_SET_PDEATHSIG = 1
 
 
-class Closable(Protocol):
-    """Something with workers."""
-
-    def close(self) -> None:
-        """Ends them."""
-        ...
+_endings: list[weakref.finalize[..., Any]] = []
 
 
-_open: weakref.WeakSet[Closable] = weakref.WeakSet()
+def end_with(owner: object, iterator: Any) -> weakref.finalize[..., Any]:
+    """Ends the workers of a loader's iterator when their owner is gone, when the process ends, or when it is called.
 
-
-def close_at_exit(loader: Closable) -> None:
-    """Sees to it that the loader is closed before the process ends.
-
-    Python ends the children of a process by SIGTERM and then waits for them, and these ignore SIGTERM.
+    Left to itself, torch sends workers SIGTERM as the garbage collector comes by, and so does Python at its exit, which
+    waits for them besides. These ignore it.
     """
-    _open.add(loader)
+    ending = weakref.finalize(owner, close_workers, iterator)
+    ending.atexit = False  # `_end_all` comes earlier
+    _endings[:] = [*(other for other in _endings if other.alive), ending]
+    return ending
 
 
 @atexit.register
-def _close_all() -> None:
-    for loader in list(_open):
-        loader.close()
+def _end_all() -> None:
+    for ending in _endings:
+        ending()
 
 
 def start_worker(worker_id: int) -> None:

@@ -1,0 +1,52 @@
+"""Worker processes end with whoever needs them, although they leave signals alone."""
+
+import gc
+import multiprocessing
+import subprocess
+import sys
+
+import pytest
+
+from tests.tiny_training import make_loader
+
+LEAVES = """
+import sys
+sys.path.insert(0, {repository!r})
+from tests.tiny_training import make_loader
+loader = make_loader(num_workers=2)
+batches = loader.epoch(1)
+next(batches)
+{end}
+"""
+
+
+class Cycle:
+    """Is freed by the garbage collector alone."""
+
+    def __init__(self, loader):
+        self.loader, self.itself = loader, self
+
+
+def test_a_loader_that_the_garbage_collector_takes_leaves_no_workers():
+    cycle = Cycle(make_loader(num_workers=2))
+    assert len(list(cycle.loader.epoch(1))) == 5
+    assert len(multiprocessing.active_children()) == 2
+    del cycle
+    gc.collect()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_loader_that_is_closed_can_begin_again():
+    loader = make_loader(num_workers=1)
+    first = [batch["y"].tolist() for batch in loader.epoch(1)]
+    loader.close()
+    assert multiprocessing.active_children() == []
+    assert [batch["y"].tolist() for batch in loader.epoch(1)] == first
+    loader.close()
+
+
+@pytest.mark.parametrize("end", ["", "raise ValueError", "del loader, batches", "sys.exit(3)"])
+def test_a_process_ends_although_its_loader_is_in_the_midst_of_an_epoch(repository, end):
+    script = LEAVES.format(repository=str(repository), end=end)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
+    assert ended.returncode == {"raise ValueError": 1, "sys.exit(3)": 3}.get(end, 0)
