@@ -14,6 +14,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PARTIAL_SUFFIX = ".partial"
 """Ends the name of a file that is being written: one that stays behind is of a dead run and may be deleted."""
 
+_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(PARTIAL_SUFFIX))
 _CHUNK = 1 << 20
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -237,9 +239,37 @@ def exchange(first: Path, second: Path) -> bool:
     return True
 
 
+def process_exists(pid: int) -> bool:
+    """Whether a process has that number on this computer; on Windows, where asking is not so simple, always true."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def temporary_name(name: str) -> str:
     """A hidden name of the same folder for what is to become `name`; no two are alike."""
     return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
+
+
+def sweep_strays(folder: Path) -> list[Path]:
+    """Deletes what dead processes have left half-written in a folder; what a live one is writing is let alone.
+
+    Returns:
+        The files that were deleted.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    strays = [path for path in sorted(folder.iterdir()) if _is_stray(path.name)] if folder.is_dir() else []
+    for path in strays:
+        os.unlink(path)
+    return strays
 
 
 @contextlib.contextmanager
@@ -253,6 +283,11 @@ def _replacing(path: Path) -> Iterator[Path]:
             os.unlink(aside)
         raise
     sync_folder(path.parent)
+
+
+def _is_stray(name: str) -> bool:
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and not process_exists(int(match["pid"]))
 
 
 def _rename_exchange(first: bytes, second: bytes) -> int:

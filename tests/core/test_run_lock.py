@@ -1,5 +1,7 @@
 """One run a folder: the lock tells who holds it, and does not outlive them."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +11,7 @@ import sys
 
 import pytest
 
+from audiozen_core import run_lock
 from audiozen_core.errors import RunError
 from audiozen_core.run_lock import LOCK, Holder, RunLock
 
@@ -116,3 +119,48 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path):
     assert got.count(True) == 1
     for process in processes:
         process.communicate()
+
+
+def in_another_container(folder):
+    """A process that holds the lock, with process numbers of its own, as in a container of this computer."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", HOLDS, str(folder)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    if process.stdout.readline() != "held\n":
+        process.communicate("")
+        pytest.skip("this system lets nobody make a process namespace")
+    return process
+
+
+def test_a_run_in_another_container_holds_its_lock_although_its_number_means_nothing_here(tmp_path):
+    process = in_another_container(tmp_path)
+    assert json.loads((tmp_path / LOCK).read_text())["pid"] == 1
+    with pytest.raises(RunError, match="is in use: process 1 on "), RunLock(tmp_path):
+        pass
+    process.kill()
+    process.communicate()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_where_the_file_system_has_no_locks_the_text_alone_decides(tmp_path, monkeypatch, holder):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(RunError, match=f"process {holder.pid}"), RunLock(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    with RunLock(tmp_path):
+        pass
+
+
+def test_a_disk_that_refuses_the_lock_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_lock.os, "pwrite", refuse)
+    with pytest.raises(OSError, match=LOCK), RunLock(tmp_path):
+        pass
