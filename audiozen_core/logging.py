@@ -14,19 +14,24 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
 from structlog.typing import FilteringBoundLogger
+
+from audiozen_core.line_file import LineFile
 
 EventDict = MutableMapping[str, Any]
 
 
 class _FileSink:
-    """A processor that writes each event as a JSON line to the files now open, and passes it on."""
+    """A processor that writes each event as a JSON line to the files now open, and passes it on.
+
+    A disk that refuses must not end a training: the line is kept for later, and the console is told.
+    """
 
     def __init__(self) -> None:
-        self.files: list[TextIO] = []
+        self.files: list[LineFile] = []
         self._render = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
 
@@ -35,8 +40,8 @@ class _FileSink:
             copy: EventDict = structlog.processors.ExceptionRenderer()(logger, name, dict(event))
             line = str(self._render(logger, name, self._stamp(logger, name, copy)))
             for file in self.files:
-                file.write(line + "\n")
-                file.flush()
+                if refused := file.write(line):
+                    event["not_in_log_file"] = refused.strerror
         return event
 
 
@@ -84,16 +89,16 @@ def get_logger() -> FilteringBoundLogger:
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Appends every log line to the file, as JSON, while the block runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        _sink.files.append(file)
-        try:
-            yield
-        except BaseException as error:
-            # Whoever catches it tells the user; the file is to know it too.
-            time = datetime.now(timezone.utc).isoformat()
-            line = {"event": "ended with an error", "error": str(error) or type(error).__name__, "level": "error"}
-            file.write(json.dumps({**line, "time": time}, ensure_ascii=False) + "\n")
-            raise
-        finally:
-            _sink.files.remove(file)
+    file = LineFile(path)
+    _sink.files.append(file)
+    try:
+        yield
+    except BaseException as error:
+        # Whoever catches it tells the user; the file is to know it too.
+        time = datetime.now(timezone.utc).isoformat()
+        line = {"event": "ended with an error", "error": str(error) or type(error).__name__, "level": "error"}
+        file.write(json.dumps({**line, "time": time}, ensure_ascii=False))
+        raise
+    finally:
+        _sink.files.remove(file)
+        file.close()

@@ -49,6 +49,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.files": ("make_folder", "write_whole"),
     "audiozen_core.hookspecs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),
     "audiozen_core.interruption": ("Interrupted",),
+    "audiozen_core.line_file": ("LineFile",),
     "audiozen_core.logging": ("configure", "get_logger"),
     "audiozen_core.plugins": ("Lifecycle", "Plugin"),
     "audiozen_core.registry": ("build", "installed_index", "resolve"),

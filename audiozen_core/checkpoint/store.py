@@ -327,7 +327,7 @@ class CheckpointStore:
             free = shutil.disk_usage(self.folder).free
             if free < size + _HEADROOM:
                 raise CheckpointWriteError(
-                    f"a checkpoint of {size / 1e6:.0f} MB has no room in {self.folder}: {free / 1e6:.0f} MB are free",
+                    f"a checkpoint of {size / 1e6:.1f} MB has no room in {self.folder}: {free / 1e6:.1f} MB are free",
                     remedy=_MAKE_ROOM,
                 )
             yield

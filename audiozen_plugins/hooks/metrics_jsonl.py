@@ -6,10 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import TextIO
+from typing import Any
 
 from audiozen_core.files import write_whole
 from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.line_file import LineFile
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import Progress
 
@@ -18,48 +19,63 @@ class MetricsJsonl:
     """Appends one line a record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
     A number that is not finite is written as null, since JSON has no word for it. A run that goes on from a checkpoint
-    first drops the records that it is about to make again.
+    first drops the records that it is about to make again. With each checkpoint the records so far are synchronised to
+    the disk. A disk that refuses does not end the run: the records wait in memory until it takes them.
     """
 
     phase = "persist"
 
     def __init__(self) -> None:
-        self._file: TextIO | None = None
+        self._file: LineFile | None = None
+        self._refused = False
 
     @hookimpl
     def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._refused = False
         if mode == "train" and path.exists():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             kept = [line for line in lines if _is_before(line, trainer.progress)]
             if len(kept) < len(lines):
                 write_whole(path, "".join(kept).encode())
-        self._file = path.open("a", encoding="utf-8")
+        self._file = LineFile(path)
 
     @hookimpl
     def on_gone_back(self, trainer: BaseTrainer) -> None:
         """Drops what is about to be made again."""
-        self.on_teardown()
+        self.on_teardown(trainer)
         self.on_run_start(trainer, "train")
 
     @hookimpl
-    def on_log(self, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+    def on_log(self, trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Writes a line."""
         if self._file is None:
             return
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values}) + "\n")
-        self._file.flush()
+        self._tell(trainer, self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values})))
 
     @hookimpl
-    def on_teardown(self) -> None:
-        """Closes the file."""
+    def on_checkpoint_save(self, trainer: BaseTrainer, extra: dict[str, Any]) -> None:
+        """What the checkpoint counts as done has to outlive a power cut as well as the checkpoint does."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            self._tell(trainer, self._file.sync())
+
+    @hookimpl
+    def on_teardown(self, trainer: BaseTrainer) -> None:
+        """Closes the file."""
+        file, self._file = self._file, None
+        if file is not None and (lost := file.close()):
+            trainer.log.error("the disk has not taken all records", file=str(file.path), bytes_lost=lost)
+
+    def _tell(self, trainer: BaseTrainer, refused: OSError | None) -> None:
+        """Says once that the disk refuses, and once that it takes the records again."""
+        if refused and not self._refused:
+            trainer.log.warning("metrics.jsonl can't be written; the records wait in memory", reason=str(refused))
+        elif self._refused and not refused:
+            trainer.log.info("the records that waited are in metrics.jsonl")
+        self._refused = refused is not None
 
 
 def _is_before(line: str, progress: Progress) -> bool:

