@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -343,10 +344,14 @@ class BaseTrainer(Steps, Parts):
                 yield
             self.hooks.on_run_end(trainer=self, mode=mode)
         except BaseException as error:
-            self.hooks.on_exception(trainer=self, error=error)
+            for last_call in (partial(self.hooks.on_exception, error=error), self.hooks.on_teardown):
+                try:
+                    last_call(trainer=self)
+                except Exception as another:
+                    # It must not hide the error that has ended the run.
+                    self.log.error("a hook failed while the run was ending", reason=str(another))
             raise
-        finally:
-            self.hooks.on_teardown(trainer=self)
+        self.hooks.on_teardown(trainer=self)
 
     @property
     def _out_of_steps(self) -> bool:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
-from audiozen_core.errors import CheckpointError, RunError
+from audiozen_core.errors import CheckpointError, HookError, RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.plugins import Lifecycle
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -332,3 +332,27 @@ def test_an_exception_reaches_the_hooks_and_then_the_caller():
 def test_a_hook_that_nobody_implements_is_a_plain_function():
     lifecycle = Lifecycle()
     assert lifecycle.on_training_step_end.__module__ == "audiozen_core.plugins"
+
+
+def test_an_error_that_ends_the_run_is_not_hidden_by_a_hook_that_fails_afterwards(capsys):
+    class Wrong(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            raise ZeroDivisionError("the first")
+
+    class FailsToClose:
+        @hookimpl
+        def on_exception(self):
+            raise OSError("the second")
+
+        @hookimpl
+        def on_teardown(self):
+            raise OSError("the third")
+
+    with pytest.raises(ZeroDivisionError, match="the first"):
+        make_trainer(cls=Wrong, hooks={"fails": FailsToClose()}).train(make_loader())
+    told = capsys.readouterr().err
+    assert told.count("a hook failed while the run was ending") == 2
+    assert "the second" in told
+    assert "the third" in told
+    with pytest.raises(HookError, match="the third"):
+        make_trainer(hooks={"fails": FailsToClose()}, max_epochs=1).train(make_loader())
