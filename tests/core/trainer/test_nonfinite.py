@@ -214,18 +214,3 @@ def test_overflows_without_end_are_an_error():
     trainer.use_amp = trainer.often = True
     with pytest.raises(RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8"):
         trainer.train(make_loader())
-
-
-def test_a_gpu_without_memory_is_told_with_the_batch_size_and_the_place():
-    class Full(TinyTrainer):
-        def training_step(self, batch, batch_idx):
-            if self.progress.step == 7:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
-            return super().training_step(batch, batch_idx)
-
-    with pytest.raises(RunError) as error:
-        make_trainer(cls=Full, max_epochs=3).train(make_loader())
-    text = str(error.value)
-    assert "out of memory at step 8 (epoch 2, batch 2), with batches of 4 samples" in text
-    assert "Tried to allocate 20.00 GiB" in text
-    assert "batch_size" in error.value.remedy

@@ -1,0 +1,77 @@
+"""Memory that runs out: what is told of it."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from audiozen_core.errors import RunError
+from audiozen_core.hookspecs import hookimpl
+from audiozen_core.trainer.data import BatchLoader
+from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer
+
+
+def test_a_gpu_without_memory_is_told_with_the_batch_size_and_the_place():
+    class Full(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            if self.progress.step == 7:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(RunError) as error:
+        make_trainer(cls=Full, max_epochs=3).train(make_loader())
+    text = str(error.value)
+    assert "out of memory at step 8 (epoch 2, batch 2), with batches of 4 samples" in text
+    assert "Tried to allocate 20.00 GiB" in text
+    assert "batch_size" in error.value.remedy
+
+
+def test_a_computer_without_memory_is_told_with_the_batch_size_and_the_peak():
+    class Huge(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            if self.progress.step == 7:
+                torch.empty(10**15)
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(RunError) as error:
+        make_trainer(cls=Huge, max_epochs=3).train(make_loader())
+    text = str(error.value)
+    assert "the computer is out of memory at step 8 (epoch 2, batch 2), with batches of 4 samples; at its peak" in text
+    assert "torch says: " in text
+
+
+class Dies(Pairs):
+    """A worker that makes an item of it is killed, as the system does where memory runs out."""
+
+    def __getitem__(self, index):
+        if torch.utils.data.get_worker_info():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+class Waits:
+    """Torch tells the main process of a dead worker wherever that is just then: here, in a hook."""
+
+    @hookimpl
+    def on_epoch_start(self):
+        next(iter(BatchLoader(Dies(), batch_size=4, num_workers=1).epoch(1)))
+
+
+@pytest.mark.parametrize("hooks", [{}, {"waits": Waits()}], ids=["loop", "hook"])
+def test_a_worker_that_the_system_has_killed_is_told_as_such(hooks):
+    trainer = make_trainer(hooks=hooks)
+    with pytest.raises(
+        RunError, match=r"a process that makes batches was .* near step 1 \(epoch 1, batch 0\)"
+    ) as error:
+        trainer.train(BatchLoader(Dies(), batch_size=4, num_workers=1))
+    assert "num_workers" in error.value.remedy
+
+
+def test_another_error_is_let_through():
+    class Wrong(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        make_trainer(cls=Wrong).train(make_loader())
