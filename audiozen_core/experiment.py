@@ -26,7 +26,7 @@ from audiozen_core.checkpoint.drift import drift, refuse_drift
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
-from audiozen_core.files import write_whole
+from audiozen_core.files import sweep_strays, write_whole
 from audiozen_core.logging import get_logger, log_file
 from audiozen_core.plugins import Lifecycle
 from audiozen_core.provenance import record
@@ -64,7 +64,7 @@ class Experiment:
         self.log = get_logger()
         self._loaded = loaded
         self._logging = False
-        self._untold: list[tuple[str, dict[str, Any]]] = []
+        self._untold: list[tuple[Literal["info", "warning"], str, dict[str, Any]]] = []
         self.scope = scope
 
     @classmethod
@@ -91,7 +91,7 @@ class Experiment:
         """Does what the modes say, one after the other.
 
         Args:
-            resume: go on with the run that the folder holds.
+            resume: go on with the run that the folder holds; one that has no checkpoint yet starts from its beginning.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
                 finetuning starts from its weights, the other modes use its weights (`best` by default).
             allow_drift: resume although the TOML has changed in what matters since the checkpoint was made.
@@ -112,11 +112,15 @@ class Experiment:
             if training and self.folder.is_dir():
                 stack.enter_context(lock)
             if training and resume:
-                self._resume(trainer, ckpt_path or "latest", allow_drift=allow_drift)
+                self._resume(trainer, ckpt_path, allow_drift=allow_drift)
             elif ckpt_path is not None or self.modes[0] not in TRAINING:
                 self._load_weights(trainer, ckpt_path)
             if training and not lock.held:
                 stack.enter_context(lock)
+            if training and not resume:
+                self._refuse_to_overwrite()  # once more: nobody can begin one now
+            if training:
+                sweep_strays(self.folder)
             stack.enter_context(_no_exit())
             with log_file(self.folder / f"{self.config.id}.log"):
                 self._record(trainer)
@@ -198,16 +202,19 @@ class Experiment:
                 remedy="go on with it by --resume, or give the TOML file another name (that is the run's name)",
             )
 
-    def _resume(self, trainer: BaseTrainer, which: str, *, allow_drift: bool) -> None:
-        loaded = self.store.load(_which(which), map_location=trainer.device)
+    def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
+        if which is None and "finetune" not in self.modes and not self.store.list(verify=False):
+            self._tell("warning", f"{self.folder} has no checkpoint yet: the training starts from its beginning")
+            return
+        loaded = self.store.load(_which(which or "latest"), map_location=trainer.device)
         changes = drift(loaded.state.get("extra", {}).get("config", self.config.text), self.config.text)
         if not allow_drift:
             refuse_drift(changes)
         for change in changes:
-            self.log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
+            self._tell("warning", "the TOML has changed", key=change.key, before=change.before, now=change.now)
         trainer.load_checkpoint(loaded.state)
         self.store.rewind(loaded.path)
-        self._tell("resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)
+        self._tell("info", "resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""
@@ -228,16 +235,16 @@ class Experiment:
                 raise CheckpointError(
                     f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
                 ) from error
-        self._tell("weights are loaded", checkpoint=str(path))
+        self._tell("info", "weights are loaded", checkpoint=str(path))
 
     # ------------------------------------------------------------------------------- records
 
-    def _tell(self, event: str, **facts: Any) -> None:
+    def _tell(self, level: Literal["info", "warning"], event: str, **facts: Any) -> None:
         """Logs it, or keeps it until the log file is open."""
         if self._logging:
-            self.log.info(event, **facts)
+            getattr(self.log, level)(event, **facts)
         else:
-            self._untold.append((event, facts))
+            self._untold.append((level, event, facts))
 
     def _record(self, trainer: BaseTrainer) -> None:
         """Leaves the effective config in the run's folder and says in the log what runs where."""
@@ -256,8 +263,8 @@ class Experiment:
         )
         self._logging = True
         while self._untold:
-            event, facts = self._untold.pop(0)
-            self.log.info(event, **facts)
+            level, event, facts = self._untold.pop(0)
+            self._tell(level, event, **facts)
 
 
 @contextmanager

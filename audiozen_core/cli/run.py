@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 
 import click
@@ -43,7 +45,12 @@ class SeveralModes(click.Command):
     help="What to do, in order: train, finetune, validate, test, predict. Several may follow: -M train test. "
     "By default: train.",
 )
-@click.option("-R", "--resume", is_flag=True, help="Go on with the run in the folder, from its latest checkpoint.")
+@click.option(
+    "-R",
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in the folder, from its latest checkpoint; from the beginning, where it has none yet.",
+)
 @click.option(
     "--ckpt-path",
     metavar="best|latest|PATH",
@@ -88,6 +95,7 @@ def command(
     Everything goes into <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and after
     a test metrics/ and enhanced/.
     """
+    _wait_for_the_training_to_hear_usr1()
     # Torch is imported no earlier than a config asks for it.
     from audiozen_core import logging
     from audiozen_core.experiment import Experiment
@@ -96,3 +104,11 @@ def command(
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
     show_findings(experiment.warnings)
     experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+
+
+def _wait_for_the_training_to_hear_usr1() -> None:
+    """SIGUSR1 asks for a checkpoint. Before there is anything to save it would end the process."""
+    usr1 = getattr(signal, "SIGUSR1", None)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:
+        signal.signal(usr1, signal.SIG_IGN)

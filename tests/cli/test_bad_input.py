@@ -178,8 +178,8 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(audiozen, refused, project
     assert before == {path: path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
 
 
-def test_resume_with_nothing_to_resume(refused):
-    assert "exp/tiny" in refused("tiny.toml", "--resume")
+def test_resume_with_a_checkpoint_that_is_not_there(refused):
+    assert "nowhere" in refused("tiny.toml", "--resume", "--ckpt-path", "nowhere")
 
 
 def test_a_test_without_a_checkpoint(refused):

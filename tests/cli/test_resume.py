@@ -6,10 +6,12 @@ import signal
 
 import pytest
 
+from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.run_lock import RunLock
 from audiozen_plugins.hooks.signals import Signals
 from tests.cli.conftest import write_pairs
+from tests.core.checkpoint.exactness import difference
 
 
 @pytest.fixture
@@ -37,6 +39,26 @@ def test_a_change_that_does_not_matter_is_told_and_goes_on(audiozen, ran):
     assert outcome.code == 0
     assert "the TOML has changed" in outcome.err
     assert "trainer.args.max_epochs" in outcome.err
+
+
+def test_a_run_that_has_no_checkpoint_yet_starts_from_its_beginning_and_says_so(audiozen, project):
+    assert audiozen("run", "tiny.toml", "--set", "meta.id=plain").code == 0
+    outcome = audiozen("run", "tiny.toml", "--resume")
+    assert outcome.code == 0
+    assert "exp/tiny has no checkpoint yet: the training starts from its beginning" in outcome.err
+    assert "has no checkpoint yet" in (project / "exp/tiny/tiny.log").read_text()
+    plain, resumed = (
+        CheckpointStore(project / "exp" / name / "checkpoints").load().state for name in ("plain", "tiny")
+    )
+    assert difference(plain["model"], resumed["model"]) is None
+
+
+def test_what_a_killed_run_left_half_written_is_swept_and_what_a_live_one_writes_is_not(audiozen, ran):
+    dead, mine = ran / "exp/tiny/.metrics.jsonl.4194305-12ab.partial", ran / f"exp/tiny/.a.{os.getpid()}-12ab.partial"
+    for path in (dead, mine):
+        path.write_text("half")
+    assert audiozen("run", "tiny.toml", "--resume").code == 0
+    assert (dead.exists(), mine.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("arguments", [["--resume"], ["-M", "finetune", "--resume"]])
