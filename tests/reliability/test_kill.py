@@ -1,27 +1,19 @@
 """A real run with workers is killed with SIGKILL at random moments, again and again, and ends as if it had not been."""
 
+import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from audiozen_core.checkpoint import CheckpointStore
 from tests.core.checkpoint.exactness import difference
-from tests.reliability.killable import EPOCHS
+from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-KILLS = [pytest.param(3, EPOCHS, id="3 kills"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
-
-
-def start(folder, epochs):
-    command = [sys.executable, "-m", "tests.reliability.killable", str(folder), str(epochs)]
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+KILLS = [pytest.param(4, 4, id="4 kills"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 
 
 def children_of(pid):
@@ -46,58 +38,81 @@ def spin(rounds):
         pass
 
 
-def end_of(folder):
-    state = dict(CheckpointStore(folder / "checkpoints").load().state)
-    del state["extra"]
-    return state
+def store_of(project):
+    return CheckpointStore(project / "exp/run/checkpoints")
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def end_of(project):
+    """All state at the end, and every record but for its time."""
+    state = dict(store_of(project).load().state)
+    records = [json.loads(line) for line in (project / "exp/run/metrics.jsonl").read_text().splitlines()]
+    return state, [{key: value for key, value in record.items() if key != "time"} for record in records]
+
+
+def reads_until(process, wanted, times):
+    """Reads what the run reports until it has said `wanted` so often; False if it ended before."""
+    while times:
+        line = process.stdout.readline()
+        if not line or line == "end\n":
+            return False
+        times -= line.startswith(wanted)
+    return True
+
+
+@LINUX
 @pytest.mark.parametrize(("kills", "epochs"), KILLS)
 def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(tmp_path, kills, epochs):
-    folder, chooser = tmp_path / "killed", random.Random(kills)
-    killed = ended = 0
-    workers = []
-    while not ended and killed < kills:
-        process = start(folder, epochs)
-        wanted = chooser.randrange(1, 2 + 10 * epochs // kills)
-        for _ in range(wanted):
-            if process.stdout.readline() in ("end\n", ""):
-                ended = 1
-                break
-        workers += children_of(process.pid)
+    project, chooser = make_project(tmp_path / "killed", epochs), random.Random(kills)
+    further = 1 + 2 * epochs * STEPS_PER_EPOCH // kills
+    workers, moments = set(), dict.fromkeys(("built", "started", "step", "validating"), 0)
+    for _ in range(kills):
+        process = start(project, "--resume")
+        moment = chooser.choices(list(moments), weights=(2, 1, 6, 1))[0]
+        if not reads_until(process, moment, chooser.randint(1, further) if moment == "step" else 1):
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+            break
+        moments[moment] += 1
         spin(chooser.randrange(300_000))
+        workers.update(children_of(process.pid))
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
         # Died of the signal, or was at its end. A worker may still complain on standard error that its parent is gone.
         assert process.returncode in (-signal.SIGKILL, 0), errors
-        killed += 1
-        store = CheckpointStore(folder / "checkpoints")
-        assert [info.reason for info in store.list() if not info.whole] == []
-    assert killed >= min(kills, 3)
-    last = start(folder, epochs)
-    out, errors = last.communicate()
-    assert out.endswith("end\n"), errors
-    whole = start(tmp_path / "whole", epochs)
-    assert whole.communicate()[0].endswith("end\n")
-    assert difference(end_of(tmp_path / "whole"), end_of(folder)) is None
-    assert [path.name for path in folder.rglob("*") if path.name.endswith((".partial", ".parked"))] == []
-    assert not (folder / "run.lock").exists()
-    steps = [line.split('"step": ')[1].split(",")[0] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps), key=int)
+        assert [info.reason for info in store_of(project).list() if not info.whole] == []
+    print(f"killed {sum(moments.values())} times: {moments}")
+    assert sum(moments.values()) >= min(kills, 3)
+    last, whole = start(project, "--resume"), start(make_project(tmp_path / "whole", epochs))
+    for process in (last, whole):
+        out, errors = process.communicate()
+        assert (process.returncode, out.endswith("end\n")) == (0, True), errors
+    assert difference(end_of(tmp_path / "whole"), end_of(project)) is None
+    strays = [path.name for path in (project / "exp").rglob("*") if path.name.endswith((".partial", ".parked"))]
+    assert strays == []
+    assert not (project / "exp/run/run.lock").exists()
     assert workers
     assert [pid for pid in workers if alive(pid)] == []
 
 
+@LINUX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_whole_group_ends_the_run_with_a_checkpoint_and_no_worker_left(tmp_path, number, code):
-    process = start(tmp_path / "run", 1000)
-    assert process.stdout.readline() == "step 1\n"
+    project = make_project(tmp_path / "run", 1000)
+    process = start(project)
+    assert reads_until(process, "step", 1)
     workers = children_of(process.pid)
     os.killpg(process.pid, number)
     out, errors = process.communicate()
     assert process.returncode == code, errors
-    last = int(out.split()[-1]) if out.split() else 1
-    assert CheckpointStore(tmp_path / "run" / "checkpoints").load().step == last
-    assert len(workers) == 2
+    steps = [int(line.split()[1]) for line in out.splitlines() if line.startswith("step")]
+    assert store_of(project).load().step == max([1, *steps])
+    assert len(workers) >= 2
     assert [pid for pid in workers if alive(pid)] == []
+
+
+def test_a_request_for_a_checkpoint_before_there_is_anything_to_save_ends_nothing(tmp_path):
+    process = start(make_project(tmp_path / "run", 1))
+    assert reads_until(process, "built", 1)
+    process.send_signal(signal.SIGUSR1)
+    out, errors = process.communicate()
+    assert (process.returncode, out.endswith("end\n")) == (0, True), errors
