@@ -8,6 +8,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from audiozen_core.files import make_folder
+
 
 class LineFile:
     r"""Appends lines; what the disk refuses is kept in memory, and written first when the disk takes something again.
@@ -31,7 +33,7 @@ class LineFile:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self.path = path
         self._pending = bytearray()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)

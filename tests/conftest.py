@@ -33,3 +33,15 @@ def reference() -> Path:
     if not folder:
         pytest.skip("AUDIOZEN_REFERENCE_DATA does not say where the reference data are")
     return Path(folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tells how many moments of stopping a training the tests have tried."""
+    calls = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
+    tried = sum(value for call in calls for name, value in call.user_properties if name == "crash points")
+    if tried:
+        terminalreporter.write_line(f"crash points tried: {tried:,}")
+
+
+def _is_call(report):
+    return getattr(report, "when", None) == "call"

@@ -1,4 +1,4 @@
-"""A disk that dies, refuses or loses power at a chosen operation; it stands between `files` and the real one.
+"""A disk that dies, refuses or loses power at a chosen operation; it stands between our files and the real one.
 
 The disk numbers every operation that changes something: make, write, sync, rename, swap, link, delete.
 Beside the real folder it keeps book of what is durable: a file's bytes once it is synced, a folder's names once that
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audiozen_core import files
+from audiozen_core import files, line_file
 
 
 class KilledError(BaseException):
@@ -29,7 +29,8 @@ class Fault:
 
     Attributes:
         at: the number.
-        kind: `kill before`, `kill within` (a write gets half of its bytes down), or `refuse`.
+        kind: `kill before`, `kill within` (a write gets half of its bytes down), `short` (the same, and the process
+            lives on), or `refuse`.
         code: the error of a refusal.
         lasting: whether all later operations that need space are refused too.
     """
@@ -56,7 +57,7 @@ def _folder_node() -> Node:
 
 @dataclass
 class FaultyDisk:
-    """Stands in for the module `os` inside `audiozen_core.files`."""
+    """Stands in for the module `os` inside `audiozen_core.files` and `audiozen_core.line_file`."""
 
     root: Path
     fault: Fault | None = None
@@ -74,7 +75,7 @@ class FaultyDisk:
     # ------------------------------------------------------------------------------- the operations
 
     def open(self, path: Any, flags: int, mode: int = 0o777) -> int:
-        if not flags & os.O_CREAT:
+        if not flags & os.O_CREAT or (not flags & os.O_EXCL and self._find(path)):
             descriptor = os.open(path, flags)
             node = self._find(path)
             if node:
@@ -90,8 +91,8 @@ class FaultyDisk:
 
     def write(self, descriptor: int, data: Any) -> int:
         data = bytes(data)
-        if self.fault and self.fault.kind == "kill within" and len(self.done) == self.fault.at:
-            data = data[: len(data) // 2]
+        if self.fault and self.fault.kind in ("kill within", "short") and len(self.done) == self.fault.at:
+            data = data[: (len(data) + 1) // 2]
 
         def write() -> int:
             self._open[descriptor].now += data
@@ -227,5 +228,6 @@ _real_exchange = files._rename_exchange
 def install(monkeypatch: Any, disk: FaultyDisk) -> FaultyDisk:
     """Puts the disk in the place of the real one."""
     monkeypatch.setattr(files, "os", disk)
+    monkeypatch.setattr(line_file, "os", disk)
     monkeypatch.setattr(files, "_rename_exchange", disk.exchange)
     return disk

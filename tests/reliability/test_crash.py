@@ -1,0 +1,163 @@
+"""A training that is stopped at each file operation of its saves, in each way, ends as one that was not."""
+
+import errno
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.building import seed_generators
+from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
+from audiozen_core.errors import HookError
+from audiozen_plugins.hooks.checkpoint import Checkpoint
+from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
+from tests.core.checkpoint.exactness import difference
+from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+
+FAULTS = {
+    "kill": {"kind": "kill before"},
+    "kill within a write": {"kind": "kill within"},
+    "power cut": {"kind": "kill before"},
+    "short write": {"kind": "short"},
+    "disk full": {"kind": "refuse", "code": errno.ENOSPC, "lasting": True},
+    "no space once": {"kind": "refuse", "code": errno.ENOSPC},
+    "I/O error": {"kind": "refuse", "code": errno.EIO},
+}
+LIVES_ON = ("short write", "no space once", "I/O error")
+IN_WRITES = ("kill within a write", "short write")
+
+
+class Wavering(TinyTrainer):
+    """The second epoch is the best: `best` moves, stays, and what it points at is older than what is pruned."""
+
+    def validation_epoch_end(self, outputs):
+        return super().validation_epoch_end(outputs) - 100.0 * abs(self.progress.epoch - 2)
+
+
+def train(root):
+    """Goes on from what is there, as `audiozen run --resume` does; gives the state and the records at the end."""
+    folder = root / "exp" / "run"
+    seed_generators(0)
+    hooks = {"checkpoint": Checkpoint(max_failures=99), "metrics": MetricsJsonl()}
+    options = {"max_epochs": 4, "save_ckpt_async": False, "max_num_checkpoints": 2, "log_interval": 1}
+    trainer = make_trainer(folder, hooks=hooks, cls=Wavering, **options)
+    store = CheckpointStore(folder / "checkpoints")
+    if store.list(verify=False):
+        loaded = store.load()
+        trainer.load_checkpoint(loaded.state)
+        store.rewind(loaded.path)
+    trainer.train(make_loader(8), [make_loader(8, shuffle=False)])
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return trainer.checkpoint(), [{key: record[key] for key in record if key != "time"} for record in records]
+
+
+class Tries:
+    """One folder for each try, on a disk with one fault."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder, self.monkeypatch, self.count = folder, monkeypatch, 0
+
+    def train(self, root, fault=None):
+        disk = install(self.monkeypatch, FaultyDisk(root, fault))
+        try:
+            return disk, train(root)
+        except (KilledError, CheckpointWriteError, HookError, OSError) as error:
+            return disk, error
+
+    def fresh(self):
+        self.count += 1
+        root = self.folder / f"try {self.count}"
+        root.mkdir()
+        return root
+
+    def stopped(self, kind, at):
+        """What is left where the fault has struck; whether the training came to its end all the same."""
+        root = self.fresh()
+        disk, outcome = self.train(root, Fault(at, **FAULTS[kind]))
+        if kind != "power cut":
+            return root, outcome
+        cut = self.folder / f"cut {self.count}"
+        disk.after_power_cut(cut)
+        shutil.rmtree(root)
+        return cut, outcome
+
+
+@pytest.fixture
+def tries(tmp_path, monkeypatch):
+    return Tries(tmp_path, monkeypatch)
+
+
+def check(tries, kind, stride, offset=0):
+    """Tries the points and gives their number."""
+    disk, whole = tries.train(tries.fresh())
+    begun = next(at for at, done in enumerate(disk.done) if "metrics.jsonl" in done) + 1
+    points = [at for at, done in enumerate(disk.done) if kind not in IN_WRITES or done.startswith("write")]
+    for at in points[offset % stride :: stride]:
+        where = f"{kind} at operation {at}: {disk.done[at]}"
+        root, outcome = tries.stopped(kind, at)
+        if kind in LIVES_ON and at >= begun:
+            assert isinstance(outcome, tuple), (where, outcome)
+            assert difference(whole, outcome) is None, where
+        install(tries.monkeypatch, FaultyDisk(root))
+        folder = root / "exp/run/checkpoints"
+        broken = [info.path.name for info in CheckpointStore(folder).list() if not info.whole]
+        assert broken == [], where
+        _, resumed = tries.train(root)
+        assert isinstance(resumed, tuple), (where, resumed)
+        assert difference(whole, resumed) is None, where
+        strays = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+        assert strays == [], where
+        shutil.rmtree(root)
+    return len(points[offset % stride :: stride])
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_stopped_at_a_fifth_of_the_operations_the_continued_run_ends_with_the_same_state(kind, tries, record_property):
+    record_property("crash points", check(tries, kind, 5, list(FAULTS).index(kind)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAULTS)
+def test_stopped_at_any_operation_the_continued_run_ends_with_the_same_state(kind, tries, record_property):
+    record_property("crash points", check(tries, kind, 1))
+
+
+def test_this_would_see_a_checkpoint_written_in_place(tries, monkeypatch):
+    monkeypatch.setattr("audiozen_core.checkpoint.store.temporary_name", lambda name: "epoch_0099")
+    with pytest.raises(AssertionError, match="epoch_0099"):
+        check(tries, "kill", 3)
+
+
+def test_this_would_see_records_that_are_not_synchronised(tries, monkeypatch):
+    monkeypatch.setattr("audiozen_core.line_file.LineFile.sync", lambda file: None)
+    with pytest.raises(AssertionError, match="power cut at operation"):
+        check(tries, "power cut", 3)
+
+
+CHANGES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate"}
+watched: list[tuple[str, str]] = []
+watching: list[str] = []
+
+
+def _watch(event, arguments):
+    if not watching or event not in CHANGES:
+        return
+    if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & 0o1102):
+        return  # opened to read
+    if str(arguments[0]).startswith(watching[0]) or str(arguments[1]).startswith(watching[0]):
+        watched.append((event, Path(str(arguments[0])).name))
+
+
+def test_no_operation_goes_past_the_disk_that_counts_them(tries):
+    sys.addaudithook(_watch)
+    root = tries.fresh()
+    watching.append(str(root))
+    disk, _ = tries.train(root)
+    watching.clear()
+    # What the interpreter itself sees being opened to write, made, renamed, linked or deleted: neither more nor less.
+    counted = [done for done in disk.done if done.split()[0] not in ("write", "fsync", "exchange")]
+    reopened = len([event for event in watched if event == ("open", "metrics.jsonl")]) - 1
+    assert len(watched) - reopened == len(counted) > 50
