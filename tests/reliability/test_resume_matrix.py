@@ -1,7 +1,10 @@
 """Stopped at any step, a training ends as if it had never stopped: the same state, to the last bit and type."""
 
+import contextlib
+
 import pytest
 
+from audiozen_core.trainer import data
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
 # The short form takes every third stop, another third in each row, and saves aside in every other row; the long one
@@ -55,6 +58,24 @@ def test_stopped_twice_it_ends_the_same_too(tmp_path, name):
         for place, (stop, state) in enumerate(checkpoints(again)[:-1:3]):
             resumed = row.run(tmp_path / f"twice {first} {place}", state=state)
             assert end_difference(whole, resumed) is None, f"stopped at {stops[first][0]} and {stop}"
+
+
+def test_stopped_twice_it_would_end_otherwise_with_a_piece_of_the_first_stop(tmp_path):
+    row = ROWS["float32"]
+    whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
+    row.run(tmp_path / "again", state=stops[1][1], every=1, asynchronous=True)
+    second = checkpoints(tmp_path / "again")[3][1]
+    mixed = {**second, "optimizer": stops[1][1]["optimizer"]}
+    assert end_difference(whole, row.run(tmp_path / "mixed", state=mixed)) is not None
+
+
+def test_with_items_drawn_from_generators_of_the_workers_it_would_end_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_seeded", lambda *numbers: contextlib.nullcontext())
+    row = ROWS["workers"]
+    whole = row.run(tmp_path / "whole")
+    row.run(tmp_path / "saving", every=1)
+    middle = next(state for _, state in checkpoints(tmp_path / "saving") if state["progress"]["batch"])
+    assert end_difference(whole, row.run(tmp_path / "resumed", state=middle)) is not None
 
 
 def test_other_data_would_end_otherwise(tmp_path):

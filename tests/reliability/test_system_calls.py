@@ -20,10 +20,7 @@ CALLS = ("write", "fsync", "mkdir", "rename", "renameat2", "symlink", "unlink", 
 FAULTS = {
     "killed": (CALLS, "signal=KILL:when={at}"),
     "disk full from there on": (("write", "mkdir", "symlink"), "error=ENOSPC:when={at}+"),
-    "I/O error": (
-        ("write", "fsync", "mkdir", "rename", "renameat2", "symlink", "unlink", "rmdir"),
-        "error=EIO:when={at}",
-    ),
+    "I/O error": (CALLS, "error=EIO:when={at}"),
 }
 
 
