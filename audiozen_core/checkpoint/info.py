@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ class LoadedCheckpoint:
         epoch: epochs completed when it was saved.
         step: optimiser steps done when it was saved.
         score: the validation score of that epoch, if there was one.
+        versions: what it was made with: those of `audiozen`, `torch` and `python`.
         state: owner to state, as it was given to `save`.
     """
 
@@ -25,6 +27,7 @@ class LoadedCheckpoint:
     epoch: int
     step: int
     score: float | None
+    versions: dict[str, str]
     state: dict[str, Any]
 
 
@@ -72,10 +75,19 @@ def describe(entry: Entry, reason: str, *, best: bool, latest: bool) -> Checkpoi
         epoch=manifest.epoch if manifest else None,
         step=manifest.step if manifest else None,
         score=manifest.score if manifest else None,
-        size=sum(file.lstat().st_size for file in entry.path.rglob("*") if not file.is_dir()),
+        size=sum(map(_size, entry.path.rglob("*"))),
         whole=not reason,
         reason=reason,
         best=best,
         latest=latest,
         stale=entry.stale,
     )
+
+
+def _size(path: Path) -> int:
+    """Of a file; 0 for a folder, and for what a run has deleted in the meantime."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size

@@ -196,7 +196,7 @@ class CheckpointStore:
 
         def read(path: Path) -> LoadedCheckpoint:
             manifest, state = read_checkpoint(path, owners, map_location)
-            return LoadedCheckpoint(path, manifest.epoch, manifest.step, manifest.score, state)
+            return LoadedCheckpoint(path, manifest.epoch, manifest.step, manifest.score, manifest.versions, state)
 
         return self._first_whole(which, read)
 
@@ -223,12 +223,6 @@ class CheckpointStore:
         path = path.resolve()
         check_contents(path, read_manifest(path))
 
-    def average(self, paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.Tensor]:
-        """The mean of the weights of several checkpoints; integers are taken from the last of `paths`."""
-        from audiozen_core.checkpoint.weights import average
-
-        return average(paths, owner=owner)
-
     def list(self, *, verify: bool = True) -> Sequence[CheckpointInfo]:
         """All checkpoints, oldest first; `verify=False` looks at manifests and sizes only, and is fast."""
         best, latest = self._shelf.link(BEST), self._shelf.link(LATEST)
@@ -240,6 +234,8 @@ class CheckpointStore:
                     self.verify(entry.path)
                 except DamagedCheckpointError as error:
                     reason = error.reason
+            if reason and not entry.path.exists():
+                continue  # a run that goes on has deleted it
             infos.append(describe(entry, reason, best=entry.name == best, latest=entry.name == latest))
         return infos
 
@@ -255,6 +251,8 @@ class CheckpointStore:
             try:
                 return read(entry.path)
             except DamagedCheckpointError as error:
+                if not entry.path.exists():
+                    return self._first_whole(which, read)  # a run that goes on has deleted it, and saved a newer one
                 get_logger().warning("a damaged checkpoint is passed over", checkpoint=entry.name, reason=error.reason)
                 damaged.append(f"{entry.name}: {error.reason}")
         if damaged:
@@ -279,12 +277,16 @@ class CheckpointStore:
     def _read_best(self, read: Callable[[Path], _Result]) -> _Result:
         name = self._shelf.link(BEST)
         entry = self._shelf.find(name) if name else None
+        if name != self._shelf.link(BEST):
+            return self._read_best(read)  # a run that goes on has found a better one
         if entry is None:
             missing = f"`best` points at {name}, which is not there" if name else "no checkpoint is marked as the best"
             raise NoCheckpointError(f"{missing} in {self.folder}", notes=self._notes())
         try:
             return read(entry.path)
         except DamagedCheckpointError as error:
+            if name != self._shelf.link(BEST):
+                return self._read_best(read)
             whole = [info.path.name for info in self.list() if info.whole]
             raise DamagedCheckpointError(
                 entry.path,

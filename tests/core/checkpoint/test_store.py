@@ -19,6 +19,7 @@ from audiozen_core.checkpoint import (
     DamagedCheckpointError,
     NoCheckpointError,
     UnstorableStateError,
+    folder,
 )
 from audiozen_core.errors import CheckpointError
 from tests.core.checkpoint.exactness import difference
@@ -315,3 +316,34 @@ def test_where_there_are_no_links_the_store_works_with_text_files(store, monkeyp
     assert (weight(store), weight(store, "best")) == (2, 1)
     store.rewind(store.folder / "epoch_0001")
     assert weight(store) == 1
+
+
+def test_a_reader_takes_the_newer_checkpoint_where_a_run_deletes_the_one_it_was_about_to_read(store, monkeypatch):
+    store.save({"model": {"epoch": 1}}, epoch=1, step=1, is_best=True)
+    read, saved = folder.read_checkpoint, iter((2, 3))
+
+    def read_slowly(path, *how):
+        epoch = next(saved, None)
+        if epoch:
+            store.save({"model": {"epoch": epoch}}, epoch=epoch, step=epoch, is_best=True, keep=1)
+            assert not path.exists()
+        return read(path, *how)
+
+    monkeypatch.setattr(folder, "read_checkpoint", read_slowly)
+    assert store.load("latest").epoch == 3
+    saved = iter((4, 5))
+    assert store.load("best").epoch == 5
+
+
+def test_a_list_leaves_out_what_a_run_deletes_in_the_meantime(store, monkeypatch):
+    for epoch in (1, 2):
+        store.save({"model": {"epoch": epoch}}, epoch=epoch, step=epoch)
+    verify = CheckpointStore.verify
+
+    def verify_slowly(self, path):
+        if path.name == "epoch_0001":
+            self.prune(1)
+        verify(self, path)
+
+    monkeypatch.setattr(CheckpointStore, "verify", verify_slowly)
+    assert [(info.path.name, info.whole) for info in store.list()] == [("epoch_0002", True)]
