@@ -111,10 +111,14 @@ def write_checkpoint(
     }
     files[STATE] = write_new(folder / STATE, packed.text)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    versions = {"audiozen": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    manifest = Manifest(epoch, step, score, serial, best, created, versions, files)
+    manifest = Manifest(epoch, step, score, serial, best, created, current_versions(), files)
     write_new(folder / MANIFEST, manifest.text())
     sync_folder(folder)
+
+
+def current_versions() -> dict[str, str]:
+    """What a checkpoint that is written now is made with."""
+    return {"audiozen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def read_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
+from audiozen_core.files import make_folder, remove_folder, rename, sync_folder, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +77,34 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
     for name, weight in total.items():
         latest[name] = (weight / len(paths)).to(latest[name].dtype)
     return latest
+
+
+def write_average(paths: Sequence[Path], output: Path) -> None:
+    """Writes the mean of the weights of several checkpoints as one more, which appears whole or not at all.
+
+    Args:
+        paths: the folders of the checkpoints, the newest last.
+        output: the folder to make.
+
+    Raises:
+        CheckpointError: they are not of one and the same net.
+        OSError: the disk refused; nothing of the new checkpoint is left.
+    """
+    from audiozen_core.checkpoint.folder import pack, read_checkpoint, write_checkpoint
+
+    manifest, newest = read_checkpoint(paths[-1])
+    owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
+    packed = pack({owner: average(paths, owner=owner) for owner in owners})
+    make_folder(output.parent)
+    aside = output.with_name(temporary_name(output.name))
+    try:
+        write_checkpoint(aside, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
+        rename(aside, output)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove_folder(aside)
+        raise
+    sync_folder(output.parent)
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:

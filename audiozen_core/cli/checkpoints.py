@@ -107,8 +107,7 @@ def average(exp: Path, last: int, output: Path | None) -> None:
 
     It holds weights only: it can be tested, validated, predicted with and finetuned, not resumed.
     """
-    from audiozen_core.checkpoint.folder import pack, read_checkpoint, write_checkpoint
-    from audiozen_core.files import rename, sync_folder, temporary_name
+    from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
     chosen = [info for info in _some(store) if info.whole and not info.stale][-last:]
@@ -117,14 +116,8 @@ def average(exp: Path, last: int, output: Path | None) -> None:
     output = output or store.folder.parent / f"average_last_{last}"
     if output.exists():
         raise CheckpointError(f"{output} exists already", remedy="delete it, or name another with --output")
-    manifest, newest = read_checkpoint(chosen[-1].path)
     paths = [info.path for info in chosen]
-    owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
-    state = {owner: store.average(paths, owner=owner) for owner in owners}
-    aside = output.with_name(temporary_name(output.name))
-    write_checkpoint(aside, pack(state), epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
-    rename(aside, output)
-    sync_folder(output.parent)
+    write_average(paths, output)
     click.echo(f"{output}: the mean of {', '.join(path.name for path in paths)}")
 
 
@@ -135,7 +128,7 @@ def _store(exp: Path) -> CheckpointStore:
         from audiozen_core.config import load_config
 
         config = load_config(exp, modes=()).config
-        exp = Path(config.meta.save_dir) / config.id
+        exp = Path(config.meta.save_dir).expanduser() / config.id
     folder = exp if exp.name == "checkpoints" else exp / "checkpoints"
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}", remedy="name a run's folder, such as exp/baseline")

@@ -6,7 +6,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError, NoCheckpointError, average, load_weights
+from audiozen_core.checkpoint import (
+    CheckpointStore,
+    DamagedCheckpointError,
+    NoCheckpointError,
+    average,
+    load_weights,
+    weights,
+)
 from audiozen_core.errors import CheckpointError
 from tests.core.checkpoint.exactness import difference
 
@@ -84,7 +91,7 @@ def test_the_mean_is_taken_in_double_precision_and_counts_come_from_the_last(sto
         )
         for epoch, value in enumerate(values)
     ]
-    mean = store.average(paths)
+    mean = average(paths)
     expected = torch.tensor([sum(values) / 3], dtype=torch.float64)
     assert difference(mean["w"], expected.half()) is None
     assert difference(mean["z"], (expected * 1j).to(torch.complex64)) is None
@@ -96,6 +103,22 @@ def test_the_mean_of_one_is_itself_and_loads_into_the_net(store):
     path = store.save({"model": net.state_dict()}, epoch=1, step=1)
     assert difference(dict(average([path])), dict(net.state_dict())) is None
     net.load_state_dict(average([path, path]))
+
+
+def test_a_mean_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path, monkeypatch):
+    path = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
+    (tmp_path / "means").mkdir()
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(weights, "rename", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            weights.write_average([path], tmp_path / "means/mean")
+    assert list((tmp_path / "means").iterdir()) == []
+    weights.write_average([path], tmp_path / "means/mean")
+    assert load_weights(tmp_path / "means/mean")["w"].tolist() == [1.0, 1.0]
 
 
 def test_different_nets_have_no_mean(store):
