@@ -23,6 +23,7 @@ from audiozen_core.building import (
 )
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.checkpoint.drift import drift, refuse_drift
+from audiozen_core.checkpoint.folder import current_versions
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
@@ -212,6 +213,9 @@ class Experiment:
             refuse_drift(changes)
         for change in changes:
             self._tell("warning", "the TOML has changed", key=change.key, before=change.before, now=change.now)
+        for name, now in current_versions().items():
+            if (before := loaded.versions.get(name, "?")) != now:
+                self._tell("warning", f"{name} has changed, so the last bits may differ", before=before, now=now)
         trainer.load_checkpoint(loaded.state)
         self.store.rewind(loaded.path)
         self._tell("info", "resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)

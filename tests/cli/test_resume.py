@@ -1,11 +1,14 @@
 """What `--resume` refuses, and what it lets pass."""
 
 import os
+import platform
 import shutil
 import signal
 
 import pytest
+import torch
 
+from audiozen_core import experiment
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.run_lock import RunLock
@@ -39,6 +42,14 @@ def test_a_change_that_does_not_matter_is_told_and_goes_on(audiozen, ran):
     assert outcome.code == 0
     assert "the TOML has changed" in outcome.err
     assert "trainer.args.max_epochs" in outcome.err
+
+
+def test_another_version_than_that_of_the_checkpoint_is_told_and_goes_on(audiozen, ran, monkeypatch):
+    monkeypatch.setattr(experiment, "current_versions", lambda: {"torch": "9.9", "python": platform.python_version()})
+    outcome = audiozen("run", "tiny.toml", "--resume")
+    assert outcome.code == 0
+    assert f"torch has changed, so the last bits may differ before={torch.__version__} now=9.9" in outcome.err
+    assert "python has changed" not in outcome.err
 
 
 def test_a_run_that_has_no_checkpoint_yet_starts_from_its_beginning_and_says_so(audiozen, project):
