@@ -51,7 +51,16 @@ class Pairs(torch.utils.data.Dataset):
 
 
 def make_trainer(
-    folder=".", *, hooks=(), optimizer=None, scheduler=None, interval="epoch", model=None, cls=TinyTrainer, **args
+    folder=".",
+    *,
+    hooks=(),
+    optimizer=None,
+    scheduler=None,
+    interval="epoch",
+    model=None,
+    loss=None,
+    cls=TinyTrainer,
+    **args,
 ):
     """A trainer on a network of 5 weights that start from the same numbers every time."""
     torch.manual_seed(0)
@@ -61,6 +70,7 @@ def make_trainer(
     schedulers = {"": Scheduler(scheduler(optimizer), interval)} if scheduler else {}
     components = Components(
         {"": model},
+        loss_functions={"": loss} if loss else {},
         optimizers={"": optimizer},
         lr_schedulers=schedulers,
         lifecycle=lifecycle,

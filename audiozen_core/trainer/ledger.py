@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from audiozen_core.trainer.nonfinite import section_name
 from audiozen_core.trainer.state import RandomState, StateLedger
 
@@ -12,10 +14,16 @@ if TYPE_CHECKING:
 
 
 def ledger_of(trainer: BaseTrainer) -> StateLedger:
-    """Registers each part under its name: the section of the TOML, `hook_<name>`, or what the trainer calls it."""
+    """Registers each part under its name: the section of the TOML, `hook_<name>`, or what the trainer calls it.
+
+    A loss is among them if it has weights or buffers, such as a running mean.
+    """
     ledger = StateLedger()
     for suffix, model in trainer.models.items():
         ledger.register(section_name("model", suffix), model)
+    for suffix, loss in trainer.loss_functions.items():
+        if isinstance(loss, nn.Module) and loss.state_dict():
+            ledger.register(section_name("loss_function", suffix), loss)
     for suffix, optimizer in trainer.optimizers.items():
         ledger.register(section_name("optimizer", suffix), optimizer)
     for suffix, entry in trainer.lr_schedulers.items():

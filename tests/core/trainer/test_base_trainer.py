@@ -334,6 +334,31 @@ def test_a_hook_that_nobody_implements_is_a_plain_function():
     assert lifecycle.on_training_step_end.__module__ == "audiozen_core.plugins"
 
 
+def test_a_loss_that_remembers_something_is_among_the_state_and_a_plain_one_is_not(tmp_path):
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.ones(()))
+
+        def forward(self, output, target):
+            error = (output - target).square().mean()
+            self.scale.lerp_(error.detach(), 0.5)
+            return error / self.scale
+
+    class Uses(TinyTrainer):
+        def _error(self, batch):
+            return self.loss_function(self.model(batch["x"]), batch["y"])
+
+    def run(loss, state=None):
+        trainer = make_trainer(tmp_path, cls=Uses, max_epochs=1, loss=loss)
+        trainer.load_checkpoint(state) if state else trainer.train(make_loader())
+        return trainer
+
+    state = run(Normalised()).checkpoint()
+    assert run(Normalised(), state).loss_function.scale == state["loss_function"]["scale"] != 1
+    assert "loss_function" not in run(nn.MSELoss()).checkpoint()
+
+
 def test_an_error_that_ends_the_run_is_not_hidden_by_a_hook_that_fails_afterwards(capsys):
     class Wrong(TinyTrainer):
         def training_step(self, batch, batch_idx):
