@@ -13,7 +13,7 @@ import weakref
 from typing import Any
 
 # Signals that a terminal or a scheduler sends to every process of a run. The main process decides what they mean.
-LEFT_TO_THE_MAIN_PROCESS = ("SIGINT", "SIGTERM", "SIGUSR1")
+LEFT_TO_THE_MAIN_PROCESS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 _PR_SET_PDEATHSIG = 1
 

@@ -1,4 +1,4 @@
-"""Signals: SIGTERM and SIGINT stop a run after a checkpoint, SIGUSR1 asks for one."""
+"""Signals: SIGTERM, SIGINT and SIGHUP stop a run after a checkpoint, SIGUSR1 asks for one."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from audiozen_core.interruption import Interrupted
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import RandomState
 
-_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
 
 class Signals:
     """Lets a signal find the training at the end of a step.
 
-    SIGTERM and SIGINT (Ctrl-C): the optimiser step under way is finished, a checkpoint is saved, and the run exits with
-    143 or 130; `--resume` goes on from there. A validation is broken off, and made anew on resume. SIGUSR1: a
-    checkpoint is saved after the step, or after the validation, and the run goes on. A second SIGINT stops at once,
-    without saving. The other modes have nothing to save, and stop after the batch.
+    SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone): the optimiser step under way is finished, a checkpoint
+    is saved, and the run exits with 143, 130 or 129; `--resume` goes on from there. A validation is broken off, and made
+    anew on resume. SIGUSR1: a checkpoint is saved after the step, or after the validation, and the run goes on. A second
+    SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch.
 
     Where Python is not in its main thread, signals keep the meaning that they have there.
 
     Args:
-        grace_seconds: the run ends, without saving, if it has not done so by itself so many seconds after SIGTERM or
-            SIGINT; none for no limit. On a cluster, what it leaves between SIGTERM and SIGKILL, less a little.
+        grace_seconds: the run ends, without saving, if it has not done so by itself so many seconds after the signal;
+            none for no limit. On a cluster, what it leaves between SIGTERM and SIGKILL, less a little.
     """
 
     phase = "persist"
@@ -47,8 +47,9 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             return
         for name in _NAMES:
-            if hasattr(signal, name):
-                number = getattr(signal, name)
+            number = getattr(signal, name, None)
+            # A run under nohup is to outlive its terminal.
+            if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._receive)
 
     @hookimpl

@@ -60,7 +60,7 @@ MOMENTS = [{"step": 0}, {"step": 4}, {"step": 8}, {"validation": 1}, {"validatio
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
-@pytest.mark.parametrize(("number", "code"), [(TERM, 143), (INT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(TERM, 143), (INT, 130), (signal.SIGHUP, 129)])
 def test_the_step_is_finished_the_state_saved_and_the_resumed_run_ends_as_if_nothing_had_been(
     tmp_path, number, code, moment
 ):
@@ -81,6 +81,14 @@ def test_in_the_midst_of_accumulation_the_step_is_finished_first(tmp_path):
         run(tmp_path, TERM, step=0)
     (name,) = [info.path.name for info in CheckpointStore(tmp_path / "checkpoints").list()]
     assert name == "epoch_0001_step_0000001"
+
+
+def test_under_nohup_a_terminal_that_goes_away_ends_nothing(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(tmp_path, signal.SIGHUP, step=1).progress.epoch == 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_usr1_saves_and_goes_on(tmp_path):
