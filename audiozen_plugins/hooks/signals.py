@@ -19,9 +19,9 @@ class Signals:
     """Lets a signal find the training at the end of a step.
 
     SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone): the optimiser step under way is finished, a checkpoint
-    is saved, and the run exits with 143, 130 or 129; `--resume` goes on from there. A validation is broken off, and made
-    anew on resume. SIGUSR1: a checkpoint is saved after the step, or after the validation, and the run goes on. A second
-    SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch.
+    is saved, and the run exits with 143, 130 or 129; `--resume` goes on from there. A validation is broken off, and
+    made anew on resume. SIGUSR1: a checkpoint is saved after the step, or after the validation, and the run goes on. A
+    second SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch.
 
     Where Python is not in its main thread, signals keep the meaning that they have there.
 
