@@ -35,12 +35,16 @@ def reference() -> Path:
     return Path(folder)
 
 
+COUNTED = ("crash points", "kills")
+
+
 def pytest_terminal_summary(terminalreporter):
-    """Tells how many moments of stopping a training the tests have tried."""
+    """Tells how often the tests have stopped a training, and in how many places."""
     calls = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
-    tried = sum(value for call in calls for name, value in call.user_properties if name == "crash points")
-    if tried:
-        terminalreporter.write_line(f"crash points tried: {tried:,}")
+    counts = {name: sum(dict(call.user_properties).get(name, 0) for call in calls) for name in COUNTED}
+    if any(counts.values()):
+        told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        terminalreporter.write_line(f"reliability: {told} tried")
 
 
 def _is_call(report):

@@ -61,7 +61,9 @@ def reads_until(process, wanted, times):
 
 @LINUX
 @pytest.mark.parametrize(("kills", "epochs"), KILLS)
-def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(tmp_path, kills, epochs):
+def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
+    tmp_path, record_property, kills, epochs
+):
     project, chooser = make_project(tmp_path / "killed", epochs), random.Random(kills)
     further = 1 + 2 * epochs * STEPS_PER_EPOCH // kills
     workers, moments = set(), dict.fromkeys(("built", "started", "step", "validating"), 0)
@@ -80,7 +82,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
         # Died of the signal, or was at its end. A worker may still complain on standard error that its parent is gone.
         assert process.returncode in (-signal.SIGKILL, 0), errors
         assert [info.reason for info in store_of(project).list() if not info.whole] == []
-    print(f"killed {sum(moments.values())} times: {moments}")
+    record_property("kills", sum(moments.values()))
     assert sum(moments.values()) >= min(kills, 3)
     last, whole = start(project, "--resume"), start(make_project(tmp_path / "whole", epochs))
     for process in (last, whole):

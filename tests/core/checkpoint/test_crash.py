@@ -156,22 +156,24 @@ def strays(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["kill before", "kill within"])
-def test_killed_at_any_operation_the_old_or_the_new_checkpoint_is_whole(place, kind):
+def test_killed_at_any_operation_the_old_or_the_new_checkpoint_is_whole(place, kind, record_property):
     for at, operation in enumerate(operations(place)):
         if kind == "kill within" and not operation.startswith("write"):
             continue
         root, _, error = place.attempt(Fault(at, kind))
         assert isinstance(error, KilledError)
         assert_sound(place, root)
+    record_property("crash points", place.count - 1)
 
 
-def test_a_power_cut_at_any_operation_leaves_the_old_or_the_new_checkpoint_whole(place):
+def test_a_power_cut_at_any_operation_leaves_the_old_or_the_new_checkpoint_whole(place, record_property):
     for at, _ in enumerate(operations(place)):
         _, disk, error = place.attempt(Fault(at, "kill before"))
         assert isinstance(error, KilledError)
         root = place.folder / f"cut_{at}"
         disk.after_power_cut(root)
         assert_sound(place, root)
+    record_property("crash points", place.count - 1)
 
 
 def test_what_has_been_saved_survives_a_power_cut_right_after_the_save(place):
@@ -184,7 +186,7 @@ def test_what_has_been_saved_survives_a_power_cut_right_after_the_save(place):
 
 
 @pytest.mark.parametrize(("code", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "EIO"])
-def test_refused_at_any_operation_nothing_is_lost_and_no_half_checkpoint_stays(place, code, lasting):
+def test_refused_at_any_operation_nothing_is_lost_and_no_half_checkpoint_stays(place, record_property, code, lasting):
     for at, operation in enumerate(operations(place)):
         root, _, error = place.attempt(Fault(at, "refuse", code, lasting))
         if error is None:  # only the clearing away of what has been replaced or pruned may fail without an error
@@ -193,6 +195,7 @@ def test_refused_at_any_operation_nothing_is_lost_and_no_half_checkpoint_stays(p
             assert isinstance(error, CheckpointWriteError)
             assert strays(root) == [] or operation.split()[0] in ("fsync", "unlink", "rmdir")
         assert_sound(place, root)
+    record_property("crash points", place.count - 1)
 
 
 @pytest.mark.parametrize("place", ["the next", "the best again"], indirect=True)
