@@ -7,16 +7,21 @@ import errno
 import json
 import os
 import socket
+import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
 from audiozen_core.errors import RunError
-from audiozen_core.files import make_folder, process_exists, remove_file
+from audiozen_core.files import make_folder, process_exists, remove_file, temporary_name
 from audiozen_core.logging import get_logger
 
 LOCK = "run.lock"
+
+# The holder touches the file so often; of one on another computer that has not done so for so long nobody hears again.
+BEAT_SECONDS = 20.0
+SILENT_SECONDS = 180.0
 
 # Locks of the system on single bytes of the file: of who decides just now, and of who holds it.
 _DECIDING, _HOLDING = 0, 1
@@ -32,6 +37,8 @@ class Holder:
         pid: the process's number there.
         started: what tells the process from others that had the number before or will have it, "" where not known.
         namespace: which processes see each other's numbers: those of one container; "" where not known.
+        job: the batch job, "" outside of one.
+        attempt: which start of the job it is; a scheduler ends one before it makes another.
         since: when it took the lock, ISO 8601.
     """
 
@@ -39,22 +46,30 @@ class Holder:
     pid: int
     started: str = ""
     namespace: str = ""
+    job: str = ""
+    attempt: str = ""
     since: str = ""
 
     @classmethod
     def me(cls) -> Holder:
         """This process."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()), _namespace(), now)
+        job, attempt = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "0")
+        return cls(socket.gethostname(), os.getpid(), _started(os.getpid()), _namespace(), job, attempt, now)
 
-    @property
-    def alive(self) -> bool | None:
-        """Whether the process is still there; for one of another computer that is assumed.
+    def alive(self, silent: float) -> bool | None:
+        """Whether the process is still there; one of another computer, if it has given a sign of life not long ago.
 
-        None for one of another container of this computer, whose number says nothing here.
+        Args:
+            silent: the seconds since the last one.
+
+        Returns:
+            None for one of another container of this computer, whose number says nothing here.
         """
         if self.host != socket.gethostname():
-            return True
+            me = Holder.me()
+            restarted = self.job != "" and self.job == me.job and self.attempt != me.attempt
+            return not restarted and silent < SILENT_SECONDS
         if self.namespace != _namespace() and self.started.startswith(_boot()):
             return None
         return process_exists(self.pid) and _started(self.pid) == self.started
@@ -66,11 +81,12 @@ class Holder:
 class RunLock:
     """The lock of a run's folder, held within a `with` block.
 
-    Besides the text that says who holds it, the file is locked by the system for as long as the process lives. That
-    tells where the text can't: between containers of one computer.
+    Besides the text that says who holds it, the file is locked by the system for as long as the process lives, and a
+    thread touches it now and then. These tell where the text can't: between containers, and between computers.
 
     Args:
         folder: the run's folder; it is made if need be.
+        beat_seconds: how often it is touched.
 
     Raises:
         RunError: somebody else holds it; the message says who. Raised on entering the block.
@@ -78,24 +94,27 @@ class RunLock:
 
     _mine: ClassVar[set[Path]] = set()
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beat_seconds: float = BEAT_SECONDS) -> None:
         self.path = folder / LOCK
         self.held = False
         self._descriptor = -1
+        self._beats = Heart(beat_seconds)
 
     def __enter__(self) -> RunLock:
         make_folder(self.path.parent)
         me, real = Holder.me(), self.path.resolve()
         if real in self._mine:
             # Looking into the file would give up the system's lock on it.
-            raise self._in_use(str(me))
+            raise self._in_use(str(me), 0.0)
         descriptor = _open_alone(self.path)
         try:
-            holder = _read(descriptor)
-            free = _lock(descriptor, _HOLDING)
-            alive = holder is not None and (not free if holder.alive is None else holder.alive)
-            if alive or not free:
-                raise self._in_use(str(holder or "another process, which does not say its name"))
+            holder, silent = _read(descriptor), _seconds_since_touched(descriptor, self.path)
+            locked = _lock(descriptor, _HOLDING)
+            alive = holder.alive(silent) if holder is not None else False
+            if alive is None:
+                alive = silent < SILENT_SECONDS if locked is None else not locked
+            if alive or locked is False:
+                raise self._in_use(str(holder or "another process, which does not say its name"), silent)
             if holder is not None:
                 get_logger().warning("the lock of a dead run is taken over", holder=str(holder))
             os.ftruncate(descriptor, 0)
@@ -110,10 +129,12 @@ class RunLock:
             raise
         self._mine.add(real)
         self._descriptor, self.held = descriptor, True
+        self._beats.start(descriptor)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.held = False
+        self._beats.stop()
         self._mine.discard(self.path.resolve())
         with contextlib.suppress(OSError):
             _lock(self._descriptor, _DECIDING, wait=True)
@@ -121,11 +142,52 @@ class RunLock:
                 remove_file(self.path)
         os.close(self._descriptor)
 
-    def _in_use(self, who: str) -> RunError:
+    def _in_use(self, who: str, silent: float) -> RunError:
         return RunError(
             f"{self.path.parent} is in use: {who}",
-            remedy=f"wait for it or end it; if it is no more, delete {self.path}",
+            notes=(f"its last sign of life came {max(0.0, silent):.0f} seconds ago",),
+            remedy=f"wait for it or end it; if it is no more, delete {self.path}, or try again when it has been silent "
+            f"for {SILENT_SECONDS:.0f} seconds",
         )
+
+
+class Heart:
+    """Touches a file as long as the process lives.
+
+    Args:
+        seconds: how often.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, descriptor: int) -> None:
+        """Begins, in a thread of its own."""
+        self._stopped.clear()
+        self._thread = threading.Thread(target=self._beat, args=(descriptor,), name="run lock", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the file is not touched any more."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _beat(self, descriptor: int) -> None:
+        while not self._stopped.wait(self._seconds):
+            with contextlib.suppress(OSError, TypeError):
+                os.utime(descriptor)
+
+
+def _seconds_since_touched(descriptor: int, path: Path) -> float:
+    """By the clock of the disk, which all computers have in common."""
+    aside = path.with_name(temporary_name(path.name))
+    with aside.open("w"):
+        now = aside.stat().st_mtime
+    aside.unlink()
+    return now - os.fstat(descriptor).st_mtime
 
 
 def _open_alone(path: Path) -> int:
@@ -150,17 +212,17 @@ def _is_the_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _lock(descriptor: int, byte: int, *, wait: bool = False) -> bool:
-    """Locks one byte of the file for this process; False if another has it. True where there are no such locks."""
+def _lock(descriptor: int, byte: int, *, wait: bool = False) -> bool | None:
+    """Locks one byte of the file for this process; False if another has it, None where there are no such locks."""
     try:
         import fcntl
 
         fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, byte)
     except ImportError:
-        return True
+        return None
     except OSError as error:
         if error.errno in _NO_LOCKS_HERE:
-            return True
+            return None
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         raise

@@ -13,7 +13,7 @@ import pytest
 
 from audiozen_core import run_lock
 from audiozen_core.errors import RunError
-from audiozen_core.run_lock import LOCK, Holder, RunLock
+from audiozen_core.run_lock import LOCK, SILENT_SECONDS, Holder, RunLock
 
 HOLDS = """
 import sys
@@ -79,11 +79,36 @@ def test_another_process_that_got_the_number_of_a_dead_one_does_not_hold_its_loc
         pass
 
 
-def test_of_another_computer_nobody_knows_so_the_lock_stands(tmp_path):
+def test_one_on_another_computer_holds_its_lock_as_long_as_it_gives_signs_of_life(tmp_path):
     write(tmp_path, host="elsewhere", pid=1)
-    with pytest.raises(RunError, match="process 1 on elsewhere"), RunLock(tmp_path):
+    with pytest.raises(RunError, match="process 1 on elsewhere") as error, RunLock(tmp_path):
         pass
+    assert "its last sign of life came 0 seconds ago" in error.value.notes[0]
     assert (tmp_path / LOCK).exists()
+    touched = (tmp_path / LOCK).stat().st_mtime
+    os.utime(tmp_path / LOCK, (touched - SILENT_SECONDS - 1,) * 2)
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["host"] == socket.gethostname()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_the_scheduler_starts_again_elsewhere_takes_over_its_own_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    write(tmp_path, host="elsewhere", job="77", attempt="0")
+    with pytest.raises(RunError, match="elsewhere"), RunLock(tmp_path):
+        pass  # another task of the same start
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with RunLock(tmp_path):
+        pass
+    write(tmp_path, host="elsewhere", job="78", attempt="0")
+    with pytest.raises(RunError, match="elsewhere"), RunLock(tmp_path):
+        pass
+
+
+def test_the_holder_gives_signs_of_life(tmp_path):
+    with RunLock(tmp_path, beat_seconds=0.001):
+        os.utime(tmp_path / LOCK, (1, 1))
+        assert any((tmp_path / LOCK).stat().st_mtime > 1 for _ in range(10**6))
 
 
 def test_the_same_process_may_not_hold_it_twice(tmp_path):
@@ -154,6 +179,9 @@ def test_where_the_file_system_has_no_locks_the_text_alone_decides(tmp_path, mon
     holder.kill()
     holder.wait()
     with RunLock(tmp_path):
+        pass
+    write(tmp_path, namespace="another container's", pid=1)
+    with pytest.raises(RunError, match="process 1"), RunLock(tmp_path):
         pass
 
 
