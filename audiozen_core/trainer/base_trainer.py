@@ -162,6 +162,7 @@ class BaseTrainer(Steps, Parts):
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
         self.num_batches, self.batch_size = _length(loader), loader.batch_size
+        self.progress.begin_epoch(self.num_batches)
         self.scalars.begin()
         self._clear_gradients()
         for model in self.models.values():

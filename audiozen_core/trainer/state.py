@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from audiozen_core.errors import CheckpointError
+from audiozen_core.errors import CheckpointError, RunError
 
 
 @runtime_checkable
@@ -37,6 +37,7 @@ class Progress:
         best_score: the best validation score so far.
         best_epoch: the epoch that reached it, 0 while there is none.
         batches: batches done in the epoch completed last.
+        num_batches: batches that the epoch under way has, or the last one had; None where the data can't tell.
     """
 
     epoch: int = 0
@@ -45,6 +46,21 @@ class Progress:
     best_score: float | None = None
     best_epoch: int = 0
     batches: int = 0
+    num_batches: int | None = None
+
+    def begin_epoch(self, num_batches: int | None) -> None:
+        """An epoch of so many batches begins, or goes on in its midst.
+
+        Raises:
+            RunError: it is to go on in its midst, but the data are not those that it began with.
+        """
+        if self.batch and None not in (num_batches, self.num_batches) and num_batches != self.num_batches:
+            raise RunError(
+                f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in its midst, "
+                f"and has {num_batches} now: the training data or their batches have changed",
+                remedy="bring them back, or go on from the end of an epoch with --ckpt-path",
+            )
+        self.num_batches = num_batches
 
     def complete_epoch(self) -> None:
         """All batches of the epoch are done."""

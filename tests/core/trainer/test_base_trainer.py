@@ -334,6 +334,21 @@ def test_a_hook_that_nobody_implements_is_a_plain_function():
     assert lifecycle.on_training_step_end.__module__ == "audiozen_core.plugins"
 
 
+@pytest.mark.parametrize("size", [16, 24, 4])
+def test_an_epoch_does_not_go_on_in_its_midst_with_other_data_than_it_began_with(size):
+    trainer = make_trainer(max_steps=3)
+    trainer.train(make_loader(20))
+    state = trainer.checkpoint()
+    state["progress"] |= {"epoch": 0, "batch": 3}  # as saved after the third step
+    again = make_trainer(max_epochs=2)
+    again.load_checkpoint(state)
+    with pytest.raises(RunError, match=rf"epoch 1 had 5 batches .* and has {size // 4} now"):
+        again.train(make_loader(size))
+    again.load_checkpoint(state)
+    again.train(make_loader(20))
+    assert again.progress.step == 10
+
+
 def test_a_loss_that_remembers_something_is_among_the_state_and_a_plain_one_is_not(tmp_path):
     class Normalised(nn.Module):
         def __init__(self):
