@@ -157,7 +157,10 @@ class Experiment:
         trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
         trainer = lifecycle.built("trainer", trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
-        loaders: Loaders = {role: self._loaders(role, lifecycle, device) for role in self._roles()}
+        loaders: Loaders = {}
+        for role in self._roles():
+            with trainer.bad_data.from_building_on(role):
+                loaders[role] = self._loaders(role, lifecycle, device)
         lifecycle.on_setup(trainer=trainer)
         # Again, so that a training does not depend on which data sets were built beside it.
         seed_generators(self.config.meta.seed)

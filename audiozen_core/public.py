@@ -44,6 +44,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
         "RegistryError",
         "RunError",
     ),
+    "audiozen_core.bad_files": ("usable",),
     "audiozen_core.deprecation": ("deprecated",),
     "audiozen_core.experiment": ("Experiment",),
     "audiozen_core.files": ("make_folder", "write_whole"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from audiozen_core.bad_files import leaving_out
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 
@@ -81,6 +83,7 @@ class BadData:
         self.policy = policy
         self.limit = limit
         self.left_out: set[str] = set()
+        self.missing: list[str] = []
 
     def readable(self, gathered: Gathered) -> Any:
         """What is left of the batch; None if nothing is.
@@ -91,23 +94,47 @@ class BadData:
         for sample in gathered.bad:
             if self.policy == "stop" or sample.final:
                 raise DataError(sample.message, remedy=sample.remedy, notes=sample.notes)
-            if sample.message in self.left_out:
-                continue
-            self.left_out.add(sample.message)
-            if len(self.left_out) > self.limit:
-                raise DataError(
-                    f"{len(self.left_out)} samples can't be read, more than `max_bad_data = {self.limit}`; "
-                    f"the last one: {sample.message}",
-                    remedy=sample.remedy,
-                    notes=sample.notes,
-                )
-            get_logger().warning("a sample is left out", reason=sample.message, so_far=len(self.left_out))
+            self._leave_out(sample)
         return gathered.batch
+
+    @contextmanager
+    def from_building_on(self, role: str) -> Iterator[None]:
+        """Data sets that are built within the block may leave out files too, under the same limit.
+
+        Args:
+            role: what they are for, such as `test`.
+        """
+        if self.policy == "stop":
+            yield
+            return
+        with leaving_out(lambda error: self._leave_out(BadSample.of(error, 0))):
+            yield
+        self.tell_missing(f"{role} data set")
+
+    def tell_missing(self, what: str) -> None:
+        """Says what a data set or an evaluation has gone without: its numbers are those of fewer samples."""
+        missing, self.missing = self.missing, []
+        if missing:
+            get_logger().warning(f"{len(missing)} samples are missing from the {what}", reasons="; ".join(missing[:9]))
+
+    def _leave_out(self, sample: BadSample) -> None:
+        self.missing.append(sample.message)
+        if sample.message in self.left_out:
+            return
+        self.left_out.add(sample.message)
+        if len(self.left_out) > self.limit:
+            raise DataError(
+                f"{len(self.left_out)} samples can't be read, more than `max_bad_data = {self.limit}`; "
+                f"the last one: {sample.message}",
+                remedy=sample.remedy,
+                notes=sample.notes,
+            )
+        get_logger().warning("a sample is left out", reason=sample.message, so_far=len(self.left_out))
 
     def state_dict(self) -> dict[str, Any]:
         """What was left out."""
         return {"left_out": sorted(self.left_out)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Takes back what `state_dict` gave."""
-        self.left_out = set(state_dict["left_out"])
+        """Takes back what `state_dict` gave, beside what has been left out while the data sets were built."""
+        self.left_out |= set(state_dict["left_out"])

@@ -298,6 +298,7 @@ class BaseTrainer(Steps, Parts):
         total = None if None in lengths else sum(length or 0 for length in lengths)
         self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
         outputs: list[list[Any]] = []
+        self.bad_data.missing.clear()
         with torch.no_grad():
             for dataloader_idx, loader in enumerate(loaders):
                 outputs.append([])
@@ -311,6 +312,7 @@ class BaseTrainer(Steps, Parts):
                     self.hooks.on_evaluation_step_end(
                         trainer=self, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
+        self.bad_data.tell_missing(mode)
         return outputs
 
     # ------------------------------------------------------------------------------- state

@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio import audio_info, list_audio, read_audio
+from audiozen_core.bad_files import usable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 
@@ -52,10 +53,12 @@ class AudioFolder(Dataset[dict[str, Any]]):
             if not self.paths:
                 raise DataError("`files` is an empty list", remedy="name at least one audio file")
             root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
-        for path in self.paths:
-            if audio_info(path).sr != sr:
-                read_audio(path, sr=sr, num_frames=0)  # raises what is to be said about it
+        self.paths = usable(self.paths, self._check)
         self.ids = _ids(_absolute(root), self.paths)
+
+    def _check(self, path: Path) -> None:
+        if audio_info(path).sr != self.sr:
+            read_audio(path, sr=self.sr, num_frames=0)  # raises what is to be said about it
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio import list_audio
+from audiozen_core.bad_files import usable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some
@@ -55,8 +56,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
             )
         self.pairs = [Pair(name, noisy[name], clean[name]) for name in sorted(noisy)]
         if check:
-            for pair in self.pairs:
-                pair.frames(sr)
+            self.pairs = usable(self.pairs, lambda pair: pair.frames(sr))
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -121,11 +121,11 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         self.speech = Pool(speech, sr=sr, cache_mb=cache_mb)
         self.noise = Pool(noise, sr=sr, cache_mb=cache_mb)
         self._by_voice: dict[str, list[int]] = {}
-        for index, recording in enumerate(speech):
+        for index, recording in enumerate(self.speech.recordings):
             self._by_voice.setdefault(recording.voice, []).append(index)
-        self._noise_turns = random.Random(seed).sample(range(len(noise)), len(noise))
+        self._noise_turns = random.Random(seed).sample(range(len(self.noise)), len(self.noise))
         self._num_grid = len(self.snrs or [0.0])
-        self._num_items = items_per_epoch or len(speech) * self._num_grid
+        self._num_items = items_per_epoch or len(self.speech) * self._num_grid
 
     def __len__(self) -> int:
         return self._num_items

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from audiozen_core.audio import audio_info, list_audio, read_audio
+from audiozen_core.bad_files import usable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.mixing import Wave
 
@@ -91,16 +92,32 @@ class Pool:
     """
 
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
-        self.recordings = list(recordings)
         self.sr = sr
-        self.lengths = [_frames(recording.path, sr) for recording in self.recordings]
-        self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.lengths: list[int] = []
+        self.recordings = usable(recordings, self._measure)
         self._samples: np.ndarray | None = None
-        if self._starts[-1] * 2 <= cache_mb * 1e6:
-            # One array for all: forked workers share it, and no reference count is ever written into its pages.
-            self._samples = np.empty(self._starts[-1], np.int16)
-            for recording, start, end in zip(self.recordings, self._starts, self._starts[1:], strict=False):
-                self._samples[start:end] = _to_int16(recording, sr)
+        if sum(self.lengths) * 2 <= cache_mb * 1e6:
+            self._samples = self._held_in_memory()
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+        if not self.recordings:
+            raise DataError(f"none of the {len(recordings)} recordings can be used", remedy="make them anew")
+
+    def _measure(self, recording: Recording) -> None:
+        self.lengths.append(_frames(recording.path, self.sr))
+
+    def _held_in_memory(self) -> np.ndarray:
+        """All samples in one array: forked workers share it, and no reference count is ever written into its pages."""
+        samples = np.empty(sum(self.lengths), np.int16)
+        free, self.lengths = samples, []
+
+        def load(recording: Recording) -> None:
+            nonlocal free
+            wave = _to_int16(recording, self.sr)
+            free[: len(wave)], free = wave, free[len(wave) :]
+            self.lengths.append(len(wave))
+
+        self.recordings = usable(self.recordings, load)
+        return samples
 
     def __len__(self) -> int:
         return len(self.recordings)

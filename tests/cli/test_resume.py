@@ -1,5 +1,6 @@
 """What `--resume` refuses, and what it lets pass."""
 
+import json
 import os
 import platform
 import shutil
@@ -117,6 +118,32 @@ def test_a_broken_file_stops_the_run_and_is_named(audiozen, broken, workers):
     assert outcome.code == 2
     assert "clip_1.flac" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+SKIP = ["--set", "+trainer.args.on_bad_data=skip"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no audio", b"RIFF"], ids=["empty", "text", "cut"])
+def test_a_file_that_is_no_audio_at_all_is_left_out_too_and_the_test_says_what_it_lacks(audiozen, project, content):
+    (project / "data/noisy/clip_1.wav").write_bytes(content)
+    outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("a sample is left out") == 1
+    assert "1 samples are missing from the train data set" in outcome.err
+    assert "1 samples are missing from the test data set" in outcome.err
+    assert "clip_1.wav" in outcome.err
+    assert json.loads((project / "exp/tiny/metrics/test.json").read_text())["files"] == 3
+    assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # without `skip`: the error
+    outcome = audiozen("run", "tiny.toml", "--resume", *SKIP, "--set", "+trainer.args.max_bad_data=0")
+    assert outcome.code == 2
+    assert "more than `max_bad_data = 0`" in outcome.err
+
+
+def test_a_test_says_which_samples_it_lacks(audiozen, broken):
+    outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
+    assert outcome.code == 0, outcome.err
+    assert "1 samples are missing from the validate" in outcome.err
+    assert "1 samples are missing from the test" in outcome.err
 
 
 def test_a_broken_file_is_left_out_and_counted_if_the_toml_says_so(audiozen, broken):

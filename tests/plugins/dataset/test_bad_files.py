@@ -1,0 +1,75 @@
+"""Files that can't be used are errors, or left out where the run says so."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiozen_core.bad_files import leaving_out, usable
+from audiozen_core.errors import DataError
+from audiozen_plugins.dataset import AudioFolder, NoisyCleanFolders, NoisySpeechMix
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Four clips of speech and of noise; the second of each is text, the third breaks off within its body."""
+    waves = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 4, 4000))
+    for kind, clips in zip(("speech", "noise"), waves, strict=True):
+        (tmp_path / kind).mkdir()
+        for index, wave in enumerate(clips):
+            soundfile.write(tmp_path / kind / f"{index}.flac", wave, 16000)
+        (tmp_path / kind / "1.flac").write_text("no audio")
+        whole = (tmp_path / kind / "2.flac").read_bytes()
+        (tmp_path / kind / "2.flac").write_bytes(whole[:1000] + bytes(len(whole) - 1000))
+    return tmp_path
+
+
+@pytest.mark.parametrize("cache_mb", [100, 0], ids=["in memory", "from the files"])
+def test_a_mixture_is_made_of_the_recordings_that_can_be_used(folders, cache_mb):
+    arguments = {"speech_dir": folders / "speech", "noise_dir": folders / "noise", "cache_mb": cache_mb, "fixed": True}
+    with pytest.raises(DataError, match=r"1\.flac"):
+        NoisySpeechMix(**arguments)
+    told = []
+    with leaving_out(told.append):
+        mixtures = NoisySpeechMix(**arguments)
+    names = ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]  # a body is met with only when it is read
+    assert [recording.name for recording in mixtures.speech.recordings] == names
+    assert len(told) == 2 * (4 - len(names))
+    assert "speech/1.flac" in told[0].message
+    for recording, name in enumerate(names):
+        if name != "2":
+            wave, _ = soundfile.read(folders / "speech" / f"{name}.flac", dtype="float32")
+            assert np.array_equal(mixtures.speech.read(recording), wave)
+    assert len(mixtures) == len(names)
+    assert mixtures[0]["noisy"].isfinite().all()
+
+
+def test_where_nothing_is_left_that_is_an_error(folders):
+    for path in (folders / "speech").iterdir():
+        path.write_text("no audio")
+    with leaving_out(lambda error: None), pytest.raises(DataError, match="none of the 4 recordings can be used"):
+        NoisySpeechMix(speech_dir=folders / "speech", noise_dir=folders / "noise")
+
+
+def test_folders_lack_what_has_no_proper_header(folders):
+    shutil.copytree(folders / "speech", folders / "clean")
+    told = []
+    with leaving_out(told.append):
+        assert len(NoisyCleanFolders(folders / "speech", folders / "clean")) == 3
+        assert AudioFolder(folders / "speech").ids == ["0", "2", "3"]
+    assert len(told) == 2
+
+
+def test_too_much_is_an_error_of_whoever_counts():
+    def enough(error):
+        raise DataError("too many", remedy="look at them") from error
+
+    def check(item):
+        if item:
+            raise DataError(f"{item} is bad")
+
+    with leaving_out(enough), pytest.raises(DataError, match="too many"):
+        usable([0, 1], check)
+    with pytest.raises(DataError, match="1 is bad"):
+        usable([0, 1], check)
