@@ -220,8 +220,10 @@ class Experiment:
             if (before := loaded.versions.get(name, "?")) != now:
                 self._tell("warning", f"{name} has changed, so the last bits may differ", before=before, now=now)
         trainer.load_checkpoint(loaded.state)
-        self.store.rewind(loaded.path)
-        self._tell("info", "resumed", checkpoint=str(loaded.path), epoch=loaded.epoch, step=loaded.step)
+        if left := self.store.rewind(loaded.path):
+            self._tell("warning", "left behind, since they were saved after it", checkpoints=", ".join(left))
+        path = self.store.latest or loaded.path
+        self._tell("info", "resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core import files
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
-from audiozen_core.checkpoint.manifest import MANIFEST, STATE, Manifest, check_sizes, read_manifest
+from audiozen_core.checkpoint.manifest import MANIFEST, STATE, Manifest, check_contents, check_sizes, read_manifest
 from audiozen_core.files import PARTIAL_SUFFIX, exchange, read_link, remove_folder, rename, sync_folder, temporary_name
 from audiozen_core.logging import get_logger
 
@@ -51,6 +51,11 @@ class Entry:
     stale: bool
 
     @property
+    def step(self) -> int:
+        """Optimiser steps done when it was saved; -1 where that is not known."""
+        return self.manifest.step if self.manifest else -1
+
+    @property
     def serial(self) -> int:
         """Its place in the order of the saves; -1 where that is not known."""
         return self.manifest.serial if self.manifest else -1
@@ -68,10 +73,14 @@ class Shelf:
 
     # ------------------------------------------------------------------------------- reading
 
-    def entries(self) -> list[Entry]:
-        """All checkpoints, in the order in which they were saved; those whose place is not known come first."""
-        latest = self.link(LATEST)
-        found = [_entry(name, path, latest) for name, path in self._paths().items()]
+    def entries(self, *, thorough: bool = False) -> list[Entry]:
+        """All checkpoints, in the order in which they were saved; those whose place is not known come first.
+
+        Args:
+            thorough: whether to read every byte of them; else names, sizes and the manifest alone.
+        """
+        latest, check = self.link(LATEST), check_contents if thorough else check_sizes
+        found = [_entry(name, path, latest, check) for name, path in self._paths().items()]
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
     def find(self, name: str) -> Entry | None:
@@ -166,12 +175,25 @@ class Shelf:
         self.settle()
         return strays
 
-    def settle(self) -> None:
-        """Brings all else into line with `latest`: what was saved after it is stale, and `best` is what was so then."""
+    def restore(self, name: str) -> str:
+        """Gives a checkpoint that was left behind its own name again, unless another has it; gives the name it has."""
+        match = _STALE.fullmatch(name)
+        if match is None or (self.folder / match["name"]).exists():
+            return name
+        rename(self.folder / name, self.folder / match["name"])
+        sync_folder(self.folder)
+        return match["name"]
+
+    def settle(self) -> list[str]:
+        """Brings all else into line with `latest`: what was saved after it is stale, and `best` is what was so then.
+
+        Returns:
+            The names of those that have become stale.
+        """
         entries = {entry.name: entry for entry in self.entries()}
         latest = entries.get(self.link(LATEST) or "")
         if latest is None or latest.manifest is None:
-            return
+            return []
         late = [entry for entry in entries.values() if entry.serial > latest.serial and not entry.stale]
         best, was_best = self.link(BEST), latest.manifest.best
         gone = best not in entries or entries[best] in late or entries[best].stale
@@ -182,9 +204,14 @@ class Shelf:
             rename(entry.path, self._free_stale_name(entry.name))
         if late:
             sync_folder(self.folder)
+        return [entry.name for entry in late]
 
-    def abandon(self) -> None:
-        """Marks all checkpoints as stale and removes the links: the run goes on from somewhere else."""
+    def abandon(self) -> list[str]:
+        """Marks all checkpoints as stale and removes the links: the run goes on from somewhere else.
+
+        Returns:
+            The names of those that have become stale.
+        """
         self.point(LATEST, None)
         self.point(BEST, None)
         live = [entry for entry in self.entries() if not entry.stale]
@@ -192,12 +219,23 @@ class Shelf:
             rename(entry.path, self._free_stale_name(entry.name))
         if live:
             sync_folder(self.folder)
+        return [entry.name for entry in live]
 
-    def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
-        """Deletes all but `keep` checkpoints; see `CheckpointStore.prune`."""
-        entries = self.entries()
+    def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
+        """Deletes all but `keep` checkpoints; see `CheckpointStore.prune`.
+
+        With `spare_ahead`, stale ones that the training has not come up to again are kept besides.
+        """
+        entries = self.entries(thorough=damaged)
+        if damaged:
+            self._point_at_usable(entries)
         pointed = {self.link(BEST), self.link(LATEST)}
-        usable = [entry for entry in entries if not entry.reason]
+        reached = max((entry.step for entry in entries if not entry.stale), default=0)
+        usable = [
+            entry
+            for entry in entries
+            if not entry.reason and not (spare_ahead and entry.stale and entry.step > reached)
+        ]
         # The last go first: stale ones, then the oldest.
         order = sorted(usable, key=lambda entry: (entry.name in pointed, not entry.stale, entry.serial), reverse=True)
         doomed = [entry.path for entry in order[keep:] if entry.name not in pointed]
@@ -205,6 +243,14 @@ class Shelf:
             doomed += [entry.path for entry in entries if entry.reason and entry.name not in pointed]
         self.delete(doomed)
         return doomed
+
+    def _point_at_usable(self, entries: Sequence[Entry]) -> None:
+        """Takes the links away from what can't be used: `latest` goes to the newest that can, `best` goes."""
+        usable = [entry.name for entry in entries if not entry.reason and not entry.stale]
+        damaged = {entry.name for entry in entries if entry.reason}
+        for link, instead in ((LATEST, usable[-1] if usable else None), (BEST, None)):
+            if self.link(link) in damaged:
+                self.point(link, instead)
 
     def _free_stale_name(self, name: str) -> Path:
         match = _STALE.fullmatch(name)
@@ -226,12 +272,12 @@ def _is_checkpoint(path: Path) -> bool:
     return _OWN_NAME.match(path.name) is not None or (path / MANIFEST).exists() or (path / STATE).exists()
 
 
-def _entry(name: str, path: Path, latest: str | None) -> Entry:
+def _entry(name: str, path: Path, latest: str | None, check: Callable[[Path, Manifest], object] = check_sizes) -> Entry:
     stale = is_stale_name(name) and name != latest
     manifest = None
     try:
         manifest = read_manifest(path)
-        check_sizes(path, manifest)
+        check(path, manifest)
     except DamagedCheckpointError as error:
         return Entry(name, path, manifest, error.reason, stale)
     return Entry(name, path, manifest, "", stale)

@@ -112,12 +112,16 @@ class CheckpointStore:
             self._prune_quietly(keep)
         return self.folder / name
 
-    def rewind(self, path: Path) -> None:
+    def rewind(self, path: Path) -> Sequence[str]:
         """Tells the store that the run goes on from `path`; call it after every resume, before the next save.
 
         `latest` points at it from now on, and `best` at what was the best then. Checkpoints saved after it belong to
-        a future that will not happen: they get the suffix `.stale`, are never resumed from, and are pruned first.
-        A path of another experiment makes all checkpoints of this one stale.
+        a future that will not happen: they get the suffix `.stale`, are resumed from only by that name, which they then
+        lose, and are pruned first, though not before the run has come as far again. A path of another experiment makes
+        all checkpoints of this one stale.
+
+        Returns:
+            The names of those that have become stale.
 
         Raises:
             CheckpointWriteError: the disk refused.
@@ -125,11 +129,12 @@ class CheckpointStore:
         with _refusals(f"{self.folder} can't be changed"):
             self._shelf.sweep()
             name = self._shelf.name_of(path)
-            if name is not None and self._shelf.link(LATEST) != name:
+            if name is None:
+                return self._shelf.abandon()
+            name = self._shelf.restore(name)
+            if self._shelf.link(LATEST) != name:
                 self._shelf.point(LATEST, name)
-            elif name is None:
-                self._shelf.abandon()
-            self._shelf.settle()
+            return self._shelf.settle()
 
     def sweep(self) -> Sequence[Path]:
         """Undoes what a dead run left half-done; call it at the start of a run, under its lock.
@@ -148,7 +153,8 @@ class CheckpointStore:
 
         Args:
             keep: how many to keep, `best` and `latest` among them.
-            damaged: whether to delete those that can't be used as well; they never count as kept.
+            damaged: whether to delete those that can't be used as well; they never count as kept. If `latest` points at
+                one, it moves to the newest that can be used.
 
         Returns:
             The folders that were deleted.
@@ -336,7 +342,7 @@ class CheckpointStore:
 
     def _prune_quietly(self, keep: int) -> None:
         try:
-            self._shelf.prune(keep)
+            self._shelf.prune(keep, spare_ahead=True)
         except OSError as error:
             get_logger().warning("old checkpoints could not be deleted", folder=str(self.folder), error=str(error))
 

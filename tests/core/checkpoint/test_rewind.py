@@ -58,13 +58,39 @@ def test_returning_twice_keeps_both_futures_until_they_are_pruned(store):
     assert sorted(names(store)) == ["epoch_0001", "epoch_0002", "epoch_0003"]
 
 
-def test_a_stale_one_may_be_returned_to(store):
-    save(store, 1, 2)
-    store.rewind(store.folder / "epoch_0001")
+def test_a_stale_one_that_is_returned_to_has_its_name_again_and_is_the_best_if_it_was(store):
+    save(store, 1)
+    save(store, 2, is_best=True)
+    assert store.rewind(store.folder / "epoch_0001") == ["epoch_0002"]
+    assert store.best is None
     save(store, 3)
-    store.rewind(store.load(Path("epoch_0002.stale")).path)
-    assert weight(store) == 2
-    assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0001", "epoch_0002.stale"]
+    assert store.rewind(store.load(Path("epoch_0002.stale")).path) == ["epoch_0003"]
+    assert (weight(store), weight(store, "best")) == (2, 2)
+    assert names(store) == ["epoch_0001", "epoch_0002", "epoch_0003.stale"]
+
+
+def test_what_was_left_behind_stays_until_the_run_has_come_as_far_again(store):
+    save(store, 1, 2, 3)
+    store.rewind(store.folder / "epoch_0001")
+    store.save(state(15.0), epoch=1, step=15, name="epoch_0002_step_0000015", keep=1)
+    assert sorted(names(store)) == ["epoch_0002.stale", "epoch_0002_step_0000015", "epoch_0003.stale"]
+    store.save(state(25.0), epoch=2, step=25, name="epoch_0003_step_0000025", keep=1)
+    assert sorted(names(store)) == ["epoch_0003.stale", "epoch_0003_step_0000025"]
+    store.save(state(30.0), epoch=3, step=30, keep=1)
+    assert names(store) == ["epoch_0003"]
+
+
+def test_pruning_the_damaged_takes_the_links_away_from_them(store):
+    save(store, 1, 2)
+    save(store, 3, is_best=True)
+    damage(store.folder / "epoch_0003")
+    store.prune(5, damaged=True)
+    assert names(store) == ["epoch_0001", "epoch_0002"]
+    assert (store.latest, store.best) == (store.folder / "epoch_0002", None)
+    for name in ("epoch_0001", "epoch_0002"):
+        damage(store.folder / name)
+    store.prune(5, damaged=True)
+    assert (names(store), store.latest) == ([], None)
 
 
 def test_where_the_best_of_an_earlier_time_is_gone_there_is_no_best(store):
