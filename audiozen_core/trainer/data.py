@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 
 from audiozen_core.errors import DataError
 from audiozen_core.trainer.bad_data import BadData, BadSample, CollateReadable, Gathered
-from audiozen_core.trainer.workers import end_with, start_worker
+from audiozen_core.trainer.workers import end_with, start_worker, starting
 
 Key = tuple[int, int]
 
@@ -222,7 +222,7 @@ class BatchLoader:
                     remedy="set a smaller `batch_size`, or `drop_last = false`",
                 )
             source = SeededDataset(dataset, seed)  # type: ignore[arg-type]
-            self._sampler = EpochSampler(sampler or size, shuffle=shuffle, seed=seed)
+            self._sampler = EpochSampler(size if sampler is None else sampler, shuffle=shuffle, seed=seed)
         self._loader: DataLoader[Any] = DataLoader(
             source,
             batch_size=batch_size,
@@ -276,7 +276,8 @@ class BatchLoader:
 
     def _begin(self) -> None:
         """A new iterator; workers that stay between the epochs have the same one every time."""
-        iterator = iter(self._loader)
+        with starting() if self._loader.num_workers else nullcontext():
+            iterator = iter(self._loader)
         if iterator is not self._running:
             self._end_workers()
             self._running, self._end_workers = iterator, end_with(self, iterator)

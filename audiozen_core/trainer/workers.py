@@ -10,6 +10,7 @@ import multiprocessing.util  # registers its own work at exit, which must come a
 import os
 import signal
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 # Signals that a terminal or a scheduler sends to every process of a run. The main process decides what they mean.
@@ -39,16 +40,43 @@ def _end_all() -> None:
         ending()
 
 
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """A block that starts workers.
+
+    They are born with the signals held back, which would end them before they can ignore them. If not all can be
+    started, those that have been are ended: nobody else knows them.
+    """
+    others = multiprocessing.active_children()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _left()) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        yield
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            if worker not in others:
+                worker.kill()
+                worker.join()
+        raise
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(worker_id: int) -> None:
     """Runs in each worker first: signals are ignored, and the death of the main process is the worker's own."""
-    for name in LEFT_TO_THE_MAIN_PROCESS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _left():
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _left())
     # Linux only; elsewhere torch's own watch notices within seconds.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(getattr(signal, "SIGKILL", 9)), 0, 0, 0)
     if _orphaned():
         os._exit(1)
+
+
+def _left() -> list[int]:
+    return [getattr(signal, name) for name in LEFT_TO_THE_MAIN_PROCESS if hasattr(signal, name)]
 
 
 def _orphaned() -> bool:

@@ -138,3 +138,7 @@ def test_a_worker_whose_main_process_is_gone_already_ends_itself():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["0 still here", "1 nothing"]
+
+
+def test_a_sampler_that_gives_nothing_gives_no_batches():
+    assert list(BatchLoader([1, 2, 3], sampler=torch.utils.data.SubsetRandomSampler([])).epoch(1)) == []

@@ -1,7 +1,10 @@
 """Worker processes end with whoever needs them, although they leave signals alone."""
 
+import errno
 import gc
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 
@@ -50,3 +53,35 @@ def test_a_process_ends_although_its_loader_is_in_the_midst_of_an_epoch(reposito
     script = LEAVES.format(repository=str(repository), end=end)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
     assert ended.returncode == {"raise ValueError": 1, "sys.exit(3)": 3}.get(end, 0)
+
+
+def test_where_not_all_workers_can_be_started_those_that_are_there_are_ended(monkeypatch):
+    fork, forks = os.fork, iter([False, True])
+
+    def refuse_the_second():
+        if next(forks):
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse_the_second)
+    with pytest.raises(BlockingIOError):
+        next(make_loader(num_workers=2).epoch(1))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_signal_to_a_worker_that_is_about_to_start_does_not_end_it(monkeypatch):
+    fork = os.fork
+
+    def fork_and_signal():
+        pid = fork()
+        if pid == 0:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(os.getpid(), number)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_signal)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    loader = make_loader(num_workers=2)
+    assert len(list(loader.epoch(1))) == 5
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    loader.close()
