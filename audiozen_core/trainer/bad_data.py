@@ -111,9 +111,15 @@ class BadData:
             yield
         self.tell_missing(f"{role} data set")
 
-    def tell_missing(self, what: str) -> None:
-        """Says what a data set or an evaluation has gone without: its numbers are those of fewer samples."""
+    def tell_missing(self, what: str, *, nothing_left: bool = False) -> None:
+        """Says what a data set or an evaluation has gone without: its numbers are those of fewer samples.
+
+        Raises:
+            DataError: nothing was left.
+        """
         missing, self.missing = self.missing, []
+        if missing and nothing_left:
+            raise DataError(f"none of the samples of the {what} can be read; the first: {missing[0]}")
         if missing:
             get_logger().warning(f"{len(missing)} samples are missing from the {what}", reasons="; ".join(missing[:9]))
 

@@ -162,13 +162,15 @@ class BaseTrainer(Steps, Parts):
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
         self.num_batches, self.batch_size = _length(loader), loader.batch_size
-        self.progress.begin_epoch(self.num_batches)
+        self.progress.begin_epoch(self.num_batches, loader.stream_workers)
         self.scalars.begin()
         self._clear_gradients()
         for model in self.models.values():
             model.train()
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         for batch_idx, item in enumerate(loader.epoch(epoch, start=start, bad_data=self.bad_data), start=start):
+            if self._out_of_steps:
+                break
             batch = to_device(item, self.device)
             self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
             outputs: dict[str, Any] = {}
@@ -180,8 +182,6 @@ class BaseTrainer(Steps, Parts):
                 self._optimizer_step()
             self.progress.batch = done
             self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
-            if self._out_of_steps:
-                break
         if self.progress.batch == 0:
             raise RunError(f"the training data gave no batch in epoch {epoch}", remedy="look at the data set")
         if self._window_open:
@@ -190,10 +190,13 @@ class BaseTrainer(Steps, Parts):
 
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Forward and backward; gives all that the step returned, detached."""
+        undo = self.nonfinite.undo_of(*self.models.values(), *self.loss_functions.values())
         losses, outputs = self._forward(batch, batch_idx)
         if self.scalars.add(outputs, batch_idx=batch_idx, batch=batch):
             self._backward(losses, batch_idx)
             self._learnt = True
+        else:
+            undo()
         return outputs
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -312,7 +315,7 @@ class BaseTrainer(Steps, Parts):
                     self.hooks.on_evaluation_step_end(
                         trainer=self, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
-        self.bad_data.tell_missing(mode)
+        self.bad_data.tell_missing(mode, nothing_left=not any(outputs))
         return outputs
 
     # ------------------------------------------------------------------------------- state
@@ -363,7 +366,7 @@ class BaseTrainer(Steps, Parts):
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:
             return f"max_epochs = {self.max_epochs} is reached"
-        if self._out_of_steps:
+        if self._out_of_steps and not self.progress.batch:
             return f"max_steps = {self.max_steps} is reached"
         reason: str | None = self.hooks.stop_reason(trainer=self)
         return reason

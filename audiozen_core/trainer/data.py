@@ -236,6 +236,11 @@ class BatchLoader:
             **options,
         )
 
+    @property
+    def stream_workers(self) -> int | None:
+        """The number of workers, where the samples depend on it: in a stream; else None."""
+        return self._loader.num_workers if self._stream is not None else None
+
     def __len__(self) -> int:
         """The batches of a whole epoch.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,6 +92,28 @@ class NonFiniteGuard:
             raise NonFiniteError(message, notes=notes)
         get_logger().warning("nothing is learnt from this batch", reason=message, so_far=self.count)
 
+    def undo_of(self, *parts: object) -> Callable[[], None]:
+        """What takes a forward pass back where nothing is to be learnt from it: running means have learnt in it.
+
+        Args:
+            parts: networks and losses.
+        """
+        if self.policy != "skip":
+            return _nothing
+        modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
+        kept = [
+            (module, name, buffer, buffer.clone())
+            for module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+        def undo() -> None:
+            for module, name, buffer, before in kept:
+                module._buffers[name] = buffer.copy_(before)
+
+        return undo
+
     @property
     def may_go_back(self) -> bool:
         """Whether the training goes back to its last checkpoint now."""
@@ -165,6 +187,10 @@ class MeasuredGradients:
         # Gradients run from the loss to the input: the last parameter in the net's order was the first to get it.
         counted = f"{len(wrong)} of {len(norms)} are not finite; this one is the nearest to the loss"
         return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
+
+
+def _nothing() -> None:
+    return None
 
 
 def blame(models: Mapping[str, nn.Module]) -> str:

@@ -38,6 +38,7 @@ class Progress:
         best_epoch: the epoch that reached it, 0 while there is none.
         batches: batches done in the epoch completed last.
         num_batches: batches that the epoch under way has, or the last one had; None where the data can't tell.
+        stream_workers: the workers that the data of that epoch depend on; None where they do not.
     """
 
     epoch: int = 0
@@ -47,8 +48,9 @@ class Progress:
     best_epoch: int = 0
     batches: int = 0
     num_batches: int | None = None
+    stream_workers: int | None = None
 
-    def begin_epoch(self, num_batches: int | None) -> None:
+    def begin_epoch(self, num_batches: int | None, stream_workers: int | None) -> None:
         """An epoch of so many batches begins, or goes on in its midst.
 
         Raises:
@@ -60,7 +62,13 @@ class Progress:
                 f"and has {num_batches} now: the training data or their batches have changed",
                 remedy="bring them back, or go on from the end of an epoch with --ckpt-path",
             )
-        self.num_batches = num_batches
+        if self.batch and stream_workers != self.stream_workers:
+            raise RunError(
+                f"the data are a stream, which goes on in the midst of epoch {self.epoch + 1} with the workers that it "
+                f"began with alone: {self.stream_workers or 0}, not {stream_workers or 0}",
+                remedy="set `num_workers` back, or go on from the end of an epoch with --ckpt-path",
+            )
+        self.num_batches, self.stream_workers = num_batches, stream_workers
 
     def complete_epoch(self) -> None:
         """All batches of the epoch are done."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
-from audiozen_core.errors import DataError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.bad_data import BadData
 from audiozen_core.trainer.data import BatchLoader
 from tests.tiny_training import Pairs, make_trainer
@@ -114,3 +114,29 @@ def test_a_stream_draws_the_same_from_its_seed_wherever_it_starts(workers):
     before = torch.get_rng_state()
     assert torch.equal(torch.cat(whole[1:]), torch.cat(list(again.epoch(2, start=1))))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_stream_does_not_go_on_in_its_midst_with_other_workers():
+    def stream(workers):
+        return BatchLoader(Numbers(), batch_size=2, num_workers=workers)
+
+    class Numbers(Stream):
+        def __iter__(self):
+            return ({"x": torch.rand(4), "y": torch.rand(1)} for _ in range(6))
+
+    trainer = make_trainer(max_steps=1)
+    trainer.train(stream(0))
+    state = trainer.checkpoint()
+    state["progress"] |= {"epoch": 0, "batch": 1}
+    again = make_trainer(max_epochs=1)
+    again.load_checkpoint(state)
+    with pytest.raises(RunError, match=r"with the workers that it began with alone: 0, not 2"):
+        again.train(stream(2))
+    again.train(stream(0))
+    assert again.progress.step == 3
+
+
+def test_an_evaluation_of_which_nothing_is_left_is_an_error_that_says_so():
+    trainer = make_trainer(max_epochs=1, on_bad_data="skip", max_bad_data=99)
+    with pytest.raises(DataError, match=r"none of the samples of the validate can be read; the first: `clip_0\.wav`"):
+        trainer.train(loader(), [loader(*range(12))])

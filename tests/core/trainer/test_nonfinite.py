@@ -5,11 +5,12 @@ import torch
 from torch import nn
 
 from audiozen_core.errors import RunError
+from audiozen_core.trainer.data import BatchLoader
 from audiozen_core.trainer.nonfinite import GradientNorms, NonFiniteError
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
+from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, weights_of
 
 
 class BadLoss(TinyTrainer):
@@ -114,6 +115,22 @@ def test_skip_is_the_same_as_never_having_had_the_batch():
     with_all = make_trainer(max_epochs=3)
     with_all.train(make_loader())
     assert not torch.equal(weights_of(skipped), weights_of(with_all))
+
+
+def test_skip_lets_nothing_of_the_batch_into_running_means_either():
+    class Poisoned(Pairs):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return {**item, "x": item["x"] * float("nan")} if index == 7 else item
+
+    def normalised():
+        return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    trainer = make_trainer(model=normalised, max_epochs=2, on_nonfinite="skip")
+    trainer.train(BatchLoader(Poisoned(), batch_size=4, shuffle=True))
+    assert trainer.nonfinite.count == 2
+    assert trainer.model[1].running_mean.isfinite().all()
+    assert trainer.model[1].num_batches_tracked == 8
 
 
 def test_skip_has_a_limit():

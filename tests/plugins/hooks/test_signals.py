@@ -76,6 +76,21 @@ def test_the_step_is_finished_the_state_saved_and_the_resumed_run_ends_as_if_not
     assert torch.equal(torch.get_rng_state(), whole.checkpoint()["rng"]["torch"])
 
 
+def test_in_the_validation_after_the_last_step_the_resumed_run_validates_and_ends(tmp_path):
+    def train(resume, *sent):
+        hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": Sends(*sent, validation=1)}
+        trainer = make_trainer(tmp_path, hooks=hooks, max_steps=3)
+        if resume:
+            trainer.load_checkpoint(CheckpointStore(tmp_path / "checkpoints").load().state)
+        trainer.train(make_loader(), [make_loader(shuffle=False)])
+        return trainer
+
+    with pytest.raises(Interrupted):
+        train(False, TERM)
+    trainer = train(True)
+    assert (trainer.progress.step, trainer.progress.epoch, trainer.progress.best_epoch) == (3, 1, 1)
+
+
 def test_in_the_midst_of_accumulation_the_step_is_finished_first(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, TERM, step=0)
