@@ -82,6 +82,26 @@ def test_free_space_is_looked_at_before_a_save(tmp_path, monkeypatch, capsys):
     assert "has no room" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("aside", [True, False])
+def test_who_asks_for_a_moment_that_the_disk_refused_gets_it(tmp_path, monkeypatch, aside):
+    Disk(monkeypatch, 1)
+
+    class waits:
+        phase = "persist"
+
+        @hookimpl
+        def on_training_step_end(self, trainer):
+            if trainer.progress.step == 2:
+                hook._writer.wait()
+                hook._hear(trainer)
+                trainer.hooks.on_checkpoint_request(trainer=trainer, reason="test")
+
+    hook = Checkpoint()
+    options = {"max_epochs": 1, "save_ckpt_interval_steps": 2, "save_ckpt_async": aside}
+    trained(tmp_path, waits(), hook=hook, **options)
+    assert names(tmp_path) == ["epoch_0001_step_0000002", "epoch_0001_step_0000004", "epoch_0001"]
+
+
 def test_an_interval_of_steps_saves_in_the_midst_of_an_epoch(tmp_path):
     trained(tmp_path, max_epochs=2, save_ckpt_interval_steps=3)
     assert names(tmp_path) == [
