@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import random
 import traceback
@@ -96,6 +97,8 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
     models = {suffix: built(part).to(device) for suffix, part in config.models.items()}
     losses = {suffix: built_loss(lifecycle, part, device) for suffix, part in config.loss_functions.items()}
     optimizers = {suffix: built(part, params=models[suffix].parameters()) for suffix, part in config.optimizers.items()}
+    for suffix, optimizer in optimizers.items():
+        _check_step(config.optimizers[suffix], optimizer)
     schedulers = {
         suffix: Scheduler(built(part, optimizer=optimizers[suffix]), part.interval)
         for suffix, part in config.lr_schedulers.items()
@@ -114,6 +117,17 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
         lifecycle=lifecycle,
         config_text=config.text,
     )
+
+
+def _check_step(part: Component, optimizer: Optimizer) -> None:
+    """Refuses an optimiser that wants to call the loss itself, such as LBFGS."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise BuildError(
+            f"[{part.section}] {type(optimizer).__name__} evaluates the loss several times a step, by a closure, which "
+            "no trainer gives it",
+            remedy="use an optimiser that steps on gradients, such as torch.optim.RAdam",
+        )
 
 
 def built_loss(lifecycle: Lifecycle, part: Component, device: torch.device) -> Callable[..., Any]:

@@ -22,8 +22,6 @@ from audiozen_core.building import (
     seed_generators,
 )
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.checkpoint.drift import drift, refuse_drift
-from audiozen_core.checkpoint.folder import current_versions
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
@@ -32,6 +30,7 @@ from audiozen_core.logging import get_logger, log_file
 from audiozen_core.plugins import Lifecycle
 from audiozen_core.provenance import record
 from audiozen_core.registry import ImportScope
+from audiozen_core.resuming import restore
 from audiozen_core.run_lock import RunLock
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.data import BatchLoader
@@ -94,24 +93,25 @@ class Experiment:
         Args:
             resume: go on with the run that the folder holds; one that has no checkpoint yet starts from its beginning.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
-                finetuning starts from its weights, the other modes use its weights (`best` by default).
+                finetuning starts from its weights (with `resume` if it has no checkpoint of its own yet), the other
+                modes use its weights (`best` by default).
             allow_drift: resume although the TOML has changed in what matters since the checkpoint was made.
 
         Raises:
             AudioZenError: whatever is the user's to mend.
         """
         training = any(mode in TRAINING for mode in self.modes)
-        if training and not resume:
-            self._refuse_to_overwrite()
         self._check_options(resume, ckpt_path)
         lock = RunLock(self.folder)
         with self.scope, ExitStack() as stack:
+            if training and not resume and not lock.path.exists():
+                self._refuse_to_overwrite()
+            if training and self.folder.is_dir():
+                stack.enter_context(lock)
             # Built before anything is written: a mistake leaves no folder behind.
             trainer, loaders = self.build()
             for loader in chain.from_iterable(loaders.values()):
                 stack.callback(loader.close)
-            if training and self.folder.is_dir():
-                stack.enter_context(lock)
             if training and resume:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
             elif ckpt_path is not None or self.modes[0] not in TRAINING:
@@ -207,23 +207,26 @@ class Experiment:
             )
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
-        if which is None and "finetune" not in self.modes and not self.store.list(verify=False):
-            self._tell("warning", f"{self.folder} has no checkpoint yet: the training starts from its beginning")
-            return
+        own = self.store.list(verify=False)
+        if "finetune" in self.modes and which is not None and not self._is_own(which):
+            # Where the finetuning begins; it goes on from its own checkpoints, once there are some.
+            if not own:
+                return self._load_weights(trainer, which)
+            which = None
+        if which is None and "finetune" not in self.modes and not own:
+            return self._tell("warning", f"{self.folder} has no checkpoint yet: the training starts from its beginning")
         loaded = self.store.load(_which(which or "latest"), map_location=trainer.device)
-        changes = drift(loaded.state.get("extra", {}).get("config", self.config.text), self.config.text)
-        if not allow_drift:
-            refuse_drift(changes)
-        for change in changes:
-            self._tell("warning", "the TOML has changed", key=change.key, before=change.before, now=change.now)
-        for name, now in current_versions().items():
-            if (before := loaded.versions.get(name, "?")) != now:
-                self._tell("warning", f"{name} has changed, so the last bits may differ", before=before, now=now)
-        trainer.load_checkpoint(loaded.state)
+        restore(trainer, loaded, self.config.text, allow_drift=allow_drift, tell=self._tell)
         if left := self.store.rewind(loaded.path):
             self._tell("warning", "left behind, since they were saved after it", checkpoints=", ".join(left))
         path = self.store.latest or loaded.path
         self._tell("info", "resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
+        return None
+
+    def _is_own(self, which: str) -> bool:
+        """Whether a checkpoint that was asked for is one of this run."""
+        path = Path(which)
+        return path.name == which or path.resolve().parent == self.store.folder.resolve()
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""
@@ -235,6 +238,7 @@ class Experiment:
             # So that what is measured is recorded at the place of the training that it belongs to.
             info = self.store.load(path, owners=(), map_location="cpu")
             trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
+        trainer.pretrained = True
         for suffix, model in trainer.models.items():
             owner = f"model_{suffix}" if suffix else "model"
             weights = load_weights(path, owner=owner, map_location=trainer.device)

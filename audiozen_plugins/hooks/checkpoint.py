@@ -50,8 +50,8 @@ class Checkpoint:
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
-            if trainer.nonfinite.policy == "rollback" and trainer.progress.step == 0:
-                self._save(trainer)  # something to go back to
+            if trainer.progress.step == 0 and (trainer.pretrained or trainer.nonfinite.policy == "rollback"):
+                self._save(trainer)  # something to go on from that the seed alone does not give, or to go back to
 
     @hookimpl
     def on_training_step_end(self, trainer: BaseTrainer) -> None:
@@ -92,6 +92,7 @@ class Checkpoint:
             return None
         trainer.load_checkpoint(loaded.state)
         self._writer.store.rewind(loaded.path)
+        self._asked = ()
         trainer.log.warning("back to the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
         trainer.hooks.on_gone_back(trainer=trainer)
         return True
@@ -151,6 +152,7 @@ class Checkpoint:
 
     def _failed(self, trainer: BaseTrainer, saved: Saved, *, last: bool) -> None:
         self._failures += 1
+        self._asked = ()  # whoever asks for the same moment once more shall have it
         error = saved.error
         if not isinstance(error, CheckpointWriteError) or last or self._failures >= self.max_failures:
             raise error or AssertionError("a save failed without an error")

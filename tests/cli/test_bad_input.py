@@ -178,6 +178,11 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(audiozen, refused, project
     assert before == {path: path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
 
 
+def test_an_optimizer_that_wants_to_call_the_loss_itself(refused):
+    said = refused("tiny.toml", "--set", "optimizer.path=torch.optim.LBFGS")
+    assert "[optimizer] LBFGS evaluates the loss several times a step" in said
+
+
 def test_resume_with_a_checkpoint_that_is_not_there(refused):
     assert "nowhere" in refused("tiny.toml", "--resume", "--ckpt-path", "nowhere")
 

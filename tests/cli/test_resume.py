@@ -9,11 +9,12 @@ import signal
 import pytest
 import torch
 
-from audiozen_core import experiment
+from audiozen_core import resuming
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.run_lock import RunLock
 from audiozen_plugins.hooks.signals import Signals
+from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from tests.cli.conftest import write_pairs
 from tests.core.checkpoint.exactness import difference
 
@@ -38,6 +39,40 @@ def test_a_change_that_matters_is_shown_and_stops_and_allow_drift_overrides(audi
     assert (ran / "exp/tiny/checkpoints/epoch_0003").is_dir()
 
 
+def test_with_allow_drift_the_arguments_are_those_of_now_and_the_next_resume_sees_no_change(audiozen, ran):
+    change = ["--set", "optimizer.args.lr=1e-9", "--set", "trainer.args.max_epochs=3"]
+    outcome = audiozen("run", "tiny.toml", "--resume", "--allow-drift", *change)
+    assert "lr=1e-09" in outcome.err
+    store = CheckpointStore(ran / "exp/tiny/checkpoints")
+    assert store.load().state["optimizer"]["param_groups"][0]["lr"] == 1e-9
+    assert "has changed" not in audiozen("run", "tiny.toml", "--resume", *change).err
+    outcome = audiozen("run", "tiny.toml", "--resume", "--allow-drift", "--set", "optimizer.path=torch.optim.SGD")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_finetuning_goes_on_from_its_own_checkpoints_or_begins_where_it_is_told_to(audiozen, ran, monkeypatch):
+    base = "exp/tiny/checkpoints/best"
+    start = ["run", "tiny.toml", "--set", "meta.id=tuned", "-M", "finetune", "--resume", "--ckpt-path", base]
+    with monkeypatch.context() as patched:
+        patched.setattr(EnhancementTrainer, "training_step", lambda *_: os._exit)  # any error does
+        assert audiozen(*start).code != 0
+    store = CheckpointStore(ran / "exp/tuned/checkpoints")
+    base = CheckpointStore(ran / "exp/tiny/checkpoints").load("best").state["model"]
+    assert (store.load().epoch, difference(store.load().state["model"], base)) == (0, None)
+    outcome = audiozen(*start)
+    assert outcome.code == 0, outcome.err
+    assert "resumed checkpoint=exp/tuned/checkpoints/epoch_0000" in outcome.err
+    assert store.load().epoch == 2
+    assert "max_epochs = 2 is reached" in audiozen(*start).err
+
+
+def test_beside_a_run_that_is_on_a_new_one_is_told_of_it(audiozen, ran):
+    with RunLock(ran / "exp/tiny"):
+        outcome = audiozen("run", "tiny.toml")
+    assert outcome.code == 2
+    assert "is in use" in outcome.err
+
+
 def test_a_change_that_does_not_matter_is_told_and_goes_on(audiozen, ran):
     outcome = audiozen("run", "tiny.toml", "--resume", "--set", "trainer.args.max_epochs=3")
     assert outcome.code == 0
@@ -46,7 +81,7 @@ def test_a_change_that_does_not_matter_is_told_and_goes_on(audiozen, ran):
 
 
 def test_another_version_than_that_of_the_checkpoint_is_told_and_goes_on(audiozen, ran, monkeypatch):
-    monkeypatch.setattr(experiment, "current_versions", lambda: {"torch": "9.9", "python": platform.python_version()})
+    monkeypatch.setattr(resuming, "current_versions", lambda: {"torch": "9.9", "python": platform.python_version()})
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
     assert f"torch has changed, so the last bits may differ before={torch.__version__} now=9.9" in outcome.err

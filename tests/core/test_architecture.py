@@ -20,6 +20,7 @@ FLOORS = {
     "inspection": 5,
     "testing": 6,
     "provenance": 5,
+    "resuming": 5,
     "trial": 5,
     "trainer": 4,
     "config": 3,
