@@ -43,7 +43,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
     for name, now in current_versions().items():
         if (before := loaded.versions.get(name, "?")) != now:
             tell("warning", f"{name} has changed, so the last bits may differ", before=before, now=now)
-    trainer.load_checkpoint(adapted(loaded.state, changes, trainer))
+    trainer.load_checkpoint(adapted(loaded.state, changes, trainer) if changes else loaded.state)
 
 
 def adapted(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
