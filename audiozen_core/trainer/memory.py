@@ -1,4 +1,4 @@
-"""Memory that has run out, on the GPU, in the computer or in a worker, told with what a person needs to mend it."""
+"""Memory that has run out and workers that are dead or too slow, told with what a person needs to mend it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,9 @@ _SMALLER = (
     "the checkpoints are untouched"
 )
 _WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? .*?\) (?:is killed by signal: (?P<signal>[^.]*)|exited)")
+_TIMED_OUT = re.compile(r"DataLoader timed out after (?P<seconds>\S+) seconds")
+# Where torch asks a worker for the memory of a batch: of one that has just ended there is no more than a dead socket.
+_ASKS_A_WORKER = "resource_sharer"
 
 
 @contextmanager
@@ -27,7 +31,8 @@ def out_of_memory_told(trainer: BaseTrainer) -> Iterator[None]:
     """Turns the error of a machine whose memory has run out into one with the batch size and the peak.
 
     Raises:
-        RunError: the GPU or the computer was out of memory in the block, or a process that makes batches has died.
+        RunError: the GPU or the computer was out of memory in the block, or a process that makes batches has died or
+            was too slow for `timeout`.
     """
     try:
         yield
@@ -48,16 +53,35 @@ def _told(trainer: BaseTrainer, error: BaseException | None) -> RunError | None:
         if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
             return RunError(f"the computer is {_place(trainer)}{_peak()}", remedy=_SMALLER, notes=(said,))
         if match := _WORKER.search(text):
-            how = f"killed by the signal {match['signal']}" if match["signal"] else "ended"
+            how = f"was killed by the signal {match['signal']}" if match["signal"] else "has ended"
+            return _dead_worker(trainer, how, said)
+        if _is_of_a_dead_worker(error):
+            return _dead_worker(trainer, "has ended", said)
+        if match := _TIMED_OUT.search(text):
             return RunError(
-                f"a process that makes batches was {how} near {_where(trainer)}",
-                remedy="the system does so when memory runs out: set fewer `num_workers` or a smaller "
-                "`prefetch_factor`; with `num_workers = 0` an error in the data set itself shows; "
-                "the checkpoints are untouched",
+                f"no batch was ready within `timeout = {match['seconds']}` seconds near {_where(trainer)}",
+                remedy="set a longer `timeout` in `dataloader` (0 waits for ever), or more `num_workers`; "
+                "with `num_workers = 0` it shows whether the data set hangs; the checkpoints are untouched",
                 notes=(said,),
             )
         error = error.__cause__
     return None
+
+
+def _dead_worker(trainer: BaseTrainer, how: str, said: str) -> RunError:
+    return RunError(
+        f"a process that makes batches {how} near {_where(trainer)}",
+        remedy="the system kills one when memory runs out: set fewer `num_workers` or a smaller `prefetch_factor`; "
+        "with `num_workers = 0` an error or a `sys.exit` in the data set itself shows; the checkpoints are untouched",
+        notes=(said,),
+    )
+
+
+def _is_of_a_dead_worker(error: BaseException) -> bool:
+    if not isinstance(error, OSError | EOFError):
+        # A thread that pins memory hands on the text of its error, with the traceback in it.
+        return isinstance(error, RuntimeError) and _ASKS_A_WORKER in str(error)
+    return any(frame.f_code.co_filename.endswith(f"{_ASKS_A_WORKER}.py") for frame, _ in walk_tb(error.__traceback__))
 
 
 def _place(trainer: BaseTrainer) -> str:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import sys
+import time
+from multiprocessing.resource_sharer import DupFd
 
 import pytest
 import torch
@@ -62,10 +65,63 @@ class Waits:
 def test_a_worker_that_the_system_has_killed_is_told_as_such(hooks):
     trainer = make_trainer(hooks=hooks)
     with pytest.raises(
-        RunError, match=r"a process that makes batches was .* near step 1 \(epoch 1, batch 0\)"
+        RunError, match=r"a process that makes batches (was killed|has ended) .*near step 1 \(epoch 1, batch 0\)"
     ) as error:
         trainer.train(BatchLoader(Dies(), batch_size=4, num_workers=1))
     assert "num_workers" in error.value.remedy
+
+
+class Ends(Pairs):
+    """A worker that makes an item of it ends by itself, or hangs."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def __getitem__(self, index):
+        if torch.utils.data.get_worker_info():
+            self.how()
+        return super().__getitem__(index)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", [sys.exit, interrupt])
+def test_a_worker_that_ends_by_itself_is_told_as_such(how):
+    with pytest.raises(RunError, match="a process that makes batches has ended near step 1"):
+        make_trainer().train(BatchLoader(Ends(how), batch_size=4, num_workers=1))
+
+
+class AsksTheDead(TinyTrainer):
+    """Torch asks a worker for the memory of a batch, and its socket is not there any more."""
+
+    def training_step(self, batch, batch_idx):
+        descriptor = DupFd(0)
+        descriptor._id = ("/nowhere/socket", 1)
+        descriptor.detach()
+
+
+def test_a_batch_whose_worker_has_ended_meanwhile_is_told_as_a_dead_worker():
+    with pytest.raises(RunError, match="a process that makes batches has ended near step 1") as error:
+        make_trainer(cls=AsksTheDead).train(make_loader())
+    assert "No such file" in str(error.value)
+
+
+def test_a_file_that_the_step_itself_does_not_find_is_let_through():
+    class Looks(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            open("/nowhere/file")  # noqa: PTH123, SIM115
+
+    with pytest.raises(FileNotFoundError):
+        make_trainer(cls=Looks).train(make_loader())
+
+
+def test_a_worker_that_is_too_slow_is_told_with_the_timeout():
+    with pytest.raises(RunError, match=r"within `timeout = 0.2` seconds near step 1") as error:
+        make_trainer().train(BatchLoader(Ends(lambda: time.sleep(1)), batch_size=4, num_workers=1, timeout=0.2))
+    assert "`timeout`" in error.value.remedy
 
 
 def test_another_error_is_let_through():
