@@ -17,15 +17,17 @@ def at_least(least: int, **argument: _Number) -> _Number:
     """The argument's value; None is left alone.
 
     Raises:
-        RunError: it is less than `least`.
+        RunError: it is not a finite number of at least `least`.
 
     Example:
         >>> at_least(1, patience=3)
         3
     """
     ((name, value),) = argument.items()
-    if value is not None and value < least:
-        raise RunError(f"`{name}` is {value}, but must be at least {least}", remedy=f"set {name} in [trainer.args]")
+    if value is not None and not (value >= least and _is_finite(value)):
+        raise RunError(
+            f"`{name}` is {value}, but must be at least {least}, and finite", remedy=f"set {name} in [trainer.args]"
+        )
     return value
 
 
@@ -40,9 +42,14 @@ def above(limit: float, **argument: float | None) -> float | None:
         5
     """
     ((name, value),) = argument.items()
-    if value is not None and not (value > limit and math.isfinite(value)):
+    if value is not None and not (value > limit and _is_finite(value)):
         raise RunError(f"`{name}` is {value}, but must be above {limit}", remedy=f"set {name} in [trainer.args]")
     return value
+
+
+def _is_finite(value: float) -> bool:
+    # An integer may be too large for a float, and is finite all the same.
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def check_loss(name: str, loss: object) -> None:

@@ -1,5 +1,7 @@
 """A loss or gradient that is not finite: what is told of it, and what the policies make of it."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -187,6 +189,17 @@ def test_without_a_checkpoint_to_go_back_to_the_error_stands():
 def test_a_policy_that_is_not_known_is_named():
     with pytest.raises(RunError, match="`on_nonfinite` is 'ignore'"):
         make_trainer(on_nonfinite="ignore")
+
+
+@pytest.mark.parametrize("minutes", [math.nan, math.inf, -1.0])
+def test_a_number_of_minutes_that_no_clock_reaches_is_refused(minutes):
+    with pytest.raises(RunError, match=f"`save_ckpt_minutes` is {minutes}, but must be at least 0, and finite"):
+        make_trainer(save_ckpt_minutes=minutes)
+    make_trainer(save_ckpt_minutes=0.5)
+
+
+def test_a_number_too_large_for_a_float_is_a_number_all_the_same():
+    assert make_trainer(max_steps=10**400, clip_grad_norm_value=10**400).max_steps == 10**400
 
 
 def test_gradients_that_are_only_together_too_large_are_told_so():
