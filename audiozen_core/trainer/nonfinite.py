@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from audiozen_core.logging import get_logger
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 
 _REMEDY = "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or look at these samples"
+_GO_ON = '; `on_nonfinite = "skip"` goes on without the batch'
 _UNTOUCHED = "; the checkpoints are untouched"
+_MOST_IDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Place:
     def __str__(self) -> str:
         first, last = self.batches[0], self.batches[-1]
         batches = f"batch {first}" if first == last else f"batches {first} to {last}"
-        samples = f"; its samples: {', '.join(self.ids)}" if self.ids else ""
+        more = f" and {len(self.ids) - _MOST_IDS} more" if len(self.ids) > _MOST_IDS else ""
+        samples = f"; its samples: {', '.join(self.ids[:_MOST_IDS])}{more}" if self.ids else ""
         return f"step {self.step} (epoch {self.epoch}, {batches}{samples})"
 
 
@@ -78,7 +81,7 @@ class NonFiniteGuard:
         """
         message = f"{what} at {place}"
         if self.policy == "stop":
-            raise NonFiniteError(message, notes=notes)
+            raise NonFiniteError(message, remedy=_REMEDY + _GO_ON + _UNTOUCHED, notes=notes)
         self.count += 1
         if self.count > self.limit:
             raise NonFiniteError(
@@ -150,7 +153,7 @@ class GradientNorms:
         for suffix, parameters in self._parameters.items():
             present = [(name, weight.grad) for name, weight in parameters if weight.grad is not None]
             if present:
-                norms = list(torch._foreach_norm([gradient for _, gradient in present]))
+                norms = list(torch._foreach_norm([_values_of(gradient) for _, gradient in present]))
                 if self._mixed:
                     norms = [norm.to(norms[0].device, torch.float32) for norm in norms]
                 single = torch.stack(norms)
@@ -196,25 +199,58 @@ def _nothing() -> None:
 def blame(models: Mapping[str, nn.Module]) -> str:
     """A note on a loss that is not finite: is it the weights?"""
     for suffix, model in models.items():
-        for name, weight in model.named_parameters():
-            if not bool(torch.isfinite(weight).all()):
-                return f"note: the weight `{name}` of `{section_name('model', suffix)}` was not finite before"
+        if wrong := _first_not_finite(model):
+            return f"note: the {wrong[0]} `{wrong[1]}` of `{section_name('model', suffix)}` was not finite before"
     return "note: all weights are finite, so it is these samples or the loss itself"
 
 
 def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
-    """Stops before weights that are not finite reach a checkpoint; one look at the GPU.
+    """Stops before weights that are not finite, or buffers that hold a NaN, reach a checkpoint; one look at the GPU.
 
     Raises:
         RunError: they are not.
     """
     for suffix, model in models.items():
-        total = torch.nn.utils.get_total_norm([weight.detach() for weight in model.parameters()])
-        if not torch.isfinite(total):
+        if wrong := _first_not_finite(model):
             raise RunError(
-                f"the weights of `{section_name('model', suffix)}` are not finite after epoch {epoch}",
+                f"the {wrong[0]}s of `{section_name('model', suffix)}` are not finite after epoch {epoch}; "
+                f"the first of them is `{wrong[1]}`",
                 remedy="lower the learning rate or clip the gradients" + _UNTOUCHED,
             )
+
+
+def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
+    """The first weight that is not finite, or buffer that holds a NaN, with its name; one look if all is well."""
+    flags = {("weight", name): _largest(tensor).isfinite() for name, tensor in _floating(model.named_parameters())}
+    # A mask of attention is a buffer full of infinities, and meant to be.
+    flags |= {("buffer", name): ~_largest(tensor).isnan() for name, tensor in _floating(model.named_buffers())}
+    if not flags:
+        return None
+    device = next(iter(flags.values())).device
+    if bool(torch.stack([flag.to(device) for flag in flags.values()]).all()):
+        return None
+    return next(place for place, flag in flags.items() if not flag)
+
+
+def _floating(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Those of the tensors that could hold a NaN."""
+    for name, tensor in named:
+        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() > 0:
+            yield name, tensor
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    """The largest magnitude, on the device: NaN where there is one; unlike a sum of squares it can't overflow."""
+    values = _values_of(tensor.detach())
+    if values.numel() == 0:  # of a sparse tensor of zeros
+        return values.new_zeros(())
+    largest: Tensor = torch.linalg.vector_norm(values.float() if values.element_size() == 1 else values, math.inf)
+    return largest
+
+
+def _values_of(tensor: Tensor) -> Tensor:
+    """The tensor, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
+    return tensor.coalesce().values() if tensor.is_sparse else tensor
 
 
 def section_name(kind: str, suffix: str) -> str:

@@ -8,7 +8,7 @@ from torch import nn
 
 from audiozen_core.errors import RunError
 from audiozen_core.trainer.data import BatchLoader
-from audiozen_core.trainer.nonfinite import GradientNorms, NonFiniteError
+from audiozen_core.trainer.nonfinite import GradientNorms, NonFiniteError, Place, check_weights
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
@@ -135,6 +135,18 @@ def test_skip_lets_nothing_of_the_batch_into_running_means_either():
     assert trainer.model[1].num_batches_tracked == 8
 
 
+def test_of_many_samples_a_few_are_named():
+    few, many = (str(Place(1, 1, (0,), tuple(f"s{i}" for i in range(count)))) for count in (8, 11))
+    assert few.endswith("its samples: s0, s1, s2, s3, s4, s5, s6, s7)")
+    assert many.endswith("s6, s7 and 3 more)")
+
+
+def test_the_remedy_names_the_policy_that_goes_on():
+    with pytest.raises(NonFiniteError) as error:
+        make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
+    assert 'on_nonfinite = "skip"' in error.value.remedy
+
+
 def test_skip_has_a_limit():
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
@@ -215,6 +227,52 @@ def test_the_norms_are_those_of_torch():
     model(torch.ones(2, 4)).sum().backward()
     total = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
     assert torch.equal(GradientNorms({"": model}).measure()[""].total, total)
+
+
+def test_weights_of_any_kind_may_be_looked_at():
+    model = nn.BatchNorm1d(3)
+    model.int8 = nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
+    model.float8 = nn.Parameter(torch.ones(2).to(torch.float8_e4m3fn), requires_grad=False)
+    model.complex = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    model.empty = nn.Parameter(torch.ones(0))
+    model.large = nn.Parameter(torch.full((9,), 3e38))
+    model.register_buffer("sparse", torch.zeros(2, 2).to_sparse())
+    model.register_buffer("mask", torch.full((2, 2), -math.inf).triu(1))
+    check_weights({"": model}, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.complex64, torch.float64], ids=str)
+def test_the_first_weight_that_is_not_finite_is_named(dtype):
+    model = two_layers()
+    model[1].more = nn.Parameter(torch.tensor([1.0, math.nan]).to(dtype), requires_grad=False)
+    with pytest.raises(RunError, match=r"the weights of `model_g` are not finite after epoch 3; .* `1.more`"):
+        check_weights({"g": model}, 3)
+
+
+def test_a_weight_that_is_infinite_is_not_finite():
+    model = two_layers()
+    with torch.no_grad():
+        model[1].bias[0] = -math.inf
+    with pytest.raises(RunError, match=r"the first of them is `1.bias`"):
+        check_weights({"": model}, 1)
+
+
+def test_a_nan_in_a_buffer_is_told_by_its_name():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    model[1].running_var[2] = math.nan
+    with pytest.raises(RunError, match=r"the buffers of `model` are not finite .* `1.running_var`"):
+        check_weights({"": model}, 1)
+
+
+def test_sparse_gradients_are_measured_as_if_they_were_dense():
+    norms = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(5, 3, sparse=sparse), nn.Linear(3, 1))
+        model(torch.tensor([1, 1, 4])).square().sum().backward()
+        assert model[0].weight.grad.is_sparse is sparse
+        norms.append(GradientNorms({"": model}).measure()[""].single)
+    torch.testing.assert_close(*norms)
 
 
 class Overflows(TinyTrainer):
