@@ -12,6 +12,8 @@ from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
 
 class Amp:
     """Runs the forward pass in half precision if the trainer's `use_amp` says so.
@@ -26,11 +28,23 @@ class Amp:
         dtype: `float16` or `bfloat16`, if not the device's default; a scaler comes with float16.
         init_scale: the scale that float16 starts with; it is halved after each overflow.
         max_overflows: how many overflows in a row end the run.
+
+    Raises:
+        RunError: an argument out of its range.
     """
 
     phase = "precision"
 
     def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:
+        if dtype not in (None, *_DTYPES):
+            raise _refused(f"`dtype` is {dtype!r}", f"use one of {', '.join(_DTYPES)}, or leave it out")
+        # The scale is a number of single precision: what is smaller or larger would be 0 or infinity there.
+        if not torch.finfo(torch.float32).tiny <= init_scale <= torch.finfo(torch.float32).max:
+            raise _refused(
+                f"`init_scale` is {init_scale}, but must be above 0, and in the range of float32", "such as 65536.0"
+            )
+        if max_overflows < 0:
+            raise _refused(f"`max_overflows` is {max_overflows}, but must be at least 0", "such as 50")
         self.dtype = dtype
         self.init_scale = init_scale
         self.max_overflows = max_overflows
@@ -67,13 +81,15 @@ class Amp:
         """Takes the scale out again, before the gradients are clipped."""
         if scaler := self._scaler_for(trainer):
             for optimizer in trainer.optimizers.values():
-                scaler.unscale_(optimizer)
+                if _has_gradients(optimizer):
+                    scaler.unscale_(optimizer)
 
     @hookimpl
     def optimizer_step(self, trainer: BaseTrainer, optimizer: torch.optim.Optimizer) -> bool | None:
         """Leaves the step out where a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
-        if scaler is None:
+        # Nets that take turns have no gradients in the steps of the others: there is nothing to scale, or to judge.
+        if scaler is None or not _has_gradients(optimizer):
             return None
         stepped: list[bool] = []
         handle = optimizer.register_step_pre_hook(lambda *_: stepped.append(True))
@@ -122,7 +138,7 @@ class Amp:
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         if self.dtype is not None:
-            return {"float16": torch.float16, "bfloat16": torch.bfloat16}[self.dtype]
+            return _DTYPES[self.dtype]
         return torch.float16 if device.type == "cuda" else torch.bfloat16
 
     def _scaler_for(self, trainer: BaseTrainer) -> torch.amp.GradScaler | None:
@@ -133,3 +149,11 @@ class Amp:
             if self._restored:
                 self._scaler.load_state_dict(self._restored)
         return self._scaler
+
+
+def _has_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    return any(weight.grad is not None for group in optimizer.param_groups for weight in group["params"])
+
+
+def _refused(what: str, instead: str) -> RunError:
+    return RunError(f"the hook `amp` can't be built: {what}", remedy=f"{instead}, in its `args`")

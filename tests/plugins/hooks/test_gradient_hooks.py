@@ -1,8 +1,16 @@
+import math
+import re
+
 import pytest
 import torch
 from torch import nn
 
+from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import hookimpl
+from audiozen_core.plugins import Lifecycle, Plugin
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.data import BatchLoader
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.patience import Patience
@@ -108,3 +116,45 @@ def test_without_a_validation_patience_waits():
     trainer = make_trainer(max_epochs=3, patience=1, hooks={"patience": Patience()})
     trainer.train(make_loader())
     assert trainer.progress.epoch == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"init_scale": scale} for scale in (0.0, -1.0, math.nan, math.inf, 1e300, 1e-300)),
+        {"dtype": "float32"},
+        {"max_overflows": -1},
+    ],
+    ids=str,
+)
+def test_arguments_of_amp_that_make_no_sense_are_refused(arguments):
+    ((name, value),) = arguments.items()
+    with pytest.raises(RunError, match=re.escape(f"`{name}` is {value!r}")):
+        Amp(**arguments)
+
+
+class TakesTurns(BaseTrainer):
+    """Every other batch is the other net's."""
+
+    def training_step(self, batch, batch_idx):
+        suffix = "gd"[batch_idx % 2]
+        return {f"loss_{suffix}": self.models[suffix](batch["x"]).float().square().mean()}
+
+
+def train_in_turns(amp):
+    torch.manual_seed(0)
+    nets = {"g": nn.Linear(4, 1), "d": nn.Linear(4, 1)}
+    lifecycle = Lifecycle([Plugin("amp", amp)])
+    optimizers = {suffix: torch.optim.Adam(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    trainer = TakesTurns(
+        Components(nets, optimizers=optimizers, lifecycle=lifecycle, use_amp=amp.dtype is not None), max_epochs=1
+    )
+    trainer.train(BatchLoader([{"x": torch.full((4,), float(index))} for index in range(1, 6)], batch_size=1))
+    return {suffix: (net.weight.detach(), trainer.optimizers[suffix].state[net.weight]) for suffix, net in nets.items()}
+
+
+def test_nets_that_take_turns_are_scaled_each_in_its_own_steps():
+    scaled, plain = train_in_turns(Amp(dtype="float16", init_scale=1024.0)), train_in_turns(Amp())
+    for suffix, steps in (("g", 3), ("d", 2)):
+        torch.testing.assert_close(scaled[suffix][0], plain[suffix][0], rtol=0, atol=1e-2)
+        assert scaled[suffix][1]["step"] == plain[suffix][1]["step"] == steps
