@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 
 import click
 
@@ -85,15 +87,23 @@ def main() -> None:
         show(AudioZenError(error.format_message(), remedy=f"`{asked} --help` tells what it takes"))
         sys.exit(2)
     except Interrupted as stop:
+        _hear_no_more_interrupts()
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        _hear_no_more_interrupts()
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
         show(_of_the_system(error))
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hear_no_more_interrupts() -> None:
+    """The end has begun. Another Ctrl-C would break it off with a traceback, and change the exit code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _of_the_system(error: OSError) -> AudioZenError:

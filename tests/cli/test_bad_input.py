@@ -1,5 +1,8 @@
 """What bad input gets: one clear error, exit code 2, no traceback, nothing half-written."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -345,3 +348,18 @@ def test_a_folder_that_cannot_be_made(refused, project):
     (project / "file").write_text("")
     change(project, 'save_dir = "exp"', 'save_dir = "file"')
     assert "file" in refused()
+
+
+@pytest.mark.parametrize(("stopped_by", "code"), [("KeyboardInterrupt", 130), ("Interrupted(15, 'saved')", 143)])
+def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
+    program = (
+        "import atexit, signal\n"
+        "from audiozen_core.cli import main\n"
+        "from audiozen_core.interruption import Interrupted\n"
+        "atexit.register(signal.raise_signal, signal.SIGINT)\n"
+        f"def stopped(**_): raise {stopped_by}\n"
+        "main.cli.main = stopped\n"
+        "main.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, "KeyboardInterrupt" in done.stderr) == (code, False), done.stderr
