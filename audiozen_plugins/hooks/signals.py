@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
+from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import Mode, hookimpl
 from audiozen_core.interruption import Interrupted
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import RandomState
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+# A year. What the system's timer can't count is an error only when the signal has come.
+_LONGEST_GRACE = 31_536_000
+_DONE = "the mode had done its work, and all of it is kept"
+_RESUME = "`--resume` goes on from the latest checkpoint, if there is one"
 
 
 class Signals:
@@ -21,20 +28,31 @@ class Signals:
     SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone): the optimiser step under way is finished, a checkpoint
     is saved, and the run exits with 143, 130 or 129; `--resume` goes on from there. A validation is broken off, and
     made anew on resume. SIGUSR1: a checkpoint is saved after the step, or after the validation, and the run goes on. A
-    second SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch.
+    second SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch. After a
+    signal that comes when a mode has done its work no other mode follows.
 
     Where Python is not in its main thread, signals keep the meaning that they have there.
 
     Args:
         grace_seconds: the run ends, without saving, if it has not done so by itself so many seconds after the signal;
             none for no limit. On a cluster, what it leaves between SIGTERM and SIGKILL, less a little.
+
+    Raises:
+        RunError: `grace_seconds` is no number of seconds.
     """
 
     phase = "persist"
 
     def __init__(self, grace_seconds: float | None = None) -> None:
+        if grace_seconds is not None and not 0 <= grace_seconds <= _LONGEST_GRACE:
+            raise RunError(
+                f"the hook `signals` can't be built: `grace_seconds` is {grace_seconds}, but must be from 0 to "
+                f"{_LONGEST_GRACE}",
+                remedy="set it in its `args`, or leave it out for no limit",
+            )
         self.grace_seconds = grace_seconds
         self._stop: int | None = None
+        self._interrupts = 0
         self._save = False
         self._training = False
         self._random: dict[str, Any] = {}
@@ -43,7 +61,9 @@ class Signals:
     @hookimpl
     def on_run_start(self, mode: Mode) -> None:
         """Takes the signals over."""
-        self._stop, self._save, self._training = None, False, mode == "train"
+        if self._stop:  # it came while the mode before was being taken down
+            self._interrupt(_DONE)
+        self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
         if threading.current_thread() is not threading.main_thread():
             return
         for name in _NAMES:
@@ -71,7 +91,7 @@ class Signals:
             return
         trainer.hooks.on_evaluation_abandoned(trainer=trainer, mode=mode)
         if not self._training:
-            raise Interrupted(self._stop, "nothing was to be saved")
+            self._interrupt("nothing was to be saved")
         trainer.progress.reopen_epoch()
         RandomState().load_state_dict(self._random)
         self._act(trainer)
@@ -81,6 +101,12 @@ class Signals:
         """Acts on a signal that came since the last step."""
         if self._stop or self._save:
             self._act(trainer)
+
+    @hookimpl
+    def on_run_end(self) -> None:
+        """Keeps a signal that came after the last step from being lost: another mode might follow."""
+        if self._stop:
+            self._interrupt(_DONE)
 
     @hookimpl
     def on_teardown(self) -> None:
@@ -95,23 +121,41 @@ class Signals:
         if number == getattr(signal, "SIGUSR1", None):
             self._save = True
             return
-        if number == signal.SIGINT and self._stop == signal.SIGINT:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            self._stop = None
+            _say(f"stopped at once: nothing has been saved; {_RESUME}")
             raise KeyboardInterrupt
         first, self._stop = self._stop is None, number
+        self._acknowledge(number)
         if first and self.grace_seconds is not None and hasattr(signal, "setitimer"):
             self._before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._out_of_time))
             signal.setitimer(signal.ITIMER_REAL, max(self.grace_seconds, 1e-6))
 
+    def _acknowledge(self, number: int) -> None:
+        """Lets a person know that the signal has been heard: a step may take minutes."""
+        what = "the step is finished and a checkpoint saved first" if self._training else "the batch is finished first"
+        once_more = "; once more stops at once, without saving" if number == signal.SIGINT else ""
+        _say(f"{signal.Signals(number).name}: {what}{once_more}")
+
     def _out_of_time(self, number: int, frame: FrameType | None) -> None:
-        raise Interrupted(
-            self._stop or signal.SIGTERM,
-            f"the step was not over after `grace_seconds = {self.grace_seconds}`, so nothing has been saved; "
-            "`--resume` goes on from the latest checkpoint",
+        self._interrupt(
+            f"the step was not over after `grace_seconds = {self.grace_seconds}`, so nothing has been saved; {_RESUME}",
         )
+
+    def _interrupt(self, note: str) -> NoReturn:
+        number, self._stop = self._stop or signal.SIGTERM, None
+        raise Interrupted(number, note)
 
     def _act(self, trainer: BaseTrainer) -> None:
         number = self._stop or signal.SIGUSR1
         self._save = False
         trainer.hooks.on_checkpoint_request(trainer=trainer, reason=signal.Signals(number).name)
         if self._stop:
-            raise Interrupted(self._stop, "`--resume` goes on from the latest checkpoint")
+            self._interrupt(_RESUME)
+
+
+def _say(line: str) -> None:
+    """Writes a line to standard error from within a signal's handler: a stream may be in the midst of a write."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{line}\n".encode())

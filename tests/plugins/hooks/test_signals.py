@@ -1,11 +1,13 @@
 """What a signal does to a training, wherever it comes."""
 
+import math
 import signal
 
 import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.errors import RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.interruption import Interrupted
 from audiozen_plugins.hooks.checkpoint import Checkpoint
@@ -117,6 +119,78 @@ def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, INT, INT, step=1)
     assert CheckpointStore(tmp_path / "checkpoints").list() == []
+
+
+def test_a_second_ctrl_c_stops_at_once_even_with_another_signal_in_between(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, INT, TERM, INT, step=1)
+    assert CheckpointStore(tmp_path / "checkpoints").list() == []
+
+
+def test_a_signal_is_acknowledged_at_once_and_so_is_the_end(tmp_path, capfd):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, INT, INT, step=1)
+    said = capfd.readouterr().err
+    assert "SIGINT: the step is finished and a checkpoint saved first; once more stops at once, without saving" in said
+    assert "nothing has been saved; `--resume` goes on from the latest checkpoint, if there is one" in said
+    with pytest.raises(Interrupted):
+        run(tmp_path, TERM, step=1)
+    said = capfd.readouterr().err
+    assert "SIGTERM: the step is finished and a checkpoint saved first\n" in said
+    assert "once more" not in said
+
+
+def test_a_terminal_that_is_gone_does_not_keep_the_signal_from_being_heard(tmp_path, monkeypatch):
+    def refuse(descriptor, data):
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("audiozen_plugins.hooks.signals.os.write", refuse)
+        signals = Signals()
+        signals._receive(TERM, None)
+    assert signals._stop == TERM
+
+
+class SendsAtTheEnd:
+    """A signal while the last hooks of a training are at work."""
+
+    phase = "precision"
+
+    def __init__(self, hook):
+        self.hook = hook
+
+    @hookimpl
+    def on_run_end(self, mode):
+        if self.hook == "on_run_end" and mode == "train":
+            signal.raise_signal(TERM)
+
+    @hookimpl
+    def on_teardown(self):
+        if self.hook == "on_teardown":
+            self.hook = None
+            signal.raise_signal(TERM)
+
+
+@pytest.mark.parametrize("hook", ["on_run_end", "on_teardown"])
+def test_a_signal_that_comes_when_the_training_has_ended_stops_before_the_next_mode(tmp_path, hook):
+    hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": SendsAtTheEnd(hook)}
+    trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2)
+
+    def train_and_test():
+        trainer.train(make_loader())
+        trainer.test([make_loader()])
+
+    with pytest.raises(Interrupted, match="all of it is kept") as stop:
+        train_and_test()
+    assert stop.value.exit_code == 143
+    assert CheckpointStore(tmp_path / "checkpoints").list()[-1].epoch == 2
+    assert signal.getsignal(TERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 1e20])
+def test_a_grace_time_that_is_no_time_is_refused(seconds):
+    with pytest.raises(RunError, match=r"`signals` .*`grace_seconds` is"):
+        Signals(grace_seconds=seconds)
 
 
 def test_after_the_grace_time_the_run_ends_without_a_checkpoint(tmp_path):
