@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tomli
@@ -22,10 +23,12 @@ _FREE = re.compile(
         | metrics | save_enhanced )
     | \w*dataset(\.\d+)?\.dataloader\.(num_workers|pin_memory|prefetch_factor|persistent_workers|timeout)
     | (test_dataset|predict_dataset)
-    | hooks\.(checkpoint|metrics_jsonl|patience|progress|signals|tensorboard)
     """,
     re.VERBOSE,
 )
+# The hooks of ours that only watch or save, by their exact names: somebody's own `progress.Ema` may do anything.
+_FREE_HOOKS = {"checkpoint", "metrics_jsonl", "patience", "progress", "signals", "tensorboard"}
+_HOOK = re.compile(r"hooks\.(?:audiozen:)?(?P<name>\w+)(?:#\d+)?(?:\..*)?", re.DOTALL)
 _ABSENT = "(not set)"
 
 
@@ -64,8 +67,12 @@ def drift(before: str, now: str) -> list[Change]:
     ]
 
 
-def refuse_drift(changes: Sequence[Change]) -> None:
+def refuse_drift(changes: Sequence[Change], folder: Path | None = None) -> None:
     """Raises an error if one of the changes matters.
+
+    Args:
+        changes: what has changed.
+        folder: that of the run, for the remedy.
 
     Raises:
         CheckpointError: it shows those that do.
@@ -74,21 +81,30 @@ def refuse_drift(changes: Sequence[Change]) -> None:
         raise CheckpointError(
             "the TOML has changed since the checkpoint was made, so another training would come out",
             notes=[f"changed: {change}" for change in grave],
-            remedy="change it back, or go on all the same with --allow-drift; `-M finetune` starts anew",
+            remedy="change it back; or go on all the same with --allow-drift; or start from the weights under another "
+            f"name: a copy of the TOML with `-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
         )
 
 
 def _is_free(key: str) -> bool:
+    if hook := _HOOK.fullmatch(key):
+        return hook["name"] in _FREE_HOOKS
     match = _FREE.match(key)
     return match is not None and (match.end() == len(key) or key[match.end()] == ".")
 
 
 def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
-    """Hooks are told apart by what they are, not by their order."""
+    """Hooks are told apart by what they are, not by their order; two of one kind by theirs."""
     hooks = values.get("hooks")
-    if isinstance(hooks, list):
-        return {**values, "hooks": {str(hook.get("path", place)): hook for place, hook in enumerate(hooks)}}
-    return values
+    if not isinstance(hooks, list):
+        return values
+    named: dict[str, Any] = {}
+    for place, hook in enumerate(hooks):
+        path = str(hook.get("path", place))
+        path = f'"{path}"' if "." in path else path  # a key of its own, as TOML writes it
+        twins = sum(name.partition("#")[0] == path for name in named)
+        named[f"{path}#{twins + 1}" if twins else path] = hook
+    return {**values, "hooks": named}
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """What has changed in a TOML since a checkpoint was made, and whether it matters."""
 
+from pathlib import Path
+
 import pytest
 
 from audiozen_core.checkpoint.drift import drift, refuse_drift
@@ -84,3 +86,42 @@ def test_nothing_has_changed_where_only_the_order_of_hooks_has():
 def test_a_name_that_begins_like_a_free_one_is_not_free():
     assert drift("", "[trainer.args]\nmax_epochs_of_mine = 1")[0].matters
     assert not drift("", "[trainer.args]\nmax_epochs = 1")[0].matters
+
+
+def hooks(*paths, **args):
+    return "".join(
+        f'[[hooks]]\npath = "{path}"\n[hooks.args]\ndecay = {args.get(f"_{place}", 0)}\n'
+        for place, path in enumerate(paths)
+    )
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_of_several_hooks_of_one_kind_each_is_compared(changed):
+    before, now = hooks("ema", "ema", "ema"), hooks("ema", "ema", "ema", **{f"_{changed}": 9})
+    name = "ema" if changed == 0 else f"ema#{changed + 1}"
+    assert [str(change) for change in drift(before, now)] == [f"hooks.{name}.args.decay: 0 -> 9"]
+    assert drift(before, now)[0].matters
+
+
+@pytest.mark.parametrize(
+    ("path", "matters"),
+    [
+        ("progress", False),
+        ("audiozen:progress", False),
+        ("progress.Ema", True),
+        ("progress.args.Ema", True),
+        ("acme:progress", True),
+        ("my.progress", True),
+    ],
+)
+def test_only_our_own_hooks_are_free_and_not_whatever_has_their_name(path, matters):
+    assert {change.matters for change in drift(hooks(path, path), hooks(path, path, _0=1, _1=2))} == {matters}
+    assert {change.matters for change in drift("", hooks(path))} == {matters}
+
+
+def test_the_remedy_leads_somewhere():
+    changes = drift(BEFORE, BEFORE.replace("seed = 1", "seed = 2"))
+    with pytest.raises(CheckpointError) as error:
+        refuse_drift(changes, Path("exp/a"))
+    assert "under another name" in error.value.remedy
+    assert "-M finetune --ckpt-path exp/a/checkpoints/best" in error.value.remedy
