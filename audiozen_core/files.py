@@ -114,6 +114,11 @@ def write_new(path: Path, content: Content) -> Digest:
         else:
             sink.write(content.encode() if isinstance(content, str) else content)
         os.fsync(descriptor)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            # A call on a descriptor does not know the file's name.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         os.close(descriptor)
     return sink.digest
@@ -257,18 +262,26 @@ def temporary_name(name: str) -> str:
     return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
 
 
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_name` makes such names."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def sweep_strays(folder: Path) -> list[Path]:
     """Deletes what dead processes have left half-written in a folder; what a live one is writing is let alone.
 
     Returns:
-        The files that were deleted.
+        The files and folders that were deleted.
 
     Raises:
         OSError: the disk refused.
     """
     strays = [path for path in sorted(folder.iterdir()) if _is_stray(path.name)] if folder.is_dir() else []
     for path in strays:
-        os.unlink(path)
+        if path.is_dir() and not path.is_symlink():
+            remove_folder(path)
+        else:
+            os.unlink(path)
     return strays
 
 

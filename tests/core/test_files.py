@@ -5,12 +5,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from audiozen_core import files
-from audiozen_core.files import exchange, open_regular, read_link, read_regular, replace_link, write_new, write_whole
+from audiozen_core.files import (
+    exchange,
+    open_regular,
+    read_link,
+    read_regular,
+    replace_link,
+    sweep_strays,
+    write_new,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("content", [b"ab\x00", "Wörter\n", lambda sink: (sink.write(b"a"), sink.write(b"bc"))])
@@ -144,3 +155,36 @@ def test_a_folder_is_deleted_without_following_its_links(tmp_path):
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
     files.remove_folder(tmp_path / "folder")
     assert [path.name for path in Path(tmp_path).rglob("*")] == ["outside", "file"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_refusal_of_the_disk_names_the_file(tmp_path, monkeypatch, call):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, call, refuse)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_new(tmp_path / "scores.csv", b"x")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "scores.csv"))
+
+
+def test_an_error_of_the_writer_that_names_another_file_keeps_its_name(tmp_path):
+    def fail(sink):
+        open_regular(tmp_path / "source.wav")
+
+    with pytest.raises(FileNotFoundError) as error:
+        write_new(tmp_path / "scores.csv", fail)
+    assert error.value.filename == str(tmp_path / "source.wav")
+
+
+def test_strays_of_each_kind_are_swept_if_their_process_is_dead(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "outside").mkdir()
+    for pid in (dead.pid, os.getpid()):
+        (tmp_path / f".average_last_2.{pid}-abcd1234.partial" / "inner").mkdir(parents=True)
+        (tmp_path / f".scores.csv.{pid}-abcd1234.partial").touch()
+        (tmp_path / f".latest.{pid}-abcd1234.partial").symlink_to("outside")
+    assert len(sweep_strays(tmp_path)) == 3
+    alive = [f".{name}.{os.getpid()}-abcd1234.partial" for name in ("average_last_2", "latest", "scores.csv")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*alive, "outside"]
