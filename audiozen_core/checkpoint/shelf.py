@@ -8,28 +8,23 @@ Each step here leaves the folder in a state from which a reader finds the old ch
 3. `latest` moves, then `best`, then others are deleted, each after the step before is on the disk.
 
 Each save has a serial number. What has a higher one than `latest` belongs to a future that was left behind: the run was
-resumed from an earlier checkpoint. `settle` marks it with `.stale`. Imports no torch.
+resumed from an earlier checkpoint. `settle` marks it with `.stale`. Only what bears a name of the store's own making
+is renamed, pruned or fallen back to: the rest may be somebody's own. Imports no torch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core import files
-from audiozen_core.checkpoint.errors import DamagedCheckpointError
-from audiozen_core.checkpoint.manifest import MANIFEST, STATE, Manifest, check_contents, check_sizes, read_manifest
+from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError
+from audiozen_core.checkpoint.manifest import Manifest, check_contents, check_sizes, read_manifest
+from audiozen_core.checkpoint.names import BEST, LATEST, is_checkpoint, is_own, is_stale_name, parked_name, plain_name
 from audiozen_core.files import PARTIAL_SUFFIX, exchange, read_link, remove_folder, rename, sync_folder, temporary_name
 from audiozen_core.logging import get_logger
-
-BEST = "best"
-LATEST = "latest"
-_PARKED = re.compile(r"\.(?P<name>.+)\.[0-9a-f-]+\.parked")
-_OWN_NAME = re.compile(r"epoch_\d+")
-_STALE = re.compile(r"(?P<name>.+)\.stale\d*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +49,11 @@ class Entry:
     def step(self) -> int:
         """Optimiser steps done when it was saved; -1 where that is not known."""
         return self.manifest.step if self.manifest else -1
+
+    @property
+    def own(self) -> bool:
+        """Whether its name is of the store's making, so that it may be renamed and deleted."""
+        return is_own(self.name)
 
     @property
     def serial(self) -> int:
@@ -92,22 +92,38 @@ class Shelf:
         """The name of a checkpoint of this folder; None for a path elsewhere."""
         if path.parent.resolve() != self.folder.resolve():
             return None
-        parked = _PARKED.fullmatch(path.name)
-        return parked["name"] if parked else path.name
+        if path.name in (BEST, LATEST):
+            return self.link(path.name)
+        return parked_name(path.name) or path.name
 
     def link(self, link: str) -> str | None:
         """The name that `best` or `latest` points at, whether it is there or not; None for no or a forged link."""
         target = read_link(self.folder / link)
-        plain = target is not None and target not in ("", ".", "..") and Path(target).name == target
+        if target is None:
+            return self._twin(link)
+        plain = target not in ("", ".", "..") and Path(target).name == target
         return target if plain else None
+
+    def _twin(self, link: str) -> str | None:
+        """What a link pointed at before a copy that follows links (`cp -rL`) made a folder of it."""
+        folder = self.folder / link
+        if folder.is_symlink() or not folder.is_dir():
+            return None
+        with contextlib.suppress(DamagedCheckpointError):
+            manifest = read_manifest(folder)
+            for name, path in self._paths().items():
+                with contextlib.suppress(DamagedCheckpointError):
+                    if is_own(name) and read_manifest(path) == manifest:
+                        return name
+        return None
 
     def _paths(self) -> dict[str, Path]:
         named: dict[str, Path] = {}
         parked: dict[str, Path] = {}
         for path in self._folders():
-            if match := _PARKED.fullmatch(path.name):
-                parked[match["name"]] = path
-            elif not path.name.startswith(".") and _is_checkpoint(path):
+            if name := parked_name(path.name):
+                parked[name] = path
+            elif not path.name.startswith(".") and path.name not in (BEST, LATEST) and is_checkpoint(path):
                 named[path.name] = path
         return parked | named
 
@@ -116,6 +132,33 @@ class Shelf:
             yield from (path for path in self.folder.iterdir() if path.is_dir() and not path.is_symlink())
 
     # ------------------------------------------------------------------------------- changing
+
+    def check_free(self, name: str) -> None:
+        """Refuses a name under which something lies that is no checkpoint.
+
+        Raises:
+            CheckpointWriteError: so it is.
+        """
+        path = self.folder / name
+        if (path.is_symlink() or path.exists()) and not is_checkpoint(path):
+            raise CheckpointWriteError(
+                f"{path} is in the way of a checkpoint of that name, and is none itself; it has not been touched",
+                remedy="move it elsewhere",
+            )
+
+    def check_links(self) -> None:
+        """Refuses a folder in the place of `best` or `latest`, unless it is a mere copy of a checkpoint.
+
+        Raises:
+            CheckpointWriteError: so it is.
+        """
+        for link in (BEST, LATEST):
+            path = self.folder / link
+            if path.is_dir() and not path.is_symlink() and self._twin(link) is None:
+                raise CheckpointWriteError(
+                    f"{path} is a folder of its own where a link to a checkpoint belongs; it has not been touched",
+                    remedy="move it elsewhere",
+                )
 
     def install(self, aside: Path, name: str) -> None:
         """Gives a finished checkpoint its name; one that has the name already is swapped out and deleted."""
@@ -142,6 +185,10 @@ class Shelf:
 
     def point(self, link: str, name: str | None) -> None:
         """Moves `best` or `latest`, durably; with None there is no such link any more."""
+        path = self.folder / link
+        if path.is_dir() and not path.is_symlink():
+            self.check_links()
+            self.delete([path])
         if name is not None:
             files.replace_link(self.folder / link, name)
         elif (self.folder / link).is_symlink() or (self.folder / link).exists():
@@ -165,11 +212,11 @@ class Shelf:
         names = self._paths()
         strays = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            match = _PARKED.fullmatch(path.name)
-            if match and names[match["name"]] == path:
-                rename(path, self.folder / match["name"])
+            parked = parked_name(path.name)
+            if parked and names.get(parked) == path:
+                rename(path, self.folder / parked)
                 sync_folder(self.folder)
-            elif match or (path.name.startswith(".") and path.name.endswith(PARTIAL_SUFFIX)):
+            elif parked or files.is_temporary(path.name):
                 _remove(path)
                 strays.append(path)
         self.settle()
@@ -177,12 +224,12 @@ class Shelf:
 
     def restore(self, name: str) -> str:
         """Gives a checkpoint that was left behind its own name again, unless another has it; gives the name it has."""
-        match = _STALE.fullmatch(name)
-        if match is None or (self.folder / match["name"]).exists():
+        plain = plain_name(name)
+        if plain == name or (self.folder / plain).exists():
             return name
-        rename(self.folder / name, self.folder / match["name"])
+        rename(self.folder / name, self.folder / plain)
         sync_folder(self.folder)
-        return match["name"]
+        return plain
 
     def settle(self) -> list[str]:
         """Brings all else into line with `latest`: what was saved after it is stale, and `best` is what was so then.
@@ -194,7 +241,7 @@ class Shelf:
         latest = entries.get(self.link(LATEST) or "")
         if latest is None or latest.manifest is None:
             return []
-        late = [entry for entry in entries.values() if entry.serial > latest.serial and not entry.stale]
+        late = [entry for entry in entries.values() if entry.own and entry.serial > latest.serial and not entry.stale]
         best, was_best = self.link(BEST), latest.manifest.best
         gone = best not in entries or entries[best] in late or entries[best].stale
         if best != was_best and (gone or was_best == latest.name):
@@ -214,7 +261,7 @@ class Shelf:
         """
         self.point(LATEST, None)
         self.point(BEST, None)
-        live = [entry for entry in self.entries() if not entry.stale]
+        live = [entry for entry in self.entries() if entry.own and not entry.stale]
         for entry in live:
             rename(entry.path, self._free_stale_name(entry.name))
         if live:
@@ -222,7 +269,7 @@ class Shelf:
         return [entry.name for entry in live]
 
     def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
-        """Deletes all but `keep` checkpoints; see `CheckpointStore.prune`.
+        """Deletes all but `keep` checkpoints of the store's own; see `CheckpointStore.prune`.
 
         With `spare_ahead`, stale ones that the training has not come up to again are kept besides.
         """
@@ -230,46 +277,37 @@ class Shelf:
         if damaged:
             self._point_at_usable(entries)
         pointed = {self.link(BEST), self.link(LATEST)}
-        reached = max((entry.step for entry in entries if not entry.stale), default=0)
+        reached = max((entry.step for entry in entries if entry.own and not entry.stale), default=0)
         usable = [
             entry
             for entry in entries
-            if not entry.reason and not (spare_ahead and entry.stale and entry.step > reached)
+            if (entry.own or entry.name in pointed)
+            and not entry.reason
+            and not (spare_ahead and entry.stale and entry.step > reached)
         ]
         # The last go first: stale ones, then the oldest.
         order = sorted(usable, key=lambda entry: (entry.name in pointed, not entry.stale, entry.serial), reverse=True)
         doomed = [entry.path for entry in order[keep:] if entry.name not in pointed]
         if damaged:
-            doomed += [entry.path for entry in entries if entry.reason and entry.name not in pointed]
+            doomed += [entry.path for entry in entries if entry.own and entry.reason and entry.name not in pointed]
         self.delete(doomed)
         return doomed
 
     def _point_at_usable(self, entries: Sequence[Entry]) -> None:
         """Takes the links away from what can't be used: `latest` goes to the newest that can, `best` goes."""
-        usable = [entry.name for entry in entries if not entry.reason and not entry.stale]
+        usable = [entry.name for entry in entries if entry.own and not entry.reason and not entry.stale]
         damaged = {entry.name for entry in entries if entry.reason}
         for link, instead in ((LATEST, usable[-1] if usable else None), (BEST, None)):
             if self.link(link) in damaged:
                 self.point(link, instead)
 
     def _free_stale_name(self, name: str) -> Path:
-        match = _STALE.fullmatch(name)
-        plain = match["name"] if match else name
+        plain = plain_name(name)
         path, count = self.folder / f"{plain}.stale", 1
         while path.exists():
             count += 1
             path = self.folder / f"{plain}.stale{count}"
         return path
-
-
-def is_stale_name(name: str) -> bool:
-    """Whether a checkpoint of that name was left behind."""
-    return _STALE.fullmatch(name) is not None
-
-
-def _is_checkpoint(path: Path) -> bool:
-    # Anything else in the folder is somebody's own, and is let alone.
-    return _OWN_NAME.match(path.name) is not None or (path / MANIFEST).exists() or (path / STATE).exists()
 
 
 def _entry(name: str, path: Path, latest: str | None, check: Callable[[Path, Manifest], object] = check_sizes) -> Entry:

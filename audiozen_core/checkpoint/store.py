@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
 from audiozen_core.checkpoint.manifest import MANIFEST, check_contents, read_manifest
-from audiozen_core.checkpoint.shelf import BEST, LATEST, Entry, Shelf, is_stale_name
+from audiozen_core.checkpoint.names import BEST, LATEST, checked_name
+from audiozen_core.checkpoint.shelf import Entry, Shelf
 from audiozen_core.errors import CheckpointError
 from audiozen_core.files import make_folder, remove_folder, temporary_name
 from audiozen_core.logging import get_logger
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _HEADROOM = 1 << 20
 
 
@@ -72,7 +71,8 @@ class CheckpointStore:
             score: the validation score of this epoch, if there is one.
             is_best: whether `best` is to point at it.
             name: the folder's name; `epoch_0003` for epoch 3 unless given. One of that name is replaced, unless that
-                would lose the best checkpoint: then the new name ends with the step.
+                would lose the best checkpoint: then the new name ends with the step. What is called otherwise than the
+                store itself does (`epoch_0003`, `epoch_0003_step_0000090`) is never pruned or marked as stale.
             keep: how many checkpoints to keep at most, `best` and `latest` always among them; None for all.
 
         Returns:
@@ -80,11 +80,12 @@ class CheckpointStore:
 
         Raises:
             UnstorableStateError: something in `state` can't be stored; nothing has been written.
-            CheckpointWriteError: the disk refused; earlier checkpoints are untouched, and a later save may succeed.
+            CheckpointWriteError: the disk refused, or something that is no checkpoint lies in the way; earlier
+                checkpoints are untouched, and a later save may succeed.
         """
         from audiozen_core.checkpoint.folder import PackedState, pack, write_checkpoint
 
-        name = _checked_name(f"epoch_{epoch:04d}" if name is None else name)
+        name = checked_name(f"epoch_{epoch:04d}" if name is None else name)
         _at_least_one(keep)
         packed = state if isinstance(state, PackedState) else pack(state)
         with self._writing(packed.size):
@@ -97,6 +98,8 @@ class CheckpointStore:
                 else:
                     name = f"{name}_step_{step}"
             best_name = name if is_best else best.name if best else None
+            self._shelf.check_free(name)
+            self._shelf.check_links()
             aside = self.folder / temporary_name(name)
             try:
                 write_checkpoint(aside, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
@@ -146,10 +149,13 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused.
         """
         with _refusals(f"{self.folder} can't be swept"):
+            self._shelf.check_links()
             return self._shelf.sweep()
 
     def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
         """Deletes all but the newest `keep` checkpoints, never what `best` or `latest` point at; stale ones go first.
+
+        What bears a name that the store itself does not make is let alone, and does not count.
 
         Args:
             keep: how many to keep, `best` and `latest` among them.
@@ -271,8 +277,10 @@ class CheckpointStore:
 
     def _latest_first(self) -> Iterator[Entry]:
         """`latest`, then what was saved before it, the newest first."""
-        entries = [entry for entry in reversed(self._shelf.entries()) if not entry.stale]
-        latest = next((entry for entry in entries if entry.name == self._shelf.link(LATEST)), None)
+        name = self._shelf.link(LATEST)
+        # Others than the store's own may be of another run.
+        entries = [e for e in reversed(self._shelf.entries()) if (e.own and not e.stale) or e.name == name]
+        latest = next((entry for entry in entries if entry.name == name), None)
         if latest:
             yield latest
         known = latest is not None and latest.manifest is not None
@@ -357,12 +365,6 @@ def _refusals(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointWriteError(f"{what}: {error}", remedy=_MAKE_ROOM if error.errno in _NO_ROOM else "") from error
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name) or name in (BEST, LATEST) or is_stale_name(name):
-        raise CheckpointError(f"a checkpoint can't be called {name!r}")
-    return name
 
 
 def _at_least_one(keep: int | None) -> None:

@@ -1,0 +1,160 @@
+"""What people put into the folder themselves, and copies of it that have no links any more."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from audiozen_core import files
+from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
+from tests.core.checkpoint.small_states import damage, names, save, weight
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
+
+
+@pytest.fixture
+def crowded(store, tmp_path):
+    """Three checkpoints, and what people have put beside them."""
+    save(store, 1, 2, 3)
+    other = CheckpointStore(tmp_path / "other" / "checkpoints")
+    save(other, *range(50, 60))
+    shutil.copytree(other.folder / "epoch_0059", store.folder / "of_another_run")
+    shutil.copytree(store.folder / "epoch_0001", store.folder / "keep_this_one")
+    for name in ("epoch_0002_listening_notes", "my_dataset", "epoch_0009"):
+        (store.folder / name).mkdir()
+    (store.folder / "epoch_0002_listening_notes" / "notes.txt").write_text("hiss")
+    (store.folder / "my_dataset" / "manifest.json").write_text("{}")
+    (store.folder / "epoch_0009" / "talk.pptx").write_text("slides")
+    (store.folder / ".download.partial").mkdir()
+    return store
+
+
+THEIRS = [".download.partial", "epoch_0002_listening_notes", "epoch_0009", "keep_this_one", "my_dataset"]
+THEIRS += ["of_another_run"]
+
+
+def theirs(store):
+    return {name: sorted(path.name for path in (store.folder / name).iterdir()) for name in THEIRS}
+
+
+def own(store):
+    return sorted(name for name in names(store) if name not in THEIRS)
+
+
+def test_what_people_put_there_is_neither_pruned_nor_renamed(crowded):
+    before = theirs(crowded)
+    crowded.sweep()
+    save(crowded, 4, keep=2)
+    assert own(crowded) == ["epoch_0003", "epoch_0004"]
+    crowded.rewind(crowded.folder / "epoch_0003")
+    assert own(crowded) == ["epoch_0003", "epoch_0004.stale"]
+    damage(crowded.folder / "epoch_0004.stale")
+    crowded.prune(1, damaged=True)
+    assert own(crowded) == ["epoch_0003"]
+    crowded.rewind(crowded.folder.parent / "elsewhere" / "epoch_0001")
+    save(crowded, 5, keep=1)
+    assert theirs(crowded) == before
+
+
+def test_what_people_put_there_can_be_loaded_but_never_wins_by_itself(crowded):
+    assert weight(crowded, Path("of_another_run")) == 59
+    assert weight(crowded, Path("keep_this_one")) == 1
+    for name in ("epoch_0002", "epoch_0003"):
+        damage(crowded.folder / name)
+    assert weight(crowded) == 1
+    (crowded.folder / "latest").unlink()
+    assert crowded.load().path.name == "epoch_0001"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_no_checkpoint_is_not_replaced_by_one(store, kind, tmp_path):
+    save(store, 3)
+    path = store.folder / "epoch_0004"
+    if kind == "folder":
+        path.mkdir()
+        (path / "talk.pptx").write_text("slides")
+    elif kind == "file":
+        path.write_text("slides")
+    else:
+        path.symlink_to(tmp_path)
+    with pytest.raises(CheckpointWriteError, match="epoch_0004 is in the way"):
+        save(store, 4)
+    assert path.is_symlink() or path.is_file() or (path / "talk.pptx").exists()
+    assert weight(store) == 3
+
+
+def test_a_damaged_checkpoint_is_replaced_all_the_same(store):
+    save(store, 3, 4)
+    for name in ("manifest.json", "state.json"):
+        (store.folder / "epoch_0004" / name).unlink()
+    save(store, 4)
+    assert weight(store) == 4
+
+
+# ----------------------------------------------------------------------------------------------- copies
+
+
+@pytest.fixture
+def copy(store):
+    """What `cp -rL` makes: folders where the links were."""
+    save(store, 1, is_best=True)
+    save(store, 2)
+    folder = store.folder.parent.parent / "copy" / "checkpoints"
+    shutil.copytree(store.folder, folder, symlinks=False)
+    assert not (folder / "latest").is_symlink()
+    return CheckpointStore(folder)
+
+
+def test_a_copy_that_follows_links_goes_on_as_the_original_would(copy):
+    assert names(copy) == ["epoch_0001", "epoch_0002"]
+    assert (copy.latest, copy.best) == (copy.folder / "epoch_0002", copy.folder / "epoch_0001")
+    copy.sweep()
+    copy.rewind(copy.load().path)
+    save(copy, 3, is_best=True)
+    assert [(copy.folder / link).is_symlink() for link in ("latest", "best")] == [True, True]
+    assert (weight(copy), weight(copy, "best")) == (3, 3)
+    assert sorted(path.name for path in copy.folder.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_return_to_a_copied_link_is_one_to_what_it_led_to(copy):
+    copy.rewind(copy.load(copy.folder / "best").path)
+    assert names(copy) == ["epoch_0001", "epoch_0002.stale"]
+    assert weight(copy) == 1
+
+
+@pytest.mark.parametrize("link", ["latest", "best"])
+def test_a_folder_of_that_name_that_is_no_copy_is_not_deleted(store, link):
+    save(store, 1, is_best=True)
+    (store.folder / link).unlink()
+    (store.folder / link).mkdir()
+    (store.folder / link / "talk.pptx").write_text("slides")
+    for act in (store.sweep, lambda: save(store, 2, is_best=True)):
+        with pytest.raises(CheckpointWriteError, match=f"{link} is a folder of its own"):
+            act()
+    assert (store.folder / link / "talk.pptx").exists()
+    assert names(store) == ["epoch_0001"]
+
+
+def test_the_only_copy_of_a_checkpoint_is_not_deleted(copy):
+    shutil.rmtree(copy.folder / "epoch_0002")
+    with pytest.raises(CheckpointWriteError, match="latest is a folder of its own"):
+        copy.rewind(copy.folder / "epoch_0001")
+    assert (copy.folder / "latest" / "manifest.json").exists()
+
+
+# ----------------------------------------------------------------------------------------------- strays
+
+
+def test_a_link_that_looks_like_a_parked_checkpoint_is_swept(store, tmp_path):
+    save(store, 2)
+    (tmp_path / "outside").mkdir()
+    (store.folder / ".epoch_0001.12-ab.parked").symlink_to(tmp_path / "outside")
+    assert [path.name for path in store.sweep()] == [".epoch_0001.12-ab.parked"]
+    assert (tmp_path / "outside").exists()
+    assert names(store) == ["epoch_0002"]
