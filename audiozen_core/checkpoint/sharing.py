@@ -47,10 +47,11 @@ def place(named: Sequence[tuple[str, Tensor]]) -> tuple[dict[str, Tensor], list[
     """
     stored: dict[str, Tensor] = {}
     places: dict[int, Place] = {}
+    taken = {name for name, _ in named}
     for cluster in _clusters([tensor for _, tensor in named]):
         names = [named[index][0] for index in cluster]
         tensors = [named[index][1] for index in cluster]
-        base_name, base = _base(names, tensors)
+        base_name, base = _base(names, tensors, taken)
         stored[base_name] = base
         for index, tensor in zip(cluster, tensors, strict=True):
             places[index] = _within(base_name, base, tensor)
@@ -103,8 +104,8 @@ def _geometry(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
-def _base(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[str, Tensor]:
-    """The tensor that holds the memory of all: one of them, or a flat one around them."""
+def _base(names: Sequence[str], tensors: Sequence[Tensor], taken: set[str]) -> tuple[str, Tensor]:
+    """The tensor that holds the memory of all: one of them, or a flat one around them, by a name that none has."""
     first = tensors[0]
     if all(_geometry(tensor) == _geometry(first) for tensor in tensors):
         return names[0], first
@@ -120,7 +121,11 @@ def _base(names: Sequence[str], tensors: Sequence[Tensor]) -> tuple[str, Tensor]
     items = (end - start) // step
     if lowest.untyped_storage().nbytes() < (lowest.storage_offset() + items) * step:  # two storages of one memory
         raise MemoryConflictError(" and ".join(f"`{name}`" for name in names))
-    return f"{names[0]}~memory", lowest.detach().as_strided((items,), (1,), lowest.storage_offset())
+    name = f"{names[0]}~memory"
+    while name in taken:
+        name += "~"
+    taken.add(name)
+    return name, lowest.detach().as_strided((items,), (1,), lowest.storage_offset())
 
 
 def _within(name: str, base: Tensor, tensor: Tensor) -> Place:

@@ -12,7 +12,7 @@ two places of a state, and the graph behind a tensor.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def _encode_array(value: np.ndarray[Any, Any], encoder: Encoder) -> Json:
 def _decode_array(node: Any, decoder: Decoder) -> np.ndarray[Any, Any]:
     assert isinstance(decoder, _TensorDecoder)
     octets = decoder.stored(node["$array"]).cpu().numpy().tobytes()
-    return np.frombuffer(octets, dtype=_array_dtype(node)).reshape(node["array_shape"]).copy()
+    return _from_octets(octets, _array_dtype(node), node["array_shape"]).copy()
 
 
 def _encode_scalar(value: np.generic, encoder: Encoder) -> Json:
@@ -164,7 +164,13 @@ def _encode_scalar(value: np.generic, encoder: Encoder) -> Json:
 
 
 def _decode_scalar(node: Any, _: Decoder) -> Any:
-    return np.frombuffer(base64.b64decode(node["$scalar"], validate=True), dtype=_array_dtype(node))[0]
+    return _from_octets(base64.b64decode(node["$scalar"], validate=True), _array_dtype(node), ())[()]
+
+
+def _from_octets(octets: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    if dtype.itemsize == 0:  # empty texts, of which `frombuffer` makes nothing
+        return np.ndarray(tuple(shape), dtype)
+    return np.frombuffer(octets, dtype=dtype).reshape(shape)
 
 
 def _array_dtype(node: Any) -> np.dtype[Any]:

@@ -137,6 +137,26 @@ def test_views_of_one_memory_share_it_again(views):
     assert [t.stride() for t in back] == [t.stride() for t in tensors]
 
 
+def test_memory_around_views_takes_no_name_that_a_tensor_has():
+    t = torch.arange(9.0)
+    own = {"w~memory": torch.full((4,), 7.0), "w~memory~": torch.zeros(2)}
+    for state in ({**own, "w": t[0:6], "v": t[3:9]}, {"w": t[0:6], "v": t[3:9], **own}):
+        back = through_text(state)
+        assert difference(back, state) is None
+        back["w"][3] = -1
+        assert back["v"][0] == -1
+
+
+@pytest.mark.parametrize("value", [np.str_(""), np.bytes_(b""), np.array(["ab"])[:0], np.array("")], ids=repr)
+def test_empty_texts_of_numpy_come_back(value, tmp_path):
+    assert difference(through_files({"value": value}, tmp_path), {"value": value}) is None
+
+
+def test_an_empty_number_of_numpy_is_refused():
+    with pytest.raises(SkeletonError):
+        unflatten({"$scalar": "", "array_dtype": "<f8"}, {})
+
+
 def test_neighbours_in_one_storage_are_stored_apart_under_their_own_names():
     flat = torch.arange(8.0)
     tensors, _ = flatten("owner", {"a": flat[:4], "b": flat[4:]})
