@@ -138,6 +138,19 @@ class Shelf:
 
     # ------------------------------------------------------------------------------- changing
 
+    def check_folder(self) -> None:
+        """Refuses to work where the folder itself is a link that leads nowhere, or no folder.
+
+        Raises:
+            CheckpointWriteError: so it is.
+        """
+        if self.folder.is_dir() or not (self.folder.is_symlink() or self.folder.exists()):
+            return
+        target = read_link(self.folder) if self.folder.is_symlink() else None
+        what = f"is a link to {target}, which is not there" if target else "is no folder"
+        remedy = f"mount or make {target}, or delete the link" if target else "move it elsewhere"
+        raise CheckpointWriteError(f"{self.folder} {what}: no checkpoint can be saved", remedy=remedy)
+
     def check_free(self, name: str) -> None:
         """Refuses a name under which something lies that is no checkpoint.
 

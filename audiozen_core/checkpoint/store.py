@@ -169,9 +169,10 @@ class CheckpointStore:
             The strays that were deleted.
 
         Raises:
-            CheckpointWriteError: the disk refused.
+            CheckpointWriteError: the disk refused, or no checkpoint can be saved for what lies there.
         """
         with refusals(f"{self.folder} can't be swept"):
+            self._shelf.check_folder()
             self._shelf.check_links()
             return self._shelf.sweep()
 
@@ -293,7 +294,12 @@ class CheckpointStore:
                 get_logger().warning("a damaged checkpoint is passed over", checkpoint=entry.name, reason=error.reason)
                 damaged.append(f"{entry.name}: {error.reason}")
         if damaged:
-            raise DamagedCheckpointError(self.folder, f"none of its checkpoints is whole ({'; '.join(damaged)})")
+            raise DamagedCheckpointError(
+                self.folder,
+                f"none of its checkpoints is whole ({'; '.join(damaged)})",
+                remedy="nothing of them can be repaired: delete or move this folder to start anew, or go on from a "
+                "checkpoint of another run with --ckpt-path PATH",
+            )
         raise NoCheckpointError(
             f"{self.folder} holds no checkpoint",
             remedy="train first, or name the checkpoint that is meant with --ckpt-path PATH",
@@ -362,11 +368,13 @@ class CheckpointStore:
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
         with refusals(f"no checkpoint could be written into {self.folder}"):
+            self._shelf.check_folder()
             make_folder(self.folder)
             free = shutil.disk_usage(self.folder).free
             if free < size + _HEADROOM:
                 raise CheckpointWriteError(
-                    f"a checkpoint of {size / 1e6:.1f} MB has no room in {self.folder}: {free / 1e6:.1f} MB are free",
+                    f"a checkpoint of {size / 1e6:.1f} MB has no room in {self.folder}: {free / 1e6:.1f} MB are free, "
+                    f"and {_HEADROOM / 1e6:.1f} MB have to stay free",
                     remedy=MAKE_ROOM,
                 )
             yield

@@ -251,8 +251,10 @@ def test_with_none_whole_the_error_names_each(store):
     (store.folder / "epoch_0002" / "state.json").unlink()
     with pytest.raises(
         DamagedCheckpointError, match=r"epoch_0002: state.json is missing; epoch_0001: model.safetensors"
-    ):
+    ) as caught:
         store.load()
+    assert "start anew" in caught.value.remedy
+    assert "--ckpt-path" in caught.value.remedy
 
 
 def test_a_quick_list_sees_what_is_missing_and_a_thorough_one_what_is_changed(store):
@@ -289,9 +291,30 @@ def test_too_little_room_is_told_before_anything_is_written(store, monkeypatch):
     save(store, 1)
     usage = shutil.disk_usage(store.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(CheckpointWriteError, match="has no room"):
+    with pytest.raises(CheckpointWriteError, match=r"has no room in .*: 0\.0 MB are free, and 1\.0 MB have to stay"):
         save(store, 2)
     assert names(store) == ["epoch_0001"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [("link", "is a link to .*gone, which is not there"), ("file", "no folder")]
+)
+def test_a_folder_that_cannot_be_one_is_told_at_the_start(store, tmp_path, kind, message):
+    store.folder.parent.mkdir(parents=True)
+    store.folder.symlink_to(tmp_path / "gone") if kind == "link" else store.folder.touch()
+    for act in (store.sweep, lambda: save(store, 1)):
+        with pytest.raises(CheckpointWriteError, match=message):
+            act()
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_folder_may_be_a_link_to_another_disk(store, tmp_path):
+    (tmp_path / "disk").mkdir()
+    store.folder.parent.mkdir(parents=True)
+    store.folder.symlink_to(tmp_path / "disk")
+    store.sweep()
+    save(store, 1)
+    assert (tmp_path / "disk" / "epoch_0001").is_dir()
 
 
 def test_a_refusal_of_the_disk_is_an_error_with_a_remedy(store, monkeypatch):
