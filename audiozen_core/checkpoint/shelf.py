@@ -8,9 +8,8 @@ Each step here leaves the folder in a state from which a reader finds the old ch
 3. `latest` moves, then `best`, then others are deleted, each after the step before is on the disk.
 
 Each save has a serial number. What has a higher one than `latest` belongs to a future that was left behind: the run was
-resumed from an earlier checkpoint. `settle` marks it with `.stale`. Where the run went on from elsewhere, `leave` notes
-the highest serial number, and what has no higher one is left behind once `latest` has. Only what bears a name of the
-store's own making is renamed, pruned or fallen back to: the rest may be somebody's own. Imports no torch.
+resumed from an earlier checkpoint. `settle` marks it with `.stale`. Only what bears a name of the store's own making
+is renamed, pruned or fallen back to: the rest may be somebody's own. Imports no torch.
 """
 
 from __future__ import annotations
@@ -26,10 +25,6 @@ from audiozen_core.checkpoint.manifest import Manifest, check_contents, check_si
 from audiozen_core.checkpoint.names import BEST, LATEST, is_checkpoint, is_own, is_stale_name, parked_name, plain_name
 from audiozen_core.files import PARTIAL_SUFFIX, exchange, read_link, remove_folder, rename, sync_folder, temporary_name
 from audiozen_core.logging import get_logger
-
-# Holds the serial number of the newest checkpoint when the run went on from another experiment's.
-_LEFT = ".left_behind"
-NOTHING_LEFT = -2  # one whose place is not known has -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +247,6 @@ class Shelf:
     def settle(self) -> list[str]:
         """Brings all else into line with `latest`: what was saved after it is stale, and `best` is what was so then.
 
-        Stale is also what was there before the run went on from elsewhere, if `latest` was saved since.
-
         Returns:
             The names of those that have become stale.
         """
@@ -261,13 +254,7 @@ class Shelf:
         latest = entries.get(self.link(LATEST) or "")
         if latest is None or latest.manifest is None:
             return []
-        left = self.left()
-        begun = latest.serial > left > NOTHING_LEFT
-        late = [
-            entry
-            for entry in entries.values()
-            if entry.own and not entry.stale and (entry.serial > latest.serial or (begun and entry.serial <= left))
-        ]
+        late = [entry for entry in entries.values() if entry.own and entry.serial > latest.serial and not entry.stale]
         best, was_best = self.link(BEST), latest.manifest.best
         gone = best not in entries or entries[best] in late or entries[best].stale
         if best != was_best and (gone or was_best == latest.name):
@@ -277,34 +264,22 @@ class Shelf:
             rename(entry.path, self._free_stale_name(entry.name))
         if late:
             sync_folder(self.folder)
-        if begun:
-            self.stay()
         return [entry.name for entry in late]
 
-    def leave(self) -> list[str]:
-        """Notes that the run goes on from somewhere else: what is here stays as it is until `latest` is a newer one.
+    def abandon(self) -> list[str]:
+        """Marks all checkpoints as stale and removes the links: the run goes on from somewhere else.
 
         Returns:
-            The names of those that `settle` will then mark as stale.
+            The names of those that have become stale.
         """
-        entries = self.entries()
-        live = [entry.name for entry in entries if entry.own and not entry.stale]
+        self.point(LATEST, None)
+        self.point(BEST, None)
+        live = [entry for entry in self.entries() if entry.own and not entry.stale]
+        for entry in live:
+            rename(entry.path, self._free_stale_name(entry.name))
         if live:
-            files.write_whole(self.folder / _LEFT, f"{max(entry.serial for entry in entries)}\n")
-        return live
-
-    def left(self) -> int:
-        """The serial number up to which all is left behind by the next save; less than any where nothing is."""
-        try:
-            return int(files.read_regular(self.folder / _LEFT, 64))
-        except (OSError, ValueError):
-            return NOTHING_LEFT
-
-    def stay(self) -> None:
-        """Takes back what `leave` has noted."""
-        if (self.folder / _LEFT).is_file():
-            files.remove_file(self.folder / _LEFT)
             sync_folder(self.folder)
+        return [entry.name for entry in live]
 
     def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
         """Deletes all but `keep` checkpoints of the store's own; see `CheckpointStore.prune`.

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from audiozen_core.checkpoint.errors import (
-    MAKE_ROOM,
-    CheckpointWriteError,
-    DamagedCheckpointError,
-    NoCheckpointError,
-    refusals,
-)
+from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
 from audiozen_core.checkpoint.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.names import BEST, LATEST, checked_name
-from audiozen_core.checkpoint.shelf import NOTHING_LEFT, Entry, Shelf
+from audiozen_core.checkpoint.shelf import Entry, Shelf
 from audiozen_core.errors import CheckpointError
 from audiozen_core.files import make_folder, remove_folder, temporary_name
 from audiozen_core.logging import get_logger
@@ -31,9 +26,6 @@ if TYPE_CHECKING:
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
 _HEADROOM = 1 << 20
-
-# Folder to the checkpoint of elsewhere that this process's run in it goes on from, until it has saved one of its own.
-_origins: dict[Path, Path] = {}
 
 
 class CheckpointStore:
@@ -79,8 +71,7 @@ class CheckpointStore:
             score: the validation score of this epoch, if there is one.
             is_best: whether `best` is to point at it.
             name: the folder's name; `epoch_0003` for epoch 3 unless given. One of that name is replaced, unless that
-                would lose the best checkpoint, or one that is being left behind: then the new name ends with the step.
-                What is called otherwise than the
+                would lose the best checkpoint: then the new name ends with the step. What is called otherwise than the
                 store itself does (`epoch_0003`, `epoch_0003_step_0000090`) is never pruned or marked as stale.
             keep: how many checkpoints to keep at most, `best` and `latest` always among them; None for all.
 
@@ -100,15 +91,12 @@ class CheckpointStore:
         with self._writing(packed.size):
             entries = self._shelf.entries()
             serial = max((entry.serial for entry in entries), default=-1) + 1
-            left = self._shelf.left()
-            best = next((e for e in entries if e.name == self._shelf.link(BEST) and e.serial > left), None)
+            best = self._best_now(entries)
             if best and best.name == name and not is_best and best.manifest:
                 if (best.manifest.epoch, best.manifest.step) == (epoch, step):
                     is_best = True
                 else:
                     name = f"{name}_step_{step}"
-            while any(e.name == name and e.own and not e.stale and e.serial <= left for e in entries):
-                name = f"{name}_step_{step}"
             best_name = name if is_best else best.name if best else None
             self._shelf.check_free(name)
             self._shelf.check_links()
@@ -123,9 +111,6 @@ class CheckpointStore:
             self._shelf.point(LATEST, name)
             if is_best:
                 self._shelf.point(BEST, name)
-            _origins.pop(self.folder.resolve(), None)
-            if left > NOTHING_LEFT:
-                self._shelf.settle()
         if keep is not None:
             self._prune_quietly(keep)
         return self.folder / name
@@ -135,28 +120,20 @@ class CheckpointStore:
 
         `latest` points at it from now on, and `best` at what was the best then. Checkpoints saved after it belong to
         a future that will not happen: they get the suffix `.stale`, are resumed from only by that name, which they then
-        lose, and are pruned first, though not before the run has come as far again.
-
-        With a path of another experiment all checkpoints of this one are left behind, but not before the next save: if
-        the run dies until then, the next one goes on from them. Meanwhile `latest` leads this process to that path.
+        lose, and are pruned first, though not before the run has come as far again. A path of another experiment makes
+        all checkpoints of this one stale.
 
         Returns:
-            The names of those that have become stale, or will with the next save.
+            The names of those that have become stale.
 
         Raises:
             CheckpointWriteError: the disk refused.
         """
-        with refusals(f"{self.folder} can't be changed"):
+        with _refusals(f"{self.folder} can't be changed"):
             self._shelf.sweep()
             name = self._shelf.name_of(path)
             if name is None:
-                names = self._shelf.leave()
-                _origins[self.folder.resolve()] = path.resolve()
-                return names
-            _origins.pop(self.folder.resolve(), None)
-            entry = self._shelf.find(name)
-            if entry is None or entry.serial <= self._shelf.left():
-                self._shelf.stay()
+                return self._shelf.abandon()
             name = self._shelf.restore(name)
             if self._shelf.link(LATEST) != name:
                 self._shelf.point(LATEST, name)
@@ -171,7 +148,7 @@ class CheckpointStore:
         Raises:
             CheckpointWriteError: the disk refused, or no checkpoint can be saved for what lies there.
         """
-        with refusals(f"{self.folder} can't be swept"):
+        with _refusals(f"{self.folder} can't be swept"):
             self._shelf.check_folder()
             self._shelf.check_links()
             return self._shelf.sweep()
@@ -193,7 +170,7 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused.
         """
         _at_least_one(keep)
-        with refusals(f"{self.folder} can't be pruned"):
+        with _refusals(f"{self.folder} can't be pruned"):
             return self._shelf.prune(keep, damaged=damaged)
 
     # ------------------------------------------------------------------------------- reading
@@ -282,8 +259,6 @@ class CheckpointStore:
             return read(self._folder_of(which))
         if which == BEST:
             return self._read_best(read)
-        if origin := _origins.get(self.folder.resolve()):
-            return read(origin)
         damaged = []
         for entry in self._latest_first():
             try:
@@ -355,11 +330,13 @@ class CheckpointStore:
         return path.resolve()
 
     def _target(self, link: str) -> Path | None:
-        if origin := _origins.get(self.folder.resolve()):
-            return origin if link == LATEST else None
         name = self._shelf.link(link)
         entry = self._shelf.find(name) if name else None
         return entry.path if entry else None
+
+    def _best_now(self, entries: Sequence[Entry]) -> Entry | None:
+        name = self._shelf.link(BEST)
+        return next((entry for entry in entries if entry.name == name), None)
 
     def _notes(self) -> tuple[str, ...]:
         names = [f"{entry.name}{' (damaged)' * bool(entry.reason)}" for entry in self._shelf.entries()]
@@ -367,7 +344,7 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
-        with refusals(f"no checkpoint could be written into {self.folder}"):
+        with _refusals(f"no checkpoint could be written into {self.folder}"):
             self._shelf.check_folder()
             make_folder(self.folder)
             free = shutil.disk_usage(self.folder).free
@@ -375,7 +352,7 @@ class CheckpointStore:
                 raise CheckpointWriteError(
                     f"a checkpoint of {size / 1e6:.1f} MB has no room in {self.folder}: {free / 1e6:.1f} MB are free, "
                     f"and {_HEADROOM / 1e6:.1f} MB have to stay free",
-                    remedy=MAKE_ROOM,
+                    remedy=_MAKE_ROOM,
                 )
             yield
 
@@ -384,6 +361,18 @@ class CheckpointStore:
             self._shelf.prune(keep, spare_ahead=True)
         except OSError as error:
             get_logger().warning("old checkpoints could not be deleted", folder=str(self.folder), error=str(error))
+
+
+_MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointWriteError(f"{what}: {error}", remedy=_MAKE_ROOM if error.errno in _NO_ROOM else "") from error
 
 
 def _at_least_one(keep: int | None) -> None:
