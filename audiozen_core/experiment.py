@@ -220,6 +220,7 @@ class Experiment:
         if left := self.store.rewind(loaded.path):
             self._tell("warning", "left behind, since they were saved after it", checkpoints=", ".join(left))
         path = self.store.latest or loaded.path
+        trainer.from_elsewhere = self.store.latest is None
         self._tell("info", "resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
         return None
 
@@ -238,7 +239,7 @@ class Experiment:
             # So that what is measured is recorded at the place of the training that it belongs to.
             info = self.store.load(path, owners=(), map_location="cpu")
             trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
-        trainer.pretrained = True
+        trainer.from_elsewhere = True
         for suffix, model in trainer.models.items():
             owner = f"model_{suffix}" if suffix else "model"
             weights = load_weights(path, owner=owner, map_location=trainer.device)

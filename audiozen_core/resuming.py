@@ -37,7 +37,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
     """
     changes = drift(loaded.state.get("extra", {}).get("config", config_text), config_text)
     if not allow_drift:
-        refuse_drift(changes)
+        refuse_drift(changes, trainer.folder)
     for change in changes:
         tell("warning", "the TOML has changed", key=change.key, before=change.before, now=change.now)
     for name, now in current_versions().items():

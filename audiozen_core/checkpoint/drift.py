@@ -16,7 +16,7 @@ from audiozen_core.errors import CheckpointError
 # is looked at, and what comes after the training. Everything else matters.
 _FREE = re.compile(
     r"""
-      meta\.(save_dir|device|num_threads|use_deterministic_algorithms)
+      meta\.(save_dir|id|device|num_threads|use_deterministic_algorithms)
     | trainer\.args\.(
           max_epochs | max_steps | patience | validation_interval | log_interval | plot_norm
         | save_ckpt_\w+ | max_num_checkpoints | on_nonfinite | max_nonfinite | on_bad_data | max_bad_data

@@ -15,7 +15,8 @@ from audiozen_core.trainer.components import Components
 class Parts:
     """Takes the components apart: `models`, `optimizers`, … by suffix, and the only one of each by its short name.
 
-    `pretrained` tells whether the weights came from somewhere else when the training began, as in finetuning.
+    `from_elsewhere` tells whether the state came from another run when the training began, as in finetuning: the
+    folder's own checkpoints do not hold it.
 
     Args:
         components: the parts.
@@ -33,7 +34,7 @@ class Parts:
         self.seed = components.seed
         self.use_amp = components.use_amp
         self.config_text = components.config_text
-        self.pretrained = False
+        self.from_elsewhere = False
         self.acoustics = components.acoustics
         self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
         self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length

@@ -50,8 +50,10 @@ class Checkpoint:
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
-            if trainer.progress.step == 0 and (trainer.pretrained or trainer.nonfinite.policy == "rollback"):
-                self._save(trainer)  # something to go on from that the seed alone does not give, or to go back to
+            to_go_back_to = trainer.nonfinite.policy == "rollback" and trainer.progress.step == 0
+            if trainer.from_elsewhere or to_go_back_to:
+                self._save(trainer)
+                self._writer.wait()
 
     @hookimpl
     def on_training_step_end(self, trainer: BaseTrainer) -> None:

@@ -66,6 +66,18 @@ def test_a_finetuning_goes_on_from_its_own_checkpoints_or_begins_where_it_is_tol
     assert "max_epochs = 2 is reached" in audiozen(*start).err
 
 
+def test_going_on_from_another_run_leaves_something_to_go_on_from_at_once(audiozen, ran):
+    shutil.copytree(ran / "exp/tiny", ran / "exp/other", symlinks=True)
+    resume = ["run", "tiny.toml", "--set", "meta.id=other", "--resume"]
+    outcome = audiozen(*resume, "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")  # there is nothing left to train
+    assert outcome.code == 0, outcome.err
+    assert "left behind, since they were saved after it checkpoints='epoch_0001, epoch_0002'" in outcome.err
+    store = CheckpointStore(ran / "exp/other/checkpoints")
+    assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0002"]
+    assert store.load().epoch == 2
+    assert "max_epochs = 2 is reached" in audiozen(*resume).err
+
+
 def test_beside_a_run_that_is_on_a_new_one_is_told_of_it(audiozen, ran):
     with RunLock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml")
