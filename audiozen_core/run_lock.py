@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -23,8 +24,11 @@ LOCK = "run.lock"
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 180.0
 
+_MAX_PID = 2**31 - 1
+
 # Locks of the system on single bytes of the file: of who decides just now, and of who holds it.
 _DECIDING, _HOLDING = 0, 1
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_LOCKS_HERE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -87,15 +91,18 @@ class RunLock:
     Args:
         folder: the run's folder; it is made if need be.
         beat_seconds: how often it is touched.
+        without_room: whether to go on with the system's lock alone where the disk has no room for the text: for what
+            makes room.
 
     Raises:
-        RunError: somebody else holds it; the message says who. Raised on entering the block.
+        RunError: somebody else holds it; the message says who. Or the file is a link. Raised on entering the block.
     """
 
     _mine: ClassVar[set[Path]] = set()
 
-    def __init__(self, folder: Path, beat_seconds: float = BEAT_SECONDS) -> None:
+    def __init__(self, folder: Path, beat_seconds: float = BEAT_SECONDS, *, without_room: bool = False) -> None:
         self.path = folder / LOCK
+        self.without_room = without_room
         self.held = False
         self._descriptor = -1
         self._beats = Heart(beat_seconds)
@@ -117,9 +124,7 @@ class RunLock:
                 raise self._in_use(str(holder or "another process, which does not say its name"), silent)
             if holder is not None:
                 get_logger().warning("the lock of a dead run is taken over", holder=str(holder))
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, (json.dumps(asdict(me)) + "\n").encode(), 0)
-            os.fsync(descriptor)
+            self._write(descriptor, me, locked)
             _unlock(descriptor, _DECIDING)
         except OSError as error:
             os.close(descriptor)
@@ -141,6 +146,16 @@ class RunLock:
             if _is_the_file(self._descriptor, self.path):
                 remove_file(self.path)
         os.close(self._descriptor)
+
+    def _write(self, descriptor: int, me: Holder, locked: bool | None) -> None:
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, (json.dumps(asdict(me)) + "\n").encode(), 0)
+            os.fsync(descriptor)
+        except OSError as error:
+            # Without either lock nothing would keep others away.
+            if not (self.without_room and locked and error.errno in _NO_ROOM):
+                raise
 
     def _in_use(self, who: str, silent: float) -> RunError:
         return RunError(
@@ -192,9 +207,19 @@ def _seconds_since_touched(descriptor: int, path: Path) -> float:
 
 def _open_alone(path: Path) -> int:
     """The file, opened, with the right to decide: between reading and writing nobody else may."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO):
+                raise _no_lock(path) from error
+            raise
+        try:
+            status = os.fstat(descriptor)
+            # What is written into it must not get into a file elsewhere. One that was just deleted has no name at all.
+            if path.is_symlink() or not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise _no_lock(path)
             _lock(descriptor, _DECIDING, wait=True)
             # The one before may have deleted it in the meantime.
             if _is_the_file(descriptor, path):
@@ -205,9 +230,13 @@ def _open_alone(path: Path) -> int:
         os.close(descriptor)
 
 
+def _no_lock(path: Path) -> RunError:
+    return RunError(f"{path} is a link or no plain file, so it can't be the lock of a run", remedy="delete it")
+
+
 def _is_the_file(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 
@@ -240,9 +269,12 @@ def _read(descriptor: int) -> Holder | None:
     """Who holds it; None for nobody. What can't be read is of a process that died while it wrote."""
     try:
         fields = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(**{name: fields[name] for name in Holder.__slots__ if name in fields})
-    except (ValueError, TypeError):
+        holder = Holder(**{name: fields[name] for name in Holder.__slots__ if name in fields})
+    except (ValueError, TypeError, RecursionError):
         return None
+    texts = (getattr(holder, name) for name in Holder.__slots__ if name != "pid")
+    plain = type(holder.pid) is int and 0 < holder.pid <= _MAX_PID and all(type(text) is str for text in texts)
+    return holder if plain else None
 
 
 def _boot() -> str:

@@ -116,11 +116,54 @@ def test_the_same_process_may_not_hold_it_twice(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}'])
+GARBAGE = ["", "{", "[]", '{"host": 1}', "[" * 4000]
+
+
+@pytest.mark.parametrize("text", GARBAGE, ids=lambda text: text[:12])
 def test_a_lock_that_was_never_written_out_holds_nothing(tmp_path, text):
     (tmp_path / LOCK).write_text(text)
     with RunLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "field", [{"pid": "abc"}, {"pid": None}, {"pid": 2**70}, {"pid": -1}, {"pid": True}, {"started": 5}, {"job": None}],
+    ids=str,
+)  # fmt: skip
+def test_a_lock_that_nobody_can_have_written_holds_nothing(tmp_path, field):
+    write(tmp_path, host="elsewhere")
+    with pytest.raises(RunError), RunLock(tmp_path):
+        pass  # without the field it holds
+    write(tmp_path, host="elsewhere", **field)
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+
+
+def test_a_text_that_nobody_understands_is_heeded_while_a_process_holds_the_lock(tmp_path, holder):
+    for text in ("[" * 4000, '{"host": "here", "pid": "abc"}'):
+        (tmp_path / LOCK).write_text(text)
+        with pytest.raises(RunError, match="another process, which does not say its name"), RunLock(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "link to nothing", "hard link", "pipe", "folder"])
+def test_a_lock_that_is_a_link_is_refused_and_nothing_elsewhere_is_touched(tmp_path, kind):
+    thesis, run = tmp_path / "thesis.tex", tmp_path / "run"
+    run.mkdir()
+    if kind != "link to nothing":
+        thesis.write_text("years of work")
+    if kind == "hard link":
+        os.link(thesis, run / LOCK)
+    elif kind == "pipe":
+        os.mkfifo(run / LOCK)
+    elif kind == "folder":
+        (run / LOCK).mkdir()
+    else:
+        (run / LOCK).symlink_to(thesis)
+    with pytest.raises(RunError, match=LOCK), RunLock(run):
+        pass
+    assert thesis.exists() == (kind != "link to nothing")
+    assert not thesis.exists() or thesis.read_text() == "years of work"
 
 
 def test_of_many_that_come_at_once_one_gets_it(tmp_path):
@@ -191,4 +234,34 @@ def test_a_disk_that_refuses_the_lock_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_lock.os, "pwrite", refuse)
     with pytest.raises(OSError, match=LOCK), RunLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_what_makes_room_goes_on_with_the_lock_of_the_system_alone(tmp_path, monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(run_lock.os, "pwrite", refuse)
+    with RunLock(tmp_path, without_room=True):
+        command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+        other = subprocess.run(command, capture_output=True, text=True, input="", check=False)
+        assert "is in use: another process, which does not say its name" in other.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_and_without_locks_of_the_system_nothing_goes_on(tmp_path, monkeypatch):
+    def refuse(code):
+        def call(*_):
+            raise OSError(code, os.strerror(code))
+
+        return call
+
+    monkeypatch.setattr(run_lock.os, "pwrite", refuse(errno.ENOSPC))
+    monkeypatch.setattr(fcntl, "lockf", refuse(errno.ENOSYS))
+    with pytest.raises(OSError, match=LOCK), RunLock(tmp_path, without_room=True):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr(run_lock.os, "pwrite", refuse(errno.EIO))
+    with pytest.raises(OSError, match=LOCK), RunLock(tmp_path, without_room=True):
         pass
