@@ -86,7 +86,7 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
 
     store = _store(exp)
     _some(store)
-    with RunLock(store.folder.parent):
+    with RunLock(store.folder.parent, without_room=True):
         deleted = store.prune(keep, damaged=damaged)
     for path in deleted:
         click.echo(f"deleted {path.name}")
@@ -107,17 +107,25 @@ def average(exp: Path, last: int, output: Path | None) -> None:
 
     It holds weights only: it can be tested, validated, predicted with and finetuned, not resumed.
     """
+    from audiozen_core.checkpoint.errors import refusals
+    from audiozen_core.checkpoint.names import is_own, parked_name
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
-    chosen = [info for info in _some(store) if info.whole and not info.stale][-last:]
+    # One of each step, or a state that was saved twice would weigh twice. What has another name may be of another run.
+    newest: dict[int | None, CheckpointInfo] = {}
+    for info in reversed(_some(store)):
+        if info.whole and not info.stale and is_own(parked_name(info.path.name) or info.path.name):
+            newest.setdefault(info.step, info)
+    chosen = list(newest.values())[:last][::-1]
     if len(chosen) < last:
-        raise CheckpointError(f"{store.folder} has {len(chosen)} whole checkpoints, not {last}")
+        raise CheckpointError(f"{store.folder} has {len(chosen)} whole checkpoints of different steps, not {last}")
     output = output or store.folder.parent / f"average_last_{last}"
-    if output.exists():
+    if output.exists() or output.is_symlink():
         raise CheckpointError(f"{output} exists already", remedy="delete it, or name another with --output")
     paths = [info.path for info in chosen]
-    write_average(paths, output)
+    with refusals(f"{output} could not be written"):
+        write_average(paths, output)
     click.echo(f"{output}: the mean of {', '.join(path.name for path in paths)}")
 
 
@@ -129,7 +137,9 @@ def _store(exp: Path) -> CheckpointStore:
 
         config = load_config(exp, modes=()).config
         exp = Path(config.meta.save_dir).expanduser() / config.id
-    folder = exp if exp.name == "checkpoints" else exp / "checkpoints"
+    folder = exp / "checkpoints"
+    if exp.name == "checkpoints" and not folder.is_dir():  # which would be a run of that name
+        folder = exp
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}", remedy="name a run's folder, such as exp/baseline")
     return CheckpointStore(folder)

@@ -1,6 +1,12 @@
+import errno
+import json
+import os
+import shutil
+
 import pytest
 import torch
 
+from audiozen_core import files, run_lock
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.run_lock import RunLock
 
@@ -58,13 +64,38 @@ def test_prune_leaves_a_run_that_is_on_alone(audiozen, store):
     assert len(store.list()) == 4
 
 
+def test_prune_makes_room_on_a_full_disk(audiozen, store, monkeypatch):
+    real = os.pwrite
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_lock.os, "pwrite", refuse)
+    outcome = audiozen("checkpoints", "prune", "exp", "--keep", "2")
+    assert outcome.code == 0, outcome.err
+    assert len(store.list()) == 2
+    monkeypatch.setattr(run_lock.os, "pwrite", real)
+    with RunLock(store.folder.parent):
+        assert json.loads((store.folder.parent / "run.lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_run_may_be_called_checkpoints(audiozen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, epoch in (("exp/checkpoints/checkpoints", 7), ("plain/checkpoints", 8)):
+        CheckpointStore(tmp_path / folder).save({"model": {"weight": torch.ones(2)}}, epoch=epoch, step=1)
+    assert "epoch_0007" in audiozen("checkpoints", "exp/checkpoints").out
+    assert "epoch_0008" in audiozen("checkpoints", "plain/checkpoints").out
+
+
 def test_average_writes_a_checkpoint_of_the_mean_weights(audiozen, store):
     outcome = audiozen("checkpoints", "average", "exp", "--last", "3")
     assert outcome.code == 0, outcome.err
     assert load_weights(store.folder.parent / "average_last_3")["weight"].tolist() == [3.0, 3.0]
     assert len(store.list()) == 4
     assert "exists already" in audiozen("checkpoints", "average", "exp", "--last", "3").err
-    assert "4 whole checkpoints, not 5" in audiozen("checkpoints", "average", "exp", "--last", "5").err
+    assert (
+        "4 whole checkpoints of different steps, not 5" in audiozen("checkpoints", "average", "exp", "--last", "5").err
+    )
 
 
 def test_a_damaged_one_does_not_go_into_the_mean(audiozen, store):
@@ -73,6 +104,36 @@ def test_a_damaged_one_does_not_go_into_the_mean(audiozen, store):
     assert load_weights(store.folder.parent.parent / "mean")["weight"].tolist() == [3.0, 3.0]
     audiozen("checkpoints", "average", "exp", "--last", "3", "-o", "three")
     assert load_weights(store.folder.parent.parent / "three")["weight"].tolist() == [pytest.approx(7 / 3)] * 2
+
+
+def test_a_state_that_was_saved_twice_does_not_weigh_twice(audiozen, store):
+    shutil.copytree(store.folder / "epoch_0001", store.folder / "of_another_run")
+    state = {"model": {"weight": torch.full((2,), 9.0)}}
+    store.save(state, epoch=4, step=40, name="epoch_0005_step_0000040")
+    outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
+    assert outcome.code == 0, outcome.err
+    assert load_weights(store.folder.parent / "average_last_2")["weight"].tolist() == [6.0, 6.0]
+    assert "epoch_0003, epoch_0005_step_0000040" in outcome.out
+    assert "4 whole checkpoints of different steps" in audiozen("checkpoints", "average", "exp", "--last", "5").err
+
+
+def test_an_average_that_finds_no_room_names_the_place_and_leaves_nothing(audiozen, store, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "write", refuse)
+    outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
+    assert outcome.code == 2
+    assert "average_last_2 could not be written" in outcome.err
+    assert "make room" in outcome.err
+    assert [path.name for path in store.folder.parent.iterdir()] == ["checkpoints"]
+
+
+def test_an_average_does_not_replace_a_link_that_leads_nowhere(audiozen, store):
+    (store.folder.parent / "mean").symlink_to("gone")
+    outcome = audiozen("checkpoints", "average", "exp", "--last", "2", "-o", "exp/mean")
+    assert "exists already" in outcome.err
+    assert (store.folder.parent / "mean").is_symlink()
 
 
 def test_the_average_of_a_run_can_be_tested(audiozen, project):
