@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-from audiozen_core.files import write_whole
+from audiozen_core.errors import RunError
+from audiozen_core.files import read_regular, write_whole
 from audiozen_core.hookspecs import Mode, hookimpl
 from audiozen_core.line_file import LineFile
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -34,8 +36,13 @@ class MetricsJsonl:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
         self._refused = False
+        # Whatever else stands there: a pipe would be waited for, for ever.
+        if path.exists() and not path.is_file():
+            raise RunError(
+                f"`{path}` is not a regular file, so the records can't be written there", remedy="move it away"
+            )
         if mode == "train" and path.exists():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            lines = _read(path).decode(errors="replace").splitlines(keepends=True)
             kept = [line for line in lines if _is_before(line, trainer.progress)]
             if len(kept) < len(lines):
                 write_whole(path, "".join(kept).encode())
@@ -76,6 +83,16 @@ class MetricsJsonl:
         elif self._refused and not refused:
             trainer.log.info("the records that waited are in metrics.jsonl")
         self._refused = refused is not None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # A link to a file of the user's stays allowed.
+        return read_regular(path.resolve())
+    except OSError as error:
+        raise RunError(
+            f"`{path}` can't be read: {error.strerror}", remedy="look at its rights, or move it away"
+        ) from error
 
 
 def _is_before(line: str, progress: Progress) -> bool:

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 
 from audiozen_core import line_file
-from audiozen_core.errors import MissingExtraError
+from audiozen_core.errors import MissingExtraError, RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.logging import log_file
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
@@ -52,6 +52,13 @@ def test_a_run_that_goes_on_writes_over_what_it_makes_again_and_over_half_a_line
     records = lines(tmp_path)
     assert records[0] == first
     assert [record["epoch"] for record in records] == [1, 2]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_stands_where_the_records_belong_and_is_no_file_is_refused_without_waiting(tmp_path, make):
+    make(tmp_path / "metrics.jsonl")
+    with pytest.raises(RunError, match=r"metrics.jsonl` is not a regular file"):
+        make_trainer(tmp_path, hooks={"jsonl": MetricsJsonl()}).train(make_loader())
 
 
 def test_tensorboard_holds_the_scalars_and_the_config(tmp_path):
