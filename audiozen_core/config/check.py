@@ -83,7 +83,8 @@ def import_scope(composition: Composition) -> ImportScope:
     """Where an experiment's own modules are looked up: `meta.import_from`, else the file's folder and its parent."""
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
-    if isinstance(folders, list) and all(isinstance(folder, str) for folder in folders):
+    # What can't be a path is told of by the reader of the section.
+    if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
         return ImportScope(folders)
     return ImportScope.of_file(composition.main.file)
 

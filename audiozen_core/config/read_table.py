@@ -15,8 +15,13 @@ from audiozen_core.config.interpolation import plain_value
 from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
+from audiozen_core.config.text_file import not_utf8
 
 _NAMES = {bool: "`true` or `false`", int: "an integer", float: "a number", str: "a string", dict: "a table"}
+
+
+# Larger integers fit into no tensor.
+_LARGEST = 2**63 - 1
 
 
 class _InvalidError(Exception):
@@ -85,6 +90,7 @@ class TableReader:
         """
         if place in self.composition.unresolved:
             raise _InvalidError
+        self._refuse_unwritable(place, value)
         options = get_args(key.type) if get_origin(key.type) in (Union, types.UnionType) else (key.type,)
         table = next((option for option in options if option in (Component, Dataloader)), None)
         if table is not None:
@@ -93,10 +99,16 @@ class TableReader:
             if get_origin(option) is Literal:
                 return self._choice(place, value, get_args(option))
             if _fits(value, get_origin(option) or option):
-                return self._in_range(key, place, float(value) if option is float else value)
+                return self._in_range(key, place, value)
         wanted = next(get_origin(option) or option for option in options if option is not type(None))
         suggestion = None if "choices" in key.rules else _converted(value, wanted)
         raise self.wrong_type(place, _NAMES[wanted], value, suggestion=suggestion)
+
+    def _refuse_unwritable(self, place: KeyPath, value: Any) -> None:
+        """Refuses text that is no path, and that no file can hold: such comes from `--set` or the environment."""
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and (why := "a NUL character" if "\0" in text else not_utf8(text)):
+                raise self.report(codes.BAD_VALUE, f"`{self.composition.spell(place)}` holds {why}", place)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
         """A table within a table; where a component is wanted, its path alone will do."""
@@ -115,8 +127,9 @@ class TableReader:
         if "minimum" in rules and not value >= rules["minimum"]:
             message = f"`{self.composition.spell(place)}` is {value}, but must be at least {rules['minimum']}"
             raise self.report(codes.BAD_VALUE, message, place)
-        if "maximum" in rules and value > rules["maximum"]:
-            message = f"`{self.composition.spell(place)}` must be at most {rules['maximum']}"
+        maximum = rules.get("maximum", _LARGEST if isinstance(value, int) else None)
+        if maximum is not None and value > maximum:
+            message = f"`{self.composition.spell(place)}` must be at most {maximum}"
             raise self.report(codes.BAD_VALUE, message, place)
         if "pattern" in rules:
             if re.fullmatch(rules["pattern"], value):
@@ -124,7 +137,9 @@ class TableReader:
             if "choices" not in rules:
                 message = f"`{self.composition.spell(place)}` can't be `{value}`: it must match `{rules['pattern']}`"
                 raise self.report(codes.BAD_VALUE, message, place)
-        return self._choice(place, value, rules["choices"]) if "choices" in rules else value
+        if "choices" in rules:
+            return self._choice(place, value, rules["choices"])
+        return float(value) if key.type is float else value
 
     def _choice(self, place: KeyPath, value: Any, choices: tuple[str, ...]) -> Any:
         if not isinstance(value, str):

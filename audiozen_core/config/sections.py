@@ -101,14 +101,21 @@ class HookComponent(Component):
 class Dataloader:
     """The table `dataloader` of a data set: how its samples become batches."""
 
-    batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
+    batch_size: int = _field("the number of samples in a batch", default=1, minimum=1, maximum=2**31 - 1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
-    num_workers: int = _field("the number of loading processes; 0 loads in the main one", default=0, minimum=0)
+    # Each of them is a process: a digit too many would bring the computer down.
+    num_workers: int = _field(
+        "the number of loading processes; 0 loads in the main one", default=0, minimum=0, maximum=1024
+    )
     drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
     pin_memory: bool | None = _field("pin the batches' memory; by default where there is a GPU", default=None)
-    prefetch_factor: int | None = _field("batches loaded ahead by each worker", default=None, minimum=1)
+    prefetch_factor: int | None = _field(
+        "batches loaded ahead by each worker", default=None, minimum=1, maximum=2**31 - 1
+    )
     persistent_workers: bool | None = _field("keep the workers between epochs, as by default", default=None)
-    timeout: float = _field("seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0)
+    timeout: float = _field(
+        "seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0, maximum=1_000_000
+    )
     collate_fn: Component | None = field(
         default=None, metadata={"doc": "the function that makes a batch of samples, by path"}
     )

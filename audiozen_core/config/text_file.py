@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from audiozen_core.config import codes
@@ -19,9 +20,21 @@ def read_text(file: Path) -> str:
     """Reads a file of at most `MAX_BYTES` bytes in UTF-8.
 
     Raises:
-        ConfigError: if there is no such file, or it is not such text.
+        ConfigError: if there is no such file, or it is not such text, or its name can't be written into a record.
     """
+    if why := not_utf8(os.path.abspath(file)):  # noqa: PTH100 (the name as it was given, links included)
+        shown = Path(str(file).encode("utf-8", "backslashreplace").decode())
+        raise _unreadable(shown, f"has {why} in its path", ("help: rename the file or the folder",))
     return _decode(_read_bytes(file), file)
+
+
+def not_utf8(text: str) -> str | None:
+    """What keeps a text of the system, such as a path, from being written as UTF-8, in words; None if it can be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "bytes that are not UTF-8"
+    return None
 
 
 def _read_bytes(file: Path) -> bytes:

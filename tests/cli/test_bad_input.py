@@ -1,5 +1,6 @@
 """What bad input gets: one clear error, exit code 2, no traceback, nothing half-written."""
 
+import os
 import subprocess
 import sys
 
@@ -363,3 +364,29 @@ def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, "KeyboardInterrupt" in done.stderr) == (code, False), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"exp"', '"ex\\u0000p"', "`meta.save_dir` holds a NUL character"),
+        ("seed = 1", 'import_from = ["a\\u0000"]', "`meta.import_from` holds a NUL character"),
+        ("batch_size = 2", "batch_size = 99999999999999999999", "`dataset.dataloader.batch_size` must be at most"),
+        ("batch_size = 2", "num_workers = 99999999999999999999", "`dataset.dataloader.num_workers` must be at most"),
+        ("batch_size = 2", "timeout = inf", "`dataset.dataloader.timeout` must be at most"),
+        ("sr = 16000", "sr = 99999999999999999999", "`acoustics.sr` must be at most"),
+    ],
+)
+def test_a_value_that_nothing_can_be_made_of(refused, project, old, new, words):
+    change(project, old, new)
+    assert words in refused()
+
+
+def test_a_file_whose_name_is_not_utf8(refused, project):
+    name = os.fsdecode(b"t\xffny.toml")
+    (project / "tiny.toml").rename(project / name)
+    assert "has bytes that are not UTF-8 in its path" in refused(name)
+
+
+def test_an_override_that_is_not_utf8(refused):
+    assert "bytes that are not UTF-8" in refused("tiny.toml", "--set", os.fsdecode(b"meta.save_dir=e\xff"))
