@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 from audiozen_core.errors import CheckpointError
+
+MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NoCheckpointError(CheckpointError):
@@ -40,3 +46,12 @@ class CheckpointWriteError(CheckpointError):
     """The disk refused (no space, an I/O error): the checkpoints that were there are still there, whole."""
 
     code = "AZ404"
+
+
+@contextlib.contextmanager
+def refusals(what: str) -> Iterator[None]:
+    """Turns what the disk refuses within the block into a `CheckpointWriteError` that begins with `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointWriteError(f"{what}: {error}", remedy=MAKE_ROOM if error.errno in _NO_ROOM else "") from error

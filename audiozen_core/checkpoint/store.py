@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError, NoCheckpointError
+from audiozen_core.checkpoint.errors import (
+    MAKE_ROOM,
+    CheckpointWriteError,
+    DamagedCheckpointError,
+    NoCheckpointError,
+    refusals,
+)
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
 from audiozen_core.checkpoint.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.names import BEST, LATEST, checked_name
@@ -129,7 +134,7 @@ class CheckpointStore:
         Raises:
             CheckpointWriteError: the disk refused.
         """
-        with _refusals(f"{self.folder} can't be changed"):
+        with refusals(f"{self.folder} can't be changed"):
             self._shelf.sweep()
             name = self._shelf.name_of(path)
             if name is None:
@@ -148,7 +153,7 @@ class CheckpointStore:
         Raises:
             CheckpointWriteError: the disk refused, or no checkpoint can be saved for what lies there.
         """
-        with _refusals(f"{self.folder} can't be swept"):
+        with refusals(f"{self.folder} can't be swept"):
             self._shelf.check_folder()
             self._shelf.check_links()
             return self._shelf.sweep()
@@ -170,7 +175,7 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused.
         """
         _at_least_one(keep)
-        with _refusals(f"{self.folder} can't be pruned"):
+        with refusals(f"{self.folder} can't be pruned"):
             return self._shelf.prune(keep, damaged=damaged)
 
     # ------------------------------------------------------------------------------- reading
@@ -344,7 +349,7 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
-        with _refusals(f"no checkpoint could be written into {self.folder}"):
+        with refusals(f"no checkpoint could be written into {self.folder}"):
             self._shelf.check_folder()
             make_folder(self.folder)
             free = shutil.disk_usage(self.folder).free
@@ -352,7 +357,7 @@ class CheckpointStore:
                 raise CheckpointWriteError(
                     f"a checkpoint of {size / 1e6:.1f} MB has no room in {self.folder}: {free / 1e6:.1f} MB are free, "
                     f"and {_HEADROOM / 1e6:.1f} MB have to stay free",
-                    remedy=_MAKE_ROOM,
+                    remedy=MAKE_ROOM,
                 )
             yield
 
@@ -361,18 +366,6 @@ class CheckpointStore:
             self._shelf.prune(keep, spare_ahead=True)
         except OSError as error:
             get_logger().warning("old checkpoints could not be deleted", folder=str(self.folder), error=str(error))
-
-
-_MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-
-
-@contextlib.contextmanager
-def _refusals(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointWriteError(f"{what}: {error}", remedy=_MAKE_ROOM if error.errno in _NO_ROOM else "") from error
 
 
 def _at_least_one(keep: int | None) -> None:
