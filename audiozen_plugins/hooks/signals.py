@@ -124,7 +124,8 @@ class Signals:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             self._stop = None
-            _say(f"stopped at once: nothing has been saved; {_RESUME}")
+            if self._interrupts == 2:
+                _say(f"stopped at once: nothing has been saved; {_RESUME}")
             raise KeyboardInterrupt
         first, self._stop = self._stop is None, number
         self._acknowledge(number)

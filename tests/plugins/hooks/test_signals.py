@@ -140,6 +140,15 @@ def test_a_signal_is_acknowledged_at_once_and_so_is_the_end(tmp_path, capfd):
     assert "once more" not in said
 
 
+def test_of_many_ctrl_c_the_second_is_answered_and_each_one_interrupts(capfd):
+    signals = Signals()
+    signals._receive(INT, None)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            signals._receive(INT, None)
+    assert capfd.readouterr().err.count("stopped at once") == 1
+
+
 def test_a_terminal_that_is_gone_does_not_keep_the_signal_from_being_heard(tmp_path, monkeypatch):
     def refuse(descriptor, data):
         raise OSError
