@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import RunError
-from audiozen_core.files import read_regular, write_whole
+from audiozen_core.files import write_whole
 from audiozen_core.hookspecs import Mode, hookimpl
 from audiozen_core.line_file import LineFile
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -87,8 +87,7 @@ class MetricsJsonl:
 
 def _read(path: Path) -> bytes:
     try:
-        # A link to a file of the user's stays allowed.
-        return read_regular(path.resolve())
+        return path.read_bytes()
     except OSError as error:
         raise RunError(
             f"`{path}` can't be read: {error.strerror}", remedy="look at its rights, or move it away"
