@@ -27,9 +27,9 @@ class LineFile:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = LineFile(Path(folder) / "metrics.jsonl")
         ...     refused = file.write('{"loss": 0.5}')
-        ...     file.close()
-        ...     refused, file.path.read_text()
-        (None, '{"loss": 0.5}\n')
+        ...     lost = file.close()
+        ...     refused, lost, file.path.read_text()
+        (None, 0, '{"loss": 0.5}\n')
     """
 
     def __init__(self, path: Path) -> None:
