@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from torch.optim.lr_scheduler import LRScheduler
 
 from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.checkpoint.drift import Change, drift, refuse_drift
 from audiozen_core.checkpoint.folder import current_versions
+from audiozen_core.errors import CheckpointError
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.nonfinite import section_name
+from audiozen_core.trainer.components import section_name
+from audiozen_core.trainer.scheduler import Scheduler
 
 Tell = Callable[..., None]
 """Is given a level, what is to be told, and facts by name."""
 
-# What a scheduler counts, as opposed to what its arguments say.
-_COUNTED = (
-    "last_epoch", "_step_count", "_last_lr", "_is_initial", "best", "num_bad_epochs", "cooldown_counter", "T_cur",
-    "T_i",
-)  # fmt: skip
+# What `ReduceLROnPlateau` remembers, as opposed to what its arguments say.
+_OF_A_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
 def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *, allow_drift: bool, tell: Tell) -> None:
@@ -29,7 +31,8 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
         loaded: the checkpoint; it holds the TOML that it was made with.
         config_text: the TOML of now.
         allow_drift: go on although it has changed in what matters. The arguments of optimisers, schedulers and losses
-            are then those of now; one that is another class starts anew.
+            are then those of now: a scheduler is brought to the place where the training is; one that is another class
+            starts anew.
         tell: what has changed is told here.
 
     Raises:
@@ -47,62 +50,97 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
 
 
 def adapted(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
-    """The state of a checkpoint with the changed arguments of optimisers, schedulers and losses in it."""
+    """The state of a checkpoint with the changed arguments of optimisers, schedulers and losses in it.
+
+    Args:
+        state: owner to state.
+        changes: of the TOML.
+        trainer: as it was built from the TOML of now; its schedulers are moved.
+    """
     state = dict(state)
-    changed: dict[str, set[str]] = {}
+    changed: dict[str, dict[str, Change]] = {}
     for change in changes:
         section, _, rest = change.key.partition(".")
-        changed.setdefault(section, set()).add(rest.removeprefix("args.").split(".")[0])
-    fresh = trainer.state.state_dict()
-    for section, names in changed.items():
-        if not section.startswith(("optimizer", "lr_scheduler", "loss_function")):
-            continue
-        if section not in fresh:
-            state.pop(section, None)
-        elif section not in state or "path" in names or section.startswith("loss_function"):
-            state[section] = fresh[section]
+        changed.setdefault(section, {})[rest.removeprefix("args.").split(".")[0]] = change
     for suffix in trainer.optimizers:
-        _adapt(state, fresh, changed, suffix, trainer)
+        _adapt(state, changed, suffix, trainer)
+    fresh = trainer.state.state_dict()
+    for section in changed:
+        if section.startswith(("loss_function", "lr_scheduler")) and section not in fresh:
+            state.pop(section, None)
+        elif section in fresh and (section.startswith("loss_function") or section not in state):
+            state[section] = fresh[section]
     return state
 
 
 def _adapt(
-    state: dict[str, Any], fresh: Mapping[str, Any], changed: Mapping[str, set[str]], suffix: str, trainer: BaseTrainer
+    state: dict[str, Any], changed: Mapping[str, Mapping[str, Change]], suffix: str, trainer: BaseTrainer
 ) -> None:
     """Puts the changed arguments of one optimiser and its scheduler into their saved states."""
-    optimizer, scheduler = section_name("optimizer", suffix), section_name("lr_scheduler", suffix)
-    own, of_scheduler = changed.get(optimizer, set()), changed.get(scheduler, set())
-    if optimizer in state and "path" not in own and (own or of_scheduler):
-        plain = set(trainer.optimizers[suffix].defaults) | {"params"}
-        groups = [
-            _group(old, new, own, plain if of_scheduler else set(new))
-            for old, new in zip(state[optimizer]["param_groups"], fresh[optimizer]["param_groups"], strict=False)
-        ]
-        state[optimizer] = {**state[optimizer], "param_groups": groups}
-    if scheduler in state and scheduler in fresh and "path" not in of_scheduler and (of_scheduler or "lr" in own):
-        in_torch = type(trainer.lr_schedulers[suffix].scheduler).__module__.startswith("torch.")
-        state[scheduler] = _scheduler(state[scheduler], fresh[scheduler], None if in_torch else of_scheduler)
+    section, of_scheduler = section_name("optimizer", suffix), section_name("lr_scheduler", suffix)
+    own, theirs = changed.get(section, {}), changed.get(of_scheduler, {})
+    if not own and not theirs:
+        return
+    saved = state.get(of_scheduler) if "path" not in theirs else None
+    entry = trainer.lr_schedulers.get(suffix)
+    if entry is not None and (saved is None or theirs or {"lr", "path"} & own.keys()):
+        state[of_scheduler] = _brought_on(entry, saved, state["progress"], theirs)
+    fresh = trainer.optimizers[suffix].state_dict()
+    if section not in state or "path" in own:
+        state[section] = fresh
+        return
+    follows = entry is not None and isinstance(entry.scheduler, LRScheduler) and not entry.follows_score
+    groups = []
+    for old, new in zip(state[section]["param_groups"], fresh["param_groups"], strict=False):
+        # What a scheduler has been brought on with is in the group of now, and what is of no scheduler any more is not.
+        taken = new if follows or theirs else {name: new[name] for name in own if name in new}
+        group = {**{name: value for name, value in old.items() if name in new}, **taken, "params": old["params"]}
+        if entry is not None and not follows and saved is not None:
+            group["lr"] = _lowered_as_much(old["lr"], new["lr"], own.get("lr"))
+        groups.append(group)
+    state[section] = {**state[section], "param_groups": groups}
 
 
-def _group(old: dict[str, Any], new: dict[str, Any], names: set[str], plain: set[str]) -> dict[str, Any]:
-    """A group of parameters with the arguments `names` of now, and with what is not plain: that is a scheduler's."""
-    group = {**old, **{name: new[name] for name in new if name in names or name not in plain}}
-    group["lr"] = old["lr"]
-    if "lr" in names:
-        # A scheduler has brought the rate from where it began to where it is: the new one is brought as far.
-        begin, began = new.get("initial_lr", new["lr"]), old.get("initial_lr", 0)
-        group["lr"] = old["lr"] * (begin / began) if began else new["lr"]
-        if "initial_lr" in new:
-            group["initial_lr"] = begin
-    return group
+def _brought_on(
+    entry: Scheduler, saved: Mapping[str, Any] | None, progress: Mapping[str, Any], changed: Mapping[str, Change]
+) -> dict[str, Any]:
+    """A scheduler of now, at the place where the one of then was; its optimiser's rate goes with it.
+
+    Args:
+        entry: the scheduler.
+        saved: the state of the one of then; None if it was another class, or none.
+        progress: the state of the trainer's progress.
+        changed: the arguments that have changed.
+
+    Raises:
+        CheckpointError: it does not reach that far.
+    """
+    scheduler = entry.scheduler
+    if saved is None:
+        return dict(scheduler.state_dict())
+    if entry.follows_score:
+        return {**scheduler.state_dict(), **{name: saved[name] for name in _OF_A_PLATEAU if name in saved}}
+    if not isinstance(scheduler, LRScheduler):
+        return {**saved, **{name: scheduler.state_dict()[name] for name in changed if name in scheduler.state_dict()}}
+    done = progress["step"] if entry.interval == "step" else progress["epoch"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no optimiser has stepped
+        for _ in range(done if "interval" in changed else saved.get("last_epoch", done)):
+            try:
+                scheduler.step()
+            except (ArithmeticError, ValueError) as error:
+                raise CheckpointError(
+                    f"{type(scheduler).__name__} with the arguments of now does not reach step {done}: {error}",
+                    remedy="its arguments must fit the length of the training",
+                ) from error
+    return dict(scheduler.state_dict())
 
 
-def _scheduler(old: Mapping[str, Any], new: Mapping[str, Any], names: set[str] | None) -> dict[str, Any]:
-    """A scheduler's state with the arguments of now; one that is not torch's (`names`) tells not what it counts."""
-    if names is not None:
-        return {**old, **{name: new[name] for name in names if name in new}}
-    merged = {**new, **{name: old[name] for name in _COUNTED if name in old}}
-    inner = "_schedulers"
-    if inner in new and len(new[inner]) == len(old.get(inner, ())):
-        merged[inner] = [_scheduler(*pair, None) for pair in zip(old[inner], new[inner], strict=True)]
-    return merged
+def _lowered_as_much(old: float, new: float, change: Change | None) -> float:
+    """The rate of then, or as much less than the one of now as it was less than what the TOML said then."""
+    if change is None:
+        return old
+    try:
+        return new * (old / float(change.before))
+    except (ValueError, ZeroDivisionError):
+        return new

@@ -50,3 +50,8 @@ class Components:
     use_amp: bool = False
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     config_text: str = ""
+
+
+def section_name(kind: str, suffix: str) -> str:
+    """The section of the TOML: `model`, `model_g`."""
+    return f"{kind}_{suffix}" if suffix else kind

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from audiozen_core.trainer.nonfinite import section_name
+from audiozen_core.trainer.components import section_name
 from audiozen_core.trainer.state import RandomState, StateLedger
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
+from audiozen_core.trainer.components import section_name
 
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 
@@ -251,8 +252,3 @@ def _largest(tensor: Tensor) -> Tensor:
 def _values_of(tensor: Tensor) -> Tensor:
     """The tensor, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
     return tensor.coalesce().values() if tensor.is_sparse else tensor
-
-
-def section_name(kind: str, suffix: str) -> str:
-    """The section of the TOML: `model`, `model_g`."""
-    return f"{kind}_{suffix}" if suffix else kind

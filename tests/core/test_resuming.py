@@ -6,7 +6,9 @@ from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     LinearLR,
+    LRScheduler,
     OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
@@ -14,6 +16,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from audiozen_core.checkpoint.drift import Change
+from audiozen_core.errors import CheckpointError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.resuming import adapted
 from tests.tiny_training import make_loader, make_trainer
@@ -77,50 +80,110 @@ def test_a_rate_that_a_scheduler_has_lowered_is_lowered_as_much_from_the_new_one
     assert rates == pytest.approx([0.02] * 5 + [0.01] * 5)
 
 
-def test_the_arguments_of_the_scheduler_are_those_of_now_and_its_counts_those_of_then():
-    sgd = lambda weights: SGD(weights, lr=0.8)  # noqa: E731
-    state = state_of(sgd, lambda optimizer: StepLR(optimizer, 1, 0.5))
-    after = lambda optimizer: StepLR(optimizer, 3, 0.1)  # noqa: E731
-    rates, trained = resumed(state, changed("lr_scheduler.args.gamma", "lr_scheduler.args.step_size"), sgd, after)
-    assert rates == pytest.approx([0.2] * 5 + [0.02] * 5)
-    assert trained.lr_scheduler.last_epoch == 4
-
-
-def test_a_cycle_is_made_longer_and_higher():
-    def cycle(steps, top):
-        return lambda optimizer: OneCycleLR(optimizer, max_lr=top, total_steps=steps)
-
-    state = state_of(SGD, cycle(11, 0.1), "step")
-    keys = changed("lr_scheduler.args.total_steps", "lr_scheduler.args.max_lr")
-    rates, _ = resumed(state, keys, SGD, cycle(21, 0.2), "step")
-    whole = trainer(SGD, cycle(21, 0.2))
-    expected = []
-    for _ in range(20):
-        expected.append(whole.optimizer.param_groups[0]["lr"])
+def rates_of(optimizer, scheduler, steps):
+    """The rate before each of so many steps of a scheduler that had these arguments from the beginning."""
+    whole = trainer(optimizer, scheduler)
+    rates = []
+    for _ in range(steps):
+        rates.append(whole.optimizer.param_groups[0]["lr"])
         whole.optimizer.step()
         whole.lr_scheduler.step()
-    assert rates[1:] == pytest.approx(expected[11:])
+    return rates
 
 
-def test_a_plateau_remembers_its_best_and_a_chain_its_parts():
-    state = state_of(SGD, lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=1))
+class Own(LRScheduler):
+    """A scheduler of somebody else, in torch's form."""
+
+    def get_lr(self):
+        return [base * 0.9**self.last_epoch for base in self.base_lrs]
+
+
+def sgd(lr):
+    return lambda weights: SGD(weights, lr=lr)
+
+
+def cycle(steps, top):
+    return lambda optimizer: OneCycleLR(optimizer, max_lr=top, total_steps=steps)
+
+
+def warm_up(start, steps):
+    return lambda optimizer: LinearLR(optimizer, start_factor=start, total_iters=steps)
+
+
+def chain(length):
+    def make(optimizer):
+        parts = [LinearLR(optimizer, total_iters=length), CosineAnnealingLR(optimizer, 40)]
+        return SequentialLR(optimizer, parts, milestones=[length])
+
+    return make
+
+
+CHANGED = {
+    "a cycle": (SGD, cycle(11, 0.1), SGD, cycle(21, 0.2), "lr_scheduler.args.total_steps"),
+    "steps": (SGD, lambda o: StepLR(o, 3, 0.5), SGD, lambda o: StepLR(o, 4, 0.1), "lr_scheduler.args.gamma"),
+    "a longer warm-up": (sgd(0.1), warm_up(0.1, 12), sgd(0.1), warm_up(0.1, 18), "lr_scheduler.args.total_iters"),
+    "a warmer start": (sgd(0.1), warm_up(0.1, 15), sgd(0.1), warm_up(0.5, 15), "lr_scheduler.args.start_factor"),
+    "a chain": (sgd(0.1), chain(4), sgd(0.1), chain(8), "lr_scheduler.args.milestones"),
+    "restarts": (
+        sgd(0.1),
+        lambda o: CosineAnnealingWarmRestarts(o, 2),
+        sgd(0.1),
+        lambda o: CosineAnnealingWarmRestarts(o, 7),
+        "lr_scheduler.args.T_0",
+    ),
+    "another rate": (sgd(0.1), Own, sgd(0.01), Own, "optimizer.args.lr"),
+    "another optimizer": (
+        sgd(0.1),
+        lambda o: StepLR(o, 4, 0.1),
+        lambda w: Adam(w, lr=0.1),
+        lambda o: StepLR(o, 4, 0.1),
+        "optimizer.path",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_scheduler_is_brought_to_the_place_where_the_training_is(case):
+    before, scheduler_before, now, scheduler_now, key = CHANGED[case]
+    state = state_of(before, scheduler_before, "step")
+    rates, _ = resumed(state, changed(key), now, scheduler_now, "step")
+    assert rates == pytest.approx(rates_of(now, scheduler_now, 20)[10:])
+
+
+def test_a_scheduler_that_is_new_begins_with_its_own_rate():
+    state = state_of(sgd(0.1))
+    rates, _ = resumed(state, changed("lr_scheduler.path"), sgd(0.1), warm_up(0.1, 4), "step")
+    assert rates == pytest.approx(rates_of(sgd(0.1), warm_up(0.1, 4), 10))
+
+
+def test_one_that_does_not_reach_that_far_is_an_error_that_says_so():
+    state = state_of(SGD, cycle(11, 0.1), "step")
+    with pytest.raises(CheckpointError, match="OneCycleLR with the arguments of now does not reach step 10"):
+        resumed(state, changed("lr_scheduler.args.total_steps"), SGD, cycle(7, 0.1), "step")
+
+
+def test_a_plateau_remembers_its_best_and_has_the_rate_lowered_as_much_from_the_new_one():
+    def plateau(patience):
+        return lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=patience)
+
+    state = state_of(sgd(0.8), plateau(1))
     state["lr_scheduler"] |= {"best": 7.5, "num_bad_epochs": 1}
-    after = trainer(SGD, lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=5))
-    told = adapted(state, changed("lr_scheduler.args.patience"), after)["lr_scheduler"]
-    assert (told["best"], told["num_bad_epochs"], told["patience"]) == (7.5, 1, 5)
+    state["optimizer"]["param_groups"][0]["lr"] = 0.2
+    told = adapted(state, changed("lr_scheduler.args.patience"), trainer(sgd(0.8), plateau(5)))
+    kept = told["lr_scheduler"]
+    assert (kept["best"], kept["num_bad_epochs"], kept["patience"]) == (7.5, 1, 5)
+    assert told["optimizer"]["param_groups"][0]["lr"] == 0.2
+    lower = [Change("optimizer.args.lr", "0.8", "0.08", True)]
+    told = adapted(state, lower, trainer(sgd(0.08), plateau(1)))
+    assert told["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.02)
 
-    def chain(length):
-        def make(optimizer):
-            parts = [LinearLR(optimizer, total_iters=length), CosineAnnealingLR(optimizer, 9)]
-            return SequentialLR(optimizer, parts, milestones=[length])
 
-        return make
-
-    state = state_of(SGD, chain(1))
-    told = adapted(state, changed("lr_scheduler.args.milestones"), trainer(SGD, chain(3)))["lr_scheduler"]
-    assert (told["_milestones"], told["last_epoch"]) == ([3], 2)
-    assert told["_schedulers"][0]["total_iters"] == 3
-    assert told["_schedulers"][1]["last_epoch"] == state["lr_scheduler"]["_schedulers"][1]["last_epoch"]
+def test_nothing_of_a_scheduler_that_is_gone_is_left():
+    state = state_of(sgd(0.8), lambda optimizer: StepLR(optimizer, 1, 0.5))
+    told = adapted(state, changed("lr_scheduler.path", "lr_scheduler.args.step_size"), trainer(sgd(0.8)))
+    assert "lr_scheduler" not in told
+    assert "initial_lr" not in told["optimizer"]["param_groups"][0]
+    assert told["optimizer"]["param_groups"][0]["lr"] == 0.8
 
 
 def test_what_is_another_class_now_starts_anew_and_what_is_gone_is_left_out():
