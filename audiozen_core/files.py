@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PARTIAL_SUFFIX = ".partial"
 """Ends the name of a file that is being written: one that stays behind is of a dead run and may be deleted."""
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+"""The errors of a disk that is full."""
+
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(PARTIAL_SUFFIX))
 _CHUNK = 1 << 20
 _AT_FDCWD = -100

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from audiozen_core.errors import RunError
-from audiozen_core.files import make_folder, process_exists, remove_file, temporary_name
+from audiozen_core.files import NO_ROOM, make_folder, process_exists, remove_file, temporary_name
 from audiozen_core.logging import get_logger
 
 LOCK = "run.lock"
@@ -28,7 +28,6 @@ _MAX_PID = 2**31 - 1
 
 # Locks of the system on single bytes of the file: of who decides just now, and of who holds it.
 _DECIDING, _HOLDING = 0, 1
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_LOCKS_HERE = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -70,13 +69,19 @@ class Holder:
         Returns:
             None for one of another container of this computer, whose number says nothing here.
         """
-        if self.host != socket.gethostname():
+        if not self._here:
             me = Holder.me()
             restarted = self.job != "" and self.job == me.job and self.attempt != me.attempt
             return not restarted and silent < SILENT_SECONDS
-        if self.namespace != _namespace() and self.started.startswith(_boot()):
+        if self.namespace != _namespace():
             return None
         return process_exists(self.pid) and _started(self.pid) == self.started
+
+    @property
+    def _here(self) -> bool:
+        """Whether it was on this computer since its last start; containers have names of their own, and many share one."""
+        boot, ours = self.started.partition("/")[0], _boot()
+        return boot == ours if boot and ours else self.host == socket.gethostname()
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since or 'some time'}"
@@ -106,8 +111,10 @@ class RunLock:
         self.held = False
         self._descriptor = -1
         self._beats = Heart(beat_seconds)
+        self._made: list[Path] = []
 
     def __enter__(self) -> RunLock:
+        self._made = [folder for folder in self.path.parents if not folder.exists()]
         make_folder(self.path.parent)
         me, real = Holder.me(), self.path.resolve()
         if real in self._mine:
@@ -146,6 +153,12 @@ class RunLock:
             if _is_the_file(self._descriptor, self.path):
                 remove_file(self.path)
         os.close(self._descriptor)
+        self._leave_no_empty_folder()
+
+    def _leave_no_empty_folder(self) -> None:
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
     def _write(self, descriptor: int, me: Holder, locked: bool | None) -> None:
         try:
@@ -154,7 +167,7 @@ class RunLock:
             os.fsync(descriptor)
         except OSError as error:
             # Without either lock nothing would keep others away.
-            if not (self.without_room and locked and error.errno in _NO_ROOM):
+            if not (self.without_room and locked and error.errno in NO_ROOM):
                 raise
 
     def _in_use(self, who: str, silent: float) -> RunError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 from audiozen_core.errors import CheckpointError
+from audiozen_core.files import NO_ROOM
 
 MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 class NoCheckpointError(CheckpointError):
@@ -54,4 +53,4 @@ def refusals(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CheckpointWriteError(f"{what}: {error}", remedy=MAKE_ROOM if error.errno in _NO_ROOM else "") from error
+        raise CheckpointWriteError(f"{what}: {error}", remedy=MAKE_ROOM if error.errno in NO_ROOM else "") from error

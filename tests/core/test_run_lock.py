@@ -74,13 +74,32 @@ def write(folder, **changes):
 
 
 def test_another_process_that_got_the_number_of_a_dead_one_does_not_hold_its_lock(tmp_path):
-    write(tmp_path, started="another boot/1")
+    write(tmp_path, started=f"{Holder.me().started.partition('/')[0]}/1")
     with RunLock(tmp_path):
         pass
 
 
+def test_a_computer_is_known_by_its_start_not_by_its_name(tmp_path):
+    boot = Holder.me().started.partition("/")[0]
+    write(tmp_path, host="a-container", started=f"{boot}/1", namespace="its own", pid=1)
+    with RunLock(tmp_path):  # the system's lock is free, so it is dead
+        pass
+    write(tmp_path, started="another-start/1")  # a computer of the same name, or this one before it was switched off
+    with pytest.raises(RunError, match="is in use"), RunLock(tmp_path):
+        pass
+
+
+def test_a_lock_leaves_no_empty_folders_that_it_has_made(tmp_path):
+    with RunLock(tmp_path / "exp/a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with RunLock(tmp_path / "exp/a"):
+        (tmp_path / "exp/a/log").touch()
+    assert (tmp_path / "exp/a/log").exists()
+
+
 def test_one_on_another_computer_holds_its_lock_as_long_as_it_gives_signs_of_life(tmp_path):
-    write(tmp_path, host="elsewhere", pid=1)
+    write(tmp_path, host="elsewhere", started="its start/7", pid=1)
     with pytest.raises(RunError, match="process 1 on elsewhere") as error, RunLock(tmp_path):
         pass
     assert "its last sign of life came 0 seconds ago" in error.value.notes[0]
@@ -94,13 +113,13 @@ def test_one_on_another_computer_holds_its_lock_as_long_as_it_gives_signs_of_lif
 
 def test_a_job_that_the_scheduler_starts_again_elsewhere_takes_over_its_own_lock(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    write(tmp_path, host="elsewhere", job="77", attempt="0")
+    write(tmp_path, host="elsewhere", started="its start/7", job="77", attempt="0")
     with pytest.raises(RunError, match="elsewhere"), RunLock(tmp_path):
         pass  # another task of the same start
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with RunLock(tmp_path):
         pass
-    write(tmp_path, host="elsewhere", job="78", attempt="0")
+    write(tmp_path, host="elsewhere", started="its start/7", job="78", attempt="0")
     with pytest.raises(RunError, match="elsewhere"), RunLock(tmp_path):
         pass
 
@@ -131,10 +150,11 @@ def test_a_lock_that_was_never_written_out_holds_nothing(tmp_path, text):
     ids=str,
 )  # fmt: skip
 def test_a_lock_that_nobody_can_have_written_holds_nothing(tmp_path, field):
-    write(tmp_path, host="elsewhere")
+    elsewhere = {"host": "elsewhere", "started": "its start/7"}
+    write(tmp_path, **elsewhere)
     with pytest.raises(RunError), RunLock(tmp_path):
         pass  # without the field it holds
-    write(tmp_path, host="elsewhere", **field)
+    write(tmp_path, **{**elsewhere, **field})
     with RunLock(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
