@@ -112,14 +112,14 @@ class Experiment:
             trainer, loaders = self.build()
             for loader in chain.from_iterable(loaders.values()):
                 stack.callback(loader.close)
-            if training and resume:
-                self._resume(trainer, ckpt_path, allow_drift=allow_drift)
-            elif ckpt_path is not None or self.modes[0] not in TRAINING:
-                self._load_weights(trainer, ckpt_path)
             if training and not lock.held:
                 stack.enter_context(lock)
             if training and not resume:
                 self._refuse_to_overwrite()  # once more: nobody can begin one now
+            if training and resume:
+                self._resume(trainer, ckpt_path, allow_drift=allow_drift)
+            elif ckpt_path is not None or self.modes[0] not in TRAINING:
+                self._load_weights(trainer, ckpt_path)
             if training:
                 sweep_strays(self.folder)
             stack.enter_context(_no_exit())
@@ -226,8 +226,10 @@ class Experiment:
 
     def _is_own(self, which: str) -> bool:
         """Whether a checkpoint that was asked for is one of this run."""
-        path = Path(which)
-        return path.name == which or path.resolve().parent == self.store.folder.resolve()
+        if which in ("best", "latest"):
+            return True
+        folder, path = self.store.folder, Path(which)
+        return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""

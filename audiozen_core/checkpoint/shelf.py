@@ -221,7 +221,7 @@ class Shelf:
             _remove(path)
 
     def sweep(self) -> list[Path]:
-        """Undoes what a dead run left half-done; returns what was deleted."""
+        """Clears away what a dead run left half-done, before `settle`; returns what was deleted."""
         names = self._paths()
         strays = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
@@ -232,7 +232,6 @@ class Shelf:
             elif parked or files.is_temporary(path.name):
                 _remove(path)
                 strays.append(path)
-        self.settle()
         return strays
 
     def restore(self, name: str) -> str:

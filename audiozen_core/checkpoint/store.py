@@ -135,13 +135,15 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused.
         """
         with refusals(f"{self.folder} can't be changed"):
-            self._shelf.sweep()
             name = self._shelf.name_of(path)
             if name is None:
+                self._shelf.sweep()
                 return self._shelf.abandon()
             name = self._shelf.restore(name)
+            # Before the sweep, which might be of a save that had not moved the link yet.
             if self._shelf.link(LATEST) != name:
                 self._shelf.point(LATEST, name)
+            self._shelf.sweep()
             return self._shelf.settle()
 
     def sweep(self) -> Sequence[Path]:
@@ -156,7 +158,9 @@ class CheckpointStore:
         with refusals(f"{self.folder} can't be swept"):
             self._shelf.check_folder()
             self._shelf.check_links()
-            return self._shelf.sweep()
+            strays = self._shelf.sweep()
+            self._shelf.settle()
+            return strays
 
     def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
         """Deletes all but the newest `keep` checkpoints, never what `best` or `latest` point at; stale ones go first.
