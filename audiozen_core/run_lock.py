@@ -79,7 +79,7 @@ class Holder:
 
     @property
     def _here(self) -> bool:
-        """Whether it was on this computer since its last start; containers have names of their own, and many share one."""
+        """Whether it was on this computer, since its last start. Names do not tell: containers have their own."""
         boot, ours = self.started.partition("/")[0], _boot()
         return boot == ours if boot and ours else self.host == socket.gethostname()
 
