@@ -26,6 +26,7 @@ from audiozen_core.trainer.nonfinite import (
     NonFiniteGuard,
     NonFinitePolicy,
     check_weights,
+    nothing_to_undo,
 )
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.state import Progress
@@ -132,6 +133,7 @@ class BaseTrainer(Steps, Parts):
         self.scalars = StepScalars(self.progress, self.device, self.nonfinite, self.models)
         self.state = ledger_of(self)
         self._gradients = GradientNorms(self.models)
+        self._undo: Callable[[], None] = nothing_to_undo
         self._window_open = self._learnt = False
 
     # ------------------------------------------------------------------------------- training
@@ -161,7 +163,7 @@ class BaseTrainer(Steps, Parts):
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
-        self.num_batches, self.batch_size = _length(loader), loader.batch_size
+        self.num_batches, self.batch_size = loader.num_batches, loader.batch_size
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
         self.scalars.begin()
         self._clear_gradients()
@@ -194,6 +196,7 @@ class BaseTrainer(Steps, Parts):
         losses, outputs = self._forward(batch, batch_idx)
         if self.scalars.add(outputs, batch_idx=batch_idx, batch=batch):
             self._backward(losses, batch_idx)
+            self._undo = self._undo if self._learnt else undo
             self._learnt = True
         else:
             undo()
@@ -236,6 +239,8 @@ class BaseTrainer(Steps, Parts):
             for optimizer in self.optimizers.values():
                 if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
                     optimizer.step()
+        elif self._learnt:
+            self._undo()
         self._clear_gradients()
         self.progress.step += 1
         self._step_schedulers("step")
@@ -297,7 +302,7 @@ class BaseTrainer(Steps, Parts):
         """The answers of the step as `[dataloader_idx][batch_idx]`; items are those of epoch 0, the same every time."""
         for model in self.models.values():
             model.eval()
-        lengths = [_length(loader) for loader in loaders]
+        lengths = [loader.num_batches for loader in loaders]
         total = None if None in lengths else sum(length or 0 for length in lengths)
         self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
         outputs: list[list[Any]] = []
@@ -389,10 +394,3 @@ class BaseTrainer(Steps, Parts):
 
 def _prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}
-
-
-def _length(loader: BatchLoader) -> int | None:
-    try:
-        return len(loader)
-    except TypeError:
-        return None

@@ -241,6 +241,14 @@ class BatchLoader:
         """The number of workers, where the samples depend on it: in a stream; else None."""
         return self._loader.num_workers if self._stream is not None else None
 
+    @property
+    def num_batches(self) -> int | None:
+        """The batches of a whole epoch; None for an iterable data set that does not tell its length."""
+        try:
+            return len(self)
+        except TypeError:
+            return None
+
     def __len__(self) -> int:
         """The batches of a whole epoch.
 

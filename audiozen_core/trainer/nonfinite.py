@@ -103,7 +103,7 @@ class NonFiniteGuard:
             parts: networks and losses.
         """
         if self.policy != "skip":
-            return _nothing
+            return nothing_to_undo
         modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
         kept = [
             (module, name, buffer, buffer.clone())
@@ -193,8 +193,8 @@ class MeasuredGradients:
         return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
 
 
-def _nothing() -> None:
-    return None
+def nothing_to_undo() -> None:
+    """Leaves all as it is."""
 
 
 def blame(models: Mapping[str, nn.Module]) -> str:

@@ -147,6 +147,24 @@ def test_the_remedy_names_the_policy_that_goes_on():
     assert 'on_nonfinite = "skip"' in error.value.remedy
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_nor_where_it_is_the_gradient_that_is_not_finite(accumulated):
+    class Blows(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            hidden = self.model[1](self.model[0](batch["x"]))
+            hidden = _Blow.apply(hidden) if batch_idx == 2 else hidden
+            return (self.model[2](hidden) - batch["y"]).square().mean()
+
+    def normalised():
+        return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    options = {"max_epochs": 1, "on_nonfinite": "skip", "gradient_accumulation_steps": accumulated}
+    trainer = make_trainer(cls=Blows, model=normalised, **options)
+    trainer.train(make_loader())
+    assert trainer.nonfinite.count == 1
+    assert trainer.model[1].num_batches_tracked == 5 - accumulated
+
+
 def test_skip_has_a_limit():
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
