@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -65,7 +66,10 @@ class LineFile:
         try:
             while self._pending:
                 # After a short write the rest comes next, so that the line is whole in the end.
-                del self._pending[: os.write(self._descriptor, self._pending)]
+                written = os.write(self._descriptor, self._pending)
+                if written == 0:
+                    return OSError(errno.EIO, os.strerror(errno.EIO))
+                del self._pending[:written]
         except OSError as error:
             return error
         return None

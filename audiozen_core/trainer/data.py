@@ -289,7 +289,9 @@ class BatchLoader:
 
     def _begin(self) -> None:
         """A new iterator; workers that stay between the epochs have the same one every time."""
-        with starting() if self._loader.num_workers else nullcontext():
+        # Workers that are there already may have much to finish, and signals are not to wait for that.
+        starts = self._loader.num_workers and self._loader._iterator is None
+        with starting() if starts else nullcontext():
             iterator = iter(self._loader)
         if iterator is not self._running:
             self._end_workers()

@@ -113,7 +113,10 @@ class Pool:
         def load(recording: Recording) -> None:
             nonlocal free
             wave = _to_int16(recording, self.sr)
-            free[: len(wave)], free = wave, free[len(wave) :]
+            if len(wave) > len(free):
+                raise DataError(f"`{recording.path}` has more samples than its header says", remedy="make it anew")
+            free[: len(wave)] = wave
+            free = free[len(wave) :]
             self.lengths.append(len(wave))
 
         self.recordings = usable(self.recordings, load)

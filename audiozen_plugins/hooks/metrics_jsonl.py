@@ -42,17 +42,23 @@ class MetricsJsonl:
                 f"`{path}` is not a regular file, so the records can't be written there", remedy="move it away"
             )
         if mode == "train" and path.exists():
-            lines = _read(path).decode(errors="replace").splitlines(keepends=True)
-            kept = [line for line in lines if _is_before(line, trainer.progress)]
-            if len(kept) < len(lines):
-                write_whole(path, "".join(kept).encode())
+            _drop(path, trainer.progress)
         self._file = LineFile(path)
 
     @hookimpl
     def on_gone_back(self, trainer: BaseTrainer) -> None:
-        """Drops what is about to be made again."""
-        self.on_teardown(trainer)
-        self.on_run_start(trainer, "train")
+        """Drops what is about to be made again; on a disk that refuses it stays, and is there twice."""
+        if self._file is None:
+            return
+        refused = self._file.sync()
+        try:
+            if refused is None:
+                _drop(self._file.path, trainer.progress)
+                self._file.close()
+                self._file = LineFile(self._file.path)
+        except OSError as error:
+            refused = error
+        self._tell(trainer, refused)
 
     @hookimpl
     def on_log(self, trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
@@ -85,13 +91,18 @@ class MetricsJsonl:
         self._refused = refused is not None
 
 
-def _read(path: Path) -> bytes:
+def _drop(path: Path, progress: Progress) -> None:
+    """Takes out of the file what will be made again."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise RunError(
             f"`{path}` can't be read: {error.strerror}", remedy="look at its rights, or move it away"
         ) from error
+    lines = content.decode(errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if _is_before(line, progress)]
+    if len(kept) < len(lines):
+        write_whole(path, "".join(kept).encode())
 
 
 def _is_before(line: str, progress: Progress) -> bool:

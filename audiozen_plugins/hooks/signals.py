@@ -109,6 +109,11 @@ class Signals:
             self._interrupt(_DONE)
 
     @hookimpl
+    def on_exception(self) -> None:
+        """The run ends, as was asked for. Not before: an error that is raised in a handler may be lost on its way."""
+        self._stop = None
+
+    @hookimpl
     def on_teardown(self) -> None:
         """Gives the signals back."""
         if self._before and hasattr(signal, "setitimer"):
@@ -123,7 +128,6 @@ class Signals:
             return
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
-            self._stop = None
             if self._interrupts == 2:
                 _say(f"stopped at once: nothing has been saved; {_RESUME}")
             raise KeyboardInterrupt
@@ -145,8 +149,7 @@ class Signals:
         )
 
     def _interrupt(self, note: str) -> NoReturn:
-        number, self._stop = self._stop or signal.SIGTERM, None
-        raise Interrupted(number, note)
+        raise Interrupted(self._stop or signal.SIGTERM, note)
 
     def _act(self, trainer: BaseTrainer) -> None:
         number = self._stop or signal.SIGUSR1

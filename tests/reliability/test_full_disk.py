@@ -32,7 +32,13 @@ class Fills:
 """
 
 
-ONCE_AN_EPOCH = ["--set", "trainer.args.save_ckpt_interval_steps=999", "--set", "trainer.args.max_num_checkpoints=99"]
+# Not aside, so that a save is over before the disk is filled.
+CHANGES = (
+    "trainer.args.save_ckpt_interval_steps=999",
+    "trainer.args.max_num_checkpoints=99",
+    "+trainer.args.save_ckpt_async=false",
+)
+ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", change)]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from audiozen_core import line_file
 from audiozen_core.errors import MissingExtraError, RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.logging import log_file
+from audiozen_plugins.hooks import metrics_jsonl
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.progress import Progress
 from audiozen_plugins.hooks.tensorboard import TensorBoard
@@ -114,6 +115,28 @@ def test_tensorboard_lacks_what_the_disk_refused_and_goes_on_with_the_next_epoch
     steps = [event.step for event in events.Scalars("train/loss")]
     assert steps[-1] == 25
     assert not {10, 15} & set(steps)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_going_back_on_a_full_disk_leaves_what_it_would_drop_and_ends_nothing(tmp_path, monkeypatch, capsys, full):
+    jsonl = MetricsJsonl()
+    trainer = make_trainer(tmp_path, max_epochs=3, hooks={"jsonl": jsonl})
+    jsonl.on_run_start(trainer, "train")
+    for step in (1, 2, 3):
+        jsonl.on_log(trainer, {"step/loss": 1.0}, step, 1)
+
+    def refuse(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        if full:
+            patched.setattr(metrics_jsonl, "write_whole", refuse)
+        trainer.progress.step = 1
+        jsonl.on_gone_back(trainer)
+    jsonl.on_log(trainer, {"step/loss": 2.0}, 2, 1)
+    jsonl.on_teardown(trainer)
+    assert [line["step"] for line in lines(tmp_path)] == ([1, 2, 3, 2] if full else [1, 2])
+    assert ("can't be written" in capsys.readouterr().err) == full
 
 
 def test_the_records_so_far_are_synchronised_with_each_checkpoint(tmp_path, monkeypatch):
