@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -26,7 +26,7 @@ from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_con
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.files import sweep_strays, write_whole
-from audiozen_core.logging import get_logger, log_file
+from audiozen_core.logging import get_logger, kept_for_log_file, log_file
 from audiozen_core.plugins import Lifecycle
 from audiozen_core.provenance import record
 from audiozen_core.registry import ImportScope
@@ -63,8 +63,6 @@ class Experiment:
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
         self._loaded = loaded
-        self._logging = False
-        self._untold: list[tuple[Literal["info", "warning"], str, dict[str, Any]]] = []
         self.scope = scope
 
     @classmethod
@@ -103,7 +101,7 @@ class Experiment:
         training = any(mode in TRAINING for mode in self.modes)
         self._check_options(resume, ckpt_path)
         lock = RunLock(self.folder)
-        with self.scope, ExitStack() as stack:
+        with self.scope, kept_for_log_file(), ExitStack() as stack:
             if training and not resume and not lock.path.exists():
                 self._refuse_to_overwrite()
             if training and self.folder.is_dir():
@@ -214,14 +212,15 @@ class Experiment:
                 return self._load_weights(trainer, which)
             which = None
         if which is None and "finetune" not in self.modes and not own:
-            return self._tell("warning", f"{self.folder} has no checkpoint yet: the training starts from its beginning")
+            self.log.warning(f"{self.folder} has no checkpoint yet: the training starts from its beginning")
+            return None
         loaded = self.store.load(_which(which or "latest"), map_location=trainer.device)
-        restore(trainer, loaded, self.config.text, allow_drift=allow_drift, tell=self._tell)
+        restore(trainer, loaded, self.config.text, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
-            self._tell("warning", "left behind, since they were saved after it", checkpoints=", ".join(left))
+            self.log.warning("left behind, since they were saved after it", checkpoints=", ".join(left))
         path = self.store.latest or loaded.path
         trainer.from_elsewhere = self.store.latest is None
-        self._tell("info", "resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
+        self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
         return None
 
     def _is_own(self, which: str) -> bool:
@@ -251,16 +250,9 @@ class Experiment:
                 raise CheckpointError(
                     f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
                 ) from error
-        self._tell("info", "weights are loaded", checkpoint=str(path))
+        self.log.info("weights are loaded", checkpoint=str(path))
 
     # ------------------------------------------------------------------------------- records
-
-    def _tell(self, level: Literal["info", "warning"], event: str, **facts: Any) -> None:
-        """Logs it, or keeps it until the log file is open."""
-        if self._logging:
-            getattr(self.log, level)(event, **facts)
-        else:
-            self._untold.append((level, event, facts))
 
     def _record(self, trainer: BaseTrainer) -> None:
         """Leaves the effective config in the run's folder and says in the log what runs where."""
@@ -277,10 +269,6 @@ class Experiment:
             audiozen=__version__,
             torch=str(torch.__version__),
         )
-        self._logging = True
-        while self._untold:
-            level, event, facts = self._untold.pop(0)
-            self._tell(level, event, **facts)
 
 
 @contextmanager

@@ -32,13 +32,16 @@ class _FileSink:
 
     def __init__(self) -> None:
         self.files: list[LineFile] = []
+        self.early: list[str] | None = None
         self._render = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
         self._stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
 
     def __call__(self, logger: Any, name: str, event: EventDict) -> EventDict:
-        if self.files:
+        if self.files or self.early is not None:
             copy: EventDict = structlog.processors.ExceptionRenderer()(logger, name, dict(event))
             line = str(self._render(logger, name, self._stamp(logger, name, copy)))
+            if self.early is not None:
+                self.early.append(line)
             for file in self.files:
                 if refused := file.write(line):
                     event["not_in_log_file"] = refused.strerror
@@ -87,9 +90,22 @@ def get_logger() -> FilteringBoundLogger:
 
 
 @contextmanager
+def kept_for_log_file() -> Iterator[None]:
+    """Keeps the lines of the block for the `log_file` that is opened in it, which thus has those from before, too."""
+    _sink.early = []
+    try:
+        yield
+    finally:
+        _sink.early = None
+
+
+@contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Appends every log line to the file, as JSON, while the block runs."""
     file = LineFile(path)
+    early, _sink.early = _sink.early, None
+    for kept in early or ():
+        file.write(kept)
     _sink.files.append(file)
     try:
         yield
@@ -101,4 +117,5 @@ def log_file(path: Path) -> Iterator[None]:
         raise
     finally:
         _sink.files.remove(file)
-        file.close()
+        if lost := file.close():
+            get_logger().error("the disk has not taken all lines of the log", file=str(path), bytes_lost=lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
@@ -12,18 +12,16 @@ from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.checkpoint.drift import Change, drift, refuse_drift
 from audiozen_core.checkpoint.folder import current_versions
 from audiozen_core.errors import CheckpointError
+from audiozen_core.logging import get_logger
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import section_name
 from audiozen_core.trainer.scheduler import Scheduler
-
-Tell = Callable[..., None]
-"""Is given a level, what is to be told, and facts by name."""
 
 # What `ReduceLROnPlateau` remembers, as opposed to what its arguments say.
 _OF_A_PLATEAU = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
-def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *, allow_drift: bool, tell: Tell) -> None:
+def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *, allow_drift: bool) -> None:
     """Gives a trainer the state of a checkpoint, as far as the TOML has not changed.
 
     Args:
@@ -33,19 +31,19 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
         allow_drift: go on although it has changed in what matters. The arguments of optimisers, schedulers and losses
             are then those of now: a scheduler is brought to the place where the training is; one that is another class
             starts anew.
-        tell: what has changed is told here.
 
     Raises:
         CheckpointError: the TOML has changed in what matters, or the state does not fit.
     """
+    log = get_logger()
     changes = drift(loaded.state.get("extra", {}).get("config", config_text), config_text)
     if not allow_drift:
         refuse_drift(changes, trainer.folder)
     for change in changes:
-        tell("warning", "the TOML has changed", key=change.key, before=change.before, now=change.now)
+        log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
     for name, now in current_versions().items():
         if (before := loaded.versions.get(name, "?")) != now:
-            tell("warning", f"{name} has changed, so the last bits may differ", before=before, now=now)
+            log.warning(f"{name} has changed, so the last bits may differ", before=before, now=now)
     trainer.load_checkpoint(adapted(loaded.state, changes, trainer) if changes else loaded.state)
 
 

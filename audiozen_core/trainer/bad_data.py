@@ -83,7 +83,8 @@ class BadData:
         self.policy = policy
         self.limit = limit
         self.left_out: set[str] = set()
-        self.missing: list[str] = []
+        self._missing: list[str] | None = None
+        self._left_out_building: set[str] = set()
 
     def readable(self, gathered: Gathered) -> Any:
         """What is left of the batch; None if nothing is.
@@ -107,9 +108,15 @@ class BadData:
         if self.policy == "stop":
             yield
             return
+        self.collect_missing()
         with leaving_out(lambda error: self._leave_out(BadSample.of(error, 0))):
             yield
+        self._left_out_building.update(self._missing or ())
         self.tell_missing(f"{role} data set")
+
+    def collect_missing(self) -> None:
+        """From now on what is left out is for `tell_missing`."""
+        self._missing = []
 
     def tell_missing(self, what: str, *, nothing_left: bool = False) -> None:
         """Says what a data set or an evaluation has gone without: its numbers are those of fewer samples.
@@ -117,14 +124,15 @@ class BadData:
         Raises:
             DataError: nothing was left.
         """
-        missing, self.missing = self.missing, []
+        missing, self._missing = self._missing, None
         if missing and nothing_left:
             raise DataError(f"none of the samples of the {what} can be read; the first: {missing[0]}")
         if missing:
             get_logger().warning(f"{len(missing)} samples are missing from the {what}", reasons="; ".join(missing[:9]))
 
     def _leave_out(self, sample: BadSample) -> None:
-        self.missing.append(sample.message)
+        if self._missing is not None:
+            self._missing.append(sample.message)
         if sample.message in self.left_out:
             return
         self.left_out.add(sample.message)
@@ -138,9 +146,15 @@ class BadData:
         get_logger().warning("a sample is left out", reason=sample.message, so_far=len(self.left_out))
 
     def state_dict(self) -> dict[str, Any]:
-        """What was left out."""
-        return {"left_out": sorted(self.left_out)}
+        """What was left out, and what of it while the data sets were built."""
+        return {"left_out": sorted(self.left_out), "building": sorted(self._left_out_building)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Takes back what `state_dict` gave, beside what has been left out while the data sets were built."""
         self.left_out |= set(state_dict["left_out"])
+        if differing := self._left_out_building ^ set(state_dict["building"]):
+            get_logger().warning(
+                "other files are left out of the data sets than when the checkpoint was saved, so another training "
+                "comes out",
+                files="; ".join(sorted(differing)[:9]),
+            )

@@ -306,7 +306,7 @@ class BaseTrainer(Steps, Parts):
         total = None if None in lengths else sum(length or 0 for length in lengths)
         self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
         outputs: list[list[Any]] = []
-        self.bad_data.missing.clear()
+        self.bad_data.collect_missing()
         with torch.no_grad():
             for dataloader_idx, loader in enumerate(loaders):
                 outputs.append([])

@@ -179,11 +179,22 @@ def test_a_file_that_is_no_audio_at_all_is_left_out_too_and_the_test_says_what_i
     assert "1 samples are missing from the train data set" in outcome.err
     assert "1 samples are missing from the test data set" in outcome.err
     assert "clip_1.wav" in outcome.err
+    log = (project / "exp/tiny/tiny.log").read_text()
+    assert "1 samples are missing from the test data set" in log
     assert json.loads((project / "exp/tiny/metrics/test.json").read_text())["files"] == 3
     assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # without `skip`: the error
     outcome = audiozen("run", "tiny.toml", "--resume", *SKIP, "--set", "+trainer.args.max_bad_data=0")
     assert outcome.code == 2
     assert "more than `max_bad_data = 0`" in outcome.err
+
+
+def test_other_files_left_out_than_when_the_checkpoint_was_saved_are_told(audiozen, project):
+    assert audiozen("run", "tiny.toml", *SKIP).code == 0
+    again = ["run", "tiny.toml", "--resume", *SKIP, "--set", "trainer.args.max_epochs=3"]
+    (project / "data/noisy/clip_1.wav").write_bytes(b"no audio")
+    told = audiozen(*again).err
+    assert "other files are left out of the data sets than when the checkpoint was saved" in told
+    assert "other files" not in audiozen(*again).err
 
 
 def test_a_test_says_which_samples_it_lacks(audiozen, broken):

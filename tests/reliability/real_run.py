@@ -29,6 +29,7 @@ path = "enhancement"
 [trainer.args]
 max_epochs = {epochs}
 save_ckpt_interval_steps = 3
+save_ckpt_async = true
 max_num_checkpoints = 3
 clip_grad_norm_value = 10
 log_interval = 1

@@ -33,12 +33,8 @@ class Fills:
 
 
 # Not aside, so that a save is over before the disk is filled.
-CHANGES = (
-    "trainer.args.save_ckpt_interval_steps=999",
-    "trainer.args.max_num_checkpoints=99",
-    "+trainer.args.save_ckpt_async=false",
-)
-ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", change)]
+CHANGES = ("save_ckpt_interval_steps=999", "max_num_checkpoints=99", "save_ckpt_async=false")
+ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", f"trainer.args.{change}")]
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ def test_the_same_file_counts_once_however_often_it_comes():
     assert trainer.progress.step == 12
 
 
+def test_what_a_training_leaves_out_is_not_counted_against_the_next_test(capsys):
+    trainer = make_trainer(max_epochs=3, on_bad_data="skip", max_bad_data=2)
+    trainer.train(loader(2))
+    assert "are missing" not in capsys.readouterr().err
+    trainer.test([loader(5)])
+    assert "1 samples are missing from the test" in capsys.readouterr().err
+
+
 def test_a_batch_of_which_nothing_is_left_keeps_its_place():
     trainer = make_trainer(max_epochs=2, on_bad_data="skip", max_bad_data=9)
     trainer.train(loader(4, 5, 6, 7), [loader(4, 5, 6, 7)])
