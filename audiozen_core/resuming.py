@@ -81,13 +81,14 @@ def _adapt(
         return
     saved = state.get(of_scheduler) if "path" not in theirs else None
     entry = trainer.lr_schedulers.get(suffix)
-    if entry is not None and (saved is None or theirs or {"lr", "path"} & own.keys()):
+    moves = entry is not None and (saved is None or bool(theirs) or bool({"lr", "path"} & own.keys()))
+    if entry is not None and moves:
         state[of_scheduler] = _brought_on(entry, saved, state["progress"], theirs)
     fresh = trainer.optimizers[suffix].state_dict()
     if section not in state or "path" in own:
         state[section] = fresh
         return
-    follows = entry is not None and isinstance(entry.scheduler, LRScheduler) and not entry.follows_score
+    follows = entry is not None and moves and isinstance(entry.scheduler, LRScheduler) and not entry.follows_score
     groups = []
     for old, new in zip(state[section]["param_groups"], fresh["param_groups"], strict=False):
         # What a scheduler has been brought on with is in the group of now, and what is of no scheduler any more is not.

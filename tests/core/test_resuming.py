@@ -142,6 +142,15 @@ CHANGED = {
 }
 
 
+def test_an_argument_that_no_scheduler_minds_leaves_the_rate_where_it_is():
+    halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
+    state = state_of(sgd(0.8), halves)
+    now = lambda weights: SGD(weights, lr=0.8, weight_decay=0.1)  # noqa: E731
+    rates, trained = resumed(state, changed("optimizer.args.weight_decay"), now, halves)
+    assert rates == pytest.approx([0.2] * 5 + [0.1] * 5)
+    assert trained.optimizer.param_groups[0]["weight_decay"] == 0.1
+
+
 @pytest.mark.parametrize("case", CHANGED)
 def test_a_scheduler_is_brought_to_the_place_where_the_training_is(case):
     before, scheduler_before, now, scheduler_now, key = CHANGED[case]
