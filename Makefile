@@ -32,7 +32,7 @@ unit: $(VENV)/.dev     ## the tests, with coverage
 test-all: $(VENV)/.dev ## the long proofs too
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
-torture: $(VENV)/.dev  ## the long proofs of docs/reliability.md alone (half an hour; one part needs strace)
+torture: $(VENV)/.dev  ## the long proofs of docs/reliability.md alone (three quarters of an hour; one part needs strace)
 	$(BIN)/python -m pytest -m slow -v -rs tests/reliability tests/core/checkpoint
 
 clean:           ## remove the environment and all caches
