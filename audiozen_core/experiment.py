@@ -199,8 +199,10 @@ class Experiment:
 
     def _refuse_to_overwrite(self) -> None:
         if found := self.store.list(verify=False):
+            epochs = [info.epoch for info in found if info.epoch is not None]
+            reached = f", up to epoch {epochs[-1]}" if epochs else ""
             raise RunError(
-                f"{self.folder} already holds a run, up to epoch {found[-1].epoch}; nothing has been touched",
+                f"{self.folder} already holds a run{reached}; nothing has been touched",
                 remedy="go on with it by --resume, or give the TOML file another name (that is the run's name)",
             )
 

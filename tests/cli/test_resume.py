@@ -78,6 +78,17 @@ def test_going_on_from_another_run_leaves_something_to_go_on_from_at_once(audioz
     assert "max_epochs = 2 is reached" in audiozen(*resume).err
 
 
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_written_over_and_can_be_mended_by_hand_alone(audiozen, ran):
+    for path in (ran / "exp/tiny/checkpoints").glob("epoch_*/manifest.json"):
+        path.write_text("{")
+    outcome = audiozen("run", "tiny.toml")
+    assert outcome.code == 2
+    assert "exp/tiny already holds a run; nothing has been touched" in outcome.err
+    outcome = audiozen("run", "tiny.toml", "--resume")
+    assert outcome.code == 2
+    assert "nothing of them can be repaired: delete or move this folder to start anew" in outcome.err
+
+
 def test_beside_a_run_that_is_on_a_new_one_is_told_of_it(audiozen, ran):
     with RunLock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml")
