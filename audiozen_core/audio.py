@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.errors import DataError
-from audiozen_core.files import make_folder, write_whole
+from audiozen_core.storage.atomic import make_folder, write_whole
 
 AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
 """What `list_audio` takes for audio, in any case."""

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from audiozen_core.line_file import LineFile
+from audiozen_core.storage.append import LineFile
 
 EventDict = MutableMapping[str, Any]
 

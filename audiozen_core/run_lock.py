@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from audiozen_core.errors import RunError
-from audiozen_core.files import NO_ROOM, make_folder, process_exists, remove_file, temporary_name
 from audiozen_core.logging import get_logger
+from audiozen_core.storage.atomic import NO_ROOM, make_folder, process_exists, remove_file, temporary_name
 
 LOCK = "run.lock"
 

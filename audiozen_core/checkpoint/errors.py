@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiozen_core.errors import CheckpointError
-from audiozen_core.files import NO_ROOM
+from audiozen_core.storage.atomic import NO_ROOM
 
 MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
 

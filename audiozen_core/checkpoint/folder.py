@@ -30,7 +30,7 @@ from audiozen_core.checkpoint.skeleton import SkeletonError
 from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors, write_tensors
 from audiozen_core.checkpoint.tensors import flatten, unflatten
 from audiozen_core.errors import CheckpointError
-from audiozen_core.files import make_new_folder, sync_folder, write_new
+from audiozen_core.storage.atomic import make_new_folder, sync_folder, write_new
 
 
 @dataclass(frozen=True, slots=True)

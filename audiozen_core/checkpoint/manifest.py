@@ -12,7 +12,7 @@ from typing import Any
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
 from audiozen_core.checkpoint.skeleton import Decoder, Encoder
 from audiozen_core.checkpoint.tensor_file import FormatError, read_header
-from audiozen_core.files import Digest, open_regular, read_regular
+from audiozen_core.storage.atomic import Digest, open_regular, read_regular
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -19,12 +19,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiozen_core import files
 from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError
 from audiozen_core.checkpoint.manifest import Manifest, check_contents, check_sizes, read_manifest
 from audiozen_core.checkpoint.names import BEST, LATEST, is_checkpoint, is_own, is_stale_name, parked_name, plain_name
-from audiozen_core.files import PARTIAL_SUFFIX, exchange, read_link, remove_folder, rename, sync_folder, temporary_name
 from audiozen_core.logging import get_logger
+from audiozen_core.storage import atomic
+from audiozen_core.storage.atomic import (
+    PARTIAL_SUFFIX,
+    exchange,
+    read_link,
+    remove_folder,
+    rename,
+    sync_folder,
+    temporary_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +211,9 @@ class Shelf:
             self.check_links()
             self.delete([path])
         if name is not None:
-            files.replace_link(self.folder / link, name)
+            atomic.replace_link(self.folder / link, name)
         elif (self.folder / link).is_symlink() or (self.folder / link).exists():
-            files.remove_file(self.folder / link)
+            atomic.remove_file(self.folder / link)
             sync_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
@@ -229,7 +237,7 @@ class Shelf:
             if parked and names.get(parked) == path:
                 rename(path, self.folder / parked)
                 sync_folder(self.folder)
-            elif parked or files.is_temporary(path.name):
+            elif parked or atomic.is_temporary(path.name):
                 _remove(path)
                 strays.append(path)
         return strays
@@ -337,4 +345,4 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         remove_folder(path)
     else:
-        files.remove_file(path)
+        atomic.remove_file(path)

@@ -20,8 +20,8 @@ from audiozen_core.checkpoint.manifest import MANIFEST, check_contents, read_man
 from audiozen_core.checkpoint.names import BEST, LATEST, checked_name
 from audiozen_core.checkpoint.shelf import Entry, Shelf
 from audiozen_core.errors import CheckpointError
-from audiozen_core.files import make_folder, remove_folder, temporary_name
 from audiozen_core.logging import get_logger
+from audiozen_core.storage.atomic import make_folder, remove_folder, temporary_name
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from audiozen_core.files import Digest, Sink, open_regular, write_new
+from audiozen_core.storage.atomic import Digest, Sink, open_regular, write_new
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
-from audiozen_core.files import make_folder, remove_folder, rename, sync_folder, temporary_name
+from audiozen_core.storage.atomic import make_folder, remove_folder, rename, sync_folder, temporary_name
 
 if TYPE_CHECKING:
     import torch

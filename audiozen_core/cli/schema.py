@@ -24,7 +24,7 @@ def command(output: Path | None, traceback: bool) -> None:
     """
     from audiozen_core import logging
     from audiozen_core.config.json_schema import experiment_schema
-    from audiozen_core.files import write_whole
+    from audiozen_core.storage.atomic import write_whole
 
     logging.configure()
     text = json.dumps(experiment_schema(), indent=1, ensure_ascii=False) + "\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import RunError
-from audiozen_core.files import write_whole
 from audiozen_core.hookspecs import Mode, hookimpl
-from audiozen_core.line_file import LineFile
+from audiozen_core.storage.append import LineFile
+from audiozen_core.storage.atomic import write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import Progress
 

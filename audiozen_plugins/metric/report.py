@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audiozen_core.errors import RunError
-from audiozen_core.files import make_folder, write_whole
+from audiozen_core.storage.atomic import make_folder, write_whole
 from audiozen_plugins.metric.metric import Metric
 
 

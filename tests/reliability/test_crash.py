@@ -132,7 +132,7 @@ def test_this_would_see_a_checkpoint_written_in_place(tries, monkeypatch):
 
 
 def test_this_would_see_records_that_are_not_synchronised(tries, monkeypatch):
-    monkeypatch.setattr("audiozen_core.line_file.LineFile.sync", lambda file: None)
+    monkeypatch.setattr("audiozen_core.storage.append.LineFile.sync", lambda file: None)
     with pytest.raises(AssertionError, match="power cut at operation"):
         check(tries, "power cut", 3)
 

@@ -57,7 +57,7 @@ def _folder_node() -> Node:
 
 @dataclass
 class FaultyDisk:
-    """Stands in for the module `os` inside `audiozen_core.files` and `audiozen_core.line_file`."""
+    """Stands in for the module `os` inside `audiozen_core.storage.atomic` and `audiozen_core.storage.append`."""
 
     root: Path
     fault: Fault | None = None

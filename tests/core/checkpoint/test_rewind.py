@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core import files
 from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
+from audiozen_core.storage import atomic
 from tests.core.checkpoint.small_states import damage, names, save, state, weight
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 

@@ -12,7 +12,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core import files
 from audiozen_core.checkpoint import (
     CheckpointStore,
     CheckpointWriteError,
@@ -22,13 +21,14 @@ from audiozen_core.checkpoint import (
     folder,
 )
 from audiozen_core.errors import CheckpointError
+from audiozen_core.storage import atomic
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.small_states import damage, names, save, state, weight
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
@@ -279,10 +279,10 @@ def test_a_link_that_leads_elsewhere_is_not_followed(store, target):
 
 def test_strays_of_a_dead_run_are_swept(store):
     save(store, 1)
-    stray = store.folder / files.temporary_name("epoch_0002")
+    stray = store.folder / atomic.temporary_name("epoch_0002")
     stray.mkdir()
     (stray / "model.safetensors").touch()
-    (store.folder / files.temporary_name("latest")).symlink_to("epoch_0001")
+    (store.folder / atomic.temporary_name("latest")).symlink_to("epoch_0001")
     assert len(store.sweep()) == 2
     assert sorted(path.name for path in store.folder.iterdir()) == ["epoch_0001", "latest"]
 
@@ -321,7 +321,7 @@ def test_a_refusal_of_the_disk_is_an_error_with_a_remedy(store, monkeypatch):
     def refuse(descriptor, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "write", refuse)
+    monkeypatch.setattr(atomic.os, "write", refuse)
     with pytest.raises(CheckpointWriteError, match="No space left") as caught:
         save(store, 1)
     assert "make room" in caught.value.remedy
@@ -332,7 +332,7 @@ def test_where_there_are_no_links_the_store_works_with_text_files(store, monkeyp
     def refuse(*_, **__):
         raise OSError(errno.EPERM, "no links here")
 
-    monkeypatch.setattr(files.os, "symlink", refuse)
+    monkeypatch.setattr(atomic.os, "symlink", refuse)
     save(store, 1, is_best=True)
     save(store, 2)
     assert (store.folder / "latest").read_text() == "epoch_0002\n"

@@ -7,10 +7,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 
-from audiozen_core import line_file
 from audiozen_core.errors import MissingExtraError, RunError
 from audiozen_core.hookspecs import hookimpl
 from audiozen_core.logging import log_file
+from audiozen_core.storage import append
 from audiozen_plugins.hooks import metrics_jsonl
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.progress import Progress
@@ -145,7 +145,7 @@ def test_the_records_so_far_are_synchronised_with_each_checkpoint(tmp_path, monk
     def sync(descriptor):
         synced.append(len((tmp_path / "metrics.jsonl").read_text().splitlines()))
 
-    monkeypatch.setattr(line_file.os, "fsync", sync)
+    monkeypatch.setattr(append.os, "fsync", sync)
 
     class Saves:
         phase = "persist"

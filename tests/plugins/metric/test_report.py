@@ -8,8 +8,8 @@ import math
 
 import pytest
 
-from audiozen_core import files
 from audiozen_core.errors import RunError
+from audiozen_core.storage import atomic
 from audiozen_plugins.metric import SiSdr, Stoi
 from audiozen_plugins.metric.report import Report
 
@@ -88,7 +88,7 @@ def test_a_csv_that_can_not_be_written_leaves_the_old_one(four_files, tmp_path, 
     def refuse(descriptor, data):
         raise OSError("no space")
 
-    monkeypatch.setattr(files.os, "write", refuse)
+    monkeypatch.setattr(atomic.os, "write", refuse)
     with pytest.raises(OSError, match="no space"):
         four_files.write_csv(path)
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("test.csv", before)]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core import line_file
-from audiozen_core.line_file import LineFile
+from audiozen_core.storage import append
+from audiozen_core.storage.append import LineFile
 
 
 class Disk:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core import files
-from audiozen_core.files import (
+from audiozen_core.storage import atomic
+from audiozen_core.storage.atomic import (
     exchange,
     open_regular,
     read_link,
@@ -55,7 +55,7 @@ def test_modes_follow_the_umask(umask, tmp_path):
     previous = os.umask(umask)
     try:
         write_whole(tmp_path / "file", "x")
-        files.make_folder(tmp_path / "a" / "b")
+        atomic.make_folder(tmp_path / "a" / "b")
     finally:
         os.umask(previous)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
@@ -64,14 +64,14 @@ def test_modes_follow_the_umask(umask, tmp_path):
 
 def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
     real = os.write
-    monkeypatch.setattr(files.os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: real(descriptor, data[:3]))
     write_new(tmp_path / "file", b"0123456789")
     monkeypatch.undo()
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
 def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.os, "write", lambda descriptor, data: 0)
+    monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: 0)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         write_whole(tmp_path / "file", b"x")
 
@@ -111,7 +111,7 @@ def test_where_there_are_no_links_a_text_file_holds_the_name(tmp_path, monkeypat
     def refuse(*_, **__):
         raise OSError(errno.EPERM, "not here")
 
-    monkeypatch.setattr(files.os, "symlink", refuse)
+    monkeypatch.setattr(atomic.os, "symlink", refuse)
     replace_link(tmp_path / "latest", "epoch_0001")
     replace_link(tmp_path / "latest", "epoch_0002")
     assert (tmp_path / "latest").read_text() == "epoch_0002\n"
@@ -123,7 +123,7 @@ def test_a_full_disk_does_not_turn_a_link_into_a_text_file(tmp_path, monkeypatch
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(files.os, "symlink", refuse)
+    monkeypatch.setattr(atomic.os, "symlink", refuse)
     with pytest.raises(OSError, match="full"):
         replace_link(tmp_path / "latest", "epoch_0001")
     assert list(tmp_path.iterdir()) == []
@@ -153,7 +153,7 @@ def test_a_folder_is_deleted_without_following_its_links(tmp_path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "inner" / "file").touch()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
-    files.remove_folder(tmp_path / "folder")
+    atomic.remove_folder(tmp_path / "folder")
     assert [path.name for path in Path(tmp_path).rglob("*")] == ["outside", "file"]
 
 
@@ -162,7 +162,7 @@ def test_a_refusal_of_the_disk_names_the_file(tmp_path, monkeypatch, call):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, call, refuse)
+    monkeypatch.setattr(atomic.os, call, refuse)
     with pytest.raises(OSError, match="No space left") as error:
         write_new(tmp_path / "scores.csv", b"x")
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "scores.csv"))

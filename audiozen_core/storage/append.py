@@ -9,7 +9,7 @@ import errno
 import os
 from pathlib import Path
 
-from audiozen_core.files import make_folder
+from audiozen_core.storage.atomic import make_folder
 
 
 class LineFile:
