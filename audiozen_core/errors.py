@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from audiozen_core.diagnostics import Diagnostic, render
+from audiozen_core.diagnostics.diagnostic import Diagnostic, render
 
 
 class AudioZenError(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audiozen_core import hookspecs
-from audiozen_core.near import did_you_mean, near_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 
 HOOK_NAMES = tuple(
     name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec") and callable(value)

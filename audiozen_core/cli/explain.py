@@ -38,8 +38,8 @@ def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback
 
 
 def _code(code: str) -> str:
-    import audiozen_core.config.codes  # noqa: F401 - adds its codes to the table
-    from audiozen_core.codes import TABLE
+    import audiozen_core.diagnostics.config_codes  # noqa: F401 - adds its codes to the table
+    from audiozen_core.diagnostics.codes import TABLE
 
     if code not in TABLE:
         raise AudioZenError(f"there is no code {code}", remedy=f"the codes are {', '.join(sorted(TABLE))}")

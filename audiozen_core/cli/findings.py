@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from audiozen_core.diagnostics import Diagnostic, as_annotation, as_data, render
+from audiozen_core.diagnostics.diagnostic import Diagnostic, as_annotation, as_data, render
 
 FORMATS = ("text", "json", "github")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from audiozen_core.config import codes
 from audiozen_core.config.key_path import KeyPath, spell
 from audiozen_core.config.source import Source
 from audiozen_core.config.spans import MAX_DEPTH, Places, Range
-from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 
 # What people write in place of TOML's own words, and what TOML has for it.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
@@ -43,19 +42,19 @@ def explain(error: Exception, source: Source, places: Places) -> list[Diagnostic
         notes = ("help: strings stand in quotes",)
     span = source.span(offset, token.end() if token else offset)
     message = f"not valid TOML: {reason}"
-    return [*twice, source.finding(codes.NOT_TOML, message, span, suggestion=suggestion, notes=notes)]
+    return [*twice, source.finding(config_codes.NOT_TOML, message, span, suggestion=suggestion, notes=notes)]
 
 
 def explain_too_deep(source: Source, offset: int) -> Diagnostic:
     """Says where the nesting goes beyond the limit."""
     message = f"tables and arrays are nested more than {MAX_DEPTH} levels deep here"
-    return source.finding(codes.TOO_DEEP, message, source.span(offset, offset + 1))
+    return source.finding(config_codes.TOO_DEEP, message, source.span(offset, offset + 1))
 
 
 def _explain_twice(source: Source, key_path: KeyPath, first: Range, second: Range) -> Diagnostic:
     earlier = source.span(*first)
     return source.finding(
-        codes.NOT_TOML,
+        config_codes.NOT_TOML,
         f"not valid TOML: `{spell(key_path)}` is defined twice",
         source.span(*second),
         label="defined here again",

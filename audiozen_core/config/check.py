@@ -8,13 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import inline
 from audiozen_core.config.key_path import KeyPath, spell_key
 from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
 from audiozen_core.config.sections import Component, HookComponent
-from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 from audiozen_core.errors import AudioZenError, ConfigError
 from audiozen_core.registry import (
     ImportScope,
@@ -43,14 +42,14 @@ INJECTED: dict[str, tuple[str, ...]] = {
 }
 
 _CODES: dict[ProblemKind, str] = {
-    "unknown_argument": codes.UNKNOWN_ARGUMENT,
-    "missing_argument": codes.MISSING_ARGUMENT,
-    "injected_argument": codes.INJECTED_ARGUMENT,
-    "positional_only": codes.POSITIONAL_ONLY,
-    "wrong_type": codes.WRONG_ARGUMENT_TYPE,
-    "not_callable": codes.NOT_CALLABLE,
-    "wrong_kind": codes.WRONG_KIND,
-    "abstract": codes.ABSTRACT,
+    "unknown_argument": config_codes.UNKNOWN_ARGUMENT,
+    "missing_argument": config_codes.MISSING_ARGUMENT,
+    "injected_argument": config_codes.INJECTED_ARGUMENT,
+    "positional_only": config_codes.POSITIONAL_ONLY,
+    "wrong_type": config_codes.WRONG_ARGUMENT_TYPE,
+    "not_callable": config_codes.NOT_CALLABLE,
+    "wrong_kind": config_codes.WRONG_KIND,
+    "abstract": config_codes.ABSTRACT,
 }
 _AT_THE_KEY: tuple[ProblemKind, ...] = ("unknown_argument", "injected_argument", "positional_only")
 _ABOUT_THE_TARGET: tuple[ProblemKind, ...] = ("not_callable", "wrong_kind", "abstract")
@@ -192,7 +191,7 @@ class _Checker:
         given = self.composition.origins.get((*key, "args"))
         if not isinstance(args, dict):
             message = f"the `args` of `{path}` must be a table"
-            self.add(codes.WRONG_TYPE, message, (*key, "args"))
+            self.add(config_codes.WRONG_TYPE, message, (*key, "args"))
             return
         if given and (*key, "args") in self.composition.unresolved:
             return
@@ -219,7 +218,7 @@ class _Checker:
             first = found.printed.strip().splitlines()[0]
             message = f"importing `{path}` writes to the standard output"
             notes = (f"output: {first}",)
-            self.add(codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
+            self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
         return found
 
     def switched_off(self, hook: HookComponent) -> None:
@@ -249,7 +248,7 @@ class _Checker:
                 continue
             own = name in model.args
             self.add(
-                codes.NUMBERS_DISAGREE,
+                config_codes.NUMBERS_DISAGREE,
                 f"`{name}` of `{model.path}` is {value}{'' if own else ' by default'}, but {wanted} in `[acoustics]`",
                 (*model.key, "args", name) if own else model.key,
                 severity="error" if own else "warning",

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.overrides import apply_overrides
 from audiozen_core.config.references import resolve_references
 from audiozen_core.config.spellings import Layer
-from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 from audiozen_core.errors import ConfigError
 
 MAX_FILES = 50
@@ -101,12 +100,12 @@ class _Stack:
         if finding.span:
             return finding
         span = document.value_span(place)
-        return document.source.finding(codes.BAD_EXTENDS, finding.message, span, notes=finding.notes)
+        return document.source.finding(config_codes.BAD_EXTENDS, finding.message, span, notes=finding.notes)
 
     def fail(self, document: Document, place: KeyPath, message: str) -> None:
         # Beyond the limit each further file would say so again.
         if self.count <= MAX_FILES + 1:
-            finding = document.source.finding(codes.BAD_EXTENDS, message, document.value_span(place))
+            finding = document.source.finding(config_codes.BAD_EXTENDS, message, document.value_span(place))
             self.failures.append(finding)
 
 

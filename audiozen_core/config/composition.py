@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from audiozen_core.config import codes
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, spell
 from audiozen_core.config.spellings import Layer
-from audiozen_core.diagnostics import Diagnostic, Span
-from audiozen_core.near import nearest
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, config_codes
+from audiozen_core.diagnostics.suggestions import nearest
 
 _READ_AT_MOST = 100
 
@@ -153,7 +152,7 @@ class Composition:
             what = ("a table", "a value") if isinstance(old, dict) else ("a value", "a table")
             self.findings.append(
                 layer.document.source.finding(
-                    codes.KIND_CHANGED,
+                    config_codes.KIND_CHANGED,
                     f"`{spell(new_origin.key)}` is {what[1]} here and {what[0]} in {origin.key_span.file}",
                     new_origin.key_span,
                     severity="warning",
@@ -179,7 +178,7 @@ class Composition:
             change = Origin(layer.document, layer.places[(*path, "path")])
             self.findings.append(
                 layer.document.source.finding(
-                    codes.ARGS_DROPPED,
+                    config_codes.ARGS_DROPPED,
                     f"the inherited arguments {names} of `{old}` are dropped from `{spell(change.key[:-1])}`",
                     change.value_span,
                     severity="warning",

@@ -10,13 +10,12 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config import codes
 from audiozen_core.config.broken import explain, explain_too_deep
 from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.source import Source
 from audiozen_core.config.spans import NotTomlError, Places, Range, TooDeepError, find_places
 from audiozen_core.config.text_file import read_text
-from audiozen_core.diagnostics import Diagnostic, Span
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, config_codes
 from audiozen_core.errors import ConfigError
 
 
@@ -46,7 +45,7 @@ class Document:
         file = Path(path)
         document = cls.parse(read_text(file), file)
         if not document.values:
-            raise ConfigError([Diagnostic(codes.EMPTY, f"`{file}` holds no key, only blanks or comments")])
+            raise ConfigError([Diagnostic(config_codes.EMPTY, f"`{file}` holds no key, only blanks or comments")])
         return document
 
     @classmethod

@@ -17,8 +17,8 @@ from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.schema import Key, key_at, known_keys
 from audiozen_core.config.sections import Component
 from audiozen_core.config.spellings import current_path
+from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import AudioZenError
-from audiozen_core.near import nearest
 from audiozen_core.registry import resolve
 from audiozen_core.registry.docs import parameter_docs, summary
 from audiozen_core.registry.signature import signature_of

@@ -14,7 +14,7 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import emit
 from audiozen_core.config.read_sections import Sections, read_sections
 from audiozen_core.config.sections import Component, ExperimentConfig
-from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import ConfigError
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, as_index, match_key_path, spell
@@ -18,8 +17,8 @@ from audiozen_core.config.schema import known_keys
 from audiozen_core.config.source import Source
 from audiozen_core.config.spans import MAX_DEPTH, NotTomlError, Places, Range, TooDeepError, find_places
 from audiozen_core.config.spellings import Layer, current_name, is_old, old_spelling
-from audiozen_core.diagnostics import Diagnostic
-from audiozen_core.near import nearest
+from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
+from audiozen_core.diagnostics.suggestions import nearest
 
 # What findings name as the file of an override; its lines are the overrides in their order.
 COMMAND_LINE = Path("--set")
@@ -67,7 +66,7 @@ def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
             read.append(_read(text, start))
         except _BadOverrideError as error:
             message, place = error.args
-            finding = source.finding(codes.BAD_OVERRIDE, message, source.span(*place), notes=(_FORM,))
+            finding = source.finding(config_codes.BAD_OVERRIDE, message, source.span(*place), notes=(_FORM,))
             composition.findings.append(finding)
         start += len(text) + 1
     # A new `path` drops the old arguments, so it comes before the new ones, wherever it stands.
@@ -177,4 +176,4 @@ def _unknown(
     span = document.key_span(written)
     label = f"did you mean `{near}`?" if near else ""
     more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
-    return document.source.finding(codes.UNKNOWN_OVERRIDE, message, span, **more)
+    return document.source.finding(config_codes.UNKNOWN_OVERRIDE, message, span, **more)

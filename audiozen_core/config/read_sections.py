@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audiozen_core.acoustics import Acoustics
-from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.read_table import TableReader
@@ -22,6 +21,7 @@ from audiozen_core.config.sections import (
     Meta,
     SchedulerComponent,
 )
+from audiozen_core.diagnostics.diagnostic import config_codes
 
 # What each mode needs besides `meta`, `trainer` and `model`.
 REQUIRED: dict[str, tuple[str, ...]] = {
@@ -134,7 +134,7 @@ class _Reader:
             owners = [section for section in ("meta", "acoustics") if key_at((section, name))]
             note = f"help: `{name}` belongs into [{owners[0]}]" if owners else "help: keys belong into a section"
             message = f"unknown key `{name}` outside of all sections"
-            self.report(codes.UNKNOWN_KEY, message, (name,), notes=(note,))
+            self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return
         base, _, suffix = name.rpartition("_")
         # `modl_g` is near to `model_g`, not to `model`.
@@ -146,7 +146,7 @@ class _Reader:
         label = f"did you mean `{near}`?" if near else f"`{base}` takes no suffix" if base in SECTION_NAMES else ""
         notes = () if label else (f"sections: {', '.join(SECTION_NAMES)}",)
         more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
-        self.report(codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
+        self.report(config_codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
 
     def is_whole(self, name: str) -> bool:
         """Whether the section is there; not so `[model]` of which there is but the header `[model.args]`."""
@@ -172,7 +172,9 @@ class _Reader:
             message = f"there is no section `[{name}]`, which is needed{why}"
             span = document.source.span(end, end)
             label = f"the file ends without `[{name}]`"
-            self.composition.findings.append(document.source.finding(codes.MISSING_SECTION, message, span, label=label))
+            self.composition.findings.append(
+                document.source.finding(config_codes.MISSING_SECTION, message, span, label=label)
+            )
 
     def partners(self) -> None:
         """Each optimiser has its model, each scheduler its optimiser."""
@@ -191,7 +193,7 @@ class _Reader:
             near = free[0] if len(free) == 1 else self.composition.nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
             label = f"did you mean `{near}`?" if near else ""
-            self.report(codes.NO_PARTNER, message, (name,), label=label, suggestion=near)
+            self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=near)
 
     def numbers(self) -> None:
         """The lengths of the transform, against each other."""
@@ -208,7 +210,7 @@ class _Reader:
             place, label = other, f"`{name}` is {value} by default"
         message = f"`{name}` is {value}, but must be at most `{other}`, which is {limit}"
         self.composition.findings.append(
-            self.composition.finding(codes.NUMBERS_DISAGREE, message, ("acoustics", place), label=label)
+            self.composition.finding(config_codes.NUMBERS_DISAGREE, message, ("acoustics", place), label=label)
         )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import date, time
 from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import inline
 from audiozen_core.config.interpolation import plain_value
@@ -16,6 +15,7 @@ from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
 from audiozen_core.config.text_file import not_utf8
+from audiozen_core.diagnostics.diagnostic import config_codes
 
 _NAMES = {bool: "`true` or `false`", int: "an integer", float: "a number", str: "a string", dict: "a table"}
 
@@ -55,7 +55,9 @@ class TableReader:
                 whole = False
             if key.required and key.name not in table and key.name not in guessed:
                 message = f"`[{self.composition.spell(place)}]` has no `{key.name}`"
-                self.report(codes.MISSING_KEY, message, place, notes=(f"help: `{key.name}` is {key.rules['doc']}",))
+                self.report(
+                    config_codes.MISSING_KEY, message, place, notes=(f"help: `{key.name}` is {key.rules['doc']}",)
+                )
         return kind(**fields) if whole else None
 
     # ------------------------------------------------------------------------------------------ keys
@@ -69,7 +71,7 @@ class TableReader:
             notes = (f"help: arguments belong into [{section}.args]",)
         self.composition.findings.append(
             self.composition.finding(
-                codes.UNKNOWN_KEY,
+                config_codes.UNKNOWN_KEY,
                 f"unknown key `{name}` in `[{section}]`",
                 (*place, name),
                 at="key",
@@ -108,7 +110,7 @@ class TableReader:
         """Refuses text that is no path, and that no file can hold: such comes from `--set` or the environment."""
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and (why := "a NUL character" if "\0" in text else not_utf8(text)):
-                raise self.report(codes.BAD_VALUE, f"`{self.composition.spell(place)}` holds {why}", place)
+                raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` holds {why}", place)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
         """A table within a table; where a component is wanted, its path alone will do."""
@@ -126,17 +128,17 @@ class TableReader:
         rules = key.rules
         if "minimum" in rules and not value >= rules["minimum"]:
             message = f"`{self.composition.spell(place)}` is {value}, but must be at least {rules['minimum']}"
-            raise self.report(codes.BAD_VALUE, message, place)
+            raise self.report(config_codes.BAD_VALUE, message, place)
         maximum = rules.get("maximum", _LARGEST if isinstance(value, int) else None)
         if maximum is not None and value > maximum:
             message = f"`{self.composition.spell(place)}` must be at most {maximum}"
-            raise self.report(codes.BAD_VALUE, message, place)
+            raise self.report(config_codes.BAD_VALUE, message, place)
         if "pattern" in rules:
             if re.fullmatch(rules["pattern"], value):
                 return value
             if "choices" not in rules:
                 message = f"`{self.composition.spell(place)}` can't be `{value}`: it must match `{rules['pattern']}`"
-                raise self.report(codes.BAD_VALUE, message, place)
+                raise self.report(config_codes.BAD_VALUE, message, place)
         if "choices" in rules:
             return self._choice(place, value, rules["choices"])
         return float(value) if key.type is float else value
@@ -152,7 +154,7 @@ class TableReader:
         label = f"did you mean `{near}`?" if near else ""
         suggestion = inline(near) if near else None
         raise self.report(
-            codes.BAD_VALUE, message, place, label=label, suggestion=suggestion, notes=(f"one of: {names}",)
+            config_codes.BAD_VALUE, message, place, label=label, suggestion=suggestion, notes=(f"one of: {names}",)
         )
 
     # ------------------------------------------------------------------------------------------ reporting
@@ -162,7 +164,7 @@ class TableReader:
         message = f"`{self.composition.spell(place)}` must be {wanted}, not {describe(value)}"
         suggestion = more.get("suggestion")
         label = f"did you mean `{suggestion}`?" if suggestion else f"expected {wanted}"
-        return self.report(codes.WRONG_TYPE, message, place, label=label, **more)
+        return self.report(config_codes.WRONG_TYPE, message, place, label=label, **more)
 
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> Exception:
         """Adds a finding at a value."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from audiozen_core.config import codes
 from audiozen_core.config.composition import Composition, places_below
 from audiozen_core.config.interpolation import Reference, UnclosedReferenceError, as_text, plain_value, split_references
 from audiozen_core.config.key_path import KeyPath, as_index, parse_key_path, spell
 from audiozen_core.config.schema import key_at, known_keys
 from audiozen_core.config.spans import MAX_DEPTH
 from audiozen_core.config.spellings import current_path
+from audiozen_core.diagnostics.diagnostic import config_codes
 
 # A file of a few kilobytes must not grow to gigabytes by references to references.
 MAX_GROWTH = 1_000_000
@@ -182,7 +182,9 @@ class _Resolver:
             names = " → ".join(f"`{self.composition.spell(link)}`" for link in circle)
             # One finding for the circle, not one for each value on it.
             self.composition.unresolved.update(circle)
-            raise self.fail(place, f"references in a circle: {names}", str(reference), code=codes.REFERENCE_CYCLE)
+            raise self.fail(
+                place, f"references in a circle: {names}", str(reference), code=config_codes.REFERENCE_CYCLE
+            )
         if len(self.chain) >= MAX_CHAIN:
             raise self.fail(place, f"a chain of more than {MAX_CHAIN} references", str(reference))
         self.resolve(entry)
@@ -215,7 +217,9 @@ class _Resolver:
         if self.growth > MAX_GROWTH:
             raise self.fail(place, "the references of this file make it grow beyond all measure", "${")
 
-    def fail(self, place: KeyPath, message: str, text: str, code: str = codes.BAD_REFERENCE, **more: Any) -> Exception:
+    def fail(
+        self, place: KeyPath, message: str, text: str, code: str = config_codes.BAD_REFERENCE, **more: Any
+    ) -> Exception:
         """Reports a finding at the reference itself, if it stands in the file as it is, else at the whole value."""
         origin = self.composition.origin(place)
         source, (start, end) = origin.document.source, origin.document.value_range(origin.key)

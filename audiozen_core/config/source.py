@@ -7,7 +7,7 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.diagnostics import Diagnostic, Span
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 
 
 class Source:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiozen_core.config import codes
 from audiozen_core.config.document import Document
 from audiozen_core.config.key_path import KeyPath, spell
-from audiozen_core.diagnostics import Diagnostic
-from audiozen_core.near import nearest
+from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
+from audiozen_core.diagnostics.suggestions import nearest
 
 # Names of earlier versions and what they are called now; the suffix of a section stays (`loss_d`).
 OLD_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}
@@ -63,7 +62,7 @@ def old_spelling(document: Document, key_path: KeyPath, new: str) -> Diagnostic:
     old = key_path[-1]
     message = f"`{old}` is the old name of `{new}`"
     return document.source.finding(
-        codes.OLD_SPELLING, message, span, severity="warning", label=f"write `{new}`", suggestion=new
+        config_codes.OLD_SPELLING, message, span, severity="warning", label=f"write `{new}`", suggestion=new
     )
 
 
@@ -117,7 +116,7 @@ class Layer:
     def _two_names(self, written: KeyPath, first: KeyPath) -> Diagnostic:
         span, earlier = self.document.key_span(written), self.document.key_span(first)
         return self.document.source.finding(
-            codes.TWO_SPELLINGS,
+            config_codes.TWO_SPELLINGS,
             f"`{spell(written)}` and `{spell(first)}` are two names of one thing",
             span,
             label="keep one of them",

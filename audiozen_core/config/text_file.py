@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from audiozen_core.config import codes
-from audiozen_core.diagnostics import Diagnostic, Span
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, config_codes
+from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import ConfigError
-from audiozen_core.near import nearest
 
 MAX_BYTES = 500_000
 
@@ -52,12 +51,12 @@ def _read_bytes(file: Path) -> bytes:
         raise _unreadable(file, f"cannot be read: {reason}", ()) from None
     if len(content) > MAX_BYTES:
         message = f"`{file}` is larger than {MAX_BYTES // 1000} kB, too large for the TOML file of an experiment"
-        raise ConfigError([Diagnostic(codes.TOO_LARGE, message)])
+        raise ConfigError([Diagnostic(config_codes.TOO_LARGE, message)])
     return content
 
 
 def _unreadable(file: Path, reason: str, notes: tuple[str, ...]) -> ConfigError:
-    return ConfigError([Diagnostic(codes.UNREADABLE, f"`{file}` {reason}", notes=notes)])
+    return ConfigError([Diagnostic(config_codes.UNREADABLE, f"`{file}` {reason}", notes=notes)])
 
 
 def _toml_files(folder: Path) -> list[str]:
@@ -90,13 +89,13 @@ def _list(names: list[str]) -> str:
 def _decode(content: bytes, file: Path) -> str:
     if content.startswith(_UTF16_MARKS):
         message = f"`{file}` is text in UTF-16, but TOML is text in UTF-8"
-        raise ConfigError([Diagnostic(codes.NOT_UTF8, message, notes=("help: save the file in UTF-8",))])
+        raise ConfigError([Diagnostic(config_codes.NOT_UTF8, message, notes=("help: save the file in UTF-8",))])
     if content.startswith(_UTF8_MARK):
         source = content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[0].removeprefix("\ufeff")
         raise ConfigError(
             [
                 Diagnostic(
-                    codes.BYTE_ORDER_MARK,
+                    config_codes.BYTE_ORDER_MARK,
                     "the file begins with a byte order mark, which TOML does not allow",
                     span=Span(file, 1, 1, 1, 2),
                     source=source,
@@ -116,7 +115,7 @@ def _undecodable(content: bytes, error: UnicodeDecodeError, file: Path) -> Diagn
     start = content.rfind(b"\n", 0, error.start) + 1
     column = len(content[start : error.start].decode("utf-8")) + 1
     return Diagnostic(
-        codes.NOT_UTF8,
+        config_codes.NOT_UTF8,
         f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} stands for nothing here",
         span=Span(file, line, column, line, column + 1),
         source=content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[line - 1],

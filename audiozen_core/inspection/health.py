@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from audiozen_core import __version__
+from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import Problem, import_all
-from audiozen_core.near import did_you_mean, near_names
 from audiozen_core.registry import KINDS, Entry, PluginIndex
 from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.index import FIRST_PARTY

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
 
-from audiozen_core.near import did_you_mean, near_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.registry.index import KINDS, kind_of
 from audiozen_core.registry.problem import Place, Problem, spelled
 from audiozen_core.registry.signature import Signature, return_type, signature_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from audiozen_core.diagnostics import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.suggestions import did_you_mean
 from audiozen_core.errors import RegistryError
-from audiozen_core.near import did_you_mean
 
 Reason = Literal[
     "malformed",

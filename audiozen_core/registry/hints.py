@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from audiozen_core.near import near_names
+from audiozen_core.diagnostics.suggestions import near_names
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.importing import hidden_note
 from audiozen_core.registry.index import kind_of

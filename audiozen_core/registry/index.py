@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from audiozen_core.near import near_names
+from audiozen_core.diagnostics.suggestions import near_names
 from audiozen_core.registry.compatibility import wanted_versions
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import installed_metadata, normalised

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audiozen_core.config import check_components, inspect_config
 from audiozen_core.config.overrides import COMMAND_LINE
-from audiozen_core.diagnostics import render
+from audiozen_core.diagnostics.diagnostic import render
 from audiozen_core.errors import ConfigError
 
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"

@@ -1,7 +1,7 @@
 """The kinds of finding and error: a stable code, a title and an explanation for each.
 
 A code never changes its meaning and is never used again for something else. Those of a configuration (`AZ1…`) are in
-`audiozen_core.config.codes`, which adds them to the same table.
+`audiozen_core.diagnostics.config_codes`, which adds them to the same table.
 """
 
 from __future__ import annotations

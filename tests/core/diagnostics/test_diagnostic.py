@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.diagnostics import Diagnostic, Span, as_annotation, as_data, render
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, as_annotation, as_data, render
 
 
 def finding(source, column, end_column, **more):

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import audiozen_core.config.codes  # noqa: F401 - adds its codes to the table
-from audiozen_core.codes import TABLE
+import audiozen_core.diagnostics.config_codes  # noqa: F401 - adds its codes to the table
+from audiozen_core.diagnostics.codes import TABLE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 HEAD = """# Errors
 
 Each kind of error and warning has a code that never changes its meaning. `audiozen explain AZ101` shows what stands
-here. This page is made by `python -m tests.core.test_errors_page`.
+here. This page is made by `python -m tests.core.diagnostics.test_errors_page`.
 """
 
 
@@ -20,7 +20,7 @@ def page() -> str:
 
 
 def test_the_page_is_that_of_the_table():
-    """If this fails: python -m tests.core.test_errors_page."""
+    """If this fails: python -m tests.core.diagnostics.test_errors_page."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import audiozen_core
-from audiozen_core.codes import TABLE as CORE_TABLE
-from audiozen_core.codes import define
-from audiozen_core.config import codes
+from audiozen_core.diagnostics.codes import TABLE as CORE_TABLE
+from audiozen_core.diagnostics.codes import define
+from audiozen_core.diagnostics.diagnostic import config_codes
 
 CORE = Path(audiozen_core.__file__).parent
 
@@ -23,12 +23,12 @@ def codes_in_the_source():
 def test_every_code_in_the_source_is_explained():
     found = dict(codes_in_the_source())
     assert {"AZ000", "AZ203", "AZ402"} <= found.keys()
-    assert found.keys() <= codes.TABLE.keys()
+    assert found.keys() <= config_codes.TABLE.keys()
 
 
 def test_every_entry_is_whole():
-    assert codes.TABLE is CORE_TABLE
-    for code, entry in codes.TABLE.items():
+    assert config_codes.TABLE is CORE_TABLE
+    for code, entry in config_codes.TABLE.items():
         assert re.fullmatch(r"AZ\d{3}", code)
         assert entry.code == code
         assert entry.title

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiozen_core.codes import TABLE, Code, define
+from audiozen_core.diagnostics.codes import TABLE, Code, define
 
 __all__ = ["TABLE", "Code"]
 
