@@ -11,8 +11,8 @@ A test compares the signatures with those of the last release, and wants a word 
 from __future__ import annotations
 
 PUBLIC: dict[str, tuple[str, ...]] = {
-    "audiozen_core.acoustics": ("Acoustics",),
-    "audiozen_core.audio": (
+    "audiozen_core.audio.acoustics": ("Acoustics",),
+    "audiozen_core.audio.files": (
         "AUDIO_SUFFIXES",
         "AudioInfo",
         "audio_info",
@@ -54,7 +54,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.logging": ("configure", "get_logger"),
     "audiozen_core.plugins": ("Lifecycle", "Plugin"),
     "audiozen_core.registry": ("build", "installed_index", "resolve"),
-    "audiozen_core.stft": ("Stft",),
+    "audiozen_core.audio.stft": ("Stft",),
     "audiozen_core.testing": (
         "HookRecorder",
         "Outcome",

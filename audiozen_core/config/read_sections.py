@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiozen_core.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.read_table import TableReader

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_type_hints
 
-from audiozen_core.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.sections import (
     DATASET_SECTIONS,

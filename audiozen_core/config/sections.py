@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from audiozen_core.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.key_path import KeyPath
 
 DatasetRole = Literal["train", "validate", "test", "predict"]

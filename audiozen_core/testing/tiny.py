@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from audiozen_core import logging
-from audiozen_core.audio import write_audio
+from audiozen_core.audio.files import write_audio
 from audiozen_core.config import LoadedConfig
 from audiozen_core.config.emit import emit
 from audiozen_core.experiment import Experiment, RunMode

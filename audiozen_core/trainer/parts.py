@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from audiozen_core.stft import Stft
+from audiozen_core.audio.stft import Stft
 from audiozen_core.trainer.components import Components
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.audio import audio_info, read_audio
+from audiozen_core.audio.files import audio_info, read_audio
 from audiozen_core.errors import DataError
 
 

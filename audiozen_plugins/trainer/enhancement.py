@@ -13,10 +13,10 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiozen_core.audio import write_audio
+from audiozen_core.audio.files import write_audio
+from audiozen_core.audio.stft import Stft
 from audiozen_core.errors import DataError, MissingExtraError, RunError
 from audiozen_core.registry import build, resolve
-from audiozen_core.stft import Stft
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader

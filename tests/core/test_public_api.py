@@ -104,9 +104,9 @@ def test_the_signatures_are_those_of_the_last_release():
 
 
 def test_a_change_would_be_noticed_and_a_word_would_do():
-    before = {"audiozen_core.stft.Stft": "(acoustics)", "hook on_epoch_end": "(trainer)", "same": "()"}
-    now = {"audiozen_core.stft.Stft": "(acoustics, window)", "same": "()", "new": "()"}
-    assert unmentioned(before, now, "") == ["audiozen_core.stft.Stft", "hook on_epoch_end"]
+    before = {"audiozen_core.audio.stft.Stft": "(acoustics)", "hook on_epoch_end": "(trainer)", "same": "()"}
+    now = {"audiozen_core.audio.stft.Stft": "(acoustics, window)", "same": "()", "new": "()"}
+    assert unmentioned(before, now, "") == ["audiozen_core.audio.stft.Stft", "hook on_epoch_end"]
     assert unmentioned(before, now, "- `Stft` takes a window. Stft and on_epoch_end") == ["hook on_epoch_end"]
     assert unmentioned(before, now, "- `Stft(window=…)`\n- the hook `on_epoch_end` is gone") == []
     assert unreleased("# C\n\n## [Unreleased]\n\nnew\n\n## [0.1.0]\n\nold\n").strip() == "new"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiozen_core.stft import Stft
+from audiozen_core.audio.stft import Stft
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.loss.si_snr import si_snr

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 import tomli
 
-from audiozen_core.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config import inspect_config, load_config
 from audiozen_core.config.schema import SECTION_NAMES, keys_of, split_section, table_at
 from audiozen_core.config.sections import Component, Dataloader, Meta

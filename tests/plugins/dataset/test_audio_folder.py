@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiozen_core.audio import read_audio
+from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import AudioFolder, pad_collate
 

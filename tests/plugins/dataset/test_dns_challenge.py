@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from audiozen_core.audio import read_audio
+from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import DnsChallenge, pad_collate
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from audiozen_core.audio import read_audio
+from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import NoisyCleanFolders
 

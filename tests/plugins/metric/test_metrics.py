@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiozen_core.audio import read_audio
+from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError, MissingExtraError
 from audiozen_plugins.metric import Metric, Pesq, SiSdr, Stoi, si_sdr
 from audiozen_plugins.metric import pesq as pesq_module

@@ -6,7 +6,7 @@ import soundfile
 import torch
 from torch import nn
 
-from audiozen_core.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader

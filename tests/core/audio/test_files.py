@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from audiozen_core.audio import audio_info, list_audio, read_audio, write_audio
+from audiozen_core.audio.files import audio_info, list_audio, read_audio, write_audio
 from audiozen_core.errors import DataError
 
 SR = 16000

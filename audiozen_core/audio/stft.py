@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audiozen_core.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
 
 
