@@ -8,6 +8,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from audiozen_core.binding.problem import ProblemKind
+from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import inline
 from audiozen_core.config.key_path import KeyPath, spell_key
@@ -27,9 +30,6 @@ from audiozen_core.registry import (
     kind_of,
     resolve,
 )
-from audiozen_core.registry.problem import ProblemKind
-from audiozen_core.registry.signature import signature_of
-from audiozen_core.registry.values import is_component
 
 Kinds = Mapping[str, type | tuple[type, ...]]
 

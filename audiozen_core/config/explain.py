@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+from audiozen_core.binding.docstrings import parameter_docs, summary
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.check import import_scope
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.emit import emit, inline
@@ -20,8 +22,6 @@ from audiozen_core.config.spellings import current_path
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import AudioZenError
 from audiozen_core.registry import resolve
-from audiozen_core.registry.docs import parameter_docs, summary
-from audiozen_core.registry.signature import signature_of
 
 
 @dataclass(frozen=True, slots=True)

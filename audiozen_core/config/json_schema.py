@@ -9,13 +9,13 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
+from audiozen_core.binding.docstrings import parameter_docs, summary
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.check import INJECTED
 from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, Key, keys_of, table_at
 from audiozen_core.config.sections import SUFFIXED_SECTIONS, Component
 from audiozen_core.errors import AudioZenError
 from audiozen_core.registry import PluginIndex, installed_index, kind_of, resolve
-from audiozen_core.registry.docs import parameter_docs, summary
-from audiozen_core.registry.signature import signature_of
 
 Schema = dict[str, Any]
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.docstrings import parameter_docs
+from audiozen_core.binding.messages import type_text
+from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
 from audiozen_core.building import KINDS as BASES
 from audiozen_core.config.check import INJECTED
 from audiozen_core.hook_checks import answered_hooks
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.registry import Entry, Resolved, installed_index, resolve
-from audiozen_core.registry.docs import parameter_docs
 from audiozen_core.registry.index import FIRST_PARTY
 from audiozen_core.registry.paths import load
-from audiozen_core.registry.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.registry.wording import type_text
 
 
 @dataclass(frozen=True, slots=True)

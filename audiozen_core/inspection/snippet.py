@@ -7,11 +7,11 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin
 
+from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.binding.messages import type_text
+from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
 from audiozen_core.config.check import INJECTED
 from audiozen_core.config.emit import inline
-from audiozen_core.registry.annotations import MAPPINGS, is_array, members_of, plain
-from audiozen_core.registry.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.registry.wording import type_text
 
 _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
 

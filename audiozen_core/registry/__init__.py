@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from audiozen_core.registry.bind import build, check_arguments, expected_kind, signature_text
+    from audiozen_core.binding.arguments import build, check_arguments, expected_kind, signature_text
+    from audiozen_core.binding.problem import Problem
     from audiozen_core.registry.errors import PathError
     from audiozen_core.registry.index import KINDS, Entry, PluginIndex, installed_index, kind_of
     from audiozen_core.registry.paths import Resolved, load, resolve
-    from audiozen_core.registry.problem import Problem
     from audiozen_core.registry.scope import ImportScope
 
 _HOMES = {

@@ -17,6 +17,7 @@ import pytest
 
 import audiozen_core
 from audiozen_core import hookspecs
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.cli.main import COMMANDS
 from audiozen_core.deprecation import DEPRECATED, deprecated
 from audiozen_core.hook_checks import HOOK_NAMES
@@ -24,7 +25,6 @@ from audiozen_core.public import PUBLIC
 from audiozen_core.registry import KINDS, installed_index
 from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.paths import load
-from audiozen_core.registry.signature import signature_of
 
 RELEASED = Path(__file__).with_name("public_api.json")
 ROOT = Path(audiozen_core.__file__).parents[1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
-from audiozen_core.registry.keywords import Forward, keyword_use
+from audiozen_core.binding.keywords import Forward, keyword_use
 
 _WIDTH = 88
 _DEFAULT_WIDTH = 24

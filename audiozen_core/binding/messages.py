@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
+from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.binding.values import fits
 from audiozen_core.diagnostics.suggestions import near_names
-from audiozen_core.registry.annotations import MAPPINGS, is_array, members_of, plain
-from audiozen_core.registry.values import fits
 
 _WORDS = {
     int: "an integer",

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from audiozen_core.registry.docs import parameter_docs, summary
+from audiozen_core.binding.docstrings import parameter_docs, summary
 
 
 def numpy_style(rate, size=3):

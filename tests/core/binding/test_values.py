@@ -15,8 +15,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiozen_core.registry.values import converted, fits, wrong_places
-from audiozen_core.registry.wording import described, toml_text, type_text, wanted
+from audiozen_core.binding.messages import described, toml_text, type_text, wanted
+from audiozen_core.binding.values import converted, fits, wrong_places
 
 Rate = NewType("Rate", float)
 Item = TypeVar("Item")

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.messages import described, type_text, wanted
+from audiozen_core.binding.problem import Place, Problem, spelled
+from audiozen_core.binding.signature import Signature, return_type, signature_of
+from audiozen_core.binding.values import converted, dataclass_of, wrong_places
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.registry.index import KINDS, kind_of
-from audiozen_core.registry.problem import Place, Problem, spelled
-from audiozen_core.registry.signature import Signature, return_type, signature_of
-from audiozen_core.registry.values import converted, dataclass_of, wrong_places
-from audiozen_core.registry.wording import described, type_text, wanted
 
 __all__ = ["Problem", "build", "check_arguments", "expected_kind", "signature_text"]
 

@@ -15,9 +15,9 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.registry.annotations import MAPPINGS, is_array, members_of, plain
-from audiozen_core.registry.problem import Place
-from audiozen_core.registry.signature import signature_of
+from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.binding.problem import Place
+from audiozen_core.binding.signature import signature_of
 
 Fit = Literal["yes", "no", "foreign", "unknown"]
 """Whether a value is of a type: `foreign` is a class that no TOML value is of, `unknown` what can't be judged."""
