@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO, cast
 
-from audiozen_core import torchaudio_loader
 from audiozen_core.errors import AudioZenError
+from audiozen_core.registry import torchaudio_loader
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.scope import ImportScope
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from audiozen_core import torchaudio_loader
-from audiozen_core.registry import ImportScope, PathError, build, resolve
+from audiozen_core.registry import ImportScope, PathError, build, resolve, torchaudio_loader
 
 EXTENSION = """
 import ctypes, sys
