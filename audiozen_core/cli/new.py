@@ -23,7 +23,7 @@ def plugin_command(name: str, into: Path, traceback: bool) -> None:
 
     NAME is short: `acme` makes the distribution `audiozen-plugin-acme`.
     """
-    from audiozen_core.scaffold import new_plugin
+    from audiozen_core.scaffold.scaffold import new_plugin
 
     folder = new_plugin(name, into)
     click.echo(f"{folder} is ready:\n\n    cd {folder}\n    pip install -e '.[dev]'\n    python -m pytest")
@@ -46,7 +46,7 @@ def plugin_command(name: str, into: Path, traceback: bool) -> None:
 @click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
 def recipe_command(name: str, into: Path | None, manifest: Path | None, traceback: bool) -> None:
     """Write a recipe: a TOML file, a model of its own, and a README."""
-    from audiozen_core.scaffold import new_recipe
+    from audiozen_core.scaffold.scaffold import new_recipe
 
     if into is None:
         into = Path("recipes") if Path("recipes").is_dir() else Path()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from audiozen_core import scaffold
+from audiozen_core.scaffold.scaffold import scaffold
 from tests.clean_environment import CleanEnvironment, build_wheel
 
 RUFF = Path(sysconfig.get_path("scripts")) / "ruff"
@@ -113,7 +113,7 @@ def test_without_a_corpus_a_manifest_has_to_be_named(tmp_path, monkeypatch, audi
 def test_the_templates_are_part_of_what_is_installed(tmp_path):
     wheel = build_wheel(MANIFEST.parents[3], tmp_path)
     with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if name.startswith("audiozen_core/templates/")}
+        packed = {name for name in archive.namelist() if name.startswith("audiozen_core/scaffold/templates/")}
     root = Path(scaffold.__file__).parent
     assert packed == {path.relative_to(root.parent).as_posix() for path in (root / "templates").rglob("*.template")}
-    assert "audiozen_core/templates/plugin/.github/workflows/test.yml.template" in packed
+    assert "audiozen_core/scaffold/templates/plugin/.github/workflows/test.yml.template" in packed

@@ -1,0 +1,1 @@
+"""New plugins and recipes from templates."""
