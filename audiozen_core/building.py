@@ -22,7 +22,7 @@ from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, ExperimentConfig, Meta
 from audiozen_core.errors import AudioZenError, BuildError
-from audiozen_core.plugins import Lifecycle, Plugin
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry import Resolved, build, resolve
 from audiozen_core.registry.index import FIRST_PARTY
 from audiozen_core.trainer.base_trainer import BaseTrainer

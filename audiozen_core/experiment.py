@@ -25,8 +25,8 @@ from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.errors import CheckpointError, RunError
+from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.logging import get_logger, kept_for_log_file, log_file
-from audiozen_core.plugins import Lifecycle
 from audiozen_core.provenance import record
 from audiozen_core.registry import ImportScope
 from audiozen_core.resuming import restore

@@ -1,6 +1,6 @@
 """All that is public, in one place: what plugins and trainers may import and rely on.
 
-Besides these names, public are: the hooks of `audiozen_core.hookspecs` with their arguments, the entry point groups,
+Besides these names, public are: the hooks of `audiozen_core.hooks.specs` with their arguments, the entry point groups,
 the commands with their options, the sections and keys of a TOML file, and the names of first-party components with
 their arguments. What is not named here may change without notice.
 
@@ -48,11 +48,11 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.deprecation": ("deprecated",),
     "audiozen_core.experiment": ("Experiment",),
     "audiozen_core.storage.atomic": ("make_folder", "write_whole"),
-    "audiozen_core.hookspecs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),
+    "audiozen_core.hooks.specs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),
     "audiozen_core.interruption": ("Interrupted",),
     "audiozen_core.storage.append": ("LineFile",),
     "audiozen_core.logging": ("configure", "get_logger"),
-    "audiozen_core.plugins": ("Lifecycle", "Plugin"),
+    "audiozen_core.hooks.lifecycle": ("Lifecycle", "Plugin"),
     "audiozen_core.registry": ("build", "installed_index", "resolve"),
     "audiozen_core.audio.stft": ("Stft",),
     "audiozen_core.testing": (

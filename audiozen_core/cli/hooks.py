@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from audiozen_core.plugins import Lifecycle, Plugin
+    from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 
 
 @click.command(name="hooks")
@@ -42,7 +42,7 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool, traceback: bo
 
 
 def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
-    from audiozen_core.plugins import HOOK_NAMES
+    from audiozen_core.hooks.lifecycle import HOOK_NAMES
 
     return {hook: lifecycle.order(hook) for hook in HOOK_NAMES}
 

@@ -12,7 +12,7 @@ from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
 from audiozen_core.building import KINDS as BASES
 from audiozen_core.config.check import INJECTED
-from audiozen_core.hook_checks import answered_hooks
+from audiozen_core.hooks.checks import answered_hooks
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.registry import Entry, Resolved, installed_index, resolve
 from audiozen_core.registry.index import FIRST_PARTY

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from audiozen_core.errors import AudioZenError, MissingExtraError
-from audiozen_core.hook_checks import hook_problems
+from audiozen_core.hooks.checks import hook_problems
 from audiozen_core.registry import Entry, expected_kind
 from audiozen_core.registry.paths import load
 

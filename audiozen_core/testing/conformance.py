@@ -11,7 +11,7 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.building import KINDS as BASES
 from audiozen_core.config.check import INJECTED
 from audiozen_core.errors import AudioZenError
-from audiozen_core.hook_checks import answered_hooks, hook_problems
+from audiozen_core.hooks.checks import answered_hooks, hook_problems
 from audiozen_core.registry import KINDS, Entry, expected_kind, installed_index
 from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.index import forget_installed

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from audiozen_core import hookspecs
-from audiozen_core.hook_checks import HOOK_NAMES
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks import specs
+from audiozen_core.hooks.checks import HOOK_NAMES
+from audiozen_core.hooks.specs import hookimpl
 
 
 class HookRecorder:
@@ -18,7 +18,7 @@ class HookRecorder:
         calls: name and arguments of each call.
 
     Example:
-        >>> from audiozen_core.plugins import Lifecycle, Plugin
+        >>> from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
         >>> recorder = HookRecorder()
         >>> lifecycle = Lifecycle([Plugin("recorder", recorder)])
         >>> answers = lifecycle.on_epoch_start(trainer=None, epoch=1)

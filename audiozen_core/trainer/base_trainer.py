@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.errors import RunError
-from audiozen_core.hookspecs import Mode
+from audiozen_core.hooks.specs import Mode
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
 from audiozen_core.trainer.bad_data import BadData, BadDataPolicy

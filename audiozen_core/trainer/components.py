@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.plugins import Lifecycle
+from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.trainer.scheduler import Scheduler
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.errors import RunError
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}

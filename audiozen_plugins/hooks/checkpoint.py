@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
 from audiozen_core.checkpoint.writer import CheckpointWriter, Saved
-from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.hooks.specs import Mode, hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 SCORE = "validate/score"

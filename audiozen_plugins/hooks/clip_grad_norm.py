@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 

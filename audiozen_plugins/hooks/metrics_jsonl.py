@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import RunError
-from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.hooks.specs import Mode, hookimpl
 from audiozen_core.storage.append import LineFile
 from audiozen_core.storage.atomic import write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 

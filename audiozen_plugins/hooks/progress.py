@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.hooks.specs import Mode, hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 # A bar is redrawn at most so often; in between, a step costs one look at the clock.

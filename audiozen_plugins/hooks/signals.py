@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from audiozen_core.errors import RunError
-from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.hooks.specs import Mode, hookimpl
 from audiozen_core.interruption import Interrupted
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import RandomState

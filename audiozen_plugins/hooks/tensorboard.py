@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from audiozen_core.errors import MissingExtraError
-from audiozen_core.hookspecs import Mode, hookimpl
+from audiozen_core.hooks.specs import Mode, hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 if TYPE_CHECKING:

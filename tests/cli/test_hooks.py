@@ -3,7 +3,7 @@
 import json
 
 HOOKS = """
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 
 
 class First:

@@ -17,7 +17,7 @@ ACME = """
     from typing import Literal
     from torch import nn
 
-    from audiozen_core.hookspecs import hookimpl
+    from audiozen_core.hooks.specs import hookimpl
 
     class Net(nn.Module):
         \"\"\"A network.
@@ -144,7 +144,9 @@ def test_what_is_shown_of_our_own_parts_can_be_pasted_as_it_is(entry):
 
 @pytest.fixture
 def ailing(install):  # noqa: F811
-    hooks = "from audiozen_core.hookspecs import hookimpl\nclass Bar:\n    @hookimpl\n    def on_epoch_begin(self): ..."
+    hooks = (
+        "from audiozen_core.hooks.specs import hookimpl\nclass Bar:\n    @hookimpl\n    def on_epoch_begin(self): ..."
+    )
     install("acme-raises", {"acme_raises": "1 / 0"}, model={"raises": "acme_raises:Model"})
     install("acme-exits", {"acme_exits": "import sys\nsys.exit(3)"}, metric={"exits": "acme_exits:Metric"})
     install("acme-dies", {"acme_dies": "import os\nos._exit(9)"}, metric={"dies": "acme_dies:Metric"})

@@ -11,7 +11,7 @@ import torch
 
 from audiozen_core import resuming
 from audiozen_core.checkpoint import CheckpointStore
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.run_lock import RunLock
 from audiozen_plugins.hooks.signals import Signals
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer

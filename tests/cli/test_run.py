@@ -154,7 +154,7 @@ msk_num_stacks = 1
 
 def test_hooks_of_the_toml_take_part_and_default_ones_can_be_switched_off(audiozen, project):
     (project / "hooks.py").write_text(
-        "from audiozen_core.hookspecs import hookimpl\n"
+        "from audiozen_core.hooks.specs import hookimpl\n"
         "class StopAt:\n"
         "    def __init__(self, epoch: int): self.epoch = epoch\n"
         "    @hookimpl\n"

@@ -16,11 +16,11 @@ import click
 import pytest
 
 import audiozen_core
-from audiozen_core import hookspecs
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.cli.main import COMMANDS
 from audiozen_core.deprecation import DEPRECATED, deprecated
-from audiozen_core.hook_checks import HOOK_NAMES
+from audiozen_core.hooks import specs
+from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.public import PUBLIC
 from audiozen_core.registry import KINDS, installed_index
 from audiozen_core.registry.compatibility import admits

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import (
 
 from audiozen_core.checkpoint.drift import Change
 from audiozen_core.errors import CheckpointError
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.resuming import adapted
 from tests.tiny_training import make_loader, make_trainer
 

@@ -11,7 +11,7 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from audiozen_core.checkpoint import CheckpointStore
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint

@@ -4,8 +4,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
 from audiozen_core.errors import CheckpointError, HookError, RunError
-from audiozen_core.hookspecs import hookimpl
-from audiozen_core.plugins import Lifecycle
+from audiozen_core.hooks.lifecycle import Lifecycle
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader
@@ -331,7 +331,7 @@ def test_an_exception_reaches_the_hooks_and_then_the_caller():
 
 def test_a_hook_that_nobody_implements_is_a_plain_function():
     lifecycle = Lifecycle()
-    assert lifecycle.on_training_step_end.__module__ == "audiozen_core.plugins"
+    assert lifecycle.on_training_step_end.__module__ == "audiozen_core.hooks.lifecycle"
 
 
 @pytest.mark.parametrize("size", [16, 24, 4])

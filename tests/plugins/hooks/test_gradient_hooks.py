@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from audiozen_core.errors import RunError
-from audiozen_core.hookspecs import hookimpl
-from audiozen_core.plugins import Lifecycle, Plugin
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.data import BatchLoader

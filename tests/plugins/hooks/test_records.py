@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
 
 from audiozen_core.errors import MissingExtraError, RunError
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.logging import log_file
 from audiozen_core.storage import append
 from audiozen_plugins.hooks import metrics_jsonl

@@ -1,9 +1,9 @@
 import pytest
 
-from audiozen_core import hookspecs
 from audiozen_core.errors import HookError, RunError
-from audiozen_core.hookspecs import hookimpl
-from audiozen_core.plugins import HOOK_NAMES, Lifecycle, Plugin
+from audiozen_core.hooks import specs
+from audiozen_core.hooks.lifecycle import HOOK_NAMES, Lifecycle, Plugin
+from audiozen_core.hooks.specs import hookimpl
 
 
 def make(phase="monitor", **hooks):

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core import hookspecs
-from audiozen_core.hook_checks import HOOK_NAMES
+from audiozen_core.hooks import specs
+from audiozen_core.hooks.checks import HOOK_NAMES
 
-SPECS = Path(hookspecs.__file__)
+SPECS = Path(specs.__file__)
 PAGE = SPECS.parents[1] / "docs" / "hooks_reference.md"
 HEAD = """# Hooks, one by one
 
 In the order of a run. How to write one is told in [Write a hook](write_a_hook.md). A method names those arguments that
 it needs. Where the first answer counts, the others are not asked once somebody has answered.
 
-This page is made of `audiozen_core/hookspecs.py` by `python -m tests.core.test_hooks_reference`.
+This page is made of `audiozen_core/hooks/specs.py` by `python -m tests.core.hooks.test_hooks_reference`.
 """
 SECTION = re.compile(r"^# -{20,} (?P<title>.+)$|^def (?P<hook>\w+)\(", re.MULTILINE)
 
@@ -56,7 +56,7 @@ def signature(spec) -> str:
 
 
 def test_the_page_is_that_of_the_specs():
-    """If this fails: python -m tests.core.test_hooks_reference."""
+    """If this fails: python -m tests.core.hooks.test_hooks_reference."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

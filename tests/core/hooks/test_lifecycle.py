@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.errors import AudioZenError
-from audiozen_core.hook_checks import HOOK_NAMES
+from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.testing import TinyExperiment
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -122,7 +122,7 @@ def test_a_resumed_run_is_told_what_the_hooks_added_to_its_checkpoint(trained, t
 
 
 MINE = """
-from audiozen_core.hookspecs import hookimpl
+from audiozen_core.hooks.specs import hookimpl
 
 
 class Adds:

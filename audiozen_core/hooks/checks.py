@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from audiozen_core import hookspecs
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
+from audiozen_core.hooks import specs
 
 HOOK_NAMES = tuple(
-    name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec") and callable(value)
+    name for name, value in vars(hookspecs).items() if hasattr(value, f"{specs.PROJECT}_spec") and callable(value)
 )
 """Every hook of the lifecycle, in the order of `hookspecs`."""
 
-_MARKER = f"{hookspecs.PROJECT}_impl"
+_MARKER = f"{specs.PROJECT}_impl"
 # `built` hands an object from plugin to plugin; there is no single call to stand around.
 _NOT_TO_WRAP = ("on_component_built",)
 
@@ -37,7 +37,7 @@ def answered_hooks(cls: type) -> dict[str, str]:
     """The hooks that a class answers, in the order of `hookspecs`, each with the method that does it.
 
     >>> class Announce:
-    ...     @hookspecs.hookimpl
+    ...     @specs.hookimpl
     ...     def on_epoch_end(self, epoch): ...
     >>> answered_hooks(Announce)
     {'on_epoch_end': 'on_epoch_end'}
@@ -63,9 +63,9 @@ def hook_problems(cls: type) -> list[HookProblem]:
 
 def _phase_problems(cls: type) -> Iterator[HookProblem]:
     # A property is asked of the object, when the order is made.
-    phase = inspect.getattr_static(cls, "phase", hookspecs.DEFAULT_PHASE)
-    if isinstance(phase, str) and phase not in hookspecs.PHASES:
-        near = _meant(phase, hookspecs.PHASES)
+    phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
+    if isinstance(phase, str) and phase not in specs.PHASES:
+        near = _meant(phase, specs.PHASES)
         yield HookProblem(f"there is no phase `{phase}`", near)
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from audiozen_core.errors import HookError, RunError
-from audiozen_core.hookspecs import hookimpl
-from audiozen_core.plugins import Lifecycle, Plugin
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.specs import hookimpl
 
 
 def wrapper(hook, function):

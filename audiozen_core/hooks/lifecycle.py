@@ -8,10 +8,10 @@ from typing import Any
 
 import pluggy
 
-from audiozen_core import hookspecs
 from audiozen_core.errors import HookError
-from audiozen_core.hook_calls import named_call, named_wrapper
-from audiozen_core.hook_checks import HOOK_NAMES, hook_problems
+from audiozen_core.hooks import specs
+from audiozen_core.hooks.calls import named_call, named_wrapper
+from audiozen_core.hooks.checks import HOOK_NAMES, hook_problems
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
@@ -38,7 +38,7 @@ class Plugin:
     @property
     def phase(self) -> str:
         """The phase that the plugin asks for."""
-        phase: str = getattr(self.instance, "phase", hookspecs.DEFAULT_PHASE)
+        phase: str = getattr(self.instance, "phase", specs.DEFAULT_PHASE)
         return phase
 
     @property
@@ -55,7 +55,7 @@ class Lifecycle:
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook that nobody implements is a function that does nothing, so that a training
-    step does not pay for it. The order is `hookspecs.PHASES`, then the name.
+    step does not pay for it. The order is `specs.PHASES`, then the name.
 
     Args:
         plugins: who takes part.
@@ -66,7 +66,7 @@ class Lifecycle:
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self.plugins = tuple(sorted(plugins, key=_order))
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager = pluggy.PluginManager(specs.PROJECT)
         manager.add_hookspecs(hookspecs)
         # pluggy calls the plugin registered last first.
         for plugin in reversed(self.plugins):
@@ -128,11 +128,11 @@ def _no_answers(**_: Any) -> list[Any]:
 
 
 def _order(plugin: Plugin) -> tuple[int, str]:
-    if plugin.phase not in hookspecs.PHASES:
+    if plugin.phase not in specs.PHASES:
         raise HookError(
-            f"{plugin} asks for the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(hookspecs.PHASES)}"
+            f"{plugin} asks for the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(specs.PHASES)}"
         )
-    return hookspecs.PHASES.index(plugin.phase), plugin.name
+    return specs.PHASES.index(plugin.phase), plugin.name
 
 
 def _check(plugin: Plugin) -> None:
