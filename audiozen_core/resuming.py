@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.checkpoint.drift import Change, drift, refuse_drift
-from audiozen_core.checkpoint.folder import current_versions
+from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.base_trainer import BaseTrainer

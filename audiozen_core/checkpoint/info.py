@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.checkpoint.shelf import Entry
+from audiozen_core.checkpoint.directory import Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from audiozen_core.checkpoint.manifest import MANIFEST, STATE
+from audiozen_core.checkpoint.format.manifest import MANIFEST, STATE
 from audiozen_core.errors import CheckpointError
 
 BEST = "best"

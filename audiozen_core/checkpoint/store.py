@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from audiozen_core.checkpoint.directory import Entry, Shelf
 from audiozen_core.checkpoint.errors import (
     MAKE_ROOM,
     CheckpointWriteError,
@@ -15,10 +16,9 @@ from audiozen_core.checkpoint.errors import (
     NoCheckpointError,
     refusals,
 )
+from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
-from audiozen_core.checkpoint.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.names import BEST, LATEST, checked_name
-from audiozen_core.checkpoint.shelf import Entry, Shelf
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import make_folder, remove_folder, temporary_name
@@ -26,7 +26,7 @@ from audiozen_core.storage.atomic import make_folder, remove_folder, temporary_n
 if TYPE_CHECKING:
     import torch
 
-    from audiozen_core.checkpoint.folder import PackedState
+    from audiozen_core.checkpoint.format.checkpoint import PackedState
 
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
@@ -88,7 +88,7 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused, or something that is no checkpoint lies in the way; earlier
                 checkpoints are untouched, and a later save may succeed.
         """
-        from audiozen_core.checkpoint.folder import PackedState, pack, write_checkpoint
+        from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
 
         name = checked_name(f"epoch_{epoch:04d}" if name is None else name)
         _at_least_one(keep)
@@ -214,7 +214,7 @@ class CheckpointStore:
             DamagedCheckpointError: it can't be trusted, and why.
             CheckpointError: an owner in `owners` that the checkpoint does not hold.
         """
-        from audiozen_core.checkpoint.folder import read_checkpoint
+        from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
         def read(path: Path) -> LoadedCheckpoint:
             manifest, state = read_checkpoint(path, owners, map_location)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
-from audiozen_core.checkpoint.manifest import MANIFEST
+from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import make_folder, remove_folder, rename, sync_folder, temporary_name
 
@@ -34,7 +34,7 @@ def load_weights(
     if not path.exists():
         raise NoCheckpointError(f"there is no {path}", notes=_neighbours(path))
     if path.is_dir():
-        from audiozen_core.checkpoint.folder import read_checkpoint
+        from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
         if not (path / MANIFEST).exists():
             raise NoCheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}", notes=_neighbours(path / "*"))
@@ -90,7 +90,7 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
         CheckpointError: they are not of one and the same net.
         OSError: the disk refused; nothing of the new checkpoint is left.
     """
-    from audiozen_core.checkpoint.folder import pack, read_checkpoint, write_checkpoint
+    from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])
     owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
@@ -113,7 +113,7 @@ def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
 
 
 def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.Tensor]:
-    from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors
+    from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_tensors
 
     try:
         tensors, metadata, _ = read_tensors(path.resolve())

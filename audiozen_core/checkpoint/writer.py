@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from audiozen_core.checkpoint.store import CheckpointStore
 
 if TYPE_CHECKING:
-    from audiozen_core.checkpoint.folder import PackedState
+    from audiozen_core.checkpoint.format.checkpoint import PackedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class CheckpointWriter:
         Raises:
             UnstorableStateError: something in `state` can't be stored.
         """
-        from audiozen_core.checkpoint.folder import pack
+        from audiozen_core.checkpoint.format.checkpoint import pack
 
         self.wait()
         packed = pack(state)

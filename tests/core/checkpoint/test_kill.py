@@ -36,7 +36,7 @@ def save_without_end(folder: Path, report: Connection) -> None:
 
 def test_killed_again_and_again_while_saving_no_checkpoint_is_lost_or_damaged(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "audiozen_core.checkpoint.folder"])
+    context.set_forkserver_preload(["torch", "audiozen_core.checkpoint.format.checkpoint"])
     store = CheckpointStore(tmp_path / "checkpoints")
     chooser = random.Random(0)
     saved = 0

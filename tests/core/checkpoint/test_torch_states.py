@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from audiozen_core.checkpoint.tensors import flatten, unflatten
+from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from tests.core.checkpoint.exactness import difference
 
 OPTIMIZERS = sorted(

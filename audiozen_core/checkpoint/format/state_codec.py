@@ -20,9 +20,18 @@ import torch
 from torch import Tensor
 
 from audiozen_core.checkpoint.errors import UnstorableStateError
-from audiozen_core.checkpoint.sharing import MemoryConflictError, Place, place, restore
-from audiozen_core.checkpoint.skeleton import DECODERS, ENCODERS, Decode, Decoder, Encode, Encoder, Json, SkeletonError
-from audiozen_core.checkpoint.tensor_file import storable_dtypes
+from audiozen_core.checkpoint.format.json_codec import (
+    DECODERS,
+    ENCODERS,
+    Decode,
+    Decoder,
+    Encode,
+    Encoder,
+    Json,
+    SkeletonError,
+)
+from audiozen_core.checkpoint.format.safetensors_file import storable_dtypes
+from audiozen_core.checkpoint.format.shared_storage import MemoryConflictError, Place, place, restore
 
 _COMPLEX = {torch.complex32: "complex32", torch.complex64: "complex64", torch.complex128: "complex128"}
 _ARRAY_KINDS = "biufcSUmM"

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiozen_core.checkpoint import UnstorableStateError
-from audiozen_core.checkpoint.skeleton import SkeletonError
-from audiozen_core.checkpoint.tensor_file import read_tensors, storable_dtypes, write_tensors
-from audiozen_core.checkpoint.tensors import flatten, unflatten
+from audiozen_core.checkpoint.format.json_codec import SkeletonError
+from audiozen_core.checkpoint.format.safetensors_file import read_tensors, storable_dtypes, write_tensors
+from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from tests.core.checkpoint.exactness import difference
 
 
@@ -233,8 +233,8 @@ class Colour(int):
         (partial(max, 1), "holds an object of `functools.partial`"),
         (torch.nn.Linear, "holds the class `Linear`"),
         (object(), "holds an object of `builtins.object`"),
-        (Pair(1, 2), "holds an object of `tests.core.checkpoint.test_tensors.Pair`"),
-        (Colour(3), "holds an object of `tests.core.checkpoint.test_tensors.Colour`"),
+        (Pair(1, 2), "holds an object of `tests.core.checkpoint.format.test_state_codec.Pair`"),
+        (Colour(3), "holds an object of `tests.core.checkpoint.format.test_state_codec.Colour`"),
         (defaultdict(lambda: 1), "makes its defaults with the function"),
         (torch.zeros(2, device="meta"), "without data"),
         (torch.eye(2).to_sparse(), "layout torch.sparse_coo"),

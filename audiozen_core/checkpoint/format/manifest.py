@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
-from audiozen_core.checkpoint.skeleton import Decoder, Encoder
-from audiozen_core.checkpoint.tensor_file import FormatError, read_header
+from audiozen_core.checkpoint.format.json_codec import Decoder, Encoder
+from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_header
 from audiozen_core.storage.atomic import Digest, open_regular, read_regular
 
 FORMAT = 1

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors, storable_dtypes, write_tensors
+from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_tensors, storable_dtypes, write_tensors
 from tests.core.checkpoint.exactness import difference
 
 

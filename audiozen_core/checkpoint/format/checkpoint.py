@@ -16,7 +16,8 @@ from torch import Tensor
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
-from audiozen_core.checkpoint.manifest import (
+from audiozen_core.checkpoint.format.json_codec import SkeletonError
+from audiozen_core.checkpoint.format.manifest import (
     FORMAT,
     MANIFEST,
     STATE,
@@ -26,9 +27,8 @@ from audiozen_core.checkpoint.manifest import (
     read_manifest,
     read_state,
 )
-from audiozen_core.checkpoint.skeleton import SkeletonError
-from audiozen_core.checkpoint.tensor_file import FormatError, read_tensors, write_tensors
-from audiozen_core.checkpoint.tensors import flatten, unflatten
+from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_tensors, write_tensors
+from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import make_new_folder, sync_folder, write_new
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError
-from audiozen_core.checkpoint.manifest import Manifest, check_contents, check_sizes, read_manifest
+from audiozen_core.checkpoint.format.manifest import Manifest, check_contents, check_sizes, read_manifest
 from audiozen_core.checkpoint.names import BEST, LATEST, is_checkpoint, is_own, is_stale_name, parked_name, plain_name
 from audiozen_core.logging import get_logger
 from audiozen_core.storage import atomic

@@ -1,0 +1,1 @@
+"""What one checkpoint looks like on the disk."""
