@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from audiozen_core.config import LoadedConfig
-from audiozen_core.config.emit import emit
+from audiozen_core.config.toml.emit import emit
 
 
 def record(loaded: LoadedConfig, import_from: Sequence[str], now: datetime) -> str:

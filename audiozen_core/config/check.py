@@ -12,10 +12,10 @@ from audiozen_core.binding.problem import ProblemKind
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.emit import inline
-from audiozen_core.config.key_path import KeyPath, spell_key
 from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
 from audiozen_core.config.sections import Component, HookComponent
+from audiozen_core.config.toml.emit import inline
+from audiozen_core.config.toml.key_path import KeyPath, spell_key
 from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 from audiozen_core.errors import AudioZenError, ConfigError
 from audiozen_core.registry import (

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.document import Document
-from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.overrides import apply_overrides
 from audiozen_core.config.references import resolve_references
-from audiozen_core.config.spellings import Layer
+from audiozen_core.config.renamed_keys import Layer
+from audiozen_core.config.toml.document import Document
+from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 from audiozen_core.errors import ConfigError
 

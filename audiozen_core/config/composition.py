@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from audiozen_core.config.document import Document
-from audiozen_core.config.key_path import KeyPath, spell
-from audiozen_core.config.spellings import Layer
+from audiozen_core.config.renamed_keys import Layer
+from audiozen_core.config.toml.document import Document
+from audiozen_core.config.toml.key_path import KeyPath, spell
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, config_codes
 from audiozen_core.diagnostics.suggestions import nearest
 

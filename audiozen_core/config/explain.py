@@ -13,12 +13,12 @@ from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.check import import_scope
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.emit import emit, inline
-from audiozen_core.config.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.config.load import LoadedConfig
+from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import Key, key_at, known_keys
 from audiozen_core.config.sections import Component
-from audiozen_core.config.spellings import current_path
+from audiozen_core.config.toml.emit import emit, inline
+from audiozen_core.config.toml.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import AudioZenError
 from audiozen_core.registry import resolve

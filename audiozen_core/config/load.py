@@ -11,9 +11,9 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.compose import compose
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.emit import emit
 from audiozen_core.config.read_sections import Sections, read_sections
 from audiozen_core.config.sections import Component, ExperimentConfig
+from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import ConfigError
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.read_table import TableReader
 from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, key_at, split_section, table_at
 from audiozen_core.config.sections import (
@@ -21,6 +20,7 @@ from audiozen_core.config.sections import (
     Meta,
     SchedulerComponent,
 )
+from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.diagnostics.diagnostic import config_codes
 
 # What each mode needs besides `meta`, `trainer` and `model`.

@@ -9,12 +9,12 @@ from datetime import date, time
 from typing import Any, Literal, Union, get_args, get_origin
 
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.emit import inline
-from audiozen_core.config.interpolation import plain_value
-from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
-from audiozen_core.config.text_file import not_utf8
+from audiozen_core.config.toml.emit import inline
+from audiozen_core.config.toml.interpolation import plain_value
+from audiozen_core.config.toml.key_path import KeyPath
+from audiozen_core.config.toml.text_file import not_utf8
 from audiozen_core.diagnostics.diagnostic import config_codes
 
 _NAMES = {bool: "`true` or `false`", int: "an integer", float: "a number", str: "a string", dict: "a table"}

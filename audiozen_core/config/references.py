@@ -11,11 +11,17 @@ from itertools import chain
 from typing import Any
 
 from audiozen_core.config.composition import Composition, places_below
-from audiozen_core.config.interpolation import Reference, UnclosedReferenceError, as_text, plain_value, split_references
-from audiozen_core.config.key_path import KeyPath, as_index, parse_key_path, spell
+from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import key_at, known_keys
-from audiozen_core.config.spans import MAX_DEPTH
-from audiozen_core.config.spellings import current_path
+from audiozen_core.config.toml.interpolation import (
+    Reference,
+    UnclosedReferenceError,
+    as_text,
+    plain_value,
+    split_references,
+)
+from audiozen_core.config.toml.key_path import KeyPath, as_index, parse_key_path, spell
+from audiozen_core.config.toml.positions import MAX_DEPTH
 from audiozen_core.diagnostics.diagnostic import config_codes
 
 # A file of a few kilobytes must not grow to gigabytes by references to references.

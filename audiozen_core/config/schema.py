@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.config.key_path import KeyPath
 from audiozen_core.config.sections import (
     DATASET_SECTIONS,
     SUFFIXED_SECTIONS,
@@ -19,6 +18,7 @@ from audiozen_core.config.sections import (
     Meta,
     SchedulerComponent,
 )
+from audiozen_core.config.toml.key_path import KeyPath
 
 # The rules of `[acoustics]`, whose dataclass stands on a lower floor.
 _ACOUSTICS_RULES: dict[str, Mapping[str, Any]] = {

@@ -11,7 +11,7 @@ from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, pl
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
 from audiozen_core.config.check import INJECTED
-from audiozen_core.config.emit import inline
+from audiozen_core.config.toml.emit import inline
 
 _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
 

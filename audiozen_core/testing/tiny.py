@@ -15,7 +15,7 @@ import torch
 from audiozen_core import logging
 from audiozen_core.audio.files import write_audio
 from audiozen_core.config import LoadedConfig
-from audiozen_core.config.emit import emit
+from audiozen_core.config.toml.emit import emit
 from audiozen_core.experiment import Experiment, RunMode
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry import ImportScope

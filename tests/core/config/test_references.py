@@ -3,8 +3,8 @@
 import pytest
 
 from audiozen_core.config.compose import compose
-from audiozen_core.config.emit import emit
-from audiozen_core.config.interpolation import escape_references, split_references
+from audiozen_core.config.toml.emit import emit
+from audiozen_core.config.toml.interpolation import escape_references, split_references
 
 
 @pytest.fixture

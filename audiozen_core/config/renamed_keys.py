@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiozen_core.config.document import Document
-from audiozen_core.config.key_path import KeyPath, spell
+from audiozen_core.config.toml.document import Document
+from audiozen_core.config.toml.key_path import KeyPath, spell
 from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 from audiozen_core.diagnostics.suggestions import nearest
 

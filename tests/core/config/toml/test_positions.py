@@ -8,9 +8,9 @@ import pytest
 import tomli
 from hypothesis import assume, given, settings
 
-from audiozen_core.config.document import Document
-from audiozen_core.config.spans import MAX_DEPTH, NotTomlError, TooDeepError, find_places
-from tests.core.config.toml_texts import documents
+from audiozen_core.config.toml.document import Document
+from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, TooDeepError, find_places
+from tests.core.config.toml.toml_texts import documents
 
 
 def read(text):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from audiozen_core.config.key_path import KeyPath, spell
-from audiozen_core.config.source import Source
-from audiozen_core.config.spans import MAX_DEPTH, Places, Range
+from audiozen_core.config.toml.key_path import KeyPath, spell
+from audiozen_core.config.toml.positions import MAX_DEPTH, Places, Range
+from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
 
 # What people write in place of TOML's own words, and what TOML has for it.

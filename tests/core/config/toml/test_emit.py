@@ -7,8 +7,8 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiozen_core.config.emit import emit, inline
-from audiozen_core.config.interpolation import split_references
+from audiozen_core.config.toml.emit import emit, inline
+from audiozen_core.config.toml.interpolation import split_references
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.one_of(

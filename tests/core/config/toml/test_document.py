@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.config.document import Document
+from audiozen_core.config.toml.document import Document
 from audiozen_core.errors import ConfigError
 
 

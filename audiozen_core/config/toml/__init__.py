@@ -1,0 +1,1 @@
+"""TOML text: values with their positions, and values as text."""
