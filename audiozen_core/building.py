@@ -21,13 +21,13 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, ExperimentConfig, Meta
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry import Resolved, build, resolve
 from audiozen_core.registry.index import FIRST_PARTY
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.data import BatchLoader
 from audiozen_core.trainer.scheduler import Scheduler
 
 # What each kind of section has to name.

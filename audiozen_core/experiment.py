@@ -24,6 +24,7 @@ from audiozen_core.building import (
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
 from audiozen_core.config.sections import DatasetRole
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.logging import get_logger, kept_for_log_file, log_file
@@ -33,7 +34,6 @@ from audiozen_core.resuming import restore
 from audiozen_core.run_lock import RunLock
 from audiozen_core.storage.atomic import sweep_strays, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.data import BatchLoader
 from audiozen_core.trainer.steps import check_steps
 
 RunMode = Literal["train", "finetune", "validate", "test", "predict"]

@@ -44,7 +44,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
         "RegistryError",
         "RunError",
     ),
-    "audiozen_core.bad_files": ("usable",),
+    "audiozen_core.data.unreadable_files": ("usable",),
     "audiozen_core.deprecation": ("deprecated",),
     "audiozen_core.experiment": ("Experiment",),
     "audiozen_core.storage.atomic": ("make_folder", "write_whole"),
@@ -70,7 +70,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     ),
     "audiozen_core.trainer.base_trainer": ("BaseTrainer",),
     "audiozen_core.trainer.components": ("Components",),
-    "audiozen_core.trainer.data": ("BatchLoader",),
+    "audiozen_core.data.loader": ("BatchLoader",),
     "audiozen_core.trainer.state": ("Progress", "RandomState"),
 }
 """Module to its public names."""

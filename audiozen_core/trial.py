@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.experiment import Experiment
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.data import BatchLoader, to_device
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.data import BatchLoader
 from audiozen_core.trainer.scheduler import Scheduler
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiozen_core.trainer.data import BatchLoader
+from audiozen_core.data.loader import BatchLoader
 
 
 def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num_workers: int = 2) -> None:

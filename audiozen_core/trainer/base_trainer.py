@@ -11,13 +11,13 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.unreadable import BadData, BadDataPolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import Mode
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
-from audiozen_core.trainer.bad_data import BadData, BadDataPolicy
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.data import BatchLoader, to_device
 from audiozen_core.trainer.ledger import ledger_of
 from audiozen_core.trainer.memory import out_of_memory_told
 from audiozen_core.trainer.nonfinite import (

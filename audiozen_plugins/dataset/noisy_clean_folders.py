@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio.files import list_audio
-from audiozen_core.bad_files import usable
+from audiozen_core.data.unreadable_files import usable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from audiozen_core.audio.files import audio_info, list_audio, read_audio
-from audiozen_core.bad_files import usable
+from audiozen_core.data.unreadable_files import usable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.mixing import Wave
 

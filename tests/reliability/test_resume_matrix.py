@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from audiozen_core.trainer import data
+from audiozen_core.data import loader
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
 # The short form takes every third stop, another third in each row, and saves aside in every other row; the long one

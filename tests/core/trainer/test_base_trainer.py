@@ -3,12 +3,12 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, HookError, RunError
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.data import BatchLoader
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
 
 

@@ -9,9 +9,9 @@ from multiprocessing.resource_sharer import DupFd
 import pytest
 import torch
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer.data import BatchLoader
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
-from audiozen_core.trainer.data import BatchLoader
 from audiozen_core.trainer.nonfinite import GradientNorms, NonFiniteError, Place, check_weights
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint

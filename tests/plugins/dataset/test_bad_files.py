@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiozen_core.bad_files import leaving_out, usable
+from audiozen_core.data.unreadable_files import leaving_out, usable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import AudioFolder, NoisyCleanFolders, NoisySpeechMix
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.data import BatchLoader
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.patience import Patience

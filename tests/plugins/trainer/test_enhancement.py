@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.data import BatchLoader
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from audiozen_core.bad_files import leaving_out
+from audiozen_core.data.unreadable_files import leaving_out
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 

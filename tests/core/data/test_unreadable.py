@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.data.unreadable import BadData
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.trainer.bad_data import BadData
-from audiozen_core.trainer.data import BatchLoader
 from tests.tiny_training import Pairs, make_trainer
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
+from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.errors import DataError
-from audiozen_core.trainer.data import BatchLoader, to_device
 
 
 class Noise(torch.utils.data.Dataset):

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate, get_worker_info
 
+from audiozen_core.data.unreadable import BadData, BadSample, CollateReadable, Gathered
+from audiozen_core.data.workers import end_with, start_worker, starting
 from audiozen_core.errors import DataError
-from audiozen_core.trainer.bad_data import BadData, BadSample, CollateReadable, Gathered
-from audiozen_core.trainer.workers import end_with, start_worker, starting
 
 Key = tuple[int, int]
 

@@ -1,0 +1,1 @@
+"""From a data set to batches: loader, workers, and samples that can't be read."""
