@@ -46,7 +46,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     ),
     "audiozen_core.data.unreadable_files": ("usable",),
     "audiozen_core.deprecation": ("deprecated",),
-    "audiozen_core.experiment": ("Experiment",),
+    "audiozen_core.experiment.experiment": ("Experiment",),
     "audiozen_core.storage.atomic": ("make_folder", "write_whole"),
     "audiozen_core.hooks.specs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),
     "audiozen_core.interruption": ("Interrupted",),

@@ -48,7 +48,7 @@ def command(
     """
     from audiozen_core import logging
     from audiozen_core.errors import ConfigError
-    from audiozen_core.experiment import Experiment
+    from audiozen_core.experiment.experiment import Experiment
 
     logging.configure()
     try:
@@ -62,6 +62,6 @@ def command(
     if form == "text":
         click.echo(f"{file}: no mistakes found")
     if build:
-        from audiozen_core.trial import try_out
+        from audiozen_core.experiment.dry_run import try_out
 
         click.echo(try_out(experiment))

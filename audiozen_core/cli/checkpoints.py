@@ -82,7 +82,7 @@ def verify(exp: Path) -> int:
 @click.option("--damaged", is_flag=True, help="Delete those that can't be used, too.")
 def prune(exp: Path, keep: int, damaged: bool) -> None:
     """Delete all but the newest checkpoints; never best and latest, and never while the run is on."""
-    from audiozen_core.run_lock import RunLock
+    from audiozen_core.experiment.lock import RunLock
 
     store = _store(exp)
     _some(store)

@@ -23,7 +23,7 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool, traceback: bo
     Only the hooks of the file are built: no network, no data.
     """
     from audiozen_core import logging
-    from audiozen_core.experiment import Experiment
+    from audiozen_core.experiment.experiment import Experiment
 
     logging.configure()
     experiment = Experiment.load(file, overrides=overrides, modes=())

@@ -98,7 +98,7 @@ def command(
     _wait_for_the_training_to_hear_usr1()
     # Torch is imported no earlier than a config asks for it.
     from audiozen_core import logging
-    from audiozen_core.experiment import Experiment
+    from audiozen_core.experiment.experiment import Experiment
 
     logging.configure(level=log_level)
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]

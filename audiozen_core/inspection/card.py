@@ -10,8 +10,8 @@ from typing import Any
 from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.building import KINDS as BASES
 from audiozen_core.config.check import INJECTED
+from audiozen_core.experiment.build import KINDS as BASES
 from audiozen_core.hooks.checks import answered_hooks
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.registry import Entry, Resolved, installed_index, resolve

@@ -30,7 +30,7 @@ def main() -> None:
     sys.path[:] = request["path"]
     if any(entry["group"] != "audiozen.commands" for entry in request["entries"]):
         # Torch is imported here, so that its time is no component's.
-        import audiozen_core.building  # noqa: F401
+        import audiozen_core.experiment.build  # noqa: F401
     for place, fields in enumerate(request["entries"]):
         _tell(channel, {"place": place})
         _tell(channel, {"place": place, **facts(Entry(**fields))})
@@ -66,7 +66,7 @@ def _wrong(entry: Entry, target: Any) -> Iterator[dict[str, str]]:
         if not isinstance(target, click.Command):
             yield _problem("wrong_kind", f"`{entry.value}` is no click command")
         return
-    from audiozen_core.building import KINDS
+    from audiozen_core.experiment.build import KINDS
 
     if wrong := expected_kind(entry.kind, target, KINDS):
         yield _problem("wrong_kind", wrong.message)

@@ -8,9 +8,9 @@ from typing import Any
 from audiozen_core import __version__
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.building import KINDS as BASES
 from audiozen_core.config.check import INJECTED
 from audiozen_core.errors import AudioZenError
+from audiozen_core.experiment.build import KINDS as BASES
 from audiozen_core.hooks.checks import answered_hooks, hook_problems
 from audiozen_core.registry import KINDS, Entry, expected_kind, installed_index
 from audiozen_core.registry.compatibility import admits

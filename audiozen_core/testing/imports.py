@@ -15,7 +15,7 @@ from audiozen_core.registry.scope import installed_path
 _CHILD = """
 import json, logging, os, random, signal, sys, threading, time, warnings
 sys.path[:] = json.loads(sys.argv[2])
-import numpy, torch, audiozen_core.experiment
+import numpy, torch, audiozen_core.experiment.experiment
 def state():
     return {
         "the environment": dict(os.environ),

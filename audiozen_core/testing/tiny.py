@@ -16,7 +16,7 @@ from audiozen_core import logging
 from audiozen_core.audio.files import write_audio
 from audiozen_core.config import LoadedConfig
 from audiozen_core.config.toml.emit import emit
-from audiozen_core.experiment import Experiment, RunMode
+from audiozen_core.experiment.experiment import Experiment, RunMode
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry import ImportScope
 from audiozen_core.testing.recorder import HookRecorder

@@ -8,7 +8,7 @@ import torch
 
 from audiozen_core import files, run_lock
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.run_lock import RunLock
+from audiozen_core.experiment.lock import RunLock
 
 
 @pytest.fixture

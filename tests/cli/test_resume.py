@@ -9,10 +9,10 @@ import signal
 import pytest
 import torch
 
-from audiozen_core import resuming
 from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.experiment.experiment import resume
+from audiozen_core.experiment.lock import RunLock
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.run_lock import RunLock
 from audiozen_plugins.hooks.signals import Signals
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from tests.cli.conftest import write_pairs

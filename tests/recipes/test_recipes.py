@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiozen_core.experiment import Experiment
+from audiozen_core.experiment.experiment import Experiment
 from tests.cli.conftest import audiozen  # noqa: F401 - a fixture
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -9,9 +9,9 @@ from typing import Any
 from torch.optim.lr_scheduler import LRScheduler
 
 from audiozen_core.checkpoint import LoadedCheckpoint
-from audiozen_core.checkpoint.drift import Change, drift, refuse_drift
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.errors import CheckpointError
+from audiozen_core.experiment.config_diff import Change, drift, refuse_drift
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import section_name

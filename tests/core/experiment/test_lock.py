@@ -11,14 +11,14 @@ import sys
 
 import pytest
 
-from audiozen_core import run_lock
 from audiozen_core.errors import RunError
-from audiozen_core.run_lock import LOCK, SILENT_SECONDS, Holder, RunLock
+from audiozen_core.experiment.experiment import lock
+from audiozen_core.experiment.lock import LOCK, SILENT_SECONDS, Holder, RunLock
 
 HOLDS = """
 import sys
 from pathlib import Path
-from audiozen_core.run_lock import RunLock
+from audiozen_core.experiment.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -252,7 +252,7 @@ def test_a_disk_that_refuses_the_lock_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_lock.os, "pwrite", refuse)
+    monkeypatch.setattr(lock.os, "pwrite", refuse)
     with pytest.raises(OSError, match=LOCK), RunLock(tmp_path):
         pass
 
@@ -262,7 +262,7 @@ def test_what_makes_room_goes_on_with_the_lock_of_the_system_alone(tmp_path, mon
     def refuse(*_):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(run_lock.os, "pwrite", refuse)
+    monkeypatch.setattr(lock.os, "pwrite", refuse)
     with RunLock(tmp_path, without_room=True):
         command = [sys.executable, "-c", HOLDS, str(tmp_path)]
         other = subprocess.run(command, capture_output=True, text=True, input="", check=False)
@@ -277,11 +277,11 @@ def test_without_room_and_without_locks_of_the_system_nothing_goes_on(tmp_path, 
 
         return call
 
-    monkeypatch.setattr(run_lock.os, "pwrite", refuse(errno.ENOSPC))
+    monkeypatch.setattr(lock.os, "pwrite", refuse(errno.ENOSPC))
     monkeypatch.setattr(fcntl, "lockf", refuse(errno.ENOSYS))
     with pytest.raises(OSError, match=LOCK), RunLock(tmp_path, without_room=True):
         pass
     monkeypatch.undo()
-    monkeypatch.setattr(run_lock.os, "pwrite", refuse(errno.EIO))
+    monkeypatch.setattr(lock.os, "pwrite", refuse(errno.EIO))
     with pytest.raises(OSError, match=LOCK), RunLock(tmp_path, without_room=True):
         pass

@@ -15,10 +15,10 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from audiozen_core.checkpoint.drift import Change
 from audiozen_core.errors import CheckpointError
+from audiozen_core.experiment.config_diff import Change
+from audiozen_core.experiment.resume import adapted
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.resuming import adapted
 from tests.tiny_training import make_loader, make_trainer
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.checkpoint.drift import drift, refuse_drift
 from audiozen_core.errors import CheckpointError
+from audiozen_core.experiment.config_diff import drift, refuse_drift
 
 BEFORE = """
 [meta]

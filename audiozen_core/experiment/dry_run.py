@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.loader import BatchLoader, to_device
-from audiozen_core.experiment import Experiment
+from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 

@@ -1,0 +1,1 @@
+"""One experiment: what a TOML file says, built and run."""
