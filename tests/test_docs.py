@@ -134,7 +134,7 @@ def test_every_key_of_every_section_is_in_the_page_of_arguments():
 def test_every_argument_of_the_trainers_is_in_the_page_of_arguments(path):
     import inspect
 
-    from audiozen_core.registry import resolve
+    from audiozen_core.registry.paths import resolve
 
     text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
     parameters = inspect.signature(resolve(path, section="trainer").target).parameters

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.cli.main import main
-from audiozen_core.registry import KINDS
+from audiozen_core.registry.index import KINDS
 from audiozen_core.testing import TinyExperiment
 from tests.test_docs import REPOSITORY, audiozen_lines, blocks
 

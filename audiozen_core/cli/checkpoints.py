@@ -133,7 +133,7 @@ def _store(exp: Path) -> CheckpointStore:
     from audiozen_core.checkpoint import CheckpointStore
 
     if exp.suffix == ".toml" and exp.is_file():
-        from audiozen_core.config import load_config
+        from audiozen_core.config.load import load_config
 
         config = load_config(exp, modes=()).config
         exp = Path(config.meta.save_dir).expanduser() / config.id

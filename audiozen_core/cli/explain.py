@@ -29,8 +29,8 @@ def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback
         click.echo(_code(subject.upper()))
         return
     from audiozen_core import logging
-    from audiozen_core.config import load_config
     from audiozen_core.config.explain import effective_toml, explain
+    from audiozen_core.config.load import load_config
 
     logging.configure()
     loaded = load_config(Path(subject), overrides, modes=())

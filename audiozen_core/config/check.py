@@ -8,7 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from audiozen_core.binding.problem import ProblemKind
+from audiozen_core.binding.arguments import check_arguments, expected_kind
+from audiozen_core.binding.problem import Problem, ProblemKind
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
@@ -16,20 +17,13 @@ from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspec
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.config.toml.emit import inline
 from audiozen_core.config.toml.key_path import KeyPath, spell_key
-from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import AudioZenError, ConfigError
-from audiozen_core.registry import (
-    ImportScope,
-    PathError,
-    PluginIndex,
-    Problem,
-    Resolved,
-    check_arguments,
-    expected_kind,
-    installed_index,
-    kind_of,
-    resolve,
-)
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.index import PluginIndex, installed_index, kind_of
+from audiozen_core.registry.paths import Resolved, resolve
+from audiozen_core.registry.scope import ImportScope
 
 Kinds = Mapping[str, type | tuple[type, ...]]
 

@@ -13,7 +13,8 @@ from audiozen_core.config.references import resolve_references
 from audiozen_core.config.renamed_keys import Layer
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.key_path import KeyPath
-from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import ConfigError
 
 MAX_FILES = 50

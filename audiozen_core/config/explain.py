@@ -21,7 +21,7 @@ from audiozen_core.config.toml.emit import emit, inline
 from audiozen_core.config.toml.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import AudioZenError
-from audiozen_core.registry import resolve
+from audiozen_core.registry.paths import resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from audiozen_core.config.check import INJECTED
 from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, Key, keys_of, table_at
 from audiozen_core.config.sections import SUFFIXED_SECTIONS, Component
 from audiozen_core.errors import AudioZenError
-from audiozen_core.registry import PluginIndex, installed_index, kind_of, resolve
+from audiozen_core.registry.index import PluginIndex, installed_index, kind_of
+from audiozen_core.registry.paths import resolve
 
 Schema = dict[str, Any]
 

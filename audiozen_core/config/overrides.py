@@ -17,7 +17,8 @@ from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.key_path import KeyPath, as_index, match_key_path, spell
 from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, Places, Range, TooDeepError, find_places
 from audiozen_core.config.toml.source import Source
-from audiozen_core.diagnostics.diagnostic import Diagnostic, config_codes
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import nearest
 
 # What findings name as the file of an override; its lines are the overrides in their order.

@@ -21,7 +21,7 @@ from audiozen_core.config.sections import (
     SchedulerComponent,
 )
 from audiozen_core.config.toml.key_path import KeyPath
-from audiozen_core.diagnostics.diagnostic import config_codes
+from audiozen_core.diagnostics import config_codes
 
 # What each mode needs besides `meta`, `trainer` and `model`.
 REQUIRED: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ from audiozen_core.config.toml.emit import inline
 from audiozen_core.config.toml.interpolation import plain_value
 from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.config.toml.text_file import not_utf8
-from audiozen_core.diagnostics.diagnostic import config_codes
+from audiozen_core.diagnostics import config_codes
 
 _NAMES = {bool: "`true` or `false`", int: "an integer", float: "a number", str: "a string", dict: "a table"}
 

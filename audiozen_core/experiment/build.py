@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import ConcatDataset, Dataset
 
+from audiozen_core.binding.arguments import build
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
@@ -24,8 +25,8 @@ from audiozen_core.config.sections import Component, Dataloader, DatasetComponen
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.registry import Resolved, build, resolve
 from audiozen_core.registry.index import FIRST_PARTY
+from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler

@@ -13,7 +13,8 @@ import torch
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.config import LoadedConfig, finish, import_scope, inspect_config
+from audiozen_core.config.check import finish, import_scope
+from audiozen_core.config.load import LoadedConfig, inspect_config
 from audiozen_core.config.sections import DatasetRole
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, RunError
@@ -31,7 +32,7 @@ from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.logging import get_logger, kept_for_log_file, log_file
-from audiozen_core.registry import ImportScope
+from audiozen_core.registry.scope import ImportScope
 from audiozen_core.storage.atomic import sweep_strays, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.steps import check_steps

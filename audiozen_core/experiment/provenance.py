@@ -12,7 +12,7 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from audiozen_core.config import LoadedConfig
+from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.toml.emit import emit
 
 

@@ -11,9 +11,9 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.hooks import specs
 
 HOOK_NAMES = tuple(
-    name for name, value in vars(hookspecs).items() if hasattr(value, f"{specs.PROJECT}_spec") and callable(value)
+    name for name, value in vars(specs).items() if hasattr(value, f"{specs.PROJECT}_spec") and callable(value)
 )
-"""Every hook of the lifecycle, in the order of `hookspecs`."""
+"""Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
 # `built` hands an object from plugin to plugin; there is no single call to stand around.
@@ -34,7 +34,7 @@ class HookProblem:
 
 
 def answered_hooks(cls: type) -> dict[str, str]:
-    """The hooks that a class answers, in the order of `hookspecs`, each with the method that does it.
+    """The hooks that a class answers, in the order of `specs`, each with the method that does it.
 
     >>> class Announce:
     ...     @specs.hookimpl
@@ -91,7 +91,7 @@ def _problems(name: str, function: Callable[..., Any]) -> Iterator[HookProblem]:
         if not options.get("optionalhook"):
             yield HookProblem(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
         return
-    known = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+    known = list(inspect.signature(getattr(specs, hook)).parameters)
     for argument in list(inspect.signature(function).parameters)[1:]:
         if argument not in known:
             yield HookProblem(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))

@@ -67,7 +67,7 @@ class Lifecycle:
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self.plugins = tuple(sorted(plugins, key=_order))
         manager = pluggy.PluginManager(specs.PROJECT)
-        manager.add_hookspecs(hookspecs)
+        manager.add_hookspecs(specs)
         # pluggy calls the plugin registered last first.
         for plugin in reversed(self.plugins):
             if manager.has_plugin(plugin.name):
@@ -84,7 +84,7 @@ class Lifecycle:
                 watched = named_wrapper if implementation.wrapper else named_call
                 owner = by_name[implementation.plugin_name]
                 implementation.function = watched(implementation.function, owner, name)
-            first_only = (getattr(hookspecs, name).audiozen_spec or {}).get("firstresult")
+            first_only = (getattr(specs, name).audiozen_spec or {}).get("firstresult")
             silent = _no_answer if first_only else _no_answers
             call = _whatever_happens(caller) if name in _WHATEVER_HAPPENS else caller
             setattr(self, name, call if implementations else silent)

@@ -14,9 +14,8 @@ from audiozen_core.config.check import INJECTED
 from audiozen_core.experiment.build import KINDS as BASES
 from audiozen_core.hooks.checks import answered_hooks
 from audiozen_core.inspection.snippet import snippet
-from audiozen_core.registry import Entry, Resolved, installed_index, resolve
-from audiozen_core.registry.index import FIRST_PARTY
-from audiozen_core.registry.paths import load
+from audiozen_core.registry.index import FIRST_PARTY, Entry, installed_index
+from audiozen_core.registry.paths import Resolved, load, resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from audiozen_core import __version__
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import Problem, import_all
-from audiozen_core.registry import KINDS, Entry, PluginIndex
 from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.index import FIRST_PARTY
+from audiozen_core.registry.index import FIRST_PARTY, KINDS, Entry, PluginIndex
 
 # Neither keeps a component from being used as it is meant.
 _HARMLESS = ("prints", "missing_extra")

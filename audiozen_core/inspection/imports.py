@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from audiozen_core.errors import RegistryError
-from audiozen_core.registry import Entry
+from audiozen_core.registry.index import Entry
 from audiozen_core.registry.scope import installed_path
 
 _CHILD = (

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from audiozen_core.binding.arguments import expected_kind
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.hooks.checks import hook_problems
-from audiozen_core.registry import Entry, expected_kind
+from audiozen_core.registry.index import Entry
 from audiozen_core.registry.paths import load
 
 

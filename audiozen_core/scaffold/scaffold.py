@@ -100,7 +100,7 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _mini_corpus(into: Path) -> Path | None:
-    places = [Path(__file__).parents[1], *into.resolve().parents, into.resolve()]
+    places = [Path(__file__).parents[2], *into.resolve().parents, into.resolve()]
     return next((place / _MINI_CORPUS for place in places if (place / _MINI_CORPUS).is_file()), None)
 
 

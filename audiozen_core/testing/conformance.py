@@ -6,15 +6,15 @@ from inspect import Parameter
 from typing import Any
 
 from audiozen_core import __version__
+from audiozen_core.binding.arguments import expected_kind
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.check import INJECTED
 from audiozen_core.errors import AudioZenError
 from audiozen_core.experiment.build import KINDS as BASES
 from audiozen_core.hooks.checks import answered_hooks, hook_problems
-from audiozen_core.registry import KINDS, Entry, expected_kind, installed_index
 from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.index import forget_installed
+from audiozen_core.registry.index import KINDS, Entry, forget_installed, installed_index
 from audiozen_core.registry.installed import normalised
 from audiozen_core.registry.paths import load
 

@@ -14,11 +14,11 @@ import torch
 
 from audiozen_core import logging
 from audiozen_core.audio.files import write_audio
-from audiozen_core.config import LoadedConfig
+from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.experiment.experiment import Experiment, RunMode
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.registry import ImportScope
+from audiozen_core.registry.scope import ImportScope
 from audiozen_core.testing.recorder import HookRecorder
 
 RATE = 16000

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from audiozen_core.audio.files import write_audio
 from audiozen_core.audio.stft import Stft
+from audiozen_core.binding.arguments import build
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, MissingExtraError, RunError
-from audiozen_core.registry import build, resolve
+from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.metric import Metric

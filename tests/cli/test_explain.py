@@ -1,7 +1,7 @@
 import pytest
 
-from audiozen_core.config import load_config
 from audiozen_core.config.explain import effective_toml
+from audiozen_core.config.load import load_config
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_what_is_there_is_left_alone(tmp_path, audiozen):
 
 
 def test_without_a_corpus_a_manifest_has_to_be_named(tmp_path, monkeypatch, audiozen):
-    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "site" / "audiozen_core" / "scaffold.py"))
+    monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "site" / "audiozen_core" / "scaffold" / "scaffold.py"))
     outcome = audiozen("new", "recipe", "mini/gru", "--into", tmp_path)
     assert outcome.code == 2
     assert "--manifest FILE" in outcome.err
@@ -114,6 +114,7 @@ def test_the_templates_are_part_of_what_is_installed(tmp_path):
     wheel = build_wheel(MANIFEST.parents[3], tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("audiozen_core/scaffold/templates/")}
-    root = Path(scaffold.__file__).parent
-    assert packed == {path.relative_to(root.parent).as_posix() for path in (root / "templates").rglob("*.template")}
+    folder = Path(scaffold.__file__).parent
+    templates = (folder / "templates").rglob("*.template")
+    assert packed == {path.relative_to(folder.parents[1]).as_posix() for path in templates}
     assert "audiozen_core/scaffold/templates/plugin/.github/workflows/test.yml.template" in packed

@@ -7,8 +7,7 @@ import sys
 import pytest
 import tomli
 
-from audiozen_core.registry import installed_index
-from audiozen_core.registry.index import forget_installed
+from audiozen_core.registry.index import forget_installed, installed_index
 from tests.installed import install, install_a_hundred, site  # noqa: F401 - fixtures
 
 ACME = """
@@ -125,9 +124,9 @@ def test_a_name_that_nobody_has_comes_with_a_near_one(acme, audiozen):
 
 @pytest.mark.parametrize("entry", installed_index().entries(), ids=lambda entry: entry.name)
 def test_what_is_shown_of_our_own_parts_can_be_pasted_as_it_is(entry):
+    from audiozen_core.binding.arguments import check_arguments
     from audiozen_core.config.check import INJECTED
     from audiozen_core.inspection.card import describe
-    from audiozen_core.registry import check_arguments
     from audiozen_core.registry.paths import load
 
     card = describe(entry.spelling, entry.kind)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore
-from audiozen_core.experiment.experiment import resume
+from audiozen_core.experiment import resume as resuming
 from audiozen_core.experiment.lock import RunLock
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.signals import Signals

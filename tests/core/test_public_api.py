@@ -22,8 +22,8 @@ from audiozen_core.deprecation import DEPRECATED, deprecated
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.public import PUBLIC
-from audiozen_core.registry import KINDS, installed_index
 from audiozen_core.registry.compatibility import admits
+from audiozen_core.registry.index import KINDS, installed_index
 from audiozen_core.registry.paths import load
 
 RELEASED = Path(__file__).with_name("public_api.json")
@@ -37,7 +37,7 @@ def surface() -> dict[str, str]:
         for name in names:
             found |= described(f"{module}.{name}", getattr(importlib.import_module(module), name))
     for hook in HOOK_NAMES:
-        found[f"hook {hook}"] = str(inspect.signature(getattr(hookspecs, hook)))
+        found[f"hook {hook}"] = str(inspect.signature(getattr(specs, hook)))
     for name, (module, _) in COMMANDS.items():
         found |= options(f"audiozen {name}", importlib.import_module(module).command)
     for entry in installed_index():

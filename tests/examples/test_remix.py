@@ -64,7 +64,7 @@ def test_the_plugin_is_installed_used_by_name_upgraded_and_uninstalled(environme
 
 def test_the_environment_is_not_the_one_of_the_tests():
     """Else the test above would prove nothing."""
-    from audiozen_core.registry import installed_index
+    from audiozen_core.registry.index import installed_index
 
     assert "remix" not in installed_index().names("trainer")
 

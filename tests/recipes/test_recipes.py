@@ -153,7 +153,8 @@ def test_the_recipes_own_model_is_the_installed_one(ndns):
     """They share weights, so that what one learns the other can use."""
     import torch
 
-    from audiozen_core.registry import ImportScope, resolve
+    from audiozen_core.registry.paths import resolve
+    from audiozen_core.registry.scope import ImportScope
     from audiozen_plugins.model.sdnn import SDNN
 
     torch.manual_seed(0)

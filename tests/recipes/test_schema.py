@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.config.json_schema import experiment_schema
-from audiozen_core.registry import PluginIndex, installed_index
+from audiozen_core.registry.index import PluginIndex, installed_index
 
 from .test_recipes import FILES, RECIPES
 

@@ -70,7 +70,7 @@ def test_stopped_twice_it_would_end_otherwise_with_a_piece_of_the_first_stop(tmp
 
 
 def test_with_items_drawn_from_generators_of_the_workers_it_would_end_otherwise(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_seeded", lambda *numbers: contextlib.nullcontext())
+    monkeypatch.setattr(loader, "_seeded", lambda *numbers: contextlib.nullcontext())
     row = ROWS["workers"]
     whole = row.run(tmp_path / "whole")
     row.run(tmp_path / "saving", every=1)

@@ -15,7 +15,8 @@ from audiozen_core.config.toml.positions import NotTomlError, Places, Range, Too
 from audiozen_core.config.toml.source import Source
 from audiozen_core.config.toml.syntax_errors import explain, explain_too_deep
 from audiozen_core.config.toml.text_file import read_text
-from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, config_codes
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.errors import ConfigError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, config_codes
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import ConfigError
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from audiozen_core.registry import build, check_arguments, resolve, signature_text
+from audiozen_core.binding.arguments import build, check_arguments, signature_text
+from audiozen_core.registry.paths import resolve
 
 if TYPE_CHECKING:
     from nowhere import Unknown

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from audiozen_core.registry import expected_kind
+from audiozen_core.binding.arguments import expected_kind
 
 
 class Trainer: ...

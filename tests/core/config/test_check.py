@@ -7,9 +7,10 @@ import textwrap
 import pytest
 import torch
 
-from audiozen_core.config import check_components, check_config, inspect_config, load_config
+from audiozen_core.config.check import check_components, check_config
+from audiozen_core.config.load import inspect_config, load_config
 from audiozen_core.errors import ConfigError
-from audiozen_core.registry import Entry, PluginIndex
+from audiozen_core.registry.index import Entry, PluginIndex
 
 KINDS = {"model": torch.nn.Module, "optimizer": torch.optim.Optimizer, "dataset": torch.utils.data.Dataset}
 
@@ -288,7 +289,8 @@ def test_a_check_itself_imports_no_torch(tmp_path):
     )
     program = f"""
         import sys
-        from audiozen_core.config import check_components, load_config
+        from audiozen_core.config.check import check_components
+        from audiozen_core.config.load import load_config
         found = check_components(load_config({str(tmp_path / "exp.toml")!r}))
         assert found == [], found
         assert "torch" not in sys.modules

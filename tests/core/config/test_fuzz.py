@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from audiozen_core.config import check_components, inspect_config
+from audiozen_core.config.check import check_components
+from audiozen_core.config.load import inspect_config
 from audiozen_core.config.overrides import COMMAND_LINE
 from audiozen_core.diagnostics.diagnostic import render
 from audiozen_core.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 import tomli
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.config import inspect_config, load_config
+from audiozen_core.config.load import inspect_config, load_config
 from audiozen_core.config.schema import SECTION_NAMES, keys_of, split_section, table_at
 from audiozen_core.config.sections import Component, Dataloader, Meta
 from audiozen_core.errors import ConfigError
@@ -349,7 +349,7 @@ def test_every_section_of_the_schema_can_be_read(load):
 def test_reading_a_config_imports_no_torch(write):
     program = f"""
         import sys
-        from audiozen_core.config import load_config
+        from audiozen_core.config.load import load_config
         load_config({str(write(MINIMAL))!r})
         assert "torch" not in sys.modules and "numpy" not in sys.modules
     """

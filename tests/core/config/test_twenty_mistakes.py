@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from audiozen_core.config import check_config
+from audiozen_core.config.check import check_config
 from audiozen_core.errors import ConfigError
 
 KINDS = {"model": torch.nn.Module, "optimizer": torch.optim.Optimizer, "dataset": torch.utils.data.Dataset}

@@ -5,7 +5,7 @@ from pathlib import Path
 import audiozen_core.diagnostics.config_codes  # noqa: F401 - adds its codes to the table
 from audiozen_core.diagnostics.codes import TABLE
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
 HEAD = """# Errors
 
 Each kind of error and warning has a code that never changes its meaning. `audiozen explain AZ101` shows what stands

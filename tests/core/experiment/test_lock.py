@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from audiozen_core.errors import RunError
-from audiozen_core.experiment.experiment import lock
+from audiozen_core.experiment import lock
 from audiozen_core.experiment.lock import LOCK, SILENT_SECONDS, Holder, RunLock
 
 HOLDS = """

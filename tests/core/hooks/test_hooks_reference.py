@@ -10,7 +10,7 @@ from audiozen_core.hooks import specs
 from audiozen_core.hooks.checks import HOOK_NAMES
 
 SPECS = Path(specs.__file__)
-PAGE = SPECS.parents[1] / "docs" / "hooks_reference.md"
+PAGE = SPECS.parents[2] / "docs" / "hooks_reference.md"
 HEAD = """# Hooks, one by one
 
 In the order of a run. How to write one is told in [Write a hook](write_a_hook.md). A method names those arguments that
@@ -34,7 +34,7 @@ def page() -> str:
 
 def entry(hook: str) -> str:
     """One hook: its signature, and its docstring as Markdown."""
-    spec = getattr(hookspecs, hook)
+    spec = getattr(specs, hook)
     text = inspect.getdoc(spec) or ""
     body, *sections = re.split(r"\n\n(?=(?:Args|Returns|Raises):\n)", text)
     lines = [f"### `{hook}`\n", f"```python\ndef {hook}{signature(spec)}: ...\n```\n", f"{body}\n"]
@@ -63,12 +63,12 @@ def test_the_page_is_that_of_the_specs():
 @pytest.mark.parametrize("hook", HOOK_NAMES)
 def test_every_hook_is_in_the_page_with_its_whole_signature(hook):
     text = PAGE.read_text(encoding="utf-8")
-    assert f"\ndef {hook}{signature(getattr(hookspecs, hook))}: ...\n" in text
+    assert f"\ndef {hook}{signature(getattr(specs, hook))}: ...\n" in text
 
 
 @pytest.mark.parametrize("hook", HOOK_NAMES)
 def test_every_hook_says_when_it_runs_and_what_an_answer_means(hook):
-    spec = getattr(hookspecs, hook)
+    spec = getattr(specs, hook)
     text = inspect.getdoc(spec)
     assert len(text.splitlines()[0].split()) >= 4
     returns = inspect.signature(spec).return_annotation

@@ -9,7 +9,7 @@ from audiozen_core.errors import AudioZenError
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.testing import TinyExperiment
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

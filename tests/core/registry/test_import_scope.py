@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.registry import ImportScope, PathError, resolve
-from audiozen_core.registry.scope import RESERVED, installed_path
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.scope import RESERVED, ImportScope, installed_path
 
 
 def target(path):

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from audiozen_core.registry import ImportScope, PathError, resolve
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.scope import ImportScope
 
 
 @pytest.fixture

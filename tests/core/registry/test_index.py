@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from audiozen_core.registry import KINDS, Entry, PathError, PluginIndex, installed_index, kind_of
-from audiozen_core.registry.index import forget_installed
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.index import KINDS, Entry, PluginIndex, forget_installed, installed_index, kind_of
 from tests.core.registry.conftest import add_distribution
 
 

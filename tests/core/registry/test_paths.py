@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 import audiozen_core
 from audiozen_core.errors import AudioZenError, MissingExtraError
-from audiozen_core.registry import Entry, ImportScope, PathError, PluginIndex, load, resolve
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.index import Entry, PluginIndex
+from audiozen_core.registry.paths import load, resolve
+from audiozen_core.registry.scope import ImportScope
 
 
 def failure(path, **options):

@@ -7,7 +7,11 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from audiozen_core.registry import ImportScope, PathError, build, resolve, torchaudio_loader
+from audiozen_core.binding.arguments import build
+from audiozen_core.registry import torchaudio_loader
+from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.scope import ImportScope
 
 EXTENSION = """
 import ctypes, sys

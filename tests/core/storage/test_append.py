@@ -30,7 +30,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch):
     disk = Disk(10**6)
-    monkeypatch.setattr(line_file, "os", disk)
+    monkeypatch.setattr(append, "os", disk)
     return disk
 
 

@@ -140,10 +140,10 @@ def test_two_folders_are_swapped_where_the_system_can(tmp_path):
 
 def test_swapping_with_nothing_is_an_error_and_a_system_that_cannot_swap_says_so(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
-    monkeypatch.setattr(files, "_rename_exchange", lambda first, second: errno.ENOENT)
+    monkeypatch.setattr(atomic, "_rename_exchange", lambda first, second: errno.ENOENT)
     with pytest.raises(FileNotFoundError):
         exchange(tmp_path / "a", tmp_path / "b")
-    monkeypatch.setattr(files, "_rename_exchange", lambda first, second: errno.ENOSYS)
+    monkeypatch.setattr(atomic, "_rename_exchange", lambda first, second: errno.ENOSYS)
     assert exchange(tmp_path / "a", tmp_path / "b") is False
 
 
