@@ -53,7 +53,9 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.storage.append": ("LineFile",),
     "audiozen_core.logging": ("configure", "get_logger"),
     "audiozen_core.hooks.lifecycle": ("Lifecycle", "Plugin"),
-    "audiozen_core.registry": ("build", "installed_index", "resolve"),
+    "audiozen_core.binding.arguments": ("build",),
+    "audiozen_core.registry.index": ("installed_index",),
+    "audiozen_core.registry.paths": ("resolve",),
     "audiozen_core.audio.stft": ("Stft",),
     "audiozen_core.testing": (
         "HookRecorder",

@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 
-from audiozen_core import files, run_lock
 from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.experiment import lock
 from audiozen_core.experiment.lock import RunLock
+from audiozen_core.storage import atomic
 
 
 @pytest.fixture
@@ -70,11 +71,11 @@ def test_prune_makes_room_on_a_full_disk(audiozen, store, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_lock.os, "pwrite", refuse)
+    monkeypatch.setattr(lock.os, "pwrite", refuse)
     outcome = audiozen("checkpoints", "prune", "exp", "--keep", "2")
     assert outcome.code == 0, outcome.err
     assert len(store.list()) == 2
-    monkeypatch.setattr(run_lock.os, "pwrite", real)
+    monkeypatch.setattr(lock.os, "pwrite", real)
     with RunLock(store.folder.parent):
         assert json.loads((store.folder.parent / "run.lock").read_text())["pid"] == os.getpid()
 
@@ -121,7 +122,7 @@ def test_an_average_that_finds_no_room_names_the_place_and_leaves_nothing(audioz
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "write", refuse)
+    monkeypatch.setattr(atomic.os, "write", refuse)
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
     assert outcome.code == 2
     assert "average_last_2 could not be written" in outcome.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from audiozen_core.scaffold.scaffold import scaffold
+from audiozen_core.scaffold import scaffold
 from tests.clean_environment import CleanEnvironment, build_wheel
 
 RUFF = Path(sysconfig.get_path("scripts")) / "ruff"

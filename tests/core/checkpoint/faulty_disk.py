@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audiozen_core import files, line_file
+from audiozen_core.storage import append, atomic
 
 
 class KilledError(BaseException):
@@ -222,12 +222,12 @@ def _write_out(node: Node, path: Path) -> None:
         path.write_bytes(node.durable)
 
 
-_real_exchange = files._rename_exchange
+_real_exchange = atomic._rename_exchange
 
 
 def install(monkeypatch: Any, disk: FaultyDisk) -> FaultyDisk:
     """Puts the disk in the place of the real one."""
-    monkeypatch.setattr(files, "os", disk)
-    monkeypatch.setattr(line_file, "os", disk)
-    monkeypatch.setattr(files, "_rename_exchange", disk.exchange)
+    monkeypatch.setattr(atomic, "os", disk)
+    monkeypatch.setattr(append, "os", disk)
+    monkeypatch.setattr(atomic, "_rename_exchange", disk.exchange)
     return disk

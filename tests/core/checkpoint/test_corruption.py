@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError
-from audiozen_core.checkpoint import manifest as manifest_module
+from audiozen_core.checkpoint.format import manifest as manifest_module
 from tests.core.checkpoint.exactness import difference
 
 

@@ -18,8 +18,8 @@ from audiozen_core.checkpoint import (
     DamagedCheckpointError,
     NoCheckpointError,
     UnstorableStateError,
-    folder,
 )
+from audiozen_core.checkpoint.format import checkpoint
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage import atomic
 from tests.core.checkpoint.exactness import difference
@@ -343,7 +343,7 @@ def test_where_there_are_no_links_the_store_works_with_text_files(store, monkeyp
 
 def test_a_reader_takes_the_newer_checkpoint_where_a_run_deletes_the_one_it_was_about_to_read(store, monkeypatch):
     store.save({"model": {"epoch": 1}}, epoch=1, step=1, is_best=True)
-    read, saved = folder.read_checkpoint, iter((2, 3))
+    read, saved = checkpoint.read_checkpoint, iter((2, 3))
 
     def read_slowly(path, *how):
         epoch = next(saved, None)
@@ -352,7 +352,7 @@ def test_a_reader_takes_the_newer_checkpoint_where_a_run_deletes_the_one_it_was_
             assert not path.exists()
         return read(path, *how)
 
-    monkeypatch.setattr(folder, "read_checkpoint", read_slowly)
+    monkeypatch.setattr(checkpoint, "read_checkpoint", read_slowly)
     assert store.load("latest").epoch == 3
     saved = iter((4, 5))
     assert store.load("best").epoch == 5

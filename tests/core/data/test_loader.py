@@ -123,7 +123,7 @@ def test_a_worker_whose_main_process_is_gone_already_ends_itself():
     """Between the fork and the worker's first line the main process may die; nobody would tell the worker."""
     code = (
         "import multiprocessing, os\n"
-        "from audiozen_core.trainer import workers\n"
+        "from audiozen_core.data import workers\n"
         "def child(pipe):\n"
         "    real = os.getppid\n"
         "    os.getppid = lambda: 1 if orphaned else real()\n"

@@ -157,7 +157,7 @@ def test_a_standard_module_that_was_not_imported_yet_is_safe_too(write):
     recipe = write("a", wave="own = True", colorsys="own = True", mine="own = True")
     program = (
         "import sys\n"
-        "from audiozen_core.registry import ImportScope, resolve\n"
+        "from audiozen_core.registry.paths import resolve\nfrom audiozen_core.registry.scope import ImportScope\n"
         f"with ImportScope([{str(recipe)!r}]):\n"
         "    assert not {'wave', 'colorsys'} & sys.modules.keys()\n"
         "    import wave, colorsys, mine\n"
@@ -173,7 +173,7 @@ def test_it_is_safe_in_the_working_directory_as_well(write):
     recipe = write("a", wave="own = True", trainer="class Trainer: ...")
     program = (
         "import sys, os; sys.path.insert(0, '')\n"
-        "from audiozen_core.registry import ImportScope, resolve\n"
+        "from audiozen_core.registry.paths import resolve\nfrom audiozen_core.registry.scope import ImportScope\n"
         "with ImportScope([os.getcwd()]):\n"
         "    assert resolve('trainer.Trainer').target\n"
         "    import wave; assert wave.open\n"

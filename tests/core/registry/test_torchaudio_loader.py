@@ -115,7 +115,9 @@ def test_the_plain_import_fails_without_the_loader(write):
     fake = write("fake", HALF)
     assert "libno_such_library" in run("import torchaudio", fake).stderr, "negative control"
     done = run(
-        "from audiozen_core import torchaudio_loader as t\nt.install()\nimport torchaudio\nprint(torchaudio.x)", fake
+        "from audiozen_core.registry.torchaudio_loader import install\n"
+        "install()\nimport torchaudio\nprint(torchaudio.x)",
+        fake,
     )
     assert done.returncode == 0, done.stderr
     assert "whole" in done.stdout
@@ -124,7 +126,7 @@ def test_the_plain_import_fails_without_the_loader(write):
 def test_installing_the_loader_imports_neither_torch_nor_torchaudio(write):
     recipe = write("a", model="class Model: ...")
     program = (
-        "from audiozen_core.registry import ImportScope, resolve\n"
+        "from audiozen_core.registry.paths import resolve\nfrom audiozen_core.registry.scope import ImportScope\n"
         f"with ImportScope([{str(recipe)!r}]): resolve('model.Model')\n"
         "assert not {'torch', 'torchaudio'} & sys.modules.keys()\n"
     )
