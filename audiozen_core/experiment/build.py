@@ -93,7 +93,7 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
     """
 
     def built(component: Component, **injected: Any) -> Any:
-        return lifecycle.built(component.section, build_component(component, injected))
+        return lifecycle.wrap_component(component.section, build_component(component, injected))
 
     models = {suffix: built(part).to(device) for suffix, part in config.models.items()}
     losses = {suffix: built_loss(lifecycle, part, device) for suffix, part in config.loss_functions.items()}
@@ -136,9 +136,9 @@ def built_loss(lifecycle: Lifecycle, part: Component, device: torch.device) -> C
     target = resolve(part.path, section=part.section).target
     if not isinstance(target, type):
         function = functools.partial(target, **part.args) if part.args else target
-        wrapped: Callable[..., Any] = lifecycle.built(part.section, function)
+        wrapped: Callable[..., Any] = lifecycle.wrap_component(part.section, function)
         return wrapped
-    loss: Callable[..., Any] = lifecycle.built(part.section, build_component(part))
+    loss: Callable[..., Any] = lifecycle.wrap_component(part.section, build_component(part))
     return loss.to(device) if isinstance(loss, nn.Module) else loss
 
 
@@ -174,7 +174,7 @@ def build_loader(
     parts: Sequence[DatasetComponent], lifecycle: Lifecycle, *, train: bool, meta: Meta, sr: int, cuda: bool
 ) -> BatchLoader:
     """Builds data sets, joined into one, and what makes batches of it by the first one's table `dataloader`."""
-    datasets = [lifecycle.built(part.section, build_component(part)) for part in parts]
+    datasets = [lifecycle.wrap_component(part.section, build_component(part)) for part in parts]
     for part, found in zip(parts, datasets, strict=True):
         _check_rate(part, found, sr)
     dataset = datasets[0]
@@ -199,7 +199,7 @@ def build_loader(
         seed=meta.seed,
         **options,
     )
-    wrapped: BatchLoader = lifecycle.built(f"{parts[0].section}.dataloader", loader)
+    wrapped: BatchLoader = lifecycle.wrap_component(f"{parts[0].section}.dataloader", loader)
     return wrapped
 
 

@@ -154,7 +154,7 @@ class Experiment:
         lifecycle = self.lifecycle()
         components = build_components(self.config, lifecycle, self.folder, device)
         trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
-        trainer = lifecycle.built("trainer", trainer)
+        trainer = lifecycle.wrap_component("trainer", trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
         for role in self._roles():

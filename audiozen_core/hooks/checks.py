@@ -16,7 +16,7 @@ HOOK_NAMES = tuple(
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# `built` hands an object from plugin to plugin; there is no single call to stand around.
+# `wrap_component` hands an object from plugin to plugin; there is no single call to stand around.
 _NOT_TO_WRAP = ("on_component_built",)
 
 

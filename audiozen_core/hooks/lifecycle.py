@@ -93,7 +93,7 @@ class Lifecycle:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(f"there is no hook `{name}`")
 
-    def built(self, section: str, component: Any) -> Any:
+    def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the one before it made of the component."""
         for implementation in reversed(self._manager.hook.on_component_built.get_hookimpls()):
             values = {"section": section, "component": component}

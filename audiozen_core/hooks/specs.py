@@ -166,7 +166,7 @@ def on_epoch_end(trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float])
 
 
 @hookspec(firstresult=True)
-def go_back(trainer: BaseTrainer, error: Exception) -> bool | None:
+def rollback(trainer: BaseTrainer, error: Exception) -> bool | None:
     """A loss or gradient was not finite, and `on_nonfinite = "rollback"`: the trainer is to be set to an earlier state.
 
     Args:
@@ -179,7 +179,7 @@ def go_back(trainer: BaseTrainer, error: Exception) -> bool | None:
 
 
 @hookspec
-def on_gone_back(trainer: BaseTrainer) -> None:
+def on_rollback(trainer: BaseTrainer) -> None:
     """The training has gone back to an earlier state, that of `trainer.progress`: records made since are void."""
 
 
@@ -251,7 +251,7 @@ def on_checkpoint_save(trainer: BaseTrainer, extra: dict[str, Any]) -> None:
 
 
 @hookspec(firstresult=True)
-def veto_checkpoint(trainer: BaseTrainer, epoch: int) -> str | None:
+def skip_checkpoint_reason(trainer: BaseTrainer, epoch: int) -> str | None:
     """Asked before a checkpoint is written.
 
     Returns:

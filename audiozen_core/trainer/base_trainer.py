@@ -19,14 +19,14 @@ from audiozen_core.logging import get_logger
 from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.ledger import ledger_of
-from audiozen_core.trainer.memory import out_of_memory_told
+from audiozen_core.trainer.memory import translate_memory_errors
 from audiozen_core.trainer.nonfinite import (
     GradientNorms,
     NonFiniteError,
     NonFiniteGuard,
     NonFinitePolicy,
     check_weights,
-    nothing_to_undo,
+    no_undo,
 )
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.state import Progress
@@ -133,7 +133,7 @@ class BaseTrainer(Steps, Parts):
         self.scalars = StepScalars(self.progress, self.device, self.nonfinite, self.models)
         self.state = ledger_of(self)
         self._gradients = GradientNorms(self.models)
-        self._undo: Callable[[], None] = nothing_to_undo
+        self._undo: Callable[[], None] = no_undo
         self._window_open = self._learnt = False
 
     # ------------------------------------------------------------------------------- training
@@ -145,7 +145,7 @@ class BaseTrainer(Steps, Parts):
                 try:
                     metrics = self._train_epoch(loader)
                 except NonFiniteError as error:
-                    if not (self.nonfinite.may_go_back and self.hooks.go_back(trainer=self, error=error)):
+                    if not (self.nonfinite.may_go_back and self.hooks.rollback(trainer=self, error=error)):
                         raise
                     continue
                 self.progress.complete_epoch()
@@ -351,7 +351,7 @@ class BaseTrainer(Steps, Parts):
     def _running(self, mode: Mode) -> Iterator[None]:
         try:
             self.hooks.on_run_start(trainer=self, mode=mode)
-            with out_of_memory_told(self):
+            with translate_memory_errors(self):
                 yield
             self.hooks.on_run_end(trainer=self, mode=mode)
         except BaseException as error:

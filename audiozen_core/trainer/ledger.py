@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from audiozen_core.trainer.components import section_name
-from audiozen_core.trainer.state import RandomState, StateLedger
+from audiozen_core.trainer.state import RandomState, StateRegistry
 
 if TYPE_CHECKING:
     from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
-def ledger_of(trainer: BaseTrainer) -> StateLedger:
+def ledger_of(trainer: BaseTrainer) -> StateRegistry:
     """Registers each part under its name: the section of the TOML, `hook_<name>`, or what the trainer calls it.
 
     A loss is among them if it has weights or buffers, such as a running mean.
     """
-    ledger = StateLedger()
+    ledger = StateRegistry()
     for suffix, model in trainer.models.items():
         ledger.register(section_name("model", suffix), model)
     for suffix, loss in trainer.loss_functions.items():

@@ -27,7 +27,7 @@ _ASKS_A_WORKER = "resource_sharer"
 
 
 @contextmanager
-def out_of_memory_told(trainer: BaseTrainer) -> Iterator[None]:
+def translate_memory_errors(trainer: BaseTrainer) -> Iterator[None]:
     """Turns the error of a machine whose memory has run out into one with the batch size and the peak.
 
     Raises:

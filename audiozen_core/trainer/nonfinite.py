@@ -103,7 +103,7 @@ class NonFiniteGuard:
             parts: networks and losses.
         """
         if self.policy != "skip":
-            return nothing_to_undo
+            return no_undo
         modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
         kept = [
             (module, name, buffer, buffer.clone())
@@ -193,7 +193,7 @@ class MeasuredGradients:
         return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
 
 
-def nothing_to_undo() -> None:
+def no_undo() -> None:
     """Leaves all as it is."""
 
 

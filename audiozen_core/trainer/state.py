@@ -124,7 +124,7 @@ class RandomState:
             torch.cuda.set_rng_state(state.cpu(), device)
 
 
-class StateLedger:
+class StateRegistry:
     """The list of all that is stateful in a run, each entry under the name that it has in a checkpoint."""
 
     def __init__(self) -> None:

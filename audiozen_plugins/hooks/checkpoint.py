@@ -84,7 +84,7 @@ class Checkpoint:
         self._hear(trainer)
 
     @hookimpl
-    def go_back(self, trainer: BaseTrainer, error: Exception) -> bool | None:
+    def rollback(self, trainer: BaseTrainer, error: Exception) -> bool | None:
         """Back to the latest checkpoint, if there is one."""
         self._writer.wait()
         self._hear(trainer)
@@ -96,7 +96,7 @@ class Checkpoint:
         self._writer.store.rewind(loaded.path)
         self._asked = ()
         trainer.log.warning("back to the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
-        trainer.hooks.on_gone_back(trainer=trainer)
+        trainer.hooks.on_rollback(trainer=trainer)
         return True
 
     @hookimpl
@@ -127,7 +127,7 @@ class Checkpoint:
 
     def _save(self, trainer: BaseTrainer, score: float | None = None, *, last: bool = False) -> None:
         progress = trainer.progress
-        if reason := trainer.hooks.veto_checkpoint(trainer=trainer, epoch=progress.epoch):
+        if reason := trainer.hooks.skip_checkpoint_reason(trainer=trainer, epoch=progress.epoch):
             trainer.log.info("no checkpoint is saved", epoch=progress.epoch, reason=reason)
             return
         self._asked, self._asked_at = _moment(trainer), self.clock()

@@ -46,7 +46,7 @@ class MetricsJsonl:
         self._file = LineFile(path)
 
     @hookimpl
-    def on_gone_back(self, trainer: BaseTrainer) -> None:
+    def on_rollback(self, trainer: BaseTrainer) -> None:
         """Drops what is about to be made again; on a disk that refuses it stays, and is there twice."""
         if self._file is None:
             return

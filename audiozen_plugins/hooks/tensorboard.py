@@ -49,7 +49,7 @@ class TensorBoard:
                 self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
     @hookimpl
-    def on_gone_back(self, trainer: BaseTrainer) -> None:
+    def on_rollback(self, trainer: BaseTrainer) -> None:
         """Hides what is about to be made again."""
         self.on_teardown(trainer)
         self.on_run_start(trainer, "train")

@@ -62,7 +62,7 @@ def test_the_transcript_of_two_epochs(trained):
         "on_evaluation_end mode=validate",
         "on_log step=2 epoch=1",
         "on_epoch_end epoch=1",
-        "veto_checkpoint epoch=1",
+        "skip_checkpoint_reason epoch=1",
         "on_checkpoint_save",
         "stop_reason",
         # The second.
@@ -75,7 +75,7 @@ def test_the_transcript_of_two_epochs(trained):
         "on_evaluation_end mode=validate",
         "on_log step=4 epoch=2",
         "on_epoch_end epoch=2",
-        "veto_checkpoint epoch=2",
+        "skip_checkpoint_reason epoch=2",
         "on_checkpoint_save",
         # max_epochs is reached without asking anybody.
         "on_run_end mode=train",
@@ -137,7 +137,7 @@ class Adds:
 
 class Refuses:
     @hookimpl
-    def veto_checkpoint(self, epoch):
+    def skip_checkpoint_reason(self, epoch):
         return "it is the first" if epoch == 1 else None
 
 
@@ -248,7 +248,7 @@ def test_a_checkpoint_can_be_asked_for_at_any_step(mine):
     start = names.index("on_checkpoint_request")
     assert names[start:][:4] == [
         "on_checkpoint_request",
-        "veto_checkpoint",
+        "skip_checkpoint_reason",
         "on_checkpoint_save",
         "on_checkpoint_saved",
     ]
@@ -258,7 +258,7 @@ def test_a_run_that_goes_back_tells_it(mine):
     hooks = mine.add_hook("mine.SpoilsOnce").set("trainer", on_nonfinite="rollback", max_nonfinite=1).run("train").hooks
     # When a checkpoint has reached the disk is up to the disk.
     names = [name for name in hooks.names if name != "on_checkpoint_saved"]
-    assert names[names.index("go_back") :][:3] == ["go_back", "on_checkpoint_load", "on_gone_back"]
+    assert names[names.index("rollback") :][:3] == ["rollback", "on_checkpoint_load", "on_rollback"]
     assert hooks.names[-1] == "on_teardown"
     assert "on_evaluation_abandoned" not in hooks.names
 

@@ -44,7 +44,7 @@ def test_a_built_component_is_handed_on_from_plugin_to_plugin():
     double = Plugin("a", make(on_component_built=lambda self, component: component * 2))
     leave = Plugin("b", make(on_component_built=lambda self, section: None))
     add = Plugin("c", make(on_component_built=lambda self, section, component: component + 1))
-    assert Lifecycle([add, leave, double]).built("model", 5) == 11
+    assert Lifecycle([add, leave, double]).wrap_component("model", 5) == 11
 
 
 def test_a_hook_that_raises_is_named_with_where_it_comes_from():

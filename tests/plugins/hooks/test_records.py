@@ -132,7 +132,7 @@ def test_going_back_on_a_full_disk_leaves_what_it_would_drop_and_ends_nothing(tm
         if full:
             patched.setattr(metrics_jsonl, "write_whole", refuse)
         trainer.progress.step = 1
-        jsonl.on_gone_back(trainer)
+        jsonl.on_rollback(trainer)
     jsonl.on_log(trainer, {"step/loss": 2.0}, 2, 1)
     jsonl.on_teardown(trainer)
     assert [line["step"] for line in lines(tmp_path)] == ([1, 2, 3, 2] if full else [1, 2])
