@@ -4,7 +4,6 @@ Besides these names, public are: the hooks of `audiozen_core.hooks.specs` with t
 the commands with their options, the sections and keys of a TOML file, and the names of first-party components with
 their arguments. What is not named here may change without notice.
 
-A public name that is to go, or to be called in another way, warns for a minor version first: `deprecation.deprecated`.
 A test compares the signatures with those of the last release, and wants a word in the changelog for each that differs.
 """
 
@@ -45,7 +44,6 @@ PUBLIC: dict[str, tuple[str, ...]] = {
         "RunError",
     ),
     "audiozen_core.data.unreadable_files": ("usable",),
-    "audiozen_core.deprecation": ("deprecated",),
     "audiozen_core.experiment.experiment": ("Experiment",),
     "audiozen_core.storage.atomic": ("make_folder", "write_whole"),
     "audiozen_core.hooks.specs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),

@@ -9,7 +9,6 @@ import importlib
 import inspect
 import json
 import re
-import warnings
 from pathlib import Path
 
 import click
@@ -18,11 +17,9 @@ import pytest
 import audiozen_core
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.cli.main import COMMANDS
-from audiozen_core.deprecation import DEPRECATED, deprecated
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.public import PUBLIC
-from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.index import KINDS, installed_index
 from audiozen_core.registry.paths import load
 
@@ -129,24 +126,6 @@ def test_hooks_and_plugins_import_public_names_alone(folder):
                     assert alias.name in PUBLIC.get(node.module, ()), f"{path.name}: {node.module}.{alias.name}"
                     imported += 1
     assert imported > 5
-
-
-def test_what_is_deprecated_warns_and_goes_in_time():
-    @deprecated(removed_in="0.3", instead="`new`")
-    def old(x):
-        return 2 * x
-
-    with pytest.warns(DeprecationWarning, match=r"old` is deprecated and goes in AudioZEN 0\.3; use `new`"):
-        assert old(2) == 4
-    ours = {name: version for name, version in DEPRECATED.items() if name.startswith(("audiozen_core", "audiozen_pl"))}
-    for name, version in ours.items():
-        assert admits(f"<{version}", audiozen_core.__version__), f"{name} was to go in {version}"
-
-
-def test_nothing_of_ours_uses_what_is_deprecated():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)
-        assert surface()
 
 
 if __name__ == "__main__":
