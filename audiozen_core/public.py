@@ -46,6 +46,8 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.data.unreadable_files": ("usable",),
     "audiozen_core.experiment.experiment": ("Experiment",),
     "audiozen_core.storage.atomic": ("make_folder", "write_whole"),
+    "audiozen_core.hooks.progress": ("Progress",),
+    "audiozen_core.hooks.trainer_protocol": ("Stateful", "Trainer"),
     "audiozen_core.hooks.specs": ("DEFAULT_PHASE", "Mode", "PHASES", "hookimpl"),
     "audiozen_core.interruption": ("Interrupted",),
     "audiozen_core.storage.append": ("LineFile",),
@@ -71,6 +73,6 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "audiozen_core.trainer.base_trainer": ("BaseTrainer",),
     "audiozen_core.trainer.components": ("Components",),
     "audiozen_core.data.loader": ("BatchLoader",),
-    "audiozen_core.trainer.state": ("Progress", "RandomState"),
+    "audiozen_core.trainer.state": ("RandomState",),
 }
 """Module to its public names."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
+from audiozen_core.hooks.callers import HookCallers
 from audiozen_core.hooks.calls import named_call, named_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_problems
 
@@ -51,7 +52,7 @@ class Plugin:
         return f"hook plugin `{self.name}`{owner} ({self.origin})"
 
 
-class Lifecycle:
+class Lifecycle(HookCallers):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook that nobody implements is a function that does nothing, so that a training
@@ -90,8 +91,10 @@ class Lifecycle:
             setattr(self, name, call if implementations else silent)
         self._manager = manager
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        raise AttributeError(f"there is no hook `{name}`")
+    if not TYPE_CHECKING:  # a type checker knows the names, and is to refuse all others
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(f"there is no hook `{name}`")
 
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the one before it made of the component."""

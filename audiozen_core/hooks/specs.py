@@ -27,7 +27,7 @@ import pluggy
 if TYPE_CHECKING:
     import torch
 
-    from audiozen_core.trainer.base_trainer import BaseTrainer
+    from audiozen_core.hooks.trainer_protocol import Trainer
 
 Mode = Literal["train", "validate", "test", "predict"]
 
@@ -59,7 +59,7 @@ def on_component_built(section: str, component: Any) -> Any:
 
 
 @hookspec
-def on_setup(trainer: BaseTrainer) -> None:
+def on_setup(trainer: Trainer) -> None:
     """Everything is built, no checkpoint is loaded and nothing is written yet.
 
     Runs once, whatever the modes are. Register here what is to be kept in the checkpoints besides:
@@ -68,22 +68,22 @@ def on_setup(trainer: BaseTrainer) -> None:
 
 
 @hookspec
-def on_run_start(trainer: BaseTrainer, mode: Mode) -> None:
+def on_run_start(trainer: Trainer, mode: Mode) -> None:
     """A mode begins: everything is built and a checkpoint to start from, if any, is loaded."""
 
 
 @hookspec
-def on_run_end(trainer: BaseTrainer, mode: Mode) -> None:
+def on_run_end(trainer: Trainer, mode: Mode) -> None:
     """A mode has ended well."""
 
 
 @hookspec
-def on_exception(trainer: BaseTrainer, error: BaseException) -> None:
+def on_exception(trainer: Trainer, error: BaseException) -> None:
     """The run is about to end with an error (or with Ctrl-C); it goes on to be raised afterwards."""
 
 
 @hookspec
-def on_teardown(trainer: BaseTrainer) -> None:
+def on_teardown(trainer: Trainer) -> None:
     """The last call of a mode, after success and failure alike: close files here."""
 
 
@@ -91,17 +91,17 @@ def on_teardown(trainer: BaseTrainer) -> None:
 
 
 @hookspec
-def on_epoch_start(trainer: BaseTrainer, epoch: int) -> None:
+def on_epoch_start(trainer: Trainer, epoch: int) -> None:
     """A training epoch begins; `epoch` counts from 1."""
 
 
 @hookspec
-def on_training_step_start(trainer: BaseTrainer, batch: Any, batch_idx: int) -> None:
+def on_training_step_start(trainer: Trainer, batch: Any, batch_idx: int) -> None:
     """A batch is on the device and `training_step` comes next."""
 
 
 @hookspec(firstresult=True)
-def autocast(trainer: BaseTrainer) -> AbstractContextManager[Any] | None:
+def autocast(trainer: Trainer) -> AbstractContextManager[Any] | None:
     """Asked before each step of any mode: a context in which the forward pass and the loss are to run.
 
     Returns:
@@ -110,7 +110,7 @@ def autocast(trainer: BaseTrainer) -> AbstractContextManager[Any] | None:
 
 
 @hookspec(firstresult=True)
-def backward(trainer: BaseTrainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
+def backward(trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
     """Back-propagates one loss, already divided by the number of accumulated batches.
 
     Args:
@@ -124,12 +124,12 @@ def backward(trainer: BaseTrainer, loss: torch.Tensor, inputs: list[torch.Tensor
 
 
 @hookspec
-def on_gradients_ready(trainer: BaseTrainer) -> None:
+def on_gradients_ready(trainer: Trainer) -> None:
     """All gradients of an optimiser step are there. AMP unscales them in `precision`; clipping is in `gradient`."""
 
 
 @hookspec(firstresult=True)
-def optimizer_step(trainer: BaseTrainer, optimizer: torch.optim.Optimizer) -> bool | None:
+def optimizer_step(trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
     """One optimiser is to take its step.
 
     Returns:
@@ -138,12 +138,12 @@ def optimizer_step(trainer: BaseTrainer, optimizer: torch.optim.Optimizer) -> bo
 
 
 @hookspec
-def on_optimizer_step_end(trainer: BaseTrainer, step: int) -> None:
+def on_optimizer_step_end(trainer: Trainer, step: int) -> None:
     """The optimisers have stepped and the gradients are cleared; `step` counts optimiser steps from 1."""
 
 
 @hookspec
-def on_training_step_end(trainer: BaseTrainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
+def on_training_step_end(trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
     """A batch is done.
 
     Args:
@@ -155,7 +155,7 @@ def on_training_step_end(trainer: BaseTrainer, batch: Any, batch_idx: int, outpu
 
 
 @hookspec
-def on_epoch_end(trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float]) -> None:
+def on_epoch_end(trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
     """An epoch is over, its validation included. Checkpoints are saved here, in the phase `persist`.
 
     Args:
@@ -166,7 +166,7 @@ def on_epoch_end(trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float])
 
 
 @hookspec(firstresult=True)
-def rollback(trainer: BaseTrainer, error: Exception) -> bool | None:
+def rollback(trainer: Trainer, error: Exception) -> bool | None:
     """A loss or gradient was not finite, and `on_nonfinite = "rollback"`: the trainer is to be set to an earlier state.
 
     Args:
@@ -179,12 +179,12 @@ def rollback(trainer: BaseTrainer, error: Exception) -> bool | None:
 
 
 @hookspec
-def on_rollback(trainer: BaseTrainer) -> None:
+def on_rollback(trainer: Trainer) -> None:
     """The training has gone back to an earlier state, that of `trainer.progress`: records made since are void."""
 
 
 @hookspec(firstresult=True)
-def stop_reason(trainer: BaseTrainer) -> str | None:
+def stop_reason(trainer: Trainer) -> str | None:
     """Asked after each epoch: is the training over?
 
     Returns:
@@ -196,17 +196,17 @@ def stop_reason(trainer: BaseTrainer) -> str | None:
 
 
 @hookspec
-def on_evaluation_start(trainer: BaseTrainer, mode: Mode, num_batches: int | None) -> None:
+def on_evaluation_start(trainer: Trainer, mode: Mode, num_batches: int | None) -> None:
     """Validation, test or prediction begins; `num_batches` is None where the loaders can't tell."""
 
 
 @hookspec
-def on_evaluation_step_end(trainer: BaseTrainer, mode: Mode, batch_idx: int, dataloader_idx: int) -> None:
+def on_evaluation_step_end(trainer: Trainer, mode: Mode, batch_idx: int, dataloader_idx: int) -> None:
     """One batch of an evaluation is done."""
 
 
 @hookspec
-def on_evaluation_end(trainer: BaseTrainer, mode: Mode, score: float | None, metrics: Mapping[str, float]) -> None:
+def on_evaluation_end(trainer: Trainer, mode: Mode, score: float | None, metrics: Mapping[str, float]) -> None:
     """An evaluation is over.
 
     Args:
@@ -218,7 +218,7 @@ def on_evaluation_end(trainer: BaseTrainer, mode: Mode, score: float | None, met
 
 
 @hookspec
-def on_evaluation_abandoned(trainer: BaseTrainer, mode: Mode) -> None:
+def on_evaluation_abandoned(trainer: Trainer, mode: Mode) -> None:
     """An evaluation is broken off, since the run is to stop: undo what `on_evaluation_start` has done to the state.
 
     A checkpoint may be saved next; `on_evaluation_end` does not come.
@@ -226,7 +226,7 @@ def on_evaluation_abandoned(trainer: BaseTrainer, mode: Mode) -> None:
 
 
 @hookspec
-def on_best_found(trainer: BaseTrainer, score: float) -> None:
+def on_best_found(trainer: Trainer, score: float) -> None:
     """The validation gave the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
 
 
@@ -234,7 +234,7 @@ def on_best_found(trainer: BaseTrainer, score: float) -> None:
 
 
 @hookspec
-def on_log(trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+def on_log(trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
     """Scalars to be recorded.
 
     Args:
@@ -246,12 +246,12 @@ def on_log(trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch:
 
 
 @hookspec
-def on_checkpoint_save(trainer: BaseTrainer, extra: dict[str, Any]) -> None:
+def on_checkpoint_save(trainer: Trainer, extra: dict[str, Any]) -> None:
     """A checkpoint is about to be written: put what it is to hold besides into `extra`, under a key of your own."""
 
 
 @hookspec(firstresult=True)
-def skip_checkpoint_reason(trainer: BaseTrainer, epoch: int) -> str | None:
+def skip_checkpoint_reason(trainer: Trainer, epoch: int) -> str | None:
     """Asked before a checkpoint is written.
 
     Returns:
@@ -260,7 +260,7 @@ def skip_checkpoint_reason(trainer: BaseTrainer, epoch: int) -> str | None:
 
 
 @hookspec
-def on_checkpoint_request(trainer: BaseTrainer, reason: str) -> None:
+def on_checkpoint_request(trainer: Trainer, reason: str) -> None:
     """Somebody wants a checkpoint now, at the end of a step or of an epoch; it is on the disk when this returns.
 
     Call it as `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")`, where `trainer.between_steps`.
@@ -268,10 +268,10 @@ def on_checkpoint_request(trainer: BaseTrainer, reason: str) -> None:
 
 
 @hookspec
-def on_checkpoint_saved(trainer: BaseTrainer, folder: Path, is_best: bool) -> None:
+def on_checkpoint_saved(trainer: Trainer, folder: Path, is_best: bool) -> None:
     """A checkpoint lies whole on the disk in `folder`."""
 
 
 @hookspec
-def on_checkpoint_load(trainer: BaseTrainer, extra: Mapping[str, Any]) -> None:
+def on_checkpoint_load(trainer: Trainer, extra: Mapping[str, Any]) -> None:
     """A checkpoint has been read and is about to be restored; what `on_checkpoint_save` added is in `extra`."""

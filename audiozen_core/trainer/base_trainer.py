@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
 
 from audiozen_core.data.loader import BatchLoader, to_device
-from audiozen_core.data.unreadable import BadData, BadDataPolicy
+from audiozen_core.data.unreadable import BadDataPolicy
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import Mode
-from audiozen_core.logging import get_logger
+from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.ledger import ledger_of
-from audiozen_core.trainer.memory import translate_memory_errors
+from audiozen_core.trainer.evaluation import Evaluation, prefixed
 from audiozen_core.trainer.nonfinite import (
     GradientNorms,
     NonFiniteError,
@@ -28,13 +23,11 @@ from audiozen_core.trainer.nonfinite import (
     check_weights,
     no_undo,
 )
-from audiozen_core.trainer.parts import Parts
-from audiozen_core.trainer.state import Progress
+from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
-from audiozen_core.trainer.steps import Steps
 
 
-class BaseTrainer(Steps, Parts):
+class BaseTrainer(Evaluation):
     """What every trainer is made of; a subclass says what a step is.
 
     A subclass defines `training_step` and, for the modes that it is used in, `validation_step` and
@@ -101,11 +94,10 @@ class BaseTrainer(Steps, Parts):
         on_bad_data: BadDataPolicy = "stop",
         max_bad_data: int = 10,
     ) -> None:
-        super().__init__(components)
+        super().__init__(components, save_max_score=save_max_score, on_bad_data=on_bad_data, max_bad_data=max_bad_data)
         self.max_epochs = at_least(1, max_epochs=max_epochs)
         self.max_steps = at_least(1, max_steps=max_steps)
         self.clip_grad_norm_value = above(0, clip_grad_norm_value=clip_grad_norm_value)
-        self.save_max_score = save_max_score
         self.save_ckpt_interval = at_least(1, save_ckpt_interval=save_ckpt_interval)
         self.save_ckpt_interval_steps = at_least(1, save_ckpt_interval_steps=save_ckpt_interval_steps)
         self.save_ckpt_minutes = at_least(0, save_ckpt_minutes=save_ckpt_minutes)
@@ -117,21 +109,24 @@ class BaseTrainer(Steps, Parts):
         self.plot_norm = plot_norm
         self.log_interval = at_least(0, log_interval=log_interval)
         one_of(get_args(NonFinitePolicy), on_nonfinite=on_nonfinite)
-        self.nonfinite = NonFiniteGuard(on_nonfinite, at_least(0, max_nonfinite=max_nonfinite))
-        one_of(get_args(BadDataPolicy), on_bad_data=on_bad_data)
-        self.bad_data = BadData(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self.on_nonfinite: str = on_nonfinite
+        self.max_nonfinite = at_least(0, max_nonfinite=max_nonfinite)
+        self.nonfinite = NonFiniteGuard(on_nonfinite, self.max_nonfinite)
         for scheduler in self.lr_schedulers.values():
             scheduler.check(save_max_score=save_max_score)
 
-        self.log = get_logger()
-        self.progress = Progress()
         self.num_batches: int | None = None
-        self.batch_size: int | None = None
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         self.grad_norms: dict[str, Tensor] = {}
         self.scalars = StepScalars(self.progress, self.device, self.nonfinite, self.models)
-        self.state = ledger_of(self)
+        self.state = StateRegistry()
+        self.state.register_components(components)
+        self.state.register("progress", self.progress)
+        self.state.register("scalars", self.scalars)
+        self.state.register("nonfinite", self.nonfinite)
+        self.state.register("bad_data", self.bad_data)
+        self.state.register("rng", RandomState())
         self._gradients = GradientNorms(self.models)
         self._undo: Callable[[], None] = no_undo
         self._window_open = self._learnt = False
@@ -188,7 +183,7 @@ class BaseTrainer(Steps, Parts):
             raise RunError(f"the training data gave no batch in epoch {epoch}", remedy="look at the data set")
         if self._window_open:
             self._optimizer_step()
-        return _prefixed("train", self.training_epoch_end(self.scalars.flush()))
+        return prefixed("train", self.training_epoch_end(self.scalars.flush()))
 
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Forward and backward; gives all that the step returned, detached."""
@@ -247,7 +242,7 @@ class BaseTrainer(Steps, Parts):
         step = self.progress.step
         self.hooks.on_optimizer_step_end(trainer=self, step=step)
         if self.log_interval and step % self.log_interval == 0 and self.scalars.last:
-            metrics = _prefixed("step", self.scalars.last)
+            metrics = prefixed("step", self.scalars.last)
             self.hooks.on_log(trainer=self, metrics=metrics, step=step, epoch=self.progress.epoch + 1)
 
     def _clear_gradients(self) -> None:
@@ -259,69 +254,6 @@ class BaseTrainer(Steps, Parts):
     def between_steps(self) -> bool:
         """Whether no gradients are being accumulated, so that the state is complete."""
         return not self._window_open
-
-    # ------------------------------------------------------------------------------- evaluation
-
-    def validate(self, loaders: Sequence[BatchLoader]) -> float:
-        """Runs the validation once and gives the score."""
-        with self._running("validate"):
-            score, metrics = self._validate(loaders, compare=False)
-            self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
-        return score
-
-    def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
-        """Runs the test and gives its scalars."""
-        with self._running("test"):
-            outputs = self._evaluate("test", loaders, self.test_step)
-            metrics = _prefixed("test", self.test_epoch_end(outputs) or {})
-            self.hooks.on_evaluation_end(trainer=self, mode="test", score=None, metrics=metrics)
-            self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
-        return metrics
-
-    def predict(self, loaders: Sequence[BatchLoader]) -> None:
-        """Runs `predict_step` over all batches."""
-        with self._running("predict"):
-            self._evaluate("predict", loaders, self.predict_step)
-            self.hooks.on_evaluation_end(trainer=self, mode="predict", score=None, metrics={})
-
-    def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
-        outputs = self._evaluate("validate", loaders, self.validation_step)
-        result = self.validation_epoch_end(outputs)
-        scalars = dict(result) if isinstance(result, Mapping) else {"score": result}
-        if "score" not in scalars:
-            raise RunError(f"{type(self).__name__}.validation_epoch_end returned no `score`, but {sorted(scalars)}")
-        score = float(scalars["score"])
-        metrics = _prefixed("validate", scalars)
-        if compare and self._is_better(score):
-            self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
-            self.hooks.on_best_found(trainer=self, score=score)
-        self.hooks.on_evaluation_end(trainer=self, mode="validate", score=score, metrics=metrics)
-        return score, metrics
-
-    def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
-        """The answers of the step as `[dataloader_idx][batch_idx]`; items are those of epoch 0, the same every time."""
-        for model in self.models.values():
-            model.eval()
-        lengths = [loader.num_batches for loader in loaders]
-        total = None if None in lengths else sum(length or 0 for length in lengths)
-        self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
-        outputs: list[list[Any]] = []
-        self.bad_data.collect_missing()
-        with torch.no_grad():
-            for dataloader_idx, loader in enumerate(loaders):
-                outputs.append([])
-                self.batch_size = loader.batch_size
-                for batch_idx, item in enumerate(loader.epoch(0, bad_data=self.bad_data)):
-                    if item is None:
-                        continue
-                    batch = to_device(item, self.device)
-                    with self._autocast():
-                        outputs[-1].append(step(batch, batch_idx, dataloader_idx))
-                    self.hooks.on_evaluation_step_end(
-                        trainer=self, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
-                    )
-        self.bad_data.tell_missing(mode, nothing_left=not any(outputs))
-        return outputs
 
     # ------------------------------------------------------------------------------- state
 
@@ -347,23 +279,6 @@ class BaseTrainer(Steps, Parts):
 
     # ------------------------------------------------------------------------------- small print
 
-    @contextmanager
-    def _running(self, mode: Mode) -> Iterator[None]:
-        try:
-            self.hooks.on_run_start(trainer=self, mode=mode)
-            with translate_memory_errors(self):
-                yield
-            self.hooks.on_run_end(trainer=self, mode=mode)
-        except BaseException as error:
-            for last_call in (partial(self.hooks.on_exception, error=error), self.hooks.on_teardown):
-                try:
-                    last_call(trainer=self)
-                except Exception as another:
-                    # It must not hide the error that has ended the run.
-                    self.log.error("a hook failed while the run was ending", reason=str(another))
-            raise
-        self.hooks.on_teardown(trainer=self)
-
     @property
     def _out_of_steps(self) -> bool:
         return self.max_steps is not None and self.progress.step >= self.max_steps
@@ -376,21 +291,13 @@ class BaseTrainer(Steps, Parts):
         reason: str | None = self.hooks.stop_reason(trainer=self)
         return reason
 
-    def _is_better(self, score: float) -> bool:
-        best = self.progress.best_score
-        if not math.isfinite(score):
-            self.log.warning("the score is not finite, so this epoch can't be the best", score=score)
-            return False
-        return best is None or (score > best if self.save_max_score else score < best)
-
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
             scheduler.step(interval, score)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self)
-        return context or nullcontext()
 
+if TYPE_CHECKING:
 
-def _prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
-    return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}
+    def _as_hooks_see_it(trainer: BaseTrainer) -> Trainer:
+        """The proof, by the type checker, that a trainer has everything that the protocol promises to hooks."""
+        return trainer

@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
 from audiozen_core.errors import RunError
-
-if TYPE_CHECKING:
-    from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.progress import Progress
 
 _SMALLER = (
     "set a smaller `batch_size` (`gradient_accumulation_steps` makes up for it) or shorter clips; "
@@ -26,8 +24,22 @@ _TIMED_OUT = re.compile(r"DataLoader timed out after (?P<seconds>\S+) seconds")
 _ASKS_A_WORKER = "resource_sharer"
 
 
+class Run(Protocol):
+    """What a message tells of a run.
+
+    Attributes:
+        progress: how far it is.
+        batch_size: samples in a batch.
+        device: where the networks are.
+    """
+
+    progress: Progress
+    batch_size: int | None
+    device: torch.device
+
+
 @contextmanager
-def translate_memory_errors(trainer: BaseTrainer) -> Iterator[None]:
+def translate_memory_errors(run: Run) -> Iterator[None]:
     """Turns the error of a machine whose memory has run out into one with the batch size and the peak.
 
     Raises:
@@ -37,29 +49,29 @@ def translate_memory_errors(trainer: BaseTrainer) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = _told(trainer, error)
+        told = _told(run, error)
         if told is None:
             raise
         raise told from error
 
 
-def _told(trainer: BaseTrainer, error: BaseException | None) -> RunError | None:
+def _told(run: Run, error: BaseException | None) -> RunError | None:
     """What to tell of the error or of what has caused it: torch learns of a dead worker while a hook runs, too."""
     while error is not None:
         text = str(error)
         said = f"torch says: {text.splitlines()[0] if text else type(error).__name__}"
         if isinstance(error, torch.OutOfMemoryError):
-            return RunError(f"the GPU is {_place(trainer)}{_gpu_peak(trainer)}", remedy=_SMALLER, notes=(said,))
+            return RunError(f"the GPU is {_place(run)}{_gpu_peak(run)}", remedy=_SMALLER, notes=(said,))
         if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
-            return RunError(f"the computer is {_place(trainer)}{_peak()}", remedy=_SMALLER, notes=(said,))
+            return RunError(f"the computer is {_place(run)}{_peak()}", remedy=_SMALLER, notes=(said,))
         if match := _WORKER.search(text):
             how = f"was killed by the signal {match['signal']}" if match["signal"] else "has ended"
-            return _dead_worker(trainer, how, said)
+            return _dead_worker(run, how, said)
         if _is_of_a_dead_worker(error):
-            return _dead_worker(trainer, "has ended", said)
+            return _dead_worker(run, "has ended", said)
         if match := _TIMED_OUT.search(text):
             return RunError(
-                f"no batch was ready within `timeout = {match['seconds']}` seconds near {_where(trainer)}",
+                f"no batch was ready within `timeout = {match['seconds']}` seconds near {_where(run)}",
                 remedy="set a longer `timeout` in `dataloader` (0 waits for ever), or more `num_workers`; "
                 "with `num_workers = 0` it shows whether the data set hangs; the checkpoints are untouched",
                 notes=(said,),
@@ -68,9 +80,9 @@ def _told(trainer: BaseTrainer, error: BaseException | None) -> RunError | None:
     return None
 
 
-def _dead_worker(trainer: BaseTrainer, how: str, said: str) -> RunError:
+def _dead_worker(run: Run, how: str, said: str) -> RunError:
     return RunError(
-        f"a process that makes batches {how} near {_where(trainer)}",
+        f"a process that makes batches {how} near {_where(run)}",
         remedy="the system kills one when memory runs out: set fewer `num_workers` or a smaller `prefetch_factor`; "
         "with `num_workers = 0` an error or a `sys.exit` in the data set itself shows; the checkpoints are untouched",
         notes=(said,),
@@ -84,20 +96,20 @@ def _is_of_a_dead_worker(error: BaseException) -> bool:
     return any(frame.f_code.co_filename.endswith(f"{_ASKS_A_WORKER}.py") for frame, _ in walk_tb(error.__traceback__))
 
 
-def _place(trainer: BaseTrainer) -> str:
-    return f"out of memory at {_where(trainer)}, with batches of {trainer.batch_size} samples"
+def _place(run: Run) -> str:
+    return f"out of memory at {_where(run)}, with batches of {run.batch_size} samples"
 
 
-def _where(trainer: BaseTrainer) -> str:
-    progress = trainer.progress
+def _where(run: Run) -> str:
+    progress = run.progress
     return f"step {progress.step + 1} (epoch {progress.epoch + 1}, batch {progress.batch})"
 
 
-def _gpu_peak(trainer: BaseTrainer) -> str:
-    if trainer.device.type != "cuda":
+def _gpu_peak(run: Run) -> str:
+    if run.device.type != "cuda":
         return ""
-    reached = torch.cuda.max_memory_allocated(trainer.device) / 2**30
-    total = torch.cuda.get_device_properties(trainer.device).total_memory / 2**30
+    reached = torch.cuda.max_memory_allocated(run.device) / 2**30
+    total = torch.cuda.get_device_properties(run.device).total_memory / 2**30
     return f"; at its peak the run held {reached:.2f} of {total:.2f} GiB"
 
 

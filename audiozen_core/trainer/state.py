@@ -4,93 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from audiozen_core.errors import CheckpointError, RunError
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """Anything that can tell its state and take it back."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state, in tensors and plain values."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Takes back what `state_dict` gave."""
-        ...
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far the training is.
-
-    Attributes:
-        epoch: epochs completed.
-        step: optimiser steps done.
-        batch: batches done in the epoch that is under way, 0 between epochs.
-        best_score: the best validation score so far.
-        best_epoch: the epoch that reached it, 0 while there is none.
-        batches: batches done in the epoch completed last.
-        num_batches: batches that the epoch under way has, or the last one had; None where the data can't tell.
-        stream_workers: the workers that the data of that epoch depend on; None where they do not.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    batch: int = 0
-    best_score: float | None = None
-    best_epoch: int = 0
-    batches: int = 0
-    num_batches: int | None = None
-    stream_workers: int | None = None
-
-    def begin_epoch(self, num_batches: int | None, stream_workers: int | None) -> None:
-        """An epoch of so many batches begins, or goes on in its midst.
-
-        Raises:
-            RunError: it is to go on in its midst, but the data are not those that it began with.
-        """
-        if self.batch and None not in (num_batches, self.num_batches) and num_batches != self.num_batches:
-            raise RunError(
-                f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in its midst, "
-                f"and has {num_batches} now: the training data or their batches have changed",
-                remedy="bring them back, or go on from the end of an epoch with --ckpt-path",
-            )
-        if self.batch and stream_workers != self.stream_workers:
-            raise RunError(
-                f"the data are a stream, which goes on in the midst of epoch {self.epoch + 1} with the workers that it "
-                f"began with alone: {self.stream_workers or 0}, not {stream_workers or 0}",
-                remedy="set `num_workers` back, or go on from the end of an epoch with --ckpt-path",
-            )
-        self.num_batches, self.stream_workers = num_batches, stream_workers
-
-    def complete_epoch(self) -> None:
-        """All batches of the epoch are done."""
-        self.epoch, self.batch, self.batches = self.epoch + 1, 0, self.batch
-
-    def reopen_epoch(self) -> None:
-        """Back to the moment before `complete_epoch`: its validation was not finished."""
-        self.epoch, self.batch = self.epoch - 1, self.batches
-
-    @property
-    def is_best(self) -> bool:
-        """Whether the epoch completed last is the best one, and none is under way."""
-        return self.best_epoch > 0 and self.best_epoch == self.epoch and self.batch == 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """All numbers by name."""
-        return asdict(self)
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Takes back what `state_dict` gave."""
-        for item in fields(self):
-            setattr(self, item.name, state_dict[item.name])
+from audiozen_core.errors import CheckpointError
+from audiozen_core.hooks.trainer_protocol import Stateful
+from audiozen_core.trainer.components import Components, section_name
 
 
 class RandomState:
@@ -125,10 +47,27 @@ class RandomState:
 
 
 class StateRegistry:
-    """The list of all that is stateful in a run, each entry under the name that it has in a checkpoint."""
+    """Everything in a run that has state, each entry under its name in the checkpoints."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Stateful] = {}
+
+    def register_components(self, components: Components) -> None:
+        """Adds each component under its section of the TOML, and each hook that has state as `hook_<name>`.
+
+        A loss function is included if it has weights or buffers, such as a running mean.
+        """
+        for suffix, model in components.models.items():
+            self.register(section_name("model", suffix), model)
+        for suffix, loss in components.loss_functions.items():
+            if isinstance(loss, nn.Module) and loss.state_dict():
+                self.register(section_name("loss_function", suffix), loss)
+        for suffix, optimizer in components.optimizers.items():
+            self.register(section_name("optimizer", suffix), optimizer)
+        for suffix, entry in components.lr_schedulers.items():
+            self.register(section_name("lr_scheduler", suffix), entry.scheduler)
+        for name, hook in components.lifecycle.stateful():
+            self.register(f"hook_{name}", hook)
 
     def register(self, name: str, entry: Stateful) -> None:
         """Adds an entry.

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiozen_core.hooks.progress import Progress
 from audiozen_core.trainer.nonfinite import MeasuredGradients, NonFiniteGuard, Place, blame
-from audiozen_core.trainer.state import Progress
 
 # A GPU may be so many steps behind before a loss is read: by then it is computed, and reading it waits for nothing.
 GPU_LAG = 8

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -56,19 +56,19 @@ class Amp:
         self._restored: dict[str, Any] = {}
 
     @hookimpl
-    def on_run_start(self, trainer: BaseTrainer) -> None:
+    def on_run_start(self, trainer: Trainer) -> None:
         """Tells the trainer that gradients come scaled, so that it does not judge them."""
         trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
     @hookimpl
-    def autocast(self, trainer: BaseTrainer) -> AbstractContextManager[Any] | None:
+    def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
         """Half precision for the forward pass."""
         if not trainer.use_amp:
             return None
         return torch.autocast(trainer.device.type, dtype=self._dtype(trainer.device))
 
     @hookimpl
-    def backward(self, trainer: BaseTrainer, loss: Tensor, inputs: list[Tensor] | None) -> bool | None:
+    def backward(self, trainer: Trainer, loss: Tensor, inputs: list[Tensor] | None) -> bool | None:
         """Scales the loss, so that small gradients do not vanish in float16."""
         scaler = self._scaler_for(trainer)
         if scaler is None:
@@ -77,7 +77,7 @@ class Amp:
         return True
 
     @hookimpl
-    def on_gradients_ready(self, trainer: BaseTrainer) -> None:
+    def on_gradients_ready(self, trainer: Trainer) -> None:
         """Takes the scale out again, before the gradients are clipped."""
         if scaler := self._scaler_for(trainer):
             for optimizer in trainer.optimizers.values():
@@ -85,7 +85,7 @@ class Amp:
                     scaler.unscale_(optimizer)
 
     @hookimpl
-    def optimizer_step(self, trainer: BaseTrainer, optimizer: torch.optim.Optimizer) -> bool | None:
+    def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
         """Leaves the step out where a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
         # Nets that take turns have no gradients in the steps of the others: there is nothing to scale, or to judge.
@@ -109,14 +109,14 @@ class Amp:
         return True
 
     @hookimpl
-    def on_optimizer_step_end(self, trainer: BaseTrainer) -> None:
+    def on_optimizer_step_end(self, trainer: Trainer) -> None:
         """Adapts the scale."""
         if (scaler := self._scaler_for(trainer)) and self._judged:
             scaler.update()
         self._judged = False
 
     @hookimpl
-    def on_epoch_end(self, trainer: BaseTrainer, epoch: int) -> None:
+    def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
         """Records the overflows."""
         if self._epoch_overflows:
             metrics = {"train/overflows": float(self._epoch_overflows)}
@@ -141,7 +141,7 @@ class Amp:
             return _DTYPES[self.dtype]
         return torch.float16 if device.type == "cuda" else torch.bfloat16
 
-    def _scaler_for(self, trainer: BaseTrainer) -> torch.amp.GradScaler | None:
+    def _scaler_for(self, trainer: Trainer) -> torch.amp.GradScaler | None:
         if not trainer.use_amp or self._dtype(trainer.device) != torch.float16:
             return None
         if self._scaler is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
 from audiozen_core.checkpoint.writer import CheckpointWriter, Saved
 from audiozen_core.hooks.specs import Mode, hookimpl
-from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 SCORE = "validate/score"
 
@@ -42,7 +42,7 @@ class Checkpoint:
         self._interrupted = False
 
     @hookimpl
-    def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Clears away what a run that died in the midst of saving has left."""
         store = CheckpointStore(trainer.folder / "checkpoints")
         self._writer = CheckpointWriter(store, aside=trainer.save_ckpt_async)
@@ -50,13 +50,13 @@ class Checkpoint:
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
-            to_go_back_to = trainer.nonfinite.policy == "rollback" and trainer.progress.step == 0
+            to_go_back_to = trainer.on_nonfinite == "rollback" and trainer.progress.step == 0
             if trainer.from_elsewhere or to_go_back_to:
                 self._save(trainer)
                 self._writer.wait()
 
     @hookimpl
-    def on_training_step_end(self, trainer: BaseTrainer) -> None:
+    def on_training_step_end(self, trainer: Trainer) -> None:
         """Saves in the midst of an epoch, if it is time; hears what became of the last save."""
         self._hear(trainer)
         every, minutes = trainer.save_ckpt_interval_steps, trainer.save_ckpt_minutes
@@ -69,13 +69,13 @@ class Checkpoint:
             self._save(trainer)
 
     @hookimpl
-    def on_epoch_end(self, trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """Saves, if this epoch is one to keep."""
         if epoch % trainer.save_ckpt_interval == 0 or trainer.progress.is_best or epoch == trainer.max_epochs:
             self._save(trainer, metrics.get(SCORE))
 
     @hookimpl
-    def on_checkpoint_request(self, trainer: BaseTrainer, reason: str) -> None:
+    def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
         """Saves at once, and waits until it is on the disk."""
         trainer.log.info("a checkpoint is asked for", reason=reason)
         if _moment(trainer) != self._asked:
@@ -84,7 +84,7 @@ class Checkpoint:
         self._hear(trainer)
 
     @hookimpl
-    def rollback(self, trainer: BaseTrainer, error: Exception) -> bool | None:
+    def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
         """Back to the latest checkpoint, if there is one."""
         self._writer.wait()
         self._hear(trainer)
@@ -100,7 +100,7 @@ class Checkpoint:
         return True
 
     @hookimpl
-    def on_run_end(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
         """Saves the last epoch, where the training ended before the next interval or the disk refused it."""
         if mode != "train":
             return
@@ -117,7 +117,7 @@ class Checkpoint:
         self._interrupted = isinstance(error, KeyboardInterrupt)
 
     @hookimpl
-    def on_teardown(self, trainer: BaseTrainer) -> None:
+    def on_teardown(self, trainer: Trainer) -> None:
         """Lets a save that has begun come to its end."""
         if not self._interrupted:
             self._writer.wait()
@@ -125,7 +125,7 @@ class Checkpoint:
             if saved.error is not None:
                 trainer.log.error("a checkpoint could not be saved", epoch=saved.epoch, reason=str(saved.error))
 
-    def _save(self, trainer: BaseTrainer, score: float | None = None, *, last: bool = False) -> None:
+    def _save(self, trainer: Trainer, score: float | None = None, *, last: bool = False) -> None:
         progress = trainer.progress
         if reason := trainer.hooks.skip_checkpoint_reason(trainer=trainer, epoch=progress.epoch):
             trainer.log.info("no checkpoint is saved", epoch=progress.epoch, reason=reason)
@@ -143,7 +143,7 @@ class Checkpoint:
         if not self._writer.aside:
             self._hear(trainer, last=last)
 
-    def _hear(self, trainer: BaseTrainer, *, last: bool = False) -> None:
+    def _hear(self, trainer: Trainer, *, last: bool = False) -> None:
         """Tells others what has been saved, and what has not."""
         for saved in self._writer.finished():
             if saved.folder is not None:
@@ -152,7 +152,7 @@ class Checkpoint:
             else:
                 self._failed(trainer, saved, last=last)
 
-    def _failed(self, trainer: BaseTrainer, saved: Saved, *, last: bool) -> None:
+    def _failed(self, trainer: Trainer, saved: Saved, *, last: bool) -> None:
         self._failures += 1
         self._asked = ()  # whoever asks for the same moment once more shall have it
         error = saved.error
@@ -168,6 +168,6 @@ class Checkpoint:
         )
 
 
-def _moment(trainer: BaseTrainer) -> tuple[int, ...]:
+def _moment(trainer: Trainer) -> tuple[int, ...]:
     progress = trainer.progress
     return progress.epoch, progress.batch, progress.step

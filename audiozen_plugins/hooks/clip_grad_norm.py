@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class ClipGradNorm:
@@ -18,7 +18,7 @@ class ClipGradNorm:
     phase = "gradient"
 
     @hookimpl
-    def on_gradients_ready(self, trainer: BaseTrainer) -> None:
+    def on_gradients_ready(self, trainer: Trainer) -> None:
         """Clips, and leaves the norm behind."""
         limit = trainer.clip_grad_norm_value
         if limit is None and not trainer.plot_norm:

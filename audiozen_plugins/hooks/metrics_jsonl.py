@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.progress import Progress
 from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.storage.append import LineFile
 from audiozen_core.storage.atomic import write_whole
-from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.state import Progress
 
 
 class MetricsJsonl:
@@ -32,7 +32,7 @@ class MetricsJsonl:
         self._refused = False
 
     @hookimpl
-    def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
         self._refused = False
@@ -46,7 +46,7 @@ class MetricsJsonl:
         self._file = LineFile(path)
 
     @hookimpl
-    def on_rollback(self, trainer: BaseTrainer) -> None:
+    def on_rollback(self, trainer: Trainer) -> None:
         """Drops what is about to be made again; on a disk that refuses it stays, and is there twice."""
         if self._file is None:
             return
@@ -61,7 +61,7 @@ class MetricsJsonl:
         self._tell(trainer, refused)
 
     @hookimpl
-    def on_log(self, trainer: BaseTrainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+    def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Writes a line."""
         if self._file is None:
             return
@@ -70,19 +70,19 @@ class MetricsJsonl:
         self._tell(trainer, self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values})))
 
     @hookimpl
-    def on_checkpoint_save(self, trainer: BaseTrainer, extra: dict[str, Any]) -> None:
+    def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
         """What the checkpoint counts as done has to outlive a power cut as well as the checkpoint does."""
         if self._file is not None:
             self._tell(trainer, self._file.sync())
 
     @hookimpl
-    def on_teardown(self, trainer: BaseTrainer) -> None:
+    def on_teardown(self, trainer: Trainer) -> None:
         """Closes the file."""
         file, self._file = self._file, None
         if file is not None and (lost := file.close()):
             trainer.log.error("the disk has not taken all records", file=str(file.path), bytes_lost=lost)
 
-    def _tell(self, trainer: BaseTrainer, refused: OSError | None) -> None:
+    def _tell(self, trainer: Trainer, refused: OSError | None) -> None:
         """Says once that the disk refuses, and once that it takes the records again."""
         if refused and not self._refused:
             trainer.log.warning("metrics.jsonl can't be written; the records wait in memory", reason=str(refused))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class Patience:
@@ -13,7 +13,7 @@ class Patience:
     """
 
     @hookimpl
-    def stop_reason(self, trainer: BaseTrainer) -> str | None:
+    def stop_reason(self, trainer: Trainer) -> str | None:
         """The reason to stop, once the best score is too long ago."""
         progress = trainer.progress
         if trainer.patience is None or progress.best_score is None:

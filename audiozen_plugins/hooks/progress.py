@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from audiozen_core.hooks.specs import Mode, hookimpl
-from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 # A bar is redrawn at most so often; in between, a step costs one look at the clock.
 REFRESH_SECONDS = 0.2
@@ -43,7 +43,7 @@ class Progress:
         self._total: int | None = None
 
     @hookimpl
-    def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Starts the bars."""
         self._began = self._shown = time.monotonic()
         self._done_before = trainer.progress.epoch
@@ -64,12 +64,12 @@ class Progress:
             self._epochs = self._bars.add_task("epochs", total=total, completed=trainer.progress.epoch, note="")
 
     @hookimpl
-    def on_epoch_start(self, trainer: BaseTrainer, epoch: int) -> None:
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """A bar for the epoch."""
         self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
 
     @hookimpl
-    def on_training_step_end(self, trainer: BaseTrainer, batch_idx: int) -> None:
+    def on_training_step_end(self, trainer: Trainer, batch_idx: int) -> None:
         """Moves the bar, now and then."""
         now = time.monotonic()
         if self._bars is not None and self._task is not None:
@@ -88,7 +88,7 @@ class Progress:
         self._new_task(_NOUNS.get(mode, mode), num_batches, 0)
 
     @hookimpl
-    def on_evaluation_step_end(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
         """Moves the bar by one."""
         self._seen += 1
         if self._bars is not None and self._task is not None:
@@ -99,14 +99,14 @@ class Progress:
             trainer.log.info(f"{_NOUNS.get(mode, mode)}: batch {self._seen}{of}")
 
     @hookimpl
-    def on_evaluation_end(self, trainer: BaseTrainer, mode: Mode, metrics: Mapping[str, float]) -> None:
+    def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
         """Says what came out; in a training, the line of the epoch does."""
         self._drop_task()
         if mode == "validate" and self._epochs is None and not trainer.scalars.steps:
             trainer.log.info("validated", **_rounded(metrics))
 
     @hookimpl
-    def on_epoch_end(self, trainer: BaseTrainer, epoch: int, metrics: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """One log line for the epoch."""
         self._drop_task()
         if self._bars is not None and self._epochs is not None:
@@ -133,20 +133,20 @@ class Progress:
             self._bars.remove_task(self._task)
         self._task = None
 
-    def _seconds_left(self, trainer: BaseTrainer, epoch: int) -> str:
+    def _seconds_left(self, trainer: Trainer, epoch: int) -> str:
         each = (time.monotonic() - self._began) / max(1, epoch - self._done_before)
         minutes, seconds = divmod(round(each * (trainer.max_epochs - epoch)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}"
 
-    def _note(self, trainer: BaseTrainer) -> str:
+    def _note(self, trainer: Trainer) -> str:
         parts = [f"step {trainer.progress.step}"]
         parts += [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
         parts += [f"lr{suffix} {rate:.2e}" for suffix, rate in _learning_rates(trainer).items()]
         return "  ".join(parts)
 
 
-def _learning_rates(trainer: BaseTrainer) -> dict[str, float]:
+def _learning_rates(trainer: Trainer) -> dict[str, float]:
     return {suffix: float(optimizer.param_groups[0]["lr"]) for suffix, optimizer in trainer.optimizers.items()}
 
 

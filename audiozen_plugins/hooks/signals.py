@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.interruption import Interrupted
-from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import RandomState
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
@@ -73,7 +73,7 @@ class Signals:
                 self._before[number] = signal.signal(number, self._receive)
 
     @hookimpl
-    def on_training_step_end(self, trainer: BaseTrainer) -> None:
+    def on_training_step_end(self, trainer: Trainer) -> None:
         """Acts, if a signal has come and no gradients are being accumulated."""
         if (self._stop or self._save) and trainer.between_steps:
             self._act(trainer)
@@ -85,7 +85,7 @@ class Signals:
             self._random = RandomState().state_dict()
 
     @hookimpl
-    def on_evaluation_step_end(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
         """Breaks the evaluation off, if the run is to stop."""
         if not self._stop:
             return
@@ -97,7 +97,7 @@ class Signals:
         self._act(trainer)
 
     @hookimpl
-    def on_epoch_end(self, trainer: BaseTrainer) -> None:
+    def on_epoch_end(self, trainer: Trainer) -> None:
         """Acts on a signal that came since the last step."""
         if self._stop or self._save:
             self._act(trainer)
@@ -151,7 +151,7 @@ class Signals:
     def _interrupt(self, note: str) -> NoReturn:
         raise Interrupted(self._stop or signal.SIGTERM, note)
 
-    def _act(self, trainer: BaseTrainer) -> None:
+    def _act(self, trainer: Trainer) -> None:
         number = self._stop or signal.SIGUSR1
         self._save = False
         trainer.hooks.on_checkpoint_request(trainer=trainer, reason=signal.Signals(number).name)

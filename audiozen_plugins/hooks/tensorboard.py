@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.hooks.specs import Mode, hookimpl
-from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -40,7 +40,7 @@ class TensorBoard:
             self._make = SummaryWriter
 
     @hookimpl
-    def on_run_start(self, trainer: BaseTrainer, mode: Mode) -> None:
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log; a run that goes on hides the points that it is about to make again."""
         purge = trainer.progress.step + 1 if mode == "train" and trainer.progress.step else None
         with self._refusals(trainer):
@@ -49,13 +49,13 @@ class TensorBoard:
                 self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
     @hookimpl
-    def on_rollback(self, trainer: BaseTrainer) -> None:
+    def on_rollback(self, trainer: Trainer) -> None:
         """Hides what is about to be made again."""
         self.on_teardown(trainer)
         self.on_run_start(trainer, "train")
 
     @hookimpl
-    def on_epoch_start(self, trainer: BaseTrainer) -> None:
+    def on_epoch_start(self, trainer: Trainer) -> None:
         """Tries again, if the disk has refused."""
         if self._refused:
             with self._refusals(trainer):
@@ -63,7 +63,7 @@ class TensorBoard:
                 self._refused = False
 
     @hookimpl
-    def on_log(self, trainer: BaseTrainer, metrics: Mapping[str, float], step: int) -> None:
+    def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
         """Adds the scalars."""
         with self._refusals(trainer):
             for name, value in metrics.items():
@@ -71,19 +71,19 @@ class TensorBoard:
                     self._writer.add_scalar(name, value, step)
 
     @hookimpl
-    def on_teardown(self, trainer: BaseTrainer) -> None:
+    def on_teardown(self, trainer: Trainer) -> None:
         """Closes the log."""
         with self._refusals(trainer):
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
 
-    def _open(self, trainer: BaseTrainer, purge_step: int | None) -> None:
+    def _open(self, trainer: Trainer, purge_step: int | None) -> None:
         if self._make is not None:
             self._writer = self._make(str(trainer.folder / "tb_log"), purge_step=purge_step)
 
     @contextmanager
-    def _refusals(self, trainer: BaseTrainer) -> Iterator[None]:
+    def _refusals(self, trainer: Trainer) -> Iterator[None]:
         try:
             yield
         except OSError as error:

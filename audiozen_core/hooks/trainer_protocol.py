@@ -1,0 +1,166 @@
+"""What a hook may use of the trainer: the contract between the training loop and the authors of plugins.
+
+    from audiozen_core.hooks.specs import hookimpl
+    from audiozen_core.hooks.trainer_protocol import Trainer
+
+    class Announce:
+        @hookimpl
+        def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
+            trainer.log.info(f"epoch {epoch} took {trainer.progress.batches} batches")
+
+`BaseTrainer` satisfies the protocol; a type checker proves it. Everything else on a trainer may change without notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from audiozen_core.hooks.callers import HookCallers
+from audiozen_core.hooks.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+    from structlog.typing import FilteringBoundLogger
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything that can return its state and restore it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, as tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Restores what `state_dict` returned."""
+        ...
+
+
+class State(Protocol):
+    """The registry of everything that a checkpoint holds."""
+
+    def register(self, name: str, entry: Stateful) -> None:
+        """Adds an object to the checkpoints, under a name of its own."""
+        ...
+
+
+class Scalars(Protocol):
+    """The scalars of the training steps of the current epoch.
+
+    Attributes:
+        steps: the scalars of each step, oldest first. On a GPU the newest steps are missing, because reading them
+            would stall it.
+    """
+
+    steps: list[dict[str, float]]
+
+    @property
+    def last(self) -> Mapping[str, float]:
+        """The newest scalars that have been read; empty before the first step."""
+        ...
+
+
+class Trainer(Protocol):
+    """A trainer, as hooks see it.
+
+    Attributes:
+        models: suffix to network; the only network of an experiment has the suffix "".
+        loss_functions: suffix to loss function.
+        optimizers: suffix to optimiser.
+        device: where the networks are.
+        folder: the run's directory, such as `exp/baseline`.
+        experiment: the experiment ID, such as `baseline`.
+        seed: the seed of the run.
+        use_amp: whether automatic mixed precision is on.
+        config_text: the effective TOML.
+        from_elsewhere: whether the weights come from another run, so that the run's own checkpoints do not hold them.
+        log: a structlog logger.
+        progress: how far the training is.
+        num_batches: the number of batches in an epoch; None if the data set has no length.
+        batch_size: the number of samples in a batch.
+        loss_is_scaled: set it if your hook scales the loss: the trainer then does not judge the gradients, because
+            an overflow is normal.
+        grad_norm: the norm of all gradients before clipping, a scalar on the device; set by the clipping hook.
+        grad_norms: suffix to the norm of that network's gradients, as far as the trainer has measured them.
+        max_epochs: and all further attributes: the arguments in `[trainer.args]`; see `BaseTrainer`.
+    """
+
+    models: Mapping[str, torch.nn.Module]
+    loss_functions: Mapping[str, Callable[..., Any]]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    device: torch.device
+    folder: Path
+    experiment: str
+    seed: int
+    use_amp: bool
+    config_text: str
+    from_elsewhere: bool
+    log: FilteringBoundLogger
+    progress: Progress
+    num_batches: int | None
+    batch_size: int | None
+    loss_is_scaled: bool
+    grad_norm: torch.Tensor | None
+    grad_norms: dict[str, torch.Tensor]
+
+    max_epochs: int
+    max_steps: int | None
+    patience: int | None
+    validation_interval: int
+    clip_grad_norm_value: float | None
+    plot_norm: bool
+    gradient_accumulation_steps: int
+    log_interval: int
+    save_max_score: bool
+    save_ckpt_interval: int
+    save_ckpt_interval_steps: int | None
+    save_ckpt_minutes: float | None
+    save_ckpt_async: bool
+    max_num_checkpoints: int
+    on_nonfinite: str
+    max_nonfinite: int
+
+    @property
+    def hooks(self) -> HookCallers:
+        """Every hook as a callable: `trainer.hooks.on_log(trainer=trainer, …)`."""
+        ...
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The network of an experiment that has one."""
+        ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser of an experiment that has one."""
+        ...
+
+    @property
+    def lr_scheduler(self) -> Any:
+        """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """The registry of what checkpoints hold; register your own state in `on_setup`."""
+        ...
+
+    @property
+    def scalars(self) -> Scalars:
+        """The scalars of the current epoch's steps."""
+        ...
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no gradients are being accumulated: only then is the state complete, so that it can be saved."""
+        ...
+
+    def checkpoint(self) -> dict[str, dict[str, Any]]:
+        """The complete state, by name, including what the hooks add in `on_checkpoint_save`."""
+        ...
+
+    def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
+        """Restores a state that `checkpoint` returned, possibly in an earlier run."""
+        ...

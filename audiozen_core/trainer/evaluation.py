@@ -1,0 +1,141 @@
+"""What every mode does alike, and the modes that do not train: validation, test and prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, get_args
+
+import torch
+
+from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.unreadable import BadData, BadDataPolicy
+from audiozen_core.errors import RunError
+from audiozen_core.hooks.progress import Progress
+from audiozen_core.hooks.specs import Mode
+from audiozen_core.logging import get_logger
+from audiozen_core.trainer.arguments import at_least, one_of
+from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.memory import translate_memory_errors
+from audiozen_core.trainer.parts import Parts
+from audiozen_core.trainer.steps import Steps
+
+
+class Evaluation(Steps, Parts):
+    """The half of a trainer that changes no weights.
+
+    Args:
+        components: the parts to work with.
+        save_max_score: whether a higher score is better.
+        on_bad_data: what happens to a sample that can't be read.
+        max_bad_data: how many samples may be left out in a run.
+    """
+
+    def __init__(
+        self, components: Components, *, save_max_score: bool, on_bad_data: BadDataPolicy, max_bad_data: int
+    ) -> None:
+        super().__init__(components)
+        one_of(get_args(BadDataPolicy), on_bad_data=on_bad_data)
+        self.save_max_score = save_max_score
+        self.bad_data = BadData(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self.log = get_logger()
+        self.progress = Progress()
+        self.batch_size: int | None = None
+
+    def validate(self, loaders: Sequence[BatchLoader]) -> float:
+        """Runs the validation once and gives the score."""
+        with self._running("validate"):
+            score, metrics = self._validate(loaders, compare=False)
+            self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
+        return score
+
+    def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
+        """Runs the test and gives its scalars."""
+        with self._running("test"):
+            outputs = self._evaluate("test", loaders, self.test_step)
+            metrics = prefixed("test", self.test_epoch_end(outputs) or {})
+            self.hooks.on_evaluation_end(trainer=self, mode="test", score=None, metrics=metrics)
+            self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
+        return metrics
+
+    def predict(self, loaders: Sequence[BatchLoader]) -> None:
+        """Runs `predict_step` over all batches."""
+        with self._running("predict"):
+            self._evaluate("predict", loaders, self.predict_step)
+            self.hooks.on_evaluation_end(trainer=self, mode="predict", score=None, metrics={})
+
+    def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
+        outputs = self._evaluate("validate", loaders, self.validation_step)
+        result = self.validation_epoch_end(outputs)
+        scalars = dict(result) if isinstance(result, Mapping) else {"score": result}
+        if "score" not in scalars:
+            raise RunError(f"{type(self).__name__}.validation_epoch_end returned no `score`, but {sorted(scalars)}")
+        score = float(scalars["score"])
+        metrics = prefixed("validate", scalars)
+        if compare and self._is_better(score):
+            self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
+            self.hooks.on_best_found(trainer=self, score=score)
+        self.hooks.on_evaluation_end(trainer=self, mode="validate", score=score, metrics=metrics)
+        return score, metrics
+
+    def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
+        """The answers of the step as `[dataloader_idx][batch_idx]`; items are those of epoch 0, the same every time."""
+        for model in self.models.values():
+            model.eval()
+        lengths = [loader.num_batches for loader in loaders]
+        total = None if None in lengths else sum(length or 0 for length in lengths)
+        self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
+        outputs: list[list[Any]] = []
+        self.bad_data.collect_missing()
+        with torch.no_grad():
+            for dataloader_idx, loader in enumerate(loaders):
+                outputs.append([])
+                self.batch_size = loader.batch_size
+                for batch_idx, item in enumerate(loader.epoch(0, bad_data=self.bad_data)):
+                    if item is None:
+                        continue
+                    batch = to_device(item, self.device)
+                    with self._autocast():
+                        outputs[-1].append(step(batch, batch_idx, dataloader_idx))
+                    self.hooks.on_evaluation_step_end(
+                        trainer=self, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
+                    )
+        self.bad_data.tell_missing(mode, nothing_left=not any(outputs))
+        return outputs
+
+    # ------------------------------------------------------------------------------- shared by all modes
+
+    @contextmanager
+    def _running(self, mode: Mode) -> Iterator[None]:
+        try:
+            self.hooks.on_run_start(trainer=self, mode=mode)
+            with translate_memory_errors(self):
+                yield
+            self.hooks.on_run_end(trainer=self, mode=mode)
+        except BaseException as error:
+            for last_call in (partial(self.hooks.on_exception, error=error), self.hooks.on_teardown):
+                try:
+                    last_call(trainer=self)
+                except Exception as another:
+                    # It must not hide the error that has ended the run.
+                    self.log.error("a hook failed while the run was ending", reason=str(another))
+            raise
+        self.hooks.on_teardown(trainer=self)
+
+    def _is_better(self, score: float) -> bool:
+        best = self.progress.best_score
+        if not math.isfinite(score):
+            self.log.warning("the score is not finite, so this epoch can't be the best", score=score)
+            return False
+        return best is None or (score > best if self.save_max_score else score < best)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self)
+        return context or nullcontext()
+
+
+def prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
+    """The scalars under the names that they are recorded by, such as `train/loss`."""
+    return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

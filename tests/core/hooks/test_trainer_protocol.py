@@ -1,0 +1,75 @@
+"""The contract between the trainer and the hooks, held by the type checker."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.hooks import trainer_protocol
+from audiozen_core.hooks.callers import HookCallers
+from audiozen_core.hooks.checks import HOOK_NAMES
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_plugins.hooks.patience import Patience
+from tests.tiny_training import make_trainer
+
+ROOT = Path(__file__).resolve().parents[3]
+HOOK = """
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+class Hook:
+    @hookimpl
+    def on_epoch_end(self, trainer: Trainer) -> None:
+        {line}
+
+
+def run(trainer: BaseTrainer) -> None:
+    Hook().on_epoch_end(trainer)
+"""
+REFUSED = {
+    "trainer.hooks.on_logg(trainer=trainer)": '"HookCallers" has no attribute "on_logg"',
+    "trainer.progres": '"Trainer" has no attribute "progres"',
+    "trainer.progress.epoch.upper()": '"int" has no attribute "upper"',
+    "trainer._optimizer_step()": '"Trainer" has no attribute "_optimizer_step"',
+}
+
+
+def mypy(tmp_path, lines):
+    """What the type checker says of a file for each of the lines, as one text."""
+    files = []
+    for place, line in enumerate(lines):
+        files.append(tmp_path / f"hook_{place}.py")
+        files[-1].write_text(HOOK.format(line=line))
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+
+
+def test_the_type_checker_knows_what_a_hook_may_use_and_that_base_trainer_has_it(tmp_path):
+    pytest.importorskip("mypy")
+    good = "trainer.hooks.on_log(trainer=trainer, metrics={}, step=trainer.progress.step, epoch=1)"
+    found = mypy(tmp_path, [good, *REFUSED])
+    assert "hook_0.py" not in found
+    for place, message in enumerate(REFUSED.values(), start=1):
+        assert any(f"hook_{place}.py" in line and message in line for line in found.splitlines()), (message, found)
+
+
+def test_the_type_checker_knows_every_hook_and_no_other():
+    assert tuple(HookCallers.__annotations__) == HOOK_NAMES
+
+
+def test_every_member_of_the_protocol_exists_on_a_trainer():
+    trainer = make_trainer()
+    members = [*Trainer.__annotations__, *(name for name in vars(Trainer) if not name.startswith("_"))]
+    assert len(members) > 30
+    assert [name for name in members if not hasattr(trainer, name)] == []
+
+
+def test_a_hook_needs_no_more_of_a_trainer_than_it_uses():
+    class Stub:
+        patience = 1
+        progress = trainer_protocol.Progress(epoch=3, best_epoch=1, best_score=0.5)
+
+    assert "no better score for 2 epochs" in Patience().stop_reason(Stub())
