@@ -86,7 +86,7 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
 
     store = _store(exp)
     _some(store)
-    with RunLock(store.folder.parent, without_room=True):
+    with RunLock(store.folder.parent):
         deleted = store.prune(keep, damaged=damaged)
     for path in deleted:
         click.echo(f"deleted {path.name}")

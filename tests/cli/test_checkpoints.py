@@ -66,18 +66,16 @@ def test_prune_leaves_a_run_that_is_on_alone(audiozen, store):
 
 
 def test_prune_makes_room_on_a_full_disk(audiozen, store, monkeypatch):
-    real = os.pwrite
-
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(lock.os, "pwrite", refuse)
+    monkeypatch.setattr(lock, "write_whole", refuse)
     outcome = audiozen("checkpoints", "prune", "exp", "--keep", "2")
     assert outcome.code == 0, outcome.err
     assert len(store.list()) == 2
-    monkeypatch.setattr(lock.os, "pwrite", real)
+    monkeypatch.undo()
     with RunLock(store.folder.parent):
-        assert json.loads((store.folder.parent / "run.lock").read_text())["pid"] == os.getpid()
+        assert json.loads((store.folder.parent / "run.lock.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_run_may_be_called_checkpoints(audiozen, tmp_path, monkeypatch):
