@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
+from audiozen_core.data import loader as loader_module
 from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.seeding import generator_states, set_generator_states
 from audiozen_core.errors import DataError
 
 
@@ -52,16 +54,59 @@ def test_a_loader_can_be_left_in_the_midst_and_used_again():
     assert all(map(torch.equal, whole, loader.epoch(1)))
 
 
-def test_making_items_leaves_the_generators_of_the_process_alone():
+def draws_of_the_process():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+@pytest.fixture
+def expected_draws():
+    """Seeds the generators of this process and returns what they will draw next."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
-    undisturbed = torch.rand(1), np.random.rand(), random.random()
-    torch.manual_seed(0)
-    np.random.seed(0)
-    random.seed(0)
+    states = generator_states()
+    draws = draws_of_the_process()
+    set_generator_states(states)
+    return draws
+
+
+def test_making_batches_leaves_the_generators_of_the_process_alone(expected_draws):
     batches()
-    assert undisturbed == (torch.rand(1), np.random.rand(), random.random())
+    assert draws_of_the_process() == expected_draws
+
+
+def test_an_item_that_raises_leaves_the_generators_of_the_process_alone(expected_draws):
+    class Broken(Noise):
+        def __getitem__(self, index):
+            super().__getitem__(index)
+            raise KeyError(index)
+
+    with pytest.raises(KeyError):
+        next(BatchLoader(Broken(), batch_size=4).epoch(1))
+    assert draws_of_the_process() == expected_draws
+
+
+def test_a_random_sampler_leaves_the_generators_of_the_process_alone(expected_draws):
+    for workers in (0, 1):
+        sampler = torch.utils.data.RandomSampler(range(12))
+        list(BatchLoader(Noise(), batch_size=4, num_workers=workers, sampler=sampler).epoch(1))
+    assert draws_of_the_process() == expected_draws
+
+
+def test_the_generators_of_the_process_are_saved_once_a_batch(monkeypatch):
+    saved = []
+    monkeypatch.setattr(loader_module, "generator_states", lambda: saved.append(1) or generator_states())
+    next(BatchLoader(Noise(), batch_size=12).epoch(1))
+    assert len(saved) == 1
+
+
+def test_a_random_collate_fn_gives_the_same_for_any_number_of_workers(expected_draws):
+    def add_noise(items):
+        return torch.stack(items) + torch.rand(1)
+
+    alone = batches(collate_fn=add_noise)
+    assert draws_of_the_process() == expected_draws
+    assert all(map(torch.equal, alone, batches(collate_fn=add_noise, num_workers=2)))
 
 
 def test_the_length_is_that_of_a_whole_epoch_wherever_the_last_one_started():

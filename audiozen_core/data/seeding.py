@@ -1,0 +1,50 @@
+"""The global random generators of Python, NumPy and Torch: seeded from a few numbers, saved and restored."""
+
+from __future__ import annotations
+
+import random
+import struct
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+
+GeneratorStates = tuple[Any, Any, torch.Tensor]
+
+
+def seed_from(*numbers: int) -> None:
+    """Seeds the global CPU generators of Python, NumPy and Torch.
+
+    The seeds are a hash of the numbers. So neighbours such as (seed, epoch, 3) and (seed, epoch, 4) get independent
+    streams, and so do the three generators.
+
+    Args:
+        numbers: any integers, such as seed, epoch and index.
+    """
+    python_seed, torch_seed, numpy_seed = derive_seeds(*numbers)
+    random.seed(python_seed)
+    np.random.seed(numpy_seed)
+    # `torch.manual_seed` would also seed the GPU's generator, which belongs to the training.
+    torch.default_generator.manual_seed(torch_seed)
+
+
+def derive_seeds(*numbers: int) -> tuple[int, int, int]:
+    """Hashes the numbers to three independent seeds: two of 64 bits and one of 32 bits, the most that NumPy takes."""
+    # A hash of 2 µs. np.random.SeedSequence takes 16 µs, and this runs for each item of a data set.
+    digest = blake2b(" ".join(map(str, numbers)).encode(), digest_size=20).digest()
+    first, second, third = struct.unpack("<QQL", digest)
+    return first, second, third
+
+
+def generator_states() -> GeneratorStates:
+    """Copies the states of the global CPU generators, for `set_generator_states`."""
+    return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
+
+
+def set_generator_states(states: GeneratorStates) -> None:
+    """Puts the global CPU generators back to what `generator_states` returned."""
+    python_state, numpy_state, torch_state = states
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+    torch.set_rng_state(torch_state)
