@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import make_folder, remove_folder, rename, sync_folder, temporary_name
+from audiozen_core.storage.atomic import make_folder, read_regular, remove_folder, rename, sync_folder, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -113,10 +113,10 @@ def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
 
 
 def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.Tensor]:
-    from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_tensors
+    from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_tensors
 
     try:
-        tensors, metadata, _ = read_tensors(path.resolve())
+        tensors, metadata = parse_tensors(read_regular(path.resolve()))
     except FormatError as error:
         raise DamagedCheckpointError(path, str(error)) from error
     except OSError as error:

@@ -124,7 +124,7 @@ class RunLock:
     def _holder(self) -> str:
         """Who holds the lock, in words, as far as the note says."""
         try:
-            note = json.loads(read_regular(self._note, 4096))
+            note = json.loads(read_regular(self._note))
             job = f", job {note['job']}" if note.get("job") else ""
             return f"process {note['pid']} on {note['host']}{job}, since {note['since']}"
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -140,14 +140,10 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
-def read_regular(path: Path, limit: int | None = None) -> bytes:
-    """The content of a regular file, its first `limit` bytes if it is longer; a link or a pipe is an `OSError`."""
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file; a link, a folder, a pipe or a device is an `OSError`."""
     with open_regular(path) as file:
-        parts = []
-        while part := file.read(_CHUNK if limit is None else min(_CHUNK, limit)):
-            parts.append(part)
-            limit = None if limit is None else limit - len(part)
-    return b"".join(parts)
+        return file.read()
 
 
 def replace_link(link: Path, target: str) -> None:
@@ -176,7 +172,7 @@ def read_link(link: Path) -> str | None:
     except OSError:
         pass
     try:
-        return read_regular(link, 4096).decode(errors="replace").strip()
+        return read_regular(link).decode(errors="replace").strip()
     except OSError:
         return None
 

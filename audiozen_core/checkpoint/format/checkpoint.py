@@ -22,12 +22,12 @@ from audiozen_core.checkpoint.format.manifest import (
     MANIFEST,
     STATE,
     Manifest,
-    check_digest,
     check_sizes,
     read_manifest,
     read_state,
+    read_verified,
 )
-from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_tensors, write_tensors
+from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_tensors, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import make_new_folder, sync_folder, write_new
@@ -153,13 +153,10 @@ def _read_owner(
     tensors: dict[str, Tensor] = {}
     try:
         if name is not None:
-            tensors, _, digest = read_tensors(folder / name)
-            check_digest(folder, name, digest, manifest.files[name])
+            tensors, _ = parse_tensors(read_verified(folder, name, manifest))
         return unflatten(entry["state"], {key: tensor.to(map_location) for key, tensor in tensors.items()})
     except FormatError as error:
         raise DamagedCheckpointError(folder, f"{name}: {error}") from error
-    except OSError as error:
-        raise DamagedCheckpointError(folder, f"{name} can't be read: {error}") from error
     except SkeletonError as error:
         raise DamagedCheckpointError(folder, f"the state of `{owner}` in {STATE}: {error}") from error
 

@@ -11,13 +11,12 @@ from typing import Any
 
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
 from audiozen_core.checkpoint.format.json_codec import Decoder, Encoder
-from audiozen_core.checkpoint.format.safetensors_file import FormatError, read_header
+from audiozen_core.checkpoint.format.safetensors_file import FormatError, check_header
 from audiozen_core.storage.atomic import Digest, open_regular, read_regular
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
-_MAX_MANIFEST = 16 << 20
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -69,7 +68,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        content = read_regular(path, _MAX_MANIFEST)
+        content = read_regular(path)
         fields = json.loads(content)
     except FileNotFoundError:
         raise DamagedCheckpointError(folder, f"it has no {MANIFEST}") from None
@@ -128,11 +127,9 @@ def check_contents(folder: Path, manifest: Manifest) -> None:
     for name, digest in manifest.files.items():
         try:
             with open_regular(folder / name) as file:
-                hashed = _hash(file)
-                check_digest(folder, name, hashed, digest)
-                if name.endswith(".safetensors"):
-                    file.seek(0)
-                    read_header(file.read, hashed.size)
+                check_digest(folder, name, _hash(file), digest)
+            if name.endswith(".safetensors"):
+                check_header(folder / name)
         except OSError as error:
             raise DamagedCheckpointError(folder, f"{name} can't be read: {error}") from error
         except FormatError as error:
@@ -145,12 +142,7 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
     Raises:
         DamagedCheckpointError: it is not as it was written, or makes no sense.
     """
-    try:
-        content = read_regular(folder / STATE, manifest.files[STATE].size + 1)
-    except OSError as error:
-        raise DamagedCheckpointError(folder, f"{STATE} can't be read: {error}") from error
-    found = Digest(len(content), hashlib.sha256(content).hexdigest())
-    check_digest(folder, STATE, found, manifest.files[STATE])
+    content = read_verified(folder, STATE, manifest)
     try:
         owners: dict[str, dict[str, Any]] = json.loads(content)["owners"]
         for entry in owners.values():
@@ -159,6 +151,21 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedCheckpointError(folder, f"{STATE} makes no sense") from None
     return owners
+
+
+def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """Reads a file once and returns its bytes if they are those that were written.
+
+    Raises:
+        DamagedCheckpointError: they are not, or the file can't be read.
+    """
+    try:
+        content = read_regular(folder / name)
+    except OSError as error:
+        raise DamagedCheckpointError(folder, f"{name} can't be read: {error}") from error
+    found = Digest(len(content), hashlib.sha256(content).hexdigest())
+    check_digest(folder, name, found, manifest.files[name])
+    return content
 
 
 def check_digest(folder: Path, name: str, found: Digest, expected: Digest) -> None:

@@ -172,9 +172,9 @@ def test_a_forged_header_of_tensors_is_refused(store, path):
     (path / "model.safetensors").write_bytes(content)
     digest = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     forge(path, lambda fields: fields["files"].update({"model.safetensors": digest}))
-    with pytest.raises(DamagedCheckpointError, match="its header claims 9223372036854775808 bytes"):
+    with pytest.raises(DamagedCheckpointError, match=r"model\.safetensors: .*header too large"):
         store.load(path)
-    with pytest.raises(DamagedCheckpointError, match="its header claims"):
+    with pytest.raises(DamagedCheckpointError, match="header too large"):
         store.verify(path)
 
 

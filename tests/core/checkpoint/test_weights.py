@@ -77,7 +77,7 @@ def test_a_pickle_is_not_read(tmp_path):
 
 def test_a_broken_file_is_named_with_the_reason(tmp_path):
     (tmp_path / "net.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(DamagedCheckpointError, match="its header claims"):
+    with pytest.raises(DamagedCheckpointError, match=r"net\.safetensors can't be used: .*header too large"):
         load_weights(tmp_path / "net.safetensors")
 
 

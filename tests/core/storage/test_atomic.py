@@ -82,11 +82,10 @@ def test_a_new_file_never_takes_the_place_of_an_old_one(tmp_path):
         write_new(tmp_path / "file", "new")
 
 
-def test_long_content_is_read_back_in_full_and_up_to_a_limit(tmp_path):
+def test_long_content_is_read_back_in_full(tmp_path):
     content = bytes(range(256)) * 10_000
     write_whole(tmp_path / "file", content)
     assert read_regular(tmp_path / "file") == content
-    assert read_regular(tmp_path / "file", 1_500_000) == content[:1_500_000]
 
 
 def test_only_regular_files_are_opened(tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from audiozen_core.checkpoint import UnstorableStateError
 from audiozen_core.checkpoint.format.json_codec import SkeletonError
-from audiozen_core.checkpoint.format.safetensors_file import read_tensors, storable_dtypes, write_tensors
+from audiozen_core.checkpoint.format.safetensors_file import parse_tensors, storable_dtypes, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from tests.core.checkpoint.exactness import difference
 
@@ -31,7 +31,9 @@ def through_text(state: Any) -> Any:
 def through_files(state: Any, folder: Path) -> Any:
     tensors, skeleton = flatten("owner", state)
     write_tensors(folder / "state.safetensors", tensors, {})
-    return unflatten(json.loads(json.dumps(skeleton, allow_nan=False)), read_tensors(folder / "state.safetensors")[0])
+    return unflatten(
+        json.loads(json.dumps(skeleton, allow_nan=False)), parse_tensors((folder / "state.safetensors").read_bytes())[0]
+    )
 
 
 VALUES = [
