@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Entry:
         value: where it lies, such as `audiozen_plugins.model.sdnn:SDNN`.
         distribution: the name of the distribution that brings it, normalised (`acme-losses`).
         version: the version of that distribution.
-        requires: the versions of AudioZEN that the distribution asks for, such as `>=0.1,<0.2`; "" for any.
+        requirements: what the distribution's metadata ask of AudioZEN, such as `audiozen>=0.1`.
     """
 
     group: str
@@ -69,7 +70,12 @@ class Entry:
     value: str
     distribution: str
     version: str
-    requires: str = ""
+    requirements: tuple[str, ...] = ()
+
+    @property
+    def requires(self) -> str:
+        """The versions of AudioZEN that the distribution asks for, such as `<0.2,>=0.1`; "" for any."""
+        return wanted_versions(self.requirements)
 
     @property
     def kind(self) -> str:
@@ -112,13 +118,13 @@ class PluginIndex:
                 text = read("entry_points.txt") or ""
                 if _PREFIX not in text:
                     continue
-                name, version, requires = _headers(read("METADATA") or read("PKG-INFO") or "")
+                name, version, requirements = _headers(read("METADATA") or read("PKG-INFO") or "")
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
                 problems.append(f"the metadata in {place} can't be read: {error}")
                 continue
             for group, key, value in lines:
-                entry = Entry(group, key, value, name, version, requires)
+                entry = Entry(group, key, value, name, version, requirements)
                 if entries.setdefault((group, key, name), entry) is not entry:
                     problems.append(f"{entry.origin} has two entry points `{key}` in the group {group}")
         return cls(entries.values(), problems)
@@ -235,8 +241,8 @@ def _listed(words: Sequence[str], conjunction: str) -> str:
     return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _headers(text: str) -> tuple[str, str, str]:
-    """Name, version and the wanted versions of AudioZEN, from the first lines; a long description may follow them."""
+def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Name, version and the requirements on AudioZEN, from the first lines; a long description may follow them."""
     headers: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
@@ -246,8 +252,14 @@ def _headers(text: str) -> tuple[str, str, str]:
     name = headers.get("name", [""])[0]
     if not name:
         raise ValueError("it has no name")
-    wanted = wanted_versions(headers.get("requires-dist", ()), FIRST_PARTY)
-    return normalised(name), headers.get("version", [""])[0], wanted
+    # Told apart by name alone, since nobody may ever look at what they ask for. AudioZEN's extras name AudioZEN itself.
+    asked = (wanted for wanted in headers.get("requires-dist", ()) if _names_us(wanted) and name != FIRST_PARTY)
+    return normalised(name), headers.get("version", [""])[0], tuple(asked)
+
+
+def _names_us(requirement: str) -> bool:
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return name is not None and normalised(name[0]) == FIRST_PARTY
 
 
 def _parse(text: str) -> Iterator[tuple[str, str, str]]:

@@ -77,7 +77,7 @@ def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, s
         "from audiozen_core.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "heavy = {'torch', 'numpy', 'rich', 'importlib.metadata', 'audiozen_plugins'} & sys.modules.keys()\n"
+        "heavy = {'torch', 'numpy', 'packaging', 'importlib.metadata', 'audiozen_plugins'} & sys.modules.keys()\n"
         "theirs = [name for name in sys.modules if name.startswith(('acme', 'plugin_'))]\n"
         "assert not heavy and not theirs, (heavy, theirs)\n"
     )
@@ -85,6 +85,19 @@ def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, s
     assert done.returncode == 0, done.stderr
     if arguments == ["plugins"]:
         assert "loss_94" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "imported"), [(["--help"], False), (["plugins"], True)])
+def test_what_a_plugin_asks_for_is_read_by_the_list_alone(install, site, arguments, imported):  # noqa: F811
+    install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
+        "from audiozen_core.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: print('packaging' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(imported)
 
 
 # ------------------------------------------------------------------------------------------ show
