@@ -134,7 +134,9 @@ def _leads_on(owner: Any, name: str, rest: str) -> bool:
             return True
         following = inspect.getattr_static(target, part, None)
         if following is None:
-            return any(module.name == part for module in pkgutil.iter_modules(_path_of(target)))
+            return part in _lazy_names(target) or any(
+                module.name == part for module in pkgutil.iter_modules(_path_of(target))
+            )
         target = following
     return True
 
@@ -154,19 +156,27 @@ def _top_level_names() -> Iterable[str]:
 
 
 def _own_names(module: ModuleType) -> list[str]:
-    """The public classes and functions that a module (or, for a package, a part of it) defines."""
+    """The public classes and functions that a module (or, for a package, a part of it) defines or imports lazily."""
     prefix = f"{module.__name__}."
-    return [
+    defined = [
         name
-        for name, value in sorted(vars(module).items())
+        for name, value in vars(module).items()
         if not name.startswith("_")
         and (inspect.isclass(value) or inspect.isfunction(value))
         and f"{value.__module__}.".startswith(prefix)
     ]
+    return sorted([*defined, *_lazy_names(module)])
+
+
+def _lazy_names(module: Any) -> list[str]:
+    """The names that a module lists in `__all__` and imports when they are first used (PEP 562)."""
+    names = vars(module) if isinstance(module, ModuleType) else {}
+    listed = names.get("__all__", ()) if "__getattr__" in names else ()
+    return [name for name in listed if name not in names and not name.startswith("_")]
 
 
 def _own_classes(module: ModuleType | None) -> list[str]:
-    return [name for name in _own_names(module) if inspect.isclass(vars(module)[name])] if module else []
+    return [name for name in _own_names(module) if inspect.isclass(vars(module).get(name))] if module else []
 
 
 def _classes_in_file(file: Any) -> list[str]:

@@ -6,14 +6,13 @@ The form of a path alone decides how it is read; what happens to be installed ne
 | --- | --- |
 | `name` (no dot, no colon) | the installed component of that name in the section's group |
 | `distribution:name` | the same, from that distribution |
-| `audiozen.x.Y` | `audiozen_core.x.Y`, else `audiozen_plugins.x.Y` |
 | `module.attr`, `pkg.module.Class.method` | a dotted import, the experiment's own folders first |
 
 So `sdnn` is a component even where a file `sdnn.py` lies beside the TOML, `sdnn.Model` is in that file even where a
 component `sdnn` is installed, and a component whose name has a dot in it is reached as `distribution:name` only.
 
-Of a dotted path, each step is an attribute of what was found so far, else a sub-module of it. An `audiozen_core` module
-that exists but fails is an error; only what does not exist is looked for in `audiozen_plugins`.
+Each step of a dotted path is an attribute of what was found so far, else a sub-module of it. The package `audiozen` is
+imported like any other.
 """
 
 from __future__ import annotations
@@ -35,10 +34,6 @@ from audiozen_core.registry.index import Entry, PluginIndex, installed_index, ki
 
 __all__ = ["PathError", "Resolved", "load", "resolve"]
 
-PUBLIC = "audiozen"
-PACKAGES = ("audiozen_core", "audiozen_plugins")
-"""Where `audiozen.x.Y` is looked for, in this order."""
-
 _LONGEST = 256
 _NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
 
@@ -50,7 +45,7 @@ class Resolved:
     Attributes:
         path: the path as it was written.
         target: the object.
-        dotted: where it lies: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
+        dotted: its import path: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if it was reached by name.
         printed: what was written to the standard output while it was imported (held back from there).
     """
@@ -86,13 +81,14 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
         return load(entry, path=path)
-    head, _, rest = path.partition(".")
-    roots = [f"{package}.{rest}" for package in PACKAGES] if head == PUBLIC else [path]
     with standard_output_held_back() as held:
-        target, dotted = _first_of(roots, path)
+        try:
+            target = _walk(path)
+        except Missing as missing:
+            raise missing_error(missing, path) from None
     if isinstance(target, ModuleType):
         raise module_error(path, target)
-    return Resolved(path, target, dotted, printed=held.text)
+    return Resolved(path, target, path, printed=held.text)
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
@@ -162,26 +158,6 @@ def _well_formed(path: object) -> str:
 
 def _is_dotted(path: str) -> bool:
     return all(part.isidentifier() for part in path.split("."))
-
-
-def _first_of(roots: list[str], path: str) -> tuple[Any, str]:
-    """The first of several dotted names that exists, with what it names.
-
-    Raises:
-        PathError: none does; the error tells of the one that went furthest.
-    """
-    failures: list[Missing] = []
-    for dotted in roots:
-        try:
-            return _walk(dotted), dotted
-        except Missing as missing:
-            failures.append(missing)
-    # Of two that went equally far, the last: the components are there, and not in the core.
-    furthest = max(reversed(failures), key=lambda missing: missing.found.count("."))
-    error = missing_error(furthest, path)
-    if len(roots) > 1:
-        error.notes = (*error.notes, f"looked for: {', '.join(f'`{root}`' for root in roots)}")
-    raise error from None
 
 
 def _walk(dotted: str) -> Any:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import importlib
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import audiozen_core
+import audiozen.trainer
+import audiozen_plugins.model
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import Entry, PluginIndex
@@ -61,21 +63,32 @@ def test_a_dotted_path_leads_to_what_python_finds_there(path):
     assert found.entry is None
 
 
-def test_the_public_spelling_stands_for_the_core():
-    found = resolve("audiozen.trainer.base_trainer.BaseTrainer", section="trainer")
-    assert found.dotted == "audiozen_core.trainer.base_trainer.BaseTrainer"
-    assert found.target is resolve(found.dotted).target
+@pytest.mark.parametrize(
+    ("path", "home"),
+    [
+        ("audiozen.trainer.base_trainer.BaseTrainer", "audiozen_core.trainer.base_trainer"),
+        ("audiozen.loss.SoftDTWLoss", "audiozen_plugins.loss.soft_dtw"),
+    ],
+)
+def test_a_path_into_the_public_package_leads_to_what_python_imports_there(path, home):
+    found = resolve(path)
+    module, _, name = path.rpartition(".")
+    assert found.dotted == path
+    assert found.target is getattr(importlib.import_module(module), name)
+    assert found.target.__module__ == home
 
 
-def test_the_public_spelling_stands_for_the_plugins_where_the_core_has_no_such_thing():
-    found = resolve("audiozen.model.sdnn.SDNN", section="model")
-    assert found.dotted == "audiozen_plugins.model.sdnn.SDNN"
+def test_a_module_that_a_user_adds_to_the_public_package_is_found(write, monkeypatch):
+    folder = write("trainer", custom_trainer="class CustomTrainer: ...")
+    monkeypatch.setattr(audiozen.trainer, "__path__", [*audiozen.trainer.__path__, str(folder)])
+    assert resolve("audiozen.trainer.custom_trainer.CustomTrainer").target.__name__ == "CustomTrainer"
 
 
-def test_a_core_module_that_fails_is_an_error_and_not_looked_for_elsewhere(write, monkeypatch):
-    folder = write("core", {"model/__init__": "raise ValueError"})
-    monkeypatch.setattr(audiozen_core, "__path__", [*audiozen_core.__path__, str(folder)])
-    assert failure("audiozen.model.sdnn.SDNN").reason == "import_failed"
+def test_a_public_name_whose_module_fails_is_an_error(write, monkeypatch):
+    folder = write("model", sdnn="raise ValueError")
+    monkeypatch.setattr(audiozen_plugins.model, "__path__", [str(folder)])
+    monkeypatch.delitem(sys.modules, "audiozen_plugins.model.sdnn")
+    assert failure("audiozen.model.SDNN").reason == "import_failed"
 
 
 def test_a_local_module_is_found_inside_its_scope_only(write):
@@ -133,8 +146,9 @@ def test_only_what_is_named_is_imported(write):
         ("torch.optim.radam", "is_module", "torch.optim.radam.RAdam"),
         ("audiozen.trainer.base_trainer", "is_module", "audiozen.trainer.base_trainer.BaseTrainer"),
         ("audiozen.trainer.base_trainer.BaseTrainr", "no_attribute", "audiozen.trainer.base_trainer.BaseTrainer"),
-        ("audiozen.model.sdn.SDNN", "no_module", "audiozen.model.sdnn.SDNN"),
-        ("audiozn.model.sdnn.SDNN", "no_module", "audiozen.model.sdnn.SDNN"),
+        ("audiozen.loss.SoftDTW", "no_attribute", "audiozen.loss.SoftDTWLoss"),
+        ("audiozen.los.SoftDTWLoss", "no_module", "audiozen.loss.SoftDTWLoss"),
+        ("audiozn.model.SDNN", "no_module", "audiozen.model.SDNN"),
         ("./trainer.Trainer", "malformed", "trainer.Trainer"),
         ("recipes/sdnn/model.Model", "malformed", "recipes.sdnn.model.Model"),
         ("trainer.Trainer()", "malformed", "trainer.Trainer"),

@@ -1,0 +1,5 @@
+"""Audio files and the short-time Fourier transform."""
+
+from audiozen._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,11 @@
+from audiozen_core.checkpoint.errors import CheckpointWriteError as CheckpointWriteError
+from audiozen_core.checkpoint.errors import DamagedCheckpointError as DamagedCheckpointError
+from audiozen_core.checkpoint.errors import NoCheckpointError as NoCheckpointError
+from audiozen_core.checkpoint.errors import UnstorableStateError as UnstorableStateError
+from audiozen_core.checkpoint.info import CheckpointInfo as CheckpointInfo
+from audiozen_core.checkpoint.info import LoadedCheckpoint as LoadedCheckpoint
+from audiozen_core.checkpoint.store import CheckpointStore as CheckpointStore
+from audiozen_core.checkpoint.weights import average as average
+from audiozen_core.checkpoint.weights import load_weights as load_weights
+from audiozen_core.checkpoint.writer import CheckpointWriter as CheckpointWriter
+from audiozen_core.checkpoint.writer import Saved as Saved

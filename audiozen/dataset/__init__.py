@@ -1,0 +1,5 @@
+"""Data sets, and what is needed to write one."""
+
+from audiozen._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,10 @@
+from audiozen_core.errors import AudioZenError as AudioZenError
+from audiozen_core.errors import BuildError as BuildError
+from audiozen_core.errors import CheckpointError as CheckpointError
+from audiozen_core.errors import ConfigError as ConfigError
+from audiozen_core.errors import DataError as DataError
+from audiozen_core.errors import HookError as HookError
+from audiozen_core.errors import MissingExtraError as MissingExtraError
+from audiozen_core.errors import RegistryError as RegistryError
+from audiozen_core.errors import RunError as RunError
+from audiozen_core.interruption import Interrupted as Interrupted

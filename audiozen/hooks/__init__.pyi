@@ -1,0 +1,14 @@
+from audiozen_core.hooks.lifecycle import Lifecycle as Lifecycle
+from audiozen_core.hooks.lifecycle import Plugin as Plugin
+from audiozen_core.hooks.specs import DEFAULT_PHASE as DEFAULT_PHASE
+from audiozen_core.hooks.specs import PHASES as PHASES
+from audiozen_core.hooks.specs import Mode as Mode
+from audiozen_core.hooks.specs import hookimpl as hookimpl
+from audiozen_plugins.hooks.amp import Amp as Amp
+from audiozen_plugins.hooks.checkpoint import Checkpoint as Checkpoint
+from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm as ClipGradNorm
+from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl as MetricsJsonl
+from audiozen_plugins.hooks.patience import Patience as Patience
+from audiozen_plugins.hooks.progress import Progress as Progress
+from audiozen_plugins.hooks.signals import Signals as Signals
+from audiozen_plugins.hooks.tensorboard import TensorBoard as TensorBoard

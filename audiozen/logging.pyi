@@ -1,0 +1,2 @@
+from audiozen_core.logging import configure as configure
+from audiozen_core.logging import get_logger as get_logger

@@ -1,0 +1,5 @@
+"""Loss functions, and the measures that they optimise."""
+
+from audiozen._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,5 @@
+"""From the `path` of a TOML section to the object that it names."""
+
+from audiozen._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,11 @@
+from audiozen_core.testing.conformance import check_entry_points as check_entry_points
+from audiozen_core.testing.conformance import check_hooks as check_hooks
+from audiozen_core.testing.conformance import check_signature as check_signature
+from audiozen_core.testing.dataset import check_dataset as check_dataset
+from audiozen_core.testing.imports import check_import as check_import
+from audiozen_core.testing.networks import check_loss as check_loss
+from audiozen_core.testing.networks import check_model as check_model
+from audiozen_core.testing.recorder import HookRecorder as HookRecorder
+from audiozen_core.testing.tiny import Outcome as Outcome
+from audiozen_core.testing.tiny import TinyExperiment as TinyExperiment
+from audiozen_core.testing.tiny import write_pairs as write_pairs
