@@ -1,7 +1,3 @@
-"""AudioZEN: one TOML file is one experiment.
-
-The public names live in the sub-modules (``audiozen_core.trainer.base_trainer.BaseTrainer``, for one); this module
-imports none of them, so that ``import audiozen_core`` costs nothing.
-"""
+"""The framework behind the public package `audiozen`. It is private: modules may move at any time."""
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ import pytest
 
 from audiozen_core.cli.main import main
 from audiozen_core.registry.index import KINDS
-from audiozen_core.testing import TinyExperiment
+from audiozen_core.testing.tiny import TinyExperiment
 from tests.test_docs import REPOSITORY, audiozen_lines, blocks
 
 HOOKS = REPOSITORY / "docs" / "write_a_hook.md"
@@ -69,11 +69,11 @@ def test_the_plugin_of_the_page_is_written_and_passes_its_tests(here, monkeypatc
 
 
 def test_every_group_and_every_check_is_in_the_page():
-    import audiozen_core.testing
+    import audiozen.testing
 
     text = PUBLISH.read_text(encoding="utf-8")
     for kind in KINDS:
         assert f"`audiozen.{kind}`" in text, kind
-    for name in audiozen_core.testing.__all__:
+    for name in audiozen.testing.__all__:
         if name.startswith("check_"):
             assert f"| `{name}(" in text, name

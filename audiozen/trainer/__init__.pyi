@@ -1,6 +1,6 @@
+from audiozen_core.hooks.progress import Progress as Progress
 from audiozen_core.trainer.base_trainer import BaseTrainer as BaseTrainer
 from audiozen_core.trainer.components import Components as Components
-from audiozen_core.trainer.state import Progress as Progress
 from audiozen_core.trainer.state import RandomState as RandomState
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer as EnhancementTrainer
 

@@ -3,7 +3,7 @@
 A hook implementation is a function marked with `hookimpl`, usually a method of a class that a TOML names under
 `[[hooks]]`; it takes those of the arguments below that it needs, by name:
 
-    from audiozen_core.hooks.specs import hookimpl
+    from audiozen import hookimpl
 
     class Announce:
         @hookimpl

@@ -1,7 +1,7 @@
 """What a hook may use of the trainer: the contract between the training loop and the authors of plugins.
 
-    from audiozen_core.hooks.specs import hookimpl
-    from audiozen_core.hooks.trainer_protocol import Trainer
+    from audiozen import hookimpl
+    from audiozen.hooks import Trainer
 
     class Announce:
         @hookimpl

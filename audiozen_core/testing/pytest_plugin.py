@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from audiozen_core.testing import HookRecorder, TinyExperiment
+    from audiozen_core.testing.recorder import HookRecorder
+    from audiozen_core.testing.tiny import TinyExperiment
 
 
 @pytest.fixture
 def tiny_experiment(tmp_path: Path) -> TinyExperiment:
     """A small experiment in speech enhancement on generated audio, in a folder of its own: `tiny_experiment.run()`."""
-    from audiozen_core.testing import TinyExperiment
+    from audiozen_core.testing.tiny import TinyExperiment
 
     folder = tmp_path / "tiny_experiment"
     folder.mkdir()
@@ -24,6 +25,6 @@ def tiny_experiment(tmp_path: Path) -> TinyExperiment:
 @pytest.fixture
 def hook_recorder() -> HookRecorder:
     """A plugin that records the call of every hook."""
-    from audiozen_core.testing import HookRecorder
+    from audiozen_core.testing.recorder import HookRecorder
 
     return HookRecorder()

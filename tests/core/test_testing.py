@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.testing import (
+from audiozen.testing import (
     check_dataset,
     check_entry_points,
     check_hooks,
@@ -20,6 +19,7 @@ from audiozen_core.testing import (
     check_model,
     check_signature,
 )
+from audiozen_core.hooks.specs import hookimpl
 from tests.installed import install, site  # noqa: F401 - fixtures
 
 # ------------------------------------------------------------------------------------------ entry points

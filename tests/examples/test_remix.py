@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from audiozen_core.testing import write_pairs
+from audiozen.testing import write_pairs
 from tests.clean_environment import CleanEnvironment, build_wheel
 
 PROJECT = Path(__file__).resolve().parents[2] / "examples" / "audiozen-plugin-remix"

@@ -1,7 +1,7 @@
 """What AudioZEN asks of a plugin, one call each."""
 
 import torch
-from audiozen_core.testing import (
+from audiozen.testing import (
     check_entry_points,
     check_hooks,
     check_import,

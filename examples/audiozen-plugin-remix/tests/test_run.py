@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from audiozen_core.errors import AudioZenError
+from audiozen import AudioZenError
 
 from audiozen_plugin_remix.loss import MultiResolutionStftLoss
 

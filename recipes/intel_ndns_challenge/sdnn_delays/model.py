@@ -6,7 +6,7 @@ The published weights fit it, and those that it learns fit the installed model `
 import torch
 from torch import Tensor, nn
 
-from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlock
+from audiozen.model import DenseBlock, InputBlock, OutputBlock
 
 NUM_FREQS = 257
 HIDDEN_SIZE = 512
@@ -18,7 +18,7 @@ class Model(nn.Module):
 
     Args:
         threshold: the smallest change that a neuron sends on.
-        tau_grad: no effect here: thresholds are not learned (see `audiozen_plugins.model.sdnn.SDNN`).
+        tau_grad: no effect here: thresholds are not learned (see `audiozen.model.SDNN`).
         scale_grad: no effect here, likewise.
         max_delay: the longest delay that a neuron can learn, in frames.
         out_delay: how many frames later the output comes.

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.stft import Stft
-from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.components import Components
-from audiozen_plugins.loss.si_snr import si_snr
+from audiozen.audio import Stft
+from audiozen.loss import si_snr
+from audiozen.trainer.base_trainer import BaseTrainer, Components
 
 
 class Trainer(BaseTrainer):

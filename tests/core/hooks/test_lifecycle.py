@@ -7,7 +7,7 @@ import pytest
 
 from audiozen_core.errors import AudioZenError
 from audiozen_core.hooks.checks import HOOK_NAMES
-from audiozen_core.testing import TinyExperiment
+from audiozen_core.testing.tiny import TinyExperiment
 
 TESTS = Path(__file__).resolve().parents[2]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from audiozen_core.hooks.specs import hookimpl
+from audiozen import hookimpl
 
 if TYPE_CHECKING:
-    from audiozen_core.trainer.base_trainer import BaseTrainer
+    from audiozen.trainer.base_trainer import BaseTrainer
 
 
 class Thaw:

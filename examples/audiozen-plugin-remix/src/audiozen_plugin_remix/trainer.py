@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.components import Components
+from audiozen.trainer.base_trainer import BaseTrainer, Components
 from torch import Tensor
 
 

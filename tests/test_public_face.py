@@ -1,0 +1,304 @@
+"""The package `audiozen`: what users and plugin authors import.
+
+`docs/public_api.md` is made by `python -m tests.test_public_face`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import audiozen
+from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.paths import load, resolve
+from tests.clean_environment import CleanEnvironment, build_wheel
+
+ROOT = Path(__file__).resolve().parents[1]
+FACE = ROOT / "audiozen"
+PAGE = ROOT / "docs/public_api.md"
+STUBS = {
+    ".".join(("audiozen", *stub.relative_to(FACE).with_suffix("").parts)).removesuffix(".__init__"): stub
+    for stub in sorted(FACE.rglob("*.pyi"))
+}
+PUBLIC = [f"{module}.{name}" for module in STUBS for name in import_module(module).__all__]
+MODULE_OF_KIND = {"loss_function": "loss"}
+"""The module with the components of a kind, where its name differs from the kind."""
+
+
+def public(path):
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def aliases(stub):
+    """The names that a stub imports, each with the module that defines it ("" for a sub-module)."""
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            yield from ((alias, node.module or "") for alias in node.names)
+
+
+def imports(source):
+    """What a source text imports: pairs of a module and the name imported from it ("" for the module itself)."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def packages(source):
+    return {module.partition(".")[0] for module, _ in imports(source)}
+
+
+def run_python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------------------------ what is public
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_every_public_name_exists_and_is_documented(path):
+    value = public(path)
+    assert not (inspect.isclass(value) or inspect.isroutine(value)) or inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("module", STUBS)
+def test_a_module_has_the_names_of_its_stub(module):
+    found = list(aliases(STUBS[module]))
+    assert all(alias.asname == alias.name for alias, _ in found), "type checkers re-export only `A as A`"
+    assert dir(import_module(module)) == sorted(alias.name for alias, _ in found)
+    for alias, home in found:
+        expected = getattr(import_module(home), alias.name) if home else import_module(f"{module}.{alias.name}")
+        assert getattr(import_module(module), alias.name) is expected
+
+
+def test_every_module_has_a_stub():
+    modules = [path for path in FACE.rglob("*.py") if path.name != "_lazy.py"]
+    assert sorted(path.with_suffix(".pyi") for path in modules) == sorted(STUBS.values())
+
+
+def test_a_misspelt_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'audiozen\.loss' has no attribute 'SoftDTW'"):
+        public("audiozen.loss.SoftDTW")
+
+
+@pytest.mark.parametrize("entry", [entry for entry in installed_index() if entry.distribution == FIRST_PARTY], ids=str)
+def test_every_component_of_audiozen_has_a_public_path(entry):
+    component = load(entry).target
+    path = f"audiozen.{MODULE_OF_KIND.get(entry.kind, entry.kind)}.{component.__name__}"
+    assert resolve(path).target is component
+
+
+def test_the_names_that_the_experiment_arguments_document_import():
+    from audiozen.loss import SoftDTWLoss
+    from audiozen.trainer.base_trainer import BaseTrainer
+    from audiozen_core.trainer import base_trainer
+    from audiozen_plugins.loss import soft_dtw
+
+    assert BaseTrainer is base_trainer.BaseTrainer
+    assert SoftDTWLoss is soft_dtw.SoftDTWLoss
+
+
+# ------------------------------------------------------------------------------------------ what it costs
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import audiozen; audiozen.__version__",
+        "from audiozen import AudioZenError, hookimpl",
+        "from audiozen.hooks import PHASES, Mode, hookimpl",
+        "from audiozen.errors import DataError",
+        *(f"import {module}" for module in STUBS),
+    ],
+)
+def test_torch_is_not_imported_before_a_name_needs_it(statement):
+    heavy = "{'torch', 'numpy', 'audiozen_plugins'} & sys.modules.keys()"
+    run_python(f"import sys\n{statement}\nassert not {heavy}, {heavy}")
+
+
+def test_a_name_that_needs_torch_imports_it():
+    run_python("import sys, audiozen\naudiozen.loss.SoftDTWLoss\nassert 'torch' in sys.modules")
+
+
+# ------------------------------------------------------------------------------------------ who imports what
+
+
+@pytest.mark.parametrize("folder", ["audiozen_core", "audiozen_plugins"])
+def test_the_packages_behind_it_never_import_the_public_package(folder):
+    paths = list((ROOT / folder).rglob("*.py"))
+    assert len(paths) > 20
+    assert [path for path in paths if "audiozen" in packages(path.read_text(encoding="utf-8"))] == []
+
+
+def user_code():
+    """Everything that a user or a plugin author copies, by its place."""
+    for folder in ("examples", "recipes"):
+        for path in (ROOT / folder).rglob("*.py"):
+            yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    for path in (ROOT / "audiozen_core/scaffold/templates").rglob("*.py.template"):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8").replace("{{module}}", "module")
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        yield from ((f"{page.name}, block {number}", text) for number, text in enumerate(blocks))
+
+
+def test_what_a_user_copies_imports_public_names_only():
+    code = dict(user_code())
+    private = {place for place, text in code.items() if packages(text) & {"audiozen_core", "audiozen_plugins"}}
+    assert private == set()
+    ours = [name for text in code.values() for name in imports(text) if name[0].partition(".")[0] == "audiozen"]
+    assert len(ours) > 10
+    for module, name in ours:
+        assert name == "" or f"{module}.{name}" in PUBLIC, f"{module}.{name}"
+
+
+def test_the_hooks_of_audiozen_import_nothing_that_a_plugin_could_not():
+    homes = {(home, alias.name) for stub in STUBS.values() for alias, home in aliases(stub)}
+    used = {
+        (module, name)
+        for path in (ROOT / "audiozen_plugins/hooks").glob("*.py")
+        for module, name in imports(path.read_text(encoding="utf-8"))
+        if module.partition(".")[0] == "audiozen_core"
+    }
+    # A room such as `audiozen_core.checkpoint` re-exports some of its names: compare the objects.
+    objects = {id(getattr(import_module(home), name)) for home, name in homes if home}
+    private = [(module, name) for module, name in used if id(getattr(import_module(module), name)) not in objects]
+    assert len(used) > 5
+    assert private == []
+
+
+# ------------------------------------------------------------------------------------------ type checkers
+
+PLUGIN = """
+from collections.abc import Mapping
+from typing import Any
+
+import audiozen
+from audiozen import Experiment, hookimpl
+from audiozen.loss import SoftDTWLoss
+from audiozen.trainer.base_trainer import BaseTrainer, Components
+from torch import Tensor
+
+
+class Trainer(BaseTrainer):
+    def __init__(self, components: Components, **kwargs: Any) -> None:
+        super().__init__(components, **kwargs)
+        self.soft_dtw = SoftDTWLoss(gamma=0.1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
+        return {"loss": self.soft_dtw(batch["noisy"], batch["clean"])}
+
+
+class Hook:
+    @hookimpl
+    def on_epoch_end(self, trainer: BaseTrainer, epoch: int) -> None:
+        trainer.log.info("epoch", epoch=epoch)
+
+
+def run(experiment: Experiment) -> str:
+    try:
+        experiment.run(resume=True)
+    except audiozen.errors.DataError as error:
+        return error.remedy
+    return audiozen.__version__
+"""
+MISTAKES = """
+class Wrong(BaseTrainer):
+    def training_step(self, batch: Any, batch_idx: int) -> str:
+        return ""
+
+
+SoftDTWLoss(gama=0.1)
+audiozen.loss.SoftDTW
+audiozen.errors.DataError().remedi
+Experiment.load(3)
+"""
+ERRORS = ["override", "call-arg", "attr-defined", "call-arg", "attr-defined", "arg-type"]
+
+
+def error_codes(report):
+    return re.findall(r": error: .*\[([a-z-]+)\]$", report, re.MULTILINE)
+
+
+def mypy(*arguments, cwd):
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--hide-error-context", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return error_codes(done.stdout) if done.returncode < 2 else pytest.fail(done.stdout + done.stderr)
+
+
+def test_a_type_checker_sees_through_the_public_package(tmp_path):
+    """With the settings of this project, so that the results of `make types` are used again."""
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    (tmp_path / "mistakes.py").write_text(PLUGIN + MISTAKES)
+    assert mypy(tmp_path / "plugin.py", tmp_path / "mistakes.py", cwd=ROOT) == ERRORS
+
+
+def test_the_stubs_are_part_of_what_is_installed(tmp_path):
+    with zipfile.ZipFile(build_wheel(ROOT, tmp_path)) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("audiozen/")}
+    assert {stub.relative_to(ROOT).as_posix() for stub in STUBS.values()} < packed
+    assert "audiozen/py.typed" in packed
+
+
+@pytest.mark.slow
+def test_a_type_checker_sees_through_an_installed_wheel(tmp_path):
+    environment = CleanEnvironment.make(tmp_path / "environment")
+    environment.install(build_wheel(ROOT, tmp_path / "dist"))
+    found = environment.run("-c", "import audiozen.loss as m; print(m.__file__, m.SoftDTWLoss)", cwd=tmp_path)
+    assert str(environment.folder) in found.stdout, found.stderr
+    (tmp_path / "mistakes.py").write_text(PLUGIN + MISTAKES)
+    assert mypy("--strict", "--python-executable", environment.python, "mistakes.py", cwd=tmp_path) == ERRORS
+
+
+# ------------------------------------------------------------------------------------------ the page
+
+
+def test_the_page_of_public_names_is_up_to_date():
+    """If this fails: python -m tests.test_public_face."""
+    assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def page():
+    parts = [
+        "# Public names\n\n"
+        "Import from the package `audiozen`; a `path` in a TOML uses the same spelling. Also public are the\n"
+        "[hooks](hooks_reference.md), the sections and keys of a TOML file, the entry point groups, the names of the\n"
+        "components that come with AudioZEN, their arguments, and the commands with their options. Everything else\n"
+        "may change without notice, in particular the packages `audiozen_core` and `audiozen_plugins`.\n\n"
+        "This page is made from the stubs in `audiozen/` by `python -m tests.test_public_face`.\n"
+    ]
+    for module in STUBS:
+        found = import_module(module)
+        rows = [f"| `{name}` | {summary(getattr(found, name))} |" for name in found.__all__]
+        head = f"\n## `{module}`\n\n{first_paragraph(found)}\n\n| name | what it is |\n| --- | --- |\n"
+        parts.append(head + "\n".join(rows) + "\n")
+    return "".join(parts)
+
+
+def summary(value):
+    if inspect.isclass(value) or inspect.isroutine(value):
+        text = first_paragraph(value)
+    elif value is audiozen.hookimpl:
+        text = "Marks a function or a method as the implementation of a hook."
+    else:
+        text = f"`{value!r}`"
+    return text.replace("|", "\\|")
+
+
+def first_paragraph(value):
+    return " ".join(inspect.getdoc(value).partition("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
