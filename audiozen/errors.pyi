@@ -4,7 +4,7 @@ from audiozen_core.errors import CheckpointError as CheckpointError
 from audiozen_core.errors import ConfigError as ConfigError
 from audiozen_core.errors import DataError as DataError
 from audiozen_core.errors import HookError as HookError
+from audiozen_core.errors import Interrupted as Interrupted
 from audiozen_core.errors import MissingExtraError as MissingExtraError
 from audiozen_core.errors import RegistryError as RegistryError
 from audiozen_core.errors import RunError as RunError
-from audiozen_core.interruption import Interrupted as Interrupted

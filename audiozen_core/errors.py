@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Sequence
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
@@ -95,3 +96,21 @@ class HookError(AudioZenError):
     """A hook that raised, or that answers to no known hook name."""
 
     code = "AZ600"
+
+
+class Interrupted(BaseException):
+    """The run stops because of a signal; what it had to save is saved.
+
+    Args:
+        number: the signal's number.
+        note: what has been saved, in words.
+    """
+
+    def __init__(self, number: int, note: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}: {note}")
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell tells of such an end: 128 plus the signal's number."""
+        return 128 + self.number

@@ -23,7 +23,8 @@ from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.run import command as run_command
 from audiozen_core.cli.schema import command as schema_command
-from audiozen_core.config.schema import _PLAIN_SECTIONS, keys_of
+from audiozen_core.config.schema import keys_of, table_of
+from audiozen_core.kinds import SECTIONS
 from tests.cli.conftest import write_pairs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -124,9 +125,9 @@ def test_the_hook_of_the_page_stops_a_training(tmp_path, monkeypatch, capsys):
 
 def test_every_key_of_every_section_is_in_the_page_of_arguments():
     text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
-    for section, table in _PLAIN_SECTIONS.items():
+    for section, kind in SECTIONS.items():
         assert f"`{section}`" in text or f"[[{section}]]" in text, section
-        for key in keys_of(table):
+        for key in keys_of(table_of(kind)):
             assert f"`{key}`" in text, f"{section}.{key}"
 
 

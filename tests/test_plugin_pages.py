@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.cli.main import main
-from audiozen_core.registry.index import KINDS
+from audiozen_core.kinds import GROUPS
 from audiozen_core.testing.tiny import TinyExperiment
 from tests.test_docs import REPOSITORY, audiozen_lines, blocks
 
@@ -72,7 +72,7 @@ def test_every_group_and_every_check_is_in_the_page():
     import audiozen.testing
 
     text = PUBLISH.read_text(encoding="utf-8")
-    for kind in KINDS:
+    for kind in GROUPS:
         assert f"`audiozen.{kind}`" in text, kind
     for name in audiozen.testing.__all__:
         if name.startswith("check_"):

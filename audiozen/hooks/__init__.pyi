@@ -2,10 +2,10 @@ from audiozen_core.hooks.lifecycle import Lifecycle as Lifecycle
 from audiozen_core.hooks.lifecycle import Plugin as Plugin
 from audiozen_core.hooks.specs import DEFAULT_PHASE as DEFAULT_PHASE
 from audiozen_core.hooks.specs import PHASES as PHASES
-from audiozen_core.hooks.specs import Mode as Mode
 from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.trainer_protocol import Stateful as Stateful
 from audiozen_core.hooks.trainer_protocol import Trainer as Trainer
+from audiozen_core.kinds import Mode as Mode
 from audiozen_plugins.hooks.amp import Amp as Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint as Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm as ClipGradNorm

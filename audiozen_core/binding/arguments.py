@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
@@ -12,7 +13,7 @@ from audiozen_core.binding.problem import Place, Problem, spelled
 from audiozen_core.binding.signature import Signature, return_type, signature_of
 from audiozen_core.binding.values import converted, dataclass_of, wrong_places
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
-from audiozen_core.registry.index import KINDS, kind_of
+from audiozen_core.kinds import KINDS, Kind, kind_of
 
 __all__ = ["Problem", "build", "check_arguments", "expected_kind", "signature_text"]
 
@@ -91,21 +92,19 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
     return target(*positional, **values)
 
 
-def expected_kind(section: str, target: Any, kinds: Mapping[str, type | tuple[type, ...]]) -> Problem | None:
+def expected_kind(section: str, target: Any) -> Problem | None:
     """Whether the object is what the section asks for.
 
     Args:
-        section: the section of the TOML, such as `model_g` or `train_dataset`.
+        section: the section of the TOML, such as `model_g` or `train_dataset`, or the name of a kind.
         target: the object that its `path` led to.
-        kinds: the base class by kind of section (`model`, `dataset`, `optimizer`, `trainer`, …); a kind that is not
-            there is not checked. The caller makes this table, since the base classes live on floors above.
 
     Returns:
         A problem of kind `not_callable`, `abstract` or `wrong_kind`, or None. A function may stand for a class (it is
         called as a factory), except for a trainer.
     """
-    kind = kind_of(section) or section
-    what = f"{_article(KINDS.get(kind, kind))}"
+    kind = kind_of(section)
+    what = kind.with_article if kind else f"a {section}"
     name = getattr(target, "__qualname__", None) or f"a {type(target).__name__}"
     if not callable(target):
         return Problem("not_callable", f"`{name}` is not a class or a function: it can't be called to build {what}")
@@ -113,36 +112,43 @@ def expected_kind(section: str, target: Any, kinds: Mapping[str, type | tuple[ty
         methods = ", ".join(f"`{method}`" for method in sorted(target.__abstractmethods__))
         message = f"`{name}` is abstract and can't be built: it lacks {methods}"
         return Problem("abstract", message, label=f"name a subclass that defines {methods}")
-    base = kinds.get(kind)
-    if base is None:
+    if kind is None or not kind.base:
         return None
     if not isinstance(target, type):
-        return _kind_of_factory(kind, name, target, base)
-    if issubclass(target, base):
+        return _kind_of_factory(kind, name, target)
+    if _is_subclass(target, kind.base):
         return None
-    message = f"`{name}` is not {what}: it is no subclass of {_names(base)}"
-    other = next((other for other, wanted in kinds.items() if other != kind and issubclass(target, wanted)), None)
-    label = f"{_article(KINDS.get(other, other))} belongs in [{other}]" if other else ""
-    return Problem("wrong_kind", message, label=label)
+    message = f"`{name}` is not {what}: it is not a subclass of `{kind.base}`"
+    other = kind_by_base(target)
+    return Problem("wrong_kind", message, label=f"{other.with_article} belongs in [{other.name}]" if other else "")
 
 
-def _kind_of_factory(kind: str, name: str, target: Any, base: type | tuple[type, ...]) -> Problem | None:
-    if kind == "trainer":
-        return Problem("wrong_kind", f"`{name}` is not a class: a trainer is a subclass of {_names(base)}")
-    made = return_type(target)
-    bases = base if isinstance(base, tuple) else (base,)
-    if made and not issubclass(made, base) and not any(issubclass(found, made) for found in bases):
-        return Problem("wrong_kind", f"`{name}` gives a `{made.__qualname__}`, which is no subclass of {_names(base)}")
+def kind_by_base(target: type) -> Kind | None:
+    """The kind whose base class the target is derived from, if there is one."""
+    return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
+
+
+def _kind_of_factory(kind: Kind, name: str, target: Any) -> Problem | None:
+    if kind.name == "trainer":
+        return Problem("wrong_kind", f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`")
+    made, base = return_type(target), _loaded_class(kind.base)
+    # A factory may promise a parent of the base class and still return the right thing.
+    if made and not _is_subclass(made, kind.base) and not (base and issubclass(base, made)):
+        message = f"`{name}` returns a `{made.__qualname__}`, which is not a subclass of `{kind.base}`"
+        return Problem("wrong_kind", message)
     return None
 
 
-def _names(base: type | tuple[type, ...]) -> str:
-    bases = base if isinstance(base, tuple) else (base,)
-    return " or ".join(f"`{found.__module__}.{found.__qualname__}`" for found in bases)
+def _is_subclass(target: type, base: str) -> bool:
+    found = _loaded_class(base)
+    return found is not None and issubclass(target, found)
 
 
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+def _loaded_class(dotted: str) -> type | None:
+    """The class of that name, if its module is imported: nothing can be derived from a class that is not."""
+    module, _, name = dotted.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    return found if isinstance(found, type) else None
 
 
 def _problems(

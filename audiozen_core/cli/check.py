@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import FORMATS, show_findings
-from audiozen_core.cli.run import MODES, SeveralModes
+from audiozen_core.cli.run import SeveralModes
+from audiozen_core.kinds import RUN_MODES
 
 
 @click.command(cls=SeveralModes, name="check")
@@ -18,7 +19,7 @@ from audiozen_core.cli.run import MODES, SeveralModes
     "--mode",
     "modes",
     metavar="MODE…",
-    type=click.Choice(MODES),
+    type=click.Choice(RUN_MODES),
     multiple=True,
     default=("train",),
     help="What the file is to be used for; by default: train.",

@@ -12,8 +12,7 @@ import click
 from audiozen_core import __version__
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.published import published, published_command
-from audiozen_core.errors import AudioZenError
-from audiozen_core.interruption import Interrupted
+from audiozen_core.errors import AudioZenError, Interrupted
 
 # Name to the module that holds it and its line in `audiozen --help`, which so imports no command.
 COMMANDS = {

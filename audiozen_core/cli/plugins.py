@@ -46,10 +46,11 @@ def list_command(kind: str | None, as_json: bool) -> None:
     KIND shows one kind only: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks, commands.
     Nothing is imported: the list is made from the metadata of what is installed.
     """
-    from audiozen_core.registry.index import KINDS, installed_index
+    from audiozen_core.kinds import GROUPS
+    from audiozen_core.registry.index import installed_index
 
-    if kind is not None and kind not in KINDS:
-        raise click.BadParameter(f"`{kind}` is none of {', '.join(KINDS)}", param_hint="KIND")
+    if kind is not None and kind not in GROUPS:
+        raise click.BadParameter(f"`{kind}` is none of {', '.join(GROUPS)}", param_hint="KIND")
     index = installed_index()
     clashing = {entry for entries in index.clashes() for entry in entries}
     rows = [_row(entry, entry in clashing) for entry in index.entries(kind)]
@@ -76,11 +77,12 @@ def list_command(kind: str | None, as_json: bool) -> None:
 def _row(entry: Entry, clashes: bool) -> dict[str, str]:
     """What the metadata say about a component. Whether it can be imported is for `doctor` to find out."""
     from audiozen_core import __version__
+    from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.compatibility import admits
-    from audiozen_core.registry.index import FIRST_PARTY, KINDS
+    from audiozen_core.registry.index import FIRST_PARTY
 
     status = "ok"
-    if entry.kind not in KINDS:
+    if entry.kind not in GROUPS:
         status = "unknown group"
     elif clashes:
         status = "clash"
@@ -114,10 +116,10 @@ def show_command(name: str, kind: str | None, as_json: bool, traceback: bool) ->
     import dataclasses
 
     from audiozen_core.inspection.card import describe
-    from audiozen_core.registry.index import KINDS
+    from audiozen_core.kinds import GROUPS
 
-    if kind is not None and kind not in KINDS:
-        raise click.BadParameter(f"`{kind}` is none of {', '.join(KINDS)}", param_hint="--kind")
+    if kind is not None and kind not in GROUPS:
+        raise click.BadParameter(f"`{kind}` is none of {', '.join(GROUPS)}", param_hint="--kind")
     card = describe(name, kind)
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(card), "signature": card.signature}, indent=2, ensure_ascii=False))

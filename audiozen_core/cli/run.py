@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import show_findings
-
-MODES = ("train", "finetune", "validate", "test", "predict")
+from audiozen_core.kinds import RUN_MODES
 
 
 class SeveralModes(click.Command):
@@ -22,7 +21,7 @@ class SeveralModes(click.Command):
         modes_follow = False
         for place, argument in enumerate(args):
             first = modes_follow and args[place - 1] in ("-M", "--mode")
-            if modes_follow and not first and argument in MODES:
+            if modes_follow and not first and argument in RUN_MODES:
                 spread.append("-M")
             elif argument in ("-M", "--mode"):
                 modes_follow = True
@@ -39,7 +38,7 @@ class SeveralModes(click.Command):
     "--mode",
     "modes",
     metavar="MODE…",
-    type=click.Choice(MODES),
+    type=click.Choice(RUN_MODES),
     multiple=True,
     default=("train",),
     help="What to do, in order: train, finetune, validate, test, predict. Several may follow: -M train test. "

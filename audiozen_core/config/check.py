@@ -20,20 +20,11 @@ from audiozen_core.config.toml.key_path import KeyPath, spell_key
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import AudioZenError, ConfigError
+from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import PluginIndex, installed_index, kind_of
+from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.registry.scope import ImportScope
-
-Kinds = Mapping[str, type | tuple[type, ...]]
-
-# What AudioZEN passes itself, by kind of section.
-INJECTED: dict[str, tuple[str, ...]] = {
-    "trainer": ("components",),
-    "optimizer": ("params",),
-    "lr_scheduler": ("optimizer",),
-    "sampler": ("data_source",),
-}
 
 _CODES: dict[ProblemKind, str] = {
     "unknown_argument": config_codes.UNKNOWN_ARGUMENT,
@@ -49,9 +40,7 @@ _AT_THE_KEY: tuple[ProblemKind, ...] = ("unknown_argument", "injected_argument",
 _ABOUT_THE_TARGET: tuple[ProblemKind, ...] = ("not_callable", "wrong_kind", "abstract")
 
 
-def check_components(
-    loaded: LoadedConfig | Inspection, *, kinds: Kinds | None = None, index: PluginIndex | None = None
-) -> list[Diagnostic]:
+def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | None = None) -> list[Diagnostic]:
     """All that is wrong with the components of a configuration, without building any of them.
 
     Every `path` is imported (those of tables within `args` too) and its `args` are bound to the signature. Modules
@@ -59,13 +48,12 @@ def check_components(
 
     Args:
         loaded: the configuration, or what could be read of one that has errors.
-        kinds: the base class by kind of section, such as `{"model": torch.nn.Module}`.
         index: the installed components (default: those of this process).
 
     Returns:
         Errors and warnings, sorted by place.
     """
-    checker = _Checker(loaded.composition, kinds or {}, index)
+    checker = _Checker(loaded.composition, index)
     with nullcontext() if ImportScope.current() else import_scope(loaded.composition):
         for component in loaded.components:
             checker.check(component)
@@ -87,7 +75,6 @@ def check_config(
     overrides: Sequence[str] = (),
     modes: Sequence[str] = ("train",),
     *,
-    kinds: Kinds | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> LoadedConfig:
     """Reads a file like `load_config`, and checks its components too: every mistake in one go.
@@ -96,26 +83,24 @@ def check_config(
         path: the file.
         overrides: each `key=value`, or `+key=value` to add a key.
         modes: what is to be run.
-        kinds: the base class by kind of section; see `check_components`.
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
         ConfigError: with every error and warning, sorted by place.
     """
-    return finish(inspect_config(path, overrides, modes, environment=environment), kinds=kinds)
+    return finish(inspect_config(path, overrides, modes, environment=environment))
 
 
-def finish(inspection: Inspection, *, kinds: Kinds | None = None) -> LoadedConfig:
+def finish(inspection: Inspection) -> LoadedConfig:
     """Checks the components of a config that has been read.
 
     Args:
         inspection: what was read.
-        kinds: the base class by kind of section; see `check_components`.
 
     Raises:
         ConfigError: with every error, those found while reading included, sorted by place.
     """
-    found = check_components(inspection, kinds=kinds)
+    found = check_components(inspection)
     findings = in_order(inspection.composition, [*inspection.findings, *found])
     if inspection.config is None or any(finding.severity == "error" for finding in findings):
         raise ConfigError(findings)
@@ -139,17 +124,17 @@ class _Role:
 
 
 def _role(component: Component) -> _Role:
-    last = component.key[-1]
-    if last in ("collate_fn", "sampler"):
-        return _Role(None, INJECTED.get(str(last), ()), "partial" if last == "collate_fn" else "build")
-    kind = kind_of(component.section) or ""
-    return _Role(component.section, INJECTED.get(kind, ()), "partial" if kind == "loss_function" else "build")
+    # A collate function or a sampler is named by its key in `dataloader`, everything else by its section.
+    part = KINDS.get(str(component.key[-1]))
+    kind = part if part and not part.section else kind_of(component.section)
+    if kind is None:
+        return _Role(component.section)
+    return _Role(kind.name if kind.group else None, kind.injected, "partial" if kind.called_later else "build")
 
 
 class _Checker:
-    def __init__(self, composition: Composition, kinds: Kinds, index: PluginIndex | None) -> None:
+    def __init__(self, composition: Composition, index: PluginIndex | None) -> None:
         self.composition = composition
-        self.kinds = kinds
         self.index = index
         self.findings: list[Diagnostic] = []
 
@@ -159,7 +144,7 @@ class _Checker:
             self.switched_off(component)
             return
         found = self.bind(component.path, component.args, component.key, role)
-        if found and kind_of(role.section or "") == "model":
+        if found and role.section == "model":
             self.compare_with_acoustics(component, found)
 
     def bind(self, path: str, args: Any, key: KeyPath, role: _Role) -> Resolved | None:
@@ -174,7 +159,7 @@ class _Checker:
         found = self.resolve(path, place, role.section)
         if found is None:
             return None
-        problem = expected_kind(role.section or "component", found.target, self.kinds)
+        problem = expected_kind(role.section or "component", found.target)
         if problem:
             self.report(problem, key, place)
         else:

@@ -11,11 +11,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.config.check import INJECTED
-from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, Key, keys_of, table_at
-from audiozen_core.config.sections import SUFFIXED_SECTIONS, Component
+from audiozen_core.config.schema import Key, keys_of, table_of
+from audiozen_core.config.sections import Component
 from audiozen_core.errors import AudioZenError
-from audiozen_core.registry.index import PluginIndex, installed_index, kind_of
+from audiozen_core.kinds import SECTIONS, Kind
+from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import resolve
 
 Schema = dict[str, Any]
@@ -32,9 +32,9 @@ def experiment_schema(index: PluginIndex | None = None) -> Schema:
         index: the installed components (default: those of this process).
     """
     index = index or installed_index()
-    definitions = {name: _section(name, index) for name in SECTION_NAMES}
-    sections = {name: {"$ref": f"#/definitions/{name}"} for name in SECTION_NAMES}
-    suffixed = {f"^{name}_.+$": sections[name] for name in SUFFIXED_SECTIONS}
+    definitions = {name: _section(kind, index) for name, kind in SECTIONS.items()}
+    sections = {name: {"$ref": f"#/definitions/{name}"} for name in SECTIONS}
+    suffixed = {f"^{name}_.+$": sections[name] for name, kind in SECTIONS.items() if kind.suffixed}
     extends = {"description": "the file or files that this one is laid upon, relative to it"}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -50,26 +50,24 @@ def experiment_schema(index: PluginIndex | None = None) -> Schema:
     }
 
 
-def _section(name: str, index: PluginIndex) -> Schema:
-    table = table_at((name,))
-    schema = _table(table, name, index) if table else {"type": "object"}
-    if name not in ARRAY_SECTIONS:
+def _section(kind: Kind, index: PluginIndex) -> Schema:
+    schema = _table(table_of(kind), kind, index)
+    if not kind.array:
         return schema
     # With a condition in place of a choice, editors point at the key that is wrong, not at the whole section.
     return {"type": ["object", "array"], "if": {"type": "array"}, "then": {"items": schema}, "else": schema}
 
 
-def _table(table: type, section: str, index: PluginIndex) -> Schema:
+def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
     keys = keys_of(table)
     schema: Schema = {
         "type": "object",
         "properties": {name: _key(key, index) for name, key in keys.items()},
         "additionalProperties": False,
     }
-    # A file that extends another may leave out what that one says.
-    kind = kind_of(section)
+    # A file that extends another may leave out what that one says, so nothing is required.
     if issubclass(table, Component) and kind:
-        choices = [_choice(name, kind, index) for name in index.names(kind)]
+        choices = [_choice(name, kind, index) for name in index.names(kind.name)]
         schema["properties"]["path"] = {
             "description": str(keys["path"].rules["doc"]),
             "anyOf": [*(entry for entry, _ in choices), {"type": "string"}],
@@ -79,23 +77,23 @@ def _table(table: type, section: str, index: PluginIndex) -> Schema:
     return schema
 
 
-def _choice(name: str, kind: str, index: PluginIndex) -> tuple[Schema, Schema]:
+def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
     """An installed name with its documentation, and the rule for its arguments; one that is broken has no rule."""
     try:
-        target = resolve(name, section=kind, index=index).target
+        target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:
         return {"enum": [name]}, {}
     signature = signature_of(target)
     entry = {"enum": [name], "description": summary(target)}
     if signature is None:
         return entry, {}
-    docs, injected = parameter_docs(target), INJECTED.get(kind, ())
+    docs = parameter_docs(target)
     args: Schema = {
         "type": "object",
         "properties": {
             found.name: _parameter(found, docs.get(found.name, ""))
             for found in signature.parameters
-            if found.name not in injected and found.kind is not Parameter.POSITIONAL_ONLY
+            if found.name not in kind.injected and found.kind is not Parameter.POSITIONAL_ONLY
         },
         "additionalProperties": signature.open,
     }
@@ -116,7 +114,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
     rules = key.rules
     table = next((part for part in (key.type, *get_args(key.type)) if dataclasses.is_dataclass(part)), None)
     if isinstance(table, type):
-        schema = _table(table, "", index)
+        schema = _table(table, None, index)
     elif "choices" in rules and "pattern" not in rules:
         schema = {"enum": list(rules["choices"])}
     else:

@@ -120,18 +120,14 @@ def _place(composition: Composition, finding: Diagnostic) -> tuple[Any, ...]:
 
 
 def _config(path: Path, composition: Composition, sections: Sections) -> ExperimentConfig:
-    if sections.meta is None or sections.trainer is None:
+    if sections.meta is None or not sections.parts["trainer"]:
         raise AssertionError("a missing section has been reported")
     return ExperimentConfig(
         id=sections.meta.id or path.stem,
         file=Path(os.path.abspath(path)),  # noqa: PTH100 (a symbolic link keeps its name, which is the ID)
         meta=sections.meta,
         acoustics=sections.acoustics or Acoustics(),
-        trainer=sections.trainer,
-        models=sections.models,
-        loss_functions=sections.loss_functions,
-        optimizers=sections.optimizers,
-        lr_schedulers=sections.lr_schedulers,
+        parts=sections.parts,
         datasets=sections.datasets,
         hooks=sections.hooks,
         text=emit(composition.values),

@@ -9,28 +9,19 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.read_table import TableReader
-from audiozen_core.config.schema import ARRAY_SECTIONS, SECTION_NAMES, key_at, split_section, table_at
+from audiozen_core.config.schema import key_at, table_of
 from audiozen_core.config.sections import (
-    DATASET_SECTIONS,
-    SUFFIXED_SECTIONS,
     Component,
     DatasetComponent,
-    DatasetRole,
     HookComponent,
     Meta,
-    SchedulerComponent,
 )
 from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.diagnostics import config_codes
+from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
 
-# What each mode needs besides `meta`, `trainer` and `model`.
-REQUIRED: dict[str, tuple[str, ...]] = {
-    "train": ("loss_function", "optimizer", "dataset"),
-    "finetune": ("loss_function", "optimizer", "dataset"),
-    "validate": ("validate_dataset",),
-    "test": ("test_dataset",),
-    "predict": ("predict_dataset",),
-}
+# The sections that become one object each.
+_PARTS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
 
 
 @dataclass(slots=True)
@@ -39,21 +30,15 @@ class Sections:
 
     meta: Meta | None = None
     acoustics: Acoustics | None = None
-    trainer: Component | None = None
-    models: dict[str, Component] = field(default_factory=dict)
-    loss_functions: dict[str, Component] = field(default_factory=dict)
-    optimizers: dict[str, Component] = field(default_factory=dict)
-    lr_schedulers: dict[str, SchedulerComponent] = field(default_factory=dict)
-    datasets: dict[DatasetRole, list[DatasetComponent]] = field(
-        default_factory=lambda: {"train": [], "validate": [], "test": [], "predict": []}
+    parts: dict[str, dict[str, Component]] = field(default_factory=lambda: {kind.name: {} for kind in _PARTS})
+    datasets: dict[Mode, list[DatasetComponent]] = field(
+        default_factory=lambda: {mode: [] for mode in KINDS["dataset"].modes.values()}
     )
     hooks: list[HookComponent] = field(default_factory=list)
 
     def components(self) -> list[Component]:
         """Every component, those within `dataloader` included."""
-        found: list[Component] = [self.trainer] if self.trainer else []
-        for group in (self.models, self.loss_functions, self.optimizers, self.lr_schedulers):
-            found += group.values()
+        found = [part for parts in self.parts.values() for part in parts.values()]
         for datasets in self.datasets.values():
             for dataset in datasets:
                 parts = (dataset, dataset.dataloader.collate_fn, dataset.dataloader.sampler)
@@ -66,7 +51,7 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
 
     Args:
         composition: the values.
-        modes: the modes to be run, each a key of `REQUIRED`; they say which sections must be there.
+        modes: the modes to be run, each one of `RUN_MODES`; they say which sections must be there.
     """
     reader = _Reader(composition)
     # First those that nobody knows: what they were meant to be is not reported as incomplete, too.
@@ -102,7 +87,7 @@ class _Reader:
     def entries(self, kind: str, place: KeyPath, value: Any) -> Iterable[tuple[KeyPath, Mapping[str, Any]]]:
         """The tables of a section: itself, or the entries of an array of tables."""
         tables = [(place, value)]
-        if isinstance(value, list) and kind in ARRAY_SECTIONS:
+        if isinstance(value, list) and SECTIONS[kind].array:
             tables = [((*place, index), entry) for index, entry in enumerate(value)]
         for path, table in tables:
             if isinstance(table, dict):
@@ -110,24 +95,20 @@ class _Reader:
             elif path not in self.composition.unresolved:
                 self.tables.wrong_type(path, "a table", table, notes=_table_help(self.composition.spell(path), table))
 
-    def store(self, kind: str, suffix: str, place: KeyPath, table: Mapping[str, Any]) -> None:
-        found = self.tables.read(table_at(place) or Component, place, table)
+    def store(self, section: str, suffix: str, place: KeyPath, table: Mapping[str, Any]) -> None:
+        kind = SECTIONS[section]
+        found = self.tables.read(table_of(kind), place, table)
         if found is None:
             return
         sections = self.sections
-        if kind == "meta":
-            sections.meta = found
-        elif kind == "acoustics":
-            sections.acoustics = found
-        elif kind == "trainer":
-            sections.trainer = found
-        elif kind == "hooks":
+        if section in kind.modes:
+            sections.datasets[kind.modes[section]].append(found)
+        elif kind.name in sections.parts:
+            sections.parts[kind.name][suffix] = found
+        elif kind.name == "hooks":
             sections.hooks.append(found)
-        elif kind in DATASET_SECTIONS:
-            sections.datasets[DATASET_SECTIONS[kind]].append(found)
         else:
-            group: dict[str, Any] = getattr(sections, f"{kind}s")
-            group[suffix] = found
+            setattr(sections, section, found)
 
     def unknown(self, name: str, value: Any) -> None:
         if not isinstance(value, dict | list):
@@ -138,13 +119,13 @@ class _Reader:
             return
         base, _, suffix = name.rpartition("_")
         # `modl_g` is near to `model_g`, not to `model`.
-        suffixed = [f"{kind}_{suffix}" for kind in SUFFIXED_SECTIONS if base]
-        free = [other for other in (*SECTION_NAMES, *suffixed) if not self.is_whole(other)]
-        near = None if base in SECTION_NAMES else self.composition.nearest(name, free)
+        suffixed = [f"{kind}_{suffix}" for kind, row in SECTIONS.items() if base and row.suffixed]
+        free = [other for other in (*SECTIONS, *suffixed) if not self.is_whole(other)]
+        near = None if base in SECTIONS else self.composition.nearest(name, free)
         if near:
             self.guessed.add(near)
-        label = f"did you mean `{near}`?" if near else f"`{base}` takes no suffix" if base in SECTION_NAMES else ""
-        notes = () if label else (f"sections: {', '.join(SECTION_NAMES)}",)
+        label = f"did you mean `{near}`?" if near else f"`{base}` takes no suffix" if base in SECTIONS else ""
+        notes = () if label else (f"sections: {', '.join(SECTIONS)}",)
         more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
         self.report(config_codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
 
@@ -159,17 +140,14 @@ class _Reader:
     # ------------------------------------------------------------------------------------------ all together
 
     def missing_sections(self, modes: Sequence[str]) -> None:
-        needed = dict.fromkeys(("meta", "trainer", "model"), "")
-        for mode in modes:
-            needed |= {name: f" in mode {mode}" for name in REQUIRED[mode] if name not in needed}
         names = [name for name, value in self.composition.values.items() if value != []]
         kinds = {known[0] for name in (*names, *self.guessed) if (known := split_section(name))}
-        for name, why in needed.items():
+        for name, mode in needed_sections(modes).items():
             if name in kinds:
                 continue
             document = self.composition.main
             end = len(document.source.text.rstrip())
-            message = f"there is no section `[{name}]`, which is needed{why}"
+            message = f"there is no section `[{name}]`, which is needed{f' in mode {mode}' if mode else ''}"
             span = document.source.span(end, end)
             label = f"the file ends without `[{name}]`"
             self.composition.findings.append(
@@ -180,16 +158,16 @@ class _Reader:
         """Each optimiser has its model, each scheduler its optimiser."""
         names = {known: name for name in self.composition.values if (known := split_section(name))}
         for (kind, suffix), name in names.items():
-            partner = {"optimizer": "model", "lr_scheduler": "optimizer"}.get(kind)
-            wanted = f"{partner}_{suffix}" if suffix else partner
-            if partner is None or (partner, suffix) in names or wanted in self.guessed:
+            partner = SECTIONS[kind].partner
+            wanted = section_name(partner, suffix)
+            if not partner or (partner, suffix) in names or wanted in self.guessed:
                 continue
             there = [other for found, other in names if found == partner]
             # Without any partner at all, the missing section is reported already.
             if not there and not suffix:
                 continue
             # The partners that have no section of this kind yet: one of them is meant.
-            free = [f"{kind}_{other}" if other else kind for other in there if (kind, other) not in names]
+            free = [section_name(kind, other) for other in there if (kind, other) not in names]
             near = free[0] if len(free) == 1 else self.composition.nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
             label = f"did you mean `{near}`?" if near else ""

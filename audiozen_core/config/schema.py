@@ -9,8 +9,6 @@ from typing import Any, get_type_hints
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.sections import (
-    DATASET_SECTIONS,
-    SUFFIXED_SECTIONS,
     Component,
     Dataloader,
     DatasetComponent,
@@ -19,6 +17,7 @@ from audiozen_core.config.sections import (
     SchedulerComponent,
 )
 from audiozen_core.config.toml.key_path import KeyPath
+from audiozen_core.kinds import SECTIONS, Kind, split_section
 
 # The rules of `[acoustics]`, whose dataclass stands on a lower floor.
 _ACOUSTICS_RULES: dict[str, Mapping[str, Any]] = {
@@ -28,20 +27,14 @@ _ACOUSTICS_RULES: dict[str, Mapping[str, Any]] = {
     "win_length": {"minimum": 1, "doc": "the length of the STFT window, in samples; at most `n_fft`"},
     "window": {"choices": ("hann", "rectangular"), "doc": "the window of the STFT"},
 }
-_PLAIN_SECTIONS: dict[str, type] = {
+# The kinds whose sections have keys besides `path` and `args`.
+_TABLES: dict[str, type] = {
     "meta": Meta,
-    "trainer": Component,
     "acoustics": Acoustics,
-    "model": Component,
-    "loss_function": Component,
-    "optimizer": Component,
     "lr_scheduler": SchedulerComponent,
-    **dict.fromkeys(DATASET_SECTIONS, DatasetComponent),
+    "dataset": DatasetComponent,
     "hooks": HookComponent,
 }
-SECTION_NAMES = tuple(_PLAIN_SECTIONS)
-# The sections that may be an array of tables.
-ARRAY_SECTIONS = frozenset({*DATASET_SECTIONS, "hooks"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,28 +59,19 @@ class Key:
         return self.default is dataclasses.MISSING
 
 
-def split_section(name: str) -> tuple[str, str] | None:
-    """A section's kind and suffix, or None if no section has that name.
-
-    Example:
-        >>> split_section("model_g"), split_section("meta"), split_section("meta_g")
-        (('model', 'g'), ('meta', ''), None)
-    """
-    if name in _PLAIN_SECTIONS:
-        return name, ""
-    for kind in SUFFIXED_SECTIONS:
-        if name.startswith(f"{kind}_") and len(name) > len(kind) + 1:
-            return kind, name[len(kind) + 1 :]
-    return None
+def table_of(kind: Kind) -> type:
+    """The dataclass that a section of this kind is read into."""
+    return _TABLES.get(kind.name, Component)
 
 
 def table_at(key_path: KeyPath) -> type | None:
     """The dataclass of the table at a place, or None where anything may stand (`args`) or nothing is known."""
     if not key_path or not isinstance(key_path[0], str) or not (section := split_section(key_path[0])):
         return None
-    table: type | None = _PLAIN_SECTIONS[section[0]]
+    kind = SECTIONS[section[0]]
+    table: type | None = table_of(kind)
     rest = key_path[1:]
-    if rest and isinstance(rest[0], int) and section[0] in ARRAY_SECTIONS:
+    if rest and isinstance(rest[0], int) and kind.array:
         rest = rest[1:]
     for part in rest:
         found = keys_of(table).get(str(part)) if table else None
@@ -98,7 +82,7 @@ def table_at(key_path: KeyPath) -> type | None:
 def known_keys(key_path: KeyPath) -> tuple[str, ...]:
     """The keys that the table at a place may have; empty where anything may stand."""
     if not key_path:
-        return SECTION_NAMES
+        return tuple(SECTIONS)
     table = table_at(key_path)
     return tuple(keys_of(table)) if table else ()
 

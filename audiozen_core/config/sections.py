@@ -13,18 +13,7 @@ from typing import Any, Literal
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.toml.key_path import KeyPath
-
-DatasetRole = Literal["train", "validate", "test", "predict"]
-
-# The sections that may have a suffix (`model_g`), and those that may be a table or an array of tables.
-SUFFIXED_SECTIONS = ("model", "loss_function", "optimizer", "lr_scheduler")
-DATASET_SECTIONS: dict[str, DatasetRole] = {
-    "dataset": "train",
-    "train_dataset": "train",
-    "validate_dataset": "validate",
-    "test_dataset": "test",
-    "predict_dataset": "predict",
-}
+from audiozen_core.kinds import Mode
 
 
 def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any:
@@ -138,12 +127,9 @@ class ExperimentConfig:
         file: the TOML file, absolute.
         meta: the section `[meta]`.
         acoustics: the section `[acoustics]`.
-        trainer: the section `[trainer]`; the reader sees to it that it is there.
-        models: by suffix, `""` for `[model]`, `"g"` for `[model_g]`.
-        loss_functions: by suffix.
-        optimizers: by suffix; each has a model with the same suffix.
-        lr_schedulers: by suffix; each has an optimiser with the same suffix.
-        datasets: by role; a role without a section has an empty list.
+        parts: kind, such as `model`, to suffix (`""` for `[model]`, `"g"` for `[model_g]`) to section. Each optimiser
+            has a model with the same suffix, and each scheduler an optimiser.
+        datasets: by the mode that they serve; a mode without a section has an empty list.
         hooks: the entries of `[[hooks]]`, in order, disabled ones included.
         text: the effective configuration as TOML, without `extends` and references; loading it gives the same again.
     """
@@ -152,11 +138,12 @@ class ExperimentConfig:
     file: Path
     meta: Meta
     acoustics: Acoustics
-    trainer: Component
-    models: dict[str, Component]
-    loss_functions: dict[str, Component]
-    optimizers: dict[str, Component]
-    lr_schedulers: dict[str, SchedulerComponent]
-    datasets: dict[DatasetRole, list[DatasetComponent]]
+    parts: dict[str, dict[str, Component]]
+    datasets: dict[Mode, list[DatasetComponent]]
     hooks: list[HookComponent]
     text: str
+
+    @property
+    def trainer(self) -> Component:
+        """The section `[trainer]`."""
+        return self.parts["trainer"][""]

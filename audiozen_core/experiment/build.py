@@ -15,29 +15,30 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import ConcatDataset
 
 from audiozen_core.binding.arguments import build
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, ExperimentConfig, Meta
+from audiozen_core.config.sections import (
+    Component,
+    Dataloader,
+    DatasetComponent,
+    ExperimentConfig,
+    Meta,
+    SchedulerComponent,
+)
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry.index import FIRST_PARTY
 from audiozen_core.registry.paths import Resolved, resolve
-from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
-# What each kind of section has to name.
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "model": nn.Module,
-    "optimizer": Optimizer,
-    "dataset": Dataset,
-    "trainer": BaseTrainer,
-}
+# These are built from each other; the trainer, which is given all of them, comes last.
+_BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
 
 _OWN = f"{FIRST_PARTY}:"
 
@@ -95,20 +96,29 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
     def built(component: Component, **injected: Any) -> Any:
         return lifecycle.wrap_component(component.section, build_component(component, injected))
 
-    models = {suffix: built(part).to(device) for suffix, part in config.models.items()}
-    losses = {suffix: built_loss(lifecycle, part, device) for suffix, part in config.loss_functions.items()}
-    optimizers = {suffix: built(part, params=models[suffix].parameters()) for suffix, part in config.optimizers.items()}
+    parts = config.parts
+    models = {suffix: built(part).to(device) for suffix, part in parts["model"].items()}
+    losses = {suffix: built_loss(lifecycle, part, device) for suffix, part in parts["loss_function"].items()}
+    optimizers = {
+        suffix: built(part, params=models[suffix].parameters()) for suffix, part in parts["optimizer"].items()
+    }
     for suffix, optimizer in optimizers.items():
-        _check_step(config.optimizers[suffix], optimizer)
-    schedulers = {
-        suffix: Scheduler(built(part, optimizer=optimizers[suffix]), part.interval)
-        for suffix, part in config.lr_schedulers.items()
+        _check_step(parts["optimizer"][suffix], optimizer)
+    schedulers = {}
+    for suffix, part in parts["lr_scheduler"].items():
+        assert isinstance(part, SchedulerComponent)  # the schema reads these sections into that
+        schedulers[suffix] = Scheduler(built(part, optimizer=optimizers[suffix]), part.interval)
+    others = {
+        kind: {suffix: built(part) for suffix, part in found.items()}
+        for kind, found in parts.items()
+        if kind not in _BUILT_ONE_BY_ONE
     }
     return Components(
         models=models,
         loss_functions=losses,
         optimizers=optimizers,
         lr_schedulers=schedulers,
+        others=others,
         acoustics=config.acoustics,
         folder=folder,
         experiment=config.id,

@@ -15,11 +15,9 @@ from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.config.check import finish, import_scope
 from audiozen_core.config.load import LoadedConfig, inspect_config
-from audiozen_core.config.sections import DatasetRole
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.experiment.build import (
-    KINDS,
     build_component,
     build_components,
     build_lifecycle,
@@ -31,16 +29,14 @@ from audiozen_core.experiment.lock import RunLock
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
+from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import get_logger, kept_for_log_file, log_file
 from audiozen_core.registry.scope import ImportScope
 from audiozen_core.storage.atomic import sweep_strays, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.steps import check_steps
 
-RunMode = Literal["train", "finetune", "validate", "test", "predict"]
-RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
-TRAINING: tuple[RunMode, ...] = ("train", "finetune")
-Loaders = dict[DatasetRole, list[BatchLoader]]
+Loaders = dict[Mode, list[BatchLoader]]
 
 
 class Experiment:
@@ -83,7 +79,7 @@ class Experiment:
         inspection = inspect_config(path, overrides, modes)
         scope = import_scope(inspection.composition)
         with scope:
-            loaded = finish(inspection, kinds=KINDS)
+            loaded = finish(inspection)
         return cls(loaded, scope, modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
@@ -179,15 +175,15 @@ class Experiment:
         else:
             trainer.predict(loaders["predict"])
 
-    def _roles(self) -> list[DatasetRole]:
+    def _roles(self) -> list[Mode]:
         """The data sets that the modes need; training validates where it can."""
-        wanted: list[DatasetRole] = []
+        wanted: list[Mode] = []
         for mode in self.modes:
-            roles: tuple[DatasetRole, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
+            roles: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
             wanted += [role for role in roles if self.config.datasets[role] and role not in wanted]
         return wanted
 
-    def _loaders(self, role: DatasetRole, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
+    def _loaders(self, role: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
         """One loader for all training sets together, one for each of the others."""
         parts, train, cuda = self.config.datasets[role], role == "train", device.type == "cuda"
         groups = [parts] if train else [[part] for part in parts]

@@ -12,9 +12,9 @@ from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.errors import CheckpointError
 from audiozen_core.experiment.config_diff import Change, drift, refuse_drift
+from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.components import section_name
 from audiozen_core.trainer.scheduler import Scheduler
 
 # What `ReduceLROnPlateau` remembers, as opposed to what its arguments say.

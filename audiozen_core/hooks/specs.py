@@ -20,16 +20,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pluggy
+
+from audiozen_core.kinds import Mode
 
 if TYPE_CHECKING:
     import torch
 
     from audiozen_core.hooks.trainer_protocol import Trainer
-
-Mode = Literal["train", "validate", "test", "predict"]
 
 PROJECT = "audiozen"
 PHASES = ("precision", "gradient", "step", "monitor", "persist")

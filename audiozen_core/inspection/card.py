@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.arguments import kind_by_base
 from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.config.check import INJECTED
-from audiozen_core.experiment.build import KINDS as BASES
 from audiozen_core.hooks.checks import answered_hooks
 from audiozen_core.inspection.snippet import snippet
+from audiozen_core.kinds import KINDS
 from audiozen_core.registry.index import FIRST_PARTY, Entry, installed_index
 from audiozen_core.registry.paths import Resolved, load, resolve
 
@@ -111,7 +111,7 @@ def _card(found: Resolved, kind: str, entry: Entry | None) -> Card:
         object=found.dotted,
         origin=entry.origin if entry else "",
         first_party=entry is not None and entry.distribution == FIRST_PARTY,
-        arguments=tuple(_arguments(target, INJECTED.get(kind, ()))),
+        arguments=tuple(_arguments(target, KINDS[kind].injected if kind else ())),
         open=signature is None or signature.open,
         doc=inspect.getdoc(target) or "",
         snippet=snippet(kind, found.path, target) if kind else "",
@@ -127,7 +127,8 @@ def _kind_by_base(target: Any) -> str:
         return ""
     if answered_hooks(target):
         return "hooks"
-    return next((kind for kind, base in BASES.items() if issubclass(target, base)), "")
+    kind = kind_by_base(target)
+    return kind.name if kind else ""
 
 
 def _arguments(target: Any, injected: tuple[str, ...]) -> list[Argument]:

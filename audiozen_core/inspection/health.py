@@ -9,12 +9,13 @@ from audiozen_core import __version__
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import Problem, import_all
+from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.index import FIRST_PARTY, KINDS, Entry, PluginIndex
+from audiozen_core.registry.index import FIRST_PARTY, Entry, PluginIndex
 
 # Neither keeps a component from being used as it is meant.
 _HARMLESS = ("prints", "missing_extra")
-_GROUPS = ", ".join(f"audiozen.{kind}" for kind in KINDS)
+_GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def without_imports(index: PluginIndex, commands: Collection[str] = ()) -> Itera
     for entries in index.clashes():
         spellings = tuple(entry.spelling for entry in entries)
         owners = " and ".join(entry.origin for entry in entries)
-        what = KINDS.get(entries[0].kind, entries[0].kind)
+        what = entries[0].prose
         ways = " or ".join(f"`{spelling}`" for spelling in spellings)
         others = " ".join(sorted({entry.distribution for entry in entries} - {FIRST_PARTY}))
         yield Ailment(
@@ -87,8 +88,8 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Ailmen
     """Entry points where nobody looks for them."""
     for entry in index:
         about = ((entry.spelling,), (entry.origin,), entry.group)
-        if entry.kind not in KINDS:
-            near = did_you_mean(tuple(f"audiozen.{kind}" for kind in near_names(entry.kind, KINDS)))
+        if entry.kind not in GROUPS:
+            near = did_you_mean(tuple(f"audiozen.{kind}" for kind in near_names(entry.kind, GROUPS)))
             message = f"`{entry.name}` of {entry.origin} is in the group {entry.group}, which nothing reads"
             yield Ailment("unknown_group", message, near or f"the groups are {_GROUPS}", *about)
         elif entry.kind == "commands" and entry.name in commands:
@@ -103,7 +104,7 @@ def with_imports(index: PluginIndex, limit: float) -> Iterator[Ailment]:
         index: what is installed.
         limit: seconds that one import may take.
     """
-    entries = [entry for entry in index if entry.kind in KINDS]
+    entries = [entry for entry in index if entry.kind in GROUPS]
     try:
         for entry, problems in import_all(entries, limit):
             for problem in problems:
@@ -130,7 +131,7 @@ def _ailment(entry: Entry, problem: Problem) -> Ailment:
     message = problem["message"].partition(" is broken: ")[2] or problem["message"]
     return Ailment(
         problem["kind"],
-        f"the {KINDS[entry.kind]} `{entry.name}` of {entry.origin}: {message}",
+        f"the {entry.prose} `{entry.name}` of {entry.origin}: {message}",
         _remedy(entry, problem),
         (entry.spelling,),
         (entry.origin,),

@@ -67,9 +67,7 @@ def _wrong(entry: Entry, target: Any) -> Iterator[dict[str, str]]:
         if not isinstance(target, click.Command):
             yield _problem("wrong_kind", f"`{entry.value}` is no click command")
         return
-    from audiozen_core.experiment.build import KINDS
-
-    if wrong := expected_kind(entry.kind, target, KINDS):
+    if wrong := expected_kind(entry.kind, target):
         yield _problem("wrong_kind", wrong.message)
     if entry.kind == "hooks" and isinstance(target, type):
         for problem in hook_problems(target):

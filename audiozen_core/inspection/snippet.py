@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.config.check import INJECTED
 from audiozen_core.config.toml.emit import inline
+from audiozen_core.kinds import KINDS
 
 _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
 
@@ -51,7 +51,7 @@ def snippet(kind: str, path: str, target: Any) -> str:
 
 def _arguments(kind: str, target: Any) -> list[str]:
     signature = signature_of(target)
-    injected = INJECTED.get(kind, ())
+    injected = KINDS[kind].injected
     # A function stands for a loss as it is; what it compares comes with each call.
     called_later = 2 if kind == "loss_function" and not isinstance(target, type) and signature else 0
     parameters = [found for found in signature.parameters if found.name not in injected] if signature else []

@@ -12,18 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from audiozen_core.diagnostics.suggestions import near_names
+from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.importing import hidden_note
-from audiozen_core.registry.index import kind_of
 from audiozen_core.registry.scope import ImportScope
 
 _SHOWN_NAMES = 8
-_TORCH_HOMES = {
-    "optimizer": "torch.optim",
-    "lr_scheduler": "torch.optim.lr_scheduler",
-    "loss_function": "torch.nn",
-    "model": "torchaudio.models",
-}
 
 
 class Missing(Exception):  # noqa: N818 - caught where it is raised, never shown
@@ -113,7 +107,8 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
     if scope and (file := scope.local_modules().get(path)):
         near += [f"{path}.{name}" for name in _classes_in_file(file if file.is_file() else file / "__init__.py")]
         notes.append(f"note: `{file.name}` beside the TOML is a module; a path names a class in it, `{path}.<Class>`")
-    home = _TORCH_HOMES.get(kind_of(section or "") or "", "")
+    kind = kind_of(section or "")
+    home = kind.torch_home if kind else ""
     if hasattr(sys.modules.get(home), path):
         near.append(f"{home}.{path}")
     return PathError(error.reason, error.message, near=[*near, *error.near], notes=notes, remedy=error.remedy)

@@ -8,48 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from audiozen_core.diagnostics.suggestions import near_names
+from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import wanted_versions
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import installed_metadata, normalised
 from audiozen_core.registry.scope import installed_path
 
-KINDS = {
-    "trainer": "trainer",
-    "loss_function": "loss function",
-    "lr_scheduler": "learning rate scheduler",
-    "optimizer": "optimiser",
-    "model": "model",
-    "dataset": "data set",
-    "metric": "metric",
-    "hooks": "hook",
-    "commands": "command",
-}
-"""The kinds of components, each with its name in prose; the entry point group of a kind is `audiozen.<kind>`."""
-
 FIRST_PARTY = "audiozen"
 """The distribution that AudioZEN's own components come with; their names have no privilege."""
 
 _PREFIX = "audiozen."
-_EXAMPLES = {
-    "trainer": "trainer.Trainer",
-    "loss_function": "torch.nn.MSELoss",
-    "lr_scheduler": "torch.optim.lr_scheduler.StepLR",
-    "optimizer": "torch.optim.RAdam",
-    "model": "torchaudio.models.ConvTasNet",
-}
-
-
-def kind_of(section: str) -> str | None:
-    """The kind of component that a section of the TOML names, or None for other sections.
-
-    >>> kind_of("model_g"), kind_of("train_dataset"), kind_of("loss"), kind_of("meta")
-    ('model', 'dataset', 'loss_function', None)
-    """
-    if section.endswith("_dataset"):
-        return "dataset"
-    if section == "loss" or section.startswith("loss_"):
-        return "loss_function"
-    return next((kind for kind in KINDS if section == kind or section.startswith(f"{kind}_")), None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,6 +49,11 @@ class Entry:
     def kind(self) -> str:
         """The kind of component: the group without `audiozen.`."""
         return self.group.removeprefix(_PREFIX)
+
+    @property
+    def prose(self) -> str:
+        """What a message calls such a component; the group's own word where AudioZEN knows no such kind."""
+        return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
 
     @property
     def spelling(self) -> str:
@@ -173,15 +146,16 @@ class PluginIndex:
 
     def _unknown_name(self, name: str, plain: str, entries: Sequence[Entry], kind: str | None) -> PathError:
         prefix = name[: len(name) - len(plain)]
-        what = KINDS.get(kind or "", "component")
+        known = GROUPS.get(kind or "")
+        what = known.prose if known else "component"
         names = sorted({entry.name for entry in entries})
         notes = [f"installed: {', '.join(names) if names else f'no {what} at all'}"]
         for other in (entry for entry in self._entries if entry.name == plain and entry not in entries):
             if kind and other.kind != kind:
-                notes.append(f"note: `{plain}` of {other.origin} is a {KINDS.get(other.kind, other.kind)}")
+                notes.append(f"note: `{plain}` of {other.origin} is a {other.prose}")
             else:
                 notes.append(f"note: {other.origin} has one; it is `{other.spelling}`")
-        example = f", such as `{_EXAMPLES[kind]}`" if kind in _EXAMPLES else ""
+        example = f", such as `{known.example}`" if known and known.example else ""
         return PathError(
             "unknown_name",
             f"no {what} named `{plain}` is installed"

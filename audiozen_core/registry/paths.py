@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import Missing, missing_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import (
@@ -30,7 +31,7 @@ from audiozen_core.registry.importing import (
     import_module,
     standard_output_held_back,
 )
-from audiozen_core.registry.index import Entry, PluginIndex, installed_index, kind_of
+from audiozen_core.registry.index import Entry, PluginIndex, installed_index
 
 __all__ = ["PathError", "Resolved", "load", "resolve"]
 
@@ -77,7 +78,8 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
     if "." not in path or ":" in path:
         index = installed_index() if index is None else index
         try:
-            entry = index.find(path, kind_of(section) if section else None)
+            kind = kind_of(section) if section else None
+            entry = index.find(path, kind.name if kind and kind.group else None)
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
         return load(entry, path=path)

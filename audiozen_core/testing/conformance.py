@@ -9,12 +9,11 @@ from audiozen_core import __version__
 from audiozen_core.binding.arguments import expected_kind
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
-from audiozen_core.config.check import INJECTED
 from audiozen_core.errors import AudioZenError
-from audiozen_core.experiment.build import KINDS as BASES
 from audiozen_core.hooks.checks import answered_hooks, hook_problems
+from audiozen_core.kinds import GROUPS, kind_of
 from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.index import KINDS, Entry, forget_installed, installed_index
+from audiozen_core.registry.index import Entry, forget_installed, installed_index
 from audiozen_core.registry.installed import normalised
 from audiozen_core.registry.paths import load
 
@@ -37,16 +36,16 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
     assert entries, f"{distribution} is not installed, or brings no component"
     for entry in entries:
         what = f"{entry.group}: {entry.name} = {entry.value}"
-        assert entry.kind in KINDS, f"{what}: nothing reads the group; there are audiozen.{', audiozen.'.join(KINDS)}"
+        assert entry.kind in GROUPS, f"{what}: nothing reads the group; there are audiozen.{', audiozen.'.join(GROUPS)}"
         assert admits(entry.requires, __version__), f"{distribution} asks for audiozen{entry.requires}"
         others = [other for other in index.entries(entry.kind) if other.name == entry.name and other != entry]
-        assert not others, f"{what}: {others[0].origin} has a {KINDS[entry.kind]} of that name too"
+        assert not others, f"{what}: {others[0].origin} has a {entry.prose} of that name too"
         try:
             found = load(entry)
         except AudioZenError as error:
             raise AssertionError(f"{what}: {error}") from error
         assert not found.printed, f"{what}: importing it prints {found.printed!r}"
-        problem = expected_kind(entry.kind, found.target, BASES) if entry.kind != "commands" else None
+        problem = expected_kind(entry.kind, found.target)
         assert problem is None, f"{what}: {problem and problem.message}"
         if entry.kind == "hooks" and isinstance(found.target, type):
             check_hooks(found.target)
@@ -68,9 +67,9 @@ def check_signature(target: Any, kind: str = "") -> None:
     signature = signature_of(target)
     assert signature is not None, f"the signature of {name} can't be read"
     assert not signature.open, f"{name} takes any keyword, so that a misspelt one goes unnoticed"
-    docs = parameter_docs(target)
+    docs, known = parameter_docs(target), kind_of(kind)
     for found in signature.parameters:
-        if found.name in INJECTED.get(kind, ()):
+        if known and found.name in known.injected:
             continue
         assert found.kind is not Parameter.POSITIONAL_ONLY, f"a TOML can't give `{found.name}` of {name} by position"
         assert found.annotation is not Parameter.empty, f"`{found.name}` of {name} has no type"

@@ -16,8 +16,9 @@ from audiozen_core import logging
 from audiozen_core.audio.files import write_audio
 from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.toml.emit import emit
-from audiozen_core.experiment.experiment import Experiment, RunMode
+from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.kinds import RunMode
 from audiozen_core.registry.scope import ImportScope
 from audiozen_core.testing.recorder import HookRecorder
 

@@ -28,6 +28,7 @@ class Components:
         loss_functions: suffix to loss function.
         optimizers: suffix to optimiser.
         lr_schedulers: suffix to scheduler.
+        others: kind to suffix to object, for kinds of section that have no field of their own here.
         acoustics: the numbers of `[acoustics]`.
         folder: the folder of the run, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
@@ -42,6 +43,7 @@ class Components:
     loss_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
     lr_schedulers: Mapping[str, Scheduler] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acoustics: Acoustics = field(default_factory=Acoustics)
     folder: Path = Path()
     experiment: str = "experiment"
@@ -50,8 +52,3 @@ class Components:
     use_amp: bool = False
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     config_text: str = ""
-
-
-def section_name(kind: str, suffix: str) -> str:
-    """The section of the TOML: `model`, `model_g`."""
-    return f"{kind}_{suffix}" if suffix else kind

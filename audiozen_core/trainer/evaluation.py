@@ -14,7 +14,7 @@ from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import BadData, BadDataPolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.hooks.specs import Mode
+from audiozen_core.kinds import Mode
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.arguments import at_least, one_of
 from audiozen_core.trainer.components import Components

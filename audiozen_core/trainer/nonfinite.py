@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_core.errors import RunError
+from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
-from audiozen_core.trainer.components import section_name
 
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 

@@ -27,6 +27,7 @@ class Parts:
         self.loss_functions = components.loss_functions
         self.optimizers = components.optimizers
         self.lr_schedulers = components.lr_schedulers
+        self.others = components.others
         self.hooks = components.lifecycle
         self.device = components.device
         self.folder = components.folder

@@ -12,7 +12,8 @@ from torch import nn
 
 from audiozen_core.errors import CheckpointError
 from audiozen_core.hooks.trainer_protocol import Stateful
-from audiozen_core.trainer.components import Components, section_name
+from audiozen_core.kinds import section_name
+from audiozen_core.trainer.components import Components
 
 
 class RandomState:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
 from audiozen_core.checkpoint.writer import CheckpointWriter, Saved
-from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import Mode
 
 SCORE = "validate/score"
 

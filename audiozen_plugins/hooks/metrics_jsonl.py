@@ -11,8 +11,9 @@ from typing import Any
 
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import Mode
 from audiozen_core.storage.append import LineFile
 from audiozen_core.storage.atomic import write_whole
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import Mode
 
 # A bar is redrawn at most so often; in between, a step costs one look at the clock.
 REFRESH_SECONDS = 0.2

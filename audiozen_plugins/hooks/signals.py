@@ -9,10 +9,10 @@ import threading
 from types import FrameType
 from typing import Any, NoReturn
 
-from audiozen_core.errors import RunError
-from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.errors import Interrupted, RunError
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.interruption import Interrupted
+from audiozen_core.kinds import Mode
 from audiozen_core.trainer.state import RandomState
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from audiozen_core.errors import MissingExtraError
-from audiozen_core.hooks.specs import Mode, hookimpl
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import Mode
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -356,7 +356,7 @@ def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
     program = (
         "import atexit, signal\n"
         "from audiozen_core.cli import main\n"
-        "from audiozen_core.interruption import Interrupted\n"
+        "from audiozen_core.errors import Interrupted\n"
         "atexit.register(signal.raise_signal, signal.SIGINT)\n"
         f"def stopped(**_): raise {stopped_by}\n"
         "main.cli.main = stopped\n"

@@ -138,8 +138,8 @@ def test_a_name_that_nobody_has_comes_with_a_near_one(acme, audiozen):
 @pytest.mark.parametrize("entry", installed_index().entries(), ids=lambda entry: entry.name)
 def test_what_is_shown_of_our_own_parts_can_be_pasted_as_it_is(entry):
     from audiozen_core.binding.arguments import check_arguments
-    from audiozen_core.config.check import INJECTED
     from audiozen_core.inspection.card import describe
+    from audiozen_core.kinds import KINDS
     from audiozen_core.registry.paths import load
 
     card = describe(entry.spelling, entry.kind)
@@ -147,7 +147,7 @@ def test_what_is_shown_of_our_own_parts_can_be_pasted_as_it_is(entry):
     parts = tomli.loads(card.snippet)
     table = parts.get(entry.kind, {})
     table = table[0] if isinstance(table, list) else table
-    injected = INJECTED.get(entry.kind, ())
+    injected = KINDS[entry.kind].injected
     assert check_arguments(load(entry).target, table.get("args", {}), injected=injected) == []
 
 

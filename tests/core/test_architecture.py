@@ -3,79 +3,151 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import audiozen_core
+from tests.copied_tree import copied_tree
 
 CORE = Path(audiozen_core.__file__).parent
 PLUGINS = CORE.parent / "audiozen_plugins"
 
-# Module prefix to floor, longest prefix first; what is not listed stands on floor 1.
+# Every room and every loose module of the core stands on a floor; an import may lead to the same floor or a lower one.
 FLOORS = {
-    "cli": 6,
-    "experiment": 5,
-    "building": 5,
-    "inspection": 5,
-    "testing": 6,
-    "provenance": 5,
-    "resuming": 5,
-    "trial": 5,
-    "trainer": 4,
-    "config": 3,
-    "plugins": 3,
-    "hook_calls": 3,
-    "hook_checks": 3,
-    "registry": 2,
-    "checkpoint": 2,
-    "hookspecs": 2,
+    8: ("cli", "testing"),
+    7: ("inspection",),
+    6: ("experiment",),
+    5: ("trainer",),
+    4: ("config", "data"),
+    3: ("checkpoint", "registry", "hooks", "audio", "scaffold"),
+    2: ("binding", "errors", "logging"),
+    1: ("storage", "diagnostics", "kinds", "__init__"),
 }
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+MOST_FLOORS = 8
+MOST_LOOSE_MODULES = 6
+LONGEST_FILE = 400
 
 
-def modules(root):
-    return [(path, path.relative_to(root).with_suffix("").parts) for path in sorted(root.rglob("*.py"))]
+def modules(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every module of a package with its dotted name."""
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        yield path, ".".join(parts)
 
 
-def imported(path):
-    """The dotted names that a module imports when it runs, those for the type checker left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
+def imported(path: Path) -> Iterator[str]:
+    """The dotted names that a module imports, within functions and for the type checker too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module or ""
+            # `from audiozen_core import logging` imports the module `audiozen_core.logging`.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def floor(parts):
-    return FLOORS.get(parts[0], 1)
+def room(module: str) -> str:
+    """The folder or loose module below `audiozen_core` that a dotted name lies in."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
-@pytest.mark.parametrize(("path", "parts"), modules(CORE), ids=lambda value: str(value)[-30:])
-def test_imports_of_the_core_point_downwards(path, parts):
-    for name in imported(path):
-        package, _, rest = name.partition(".")
-        assert package != "audiozen_plugins", f"{path} knows the plugins"
-        if package == "audiozen_core" and rest:
-            below = rest.split(".")
-            assert floor(below) <= floor(parts), f"{path} (floor {floor(parts)}) imports {name}"
+def rooms_of(root: Path) -> dict[str, set[str]]:
+    """Each room with the rooms that it imports from."""
+    found: dict[str, set[str]] = {}
+    for path, module in modules(root):
+        names = [name for name in imported(path) if name.partition(".")[0] == "audiozen_core"]
+        targets = {room(name) for name in names}
+        # A name of the package itself, such as `__version__`.
+        targets = {target if target in FLOOR or (root / target).exists() else "__init__" for target in targets}
+        found.setdefault(room(module), set()).update(targets)
+    return found
 
 
-def test_the_rule_would_notice_an_import_upwards():
-    assert floor(("checkpoint", "store")) < floor(["trainer", "base_trainer"])
+def violations(root: Path) -> list[str]:
+    """What in a copy of the core breaks the rules."""
+    found = []
+    for path, module in modules(root):
+        if room(module) not in FLOOR:
+            found.append(f"{path.relative_to(root)} is on no floor")
+    for source, targets in rooms_of(root).items():
+        for target in targets:
+            if source in FLOOR and target in FLOOR and FLOOR[target] > FLOOR[source]:
+                found.append(f"{source} (floor {FLOOR[source]}) imports {target} (floor {FLOOR[target]})")
+    for path, _ in modules(root):
+        found += [f"{path.relative_to(root)} knows {name}" for name in imported(path) if _is_above_the_core(name)]
+    return found
 
 
-@pytest.mark.parametrize(("path", "_parts"), modules(CORE) + modules(PLUGINS), ids=lambda value: str(value)[-30:])
-def test_no_room_is_too_large(path, _parts):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def _is_above_the_core(name: str) -> bool:
+    return name.partition(".")[0] in ("audiozen_plugins", "audiozen")
+
+
+def test_imports_point_downwards_and_every_file_is_on_a_floor():
+    assert violations(CORE) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("storage/atomic.py", "from audiozen_core.trainer.state import Progress", "storage (floor 1) imports trainer"),
+        ("errors.py", "import audiozen_core.config.load", "errors (floor 2) imports config (floor 4)"),
+        ("hooks/specs.py", "if 0:\n    from audiozen_core.trainer import state", "hooks (floor 3) imports trainer"),
+        ("kinds.py", "def late():\n    from audiozen_core import logging", "kinds (floor 1) imports logging (floor 2)"),
+        ("experiment/build.py", "import audiozen_plugins.loss", "experiment/build.py knows audiozen_plugins.loss"),
+        ("attic.py", "", "attic.py is on no floor"),
+        ("cellar/__init__.py", "", "cellar/__init__.py is on no floor"),
+    ],
+)
+def test_a_broken_rule_is_noticed(tmp_path, file, text, complaint):
+    """The negative control: each is written into a copy of the tree."""
+    core = copied_tree(tmp_path) / "audiozen_core"
+    path = core / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{path.read_text(encoding='utf-8') if path.exists() else ''}\n{text}\n", encoding="utf-8")
+    assert any(complaint in found for found in violations(core)), violations(core)
+
+
+def test_no_rooms_import_each_other_in_a_circle():
+    below = {name: targets - {name} for name, targets in rooms_of(CORE).items()}
+    while leaves := [name for name, targets in below.items() if not targets & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert not below, f"a circle among {sorted(below)}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = {module.removesuffix(".__init__") for _, module in modules(CORE)}
+    below = {
+        module.removesuffix(".__init__"): {
+            target
+            for name in imported(path)
+            for target in (name, name.rpartition(".")[0])
+            if target in names and target != module and target != "audiozen_core"
+        }
+        for path, module in modules(CORE)
+    }
+    while leaves := [name for name, targets in below.items() if not targets & below.keys()]:
+        for name in leaves:
+            del below[name]
+    assert not below, f"a circle among {sorted(below)}"
+
+
+def test_the_house_stays_small():
+    assert len(FLOORS) <= MOST_FLOORS
+    loose = [path.stem for path in CORE.glob("*.py") if path.stem != "__init__"]
+    assert len(loose) <= MOST_LOOSE_MODULES, loose
+    for package in (CORE, PLUGINS):
+        for path, _ in modules(package):
+            lines = len(path.read_text(encoding="utf-8").splitlines())
+            assert lines <= LONGEST_FILE, f"{path} has {lines} lines"
+
+
+def test_every_floor_has_only_rooms_that_are_there():
+    there = {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert FLOOR.keys() == there
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["plugins"]])

@@ -11,9 +11,10 @@ import tomli
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.load import inspect_config, load_config
-from audiozen_core.config.schema import SECTION_NAMES, keys_of, split_section, table_at
+from audiozen_core.config.schema import keys_of, table_at
 from audiozen_core.config.sections import Component, Dataloader, Meta
 from audiozen_core.errors import ConfigError
+from audiozen_core.kinds import SECTIONS, split_section
 
 MINIMAL = """
 [meta]
@@ -110,17 +111,17 @@ def test_the_least_that_trains(load, tmp_path):
     assert config.meta == Meta(save_dir="exp")
     assert config.acoustics == Acoustics()
     assert config.trainer == Component(path="enhancement", args={}, key=("trainer",))
-    assert config.models == {"": Component(path="sdnn", key=("model",))}
+    assert config.parts["model"] == {"": Component(path="sdnn", key=("model",))}
     assert [part.path for part in config.datasets["train"]] == ["mix"]
     assert config.datasets["test"] == config.hooks == []
-    assert config.lr_schedulers == {}
+    assert config.parts["lr_scheduler"] == {}
 
 
 def test_the_sample_of_the_documentation_loads(load):
     data = '[dataset]\npath = "noisy_speech_mix"\n[validate_dataset]\npath = "noisy_speech_mix"\n'
     loaded = load(f"{DOCUMENTED}\n{data}")
     assert loaded.config.trainer.args == {"max_epochs": 9999, "clip_grad_norm_value": 5}
-    assert loaded.config.loss_functions[""].path == "audiozen.loss.SoftDTWLoss"
+    assert loaded.config.parts["loss_function"][""].path == "audiozen.loss.SoftDTWLoss"
     assert [told(warning) for warning in loaded.warnings] == [
         ("AZ110", 10, 1, "max_epochs"),
         ("AZ110", 19, 2, "loss_function"),
@@ -141,11 +142,11 @@ def test_several_nets_are_told_apart_by_suffix(load):
     text += "[model_d]\npath = 'd'\n[optimizer_d]\npath = 'o'\n[lr_scheduler_d]\npath = 's'\ninterval = 'step'\n"
     text += "[loss_function_d]\npath = 'l'\n[model_teacher]\npath = 't'\n"
     config = load(text).config
-    assert list(config.models) == ["g", "d", "teacher"]
-    assert list(config.optimizers) == ["g", "d"]
-    assert config.lr_schedulers["d"].interval == "step"
-    assert list(config.loss_functions) == ["", "d"]
-    assert config.models["d"].section == "model_d"
+    assert list(config.parts["model"]) == ["g", "d", "teacher"]
+    assert list(config.parts["optimizer"]) == ["g", "d"]
+    assert config.parts["lr_scheduler"]["d"].interval == "step"
+    assert list(config.parts["loss_function"]) == ["", "d"]
+    assert config.parts["model"]["d"].section == "model_d"
 
 
 def test_a_data_set_is_a_table_or_an_array_of_tables(load):
@@ -331,7 +332,7 @@ def test_load_config_raises_all_that_it_found(write):
 
 def test_every_key_is_documented_and_may_be_left_out_or_not_on_purpose():
     required = set()
-    for name in (*SECTION_NAMES, "x"):
+    for name in (*SECTIONS, "x"):
         table = table_at((name,))
         for key in keys_of(table).values() if table else ():
             assert key.rules["doc"], (name, key)
@@ -343,7 +344,7 @@ def test_every_key_is_documented_and_may_be_left_out_or_not_on_purpose():
 
 
 def test_every_section_of_the_schema_can_be_read(load):
-    assert {split_section(name)[0] for name in tomli.loads(MINIMAL)} < set(SECTION_NAMES)
+    assert {split_section(name)[0] for name in tomli.loads(MINIMAL)} < set(SECTIONS)
 
 
 def test_reading_a_config_imports_no_torch(write):

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import KINDS, Entry, PluginIndex, forget_installed, installed_index, kind_of
+from audiozen_core.registry.index import Entry, PluginIndex, forget_installed, installed_index
 from tests.core.registry.conftest import add_distribution
 
 
@@ -29,29 +29,6 @@ def index():
 
 
 # ------------------------------------------------------------------------------------------ sections
-
-
-@pytest.mark.parametrize(
-    ("section", "kind"),
-    [
-        ("trainer", "trainer"),
-        ("loss_function", "loss_function"),
-        ("loss", "loss_function"),
-        ("loss_function_g", "loss_function"),
-        ("lr_scheduler_d", "lr_scheduler"),
-        ("optimizer", "optimizer"),
-        ("model_g", "model"),
-        ("dataset", "dataset"),
-        ("train_dataset", "dataset"),
-        ("validate_dataset", "dataset"),
-        ("hooks", "hooks"),
-        ("meta", None),
-        ("acoustics", None),
-        ("models", None),
-    ],
-)
-def test_a_section_tells_the_kind_of_its_component(section, kind):
-    assert kind_of(section) == kind
 
 
 # ------------------------------------------------------------------------------------------ look-up
@@ -272,9 +249,3 @@ def test_a_hundred_plugins_are_listed_without_importing_any(site, distribution):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_every_kind_has_a_name_in_prose():
-    assert list(KINDS) == [
-        *("trainer", "loss_function", "lr_scheduler", "optimizer", "model", "dataset", "metric", "hooks", "commands")
-    ]

@@ -1,0 +1,149 @@
+"""The one table of kinds, and that a new kind is one row of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import audiozen_core
+from audiozen_core.kinds import (
+    GROUPS,
+    KINDS,
+    RUN_MODES,
+    SECTIONS,
+    kind_of,
+    needed_sections,
+    section_name,
+    split_section,
+)
+from audiozen_core.testing import TinyExperiment
+from tests.copied_tree import copied_tree, environment
+
+CORE = Path(audiozen_core.__file__).parent
+MOST_NAMED = 5
+
+ROW = '    Kind(name="augmentation", prose="augmentation", suffixed=True, injected=("sr",)),\n'
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [
+        ("loss_function_g", "loss_function"),
+        ("lr_scheduler_d", "lr_scheduler"),
+        ("optimizer", "optimizer"),
+        ("model_g", "model"),
+        ("dataset", "dataset"),
+        ("train_dataset", "dataset"),
+        ("validate_dataset", "dataset"),
+        ("hooks", "hooks"),
+        ("meta", "meta"),
+    ],
+)
+def test_a_section_tells_its_kind(section, kind):
+    assert kind_of(section) is KINDS[kind]
+
+
+@pytest.mark.parametrize("name", ["models", "meta_g", "model_", "dataset_g", "", "hooks_2"])
+def test_other_names_are_no_section(name):
+    assert split_section(name) is None
+    assert kind_of(name) is None
+
+
+def test_a_name_is_put_together_as_it_is_taken_apart():
+    for name in SECTIONS:
+        assert split_section(section_name(name, "")) == (name, "")
+    assert split_section(section_name("model", "g_2")) == ("model", "g_2")
+
+
+@pytest.mark.parametrize("mode", RUN_MODES)
+def test_every_mode_needs_a_trainer_a_model_and_its_data(mode):
+    needed = needed_sections([mode])
+    data = {"train": "dataset", "finetune": "dataset"}.get(mode, f"{mode}_dataset")
+    assert {"meta", "trainer", "model", data} <= needed.keys()
+    assert ("optimizer" in needed) == (mode in ("train", "finetune"))
+
+
+def test_every_kind_that_works_on_another_names_one_that_is_there():
+    for kind in KINDS.values():
+        assert not kind.partner or KINDS[kind.partner].suffixed == kind.suffixed
+
+
+def test_no_other_place_of_the_core_lists_the_kinds():
+    """A list of kinds would have most of them within a few lines; code for one kind names one or two."""
+    names = [f'"{name}"' for name in GROUPS]
+    for file in CORE.rglob("*.py"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        windows = ("\n".join(lines[start : start + 12]) for start in range(len(lines)))
+        assert (
+            file == CORE / "kinds.py"
+            or max((sum(name in text for name in names) for text in windows), default=0) <= MOST_NAMED
+        ), file
+
+
+# A trainer that shows what it was given of the new kind, and the class that the new section names.
+PARTS = """
+from audiozen_plugins.trainer.enhancement import EnhancementTrainer
+
+class Gain:
+    def __init__(self, sr=0, *, db: float):
+        self.db = db
+
+class Trainer(EnhancementTrainer):
+    def __init__(self, components, **kwargs):
+        super().__init__(components, **kwargs)
+        for suffix, gain in components.others["augmentation"].items():
+            print("got", repr(suffix), type(gain).__name__, gain.db)
+"""
+
+
+@pytest.fixture
+def with_new_kind(tmp_path):
+    """Runs the command line of a copy of the packages in which one row was added to the table."""
+    root = copied_tree(tmp_path / "tree")
+    table = root / "audiozen_core" / "kinds.py"
+    text = table.read_text(encoding="utf-8")
+    changed = text.replace('    Kind(name="hooks"', f'{ROW}    Kind(name="hooks"')
+    assert changed.count(ROW) == 1
+    table.write_text(changed, encoding="utf-8")
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    tiny = TinyExperiment(folder)
+    (folder / "own_parts.py").write_text(PARTS, encoding="utf-8")
+    tiny.set("trainer", path="own_parts.Trainer", max_epochs=1)
+    tiny.values["augmentation"] = {"path": "own_parts.Gain", "args": {"db": 3.0}}
+    tiny.values["augmentation_late"] = {"path": "own_parts.Gain", "args": {"db": 6.0}}
+
+    def call(*arguments, tree=root):
+        command = [sys.executable, "-c", "from audiozen_core.cli.main import main; main()", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=folder, env=environment(tree), capture_output=True, text=True, check=False, timeout=300
+        )
+
+    return tiny, call
+
+
+def test_a_new_kind_is_one_row_it_is_checked_built_and_given_to_the_trainer(with_new_kind):
+    tiny, call = with_new_kind
+    done = call("run", tiny.write())
+    assert done.returncode == 0, done.stderr
+    assert "got '' Gain 3.0\ngot 'late' Gain 6.0" in done.stdout
+    tiny.values["augmentation_late"]["args"] = {"dbs": 6.0, "sr": 8000}
+    done = call("check", tiny.write())
+    assert done.returncode == 2
+    assert "unknown argument `dbs` for own_parts.Gain" in done.stderr
+    assert "did you mean `db`?" in done.stderr
+    assert "argument `sr` of own_parts.Gain is set by AudioZEN" in done.stderr
+    assert "augmentation" in call("schema").stdout
+    assert (
+        "no augmentation named `gian` is installed"
+        in call("check", tiny.file, "--set", "augmentation.path=gian").stderr
+    )
+
+
+def test_without_the_row_the_section_is_unknown(with_new_kind):
+    """The negative control."""
+    tiny, call = with_new_kind
+    done = call("check", tiny.write(), tree=CORE.parent)
+    assert done.returncode == 2
+    assert "unknown section `augmentation`" in done.stderr
