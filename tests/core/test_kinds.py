@@ -17,7 +17,7 @@ from audiozen_core.kinds import (
     section_name,
     split_section,
 )
-from audiozen_core.testing import TinyExperiment
+from audiozen_core.testing.tiny import TinyExperiment
 from tests.copied_tree import copied_tree, environment
 
 CORE = Path(audiozen_core.__file__).parent
