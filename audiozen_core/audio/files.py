@@ -1,7 +1,7 @@
-"""Audio files: read, written, looked into and listed, with an error for each way in which one can be unusable.
+"""Reads, writes and lists audio files, with an error for each way in which a file can be unreadable.
 
-Formats are those of libsndfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more). Nothing is resampled on the way:
-a file of another rate than the experiment's is an error that says how to convert it.
+The formats are those of libsndfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more). Nothing is resampled: a file
+with another sample rate than the experiment's is an error that says how to convert the file.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,17 +24,18 @@ from audiozen_core.errors import DataError
 from audiozen_core.storage.atomic import make_folder, write_whole
 
 AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
-"""What `list_audio` takes for audio, in any case."""
+"""The endings that `list_audio` looks for, in upper or lower case."""
 
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)  # what programs write that stream a WAV to a pipe
+# Programs that stream a WAV to a pipe write one of these as its size.
+_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
 class AudioInfo:
-    """What the header of an audio file says.
+    """The header of an audio file.
 
     Attributes:
-        frames: the number of samples of each channel.
+        frames: the number of samples in each channel.
         sr: the sample rate, in hertz.
         channels: the number of channels.
     """
@@ -43,19 +46,103 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float:
-        """The duration."""
+        """The duration in seconds."""
         return self.frames / self.sr
 
 
-def audio_info(path: str | Path) -> AudioInfo:
-    """Reads the header of an audio file.
+class AudioFile:
+    """An open audio file: what its header says, and any stretch of its samples. `open_audio` opens one.
+
+    Attributes:
+        path: the file.
+        info: its header.
+    """
+
+    def __init__(self, path: Path, decoder: soundfile.SoundFile) -> None:
+        self.path = path
+        self.info = AudioInfo(decoder.frames, decoder.samplerate, decoder.channels)
+        self._decoder = decoder
+
+    def read(self, start: int = 0, num_frames: int | None = None, *, channel: int | Literal["mean"] = "mean") -> Tensor:
+        """Reads a stretch as a mono wave.
+
+        Args:
+            start: the first sample to read.
+            num_frames: the number of samples to read; None reads to the end.
+            channel: what to read from a file with several channels: `"mean"`, their average, or the index of one. A
+                file with one channel is read as it is.
+
+        Returns:
+            The wave, float32 [time]; full scale is 1.
+
+        Raises:
+            DataError: the file ends before the stretch does, is truncated or damaged, lacks the channel, or has a
+                sample in the stretch that is NaN or infinite.
+        """
+        end = self.info.frames if num_frames is None else start + num_frames
+        if not 0 <= start <= end <= self.info.frames:
+            raise DataError(
+                f"samples {start} to {end} of `{self.path}` are needed, but it has {self.info.frames} samples",
+                remedy="leave the file out, or ask for a stretch that lies within it",
+            )
+        try:
+            self._decoder.seek(start)
+            samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _damaged(self.path, str(error)) from error
+        if len(samples) < end - start:
+            raise _damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
+        wave = _to_mono(self.path, samples, channel)
+        if not np.isfinite(wave).all():
+            place = start + int(np.flatnonzero(~np.isfinite(wave))[0])
+            seconds = place / self.info.sr
+            raise DataError(
+                f"`{self.path}` has a sample that is NaN or infinite, the first at {place} ({seconds:.3f} s)",
+                remedy="make the file again, or leave it out",
+            )
+        return torch.from_numpy(wave)
+
+
+@contextmanager
+def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile]:
+    """Opens an audio file once, to look at its header and read from it.
+
+    Args:
+        path: the file.
+        sr: the sample rate that the file must have, in hertz; None accepts any.
 
     Raises:
-        DataError: the file is missing, empty, truncated (as far as its header tells), or not audio.
+        DataError: the file is missing, empty, truncated (as far as its header tells), has another sample rate, or is
+            not audio.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clipped = write_audio(f"{folder}/a.wav", torch.tensor([0.0, 0.25, 0.5]), sr=16000)
+        ...     with open_audio(f"{folder}/a.wav", sr=16000) as audio:
+        ...         audio.info.frames, audio.read(start=1, num_frames=1).tolist()
+        (3, [0.25])
     """
     path = Path(path)
-    with _open(path) as file:
-        return AudioInfo(file.frames, file.samplerate, file.channels)
+    with _open_bytes(path) as stream, _decoder(path, stream) as decoder:
+        audio = AudioFile(path, decoder)
+        if sr is not None and audio.info.sr != sr:
+            raise _wrong_rate(path, audio.info.sr, sr)
+        yield audio
+
+
+def audio_info(path: str | Path, *, sr: int | None = None) -> AudioInfo:
+    """Reads the header of an audio file.
+
+    Args:
+        path: the file.
+        sr: the sample rate that the file must have, in hertz; None accepts any.
+
+    Raises:
+        DataError: as for `open_audio`.
+    """
+    with open_audio(path, sr=sr) as audio:
+        return audio.info
 
 
 def read_audio(
@@ -70,64 +157,41 @@ def read_audio(
 
     Args:
         path: the file.
-        sr: the sample rate that it must have, in hertz.
+        sr: the sample rate that the file must have, in hertz.
         start: the first sample to read.
-        num_frames: how many samples to read; None reads to the end.
-        channel: what to take of a file of several channels: `"mean"`, their average, or the index of one. A file with
-            one channel is read as it is.
+        num_frames: the number of samples to read; None reads to the end.
+        channel: what to read from a file with several channels: `"mean"`, their average, or the index of one. A file
+            with one channel is read as it is.
 
     Returns:
         The wave, float32 [time]; full scale is 1.
 
     Raises:
-        DataError: the file is missing, empty, truncated, of another sample rate, not audio, shorter than `start` and
-            `num_frames` ask for, lacks the channel, or holds a sample that is NaN or infinite.
+        DataError: as for `open_audio` and `AudioFile.read`.
     """
-    path = Path(path)
-    with _open(path) as file:
-        if file.samplerate != sr:
-            raise _wrong_rate(path, file.samplerate, sr)
-        wanted = file.frames - start if num_frames is None else num_frames
-        if start < 0 or wanted < 0 or start + wanted > file.frames:
-            raise DataError(
-                f"`{path}` has {file.frames} samples, but samples {start} to {start + wanted} are asked for",
-                remedy="leave the file out, or ask for a stretch that lies within it",
-            )
-        try:
-            file.seek(start)
-            samples = file.read(wanted, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise _damaged(path, str(error)) from error
-    if len(samples) < wanted:
-        raise _damaged(path, f"it ends after {start + len(samples)} of the {start + wanted} samples it announces")
-    wave = _to_mono(path, samples, channel)
-    if not np.isfinite(wave).all():
-        place = start + int(np.flatnonzero(~np.isfinite(wave))[0])
-        raise DataError(
-            f"`{path}` holds a sample that is NaN or infinite, first at {place} ({place / sr:.3f} s)",
-            remedy="make the file anew, or leave it out",
-        )
-    return torch.from_numpy(wave)
+    with open_audio(path, sr=sr) as audio:
+        return audio.read(start, num_frames, channel=channel)
 
 
 def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["pcm_16", "float"] = "pcm_16") -> int:
-    """Writes a mono wave as a WAV file, whole or not at all; the folder is made where it is missing.
+    """Writes a mono wave as a WAV file, completely or not at all, and makes its folder if that is missing.
 
-    With `pcm_16`, samples are rounded to steps of 1/32768 and those beyond full scale are clipped, which keeps the
-    level of a clip comparable to that of its neighbours; the number of clipped samples is returned, so that a caller
-    can say so. With `float` (32 bits) the samples are written as they are, whatever their size.
+    With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped. The wave is not
+    scaled down to fit, because then its level could not be compared to that of other files. With `float` (32 bits) the
+    samples are written as they are.
 
     Args:
         path: the file; its name ends in `.wav`.
-        wave: [time], of any device and floating type.
+        wave: [time], on any device and of any floating type.
         sr: the sample rate, in hertz.
         encoding: `pcm_16` or `float`.
 
     Returns:
-        How many samples were clipped.
+        The number of clipped samples, for a warning.
 
     Raises:
-        DataError: the wave is not [time], or holds NaN or infinity; the name does not end in `.wav`; the disk refused.
+        DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
+            the file can't be written.
 
     Example:
         >>> import tempfile
@@ -139,13 +203,13 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
     path = Path(path)
     samples = wave.detach().to("cpu", torch.float32).numpy()
     if samples.ndim != 1:
-        raise DataError(f"a wave for `{path}` has the shape {list(wave.shape)}", remedy="give it as [time]")
+        raise DataError(f"the wave for `{path}` has the shape {list(wave.shape)}", remedy="give it as [time]")
     if path.suffix.lower() != ".wav":
-        raise DataError(f"`{path}` is to be a WAV file", remedy=f"name it `{path.with_suffix('.wav').name}`")
+        raise DataError(f"`{path}` must end in `.wav`", remedy=f"name it `{path.with_suffix('.wav').name}`")
     if not np.isfinite(samples).all():
         raise DataError(
-            f"the wave for `{path}` holds NaN or infinity and was not written",
-            remedy="look for the step of the model that gives it",
+            f"the wave for `{path}` has a sample that is NaN or infinite, so it was not written",
+            remedy="find the step of the model that produces it",
         )
     clipped = 0
     if encoding == "pcm_16":
@@ -159,22 +223,26 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         write_whole(path, memory.getvalue())
     except OSError as error:
         raise DataError(
-            f"`{path}` cannot be written: {error.strerror or error}", remedy="look at the disk's space and the rights"
+            f"`{path}` can't be written: {error.strerror or error}",
+            remedy="check the free disk space and the permissions of the folder",
         ) from error
     return clipped
 
 
 def list_audio(folder: str | Path) -> list[Path]:
-    """The audio files of a folder and all folders below it (links included), sorted; hidden ones are left out.
+    """Lists the audio files of a folder and of all folders below it, sorted.
+
+    Symbolic links are followed. Hidden files and folders are ignored.
 
     Raises:
-        DataError: the folder is missing or is a file, or there is no audio file in it.
+        DataError: the folder is missing, is a file, or has no audio file in it.
     """
     folder = Path(folder)
     require_folder(folder)
     found: list[Path] = []
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        # Links can form a circle, so each folder is listed once.
         real = os.path.realpath(parent)
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
         if real not in seen:
@@ -184,7 +252,7 @@ def list_audio(folder: str | Path) -> list[Path]:
     if not found:
         raise DataError(
             f"there is no audio file in `{folder}`",
-            remedy=f"looked there and below for files that end in {', '.join(AUDIO_SUFFIXES)}",
+            remedy=f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
         )
     return sorted(found)
 
@@ -197,37 +265,45 @@ def require_folder(folder: Path) -> None:
         raise DataError(f"`{folder}` is not a folder", remedy="give the folder that holds the audio files")
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    """Opens an audio file that has samples, or says what is wrong with it."""
+def _open_bytes(path: Path) -> io.FileIO:
+    """Opens a regular file that is not empty, or says what is wrong with it."""
     try:
+        # Before opening: to open a named pipe would wait until somebody writes to it.
         status = path.stat()
-        size = status.st_size
         if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise DataError(f"`{path}` is {what}, not an audio file", remedy="give the path of a file")
-        if size == 0:
-            raise DataError(f"`{path}` is empty (0 bytes)", remedy="make the file anew, or leave it out")
-        with path.open("rb") as stream:
-            head = stream.read(12)
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise DataError(f"`{path}` is {what}", remedy="give the path of an audio file")
+        if status.st_size == 0:
+            raise DataError(f"`{path}` is empty (0 bytes)", remedy="make the file again, or leave it out")
+        return io.FileIO(path)
     except FileNotFoundError as error:
         remedy = f"relative paths start at `{Path.cwd()}`"
         raise DataError(f"there is no audio file `{path}`", remedy=remedy) from error
     except OSError as error:
-        raise DataError(f"`{path}` cannot be read: {error.strerror}", remedy="look at its rights") from error
+        raise DataError(f"`{path}` can't be read: {error.strerror}", remedy="check its permissions") from error
+
+
+def _decoder(path: Path, stream: io.FileIO) -> soundfile.SoundFile:
+    """Reads the header of an open audio file that has samples, or says what is wrong with it."""
+    size = os.fstat(stream.fileno()).st_size
+    head = stream.read(12)
+    stream.seek(0)
     announced = int.from_bytes(head[4:8], "little")
-    if head[:4] == b"RIFF" and announced not in _UNKNOWN_SIZES and announced + 8 > size + 1:  # + 1: a pad byte left out
-        raise _damaged(path, f"it has {size} of the {announced + 8} bytes it announces")
+    # libsndfile accepts a WAV that was cut off. A missing pad byte at the end is common and does no harm, hence the 1.
+    if head[:4] == b"RIFF" and announced not in _UNKNOWN_SIZES and announced + 8 > size + 1:
+        raise _damaged(path, f"it has {size} bytes, but its header announces {announced + 8}")
     try:
-        file = soundfile.SoundFile(path)
+        # The descriptor, because libsndfile reads a Python file object through slow callbacks.
+        decoder = soundfile.SoundFile(stream.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
         raise DataError(
             f"`{path}` is not audio that can be read: {error.error_string.strip()}",
-            remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert others: ffmpeg -i FILE out.wav",
+            remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert other formats: ffmpeg -i FILE out.wav",
         ) from error
-    if file.frames == 0:
-        file.close()
-        raise DataError(f"`{path}` holds no samples", remedy="make the file anew, or leave it out")
-    return file
+    if decoder.frames == 0:
+        decoder.close()
+        raise DataError(f"`{path}` has no samples", remedy="make the file again, or leave it out")
+    return decoder
 
 
 def _to_mono(path: Path, samples: np.ndarray, channel: int | Literal["mean"]) -> np.ndarray:
@@ -238,8 +314,8 @@ def _to_mono(path: Path, samples: np.ndarray, channel: int | Literal["mean"]) ->
         return np.asarray(samples.mean(axis=1), np.float32)
     if not 0 <= channel < channels:
         raise DataError(
-            f"`{path}` has {channels} channels, but channel {channel} is asked for",
-            remedy=f'give a channel from 0 to {channels - 1}, or "mean"',
+            f"channel {channel} of `{path}` is needed, but it has {channels} channels",
+            remedy=f'choose a channel from 0 to {channels - 1}, or "mean"',
         )
     return np.ascontiguousarray(samples[:, channel])
 
@@ -248,9 +324,11 @@ def _wrong_rate(path: Path, rate: int, wanted: int) -> DataError:
     return DataError(
         f"`{path}` has a sample rate of {rate} Hz, but {wanted} Hz is needed",
         remedy=f"resample it: ffmpeg -i {path.name} -ar {wanted} resampled/{path.stem}.wav "
-        f"(or set `sr = {rate}` for the whole experiment)",
+        f"(or set `sr = {rate}` in the whole experiment)",
     )
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"`{path}` is truncated or damaged: {why}", remedy="fetch or make the file anew, or leave it out")
+    return DataError(
+        f"`{path}` is truncated or damaged: {why}", remedy="download or make the file again, or leave it out"
+    )

@@ -57,8 +57,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
         self.ids = _ids(_absolute(root), self.paths)
 
     def _check(self, path: Path) -> None:
-        if audio_info(path).sr != self.sr:
-            read_audio(path, sr=self.sr, num_frames=0)  # raises what is to be said about it
+        audio_info(path, sr=self.sr)
 
     def __len__(self) -> int:
         return len(self.paths)

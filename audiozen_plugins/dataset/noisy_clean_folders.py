@@ -56,7 +56,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
             )
         self.pairs = [Pair(name, noisy[name], clean[name]) for name in sorted(noisy)]
         if check:
-            self.pairs = usable(self.pairs, lambda pair: pair.frames(sr))
+            self.pairs = usable(self.pairs, lambda pair: pair.check(sr))
 
     def __len__(self) -> int:
         return len(self.pairs)

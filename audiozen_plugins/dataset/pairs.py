@@ -1,26 +1,28 @@
-"""Noisy files with their clean partners: what the data sets of ready mixtures share."""
+"""Pairs of a noisy and a clean file: what the data sets of ready-made mixtures share."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.audio.files import audio_info, read_audio
+from audiozen_core.audio.files import AudioFile, open_audio
 from audiozen_core.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A noisy file and the clean one that it was made from.
+    """A noisy file and the clean file that it was made from.
 
     Attributes:
-        id: names the pair in results and files.
+        id: the name of the pair in results and files.
         noisy: the noisy file.
         clean: the clean file, of the same length.
-        snr: the nominal SNR in dB, where it is known.
+        snr: the nominal SNR in dB, or None if it is not known.
     """
 
     id: str
@@ -28,48 +30,62 @@ class Pair:
     clean: Path
     snr: float | None = None
 
-    def frames(self, sr: int) -> int:
-        """The length in samples, from the headers.
+    def check(self, sr: int) -> None:
+        """Looks at the headers of both files.
+
+        Args:
+            sr: the sample rate that both files must have, in hertz.
 
         Raises:
-            DataError: a file cannot be used, is not of the rate `sr`, or the two differ in length.
+            DataError: a file can't be read, has another sample rate, or the files differ in length.
         """
-        noisy, clean = audio_info(self.noisy), audio_info(self.clean)
-        for path, info in ((self.noisy, noisy), (self.clean, clean)):
-            if info.sr != sr:
-                read_audio(path, sr=sr, num_frames=0)  # raises what is to be said about it
-        if noisy.frames != clean.frames:
-            raise DataError(
-                f"`{self.noisy}` has {noisy.frames} samples, its clean partner `{self.clean}` has {clean.frames}",
-                remedy="cut both to the same stretch, so that they are aligned to the sample",
-            )
-        return noisy.frames
+        with self._open(sr):
+            pass
 
     def read(self, sr: int, clip: int | None) -> dict[str, Any]:
-        """A sample: all of the pair, or a stretch of `clip` samples drawn from the global random state.
+        """Reads the whole pair, or a random stretch of it.
 
-        A pair that is shorter than `clip` is given whole.
+        Args:
+            sr: the sample rate that both files must have, in hertz.
+            clip: the length of the stretch in samples, drawn from the global generator `random`. A shorter pair is read
+                as a whole, and so is every pair if `clip` is None.
+
+        Returns:
+            A sample with `id`, `noisy` and `clean` (float32 [time]), `sr` (hertz) and, if it is known, `snr` (dB).
 
         Raises:
-            DataError: as for `frames`.
+            DataError: as for `check`, or the samples of a file can't be read.
         """
-        frames = self.frames(sr)
-        length = frames if clip is None else min(clip, frames)
-        start = random.randrange(frames - length + 1)
-        sample: dict[str, Any] = {
-            "id": self.id,
-            "noisy": read_audio(self.noisy, sr=sr, start=start, num_frames=length),
-            "clean": read_audio(self.clean, sr=sr, start=start, num_frames=length),
-            "sr": sr,
-        }
+        # Each file is opened once: on a network drive, opening takes longer than reading.
+        with self._open(sr) as (noisy, clean):
+            frames = noisy.info.frames
+            length = frames if clip is None else min(clip, frames)
+            start = random.randrange(frames - length + 1)
+            sample: dict[str, Any] = {
+                "id": self.id,
+                "noisy": noisy.read(start, length),
+                "clean": clean.read(start, length),
+                "sr": sr,
+            }
         return sample if self.snr is None else {**sample, "snr": self.snr}
+
+    @contextmanager
+    def _open(self, sr: int) -> Iterator[tuple[AudioFile, AudioFile]]:
+        with open_audio(self.noisy, sr=sr) as noisy, open_audio(self.clean, sr=sr) as clean:
+            if noisy.info.frames != clean.info.frames:
+                raise DataError(
+                    f"`{self.noisy}` has {noisy.info.frames} samples, but its clean partner `{self.clean}` has "
+                    f"{clean.info.frames}",
+                    remedy="cut both to the same stretch, aligned to the sample",
+                )
+            yield noisy, clean
 
 
 def clip_length(clip_seconds: float | None, sr: int) -> int | None:
-    """The argument `clip_seconds` of a data set in samples; None stands for whole files.
+    """Converts the argument `clip_seconds` of a data set to samples; None stands for whole files.
 
     Raises:
-        DataError: it is not above 0.
+        DataError: it is not above 0, or shorter than a sample.
     """
     if clip_seconds is None:
         return None
@@ -79,6 +95,6 @@ def clip_length(clip_seconds: float | None, sr: int) -> int | None:
 
 
 def some(names: list[str], at_most: int = 3) -> str:
-    """The first few of some names, for the text of an error."""
+    """Lists the first few names for an error message, and counts the others."""
     rest = len(names) - at_most
     return ", ".join(f"`{name}`" for name in names[:at_most]) + (f" and {rest} more" if rest > 0 else "")

@@ -103,7 +103,7 @@ class Pool:
             raise DataError(f"none of the {len(recordings)} recordings can be used", remedy="make them anew")
 
     def _measure(self, recording: Recording) -> None:
-        self.lengths.append(_frames(recording.path, self.sr))
+        self.lengths.append(audio_info(recording.path, sr=self.sr).frames)
 
     def _held_in_memory(self) -> np.ndarray:
         """All samples in one array: forked workers share it, and no reference count is ever written into its pages."""
@@ -171,13 +171,6 @@ def _stem(row: dict[str, str]) -> str:
 
 def _label(row: dict[str, str]) -> str:
     return row["voice"] if row["role"] == "speech" else row["kind"]
-
-
-def _frames(path: Path, sr: int) -> int:
-    info = audio_info(path)
-    if info.sr != sr:
-        read_audio(path, sr=sr, num_frames=0)  # says so
-    return info.frames
 
 
 def _to_int16(recording: Recording, sr: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from audiozen_core.audio.files import audio_info, list_audio, read_audio, write_audio
+from audiozen_core.audio.files import audio_info, list_audio, open_audio, read_audio, write_audio
 from audiozen_core.errors import DataError
 
 SR = 16000
@@ -32,7 +33,7 @@ def message(error: pytest.ExceptionInfo[DataError]) -> str:
 
 
 @pytest.mark.parametrize(("suffix", "tolerance"), [("wav", 4e-5), ("flac", 4e-5), ("ogg", 0.1), ("mp3", 0.1)])
-def test_each_common_format_is_read_as_float32_in_full_length(tmp_path, suffix, tolerance):
+def test_each_common_format_is_read_completely_as_float32(tmp_path, suffix, tolerance):
     path = tmp_path / f"a.{suffix}"
     tone = 0.5 * np.sin(2 * np.pi * 440 / SR * np.arange(4000))
     soundfile.write(path, tone, SR)
@@ -46,12 +47,36 @@ def test_each_common_format_is_read_as_float32_in_full_length(tmp_path, suffix, 
     assert audio_info(path).frames == 4000
 
 
-def test_a_stretch_is_the_same_stretch_of_the_whole(wav, noise):
+def test_a_stretch_equals_the_same_part_of_the_whole_file(wav, noise):
     assert np.array_equal(read_audio(wav, sr=SR, start=100, num_frames=50), noise[100:150])
     assert np.array_equal(read_audio(wav, sr=SR, start=3990), noise[3990:])
 
 
-def test_the_header_tells_frames_rate_channels_and_seconds(tmp_path):
+def test_an_open_file_gives_any_number_of_stretches_in_any_order(tmp_path, noise):
+    soundfile.write(tmp_path / "a.flac", noise, SR, subtype="PCM_24")
+    whole = read_audio(tmp_path / "a.flac", sr=SR)
+
+    with open_audio(tmp_path / "a.flac", sr=SR) as audio:
+        assert audio.info.frames == 4000
+        for start, num_frames in ((3000, 1000), (0, 10), (5, 0), (10, None)):
+            end = None if num_frames is None else start + num_frames
+            assert torch.equal(audio.read(start, num_frames), whole[start:end])
+
+
+@pytest.mark.parametrize("content", [b"This is not audio. " * 99, b"RIFF", b"fLaC", None])
+def test_a_file_is_closed_whether_it_can_be_read_or_not(wav, content):
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    if content is not None:
+        wav.write_bytes(content)
+    with contextlib.suppress(DataError):
+        read_audio(wav, sr=SR)
+    with contextlib.suppress(DataError):
+        read_audio(wav, sr=8000)
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
+def test_the_header_gives_frames_rate_channels_and_seconds(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((8000, 2)), 8000)
 
     info = audio_info(tmp_path / "a.wav")
@@ -59,21 +84,21 @@ def test_the_header_tells_frames_rate_channels_and_seconds(tmp_path):
     assert (info.frames, info.sr, info.channels, info.seconds) == (8000, 8000, 2, 1.0)
 
 
-def test_several_channels_give_their_mean_unless_one_is_chosen(tmp_path, noise):
+def test_several_channels_are_averaged_unless_one_is_chosen(tmp_path, noise):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([noise, -0.5 * noise], axis=1), SR, subtype="FLOAT")
 
     assert np.allclose(read_audio(path, sr=SR), 0.25 * noise, atol=1e-7)
     assert np.array_equal(read_audio(path, sr=SR, channel=1), -0.5 * noise)
-    with pytest.raises(DataError, match="has 2 channels, but channel 2"):
+    with pytest.raises(DataError, match=r"channel 2 of `.*a\.wav` is needed, but it has 2 channels"):
         read_audio(path, sr=SR, channel=2)
 
 
-def test_a_channel_may_be_asked_of_a_mono_file(wav, noise):
+def test_a_mono_file_is_read_whatever_channel_is_chosen(wav, noise):
     assert np.array_equal(read_audio(wav, sr=SR, channel=1), noise)
 
 
-def test_another_rate_is_an_error_with_both_rates_and_the_command(wav):
+def test_a_wrong_sample_rate_is_an_error_with_both_rates_and_the_command(wav):
     with pytest.raises(DataError) as error:
         read_audio(wav, sr=48000)
 
@@ -87,7 +112,7 @@ def test_another_rate_is_an_error_with_both_rates_and_the_command(wav):
     [(b"", r"is empty \(0 bytes\)"), (b"This is no audio. " * 99, "not audio"), (b"RIFF", "not audio")],
     ids=["empty", "text", "magic only"],
 )
-def test_what_is_not_audio_is_named(tmp_path, content, what):
+def test_a_file_that_is_not_audio_is_named_in_the_error(tmp_path, content, what):
     path = tmp_path / "odd.wav"
     path.write_bytes(content)
 
@@ -97,20 +122,20 @@ def test_what_is_not_audio_is_named(tmp_path, content, what):
         assert "odd.wav" in message(error)
 
 
-def test_a_missing_file_a_folder_and_a_pipe_are_named(tmp_path):
+def test_a_missing_file_a_folder_and_a_pipe_are_named_in_the_error(tmp_path):
     with pytest.raises(DataError, match=r"there is no audio file `.*missing\.wav`"):
         read_audio(tmp_path / "missing.wav", sr=SR)
     with pytest.raises(DataError, match="is a folder"):
         read_audio(tmp_path, sr=SR)
     os.mkfifo(tmp_path / "pipe.wav")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         read_audio(tmp_path / "pipe.wav", sr=SR)
 
 
 def test_a_file_without_samples_is_an_error(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(0), SR)
 
-    with pytest.raises(DataError, match="holds no samples"):
+    with pytest.raises(DataError, match="has no samples"):
         audio_info(tmp_path / "a.wav")
 
 
@@ -129,7 +154,7 @@ def test_a_truncated_file_is_an_error_at_every_length(tmp_path, noise, suffix):
     assert len(read_audio(cut, sr=SR)) == 4000
 
 
-def test_a_wave_streamed_without_its_size_is_not_taken_for_truncated(tmp_path, wav):
+def test_a_wav_that_was_streamed_without_its_size_does_not_count_as_truncated(tmp_path, wav):
     content = bytearray(wav.read_bytes())
     content[4:8] = b"\xff\xff\xff\xff"
     (tmp_path / "streamed.wav").write_bytes(content)
@@ -139,21 +164,21 @@ def test_a_wave_streamed_without_its_size_is_not_taken_for_truncated(tmp_path, w
 
 @pytest.mark.parametrize(("start", "frames"), [(3990, 11), (4001, None), (-1, 5), (0, -1)])
 def test_a_stretch_beyond_the_file_is_an_error(wav, start, frames):
-    with pytest.raises(DataError, match="has 4000 samples"):
+    with pytest.raises(DataError, match=r"samples -?\d+ to -?\d+ of `.*a\.wav` are needed, but it has 4000 samples"):
         read_audio(wav, sr=SR, start=start, num_frames=frames)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_sample_that_is_not_finite_is_named_with_its_place(tmp_path, noise, value):
+def test_the_first_sample_that_is_not_finite_is_named_with_its_place(tmp_path, noise, value):
     noise[1600] = value
     soundfile.write(tmp_path / "a.wav", noise, SR, subtype="FLOAT")
 
-    with pytest.raises(DataError, match=r"first at 1600 \(0\.100 s\)"):
+    with pytest.raises(DataError, match=r"the first at 1600 \(0\.100 s\)"):
         read_audio(tmp_path / "a.wav", sr=SR, start=1000)
     assert len(read_audio(tmp_path / "a.wav", sr=SR, num_frames=1600)) == 1600
 
 
-def test_what_16_bits_can_hold_is_written_and_read_without_change(tmp_path):
+def test_every_16_bit_sample_is_written_and_read_without_change(tmp_path):
     wave = torch.arange(-32768, 32768) / 32768
 
     assert write_audio(tmp_path / "new" / "a.wav", wave, SR) == 0
@@ -180,23 +205,23 @@ def test_float_files_keep_every_sample(tmp_path):
     ("wave", "name", "what"),
     [
         (torch.zeros(2, 100), "a.wav", r"shape \[2, 100\]"),
-        (torch.tensor([0.0, torch.nan]), "a.wav", "NaN or infinity"),
-        (torch.zeros(100), "a.flac", "is to be a WAV file"),
+        (torch.tensor([0.0, torch.nan]), "a.wav", "NaN or infinite"),
+        (torch.zeros(100), "a.flac", "must end in `.wav`"),
     ],
 )
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, wave, name, what):
+def test_a_wave_that_cannot_be_written_leaves_no_file(tmp_path, wave, name, what):
     with pytest.raises(DataError, match=what):
         write_audio(tmp_path / name, wave, SR)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, wav, noise, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_file_unchanged(tmp_path, wav, noise, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(DataError, match=r"a\.wav` cannot be written: No space left"):
+    with pytest.raises(DataError, match=r"a\.wav` can't be written: No space left"):
         write_audio(wav, torch.zeros(10), SR)
 
     assert np.array_equal(read_audio(wav, sr=SR), noise)
@@ -213,7 +238,7 @@ def test_a_written_file_has_the_mode_of_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.wav").stat().st_mode) == 0o640
 
 
-def test_a_folder_is_listed_with_all_below_it_sorted_and_without_hidden_files(tmp_path):
+def test_a_folder_is_listed_with_its_subfolders_sorted_and_without_hidden_files(tmp_path):
     for name in ("b.WAV", "a/z.flac", "a/.hidden.wav", ".git/x.wav", "notes.txt", "._b.wav"):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +253,7 @@ def test_a_folder_is_listed_with_all_below_it_sorted_and_without_hidden_files(tm
     assert found == ["a/z.flac", "b.WAV", "link/linked.ogg"]
 
 
-def test_a_folder_without_audio_names_itself_and_what_was_looked_for(tmp_path):
+def test_a_folder_without_audio_is_an_error_that_names_it_and_the_endings(tmp_path):
     (tmp_path / "notes.txt").touch()
 
     with pytest.raises(DataError) as error:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,3 +31,33 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write
+
+
+_recorders: list[list[str]] = []
+
+
+def _record(event: str, arguments: tuple[Any, ...]) -> None:
+    if _recorders and event == "open" and isinstance(arguments[0], str | Path):
+        _recorders[-1].append(str(arguments[0]))
+
+
+# Once for all tests: an audit hook can't be removed.
+sys.addaudithook(_record)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The paths that Python or libsndfile opens during the test, one entry for each time."""
+    recorded: list[str] = []
+    init = soundfile.SoundFile.__init__
+
+    def open_by_path(self: soundfile.SoundFile, file: Any, *args: Any, **options: Any) -> None:
+        # libsndfile opens a path by itself, which Python does not notice.
+        if isinstance(file, str | Path):
+            recorded.append(str(file))
+        init(self, file, *args, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "__init__", open_by_path)
+    _recorders.append(recorded)
+    yield recorded
+    _recorders.remove(recorded)

@@ -133,7 +133,7 @@ def test_partners_of_different_length_or_rate_are_named_when_they_are_read(root,
     write("set/clean/clean_fileid_2.wav", seconds=0.5, sr=8000)
     data = DnsChallenge(root)
 
-    with pytest.raises(DataError, match=r"8000 samples, its clean partner `.*clean_fileid_1\.wav` has 6400"):
+    with pytest.raises(DataError, match=r"8000 samples, but its clean partner `.*clean_fileid_1\.wav` has 6400"):
         data[1]
     with pytest.raises(DataError, match=r"clean_fileid_2\.wav` has a sample rate of 8000 Hz"):
         data[2]

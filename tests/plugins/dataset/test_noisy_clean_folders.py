@@ -63,7 +63,7 @@ def test_a_name_twice_in_one_folder_is_named(folders, write):
 @pytest.mark.parametrize(
     ("wrong", "what"),
     [
-        ({"seconds": 0.4}, r"a\.wav` has 8000 samples, its clean partner `.*a\.flac` has 6400"),
+        ({"seconds": 0.4}, r"a\.wav` has 8000 samples, but its clean partner `.*a\.flac` has 6400"),
         ({"seconds": 0.5, "sr": 8000}, r"a\.flac` has a sample rate of 8000 Hz"),
     ],
 )
