@@ -16,9 +16,9 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.config.toml.emit import inline
-from audiozen_core.config.toml.key_path import KeyPath, spell_key
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath, spell_key
 from audiozen_core.errors import AudioZenError, ConfigError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError

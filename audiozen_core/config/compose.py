@@ -12,9 +12,9 @@ from audiozen_core.config.overrides import apply_overrides
 from audiozen_core.config.references import resolve_references
 from audiozen_core.config.renamed_keys import Layer
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import ConfigError
 
 MAX_FILES = 50

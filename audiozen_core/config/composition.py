@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from audiozen_core.config.renamed_keys import Layer
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.key_path import KeyPath, spell
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
+from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.suggestions import nearest
 
 _READ_AT_MOST = 100

@@ -18,7 +18,7 @@ from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import Key, key_at, known_keys
 from audiozen_core.config.sections import Component
 from audiozen_core.config.toml.emit import emit, inline
-from audiozen_core.config.toml.key_path import KeyPath, parse_key_path, spell
+from audiozen_core.diagnostics.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import AudioZenError
 from audiozen_core.registry.paths import resolve

@@ -14,11 +14,11 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.renamed_keys import Layer, current_name, is_old, old_spelling
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.key_path import KeyPath, as_index, match_key_path, spell
 from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, Places, Range, TooDeepError, find_places
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath, as_index, match_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
 
 # What findings name as the file of an override; its lines are the overrides in their order.

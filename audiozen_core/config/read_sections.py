@@ -16,8 +16,8 @@ from audiozen_core.config.sections import (
     HookComponent,
     Meta,
 )
-from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
 
 # The sections that become one object each.

@@ -13,9 +13,9 @@ from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
 from audiozen_core.config.toml.emit import inline
 from audiozen_core.config.toml.interpolation import plain_value
-from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.config.toml.text_file import not_utf8
 from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.key_path import KeyPath
 
 _NAMES = {bool: "`true` or `false`", int: "an integer", float: "a number", str: "a string", dict: "a table"}
 

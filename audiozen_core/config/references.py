@@ -20,9 +20,9 @@ from audiozen_core.config.toml.interpolation import (
     plain_value,
     split_references,
 )
-from audiozen_core.config.toml.key_path import KeyPath, as_index, parse_key_path, spell
 from audiozen_core.config.toml.positions import MAX_DEPTH
 from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.key_path import KeyPath, as_index, parse_key_path, spell
 
 # A file of a few kilobytes must not grow to gigabytes by references to references.
 MAX_GROWTH = 1_000_000

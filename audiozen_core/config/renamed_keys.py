@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.key_path import KeyPath, spell
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.suggestions import nearest
 
 # Names of earlier versions and what they are called now; the suffix of a section stays (`loss_d`).

@@ -16,7 +16,7 @@ from audiozen_core.config.sections import (
     Meta,
     SchedulerComponent,
 )
-from audiozen_core.config.toml.key_path import KeyPath
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import SECTIONS, Kind, split_section
 
 # The rules of `[acoustics]`, whose dataclass stands on a lower floor.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.config.toml.key_path import KeyPath
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import Mode
 
 

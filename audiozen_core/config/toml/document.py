@@ -10,13 +10,13 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config.toml.key_path import KeyPath
 from audiozen_core.config.toml.positions import NotTomlError, Places, Range, TooDeepError, find_places
 from audiozen_core.config.toml.source import Source
 from audiozen_core.config.toml.syntax_errors import explain, explain_too_deep
 from audiozen_core.config.toml.text_file import read_text
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from audiozen_core.config.toml.interpolation import escape_references
-from audiozen_core.config.toml.key_path import KeyPath, quote, spell_key
+from audiozen_core.diagnostics.key_path import KeyPath, quote, spell_key
 
 _WIDTH = 100
 

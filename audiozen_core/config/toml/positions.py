@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import tomli
 
-from audiozen_core.config.toml.key_path import KeyPath
+from audiozen_core.diagnostics.key_path import KeyPath
 
 MAX_DEPTH = 64
 

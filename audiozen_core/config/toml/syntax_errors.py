@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from audiozen_core.config.toml.key_path import KeyPath, spell
 from audiozen_core.config.toml.positions import MAX_DEPTH, Places, Range
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath, spell
 
 # What people write in place of TOML's own words, and what TOML has for it.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}

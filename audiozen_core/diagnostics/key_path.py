@@ -1,4 +1,4 @@
-"""The place of a value in a TOML document: a tuple of keys and, inside arrays, of indices."""
+"""The place of a value in a TOML: a tuple of keys and, inside arrays, of indices; how to read and to write one."""
 
 from __future__ import annotations
 
