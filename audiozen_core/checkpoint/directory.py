@@ -1,15 +1,17 @@
-"""The folder `checkpoints`: which checkpoints lie there, in what order, and where `best` and `latest` point.
+"""The folder `checkpoints`: which checkpoints it holds, in what order, and where `best` and `latest` point.
 
-Each step here leaves the folder in a state from which a reader finds the old checkpoint or the new one, whole:
+Every step leaves the folder in a state in which a reader finds either the old checkpoint or the new one, complete:
 
-1. A checkpoint is written under a temporary name, and renamed when all of it lies on the disk.
-2. One that takes an old one's name is swapped with it. Where the system can't swap, the old one is parked under a
-   hidden name first; while its own name is missing, readers take the parked one for it, and `sweep` puts it back.
-3. `latest` moves, then `best`, then others are deleted, each after the step before is on the disk.
+1. A checkpoint is written under a temporary name and renamed once all of it is on the disk. The new name is always a
+   free one: a checkpoint is never replaced, because there is no portable way to swap two folders in one step.
+2. `latest` moves, then `best`, then older checkpoints are deleted. Each step is durable before the next one begins.
 
-Each save has a serial number. What has a higher one than `latest` belongs to a future that was left behind: the run was
-resumed from an earlier checkpoint. `settle` marks it with `.stale`. Only what bears a name of the store's own making
-is renamed, pruned or fallen back to: the rest may be somebody's own. Imports no torch.
+Each save has a serial number. A checkpoint with a higher one than `latest` has been left behind: the run was resumed
+from an earlier checkpoint. `reconcile` marks it with `.stale`.
+
+The links are missing in a copy made without symbolic links, and on a file system that has none. `latest` is then the
+managed checkpoint with the highest serial number that is not stale, and `best` the one that the manifest of `latest`
+names. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,55 +23,60 @@ from pathlib import Path
 
 from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError
 from audiozen_core.checkpoint.format.manifest import Manifest, check_contents, check_sizes, read_manifest
-from audiozen_core.checkpoint.names import BEST, LATEST, is_checkpoint, is_own, is_stale_name, parked_name, plain_name
-from audiozen_core.logging import get_logger
-from audiozen_core.storage import atomic
-from audiozen_core.storage.atomic import (
-    PARTIAL_SUFFIX,
-    exchange,
-    read_link,
-    remove_folder,
-    rename,
-    sync_folder,
-    temporary_name,
+from audiozen_core.checkpoint.names import (
+    BEST,
+    LATEST,
+    base_name,
+    free_name,
+    is_checkpoint,
+    is_managed_name,
+    is_stale_name,
 )
+from audiozen_core.storage import atomic
+from audiozen_core.storage.atomic import read_link, remove_folder, rename, sync_folder, temporary_name
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DirectoryEntry:
     """One checkpoint of the folder.
 
     Attributes:
-        name: what it is called, `epoch_0003`.
-        path: where it is; not under its name while it is parked.
-        manifest: None where it can't be read.
-        reason: why it can't be used, as far as names, sizes and the manifest tell; else empty.
-        stale: whether it was left behind.
+        path: its folder.
+        manifest: None if it can't be read.
+        reason: why the checkpoint can't be used, as far as file names, sizes and the manifest tell; empty if it can.
     """
 
-    name: str
     path: Path
     manifest: Manifest | None
     reason: str
-    stale: bool
+
+    @property
+    def name(self) -> str:
+        """The folder's name, such as `epoch_0003`."""
+        return self.path.name
+
+    @property
+    def stale(self) -> bool:
+        """Whether a run that was resumed from an earlier checkpoint has left it behind."""
+        return is_stale_name(self.name)
+
+    @property
+    def managed(self) -> bool:
+        """Whether the store chose its name, and may therefore rename and delete it."""
+        return is_managed_name(self.name)
 
     @property
     def step(self) -> int:
-        """Optimiser steps done when it was saved; -1 where that is not known."""
+        """Optimizer steps done when it was saved; -1 if unknown."""
         return self.manifest.step if self.manifest else -1
 
     @property
-    def own(self) -> bool:
-        """Whether its name is of the store's making, so that it may be renamed and deleted."""
-        return is_own(self.name)
-
-    @property
     def serial(self) -> int:
-        """Its place in the order of the saves; -1 where that is not known."""
+        """Its position in the order of the saves; -1 if unknown."""
         return self.manifest.serial if self.manifest else -1
 
 
-class Shelf:
+class CheckpointDirectory:
     """The folder `checkpoints` of one experiment.
 
     Args:
@@ -81,59 +88,39 @@ class Shelf:
 
     # ------------------------------------------------------------------------------- reading
 
-    def entries(self, *, thorough: bool = False) -> list[Entry]:
-        """All checkpoints, in the order in which they were saved; those whose place is not known come first.
+    def entries(self, *, thorough: bool = False) -> list[DirectoryEntry]:
+        """All checkpoints in the order in which they were saved; those with an unknown position come first.
 
         Args:
-            thorough: whether to read every byte of them; else names, sizes and the manifest alone.
+            thorough: whether to read every byte of them; otherwise only names, sizes and the manifest.
         """
-        latest, check = self.link(LATEST), check_contents if thorough else check_sizes
-        found = [_entry(name, path, latest, check) for name, path in self._paths().items()]
+        check = check_contents if thorough else check_sizes
+        found = [_entry(path, check) for path in self._folders() if _is_listed(path)]
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> DirectoryEntry | None:
         """The checkpoint of that name."""
-        path = self._paths().get(name)
-        return _entry(name, path, self.link(LATEST)) if path else None
+        path = self.folder / name
+        return _entry(path) if _is_listed(path) else None
 
     def name_of(self, path: Path) -> str | None:
         """The name of a checkpoint of this folder; None for a path elsewhere."""
         if path.parent.resolve() != self.folder.resolve():
             return None
-        if path.name in (BEST, LATEST):
-            return self.link(path.name)
-        return parked_name(path.name) or path.name
+        return self.link_target(path.name) if path.name in (BEST, LATEST) else path.name
 
-    def link(self, link: str) -> str | None:
-        """The name that `best` or `latest` points at, whether it is there or not; None for no or a forged link."""
+    def link_target(self, link: str) -> str | None:
+        """The name that `best` or `latest` points at, whether it exists or not; None if there is no such checkpoint."""
         target = read_link(self.folder / link)
-        if target is None:
-            return self._twin(link)
-        plain = target not in ("", ".", "..") and Path(target).name == target
-        return target if plain else None
-
-    def _twin(self, link: str) -> str | None:
-        """What a link pointed at before a copy that follows links (`cp -rL`) made a folder of it."""
-        folder = self.folder / link
-        if folder.is_symlink() or not folder.is_dir():
-            return None
-        with contextlib.suppress(DamagedCheckpointError):
-            manifest = read_manifest(folder)
-            for name, path in self._paths().items():
-                with contextlib.suppress(DamagedCheckpointError):
-                    if is_own(name) and read_manifest(path) == manifest:
-                        return name
-        return None
-
-    def _paths(self) -> dict[str, Path]:
-        named: dict[str, Path] = {}
-        parked: dict[str, Path] = {}
-        for path in self._folders():
-            if name := parked_name(path.name):
-                parked[name] = path
-            elif not path.name.startswith(".") and path.name not in (BEST, LATEST) and is_checkpoint(path):
-                named[path.name] = path
-        return parked | named
+        if target is not None:
+            # A link out of the folder is not one of ours.
+            return target if target not in ("", ".", "..") and Path(target).name == target else None
+        if link == LATEST:
+            current = [entry.name for entry in self.entries() if entry.managed and not entry.stale]
+            return current[-1] if current else None
+        latest = self.find(self.link_target(LATEST) or LATEST)
+        best = latest.manifest.best if latest and latest.manifest else None
+        return best if best and _is_listed(self.folder / best) else None
 
     def _folders(self) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
@@ -141,208 +128,184 @@ class Shelf:
 
     # ------------------------------------------------------------------------------- changing
 
-    def check_folder(self) -> None:
-        """Refuses to work where the folder itself is a link that leads nowhere, or no folder.
+    def make_writable(self) -> None:
+        """Makes sure that checkpoints can be saved here; deletes the folders that a copy made out of the two links.
 
         Raises:
-            CheckpointWriteError: so it is.
+            CheckpointWriteError: the folder is something else, or a link to nowhere; or a folder `best` or `latest`
+                holds what no checkpoint beside it holds.
         """
-        if self.folder.is_dir() or not (self.folder.is_symlink() or self.folder.exists()):
-            return
-        target = read_link(self.folder) if self.folder.is_symlink() else None
-        what = f"is a link to {target}, which is not there" if target else "is no folder"
-        remedy = f"mount or make {target}, or delete the link" if target else "move it elsewhere"
-        raise CheckpointWriteError(f"{self.folder} {what}: no checkpoint can be saved", remedy=remedy)
-
-    def check_free(self, name: str) -> None:
-        """Refuses a name under which something lies that is no checkpoint.
-
-        Raises:
-            CheckpointWriteError: so it is.
-        """
-        path = self.folder / name
-        if (path.is_symlink() or path.exists()) and not is_checkpoint(path):
-            raise CheckpointWriteError(
-                f"{path} is in the way of a checkpoint of that name, and is none itself; it has not been touched",
-                remedy="move it elsewhere",
-            )
-
-    def check_links(self) -> None:
-        """Refuses a folder in the place of `best` or `latest`, unless it is a mere copy of a checkpoint.
-
-        Raises:
-            CheckpointWriteError: so it is.
-        """
+        self._check_folder()
         for link in (BEST, LATEST):
             path = self.folder / link
-            if path.is_dir() and not path.is_symlink() and self._twin(link) is None:
-                raise CheckpointWriteError(
-                    f"{path} is a folder of its own where a link to a checkpoint belongs; it has not been touched",
-                    remedy="move it elsewhere",
-                )
+            if path.is_dir() and not path.is_symlink():
+                if not self._has_duplicate(path):
+                    raise CheckpointWriteError(
+                        f"{path} is a folder, where a link to a checkpoint belongs; it has not been touched",
+                        remedy="move it elsewhere",
+                    )
+                self.delete([path])
 
-    def install(self, aside: Path, name: str) -> None:
-        """Gives a finished checkpoint its name; one that has the name already is swapped out and deleted."""
-        final = self.folder / name
-        if not (final.exists() or final.is_symlink()):
-            rename(aside, final)
-            sync_folder(self.folder)
+    def _check_folder(self) -> None:
+        if self.folder.is_dir() or not (self.folder.is_symlink() or self.folder.exists()):
             return
-        if not exchange(aside, final):
-            parked = self.folder / (temporary_name(name).removesuffix(PARTIAL_SUFFIX) + ".parked")
-            rename(final, parked)
-            try:
-                rename(aside, final)
-            except OSError:
-                rename(parked, final)
-                raise
-            sync_folder(self.folder)
-            aside = parked
-        sync_folder(self.folder)
-        try:
-            _remove(aside)
-        except OSError as error:
-            get_logger().warning("the replaced checkpoint could not be deleted", checkpoint=name, error=str(error))
+        target = read_link(self.folder)
+        what = f"is a link to {target}, which does not exist" if target else "is not a folder"
+        remedy = f"mount or create {target}, or delete the link" if target else "move it elsewhere"
+        raise CheckpointWriteError(f"{self.folder} {what}: no checkpoint can be saved", remedy=remedy)
 
-    def point(self, link: str, name: str | None) -> None:
-        """Moves `best` or `latest`, durably; with None there is no such link any more."""
+    def _has_duplicate(self, path: Path) -> bool:
+        with contextlib.suppress(DamagedCheckpointError):
+            manifest = read_manifest(path)
+            return any(entry.managed and not entry.reason and entry.manifest == manifest for entry in self.entries())
+        return False
+
+    def free_name(self, name: str) -> str:
+        """The name, or the first of `name_2`, `name_3`, … that nothing in the folder has."""
+        return free_name(self.folder, name)
+
+    def install(self, temporary: Path, name: str) -> None:
+        """Gives a complete checkpoint its name, which must be free."""
+        rename(temporary, self.folder / name)
+        sync_folder(self.folder)
+
+    def set_link(self, link: str, name: str | None) -> None:
+        """Moves `best` or `latest`, durably; None removes it."""
         path = self.folder / link
-        if path.is_dir() and not path.is_symlink():
-            self.check_links()
-            self.delete([path])
         if name is not None:
-            atomic.replace_link(self.folder / link, name)
-        elif (self.folder / link).is_symlink() or (self.folder / link).exists():
-            atomic.remove_file(self.folder / link)
+            atomic.replace_link(path, name)
+        elif path.is_symlink():
+            atomic.remove_file(path)
             sync_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
-        """Deletes checkpoints; none of them is ever half there under its name."""
-        doomed = []
+        """Deletes checkpoints; none of them is ever incomplete under its own name."""
+        hidden = []
         for path in paths:
-            hidden = self.folder / temporary_name(path.name)
-            rename(path, hidden)
-            doomed.append(hidden)
-        if doomed:
+            hidden.append(self.folder / temporary_name(path.name))
+            rename(path, hidden[-1])
+        if hidden:
             sync_folder(self.folder)
-        for path in doomed:
-            _remove(path)
+        for path in hidden:
+            remove_folder(path)
 
-    def sweep(self) -> list[Path]:
-        """Clears away what a dead run left half-done, before `settle`; returns what was deleted."""
-        names = self._paths()
-        strays = []
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            parked = parked_name(path.name)
-            if parked and names.get(parked) == path:
-                rename(path, self.folder / parked)
-                sync_folder(self.folder)
-            elif parked or atomic.is_temporary(path.name):
-                _remove(path)
-                strays.append(path)
-        return strays
+    def remove_partial(self) -> list[Path]:
+        """Deletes what an earlier run left half-written or half-deleted; returns the paths."""
+        partial = (
+            [path for path in sorted(self.folder.iterdir()) if atomic.is_temporary(path.name)]
+            if self.folder.is_dir()
+            else []
+        )
+        for path in partial:
+            if path.is_dir() and not path.is_symlink():
+                remove_folder(path)
+            else:
+                atomic.remove_file(path)
+        return partial
 
-    def restore(self, name: str) -> str:
-        """Gives a checkpoint that was left behind its own name again, unless another has it; gives the name it has."""
-        plain = plain_name(name)
-        if plain == name or (self.folder / plain).exists():
+    def unmark_stale(self, name: str) -> str:
+        """Takes `.stale` off the name of a checkpoint; returns the name that it has now."""
+        if not is_stale_name(name):
             return name
-        rename(self.folder / name, self.folder / plain)
+        current = self.free_name(base_name(name))
+        rename(self.folder / name, self.folder / current)
         sync_folder(self.folder)
-        return plain
+        return current
 
-    def settle(self) -> list[str]:
-        """Brings all else into line with `latest`: what was saved after it is stale, and `best` is what was so then.
+    def reconcile(self, name: str | None) -> list[str]:
+        """Makes all else agree with `latest`: later checkpoints become stale, and `best` is what it was back then.
+
+        Args:
+            name: the checkpoint that `latest` points at.
 
         Returns:
-            The names of those that have become stale.
+            The names of the checkpoints that have become stale.
         """
         entries = {entry.name: entry for entry in self.entries()}
-        latest = entries.get(self.link(LATEST) or "")
+        latest = entries.get(name or "")
         if latest is None or latest.manifest is None:
             return []
-        late = [entry for entry in entries.values() if entry.own and entry.serial > latest.serial and not entry.stale]
-        best, was_best = self.link(BEST), latest.manifest.best
-        gone = best not in entries or entries[best] in late or entries[best].stale
-        if best != was_best and (gone or was_best == latest.name):
-            # Before the renaming, so that `best` never points at a name that is no more.
-            self.point(BEST, was_best if was_best in entries and entries[was_best] not in late else None)
-        for entry in late:
-            rename(entry.path, self._free_stale_name(entry.name))
-        if late:
-            sync_folder(self.folder)
+        late = [e for e in entries.values() if e.managed and not e.stale and e.serial > latest.serial]
+        best, best_then = self.link_target(BEST), latest.manifest.best
+        best_is_gone = best not in entries or entries[best] in late or entries[best].stale
+        if best != best_then and (best_is_gone or best_then == latest.name):
+            # Before the renames, so that `best` never points at a name that does not exist.
+            self.set_link(BEST, best_then if best_then in entries and entries[best_then] not in late else None)
+        self._mark_stale(late)
+        for link in (BEST, LATEST):
+            target = self.link_target(link)
+            if target is not None and read_link(self.folder / link) is None:
+                self.set_link(link, target)
         return [entry.name for entry in late]
 
-    def abandon(self) -> list[str]:
-        """Marks all checkpoints as stale and removes the links: the run goes on from somewhere else.
+    def mark_all_stale(self) -> list[str]:
+        """Marks all checkpoints as stale and removes the links, because the run goes on from somewhere else.
 
         Returns:
-            The names of those that have become stale.
+            The names of the checkpoints that have become stale.
         """
-        self.point(LATEST, None)
-        self.point(BEST, None)
-        live = [entry for entry in self.entries() if entry.own and not entry.stale]
-        for entry in live:
-            rename(entry.path, self._free_stale_name(entry.name))
-        if live:
+        self.set_link(LATEST, None)
+        self.set_link(BEST, None)
+        current = [entry for entry in self.entries() if entry.managed and not entry.stale]
+        self._mark_stale(current)
+        return [entry.name for entry in current]
+
+    def _mark_stale(self, entries: Sequence[DirectoryEntry]) -> None:
+        # The newest goes last. Without links it counts as `latest` until then, so that a crash in between leaves the
+        # old `latest` or the new one, and none that lies between them.
+        for entry in entries:
+            rename(entry.path, self.folder / free_name(self.folder, f"{entry.name}.stale", separator=""))
+        if entries:
             sync_folder(self.folder)
-        return [entry.name for entry in live]
 
     def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
-        """Deletes all but `keep` checkpoints of the store's own; see `CheckpointStore.prune`.
+        """Deletes all but `keep` managed checkpoints; see `CheckpointStore.prune`.
 
-        With `spare_ahead`, stale ones that the training has not come up to again are kept besides.
+        Args:
+            keep: how many to keep, `best` and `latest` among them.
+            damaged: whether to delete those that can't be used as well.
+            spare_ahead: whether to keep, in addition, stale ones with more steps than the run has reached again.
         """
         entries = self.entries(thorough=damaged)
         if damaged:
             self._point_at_usable(entries)
-        pointed = {self.link(BEST), self.link(LATEST)}
-        reached = max((entry.step for entry in entries if entry.own and not entry.stale), default=0)
+        # Without links a damaged checkpoint may still be the newest.
+        unusable = {entry.name for entry in entries if damaged and entry.reason}
+        linked = {self.link_target(BEST), self.link_target(LATEST)} - unusable
+        reached = max((entry.step for entry in entries if entry.managed and not entry.stale), default=0)
         usable = [
             entry
             for entry in entries
-            if (entry.own or entry.name in pointed)
+            if (entry.managed or entry.name in linked)
             and not entry.reason
             and not (spare_ahead and entry.stale and entry.step > reached)
         ]
-        # The last go first: stale ones, then the oldest.
-        order = sorted(usable, key=lambda entry: (entry.name in pointed, not entry.stale, entry.serial), reverse=True)
-        doomed = [entry.path for entry in order[keep:] if entry.name not in pointed]
+        # The last ones are deleted first: stale ones, then the oldest.
+        order = sorted(usable, key=lambda entry: (entry.name in linked, not entry.stale, entry.serial), reverse=True)
+        doomed = [entry.path for entry in order[keep:] if entry.name not in linked]
         if damaged:
-            doomed += [entry.path for entry in entries if entry.own and entry.reason and entry.name not in pointed]
+            doomed += [entry.path for entry in entries if entry.managed and entry.reason and entry.name not in linked]
         self.delete(doomed)
         return doomed
 
-    def _point_at_usable(self, entries: Sequence[Entry]) -> None:
-        """Takes the links away from what can't be used: `latest` goes to the newest that can, `best` goes."""
-        usable = [entry.name for entry in entries if entry.own and not entry.reason and not entry.stale]
+    def _point_at_usable(self, entries: Sequence[DirectoryEntry]) -> None:
+        """Moves `latest` from a damaged checkpoint to the newest usable one, and removes `best` from a damaged one."""
+        usable = [entry.name for entry in entries if entry.managed and not entry.reason and not entry.stale]
         damaged = {entry.name for entry in entries if entry.reason}
-        for link, instead in ((LATEST, usable[-1] if usable else None), (BEST, None)):
-            if self.link(link) in damaged:
-                self.point(link, instead)
-
-    def _free_stale_name(self, name: str) -> Path:
-        plain = plain_name(name)
-        path, count = self.folder / f"{plain}.stale", 1
-        while path.exists():
-            count += 1
-            path = self.folder / f"{plain}.stale{count}"
-        return path
+        for link, target in ((LATEST, usable[-1] if usable else None), (BEST, None)):
+            if self.link_target(link) in damaged:
+                self.set_link(link, target)
 
 
-def _entry(name: str, path: Path, latest: str | None, check: Callable[[Path, Manifest], object] = check_sizes) -> Entry:
-    stale = is_stale_name(name) and name != latest
+def _is_listed(path: Path) -> bool:
+    return not path.name.startswith(".") and path.name not in (BEST, LATEST) and is_checkpoint(path)
+
+
+def _entry(path: Path, check: Callable[[Path, Manifest], object] = check_sizes) -> DirectoryEntry:
     manifest = None
     try:
         manifest = read_manifest(path)
         check(path, manifest)
     except DamagedCheckpointError as error:
-        return Entry(name, path, manifest, error.reason, stale)
-    return Entry(name, path, manifest, "", stale)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        remove_folder(path)
-    else:
-        atomic.remove_file(path)
+        return DirectoryEntry(path, manifest, error.reason)
+    return DirectoryEntry(path, manifest, "")

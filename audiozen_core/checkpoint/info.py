@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.checkpoint.directory import Entry
+from audiozen_core.checkpoint.directory import DirectoryEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class CheckpointInfo:
     stale: bool
 
 
-def describe(entry: Entry, reason: str, *, best: bool, latest: bool) -> CheckpointInfo:
+def describe(entry: DirectoryEntry, reason: str, *, best: bool, latest: bool) -> CheckpointInfo:
     """The line of the list for one checkpoint.
 
     Args:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from audiozen_core.checkpoint.directory import Entry, Shelf
+from audiozen_core.checkpoint.directory import CheckpointDirectory, DirectoryEntry
 from audiozen_core.checkpoint.errors import (
     MAKE_ROOM,
     CheckpointWriteError,
@@ -18,7 +18,7 @@ from audiozen_core.checkpoint.errors import (
 )
 from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
-from audiozen_core.checkpoint.names import BEST, LATEST, checked_name
+from audiozen_core.checkpoint.names import BEST, LATEST, base_name, checked_name
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import make_folder, remove_folder, temporary_name
@@ -52,7 +52,7 @@ class CheckpointStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._shelf = Shelf(folder)
+        self._directory = CheckpointDirectory(folder)
 
     # ------------------------------------------------------------------------------- saving
 
@@ -90,34 +90,33 @@ class CheckpointStore:
         """
         from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
 
-        name = checked_name(f"epoch_{epoch:04d}" if name is None else name)
+        wanted = checked_name(f"epoch_{epoch:04d}" if name is None else name)
         _at_least_one(keep)
         packed = state if isinstance(state, PackedState) else pack(state)
         with self._writing(packed.size):
-            entries = self._shelf.entries()
+            entries = self._directory.entries()
             serial = max((entry.serial for entry in entries), default=-1) + 1
             best = self._best_now(entries)
-            if best and best.name == name and not is_best and best.manifest:
-                if (best.manifest.epoch, best.manifest.step) == (epoch, step):
-                    is_best = True
-                else:
-                    name = f"{name}_step_{step}"
+            if best and best.manifest and (best.manifest.epoch, best.manifest.step) == (epoch, step):
+                is_best = True  # the same moment once more
+            name = self._directory.free_name(wanted)
             best_name = name if is_best else best.name if best else None
-            self._shelf.check_free(name)
-            self._shelf.check_links()
-            aside = self.folder / temporary_name(name)
+            temporary = self.folder / temporary_name(name)
             try:
-                write_checkpoint(aside, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
-                self._shelf.install(aside, name)
+                write_checkpoint(temporary, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
+                self._directory.install(temporary, name)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    remove_folder(aside)
+                    remove_folder(temporary)
                 raise
-            self._shelf.point(LATEST, name)
+            self._directory.set_link(LATEST, name)
             if is_best:
-                self._shelf.point(BEST, name)
-        if keep is not None:
-            self._prune_quietly(keep)
+                self._directory.set_link(BEST, name)
+        replaced = [e.path for e in entries if e.managed and base_name(e.name) == wanted and not e.stale]
+        with self._quietly("older checkpoints could not be deleted"):
+            self._directory.delete(path for path in replaced if path.name != best_name)
+            if keep is not None:
+                self._directory.prune(keep, spare_ahead=True)
         return self.folder / name
 
     def rewind(self, path: Path) -> Sequence[str]:
@@ -135,16 +134,17 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused.
         """
         with refusals(f"{self.folder} can't be changed"):
-            name = self._shelf.name_of(path)
+            name = self._directory.name_of(path)
+            self._directory.make_writable()
             if name is None:
-                self._shelf.sweep()
-                return self._shelf.abandon()
-            name = self._shelf.restore(name)
-            # Before the sweep, which might be of a save that had not moved the link yet.
-            if self._shelf.link(LATEST) != name:
-                self._shelf.point(LATEST, name)
-            self._shelf.sweep()
-            return self._shelf.settle()
+                self._directory.remove_partial()
+                return self._directory.mark_all_stale()
+            name = self._directory.unmark_stale(name)
+            # Before anything is removed: the temporary folder may belong to a save that had not moved the link yet.
+            if self._directory.link_target(LATEST) != name:
+                self._directory.set_link(LATEST, name)
+            self._directory.remove_partial()
+            return self._directory.reconcile(name)
 
     def sweep(self) -> Sequence[Path]:
         """Undoes what a dead run left half-done; call it at the start of a run, under its lock.
@@ -156,11 +156,10 @@ class CheckpointStore:
             CheckpointWriteError: the disk refused, or no checkpoint can be saved for what lies there.
         """
         with refusals(f"{self.folder} can't be swept"):
-            self._shelf.check_folder()
-            self._shelf.check_links()
-            strays = self._shelf.sweep()
-            self._shelf.settle()
-            return strays
+            self._directory.make_writable()
+            partial = self._directory.remove_partial()
+            self._directory.reconcile(self._directory.link_target(LATEST))
+            return partial
 
     def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
         """Deletes all but the newest `keep` checkpoints, never what `best` or `latest` point at; stale ones go first.
@@ -180,7 +179,7 @@ class CheckpointStore:
         """
         _at_least_one(keep)
         with refusals(f"{self.folder} can't be pruned"):
-            return self._shelf.prune(keep, damaged=damaged)
+            return self._directory.prune(keep, damaged=damaged)
 
     # ------------------------------------------------------------------------------- reading
 
@@ -247,9 +246,9 @@ class CheckpointStore:
 
     def list(self, *, verify: bool = True) -> Sequence[CheckpointInfo]:
         """All checkpoints, oldest first; `verify=False` looks at manifests and sizes only, and is fast."""
-        best, latest = self._shelf.link(BEST), self._shelf.link(LATEST)
+        best, latest = self._directory.link_target(BEST), self._directory.link_target(LATEST)
         infos = []
-        for entry in self._shelf.entries():
+        for entry in self._directory.entries():
             reason = entry.reason
             if verify and not reason:
                 try:
@@ -290,11 +289,11 @@ class CheckpointStore:
             notes=self._notes(),
         )
 
-    def _latest_first(self) -> Iterator[Entry]:
+    def _latest_first(self) -> Iterator[DirectoryEntry]:
         """`latest`, then what was saved before it, the newest first."""
-        name = self._shelf.link(LATEST)
+        name = self._directory.link_target(LATEST)
         # Others than the store's own may be of another run.
-        entries = [e for e in reversed(self._shelf.entries()) if (e.own and not e.stale) or e.name == name]
+        entries = [e for e in reversed(self._directory.entries()) if (e.managed and not e.stale) or e.name == name]
         latest = next((entry for entry in entries if entry.name == name), None)
         if latest:
             yield latest
@@ -304,9 +303,9 @@ class CheckpointStore:
                 yield entry
 
     def _read_best(self, read: Callable[[Path], _Result]) -> _Result:
-        name = self._shelf.link(BEST)
-        entry = self._shelf.find(name) if name else None
-        if name != self._shelf.link(BEST):
+        name = self._directory.link_target(BEST)
+        entry = self._directory.find(name) if name else None
+        if name != self._directory.link_target(BEST):
             return self._read_best(read)  # a run that goes on has found a better one
         if entry is None:
             missing = f"`best` points at {name}, which is not there" if name else "no checkpoint is marked as the best"
@@ -314,7 +313,7 @@ class CheckpointStore:
         try:
             return read(entry.path)
         except DamagedCheckpointError as error:
-            if name != self._shelf.link(BEST):
+            if name != self._directory.link_target(BEST):
                 return self._read_best(read)
             whole = [info.path.name for info in self.list() if info.whole]
             raise DamagedCheckpointError(
@@ -330,31 +329,31 @@ class CheckpointStore:
                 remedy="start anew from its weights with `-M finetune`",
             )
         if not path.exists() and path.name == str(path):
-            entry = self._shelf.find(path.name)
+            entry = self._directory.find(path.name)
             path = entry.path if entry else path
         if not path.is_dir():
             raise NoCheckpointError(f"there is no checkpoint {path}", notes=self._notes())
-        if not (path / MANIFEST).exists() and not self._shelf.name_of(path):
+        if not (path / MANIFEST).exists() and not self._directory.name_of(path):
             raise NoCheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}", notes=self._notes())
         return path.resolve()
 
     def _target(self, link: str) -> Path | None:
-        name = self._shelf.link(link)
-        entry = self._shelf.find(name) if name else None
+        name = self._directory.link_target(link)
+        entry = self._directory.find(name) if name else None
         return entry.path if entry else None
 
-    def _best_now(self, entries: Sequence[Entry]) -> Entry | None:
-        name = self._shelf.link(BEST)
+    def _best_now(self, entries: Sequence[DirectoryEntry]) -> DirectoryEntry | None:
+        name = self._directory.link_target(BEST)
         return next((entry for entry in entries if entry.name == name), None)
 
     def _notes(self) -> tuple[str, ...]:
-        names = [f"{entry.name}{' (damaged)' * bool(entry.reason)}" for entry in self._shelf.entries()]
+        names = [f"{entry.name}{' (damaged)' * bool(entry.reason)}" for entry in self._directory.entries()]
         return (f"{self.folder} holds: {', '.join(names)}",) if names else ()
 
     @contextlib.contextmanager
     def _writing(self, size: int) -> Iterator[None]:
         with refusals(f"no checkpoint could be written into {self.folder}"):
-            self._shelf.check_folder()
+            self._directory.make_writable()
             make_folder(self.folder)
             free = shutil.disk_usage(self.folder).free
             if free < size + _HEADROOM:
@@ -365,11 +364,12 @@ class CheckpointStore:
                 )
             yield
 
-    def _prune_quietly(self, keep: int) -> None:
+    @contextlib.contextmanager
+    def _quietly(self, what: str) -> Iterator[None]:
         try:
-            self._shelf.prune(keep, spare_ahead=True)
+            yield
         except OSError as error:
-            get_logger().warning("old checkpoints could not be deleted", folder=str(self.folder), error=str(error))
+            get_logger().warning(what, folder=str(self.folder), error=str(error))
 
 
 def _at_least_one(keep: int | None) -> None:

@@ -108,14 +108,14 @@ def average(exp: Path, last: int, output: Path | None) -> None:
     It holds weights only: it can be tested, validated, predicted with and finetuned, not resumed.
     """
     from audiozen_core.checkpoint.errors import refusals
-    from audiozen_core.checkpoint.names import is_own, parked_name
+    from audiozen_core.checkpoint.names import is_managed_name
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
     # One of each step, or a state that was saved twice would weigh twice. What has another name may be of another run.
     newest: dict[int | None, CheckpointInfo] = {}
     for info in reversed(_some(store)):
-        if info.whole and not info.stale and is_own(parked_name(info.path.name) or info.path.name):
+        if info.whole and not info.stale and is_managed_name(info.path.name):
             newest.setdefault(info.step, info)
     chosen = list(newest.values())[:last][::-1]
     if len(chosen) < last:

@@ -10,20 +10,16 @@ leaves the old file or the new one. Modes follow the umask. Imports no torch.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from typing import BinaryIO
 
 PARTIAL_SUFFIX = ".partial"
 """Ends the name of a file that is being written: one that stays behind is of a dead run and may be deleted."""
@@ -33,8 +29,6 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(PARTIAL_SUFFIX))
 _CHUNK = 1 << 20
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -46,50 +40,18 @@ class Digest:
     sha256: str
 
 
-class Sink:
-    """An open file to write to; it hashes what it writes, so that nothing has to be read again."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    def write(self, data: Buffer) -> int:
-        """Writes all of `data` (a short write is gone on with) and returns its length in bytes."""
-        with memoryview(data) as view, view.cast("B") as octets:
-            for start in range(0, len(octets), _CHUNK):
-                chunk = octets[start : start + _CHUNK]
-                self._hash.update(chunk)
-                while chunk:
-                    written = os.write(self._descriptor, chunk)
-                    if written == 0:
-                        raise OSError(errno.EIO, os.strerror(errno.EIO))
-                    chunk = chunk[written:]
-            self._size += len(octets)
-            return len(octets)
-
-    @property
-    def digest(self) -> Digest:
-        """Size and hash of what has been written so far."""
-        return Digest(self._size, self._hash.hexdigest())
-
-
-Content = bytes | str | Callable[[Sink], object]
-"""The bytes, the text (written as UTF-8), or a function that writes to the sink it is given."""
-
-
-def write_whole(path: Path, content: Content) -> Digest:
-    r"""Writes a file so that, at any moment and after any crash, `path` is the old file or the new one, whole.
+def write_whole(path: Path, content: bytes | str) -> Digest:
+    r"""Writes a file so that, at any moment and after any crash, `path` is either the old file or the new one.
 
     Args:
         path: the file; its folder must exist. A symbolic link is replaced, not followed.
-        content: the bytes, the text (written as UTF-8), or a function that calls `write` of the sink it is given.
+        content: the bytes, or a text, which is written as UTF-8.
 
     Returns:
         The size and the hash of what was written.
 
     Raises:
-        OSError: the disk refused; `path` is as it was.
+        OSError: the disk refused; `path` is unchanged.
 
     Example:
         >>> import tempfile
@@ -103,28 +65,32 @@ def write_whole(path: Path, content: Content) -> Digest:
         return write_new(aside, content)
 
 
-def write_new(path: Path, content: Content) -> Digest:
-    """Writes a file that does not exist yet and waits until its bytes are on the disk (its name may not be).
+def write_new(path: Path, content: bytes | str) -> Digest:
+    """Writes a file that does not exist yet, and waits until its bytes are on the disk (its name may not be).
 
     Raises:
         OSError: the disk refused, or `path` exists; a part of the file may be there.
     """
+    data = memoryview(content.encode() if isinstance(content, str) else content)
+    sha256 = hashlib.sha256()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        sink = Sink(descriptor)
-        if callable(content):
-            content(sink)
-        else:
-            sink.write(content.encode() if isinstance(content, str) else content)
+        for start in range(0, len(data), _CHUNK):
+            chunk = data[start : start + _CHUNK]
+            sha256.update(chunk)
+            while chunk:
+                # The system may write less than it was given.
+                written = os.write(descriptor, chunk)
+                if written == 0:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                chunk = chunk[written:]
         os.fsync(descriptor)
     except OSError as error:
-        if error.filename is None and error.errno is not None:
-            # A call on a descriptor does not know the file's name.
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        # A call on a descriptor does not know the file's name.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
-    return sink.digest
+    return Digest(len(data), sha256.hexdigest())
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -146,33 +112,31 @@ def read_regular(path: Path) -> bytes:
         return file.read()
 
 
-def replace_link(link: Path, target: str) -> None:
-    """Points `link` at its sibling `target`, in one step and durably.
+def replace_link(link: Path, target: str) -> bool:
+    """Points the symbolic link `link` at its sibling `target`, in one step and durably.
 
-    Where the file system has no symbolic links, `link` is a text file that holds the name; `read_link` reads both.
+    Returns:
+        False if the file system has no symbolic links; nothing has been changed then.
 
     Raises:
-        OSError: the disk refused; `link` is as it was.
+        OSError: the disk refused; `link` is unchanged.
     """
-    with _replacing(link) as aside:
-        try:
-            os.symlink(target, aside, target_is_directory=True)
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno not in _NOT_SUPPORTED:
-                raise
-            write_new(aside, f"{target}\n")
+    try:
+        with _replacing(link) as temporary:
+            os.symlink(target, temporary, target_is_directory=True)
+    except NotImplementedError:
+        return False
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+        return False
+    return True
 
 
 def read_link(link: Path) -> str | None:
-    """The name that `replace_link` put there, whether or not there is anything of that name; None for no link."""
+    """Where a symbolic link points, whether that exists or not; None if there is no link of that name."""
     try:
         return os.readlink(link)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        pass
-    try:
-        return read_regular(link).decode(errors="replace").strip()
     except OSError:
         return None
 
@@ -224,23 +188,6 @@ def remove_folder(path: Path) -> None:
 def rename(source: Path, target: Path) -> None:
     """Renames within one file system; durable after `sync_folder`."""
     os.rename(source, target)
-
-
-def exchange(first: Path, second: Path) -> bool:
-    """Swaps two names in one step, so that neither is missing at any moment.
-
-    Returns:
-        False where the system or the file system can't do so (known: Linux can; nothing has been changed).
-
-    Raises:
-        OSError: the disk refused; nothing has been changed.
-    """
-    code = _rename_exchange(os.fsencode(first), os.fsencode(second))
-    if code in _NOT_SUPPORTED:
-        return False
-    if code:
-        raise OSError(code, os.strerror(code), str(first), None, str(second))
-    return True
 
 
 def process_exists(pid: int) -> bool:
@@ -300,14 +247,3 @@ def _replacing(path: Path) -> Iterator[Path]:
 def _is_stray(name: str) -> bool:
     match = _TEMPORARY.fullmatch(name)
     return match is not None and not process_exists(int(match["pid"]))
-
-
-def _rename_exchange(first: bytes, second: bytes) -> int:
-    """The system's error number, 0 for success."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):
-        return errno.ENOSYS
-    if call(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) == 0:
-        return 0
-    return ctypes.get_errno()

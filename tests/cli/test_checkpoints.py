@@ -148,3 +148,19 @@ def test_a_folder_that_is_not_there_is_named(audiozen, tmp_path, monkeypatch, ar
     outcome = audiozen("checkpoints", *arguments)
     assert outcome.code == 2
     assert "there is no folder nowhere/checkpoints" in outcome.err
+
+
+@pytest.mark.parametrize("links", ["folders", "missing"])
+def test_a_run_copied_without_links_tests_its_best_checkpoint_and_names_it(audiozen, project, links):
+    assert audiozen("run", "tiny.toml").code == 0
+    best = CheckpointStore(project / "exp/tiny/checkpoints").best
+    shutil.copytree("exp/tiny", "exp/copy", symlinks=False)
+    shutil.copy("tiny.toml", "copy.toml")
+    if links == "missing":
+        for link in ("best", "latest"):
+            shutil.rmtree(f"exp/copy/checkpoints/{link}")
+    outcome = audiozen("run", "copy.toml", "-M", "test")
+    assert outcome.code == 0, outcome.err
+    assert f"exp/copy/checkpoints/{best.name}" in outcome.err
+    lines = audiozen("checkpoints", "copy.toml").out.splitlines()
+    assert [line.split()[0] for line in lines if ", best" in line] == [best.name]

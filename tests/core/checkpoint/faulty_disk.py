@@ -1,6 +1,6 @@
 """A disk that dies, refuses or loses power at a chosen operation; it stands between our files and the real one.
 
-The disk numbers every operation that changes something: make, write, sync, rename, swap, link, delete.
+The disk numbers every operation that changes something: make, write, sync, rename, link, delete.
 Beside the real folder it keeps book of what is durable: a file's bytes once it is synced, a folder's names once that
 is. `after_power_cut` builds the folder that is left if nothing else has reached the platter.
 """
@@ -61,7 +61,7 @@ class FaultyDisk:
 
     root: Path
     fault: Fault | None = None
-    swaps: bool = True
+    links: bool = True
     done: list[str] = field(default_factory=list)
     dead: bool = False
     _open: dict[int, Node] = field(default_factory=dict)
@@ -116,6 +116,9 @@ class FaultyDisk:
         self._operation("mkdir", path, make)
 
     def symlink(self, target: str, path: Any, target_is_directory: bool = False) -> None:
+        if not self.links:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
         def link() -> None:
             os.symlink(target, path, target_is_directory)
             self._names(path)[Path(path).name] = Node(None, None, target=target)
@@ -145,23 +148,6 @@ class FaultyDisk:
             self._names(path).pop(Path(path).name)
 
         self._operation("rmdir", path, delete)
-
-    def exchange(self, first: bytes, second: bytes) -> int:
-        if not self.swaps:
-            return errno.ENOSYS
-
-        def swap() -> int:
-            code = _real_exchange(first, second)
-            assert code == 0
-            left, right = Path(os.fsdecode(first)), Path(os.fsdecode(second))
-            names = self._names(left)
-            names[left.name], names[right.name] = names[right.name], names[left.name]
-            return 0
-
-        try:
-            return self._operation("exchange", os.fsdecode(second), swap)
-        except OSError as error:
-            return error.errno or errno.EIO
 
     # ------------------------------------------------------------------------------- faults
 
@@ -222,12 +208,8 @@ def _write_out(node: Node, path: Path) -> None:
         path.write_bytes(node.durable)
 
 
-_real_exchange = atomic._rename_exchange
-
-
 def install(monkeypatch: Any, disk: FaultyDisk) -> FaultyDisk:
     """Puts the disk in the place of the real one."""
     monkeypatch.setattr(atomic, "os", disk)
     monkeypatch.setattr(append, "os", disk)
-    monkeypatch.setattr(atomic, "_rename_exchange", disk.exchange)
     return disk

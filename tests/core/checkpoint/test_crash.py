@@ -37,14 +37,14 @@ class Scenario:
         act: what is interrupted.
         latest: the contents that `latest` may have afterwards; None for no checkpoint at all.
         best: the contents that `best` may have.
-        swaps: whether the file system can swap two names.
+        links: whether the file system has symbolic links.
     """
 
     def __init__(
         self, before: Callable[[CheckpointStore], None], act: Callable[[CheckpointStore], None],
-        latest: set[int | None], best: set[int | None], *, swaps: bool = True,
+        latest: set[int | None], best: set[int | None], *, links: bool = True,
     ) -> None:  # fmt: skip
-        self.before, self.act, self.latest, self.best, self.swaps = before, act, latest, best, swaps
+        self.before, self.act, self.latest, self.best, self.links = before, act, latest, best, links
 
 
 def two_epochs(store: CheckpointStore) -> None:
@@ -67,8 +67,11 @@ SCENARIOS = {
     "the best again": Scenario(
         three_epochs, lambda store: save(store, 7, epoch=3, is_best=True, keep=2), {3, 7}, {3, 7}
     ),
-    "the best again, no swapping": Scenario(
-        three_epochs, lambda store: save(store, 7, epoch=3, is_best=True, keep=2), {3, 7}, {3, 7}, swaps=False
+    "the best again, no links": Scenario(
+        three_epochs, lambda store: save(store, 7, epoch=3, is_best=True, keep=2), {3, 7}, {3, 7}, links=False
+    ),
+    "a return to an earlier one, no links": Scenario(
+        three_epochs, lambda store: store.rewind(store.folder / "epoch_0001"), {1, 3}, {1, 3}, links=False
     ),
     "a return to an earlier one": Scenario(
         three_epochs, lambda store: store.rewind(store.folder / "epoch_0001"), {1, 3}, {1, 3}
@@ -92,11 +95,11 @@ class Place:
         return Path(shutil.copytree(self.folder / "start", self.folder / f"try_{self.count}", symlinks=True))
 
     def healthy(self, root: Path) -> FaultyDisk:
-        return install(self.monkeypatch, FaultyDisk(root, swaps=self.scenario.swaps))
+        return install(self.monkeypatch, FaultyDisk(root, links=self.scenario.links))
 
     def attempt(self, fault: Fault | None) -> tuple[Path, FaultyDisk, BaseException | None]:
         root = self.fresh()
-        disk = install(self.monkeypatch, FaultyDisk(root, fault, self.scenario.swaps))
+        disk = install(self.monkeypatch, FaultyDisk(root, fault, self.scenario.links))
         try:
             self.scenario.act(CheckpointStore(root / "exp" / "checkpoints"))
         except (KilledError, CheckpointWriteError) as error:

@@ -9,7 +9,7 @@ import pytest
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
 from audiozen_core.storage import atomic
-from tests.core.checkpoint.small_states import damage, names, save, weight
+from tests.core.checkpoint.small_states import damage, names, save, state, weight
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_what_people_put_there_can_be_loaded_but_never_wins_by_itself(crowded):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
-def test_what_is_no_checkpoint_is_not_replaced_by_one(store, kind, tmp_path):
+def test_a_checkpoint_takes_a_free_name_where_something_else_has_its_name(store, kind, tmp_path):
     save(store, 3)
     path = store.folder / "epoch_0004"
     if kind == "folder":
@@ -82,11 +82,18 @@ def test_what_is_no_checkpoint_is_not_replaced_by_one(store, kind, tmp_path):
     elif kind == "file":
         path.write_text("slides")
     else:
-        path.symlink_to(tmp_path)
-    with pytest.raises(CheckpointWriteError, match="epoch_0004 is in the way"):
-        save(store, 4)
+        path.symlink_to(tmp_path / "gone")
+    save(store, 4)
     assert path.is_symlink() or path.is_file() or (path / "talk.pptx").exists()
-    assert weight(store) == 3
+    assert not (tmp_path / "gone").exists()
+    assert names(store) == ["epoch_0003", "epoch_0004_2"]
+    assert weight(store) == 4
+
+
+def test_a_checkpoint_saved_under_a_name_of_the_users_own_is_not_deleted_for_another(store):
+    for value in (1.0, 2.0):
+        store.save(state(value), epoch=1, step=1, name="keepsake")
+    assert names(store) == ["keepsake", "keepsake_2"]
 
 
 def test_a_damaged_checkpoint_is_replaced_all_the_same(store):
@@ -98,6 +105,10 @@ def test_a_damaged_checkpoint_is_replaced_all_the_same(store):
 
 
 # ----------------------------------------------------------------------------------------------- copies
+
+
+def damage_size(path):
+    (path / "model.safetensors").write_bytes(b"short")
 
 
 @pytest.fixture
@@ -114,12 +125,41 @@ def copy(store):
 def test_a_copy_that_follows_links_goes_on_as_the_original_would(copy):
     assert names(copy) == ["epoch_0001", "epoch_0002"]
     assert (copy.latest, copy.best) == (copy.folder / "epoch_0002", copy.folder / "epoch_0001")
+    assert (weight(copy), weight(copy, "best")) == (2, 1)
     copy.sweep()
+    assert [(copy.folder / link).readlink().name for link in ("latest", "best")] == ["epoch_0002", "epoch_0001"]
     copy.rewind(copy.load().path)
     save(copy, 3, is_best=True)
-    assert [(copy.folder / link).is_symlink() for link in ("latest", "best")] == [True, True]
     assert (weight(copy), weight(copy, "best")) == (3, 3)
     assert sorted(path.name for path in copy.folder.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_copy_whose_links_are_missing_or_files_goes_on_as_the_original_would(copy, kind):
+    for link in ("latest", "best"):
+        shutil.rmtree(copy.folder / link)
+        if kind == "file":
+            (copy.folder / link).write_text("epoch_0001")
+    assert (weight(copy), weight(copy, "best")) == (2, 1)
+    assert [(info.best, info.latest) for info in copy.list()] == [(True, False), (False, True)]
+    copy.rewind(copy.load().path)
+    assert (copy.folder / "latest").readlink().name == "epoch_0002"
+    assert (copy.folder / "best").readlink().name == "epoch_0001"
+
+
+def test_a_copy_without_links_falls_back_like_the_original(copy):
+    damage(copy.folder / "epoch_0002")
+    assert weight(copy) == 1
+
+
+def test_stale_checkpoints_and_those_of_the_user_are_never_the_latest_of_a_copy(store):
+    save(store, 1, is_best=True)
+    save(store, 2, 3)
+    store.rewind(store.folder / "epoch_0002")
+    shutil.copytree(store.folder / "epoch_0003.stale", store.folder / "keep_this_one")
+    for link in ("latest", "best"):
+        (store.folder / link).unlink()
+    assert (weight(store), weight(store, "best")) == (2, 1)
 
 
 def test_a_return_to_a_copied_link_is_one_to_what_it_led_to(copy):
@@ -135,26 +175,15 @@ def test_a_folder_of_that_name_that_is_no_copy_is_not_deleted(store, link):
     (store.folder / link).mkdir()
     (store.folder / link / "talk.pptx").write_text("slides")
     for act in (store.sweep, lambda: save(store, 2, is_best=True)):
-        with pytest.raises(CheckpointWriteError, match=f"{link} is a folder of its own"):
+        with pytest.raises(CheckpointWriteError, match=f"{link} is a folder, where a link to a checkpoint belongs"):
             act()
     assert (store.folder / link / "talk.pptx").exists()
     assert names(store) == ["epoch_0001"]
 
 
-def test_the_only_copy_of_a_checkpoint_is_not_deleted(copy):
-    shutil.rmtree(copy.folder / "epoch_0002")
-    with pytest.raises(CheckpointWriteError, match="latest is a folder of its own"):
+@pytest.mark.parametrize("harm", [shutil.rmtree, damage_size], ids=["missing", "damaged"])
+def test_the_only_whole_copy_of_a_checkpoint_is_not_deleted(copy, harm):
+    harm(copy.folder / "epoch_0002")
+    with pytest.raises(CheckpointWriteError, match="latest is a folder, where a link to a checkpoint belongs"):
         copy.rewind(copy.folder / "epoch_0001")
     assert (copy.folder / "latest" / "manifest.json").exists()
-
-
-# ----------------------------------------------------------------------------------------------- strays
-
-
-def test_a_link_that_looks_like_a_parked_checkpoint_is_swept(store, tmp_path):
-    save(store, 2)
-    (tmp_path / "outside").mkdir()
-    (store.folder / ".epoch_0001.12-ab.parked").symlink_to(tmp_path / "outside")
-    assert [path.name for path in store.sweep()] == [".epoch_0001.12-ab.parked"]
-    assert (tmp_path / "outside").exists()
-    assert names(store) == ["epoch_0002"]

@@ -71,7 +71,7 @@ def test_a_stale_one_that_is_returned_to_has_its_name_again_and_is_the_best_if_i
 
 def test_a_return_to_one_that_latest_had_not_reached_yet_leaves_it_its_name(store):
     save(store, 1, 2)
-    store._shelf.point("latest", "epoch_0001")  # killed after the second had its name
+    store._directory.set_link("latest", "epoch_0001")  # killed after the second had its name
     assert store.rewind(store.folder / "epoch_0002") == []
     assert store.latest == store.folder / "epoch_0002"
     assert names(store) == ["epoch_0001", "epoch_0002"]
