@@ -33,7 +33,7 @@ from audiozen_core.checkpoint.names import (
     is_stale_name,
 )
 from audiozen_core.storage import atomic
-from audiozen_core.storage.atomic import read_link, remove_folder, rename, sync_folder, temporary_name
+from audiozen_core.storage.atomic import read_link, remove, rename, sync_folder, temporary_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class CheckpointDirectory:
         if name is not None:
             atomic.replace_link(path, name)
         elif path.is_symlink():
-            atomic.remove_file(path)
+            remove(path)
             sync_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
@@ -187,20 +187,14 @@ class CheckpointDirectory:
         if hidden:
             sync_folder(self.folder)
         for path in hidden:
-            remove_folder(path)
+            remove(path)
 
     def remove_partial(self) -> list[Path]:
         """Deletes what an earlier run left half-written or half-deleted; returns the paths."""
-        partial = (
-            [path for path in sorted(self.folder.iterdir()) if atomic.is_temporary(path.name)]
-            if self.folder.is_dir()
-            else []
-        )
+        paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        partial = [path for path in paths if atomic.is_temporary(path.name)]
         for path in partial:
-            if path.is_dir() and not path.is_symlink():
-                remove_folder(path)
-            else:
-                atomic.remove_file(path)
+            remove(path)
         return partial
 
     def unmark_stale(self, name: str) -> str:

@@ -21,7 +21,7 @@ from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, desc
 from audiozen_core.checkpoint.names import BEST, LATEST, base_name, checked_name
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import make_folder, remove_folder, temporary_name
+from audiozen_core.storage.atomic import make_folder, remove, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,7 @@ class CheckpointStore:
                 self._directory.install(temporary, name)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    remove_folder(temporary)
+                    remove(temporary)
                 raise
             self._directory.set_link(LATEST, name)
             if is_best:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import make_folder, read_regular, remove_folder, rename, sync_folder, temporary_name
+from audiozen_core.storage.atomic import make_folder, read_regular, remove, rename, sync_folder, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
         rename(aside, output)
     except BaseException:
         with contextlib.suppress(OSError):
-            remove_folder(aside)
+            remove(aside)
         raise
     sync_folder(output.parent)
 

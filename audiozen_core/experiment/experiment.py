@@ -32,7 +32,7 @@ from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import get_logger, kept_for_log_file, log_file
 from audiozen_core.registry.scope import ImportScope
-from audiozen_core.storage.atomic import sweep_strays, write_whole
+from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.steps import check_steps
 
@@ -116,7 +116,7 @@ class Experiment:
             elif ckpt_path is not None or self.modes[0] not in TRAINING:
                 self._load_weights(trainer, ckpt_path)
             if training:
-                sweep_strays(self.folder)
+                remove_partial_files(self.folder)
             stack.enter_context(_no_exit())
             with log_file(self.folder / f"{self.config.id}.log"):
                 self._record(trainer)

@@ -15,7 +15,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import NO_ROOM, make_folder, read_regular, remove_file, write_whole
+from audiozen_core.storage.atomic import NO_ROOM, make_folder, read_regular, remove, write_whole
 
 LOCK = "run.lock"
 
@@ -105,13 +105,13 @@ class RunLock:
         # Deleted before the lock is freed: afterwards the files may belong to the next process.
         for path in (self._note, self.path):
             with contextlib.suppress(OSError):
-                remove_file(path)
+                remove(path)
         lock.release()
 
     def _write_note(self) -> None:
         if self._note.exists():
             get_logger().warning("took over the lock of a run that was killed", holder=self._holder())
-            remove_file(self._note)
+            remove(self._note)
         note = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
         note["since"] = datetime.now().astimezone().isoformat(timespec="seconds")
         try:

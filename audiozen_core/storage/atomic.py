@@ -1,10 +1,10 @@
-"""Files that appear whole or not at all.
+"""Files that appear complete or not at all.
 
-What a run leaves on the disk (checkpoints, tables, records) is written through here, so that a crash at any moment
-leaves the old file or the new one. Modes follow the umask. Imports no torch.
+A run writes checkpoints, tables and records through this module, so that a crash at any moment leaves either the old
+file or the new one. Modes follow the umask. Imports no torch.
 """
 
-# Each operation stands here as the system call that it is, and the crash tests count them.
+# Each operation is spelled as the system call that it is, because the crash tests replace `os` and count them.
 # ruff: noqa: PTH102, PTH104, PTH105, PTH106, PTH108, PTH115, PTH123, PTH211
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-PARTIAL_SUFFIX = ".partial"
-"""Ends the name of a file that is being written: one that stays behind is of a dead run and may be deleted."""
+_PARTIAL = ".partial"
+"""The suffix of a file that is being written. One that stays behind belongs to a dead run and may be deleted."""
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-"""The errors of a disk that is full."""
+"""The error numbers of a full disk or an exhausted quota."""
 
-_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(PARTIAL_SUFFIX))
+_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(_PARTIAL))
 _CHUNK = 1 << 20
+# What a file system answers to an operation that it does not have.
 _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -61,8 +62,12 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
         ...     path.read_text(), digest.size
         ('id,si_sdr\n', 10)
     """
-    with _replacing(path) as aside:
-        return write_new(aside, content)
+    temporary = path.with_name(temporary_name(path.name))
+    with _removed_on_error(temporary):
+        digest = write_new(temporary, content)
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+    return digest
 
 
 def write_new(path: Path, content: bytes | str) -> Digest:
@@ -121,15 +126,18 @@ def replace_link(link: Path, target: str) -> bool:
     Raises:
         OSError: the disk refused; `link` is unchanged.
     """
+    temporary = link.with_name(temporary_name(link.name))
     try:
-        with _replacing(link) as temporary:
-            os.symlink(target, temporary, target_is_directory=True)
+        os.symlink(target, temporary, target_is_directory=True)
     except NotImplementedError:
         return False
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise
         return False
+    with _removed_on_error(temporary):
+        os.replace(temporary, link)
+    sync_folder(link.parent)
     return True
 
 
@@ -155,34 +163,31 @@ def make_new_folder(path: Path) -> None:
     os.mkdir(path)
 
 
-def remove_file(path: Path) -> None:
-    """Deletes a file or a link; durable after `sync_folder`."""
-    os.unlink(path)
+def remove(path: Path) -> None:
+    """Deletes a file, a link (not its target), or a folder with all that is in it; durable after `sync_folder`."""
+    if path.is_dir() and not path.is_symlink():
+        with os.scandir(path) as entries:
+            members = [Path(entry.path) for entry in entries]
+        for member in members:
+            remove(member)
+        os.rmdir(path)
+    else:
+        os.unlink(path)
 
 
 def sync_folder(path: Path) -> None:
     """Waits until the names in a folder are on the disk."""
-    if os.name == "nt":  # Windows can't open a folder, and keeps the order by itself.
+    if os.name == "nt":  # Windows can't open a folder, and keeps the order of operations by itself.
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
+        # Some network file systems refuse to sync a folder; there is nothing better to do there.
         if error.errno not in _NOT_SUPPORTED:
             raise
     finally:
         os.close(descriptor)
-
-
-def remove_folder(path: Path) -> None:
-    """Deletes a folder and all that is in it; links are removed, not followed."""
-    with os.scandir(path) as entries:
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                remove_folder(Path(entry.path))
-            else:
-                os.unlink(entry.path)
-    os.rmdir(path)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -190,22 +195,9 @@ def rename(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
-def process_exists(pid: int) -> bool:
-    """Whether a process has that number on this computer; on Windows, where asking is not so simple, always true."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def temporary_name(name: str) -> str:
-    """A hidden name of the same folder for what is to become `name`; no two are alike."""
-    return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
+    """A hidden, unique name in the same folder for what will become `name`."""
+    return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
 
 
 def is_temporary(name: str) -> bool:
@@ -213,8 +205,8 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def sweep_strays(folder: Path) -> list[Path]:
-    """Deletes what dead processes have left half-written in a folder; what a live one is writing is let alone.
+def remove_partial_files(folder: Path) -> list[Path]:
+    """Deletes what dead processes have left half-written in a folder; leaves alone what a live process is writing.
 
     Returns:
         The files and folders that were deleted.
@@ -222,28 +214,35 @@ def sweep_strays(folder: Path) -> list[Path]:
     Raises:
         OSError: the disk refused.
     """
-    strays = [path for path in sorted(folder.iterdir()) if _is_stray(path.name)] if folder.is_dir() else []
-    for path in strays:
-        if path.is_dir() and not path.is_symlink():
-            remove_folder(path)
-        else:
-            os.unlink(path)
-    return strays
+    partial = [path for path in sorted(folder.iterdir()) if _is_abandoned(path.name)] if folder.is_dir() else []
+    for path in partial:
+        remove(path)
+    return partial
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    aside = path.with_name(temporary_name(path.name))
+def _removed_on_error(temporary: Path) -> Iterator[None]:
     try:
-        yield aside
-        os.replace(aside, path)
+        yield
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(aside)
+            os.unlink(temporary)
         raise
-    sync_folder(path.parent)
 
 
-def _is_stray(name: str) -> bool:
+def _is_abandoned(name: str) -> bool:
     match = _TEMPORARY.fullmatch(name)
-    return match is not None and not process_exists(int(match["pid"]))
+    return match is not None and not _process_exists(int(match["pid"]))
+
+
+def _process_exists(pid: int) -> bool:
+    """Whether a process has that number on this machine; always true on Windows, where `kill` would end it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # It belongs to another user.
+        return True
+    return True

@@ -16,8 +16,8 @@ from audiozen_core.storage.atomic import (
     open_regular,
     read_link,
     read_regular,
+    remove_partial_files,
     replace_link,
-    sweep_strays,
     write_new,
     write_whole,
 )
@@ -139,7 +139,7 @@ def test_a_folder_is_deleted_without_following_its_links(tmp_path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "folder" / "inner" / "file").touch()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "outside")
-    atomic.remove_folder(tmp_path / "folder")
+    atomic.remove(tmp_path / "folder")
     assert [path.name for path in Path(tmp_path).rglob("*")] == ["outside", "file"]
 
 
@@ -162,6 +162,6 @@ def test_strays_of_each_kind_are_swept_if_their_process_is_dead(tmp_path):
         (tmp_path / f".average_last_2.{pid}-abcd1234.partial" / "inner").mkdir(parents=True)
         (tmp_path / f".scores.csv.{pid}-abcd1234.partial").touch()
         (tmp_path / f".latest.{pid}-abcd1234.partial").symlink_to("outside")
-    assert len(sweep_strays(tmp_path)) == 3
+    assert len(remove_partial_files(tmp_path)) == 3
     alive = [f".{name}.{os.getpid()}-abcd1234.partial" for name in ("average_last_2", "latest", "scores.csv")]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*alive, "outside"]
