@@ -48,6 +48,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "checkpoint": {},
     "clip_grad_norm": {},
     "metrics_jsonl": {},
+    "nonfinite": {},
     "patience": {},
     "progress": {},
     "signals": {},

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
+from audiozen_core.hooks.nonfinite import NonFiniteAnswer
+
 CallAll: TypeAlias = Callable[..., list[Any]]
 """Calls every implementation, with keyword arguments; gives the list of their answers."""
 
@@ -23,6 +25,7 @@ class HookCallers:
     on_exception: CallAll
     on_teardown: CallAll
     on_epoch_start: CallAll
+    skip_batch: Callable[..., bool | None]
     on_training_step_start: CallAll
     autocast: Callable[..., AbstractContextManager[Any] | None]
     backward: Callable[..., bool | None]
@@ -31,6 +34,7 @@ class HookCallers:
     on_optimizer_step_end: CallAll
     on_training_step_end: CallAll
     on_epoch_end: CallAll
+    on_nonfinite: Callable[..., NonFiniteAnswer | None]
     rollback: Callable[..., bool | None]
     on_rollback: CallAll
     stop_reason: Callable[..., str | None]

@@ -29,6 +29,7 @@ from audiozen_core.kinds import Mode
 if TYPE_CHECKING:
     import torch
 
+    from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
     from audiozen_core.hooks.trainer_protocol import Trainer
 
 PROJECT = "audiozen"
@@ -95,6 +96,21 @@ def on_epoch_start(trainer: Trainer, epoch: int) -> None:
     """A training epoch begins; `epoch` counts from 1."""
 
 
+@hookspec(firstresult=True)
+def skip_batch(trainer: Trainer, batch_idx: int) -> bool | None:
+    """Asked before each training batch, before it is copied to the device: leave it out?
+
+    A batch that is left out counts as done, but nothing is computed for it and nothing is learnt from it.
+
+    Args:
+        trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
+        batch_idx: the index of the batch in the epoch, from 0.
+
+    Returns:
+        True to leave it out, None to let others decide. The first answer counts.
+    """
+
+
 @hookspec
 def on_training_step_start(trainer: Trainer, batch: Any, batch_idx: int) -> None:
     """A batch is on the device and `training_step` comes next."""
@@ -144,13 +160,14 @@ def on_optimizer_step_end(trainer: Trainer, step: int) -> None:
 
 @hookspec
 def on_training_step_end(trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
-    """A batch is done.
+    """A batch is done, or was left out.
 
     Args:
         trainer: the trainer.
-        batch: the batch, on the device.
-        batch_idx: its place in the epoch, from 0.
-        outputs: what `training_step` returned, detached; reading a value of it waits for the GPU, so do it rarely.
+        batch: the batch, on the device; None if it was left out or could not be read.
+        batch_idx: the index of the batch in the epoch, from 0.
+        outputs: what `training_step` returned, detached; empty if the batch was left out. Reading a value makes the
+            GPU wait, so do it rarely.
     """
 
 
@@ -166,12 +183,27 @@ def on_epoch_end(trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> 
 
 
 @hookspec(firstresult=True)
-def rollback(trainer: Trainer, error: Exception) -> bool | None:
-    """A loss or gradient was not finite, and `on_nonfinite = "rollback"`: the trainer is to be set to an earlier state.
+def on_nonfinite(trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
+    """A loss or gradient is NaN or infinite: what now?
 
     Args:
-        trainer: the trainer; `load_checkpoint` sets its state.
-        error: what was not finite, and where.
+        trainer: the trainer.
+        error: what is not finite, and `error.location`, the batches that it comes from.
+
+    Returns:
+        "skip" to learn nothing from the batches; buffers that the forward pass has changed are yours to restore, and
+        it takes `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook
+        `rollback`. None to let others decide; without an answer the run ends with the error.
+    """
+
+
+@hookspec(firstresult=True)
+def rollback(trainer: Trainer, error: Exception) -> bool | None:
+    """Restore the last checkpoint: `on_nonfinite` was answered with "rollback", or a hook has raised `RollbackRequest`.
+
+    Args:
+        trainer: the trainer; `load_checkpoint` restores a state.
+        error: the reason.
 
     Returns:
         True if it was done, None to leave it to others; without an answer the run ends with the error.
@@ -180,7 +212,7 @@ def rollback(trainer: Trainer, error: Exception) -> bool | None:
 
 @hookspec
 def on_rollback(trainer: Trainer) -> None:
-    """The training has gone back to an earlier state, that of `trainer.progress`: records made since are void."""
+    """The training is back at an earlier state, that of `trainer.progress`: drop what you recorded since then."""
 
 
 @hookspec(firstresult=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from audiozen_core.hooks.callers import HookCallers
+from audiozen_core.hooks.nonfinite import NonFinitePolicy
 from audiozen_core.hooks.progress import Progress
 
 if TYPE_CHECKING:
@@ -52,9 +53,12 @@ class Scalars(Protocol):
     Attributes:
         steps: the scalars of each step, oldest first. On a GPU the newest steps are missing, because reading them
             would stall it.
+        read_at_once: set it in `on_run_start` if your hook has to see a bad loss before it changes the weights, to
+            answer `on_nonfinite` with "skip". A GPU then waits for each loss.
     """
 
     steps: list[dict[str, float]]
+    read_at_once: bool
 
     @property
     def last(self) -> Mapping[str, float]:
@@ -119,7 +123,7 @@ class Trainer(Protocol):
     save_ckpt_minutes: float | None
     save_ckpt_async: bool
     max_num_checkpoints: int
-    on_nonfinite: str
+    on_nonfinite: NonFinitePolicy
     max_nonfinite: int
 
     @property

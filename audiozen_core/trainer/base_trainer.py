@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -11,18 +11,13 @@ from torch import Tensor
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import BadDataPolicy
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy
+from audiozen_core.hooks.requests import RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation, prefixed
-from audiozen_core.trainer.nonfinite import (
-    GradientNorms,
-    NonFiniteError,
-    NonFiniteGuard,
-    NonFinitePolicy,
-    check_weights,
-    no_undo,
-)
+from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 
@@ -109,9 +104,8 @@ class BaseTrainer(Evaluation):
         self.plot_norm = plot_norm
         self.log_interval = at_least(0, log_interval=log_interval)
         one_of(get_args(NonFinitePolicy), on_nonfinite=on_nonfinite)
-        self.on_nonfinite: str = on_nonfinite
+        self.on_nonfinite = on_nonfinite
         self.max_nonfinite = at_least(0, max_nonfinite=max_nonfinite)
-        self.nonfinite = NonFiniteGuard(on_nonfinite, self.max_nonfinite)
         for scheduler in self.lr_schedulers.values():
             scheduler.check(save_max_score=save_max_score)
 
@@ -119,29 +113,29 @@ class BaseTrainer(Evaluation):
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         self.grad_norms: dict[str, Tensor] = {}
-        self.scalars = StepScalars(self.progress, self.device, self.nonfinite, self.models)
+        self.scalars = StepScalars(self.progress, self.device, self.models, self._ask_hooks)
         self.state = StateRegistry()
         self.state.register_components(components)
         self.state.register("progress", self.progress)
         self.state.register("scalars", self.scalars)
-        self.state.register("nonfinite", self.nonfinite)
         self.state.register("bad_data", self.bad_data)
         self.state.register("rng", RandomState())
         self._gradients = GradientNorms(self.models)
-        self._undo: Callable[[], None] = no_undo
-        self._window_open = self._learnt = False
+        # A window is the batches whose gradients are accumulated into one optimiser step.
+        self._window_open = self._window_has_gradients = False
+        self._weights_checked_at: tuple[int, int, int] | None = None
 
     # ------------------------------------------------------------------------------- training
 
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
-        """Trains until `max_epochs`, `max_steps` or a hook says that it is enough."""
+        """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a `stop_reason`."""
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
                     metrics = self._train_epoch(loader)
-                except NonFiniteError as error:
-                    if not (self.nonfinite.may_go_back and self.hooks.rollback(trainer=self, error=error)):
-                        raise
+                except RollbackRequest as request:
+                    if not self.hooks.rollback(trainer=self, error=request.reason):
+                        raise request.reason from None
                     continue
                 self.progress.complete_epoch()
                 epoch = self.progress.epoch
@@ -151,10 +145,22 @@ class BaseTrainer(Evaluation):
                     score, scalars = self._validate(validation_loaders)
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
-                check_weights(self.models, epoch)
+                self._check_weights()
                 self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+
+    def _stop_reason(self) -> str | None:
+        if self.progress.epoch >= self.max_epochs:
+            return f"max_epochs = {self.max_epochs} is reached"
+        # In the middle of an epoch, the epoch itself notices, and is still validated.
+        if self._out_of_steps and not self.progress.batch:
+            return f"max_steps = {self.max_steps} is reached"
+        return self.hooks.stop_reason(trainer=self)
+
+    @property
+    def _out_of_steps(self) -> bool:
+        return self.max_steps is not None and self.progress.step >= self.max_steps
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
@@ -168,37 +174,37 @@ class BaseTrainer(Evaluation):
         for batch_idx, item in enumerate(loader.epoch(epoch, start=start, bad_data=self.bad_data), start=start):
             if self._out_of_steps:
                 break
-            batch = to_device(item, self.device)
-            self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
-            outputs: dict[str, Any] = {}
-            if item is not None and not self.nonfinite.leaves_out(epoch, batch_idx):
-                outputs = self._learn(batch, batch_idx)
-            done = batch_idx + 1
-            self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
-            if not self._window_open:
-                self._optimizer_step()
-            self.progress.batch = done
-            self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
+            self._train_batch(item, batch_idx)
         if self.progress.batch == 0:
-            raise RunError(f"the training data gave no batch in epoch {epoch}", remedy="look at the data set")
+            raise RunError(f"the training data gave no batch in epoch {epoch}", remedy="check the data set")
         if self._window_open:
             self._optimizer_step()
         return prefixed("train", self.training_epoch_end(self.scalars.flush()))
 
+    def _train_batch(self, item: Any, batch_idx: int) -> None:
+        """One batch, and an optimiser step if it closes the window; `item` is None if no sample could be read."""
+        batch, outputs = None, {}
+        if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
+            batch = to_device(item, self.device)
+            self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
+            outputs = self._learn(batch, batch_idx)
+        done = batch_idx + 1
+        self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
+        if not self._window_open:
+            self._optimizer_step()
+        self.progress.batch = done
+        self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
+
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Forward and backward; gives all that the step returned, detached."""
-        undo = self.nonfinite.undo_of(*self.models.values(), *self.loss_functions.values())
+        """Forward and backward; returns everything that the step returned, detached."""
         losses, outputs = self._forward(batch, batch_idx)
         if self.scalars.add(outputs, batch_idx=batch_idx, batch=batch):
             self._backward(losses, batch_idx)
-            self._undo = self._undo if self._learnt else undo
-            self._learnt = True
-        else:
-            undo()
+            self._window_has_gradients = True
         return outputs
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The losses by name, and all that the step returned, detached."""
+        """The losses by name, and everything that the step returned, detached."""
         with self._autocast():
             result = self.training_step(batch, batch_idx)
         result = result if isinstance(result, Mapping) else {"loss": result}
@@ -211,7 +217,7 @@ class BaseTrainer(Evaluation):
         return losses, outputs
 
     def _backward(self, losses: dict[str, Tensor], batch_idx: int) -> None:
-        # The last window of an epoch may have fewer batches; each is to weigh the same.
+        # The last window of an epoch may be shorter: divide by its real length, so that all batches weigh the same.
         window = self.gradient_accumulation_steps
         if self.num_batches is not None:
             window = min(window, self.num_batches - batch_idx // window * window)
@@ -224,9 +230,10 @@ class BaseTrainer(Evaluation):
                 torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
 
     def _optimizer_step(self) -> None:
+        """Closes the window. The step counts even if nothing was learnt, so that schedules do not shift."""
         self.grad_norms = {}
         measured = {} if self.loss_is_scaled else self._gradients.measure()
-        if self.scalars.add_gradients(measured) and self._learnt:
+        if self.scalars.add_gradients(measured) and self._window_has_gradients:
             self.grad_norms = {suffix: gradients.total for suffix, gradients in measured.items()}
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
@@ -234,8 +241,6 @@ class BaseTrainer(Evaluation):
             for optimizer in self.optimizers.values():
                 if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
                     optimizer.step()
-        elif self._learnt:
-            self._undo()
         self._clear_gradients()
         self.progress.step += 1
         self._step_schedulers("step")
@@ -248,56 +253,67 @@ class BaseTrainer(Evaluation):
     def _clear_gradients(self) -> None:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        self._window_open = self._learnt = False
-
-    @property
-    def between_steps(self) -> bool:
-        """Whether no gradients are being accumulated, so that the state is complete."""
-        return not self._window_open
-
-    # ------------------------------------------------------------------------------- state
-
-    def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
-        """Goes back to the state that a checkpoint holds.
-
-        Args:
-            state: owner to state, as `CheckpointStore.load` gives it.
-
-        Raises:
-            CheckpointError: it does not fit this trainer.
-        """
-        state = dict(state)
-        self.hooks.on_checkpoint_load(trainer=self, extra=state.pop("extra", {}))
-        self.state.load_state_dict(state)
-
-    def checkpoint(self) -> dict[str, dict[str, Any]]:
-        """All state, owner to state, with what the hooks add under `extra`."""
-        check_weights(self.models, self.progress.epoch)
-        extra: dict[str, Any] = {"config": self.config_text}
-        self.hooks.on_checkpoint_save(trainer=self, extra=extra)
-        return {**self.state.state_dict(), "extra": extra}
-
-    # ------------------------------------------------------------------------------- small print
-
-    @property
-    def _out_of_steps(self) -> bool:
-        return self.max_steps is not None and self.progress.step >= self.max_steps
-
-    def _stop_reason(self) -> str | None:
-        if self.progress.epoch >= self.max_epochs:
-            return f"max_epochs = {self.max_epochs} is reached"
-        if self._out_of_steps and not self.progress.batch:
-            return f"max_steps = {self.max_steps} is reached"
-        reason: str | None = self.hooks.stop_reason(trainer=self)
-        return reason
+        self._window_open = self._window_has_gradients = False
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
             scheduler.step(interval, score)
 
+    def _ask_hooks(self, error: NonFiniteError) -> None:
+        """Asks what a loss or gradient that is not finite leads to; returns if the batch is to be skipped.
+
+        Raises:
+            NonFiniteError: no hook has a better idea than to stop.
+            RollbackRequest: the last checkpoint is to be restored.
+        """
+        answer = self.hooks.on_nonfinite(trainer=self, error=error)
+        if answer == "rollback":
+            raise RollbackRequest(error)
+        # A loss that was read late is already part of the weights.
+        if answer != "skip" or self.scalars.lag:
+            raise error
+
+    # ------------------------------------------------------------------------------- state
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no gradients are being accumulated: only then is the state complete."""
+        return not self._window_open
+
+    def checkpoint(self) -> dict[str, dict[str, Any]]:
+        """The complete state, by name, with what the hooks add under `extra`.
+
+        Raises:
+            RunError: a weight is not finite.
+        """
+        self._check_weights()
+        extra: dict[str, Any] = {"config": self.config_text}
+        self.hooks.on_checkpoint_save(trainer=self, extra=extra)
+        return {**self.state.state_dict(), "extra": extra}
+
+    def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
+        """Restores the state of a checkpoint.
+
+        Args:
+            state: name to state, as `checkpoint` returned it and `CheckpointStore.load` reads it.
+
+        Raises:
+            CheckpointError: the state does not fit this trainer.
+        """
+        state = dict(state)
+        self.hooks.on_checkpoint_load(trainer=self, extra=state.pop("extra", {}))
+        self.state.load_state_dict(state)
+
+    def _check_weights(self) -> None:
+        """Looks at all weights, once at each point of the training: an epoch that ends with a save asks twice."""
+        now = (self.progress.epoch, self.progress.batch, self.progress.step)
+        if self._weights_checked_at != now:
+            check_weights(self.models, self.progress.epoch)
+            self._weights_checked_at = now
+
 
 if TYPE_CHECKING:
 
-    def _as_hooks_see_it(trainer: BaseTrainer) -> Trainer:
-        """The proof, by the type checker, that a trainer has everything that the protocol promises to hooks."""
+    def _satisfies_the_protocol(trainer: BaseTrainer) -> Trainer:
+        """Proves to the type checker that hooks find everything that `Trainer` promises."""
         return trainer

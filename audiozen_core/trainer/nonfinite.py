@@ -3,134 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import section_name
-from audiozen_core.logging import get_logger
-
-NonFinitePolicy = Literal["stop", "skip", "rollback"]
-
-_REMEDY = "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or look at these samples"
-_GO_ON = '; `on_nonfinite = "skip"` goes on without the batch'
-_UNTOUCHED = "; the checkpoints are untouched"
-_MOST_IDS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in a training something happened.
-
-    Attributes:
-        step: the optimiser step that the batches go into, from 1.
-        epoch: the epoch, from 1.
-        batches: the batches, by their places in the epoch, from 0; several where gradients are accumulated.
-        ids: the samples in them, as far as they have an `id`.
-    """
-
-    step: int
-    epoch: int
-    batches: tuple[int, ...]
-    ids: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        first, last = self.batches[0], self.batches[-1]
-        batches = f"batch {first}" if first == last else f"batches {first} to {last}"
-        more = f" and {len(self.ids) - _MOST_IDS} more" if len(self.ids) > _MOST_IDS else ""
-        samples = f"; its samples: {', '.join(self.ids[:_MOST_IDS])}{more}" if self.ids else ""
-        return f"step {self.step} (epoch {self.epoch}, {batches}{samples})"
-
-
-class NonFiniteError(RunError):
-    """A loss or a gradient is NaN or infinite, and the training is not to pass over it."""
-
-    def __init__(self, message: str, *, remedy: str = _REMEDY + _UNTOUCHED, notes: Sequence[str] = ()) -> None:
-        super().__init__(message, remedy=remedy, notes=notes)
-
-
-class NonFiniteGuard:
-    """Decides what becomes of a loss or a gradient that is not finite.
-
-    Its state, how many there were and which batches are left out, is kept in the checkpoints.
-
-    Args:
-        policy: `stop`: an error; `skip`: nothing is learnt from the batch; `rollback`: the training goes back to its
-            last checkpoint and leaves the batch out from then on.
-        limit: how many times in a run the training may go on.
-    """
-
-    def __init__(self, policy: NonFinitePolicy = "stop", limit: int = 0) -> None:
-        self.policy = policy
-        self.limit = limit
-        self.count = 0
-        self.left_out: set[tuple[int, int]] = set()
-
-    def leaves_out(self, epoch: int, batch_idx: int) -> bool:
-        """Whether the training has gone back because of this batch."""
-        return (epoch, batch_idx) in self.left_out
-
-    def meet(self, what: str, place: Place, notes: Sequence[str] = ()) -> None:
-        """Deals with something that is not finite; returns where the training may go on without the batch.
-
-        Raises:
-            NonFiniteError: it may not, or has to go back first.
-        """
-        message = f"{what} at {place}"
-        if self.policy == "stop":
-            raise NonFiniteError(message, remedy=_REMEDY + _GO_ON + _UNTOUCHED, notes=notes)
-        self.count += 1
-        if self.count > self.limit:
-            raise NonFiniteError(
-                message,
-                remedy=f"{_REMEDY}; this has happened {self.count} times, more than `max_nonfinite = {self.limit}`"
-                + _UNTOUCHED,
-                notes=notes,
-            )
-        if self.policy == "rollback":
-            self.left_out.update((place.epoch, batch_idx) for batch_idx in place.batches)
-            raise NonFiniteError(message, notes=notes)
-        get_logger().warning("nothing is learnt from this batch", reason=message, so_far=self.count)
-
-    def undo_of(self, *parts: object) -> Callable[[], None]:
-        """What takes a forward pass back where nothing is to be learnt from it: running means have learnt in it.
-
-        Args:
-            parts: networks and losses.
-        """
-        if self.policy != "skip":
-            return no_undo
-        modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
-        kept = [
-            (module, name, buffer, buffer.clone())
-            for module in modules
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        ]
-
-        def undo() -> None:
-            for module, name, buffer, before in kept:
-                module._buffers[name] = buffer.copy_(before)
-
-        return undo
-
-    @property
-    def may_go_back(self) -> bool:
-        """Whether the training goes back to its last checkpoint now."""
-        return self.policy == "rollback" and self.count <= self.limit
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many there were, and the batches left out."""
-        return {"count": self.count, "left_out": [list(batch) for batch in sorted(self.left_out)]}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Takes back what `state_dict` gave; what has been learnt since then is not forgotten by going back."""
-        self.count = max(self.count, state_dict["count"])
-        self.left_out |= {(epoch, batch_idx) for epoch, batch_idx in state_dict["left_out"]}
 
 
 class GradientNorms:
@@ -193,10 +73,6 @@ class MeasuredGradients:
         return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
 
 
-def no_undo() -> None:
-    """Leaves all as it is."""
-
-
 def blame(models: Mapping[str, nn.Module]) -> str:
     """A note on a loss that is not finite: is it the weights?"""
     for suffix, model in models.items():
@@ -216,7 +92,7 @@ def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
             raise RunError(
                 f"the {wrong[0]}s of `{section_name('model', suffix)}` are not finite after epoch {epoch}; "
                 f"the first of them is `{wrong[1]}`",
-                remedy="lower the learning rate or clip the gradients" + _UNTOUCHED,
+                remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
             )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.trainer.nonfinite import MeasuredGradients, NonFiniteGuard, Place, blame
+from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
 
 # A GPU may be so many steps behind before a loss is read: by then it is computed, and reading it waits for nothing.
 GPU_LAG = 8
@@ -20,39 +21,48 @@ GPU_LAG = 8
 
 @dataclass(slots=True)
 class _Batch:
-    place: Place
+    location: BatchLocation
     scalars: dict[str, Any]
-    gradients: list[tuple[MeasuredGradients, Place]] = field(default_factory=list)
+    gradients: list[tuple[MeasuredGradients, BatchLocation]] = field(default_factory=list)
 
 
 class StepScalars:
     """Collects the scalars of each training step of the epoch under way, and sees whether they are finite.
 
-    On a GPU a value is read a few steps after it was queued, so that reading does not stall the queue; `flush` reads
-    the rest. Only where batches are to be skipped it is read at once. Those of an epoch that is half done are kept in
-    the checkpoints.
+    On a GPU a value is read `GPU_LAG` steps after it was queued, so that reading does not stall the GPU; `flush` reads
+    the rest. The scalars of an epoch in progress are kept in the checkpoints.
 
     Args:
         progress: how far the training is.
         device: where the steps are computed.
-        guard: what becomes of a loss or gradient that is not finite.
-        models: suffix to network, to see who is to blame for it.
+        models: suffix to network; the error for a loss tells whether the weights are to blame.
+        judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped.
+
+    Attributes:
+        steps: the scalars of each step that have been read, oldest first.
+        read_at_once: read every value at once, even if the GPU has to wait; a batch can only be skipped in this way.
     """
 
     def __init__(
         self,
         progress: Progress,
         device: torch.device,
-        guard: NonFiniteGuard | None = None,
-        models: Mapping[str, torch.nn.Module] | None = None,
+        models: Mapping[str, torch.nn.Module],
+        judge: Callable[[NonFiniteError], None],
     ) -> None:
         self.steps: list[dict[str, float]] = []
+        self.read_at_once = False
         self._progress = progress
-        self._guard = guard or NonFiniteGuard()
-        self._models = models or {}
-        self._lag = GPU_LAG if device.type == "cuda" and self._guard.policy != "skip" else 0
+        self._device = device
+        self._models = models
+        self._judge = judge
         self._pending: deque[_Batch] = deque()
-        self._window: list[Place] = []
+        self._window: list[BatchLocation] = []
+
+    @property
+    def lag(self) -> int:
+        """How many steps late a value is read."""
+        return GPU_LAG if self._device.type == "cuda" and not self.read_at_once else 0
 
     def begin(self) -> None:
         """A new epoch begins, or one goes on in its midst."""
@@ -66,7 +76,7 @@ class StepScalars:
 
         Args:
             outputs: what the step returned; numbers and tensors of one element are kept, detached.
-            batch_idx: the place of the batch in the epoch, for messages.
+            batch_idx: the index of the batch in the epoch, for messages.
             batch: the batch; its `id`, if it has one, is for messages.
 
         Returns:
@@ -78,11 +88,11 @@ class StepScalars:
         scalars = {name: value for name, value in outputs.items() if _is_scalar(value)}
         ids = batch.get("id") if isinstance(batch, Mapping) else None
         ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
-        place = Place(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
-        self._window.append(place)
-        self._pending.append(_Batch(place, scalars))
+        location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
+        self._window.append(location)
+        self._pending.append(_Batch(location, scalars))
         good = True
-        while len(self._pending) > self._lag:
+        while len(self._pending) > self.lag:
             good = self._read()
         return good
 
@@ -98,10 +108,10 @@ class StepScalars:
         window, self._window = self._window, []
         if not window:
             return True
-        batches = tuple(index for place in window for index in place.batches)
-        ids = tuple(name for place in window for name in place.ids)
-        place = Place(window[0].step, window[0].epoch, batches, ids)
-        checks = [(gradients, place) for gradients in measured.values()]
+        batches = tuple(index for location in window for index in location.batches)
+        ids = tuple(name for location in window for name in location.ids)
+        location = BatchLocation(window[0].step, window[0].epoch, batches, ids)
+        checks = [(gradients, location) for gradients in measured.values()]
         if self._pending:
             self._pending[-1].gradients += checks
             return True
@@ -156,15 +166,15 @@ class StepScalars:
         values = {name: float(value) for name, value in batch.scalars.items()}
         for name, value in values.items():
             if name.startswith("loss") and not math.isfinite(value):
-                self._guard.meet(f"`{name}` is {value}", batch.place, [blame(self._models)] if self._models else [])
+                self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=[blame(self._models)]))
                 return False
         self.steps.append(values)
         return self._check(batch.gradients)
 
-    def _check(self, checks: list[tuple[MeasuredGradients, Place]]) -> bool:
-        for gradients, place in checks:
+    def _check(self, checks: list[tuple[MeasuredGradients, BatchLocation]]) -> bool:
+        for gradients, location in checks:
             if complaint := gradients.complaint():
-                self._guard.meet(complaint, place)
+                self._judge(NonFiniteError(complaint, location))
                 return False
         return True
 

@@ -51,8 +51,7 @@ class Checkpoint:
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
-            to_go_back_to = trainer.on_nonfinite == "rollback" and trainer.progress.step == 0
-            if trainer.from_elsewhere or to_go_back_to:
+            if trainer.from_elsewhere:
                 self._save(trainer)
                 self._writer.wait()
 

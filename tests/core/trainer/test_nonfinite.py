@@ -8,10 +8,16 @@ from torch import nn
 
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
-from audiozen_core.trainer.nonfinite import GradientNorms, NonFiniteError, Place, check_weights
+from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
+from audiozen_core.hooks.requests import RollbackRequest
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.trainer import base_trainer
+from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
+from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
+from audiozen_plugins.hooks.nonfinite import NonFinite
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, weights_of
 
 
@@ -46,6 +52,12 @@ class BadGradient(TinyTrainer):
         return (second(hidden) - batch["y"]).square().mean()
 
 
+def make(*args, hooks=(), **options):
+    """A trainer with the hook that holds the policies, and the hook itself."""
+    hook = NonFinite()
+    return make_trainer(*args, hooks={"nonfinite": hook, **dict(hooks)}, **options), hook
+
+
 def two_layers():
     return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
 
@@ -56,7 +68,7 @@ def test_a_gradient_that_is_not_finite_names_the_parameter_nearest_to_the_loss_t
         trainer.train(make_loader())
     text = str(error.value)
     assert "the gradient of `0.bias` of `model` has the norm nan (2 of 4 are not finite" in text
-    assert "at step 8 (epoch 2, batch 2; its samples: sample " in text
+    assert "at step 8 (epoch 2, batch 2; samples: sample " in text
     assert weights_of(trainer).isfinite().all()
 
 
@@ -70,7 +82,7 @@ def test_clipping_does_not_hide_which_gradient_it_was():
 
 def test_with_accumulation_all_batches_of_the_step_are_named():
     trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3, gradient_accumulation_steps=3)
-    with pytest.raises(NonFiniteError, match=r"at step 3 \(epoch 2, batches 0 to 2; its samples"):
+    with pytest.raises(NonFiniteError, match=r"at step 3 \(epoch 2, batches 0 to 2; samples"):
         trainer.train(make_loader())
 
 
@@ -92,9 +104,9 @@ def test_it_is_told_whether_the_weights_were_to_blame():
 
 @pytest.mark.parametrize("cls", [BadLoss, BadGradient])
 def test_skip_learns_nothing_from_the_batch_and_counts_it(cls):
-    trainer = make_trainer(cls=cls, model=two_layers, max_epochs=3, on_nonfinite="skip")
+    trainer, hook = make(cls=cls, model=two_layers, max_epochs=3, on_nonfinite="skip")
     trainer.train(make_loader())
-    assert trainer.nonfinite.count == 1
+    assert hook.count == 1
     assert trainer.progress.step == 15
     assert weights_of(trainer).isfinite().all()
     assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.steps)
@@ -109,7 +121,7 @@ def test_skip_is_the_same_as_never_having_had_the_batch():
                 return {}
             return super()._learn(batch, batch_idx)
 
-    skipped = make_trainer(cls=BadLoss, max_epochs=3, on_nonfinite="skip")
+    skipped, _ = make(cls=BadLoss, max_epochs=3, on_nonfinite="skip")
     skipped.train(make_loader())
     absent = make_trainer(cls=Absent, max_epochs=3)
     absent.train(make_loader())
@@ -128,16 +140,16 @@ def test_skip_lets_nothing_of_the_batch_into_running_means_either():
     def normalised():
         return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
 
-    trainer = make_trainer(model=normalised, max_epochs=2, on_nonfinite="skip")
+    trainer, hook = make(model=normalised, max_epochs=2, on_nonfinite="skip")
     trainer.train(BatchLoader(Poisoned(), batch_size=4, shuffle=True))
-    assert trainer.nonfinite.count == 2
+    assert hook.count == 2
     assert trainer.model[1].running_mean.isfinite().all()
     assert trainer.model[1].num_batches_tracked == 8
 
 
 def test_of_many_samples_a_few_are_named():
-    few, many = (str(Place(1, 1, (0,), tuple(f"s{i}" for i in range(count)))) for count in (8, 11))
-    assert few.endswith("its samples: s0, s1, s2, s3, s4, s5, s6, s7)")
+    few, many = (str(BatchLocation(1, 1, (0,), tuple(f"s{i}" for i in range(count)))) for count in (8, 11))
+    assert few.endswith("samples: s0, s1, s2, s3, s4, s5, s6, s7)")
     assert many.endswith("s6, s7 and 3 more)")
 
 
@@ -148,7 +160,7 @@ def test_the_remedy_names_the_policy_that_goes_on():
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_nor_where_it_is_the_gradient_that_is_not_finite(accumulated):
+def test_skip_restores_running_means_if_a_gradient_is_not_finite(accumulated):
     class Blows(TinyTrainer):
         def training_step(self, batch, batch_idx):
             hidden = self.model[1](self.model[0](batch["x"]))
@@ -159,10 +171,130 @@ def test_nor_where_it_is_the_gradient_that_is_not_finite(accumulated):
         return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
 
     options = {"max_epochs": 1, "on_nonfinite": "skip", "gradient_accumulation_steps": accumulated}
-    trainer = make_trainer(cls=Blows, model=normalised, **options)
+    trainer, hook = make(cls=Blows, model=normalised, **options)
     trainer.train(make_loader())
-    assert trainer.nonfinite.count == 1
+    assert hook.count == 1
     assert trainer.model[1].num_batches_tracked == 5 - accumulated
+
+
+class Flaky(TinyTrainer):
+    """Running means, and losses of one batch an epoch that are NaN after the forward pass has updated them."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"]
+        return loss * float("nan") if batch_idx in self.bad else loss
+
+
+@pytest.mark.parametrize("bad", [(0,), (1,), (0, 1)])
+def test_skip_within_a_window_takes_back_the_bad_batches_alone(bad):
+    def normalised():
+        return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    Flaky.bad = bad
+    trainer, hook = make(cls=Flaky, model=normalised, max_epochs=2, on_nonfinite="skip", gradient_accumulation_steps=3)
+    trainer.train(make_loader())
+    assert hook.count == 2 * len(bad)
+    assert trainer.model[1].num_batches_tracked == 2 * (5 - len(bad))
+    assert trainer.progress.step == 4
+
+
+def test_what_the_policies_have_found_is_in_the_checkpoints(tmp_path):
+    hooks = {"checkpoint": Checkpoint()}
+    trainer, hook = make(tmp_path, cls=BadLoss, hooks=hooks, max_epochs=3, on_nonfinite="rollback")
+    trainer.train(make_loader())
+    again, restored = make(cls=BadLoss, hooks={"checkpoint": Checkpoint()}, max_epochs=3, on_nonfinite="rollback")
+    again.load_checkpoint(trainer.checkpoint())
+    assert (restored.count, restored.left_out) == (hook.count, hook.left_out) == (1, {(2, 1)})
+
+
+class Policy:
+    """Somebody else's hook, with the same means."""
+
+    def __init__(self, answer, *, read_at_once=True):
+        self.answer, self.read_at_once, self.errors = answer, read_at_once, []
+
+    @hookimpl
+    def on_run_start(self, trainer):
+        trainer.scalars.read_at_once = self.read_at_once
+
+    @hookimpl
+    def on_nonfinite(self, error):
+        self.errors.append(error)
+        return self.answer
+
+
+def test_a_hook_of_somebody_else_can_skip_a_batch():
+    policy = Policy("skip")
+    trainer = make_trainer(cls=BadLoss, max_epochs=3, hooks={"policy": policy})
+    trainer.train(make_loader())
+    assert [error.location.batches for error in policy.errors] == [(1,)]
+    assert weights_of(trainer).isfinite().all()
+
+
+def test_a_batch_that_is_part_of_the_weights_already_cannot_be_skipped(monkeypatch):
+    monkeypatch.setattr(StepScalars, "lag", 2)
+    with pytest.raises(NonFiniteError, match=r"`loss` is nan at step 7 \(epoch 2, batch 1"):
+        make_trainer(cls=BadLoss, max_epochs=3, hooks={"policy": Policy("skip")}).train(make_loader())
+
+
+class StopsRising:
+    """Asks for a rollback, and leaves a batch out, on its own account."""
+
+    def __init__(self):
+        self.asked = False
+
+    @hookimpl
+    def on_training_step_end(self, trainer, batch_idx):
+        if (trainer.progress.epoch, batch_idx) == (1, 2) and not self.asked:
+            self.asked = True
+            raise RollbackRequest(RunError("the loss rises"))
+
+    @hookimpl
+    def skip_batch(self, trainer, batch_idx):
+        return (trainer.progress.epoch, batch_idx) == (1, 1) and self.asked
+
+
+def test_any_hook_can_ask_for_a_rollback_and_leave_out_a_batch(tmp_path):
+    class Records:
+        def __init__(self):
+            self.ends = []
+
+        @hookimpl
+        def on_training_step_end(self, trainer, batch, batch_idx, outputs):
+            self.ends.append((trainer.progress.epoch + 1, batch_idx, batch is not None and bool(outputs)))
+
+    records = Records()
+    hooks = {"checkpoint": Checkpoint(), "stops": StopsRising(), "a records": records}
+    trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2)
+    trainer.train(make_loader())
+    first = [(1, batch_idx, True) for batch_idx in range(5)]
+    second = [(2, batch_idx, True) for batch_idx in range(5)]
+    assert records.ends == [*first, *second[:3], second[0], (2, 1, False), *second[2:]]
+    assert trainer.progress.step == 10
+
+
+def test_a_rollback_that_nobody_can_do_ends_the_run_with_its_reason():
+    with pytest.raises(RunError, match="the loss rises"):
+        make_trainer(hooks={"stops": StopsRising()}, max_epochs=2).train(make_loader())
+
+
+def test_the_weights_are_scanned_once_at_the_end_of_an_epoch_that_saves(tmp_path, monkeypatch):
+    scans = []
+    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: scans.append(epoch))
+    hooks = {"checkpoint": Checkpoint()}
+    trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
+    trainer.train(make_loader())
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch_*")) == ["epoch_0001", "epoch_0002"]
+    assert scans == [1, 2]
+
+
+def test_the_weights_are_scanned_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
+    scans = []
+    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: scans.append(epoch))
+    make_trainer(
+        tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False
+    ).train(make_loader())
+    assert scans == [0, 0, 1]
 
 
 def test_skip_has_a_limit():
@@ -170,7 +302,7 @@ def test_skip_has_a_limit():
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx)["loss"] * float("inf")
 
-    trainer = make_trainer(cls=Always, on_nonfinite="skip", max_nonfinite=3)
+    trainer, _ = make(cls=Always, on_nonfinite="skip", max_nonfinite=3)
     with pytest.raises(NonFiniteError) as error:
         trainer.train(make_loader())
     assert "4 times, more than `max_nonfinite = 3`" in error.value.remedy
@@ -185,9 +317,9 @@ def test_rollback_goes_back_and_on_without_the_batch(tmp_path, bad, asynchronous
 
     Bad.bad = bad
     options = {"max_epochs": 3, "on_nonfinite": "rollback", "save_ckpt_async": asynchronous}
-    trainer = make_trainer(tmp_path / "run", cls=Bad, hooks={"checkpoint": Checkpoint()}, **options)
+    trainer, hook = make(tmp_path / "run", cls=Bad, hooks={"checkpoint": Checkpoint()}, **options)
     trainer.train(make_loader(), [make_loader()])
-    assert trainer.nonfinite.left_out == {bad}
+    assert hook.left_out == {bad}
     assert trainer.progress.epoch == 3
 
     class Absent(TinyTrainer):
@@ -204,16 +336,15 @@ def test_rollback_has_a_limit_too(tmp_path):
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx)["loss"] * float("nan")
 
-    trainer = make_trainer(
-        tmp_path, cls=Always, hooks={"checkpoint": Checkpoint()}, on_nonfinite="rollback", max_nonfinite=2
-    )
+    hooks = {"checkpoint": Checkpoint()}
+    trainer, _ = make(tmp_path, cls=Always, hooks=hooks, on_nonfinite="rollback", max_nonfinite=2)
     with pytest.raises(NonFiniteError, match="batch 2"):
         trainer.train(make_loader())
 
 
 def test_without_a_checkpoint_to_go_back_to_the_error_stands():
     with pytest.raises(NonFiniteError):
-        make_trainer(cls=BadLoss, max_epochs=3, on_nonfinite="rollback").train(make_loader())
+        make(cls=BadLoss, max_epochs=3, on_nonfinite="rollback")[0].train(make_loader())
 
 
 def test_a_policy_that_is_not_known_is_named():

@@ -1,0 +1,65 @@
+"""The error for a loss or gradient that is NaN or infinite, as the trainer reports it and hooks answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from audiozen_core.errors import RunError
+
+NonFinitePolicy = Literal["stop", "skip", "rollback"]
+NonFiniteAnswer = Literal["skip", "rollback"]
+
+_REMEDY = (
+    "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or inspect these samples; "
+    '`on_nonfinite = "skip"` continues without the batch; the checkpoints are untouched'
+)
+_MAX_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLocation:
+    """Which batches of a training an error is about.
+
+    Attributes:
+        step: the optimiser step that the batches belong to, from 1.
+        epoch: the epoch, from 1.
+        batches: the indices of the batches in the epoch, from 0; several if gradients are accumulated.
+        ids: the samples in the batches, as far as they have an `id`.
+    """
+
+    step: int
+    epoch: int
+    batches: tuple[int, ...]
+    ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first, last = self.batches[0], self.batches[-1]
+        batches = f"batch {first}" if first == last else f"batches {first} to {last}"
+        more = f" and {len(self.ids) - _MAX_SAMPLES} more" if len(self.ids) > _MAX_SAMPLES else ""
+        samples = f"; samples: {', '.join(self.ids[:_MAX_SAMPLES])}{more}" if self.ids else ""
+        return f"step {self.step} (epoch {self.epoch}, {batches}{samples})"
+
+
+class NonFiniteError(RunError):
+    """A loss or a gradient is NaN or infinite.
+
+    Args:
+        what: the loss or gradient, such as "`loss` is nan".
+        location: the batches that it comes from.
+        remedy: what to do about it.
+        notes: further lines, each "kind: text".
+    """
+
+    def __init__(
+        self,
+        what: str,
+        location: BatchLocation,
+        *,
+        remedy: str = _REMEDY,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(f"{what} at {location}", remedy=remedy, notes=notes)
+        self.what = what
+        self.location = location

@@ -1,0 +1,108 @@
+"""What a NaN or infinite loss or gradient leads to: `trainer.args.on_nonfinite` and `max_nonfinite`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+
+
+class NonFinite:
+    """Skips the batch, or restores the last checkpoint and leaves the batch out from then on.
+
+    With `on_nonfinite = "skip"` nothing is learnt from the batch: the buffers of networks and losses, such as running
+    means, are restored too. With `"rollback"` a checkpoint is saved before the first step, so that there is always one
+    to restore. With `"stop"` the run ends with the error.
+
+    The number of such batches, and which batches are left out, is kept in the checkpoints.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.left_out: set[tuple[int, int]] = set()
+        self._step: int | None = None
+        self._before_step: _Buffers | None = None
+        self._before_batch: _Buffers | None = None
+        self._start_is_saved = False
+
+    @hookimpl
+    def on_run_start(self, trainer: Trainer) -> None:
+        """A batch can only be skipped while its gradients have not been used, so its loss must be read at once."""
+        if trainer.on_nonfinite == "skip":
+            trainer.scalars.read_at_once = True
+
+    @hookimpl
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Has the first checkpoint saved, which a rollback in the first epoch restores."""
+        self._step = None
+        if trainer.on_nonfinite == "rollback" and trainer.progress.step == 0 and not self._start_is_saved:
+            self._start_is_saved = True
+            trainer.hooks.on_checkpoint_request(trainer=trainer, reason="a rollback needs one")
+
+    @hookimpl
+    def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
+        """Leaves out the batches that have caused a rollback."""
+        return True if (trainer.progress.epoch + 1, batch_idx) in self.left_out else None
+
+    @hookimpl
+    def on_training_step_start(self, trainer: Trainer) -> None:
+        """Copies the buffers, because the forward pass updates running means before the loss is known."""
+        if trainer.on_nonfinite != "skip":
+            return
+        self._before_batch = _Buffers(trainer)
+        if self._step != trainer.progress.step:
+            self._step, self._before_step = trainer.progress.step, self._before_batch
+
+    @hookimpl
+    def on_nonfinite(self, trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
+        """Answers by the policy, up to `max_nonfinite` times."""
+        if trainer.on_nonfinite == "stop":
+            return None
+        self.count += 1
+        if self.count > trainer.max_nonfinite:
+            remedy = (
+                f"this has happened {self.count} times, more than `max_nonfinite = {trainer.max_nonfinite}`: lower the "
+                "learning rate, clip the gradients, or inspect these samples; the checkpoints are untouched"
+            )
+            raise NonFiniteError(error.what, error.location, remedy=remedy, notes=error.notes)
+        if trainer.on_nonfinite == "rollback":
+            self.left_out.update((error.location.epoch, batch_idx) for batch_idx in error.location.batches)
+            return "rollback"
+        # A gradient is made of all batches since the last optimiser step; a loss is that of one batch.
+        before = self._before_batch if len(error.location.batches) == 1 else self._before_step
+        if before is not None:
+            before.restore()
+        trainer.log.warning("nothing is learnt from this batch", reason=error.message, so_far=self.count)
+        return "skip"
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many there were, and the batches left out."""
+        return {"count": self.count, "left_out": [list(batch) for batch in sorted(self.left_out)]}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Restores what `state_dict` returned, and keeps what has been found since: a rollback must not forget it."""
+        self.count = max(self.count, state_dict["count"])
+        self.left_out |= {(epoch, batch_idx) for epoch, batch_idx in state_dict["left_out"]}
+
+
+class _Buffers:
+    """A copy of the buffers of all networks and losses."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        parts = [*trainer.models.values(), *trainer.loss_functions.values()]
+        modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
+        self._kept: list[tuple[nn.Module, str, Tensor, Tensor]] = [
+            (module, name, buffer, buffer.clone())
+            for module in modules
+            for name, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+    def restore(self) -> None:
+        """Puts the same tensors back, with the values that they had."""
+        for module, name, buffer, before in self._kept:
+            module._buffers[name] = buffer.copy_(before)
