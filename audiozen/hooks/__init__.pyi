@@ -1,5 +1,9 @@
 from audiozen_core.hooks.lifecycle import Lifecycle as Lifecycle
 from audiozen_core.hooks.lifecycle import Plugin as Plugin
+from audiozen_core.hooks.nonfinite import BatchLocation as BatchLocation
+from audiozen_core.hooks.nonfinite import NonFiniteAnswer as NonFiniteAnswer
+from audiozen_core.hooks.nonfinite import NonFiniteError as NonFiniteError
+from audiozen_core.hooks.requests import RollbackRequest as RollbackRequest
 from audiozen_core.hooks.specs import DEFAULT_PHASE as DEFAULT_PHASE
 from audiozen_core.hooks.specs import PHASES as PHASES
 from audiozen_core.hooks.specs import hookimpl as hookimpl
@@ -10,6 +14,7 @@ from audiozen_plugins.hooks.amp import Amp as Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint as Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm as ClipGradNorm
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl as MetricsJsonl
+from audiozen_plugins.hooks.nonfinite import NonFinite as NonFinite
 from audiozen_plugins.hooks.patience import Patience as Patience
 from audiozen_plugins.hooks.progress import Progress as Progress
 from audiozen_plugins.hooks.signals import Signals as Signals

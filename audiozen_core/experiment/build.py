@@ -7,7 +7,7 @@ import inspect
 import os
 import random
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from audiozen_core.config.sections import (
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
-from audiozen_core.registry.index import FIRST_PARTY
+from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
@@ -41,19 +41,6 @@ from audiozen_core.trainer.scheduler import Scheduler
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
 
 _OWN = f"{FIRST_PARTY}:"
-
-# The hooks that take part without being named; each does nothing unless the TOML asks for it or a user wants it.
-DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
-    "amp": {},
-    "checkpoint": {},
-    "clip_grad_norm": {},
-    "metrics_jsonl": {},
-    "nonfinite": {},
-    "patience": {},
-    "progress": {},
-    "signals": {},
-    "tensorboard": {"required": False},
-}
 
 
 def prepare_process(meta: Meta) -> torch.device:
@@ -153,6 +140,25 @@ def built_loss(lifecycle: Lifecycle, part: Component, device: torch.device) -> C
     return loss.to(device) if isinstance(loss, nn.Module) else loss
 
 
+def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
+    """Builds the hooks that take part without being named: AudioZEN's own whose class says `default = True`.
+
+    A hook of another distribution has to be named, so that installing a package never changes an experiment.
+
+    Args:
+        named: the hooks that the TOML names, to replace them or to switch them off.
+    """
+    plugins = []
+    for entry in installed_index().entries("hooks"):
+        if entry.distribution == FIRST_PARTY and entry.name not in named:
+            # By its full spelling, because another plugin may bring a hook of the same name.
+            hook = resolve(entry.spelling, section="hooks").target
+            if getattr(hook, "default", False):
+                args = getattr(hook, "default_args", {})
+                plugins.append(Plugin(entry.name, build(hook, args), "default", entry.distribution))
+    return plugins
+
+
 def build_lifecycle(config: ExperimentConfig, composition: Composition | None = None) -> Lifecycle:
     """The hooks: those of the TOML, and the default ones that it does not replace or switch off.
 
@@ -161,12 +167,7 @@ def build_lifecycle(config: ExperimentConfig, composition: Composition | None = 
         composition: where its values come from; with it, errors name the line of a hook.
     """
     names = [part.path.removeprefix(_OWN) for part in config.hooks]
-    plugins = []
-    for name, args in DEFAULT_HOOKS.items():
-        if name not in names:
-            # With its distribution, so that a plugin that has such a hook too does no harm unless it is named.
-            found = resolve(f"{_OWN}{name}", section="hooks")
-            plugins.append(Plugin(name, build(found.target, args), "default", _owner(found)))
+    plugins = default_hooks(named=names)
     for place, part in enumerate(config.hooks):
         if part.enabled:
             found = resolve(part.path, section="hooks")

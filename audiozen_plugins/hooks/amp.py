@@ -33,6 +33,7 @@ class Amp:
         RunError: an argument out of its range.
     """
 
+    default = True
     phase = "precision"
 
     def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:

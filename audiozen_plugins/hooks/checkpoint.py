@@ -30,6 +30,8 @@ class Checkpoint:
         clock: tells seconds.
     """
 
+    default = True
+    affects_training = False
     phase = "persist"
 
     def __init__(self, max_failures: int = 3, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,6 +15,7 @@ class ClipGradNorm:
     is worked out also where there is no clipping but `plot_norm` wants it.
     """
 
+    default = True
     phase = "gradient"
 
     @hookimpl

@@ -26,6 +26,8 @@ class MetricsJsonl:
     the disk. A disk that refuses does not end the run: the records wait in memory until it takes them.
     """
 
+    default = True
+    affects_training = False
     phase = "persist"
 
     def __init__(self) -> None:

@@ -21,6 +21,8 @@ class NonFinite:
     The number of such batches, and which batches are left out, is kept in the checkpoints.
     """
 
+    default = True
+
     def __init__(self) -> None:
         self.count = 0
         self.left_out: set[tuple[int, int]] = set()

@@ -12,6 +12,9 @@ class Patience:
     It keeps no count of its own: the trainer's progress tells how long ago the best epoch was, after a resume too.
     """
 
+    default = True
+    affects_training = False
+
     @hookimpl
     def stop_reason(self, trainer: Trainer) -> str | None:
         """The reason to stop, once the best score is too long ago."""

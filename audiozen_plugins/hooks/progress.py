@@ -30,6 +30,9 @@ class Progress:
         line_seconds: the time between two log lines within an epoch, where there are no bars.
     """
 
+    default = True
+    affects_training = False
+
     def __init__(self, bars: bool | None = None, line_seconds: float = 30.0) -> None:
         self.console = Console(stderr=True)
         self.drawn = self.console.is_terminal if bars is None else bars

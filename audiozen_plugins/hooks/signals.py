@@ -41,6 +41,8 @@ class Signals:
         RunError: `grace_seconds` is no number of seconds.
     """
 
+    default = True
+    affects_training = False
     phase = "persist"
 
     def __init__(self, grace_seconds: float | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.hooks.specs import hookimpl
@@ -27,6 +27,10 @@ class TensorBoard:
     Raises:
         MissingExtraError: it is required and not installed.
     """
+
+    default = True
+    default_args: ClassVar = {"required": False}
+    affects_training = False
 
     def __init__(self, required: bool = True) -> None:
         self._writer: SummaryWriter | None = None

@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints(audiozen, r
     )
     change(project, '"torch.nn.L1Loss"', '"losses.Breaks"')
     said = refused(leaves_nothing=False)
-    assert "`loss` is nan at step 4 (epoch 2, batch 1; its samples: clip_" in said
+    assert "`loss` is nan at step 4 (epoch 2, batch 1; samples: clip_" in said
     assert [path.name for path in (project / "exp/tiny/checkpoints").glob("epoch_*")] == ["epoch_0001"]
 
 

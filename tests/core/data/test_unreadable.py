@@ -138,7 +138,7 @@ def test_a_stream_does_not_go_on_in_its_midst_with_other_workers():
     state["progress"] |= {"epoch": 0, "batch": 1}
     again = make_trainer(max_epochs=1)
     again.load_checkpoint(state)
-    with pytest.raises(RunError, match=r"with the workers that it began with alone: 0, not 2"):
+    with pytest.raises(RunError, match=r"with the number of workers that it started with: 0, not 2"):
         again.train(stream(2))
     again.train(stream(0))
     assert again.progress.step == 3

@@ -153,7 +153,7 @@ def test_a_loss_that_is_not_a_number_stops_with_step_batch_and_samples():
             return loss * float("nan") if self.progress.step == 6 else loss
 
     trainer = make_trainer(cls=Breaks, max_epochs=3)
-    with pytest.raises(RunError, match=r"`loss` is nan at step 7 \(epoch 2, batch 1; its samples: sample \d+, "):
+    with pytest.raises(RunError, match=r"`loss` is nan at step 7 \(epoch 2, batch 1; samples: sample \d+, "):
         trainer.train(make_loader())
     assert weights_of(trainer).isfinite().all()
 
