@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audiozen_core.cli.table import echo_table
 from audiozen_core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -46,8 +47,7 @@ _EXP = click.argument("exp", metavar="EXP", type=click.Path(path_type=Path))
 def list_command(exp: Path) -> None:
     """Tell of each checkpoint: epoch, step, score, size, whether it is whole, best, latest."""
     infos = _some(_store(exp))
-    rows = [("checkpoint", "epoch", "step", "score", "MB", "state")]
-    rows += [
+    rows = [
         (
             info.path.name,
             "?" if info.epoch is None else str(info.epoch),
@@ -58,10 +58,8 @@ def list_command(exp: Path) -> None:
         )
         for info in infos
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    for name, *cells, state in rows:
-        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        click.echo("  ".join([name.ljust(widths[0]), *aligned, state]).rstrip())
+    headings = ("checkpoint", "epoch", "step", "score", "MB", "state")
+    echo_table(rows, headings=headings, right=("epoch", "step", "score", "MB"))
 
 
 @command.command()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
     from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
@@ -32,10 +35,7 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool, traceback: bo
     if as_json:
         click.echo(json.dumps(_as_data(lifecycle), indent=2, ensure_ascii=False))
         return
-    for hook, plugins in _answered(lifecycle).items():
-        if plugins:
-            click.echo(hook)
-            _show(plugins, lifecycle.wrappers(hook))
+    echo_table(_rows(lifecycle))
     off = [part.path for part in experiment.config.hooks if not part.enabled]
     if off:
         click.echo(f"switched off: {', '.join(off)}")
@@ -47,15 +47,15 @@ def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
     return {hook: lifecycle.order(hook) for hook in HOOK_NAMES}
 
 
-def _show(plugins: list[Plugin], wrappers: set[str]) -> None:
-    """One line a plugin, in the order in which they run."""
-    rows = [
-        (plugin.name, "wraps" if plugin.name in wrappers else plugin.phase, plugin.owner, plugin.origin)
-        for plugin in plugins
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
+    """Each hook that a plugin answers, followed by its plugins in the order in which they run."""
+    for hook, plugins in _answered(lifecycle).items():
+        if plugins:
+            yield (hook,)
+        wrappers = lifecycle.wrappers(hook)
+        for plugin in plugins:
+            phase = "wraps" if plugin.name in wrappers else plugin.phase
+            yield f"  {plugin.name}", phase, plugin.owner, plugin.origin
 
 
 def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
+
+from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
     from audiozen_core.inspection.card import Card
@@ -57,19 +60,7 @@ def list_command(kind: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    headings = ("PATH", "DISTRIBUTION", "ORIGIN", "STATUS", "OBJECT")
-    cells = [
-        (row["name"], f"{row['distribution']} {row['version']}", row["origin"], row["status"], row["value"])
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-    group = None
-    click.echo("  " + _line(headings, widths))
-    for row, line in zip(rows, cells, strict=True):
-        if row["group"] != group:
-            group = row["group"]
-            click.echo(group.removeprefix("audiozen."))
-        click.echo("  " + _line(line, widths))
+    echo_table(_lines(rows), headings=("  PATH", "DISTRIBUTION", "ORIGIN", "STATUS", "OBJECT"))
     if any(row["status"] != "ok" for row in rows) or index.problems:
         click.echo("\n`audiozen plugins doctor` tells what is wrong.")
 
@@ -99,8 +90,13 @@ def _row(entry: Entry, clashes: bool) -> dict[str, str]:
     }
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
+    """The kind of component on a line of its own, followed by the components of that kind."""
+    for group, components in itertools.groupby(rows, key=lambda row: row["group"]):
+        yield (group.removeprefix("audiozen."),)
+        for row in components:
+            distribution = f"{row['distribution']} {row['version']}"
+            yield f"  {row['name']}", distribution, row["origin"], row["status"], row["value"]
 
 
 @command.command(name="show")

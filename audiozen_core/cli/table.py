@@ -1,0 +1,36 @@
+"""Tables on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+# Wider than any row, so that rich neither cuts nor wraps what a script is going to read.
+_UNLIMITED = 1_000_000
+
+
+def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> None:
+    """Prints a table of plain text, without lines. In a terminal, long cells are wrapped to fit.
+
+    Args:
+        rows: the cells, as they are: brackets are not markup. A row may be shorter than the others.
+        headings: one a column; without them there is no line of headings.
+        right: the headings of the columns that are aligned to the right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(rows)
+    table = Table(box=None, show_header=bool(headings), pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings or [""] * max(map(len, rows), default=0):
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    console = Console(width=width, color_system=None, markup=False, emoji=False, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
