@@ -6,6 +6,10 @@ BIN    := $(VENV)/bin
 # Builds from source are made under the same versions as the rest.
 PIP    := PIP_CONSTRAINT=constraints.txt $(BIN)/pip --disable-pip-version-check
 
+# pesq has no wheels. All else works without it: the table of scores leaves it out, and its tests skip.
+INSTALL_PESQ = $(PIP) install -c constraints.txt -e '.[pesq]' || \
+  echo 'PESQ could not be built, which takes a C compiler. Everything else goes on without it.'
+
 RECIPE := recipes/mini_denoise/sdnn
 RUN    := $(RECIPE)/exp/baseline
 
@@ -44,11 +48,11 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.user: $(VENV)/.venv pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[tensorboard]'
-	$(PIP) install -c constraints.txt -e '.[metrics]' || \
-	  echo 'PESQ could not be built, which needs a C compiler: the table will lack it.'
+	$(PIP) install -c constraints.txt -e '.[dnsmos,stoi,tensorboard]'
+	$(INSTALL_PESQ)
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(INSTALL_PESQ)
 	touch $@ $(VENV)/.user
