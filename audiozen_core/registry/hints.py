@@ -123,6 +123,8 @@ def _respelled(path: str, missing: Missing, name: str) -> str:
 
 def _leads_on(owner: Any, name: str, rest: str) -> bool:
     """Whether the rest of a path can be followed from a near name, as far as that is imported yet."""
+    if name in _lazy_names(owner):
+        return not rest  # what follows is unknown until the name is imported
     target = sys.modules.get(name) if owner is None else inspect.getattr_static(owner, name, None)
     for part in rest.split(".") if rest else ():
         if target is None:

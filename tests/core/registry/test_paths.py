@@ -191,6 +191,12 @@ def test_the_near_names_do_not_lead_nowhere_themselves():
     assert "`optim`" in error.label
 
 
+def test_a_near_name_that_is_not_imported_yet_is_not_followed_further():
+    error = failure("audiozen.model.sdnn.SDNN")
+    assert error.suggestion is None
+    assert error.label == "did you mean `SDNN`?"
+
+
 def test_a_missing_attribute_lists_what_there_is(write):
     with ImportScope([write("a", trainer="import os\nclass Loop: ...\ndef run(): ...\n_hidden = 1")]):
         assert "note: `trainer` has `Loop`, `run`" in failure("trainer.Xyz").notes
