@@ -1,4 +1,4 @@
-"""What AudioZEN asks of a plugin, one call each."""
+"""Checks that the plugin meets AudioZEN's requirements."""
 
 import torch
 from audiozen.testing import (
@@ -16,7 +16,7 @@ from audiozen_plugin_remix.model import GruMask
 from audiozen_plugin_remix.trainer import RemixTrainer
 
 
-def test_all_four_are_found_by_name():
+def test_every_component_is_found_by_name():
     names = {(entry.kind, entry.name) for entry in check_entry_points("audiozen-plugin-remix")}
     assert names == {
         ("trainer", "remix"),
@@ -26,24 +26,24 @@ def test_all_four_are_found_by_name():
     }
 
 
-def test_their_arguments_can_be_checked_before_a_run():
+def test_the_arguments_can_be_checked_before_a_run():
     check_signature(RemixTrainer, "trainer")
     check_signature(MultiResolutionStftLoss, "loss_function")
     check_signature(GruMask, "model")
     check_signature(Thaw, "hooks")
 
 
-def test_the_import_does_nothing_else():
+def test_the_import_has_no_side_effects():
     check_import("audiozen_plugin_remix.trainer")
 
 
-def test_the_hook_is_one_that_is_called():
+def test_the_hook_exists():
     assert set(check_hooks(Thaw)) == {"on_epoch_start"}
 
 
-def test_the_model_goes_through_a_checkpoint():
+def test_a_checkpoint_keeps_the_model():
     check_model(lambda: GruMask(num_freqs=33, hidden_size=8), torch.rand(2, 33, 7))
 
 
-def test_the_loss_has_true_gradients():
+def test_the_gradients_of_the_loss_are_correct():
     check_loss(MultiResolutionStftLoss(n_ffts=(64, 128)), 2, 400)

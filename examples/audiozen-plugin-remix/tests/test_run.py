@@ -1,4 +1,4 @@
-"""The components at work."""
+"""Runs small experiments with the components."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_a_misspelt_argument_is_found_before_the_run(experiment):
         experiment.set("model", num_layer=3).run()
 
 
-def test_the_loss_of_a_signal_with_itself_is_nothing():
+def test_the_loss_of_a_signal_with_itself_is_zero():
     wave = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
     loss = MultiResolutionStftLoss()
     assert loss(wave, wave) < 1e-4

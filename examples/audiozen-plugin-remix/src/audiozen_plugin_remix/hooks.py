@@ -1,4 +1,4 @@
-"""Layers that learn later than the others."""
+"""A hook that freezes layers for the first epochs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Thaw:
-    """Keeps parts of the network as they are for the first epochs, as one does when finetuning.
+    """Freezes parts of the network for the first epochs, as is common in finetuning.
 
     Args:
-        parts: prefixes of the names of weights, such as `mask` or `gru.weight`.
-        epochs: for so many epochs.
+        parts: the first parts of parameter names, such as `mask` or `gru.weight`.
+        epochs: the number of epochs for which they stay frozen.
     """
 
     phase = "step"
@@ -27,7 +27,7 @@ class Thaw:
 
     @hookimpl
     def on_epoch_start(self, trainer: BaseTrainer, epoch: int) -> None:
-        """Freezes or thaws the parts, by the number of the epoch; so a resumed run needs no state."""
+        """Freezes or thaws the parts. The epoch alone decides, so a resumed run needs no saved state."""
         named = [(name, weight) for name, weight in trainer.model.named_parameters() if name.startswith(self.parts)]
         frozen = epoch <= self.epochs
         for _, weight in named:

@@ -1,4 +1,4 @@
-"""Spectrograms at several resolutions."""
+"""A loss on spectrograms at several resolutions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 
 class MultiResolutionStftLoss(nn.Module):
-    """Spectral convergence and the distance of log magnitudes, averaged over resolutions.
+    """Spectral convergence plus the distance of log magnitudes, averaged over resolutions.
 
     After Yamamoto, Song and Kim, "Parallel WaveGAN" (ICASSP 2020). Waveforms are [batch, time].
 
     Args:
         n_ffts: the sizes of the transforms, in samples; the hop is a quarter of each.
-        log_weight: the weight of the log magnitudes against the spectral convergence.
+        log_weight: the weight of the log magnitudes; the spectral convergence has weight 1.
         eps: the power below which a bin counts as silent.
     """
 
+    # Tells the trainer to pass waveforms, not magnitudes.
     domain = "waveform"
 
     def __init__(self, n_ffts: Sequence[int] = (512, 1024, 2048), log_weight: float = 1.0, eps: float = 1e-7) -> None:

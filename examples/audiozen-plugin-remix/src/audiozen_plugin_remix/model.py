@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class GruMask(nn.Module):
-    """A GRU that reads log magnitudes frame by frame and gives a mask; causal.
+    """A causal GRU that reads log magnitudes frame by frame and estimates a mask.
 
     Args:
-        num_freqs: frequencies of the spectrogram, `n_fft // 2 + 1`.
-        hidden_size: units of the GRU.
-        num_layers: its layers.
+        num_freqs: number of frequencies of the spectrogram, `n_fft // 2 + 1`.
+        hidden_size: number of units in each layer of the GRU.
+        num_layers: number of layers of the GRU.
     """
 
     def __init__(self, num_freqs: int = 257, hidden_size: int = 128, num_layers: int = 1) -> None:
@@ -21,6 +21,6 @@ class GruMask(nn.Module):
         self.mask = nn.Linear(hidden_size, num_freqs)
 
     def forward(self, magnitude: Tensor) -> Tensor:
-        """Noisy magnitudes [batch, num_freqs, frames] to enhanced ones of the same shape."""
+        """Maps noisy magnitudes [batch, num_freqs, frames] to enhanced ones of the same shape."""
         hidden, _ = self.gru(torch.log1p(magnitude).transpose(1, 2))
         return magnitude * torch.sigmoid(self.mask(hidden)).transpose(1, 2)

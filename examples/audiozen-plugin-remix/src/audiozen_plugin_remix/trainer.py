@@ -1,4 +1,4 @@
-"""Training on noises that are shuffled within a batch."""
+"""A trainer that shuffles the noises within a batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class RemixTrainer(BaseTrainer):
-    """Enhances waveforms with a mask on their magnitudes; in training, each speaker gets the noise of another.
+    """Trains on remixed batches: each speaker gets the noise of another. The model masks magnitudes.
 
-    Batches are dicts with `noisy` and `clean` [batch, time], as the data sets of AudioZEN give them. The shuffling is
-    that of Défossez, Synnaeve and Adi, "Real Time Speech Enhancement in the Waveform Domain" (Interspeech 2020).
+    Batches are dicts with `noisy` and `clean` [batch, time], as AudioZEN's data sets return them. The method is from
+    Défossez, Synnaeve and Adi, "Real Time Speech Enhancement in the Waveform Domain" (Interspeech 2020).
 
     Args:
-        components: the parts to work with; given by AudioZEN.
-        remix: whether to shuffle.
+        components: the parts of the experiment; AudioZEN passes them.
+        remix: whether to shuffle the noises.
     """
 
     def __init__(self, components: Components, *, remix: bool = True, **kwargs: Any) -> None:
@@ -26,34 +26,35 @@ class RemixTrainer(BaseTrainer):
         self.remix = remix
 
     def enhance(self, noisy: Tensor) -> Tensor:
-        """Noisy waveforms [batch, time] to enhanced ones; the phase is kept."""
+        """Maps noisy waveforms [batch, time] to enhanced ones of the same shape; the noisy phase is kept."""
         spectrogram = self.stft(noisy)
         magnitude = spectrogram.abs()
         mask = self.model(magnitude) / magnitude.clamp_min(1e-8)
         return self.istft(spectrogram * mask, length=noisy.shape[-1])
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
-        """The loss of a batch, remixed."""
+        """Returns the loss of a remixed batch."""
         noisy, clean = batch["noisy"], batch["clean"]
         if self.remix:
+            # Data sets give mixtures, so the noise is what remains of one without its clean speech.
             order = torch.randperm(len(noisy), device=noisy.device)
             noisy = clean + (noisy - clean)[order]
         return {"loss": self.loss_function(self.enhance(noisy), clean)}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """The signal-to-noise ratio of each clip, in dB."""
+        """Returns the signal-to-noise ratio of each clip, in dB."""
         clean = batch["clean"]
         error = self.enhance(batch["noisy"]) - clean
         return 10 * torch.log10(clean.square().sum(-1) / error.square().sum(-1).clamp_min(1e-10))
 
     def validation_epoch_end(self, outputs: list[list[Tensor]]) -> float:
-        """The mean over all clips."""
+        """Returns the mean over all clips."""
         return float(torch.cat([scores for loader in outputs for scores in loader]).mean())
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """The same as in validation."""
+        """Returns the signal-to-noise ratio of each clip, in dB."""
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def test_epoch_end(self, outputs: list[list[Tensor]]) -> Mapping[str, float]:
-        """The mean over all clips, as `test/snr`."""
+        """Returns the mean over all clips, which is recorded as `test/snr`."""
         return {"snr": self.validation_epoch_end(outputs)}
