@@ -19,6 +19,7 @@ import pytest
 import audiozen
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import load, resolve
+from audiozen_core.scaffold import scaffold
 from tests.clean_environment import CleanEnvironment, build_wheel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,6 +243,11 @@ def test_a_type_checker_sees_through_the_public_package(tmp_path):
     (tmp_path / "plugin.py").write_text(PLUGIN)
     (tmp_path / "mistakes.py").write_text(PLUGIN + MISTAKES)
     assert mypy(tmp_path / "plugin.py", tmp_path / "mistakes.py", cwd=ROOT) == ERRORS
+
+
+def test_the_plugins_that_authors_start_from_pass_a_strict_type_checker(tmp_path):
+    new = scaffold.new_plugin("acme", tmp_path) / "src"
+    assert mypy(new, ROOT / "examples/audiozen-plugin-remix/src", cwd=ROOT) == []
 
 
 def test_the_stubs_are_part_of_what_is_installed(tmp_path):
