@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate, get_worker_info
 
 from audiozen_core.data.seeding import derive_seeds, generator_states, seed_from, set_generator_states
-from audiozen_core.data.unreadable import BadData, BadSample, CollateReadable, Gathered
-from audiozen_core.data.workers import end_with, start_worker, starting
+from audiozen_core.data.unreadable import PartialBatch, PartialCollate, UnreadableSample, UnreadableSamples
+from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
 from audiozen_core.errors import DataError
 
 Key = tuple[int, int]
@@ -25,7 +25,7 @@ Key = tuple[int, int]
 class SeededDataset(Dataset[Any]):
     """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
 
-    An item that can't be read is returned as a `BadSample`.
+    An item that can't be read is returned as an `UnreadableSample`.
 
     Args:
         dataset: the data set, indexed by integers.
@@ -45,7 +45,7 @@ class SeededDataset(Dataset[Any]):
         try:
             return self.dataset[index]
         except (DataError, OSError) as error:
-            return BadSample.of(error, index)
+            return UnreadableSample.from_error(error, index)
 
 
 class SeededStream(IterableDataset[Any]):
@@ -69,15 +69,15 @@ class SeededStream(IterableDataset[Any]):
         try:
             yield from self.dataset
         except (DataError, OSError) as error:
-            yield BadSample.of(error, None)
+            yield UnreadableSample.from_error(error, None)
 
 
 class EpochSampler(Sampler[Key]):
-    """The keys (epoch, index) of one epoch, in an order drawn from (seed, epoch), from any place on.
+    """Gives the keys (epoch, index) of one epoch, starting at any item, in an order drawn from (seed, epoch).
 
     Args:
-        indices: the number of items, or a sampler of one's own that gives the indices.
-        shuffle: whether to draw a new order for each epoch; not with a sampler of one's own.
+        indices: the number of items, or a sampler that gives the indices.
+        shuffle: whether to draw a new order for each epoch; ignored if `indices` is a sampler.
         seed: the seed of the run.
     """
 
@@ -109,22 +109,23 @@ class EpochSampler(Sampler[Key]):
 
 
 class BatchLoader:
-    """The batches of a data set, epoch by epoch.
+    """Makes the batches of a data set, epoch by epoch.
 
     Args:
-        dataset: a map-style data set, or an iterable one.
-        batch_size: samples a batch.
-        shuffle: whether each epoch has an order of its own; ignored for an iterable data set.
-        num_workers: processes that make items; 0 makes them in this one.
-        drop_last: whether to leave out the last batch if it is not full.
-        pin_memory: whether batches come in page-locked memory, for faster copies to a GPU.
-        collate_fn: makes a batch of a list of items; by default the data set's own `collate_fn`, else Torch's.
-        sampler: gives the indices of an epoch in place of the shuffling.
+        dataset: a map-style or an iterable data set.
+        batch_size: the number of samples in a batch.
+        shuffle: whether to draw a new order for each epoch; ignored for an iterable data set.
+        num_workers: the number of processes that make items; 0 makes them in the main process.
+        drop_last: whether to drop the last batch if it is not full.
+        pin_memory: whether to put batches in page-locked memory, which makes copies to a GPU faster.
+        collate_fn: makes a batch from a list of items; by default the `collate_fn` of the data set, or that of Torch if
+            the data set has none.
+        sampler: gives the indices of an epoch, instead of `shuffle`.
         seed: the seed of the run.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Raises:
-        DataError: the data set is empty, or has fewer items than one batch and `drop_last` leaves out that one.
+        DataError: the data set is empty, or `drop_last` drops its only batch.
 
     Example:
         >>> loader = BatchLoader([10, 20, 30, 40], batch_size=2, shuffle=True, seed=0)
@@ -154,14 +155,14 @@ class BatchLoader:
         self._sampler: EpochSampler | None = None
         self._stream: SeededStream | None = None
         self._running: Any = None
-        self._end_workers: Callable[[], object] = _nothing
+        self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
             options.setdefault("persistent_workers", True)
             options.setdefault("worker_init_fn", start_worker)
         if isinstance(dataset, IterableDataset):
             self._stream = SeededStream(dataset, seed)
             source: Any = self._stream
-            # Workers that stay would never learn that another epoch has begun.
+            # Workers have a copy of the stream from when they started, so the next epoch needs new ones.
             options.pop("persistent_workers", None)
         else:
             size = len(dataset)  # type: ignore[arg-type]
@@ -169,8 +170,8 @@ class BatchLoader:
                 raise DataError(f"the data set {type(dataset).__name__} is empty", remedy="check its arguments")
             if drop_last and size < batch_size:
                 raise DataError(
-                    f"{type(dataset).__name__} has {size} items, fewer than the one batch of {batch_size} "
-                    "that `drop_last` would keep",
+                    f"{type(dataset).__name__} has {size} items, fewer than one batch of {batch_size}, "
+                    "and `drop_last` drops incomplete batches",
                     remedy="set a smaller `batch_size`, or `drop_last = false`",
                 )
             source = SeededDataset(dataset, seed)  # type: ignore[arg-type]
@@ -182,48 +183,48 @@ class BatchLoader:
             num_workers=num_workers,
             drop_last=drop_last,
             pin_memory=pin_memory,
-            collate_fn=CollateReadable(collate_fn or getattr(dataset, "collate_fn", None) or default_collate),
-            # A generator of its own: else each epoch would take a number from the training's.
+            collate_fn=PartialCollate(collate_fn or getattr(dataset, "collate_fn", None) or default_collate),
+            # Otherwise each epoch would draw a number from the training's generator.
             generator=torch.Generator(),
             **options,
         )
 
     @property
     def stream_workers(self) -> int | None:
-        """The number of workers, where the samples depend on it: in a stream; else None."""
+        """The number of workers of an iterable data set, whose samples depend on it; None for a map-style one."""
         return self._loader.num_workers if self._stream is not None else None
 
     @property
     def num_batches(self) -> int | None:
-        """The batches of a whole epoch; None for an iterable data set that does not tell its length."""
+        """The number of batches in a whole epoch; None for an iterable data set without a length."""
         try:
             return len(self)
         except TypeError:
             return None
 
     def __len__(self) -> int:
-        """The batches of a whole epoch.
+        """The number of batches in a whole epoch.
 
         Raises:
-            TypeError: an iterable data set that does not tell its length.
+            TypeError: the data set is iterable and has no length.
         """
         if self._sampler is not None:
             self._sampler.start = 0
         return len(self._loader)
 
-    def epoch(self, epoch: int, *, start: int = 0, bad_data: BadData | None = None) -> Iterator[Any]:
-        """The batches of one epoch.
+    def epoch(self, epoch: int, *, start: int = 0, unreadable: UnreadableSamples | None = None) -> Iterator[Any]:
+        """Makes the batches of one epoch.
 
         Args:
             epoch: any number; the same number gives the same batches.
-            start: the batch to start at; those before it are not made, except by an iterable data set.
-            bad_data: what becomes of samples that can't be read; without it they are errors. A batch of which no sample
-                is left comes as None.
+            start: the index of the first batch. Earlier batches are not made, except by an iterable data set.
+            unreadable: decides about samples that can't be read. By default the first one is an error. With the policy
+                `skip`, a batch without any readable sample is None.
 
         Raises:
-            DataError: a sample that can't be read.
+            DataError: a sample can't be read, and is not skipped.
         """
-        bad_data = bad_data or BadData()
+        unreadable = unreadable or UnreadableSamples()
         skipped = 0
         if self._sampler is not None:
             self._sampler.epoch, self._sampler.start = epoch, start * self.batch_size
@@ -235,25 +236,25 @@ class BatchLoader:
             batches = _with_own_generators(batches, keep=self._stream is not None)
         for batch_idx, batch in enumerate(batches):
             if batch_idx >= skipped:
-                yield bad_data.readable(batch) if isinstance(batch, Gathered) else batch
+                yield unreadable.apply_policy(batch) if isinstance(batch, PartialBatch) else batch
 
     def close(self) -> None:
-        """Ends the workers. The next epoch starts new ones."""
-        self._end_workers()
+        """Stops the workers. The next epoch starts new ones."""
+        self._stop_workers()
         self._running = self._loader._iterator = None
 
     def _begin(self) -> None:
-        """A new iterator; workers that stay between the epochs have the same one every time."""
-        # Workers that are there already may have much to finish, and signals are not to wait for that.
+        """Starts an epoch. Persistent workers keep one iterator for all epochs."""
+        # Running workers may take long to finish their batches of the last epoch, and signals must not wait for that.
         starts = self._loader.num_workers and self._loader._iterator is None
-        with starting() if starts else nullcontext():
+        with starting_workers() if starts else nullcontext():
             iterator = iter(self._loader)
         if iterator is not self._running:
-            self._end_workers()
-            self._running, self._end_workers = iterator, end_with(self, iterator)
+            self._stop_workers()
+            self._running, self._stop_workers = iterator, stop_workers_with(self, iterator)
 
 
-def _nothing() -> None:
+def _no_workers() -> None:
     return None
 
 
@@ -283,7 +284,7 @@ def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it, at any depth of dicts, lists and tuples, on the device."""
+    """Moves every tensor of a batch to a device, at any depth of dicts, lists and tuples."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):

@@ -1,4 +1,4 @@
-"""Samples that can't be read: an error that names the file, or left out and counted up to a limit."""
+"""Samples that can't be read: the first one is an error, or they are skipped and counted up to a limit."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from audiozen_core.data.unreadable_files import leaving_out
+from audiozen_core.data.unreadable_files import skip_unreadable_files
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 
-BadDataPolicy = Literal["stop", "skip"]
+UnreadablePolicy = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
-class BadSample:
-    """What comes in place of a sample that can't be read. A worker sends it as it is; an exception would lose its form.
+class UnreadableSample:
+    """Takes the place of a sample that can't be read.
+
+    A worker sends it to the main process as ordinary data. An exception would arrive as text in another one.
 
     Attributes:
         message: what is wrong; it names the file.
         remedy: what to do about it.
         notes: further lines.
-        final: whether nothing comes after it, so that it can't be left out: the iterator of a stream is dead.
+        final: whether no sample can follow, as in a stream, whose iterator can't continue after an exception.
     """
 
     message: str
@@ -31,8 +33,13 @@ class BadSample:
     final: bool = False
 
     @classmethod
-    def of(cls, error: DataError | OSError, index: int | None) -> BadSample:
-        """The same as data; `index` is the sample's place in the data set, None in a stream."""
+    def from_error(cls, error: DataError | OSError, index: int | None) -> UnreadableSample:
+        """Makes one from an error.
+
+        Args:
+            error: the error that the data set raised.
+            index: the index of the sample in the data set; None in a stream.
+        """
         if isinstance(error, DataError):
             return cls(error.message, error.remedy, error.notes, final=index is None)
         what = "the next sample" if index is None else f"sample {index}"
@@ -40,121 +47,129 @@ class BadSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """A batch with samples missing.
+class PartialBatch:
+    """A batch of which some samples can't be read.
 
     Attributes:
-        bad: those that can't be read.
-        batch: the others, collated; None if there are none.
+        unreadable: these samples.
+        batch: the other samples, collated; None if there are none.
     """
 
-    bad: tuple[BadSample, ...]
+    unreadable: tuple[UnreadableSample, ...]
     batch: Any
 
 
-class CollateReadable:
-    """Collates the samples that could be read, and passes the others on beside them.
+class PartialCollate:
+    """Collates the samples that could be read, and passes the unreadable ones on beside them.
 
     Args:
-        collate_fn: makes a batch of a list of samples.
+        collate_fn: makes a batch from a list of samples.
     """
 
     def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
         self.collate_fn = collate_fn
 
     def __call__(self, samples: Any) -> Any:
-        """The batch; a `Gathered` if a sample is missing."""
-        bad = tuple(sample for sample in samples if isinstance(sample, BadSample))
-        if not bad:
+        """Makes the batch, or a `PartialBatch` if a sample can't be read."""
+        unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
+        if not unreadable:
             return self.collate_fn(samples)
-        good = [sample for sample in samples if not isinstance(sample, BadSample)]
-        return Gathered(bad, self.collate_fn(good) if good else None)
+        readable = [sample for sample in samples if not isinstance(sample, UnreadableSample)]
+        return PartialBatch(unreadable, self.collate_fn(readable) if readable else None)
 
 
-class BadData:
-    """Decides about samples that can't be read; its state, the samples left out so far, is kept in the checkpoints.
+class UnreadableSamples:
+    """Stops at the first sample that can't be read, or skips and counts such samples.
+
+    The skipped samples are part of a checkpoint, so that the limit holds for the whole run.
 
     Args:
-        policy: `stop`: the first one is an error; `skip`: it is left out.
-        limit: how many different ones may be left out in a run.
+        policy: `stop`: the first one is an error; `skip`: it is skipped.
+        limit: how many different samples may be skipped in a run.
     """
 
-    def __init__(self, policy: BadDataPolicy = "stop", limit: int = 0) -> None:
+    def __init__(self, policy: UnreadablePolicy = "stop", limit: int = 0) -> None:
         self.policy = policy
         self.limit = limit
-        self.left_out: set[str] = set()
-        self._missing: list[str] | None = None
-        self._left_out_building: set[str] = set()
+        self.skipped: set[str] = set()
+        self._unreported: list[str] | None = None
+        self._skipped_files: set[str] = set()
 
-    def readable(self, gathered: Gathered) -> Any:
-        """What is left of the batch; None if nothing is.
+    def apply_policy(self, partial: PartialBatch) -> Any:
+        """Returns the readable part of a batch; None if there is none.
 
         Raises:
-            DataError: a sample that can't be read, or one too many.
+            DataError: a sample can't be read and the policy is `stop`, or more than `limit` can't be read.
         """
-        for sample in gathered.bad:
+        for sample in partial.unreadable:
             if self.policy == "stop" or sample.final:
                 raise DataError(sample.message, remedy=sample.remedy, notes=sample.notes)
-            self._leave_out(sample)
-        return gathered.batch
+            self._skip(sample)
+        return partial.batch
 
     @contextmanager
-    def from_building_on(self, role: str) -> Iterator[None]:
-        """Data sets that are built within the block may leave out files too, under the same limit.
+    def allow_unreadable_files(self, role: str) -> Iterator[None]:
+        """Applies the policy to the data sets that are built within the block.
 
         Args:
-            role: what they are for, such as `test`.
+            role: what the data sets are for, such as `test`.
         """
         if self.policy == "stop":
             yield
             return
-        self.collect_missing()
-        with leaving_out(lambda error: self._leave_out(BadSample.of(error, 0))):
+        self.collect_skipped()
+        with skip_unreadable_files(lambda error: self._skip(UnreadableSample.from_error(error, 0))):
             yield
-        self._left_out_building.update(self._missing or ())
-        self.tell_missing(f"{role} data set")
+        self._skipped_files.update(self._unreported or ())
+        self.report_skipped(f"{role} data set")
 
-    def collect_missing(self) -> None:
-        """From now on what is left out is for `tell_missing`."""
-        self._missing = []
+    def collect_skipped(self) -> None:
+        """Starts the list that `report_skipped` reports."""
+        self._unreported = []
 
-    def tell_missing(self, what: str, *, nothing_left: bool = False) -> None:
-        """Says what a data set or an evaluation has gone without: its numbers are those of fewer samples.
+    def report_skipped(self, what: str, *, nothing_left: bool = False) -> None:
+        """Warns if samples have been skipped since `collect_skipped`, because scores then stand for fewer samples.
+
+        Args:
+            what: the data set or the evaluation that skipped them.
+            nothing_left: whether all samples were skipped.
 
         Raises:
-            DataError: nothing was left.
+            DataError: all samples were skipped.
         """
-        missing, self._missing = self._missing, None
-        if missing and nothing_left:
-            raise DataError(f"none of the samples of the {what} can be read; the first: {missing[0]}")
-        if missing:
-            get_logger().warning(f"{len(missing)} samples are missing from the {what}", reasons="; ".join(missing[:9]))
+        skipped, self._unreported = self._unreported, None
+        if skipped and nothing_left:
+            raise DataError(f"none of the samples of the {what} can be read; the first error: {skipped[0]}")
+        if skipped:
+            get_logger().warning(
+                f"the {what} skips unreadable samples", count=len(skipped), reasons="; ".join(skipped[:9])
+            )
 
-    def _leave_out(self, sample: BadSample) -> None:
-        if self._missing is not None:
-            self._missing.append(sample.message)
-        if sample.message in self.left_out:
+    def _skip(self, sample: UnreadableSample) -> None:
+        if self._unreported is not None:
+            self._unreported.append(sample.message)
+        if sample.message in self.skipped:
             return
-        self.left_out.add(sample.message)
-        if len(self.left_out) > self.limit:
+        self.skipped.add(sample.message)
+        if len(self.skipped) > self.limit:
             raise DataError(
-                f"{len(self.left_out)} samples can't be read, more than `max_bad_data = {self.limit}`; "
+                f"{len(self.skipped)} samples can't be read, more than `max_bad_data = {self.limit}`; "
                 f"the last one: {sample.message}",
                 remedy=sample.remedy,
                 notes=sample.notes,
             )
-        get_logger().warning("a sample is left out", reason=sample.message, so_far=len(self.left_out))
+        get_logger().warning("an unreadable sample is skipped", reason=sample.message, so_far=len(self.skipped))
 
     def state_dict(self) -> dict[str, Any]:
-        """What was left out, and what of it while the data sets were built."""
-        return {"left_out": sorted(self.left_out), "building": sorted(self._left_out_building)}
+        """The skipped samples, and the files that were skipped while the data sets were built."""
+        return {"samples": sorted(self.skipped), "files": sorted(self._skipped_files)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Takes back what `state_dict` gave, beside what has been left out while the data sets were built."""
-        self.left_out |= set(state_dict["left_out"])
-        if differing := self._left_out_building ^ set(state_dict["building"]):
+        """Adds the samples of a checkpoint, and warns if other files were skipped when the data sets were built."""
+        self.skipped |= set(state_dict["samples"])
+        if differing := self._skipped_files ^ set(state_dict["files"]):
             get_logger().warning(
-                "other files are left out of the data sets than when the checkpoint was saved, so another training "
-                "comes out",
+                "the data sets skip other files than when the checkpoint was saved, so the result will differ from "
+                "that of an uninterrupted run",
                 files="; ".join(sorted(differing)[:9]),
             )

@@ -1,4 +1,4 @@
-"""Files that can't be used: the error of the first one, or left out where the run says so. Imports no torch."""
+"""Checks the files of a data set while it is built: an unreadable one is an error, or is skipped. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,42 +11,44 @@ from audiozen_core.errors import DataError
 
 _Item = TypeVar("_Item")
 
-_leave_out: ContextVar[Callable[[DataError], object] | None] = ContextVar("leave_out", default=None)
+# A context variable, so that each data set needs no argument for it.
+_on_unreadable: ContextVar[Callable[[DataError], object] | None] = ContextVar("on_unreadable", default=None)
 
 
 @contextmanager
-def leaving_out(leave_out: Callable[[DataError], object]) -> Iterator[None]:
-    """Lets data sets that are built within the block leave out what can't be used.
+def skip_unreadable_files(on_unreadable: Callable[[DataError], object]) -> Iterator[None]:
+    """Makes `keep_readable` skip unreadable files within the block.
 
     Args:
-        leave_out: is given each error, and raises one where it is too much.
+        on_unreadable: is called with the error of each skipped file. It raises an error if there are too many.
     """
-    token = _leave_out.set(leave_out)
+    token = _on_unreadable.set(on_unreadable)
     try:
         yield
     finally:
-        _leave_out.reset(token)
+        _on_unreadable.reset(token)
 
 
-def usable(items: Iterable[_Item], check: Callable[[_Item], object]) -> list[_Item]:
-    """Those of a data set's files that pass a check, such as a look at their headers.
+def keep_readable(items: Iterable[_Item], check: Callable[[_Item], object]) -> list[_Item]:
+    """Checks each file of a data set and returns those that pass.
 
     Args:
-        items: files, or whatever stands for them.
-        check: raises a `DataError` for one that can't be used.
+        items: the files, or any objects that stand for them.
+        check: raises a `DataError` for a file that can't be read, for instance when it looks at the header.
 
     Raises:
-        DataError: the first that can't be used; unless `trainer.args.on_bad_data` is `skip`, which leaves it out.
+        DataError: a file can't be read. With `trainer.args.on_bad_data = "skip"` the file is skipped instead, unless
+            that makes more than `max_bad_data`.
     """
-    leave_out = _leave_out.get()
-    passed = []
+    on_unreadable = _on_unreadable.get()
+    readable = []
     for item in items:
         try:
             check(item)
         except DataError as error:
-            if leave_out is None:
+            if on_unreadable is None:
                 raise
-            leave_out(error)
+            on_unreadable(error)
         else:
-            passed.append(item)
-    return passed
+            readable.append(item)
+    return readable

@@ -1,4 +1,4 @@
-"""The processes that make batches: they leave signals to the main process, and never outlive it."""
+"""The processes that make batches: they ignore signals for the main process, and never outlive it."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ import atexit
 import contextlib
 import ctypes
 import multiprocessing
-import multiprocessing.util  # registers its own work at exit, which must come after ours
+import multiprocessing.util  # registers its own work at exit, which must run after ours
 import os
 import signal
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
-# Signals that a terminal or a scheduler sends to every process of a run. The main process decides what they mean.
-LEFT_TO_THE_MAIN_PROCESS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+# A terminal or a scheduler sends these to every process of a run. The main process alone decides what to do.
+MAIN_PROCESS_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
-_PR_SET_PDEATHSIG = 1
-
-
-_endings: list[weakref.finalize[..., Any]] = []
+_PR_SET_PDEATHSIG = 1  # an option of Linux's prctl(2)
 
 
-def end_with(owner: object, iterator: Any) -> weakref.finalize[..., Any]:
-    """Ends the workers of a loader's iterator when their owner is gone, when the process ends, or when it is called.
+_finalizers: list[weakref.finalize[..., Any]] = []
 
-    Left to itself, torch sends workers SIGTERM as the garbage collector comes by, and so does Python at its exit, which
-    waits for them besides. These ignore it.
+
+def stop_workers_with(owner: object, iterator: Any) -> weakref.finalize[..., Any]:
+    """Stops the workers of a loader's iterator when their owner is deleted or the process exits.
+
+    Torch and Python stop forgotten workers with SIGTERM and then wait for them. Our workers ignore SIGTERM, so they
+    would wait forever.
+
+    Returns:
+        A function that stops the workers at once.
     """
-    ending = weakref.finalize(owner, close_workers, iterator)
-    ending.atexit = False  # `_end_all` comes earlier
-    _endings[:] = [*(other for other in _endings if other.alive), ending]
-    return ending
+    finalizer = weakref.finalize(owner, stop_workers, iterator)
+    finalizer.atexit = False  # `_stop_all_workers` does it, before multiprocessing waits for the workers
+    _finalizers[:] = [*(other for other in _finalizers if other.alive), finalizer]
+    return finalizer
 
 
 @atexit.register
-def _end_all() -> None:
-    for ending in _endings:
-        ending()
+def _stop_all_workers() -> None:
+    for finalizer in _finalizers:
+        finalizer()
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[None]:
-    """A block that starts workers.
+def starting_workers() -> Iterator[None]:
+    """Blocks signals while workers start, and stops the started ones if another one can't be started.
 
-    They are born with the signals held back, which would end them before they can ignore them. If not all can be
-    started, those that have been are ended: nobody else knows them.
+    A worker inherits the blocked signals, so that no signal can end it before `start_worker` ignores them. If a start
+    fails, torch does not know the workers that it started before.
     """
     others = multiprocessing.active_children()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _left()) if hasattr(signal, "pthread_sigmask") else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _main_signals()) if hasattr(signal, "pthread_sigmask") else None
     try:
         yield
     except BaseException:
@@ -63,31 +66,31 @@ def starting() -> Iterator[None]:
 
 
 def start_worker(worker_id: int) -> None:
-    """Runs in each worker first: signals are ignored, and the death of the main process is the worker's own."""
-    for number in _left():
+    """Runs first in each worker: it ignores signals, and asks the system to end the worker with the main process."""
+    for number in _main_signals():
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _left())
-    # Linux only; elsewhere torch's own watch notices within seconds.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _main_signals())
+    # Linux only. Elsewhere a thread of torch notices within seconds that the main process has ended.
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(getattr(signal, "SIGKILL", 9)), 0, 0, 0)
-    if _orphaned():
+    if _is_orphan():
         os._exit(1)
 
 
-def _left() -> list[int]:
-    return [getattr(signal, name) for name in LEFT_TO_THE_MAIN_PROCESS if hasattr(signal, name)]
+def _main_signals() -> list[int]:
+    return [getattr(signal, name) for name in MAIN_PROCESS_SIGNALS if hasattr(signal, name)]
 
 
-def _orphaned() -> bool:
-    """Whether the main process died before this one could ask to be told; torch's watch does not notice that either."""
+def _is_orphan() -> bool:
+    """Whether the main process ended before the call of `prctl`, which then has no effect. Torch misses that, too."""
     parent = multiprocessing.parent_process()
-    # Under the other start methods the parent in the sense of the system is another process.
+    # With other start methods, a helper process is the parent of the worker.
     return parent is not None and multiprocessing.get_start_method() == "fork" and os.getppid() != parent.pid
 
 
-def close_workers(iterator: Any) -> None:
-    """Ends the workers of a loader's iterator, those that hang included; without workers nothing happens."""
+def stop_workers(iterator: Any) -> None:
+    """Stops the workers of a loader's iterator, even those that hang. Does nothing if there are none."""
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if shut_down is None:
         return

@@ -154,7 +154,7 @@ class Experiment:
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
         for role in self._roles():
-            with trainer.bad_data.from_building_on(role):
+            with trainer.unreadable.allow_unreadable_files(role):
                 loaders[role] = self._loaders(role, lifecycle, device)
         lifecycle.on_setup(trainer=trainer)
         # Again, so that a training does not depend on which data sets were built beside it.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.loader import BatchLoader, to_device
-from audiozen_core.data.unreadable import BadDataPolicy
+from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy
 from audiozen_core.hooks.requests import RollbackRequest
@@ -86,7 +86,7 @@ class BaseTrainer(Evaluation):
         log_interval: int = 50,
         on_nonfinite: NonFinitePolicy = "stop",
         max_nonfinite: int = 10,
-        on_bad_data: BadDataPolicy = "stop",
+        on_bad_data: UnreadablePolicy = "stop",
         max_bad_data: int = 10,
     ) -> None:
         super().__init__(components, save_max_score=save_max_score, on_bad_data=on_bad_data, max_bad_data=max_bad_data)
@@ -118,7 +118,7 @@ class BaseTrainer(Evaluation):
         self.state.register_components(components)
         self.state.register("progress", self.progress)
         self.state.register("scalars", self.scalars)
-        self.state.register("bad_data", self.bad_data)
+        self.state.register("unreadable", self.unreadable)
         self.state.register("rng", RandomState())
         self._gradients = GradientNorms(self.models)
         # A window is the batches whose gradients are accumulated into one optimiser step.
@@ -171,7 +171,7 @@ class BaseTrainer(Evaluation):
         for model in self.models.values():
             model.train()
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
-        for batch_idx, item in enumerate(loader.epoch(epoch, start=start, bad_data=self.bad_data), start=start):
+        for batch_idx, item in enumerate(loader.epoch(epoch, start=start, unreadable=self.unreadable), start=start):
             if self._out_of_steps:
                 break
             self._train_batch(item, batch_idx)

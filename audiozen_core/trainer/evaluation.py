@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from audiozen_core.data.loader import BatchLoader, to_device
-from audiozen_core.data.unreadable import BadData, BadDataPolicy
+from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.kinds import Mode
@@ -34,12 +34,12 @@ class Evaluation(Steps, Parts):
     """
 
     def __init__(
-        self, components: Components, *, save_max_score: bool, on_bad_data: BadDataPolicy, max_bad_data: int
+        self, components: Components, *, save_max_score: bool, on_bad_data: UnreadablePolicy, max_bad_data: int
     ) -> None:
         super().__init__(components)
-        one_of(get_args(BadDataPolicy), on_bad_data=on_bad_data)
+        one_of(get_args(UnreadablePolicy), on_bad_data=on_bad_data)
         self.save_max_score = save_max_score
-        self.bad_data = BadData(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self.unreadable = UnreadableSamples(on_bad_data, at_least(0, max_bad_data=max_bad_data))
         self.log = get_logger()
         self.progress = Progress()
         self.batch_size: int | None = None
@@ -88,12 +88,12 @@ class Evaluation(Steps, Parts):
         total = None if None in lengths else sum(length or 0 for length in lengths)
         self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
         outputs: list[list[Any]] = []
-        self.bad_data.collect_missing()
+        self.unreadable.collect_skipped()
         with torch.no_grad():
             for dataloader_idx, loader in enumerate(loaders):
                 outputs.append([])
                 self.batch_size = loader.batch_size
-                for batch_idx, item in enumerate(loader.epoch(0, bad_data=self.bad_data)):
+                for batch_idx, item in enumerate(loader.epoch(0, unreadable=self.unreadable)):
                     if item is None:
                         continue
                     batch = to_device(item, self.device)
@@ -102,7 +102,7 @@ class Evaluation(Steps, Parts):
                     self.hooks.on_evaluation_step_end(
                         trainer=self, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
-        self.bad_data.tell_missing(mode, nothing_left=not any(outputs))
+        self.unreadable.report_skipped(mode, nothing_left=not any(outputs))
         return outputs
 
     # ------------------------------------------------------------------------------- shared by all modes

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio.files import audio_info, list_audio, read_audio
-from audiozen_core.data.unreadable_files import usable
+from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 
@@ -53,7 +53,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
             if not self.paths:
                 raise DataError("`files` is an empty list", remedy="name at least one audio file")
             root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
-        self.paths = usable(self.paths, self._check)
+        self.paths = keep_readable(self.paths, self._check)
         self.ids = _ids(_absolute(root), self.paths)
 
     def _check(self, path: Path) -> None:

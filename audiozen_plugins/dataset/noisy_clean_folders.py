@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio.files import list_audio
-from audiozen_core.data.unreadable_files import usable
+from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some
@@ -56,7 +56,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
             )
         self.pairs = [Pair(name, noisy[name], clean[name]) for name in sorted(noisy)]
         if check:
-            self.pairs = usable(self.pairs, lambda pair: pair.check(sr))
+            self.pairs = keep_readable(self.pairs, lambda pair: pair.check(sr))
 
     def __len__(self) -> int:
         return len(self.pairs)

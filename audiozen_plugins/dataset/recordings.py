@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from audiozen_core.audio.files import audio_info, list_audio, read_audio
-from audiozen_core.data.unreadable_files import usable
+from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.mixing import Wave
 
@@ -94,7 +94,7 @@ class Pool:
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
         self.sr = sr
         self.lengths: list[int] = []
-        self.recordings = usable(recordings, self._measure)
+        self.recordings = keep_readable(recordings, self._measure)
         self._samples: np.ndarray | None = None
         if sum(self.lengths) * 2 <= cache_mb * 1e6:
             self._samples = self._held_in_memory()
@@ -119,7 +119,7 @@ class Pool:
             free = free[len(wave) :]
             self.lengths.append(len(wave))
 
-        self.recordings = usable(self.recordings, load)
+        self.recordings = keep_readable(self.recordings, load)
         return samples
 
     def __len__(self) -> int:

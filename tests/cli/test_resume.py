@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 
@@ -182,16 +183,16 @@ SKIP = ["--set", "+trainer.args.on_bad_data=skip"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio", b"RIFF"], ids=["empty", "text", "cut"])
-def test_a_file_that_is_no_audio_at_all_is_left_out_too_and_the_test_says_what_it_lacks(audiozen, project, content):
+def test_a_file_that_is_not_audio_is_skipped_and_each_data_set_reports_it(audiozen, project, content):
     (project / "data/noisy/clip_1.wav").write_bytes(content)
     outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("a sample is left out") == 1
-    assert "1 samples are missing from the train data set" in outcome.err
-    assert "1 samples are missing from the test data set" in outcome.err
+    assert outcome.err.count("an unreadable sample is skipped") == 1
+    assert re.search("the train data set skips unreadable samples .*count=1", outcome.err)
+    assert re.search("the test data set skips unreadable samples .*count=1", outcome.err)
     assert "clip_1.wav" in outcome.err
     log = (project / "exp/tiny/tiny.log").read_text()
-    assert "1 samples are missing from the test data set" in log
+    assert "the test data set skips unreadable samples" in log
     assert json.loads((project / "exp/tiny/metrics/test.json").read_text())["files"] == 3
     assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # without `skip`: the error
     outcome = audiozen("run", "tiny.toml", "--resume", *SKIP, "--set", "+trainer.args.max_bad_data=0")
@@ -199,27 +200,27 @@ def test_a_file_that_is_no_audio_at_all_is_left_out_too_and_the_test_says_what_i
     assert "more than `max_bad_data = 0`" in outcome.err
 
 
-def test_other_files_left_out_than_when_the_checkpoint_was_saved_are_told(audiozen, project):
+def test_a_resume_that_skips_other_files_than_the_checkpoint_says_so(audiozen, project):
     assert audiozen("run", "tiny.toml", *SKIP).code == 0
     again = ["run", "tiny.toml", "--resume", *SKIP, "--set", "trainer.args.max_epochs=3"]
     (project / "data/noisy/clip_1.wav").write_bytes(b"no audio")
     told = audiozen(*again).err
-    assert "other files are left out of the data sets than when the checkpoint was saved" in told
+    assert "the data sets skip other files than when the checkpoint was saved" in told
     assert "other files" not in audiozen(*again).err
 
 
-def test_a_test_says_which_samples_it_lacks(audiozen, broken):
+def test_an_evaluation_reports_the_samples_that_it_skips(audiozen, broken):
     outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
     assert outcome.code == 0, outcome.err
-    assert "1 samples are missing from the validate" in outcome.err
-    assert "1 samples are missing from the test" in outcome.err
+    assert re.search("the validate skips unreadable samples .*count=1", outcome.err)
+    assert re.search("the test skips unreadable samples .*count=1", outcome.err)
 
 
-def test_a_broken_file_is_left_out_and_counted_if_the_toml_says_so(audiozen, broken):
+def test_a_broken_file_is_skipped_and_counted_if_the_toml_says_so(audiozen, broken):
     skip = ["--set", "+trainer.args.on_bad_data=skip"]
     outcome = audiozen("run", "tiny.toml", *skip)
     assert outcome.code == 0, outcome.err
-    assert outcome.err.count("a sample is left out") == 1
+    assert outcome.err.count("an unreadable sample is skipped") == 1
     (broken.parent.parent.parent / "exp").rename("old")
     outcome = audiozen("run", "tiny.toml", *skip, "--set", "+trainer.args.max_bad_data=0")
     assert outcome.code == 2

@@ -14,7 +14,7 @@ from audiozen_core.errors import DataError
 
 
 class Noise(torch.utils.data.Dataset):
-    """Items that are nothing but the global generators."""
+    """Each item is one draw of each global generator."""
 
     def __len__(self):
         return 12
@@ -43,11 +43,11 @@ def test_batches_differ_between_epochs_and_seeds_and_items():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_that_starts_in_its_midst_gives_what_was_left(workers):
+def test_an_epoch_that_starts_at_a_later_batch_gives_the_rest(workers):
     assert all(map(torch.equal, batches()[2:], batches(start=2, num_workers=workers)))
 
 
-def test_a_loader_can_be_left_in_the_midst_and_used_again():
+def test_a_loader_can_be_used_again_after_an_unfinished_epoch():
     loader = BatchLoader(Noise(), batch_size=4, num_workers=2, shuffle=True)
     whole = list(loader.epoch(1))
     next(loader.epoch(2))
@@ -109,7 +109,7 @@ def test_a_random_collate_fn_gives_the_same_for_any_number_of_workers(expected_d
     assert all(map(torch.equal, alone, batches(collate_fn=add_noise, num_workers=2)))
 
 
-def test_the_length_is_that_of_a_whole_epoch_wherever_the_last_one_started():
+def test_the_length_is_that_of_a_whole_epoch_even_after_an_epoch_that_started_later():
     loader = BatchLoader(Noise(), batch_size=5)
     list(loader.epoch(1, start=2))
     assert len(loader) == 3
@@ -122,23 +122,23 @@ def test_an_empty_data_set_is_an_error():
 
 
 def test_dropping_the_only_batch_is_an_error():
-    with pytest.raises(DataError, match="fewer than the one batch of 13"):
+    with pytest.raises(DataError, match="fewer than one batch of 13"):
         BatchLoader(Noise(), batch_size=13, drop_last=True)
 
 
-def test_the_data_sets_own_collate_fn_is_used_unless_another_is_given():
+def test_the_collate_fn_of_the_data_set_is_used_unless_another_is_given():
     dataset = Noise()
     dataset.collate_fn = len
     assert list(BatchLoader(dataset, batch_size=8).epoch(0)) == [8, 4]
     assert list(BatchLoader(dataset, batch_size=8, collate_fn=lambda items: "own").epoch(0)) == ["own", "own"]
 
 
-def test_a_sampler_says_which_items_come():
+def test_a_sampler_chooses_the_items():
     loader = BatchLoader(Noise(), batch_size=2, sampler=torch.utils.data.SequentialSampler(range(3)))
     assert [batch[:, 0].tolist() for batch in loader.epoch(1)] == [[0, 1], [2]]
 
 
-def test_an_iterable_data_set_is_told_the_epoch_and_skipped_through():
+def test_an_iterable_data_set_receives_the_epoch_and_skips_the_first_batches():
     class Stream(IterableDataset):
         epoch_set = 0
 
@@ -154,7 +154,7 @@ def test_an_iterable_data_set_is_told_the_epoch_and_skipped_through():
         len(loader)
 
 
-def test_every_tensor_of_a_batch_goes_to_the_device():
+def test_every_tensor_of_a_batch_moves_to_the_device():
     batch = {"wave": torch.ones(2), "more": [torch.ones(1), (torch.ones(1), "text")], "id": ["a"]}
     moved = to_device(batch, torch.device("meta"))
     assert moved["wave"].is_meta
@@ -164,8 +164,8 @@ def test_every_tensor_of_a_batch_goes_to_the_device():
     assert moved["id"] == ["a"]
 
 
-def test_a_worker_whose_main_process_is_gone_already_ends_itself():
-    """Between the fork and the worker's first line the main process may die; nobody would tell the worker."""
+def test_a_worker_ends_if_its_main_process_ended_before_it_started():
+    """The main process may die between the fork and the worker's first line, and no signal would tell the worker."""
     code = (
         "import multiprocessing, os\n"
         "from audiozen_core.data import workers\n"
@@ -185,5 +185,5 @@ def test_a_worker_whose_main_process_is_gone_already_ends_itself():
     assert done.stdout.split("\n")[:2] == ["0 still here", "1 nothing"]
 
 
-def test_a_sampler_that_gives_nothing_gives_no_batches():
+def test_an_empty_sampler_gives_no_batches():
     assert list(BatchLoader([1, 2, 3], sampler=torch.utils.data.SubsetRandomSampler([])).epoch(1)) == []

@@ -1,11 +1,13 @@
-"""Samples that can't be read: an error that names the file, or left out and counted."""
+"""Samples that can't be read: an error that names the file, or skipped and counted."""
+
+import re
 
 import pytest
 import torch
 from torch.utils.data import IterableDataset
 
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.data.unreadable import BadData
+from audiozen_core.data.unreadable import UnreadableSamples
 from audiozen_core.errors import DataError, RunError
 from tests.tiny_training import Pairs, make_trainer
 
@@ -36,48 +38,48 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_skip_leaves_it_out_and_the_others_are_as_they_were(workers):
-    bad_data = BadData("skip", limit=1)
-    batches = list(loader(5, num_workers=workers).epoch(1, bad_data=bad_data))
+def test_a_skipped_sample_leaves_the_others_as_they_were(workers):
+    unreadable = UnreadableSamples("skip", limit=1)
+    batches = list(loader(5, num_workers=workers).epoch(1, unreadable=unreadable))
     whole = list(loader().epoch(1))
     assert [len(batch["x"]) for batch in batches] == [4, 3, 4]
     assert torch.equal(batches[1]["y"], whole[1]["y"][[0, 2, 3]])
-    assert bad_data.left_out == {"`clip_5.wav` is not audio"}
+    assert unreadable.skipped == {"`clip_5.wav` is not audio"}
 
 
-def test_one_too_many_is_an_error_that_names_the_last():
+def test_more_than_the_limit_is_an_error_that_names_the_last_sample():
     with pytest.raises(DataError, match=r"2 samples can't be read, more than `max_bad_data = 1`.*clip_7"):
-        list(loader(5, 7).epoch(1, bad_data=BadData("skip", limit=1)))
+        list(loader(5, 7).epoch(1, unreadable=UnreadableSamples("skip", limit=1)))
 
 
-def test_the_same_file_counts_once_however_often_it_comes():
+def test_a_file_that_is_skipped_in_every_epoch_counts_once():
     trainer = make_trainer(max_epochs=4, on_bad_data="skip", max_bad_data=2)
     trainer.train(loader(2, 9), [loader(2)])
-    assert len(trainer.bad_data.left_out) == 2
+    assert len(trainer.unreadable.skipped) == 2
     assert trainer.progress.step == 12
 
 
-def test_what_a_training_leaves_out_is_not_counted_against_the_next_test(capsys):
+def test_a_test_does_not_report_the_samples_that_the_training_skipped(capsys):
     trainer = make_trainer(max_epochs=3, on_bad_data="skip", max_bad_data=2)
     trainer.train(loader(2))
-    assert "are missing" not in capsys.readouterr().err
+    assert "skips unreadable samples" not in capsys.readouterr().err
     trainer.test([loader(5)])
-    assert "1 samples are missing from the test" in capsys.readouterr().err
+    assert re.search("the test skips unreadable samples .*count=1", capsys.readouterr().err)
 
 
-def test_a_batch_of_which_nothing_is_left_keeps_its_place():
+def test_a_batch_without_readable_samples_is_still_a_step():
     trainer = make_trainer(max_epochs=2, on_bad_data="skip", max_bad_data=9)
     trainer.train(loader(4, 5, 6, 7), [loader(4, 5, 6, 7)])
     assert trainer.progress.step == 6
     assert len(trainer.scalars.steps) == 2
 
 
-def test_the_default_is_to_stop():
+def test_by_default_the_training_stops():
     with pytest.raises(DataError, match="clip_2"):
         make_trainer().train(loader(2))
 
 
-def test_an_error_of_the_operating_system_is_one_of_the_data_too():
+def test_an_error_of_the_operating_system_makes_a_sample_unreadable():
     class Gone(Pairs):
         def __getitem__(self, index):
             raise OSError(5, "Input/output error", "clip.wav")
@@ -86,13 +88,13 @@ def test_an_error_of_the_operating_system_is_one_of_the_data_too():
         list(BatchLoader(Gone()).epoch(1))
 
 
-def test_a_mistake_in_a_data_set_is_none_of_the_data():
+def test_an_error_in_the_code_of_a_data_set_is_never_skipped():
     class Wrong(Pairs):
         def __getitem__(self, index):
             return {}["x"]
 
     with pytest.raises(KeyError):
-        list(BatchLoader(Wrong()).epoch(1, bad_data=BadData("skip", limit=99)))
+        list(BatchLoader(Wrong()).epoch(1, unreadable=UnreadableSamples("skip", limit=99)))
 
 
 class Stream(IterableDataset):
@@ -108,13 +110,13 @@ class Stream(IterableDataset):
             raise DataError("`last.wav` is not audio")
 
 
-def test_what_ends_a_stream_can_not_be_left_out():
+def test_an_error_in_a_stream_is_never_skipped():
     with pytest.raises(DataError, match=r"last\.wav"):
-        list(BatchLoader(Stream(broken=True), batch_size=2).epoch(1, bad_data=BadData("skip", limit=9)))
+        list(BatchLoader(Stream(broken=True), batch_size=2).epoch(1, unreadable=UnreadableSamples("skip", limit=9)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_draws_the_same_from_its_seed_wherever_it_starts(workers):
+def test_a_stream_gives_the_same_batches_wherever_it_starts(workers):
     whole = list(BatchLoader(Stream(), batch_size=2, seed=3, num_workers=workers).epoch(2))
     torch.rand(7)
     again = BatchLoader(Stream(), batch_size=2, seed=3, num_workers=workers)
@@ -124,7 +126,7 @@ def test_a_stream_draws_the_same_from_its_seed_wherever_it_starts(workers):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_stream_does_not_go_on_in_its_midst_with_other_workers():
+def test_a_stream_does_not_resume_inside_an_epoch_with_another_number_of_workers():
     def stream(workers):
         return BatchLoader(Numbers(), batch_size=2, num_workers=workers)
 
@@ -144,7 +146,7 @@ def test_a_stream_does_not_go_on_in_its_midst_with_other_workers():
     assert again.progress.step == 3
 
 
-def test_an_evaluation_of_which_nothing_is_left_is_an_error_that_says_so():
+def test_an_evaluation_without_readable_samples_is_an_error():
     trainer = make_trainer(max_epochs=1, on_bad_data="skip", max_bad_data=99)
-    with pytest.raises(DataError, match=r"none of the samples of the validate can be read; the first: `clip_0\.wav`"):
+    with pytest.raises(DataError, match=r"none of the samples .* can be read; the first error: `clip_0\.wav`"):
         trainer.train(loader(), [loader(*range(12))])

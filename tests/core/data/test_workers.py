@@ -1,4 +1,4 @@
-"""Worker processes end with whoever needs them, although they leave signals alone."""
+"""Worker processes ignore signals, and end with their loader or with the main process."""
 
 import errno
 import gc
@@ -24,13 +24,13 @@ next(batches)
 
 
 class Cycle:
-    """Is freed by the garbage collector alone."""
+    """Only the garbage collector frees it, because it refers to itself."""
 
     def __init__(self, loader):
         self.loader, self.itself = loader, self
 
 
-def test_a_loader_that_the_garbage_collector_takes_leaves_no_workers():
+def test_a_loader_that_the_garbage_collector_frees_leaves_no_workers():
     others = set(multiprocessing.active_children())
     cycle = Cycle(make_loader(num_workers=2))
     assert len(list(cycle.loader.epoch(1))) == 5
@@ -41,7 +41,7 @@ def test_a_loader_that_the_garbage_collector_takes_leaves_no_workers():
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_a_loader_that_is_closed_can_begin_again():
+def test_a_closed_loader_can_start_again():
     others = set(multiprocessing.active_children())
     loader = make_loader(num_workers=1)
     first = [batch["y"].tolist() for batch in loader.epoch(1)]
@@ -52,13 +52,13 @@ def test_a_loader_that_is_closed_can_begin_again():
 
 
 @pytest.mark.parametrize("end", ["", "raise ValueError", "del loader, batches", "sys.exit(3)"])
-def test_a_process_ends_although_its_loader_is_in_the_midst_of_an_epoch(repository, end):
+def test_a_process_ends_while_its_loader_is_inside_an_epoch(repository, end):
     script = LEAVES.format(repository=str(repository), end=end)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
     assert ended.returncode == {"raise ValueError": 1, "sys.exit(3)": 3}.get(end, 0)
 
 
-def test_where_not_all_workers_can_be_started_those_that_are_there_are_ended(monkeypatch):
+def test_if_a_worker_cannot_be_started_the_others_are_stopped(monkeypatch):
     fork, forks = os.fork, iter([False, True])
 
     def refuse_the_second():
@@ -73,7 +73,7 @@ def test_where_not_all_workers_can_be_started_those_that_are_there_are_ended(mon
     assert set(multiprocessing.active_children()) <= others
 
 
-def test_a_signal_to_a_worker_that_is_about_to_start_does_not_end_it(monkeypatch):
+def test_a_signal_does_not_end_a_worker_that_is_starting(monkeypatch):
     fork = os.fork
 
     def fork_and_signal():

@@ -1,4 +1,4 @@
-"""Files that can't be used are errors, or left out where the run says so."""
+"""Files that can't be read are errors, or are skipped."""
 
 import shutil
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiozen_core.data.unreadable_files import leaving_out, usable
+from audiozen_core.data.unreadable_files import keep_readable, skip_unreadable_files
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import AudioFolder, NoisyCleanFolders, NoisySpeechMix
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """Four clips of speech and of noise; the second of each is text, the third breaks off within its body."""
+    """Four clips of speech and of noise each. The second is text; the third has a valid header and a damaged body."""
     waves = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 4, 4000))
     for kind, clips in zip(("speech", "noise"), waves, strict=True):
         (tmp_path / kind).mkdir()
@@ -26,17 +26,17 @@ def folders(tmp_path):
 
 
 @pytest.mark.parametrize("cache_mb", [100, 0], ids=["in memory", "from the files"])
-def test_a_mixture_is_made_of_the_recordings_that_can_be_used(folders, cache_mb):
+def test_a_mixture_is_made_of_the_readable_recordings(folders, cache_mb):
     arguments = {"speech_dir": folders / "speech", "noise_dir": folders / "noise", "cache_mb": cache_mb, "fixed": True}
     with pytest.raises(DataError, match=r"1\.flac"):
         NoisySpeechMix(**arguments)
-    told = []
-    with leaving_out(told.append):
+    errors = []
+    with skip_unreadable_files(errors.append):
         mixtures = NoisySpeechMix(**arguments)
-    names = ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]  # a body is met with only when it is read
+    names = ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]  # without a cache, a body is read only for an item
     assert [recording.name for recording in mixtures.speech.recordings] == names
-    assert len(told) == 2 * (4 - len(names))
-    assert "speech/1.flac" in told[0].message
+    assert len(errors) == 2 * (4 - len(names))
+    assert "speech/1.flac" in errors[0].message
     for recording, name in enumerate(names):
         if name != "2":
             wave, _ = soundfile.read(folders / "speech" / f"{name}.flac", dtype="float32")
@@ -46,23 +46,26 @@ def test_a_mixture_is_made_of_the_recordings_that_can_be_used(folders, cache_mb)
         assert all(mixtures[index]["noisy"].isfinite().all() for index in range(len(mixtures)))
 
 
-def test_where_nothing_is_left_that_is_an_error(folders):
+def test_recordings_without_any_readable_file_are_an_error(folders):
     for path in (folders / "speech").iterdir():
         path.write_text("no audio")
-    with leaving_out(lambda error: None), pytest.raises(DataError, match="none of the 4 recordings can be used"):
+    with (
+        skip_unreadable_files(lambda error: None),
+        pytest.raises(DataError, match="none of the 4 recordings can be used"),
+    ):
         NoisySpeechMix(speech_dir=folders / "speech", noise_dir=folders / "noise")
 
 
-def test_folders_lack_what_has_no_proper_header(folders):
+def test_folders_skip_files_without_a_valid_header(folders):
     shutil.copytree(folders / "speech", folders / "clean")
-    told = []
-    with leaving_out(told.append):
+    errors = []
+    with skip_unreadable_files(errors.append):
         assert len(NoisyCleanFolders(folders / "speech", folders / "clean")) == 3
         assert AudioFolder(folders / "speech").ids == ["0", "2", "3"]
-    assert len(told) == 2
+    assert len(errors) == 2
 
 
-def test_too_much_is_an_error_of_whoever_counts():
+def test_an_error_of_the_callback_stops_the_skipping():
     def enough(error):
         raise DataError("too many", remedy="look at them") from error
 
@@ -70,7 +73,7 @@ def test_too_much_is_an_error_of_whoever_counts():
         if item:
             raise DataError(f"{item} is bad")
 
-    with leaving_out(enough), pytest.raises(DataError, match="too many"):
-        usable([0, 1], check)
+    with skip_unreadable_files(enough), pytest.raises(DataError, match="too many"):
+        keep_readable([0, 1], check)
     with pytest.raises(DataError, match="1 is bad"):
-        usable([0, 1], check)
+        keep_readable([0, 1], check)
