@@ -1,9 +1,17 @@
-"""What has changed in an experiment's TOML since a checkpoint was made, and whether it matters. Imports no torch."""
+"""What has changed in an experiment's TOML since a checkpoint was saved, and what affects training. Imports no torch.
+
+A component says itself what may change before a resume, by attributes of its class:
+
+    class Trainer(BaseTrainer):
+        resume_safe = ("plot_every",)    # these arguments do not affect training
+
+    class Announce:
+        affects_training = False         # this hook only watches: add, change or remove it
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +20,13 @@ import tomli
 
 from audiozen_core.errors import CheckpointError
 
-# What may change without another training coming out: where things are put, how fast they go, how long it lasts, what
-# is looked at, and what comes after the training. Everything else matters.
-_FREE = re.compile(
-    r"""
-      meta\.(save_dir|id|device|num_threads|use_deterministic_algorithms)
-    | trainer\.args\.(
-          max_epochs | max_steps | patience | validation_interval | log_interval | plot_norm
-        | save_ckpt_\w+ | max_num_checkpoints | on_nonfinite | max_nonfinite | on_bad_data | max_bad_data
-        | metrics | save_enhanced )
-    | \w*dataset(\.\d+)?\.dataloader\.(num_workers|pin_memory|prefetch_factor|persistent_workers|timeout)
-    | (test_dataset|predict_dataset)
-    """,
-    re.VERBOSE,
-)
-# The hooks of ours that only watch or save, by their exact names: somebody's own `progress.Ema` may do anything.
-_FREE_HOOKS = {"checkpoint", "metrics_jsonl", "patience", "progress", "signals", "tensorboard"}
-_HOOK = re.compile(r"hooks\.(?:audiozen:)?(?P<name>\w+)(?:#\d+)?(?:\..*)?", re.DOTALL)
+FindComponent = Callable[[str, str], object]
+"""Section and path to the component, such as a class; None if it can't be found."""
+
+# The keys of AudioZEN's own tables that may change: where files go, how fast it runs, and what follows the training.
+_SAFE_SECTIONS = ("test_dataset", "predict_dataset")
+_SAFE_META = ("save_dir", "id", "device", "num_threads", "use_deterministic_algorithms")
+_SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
 _ABSENT = "(not set)"
 
 
@@ -37,71 +35,105 @@ class Change:
     """One value that differs.
 
     Attributes:
-        key: its place, `optimizer.args.lr`.
-        before: what the checkpoint was made with, as text.
-        now: what the TOML says now, as text.
-        matters: whether another training comes out of it.
+        key: its place, such as `optimizer.args.lr`.
+        before: the value that the checkpoint was made with, as text.
+        now: the value in the TOML, as text.
+        affects_training: whether the result of the training would differ.
     """
 
     key: str
     before: str
     now: str
-    matters: bool
+    affects_training: bool
 
     def __str__(self) -> str:
         return f"{self.key}: {self.before} -> {self.now}"
 
 
-def drift(before: str, now: str) -> list[Change]:
+def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
     """The values in which two effective configurations differ.
 
+    Args:
+        before: the TOML that the checkpoint was made with.
+        now: the TOML of this run.
+        find: finds the components whose classes say what is safe to change.
+
     Example:
-        >>> [str(change) for change in drift("[optimizer.args]\\nlr = 0.1", "[optimizer.args]\\nlr = 0.2")]
+        >>> changes = compare_configs(
+        ...     "[optimizer.args]\\nlr = 0.1", "[optimizer.args]\\nlr = 0.2", lambda section, path: None
+        ... )
+        >>> [str(change) for change in changes]
         ['optimizer.args.lr: 0.1 -> 0.2']
     """
-    old, new = dict(_leaves(_by_hook(tomli.loads(before)))), dict(_leaves(_by_hook(tomli.loads(now))))
+    old_values, new_values = _by_hook(tomli.loads(before)), _by_hook(tomli.loads(now))
+    old, new = dict(_leaves(old_values)), dict(_leaves(new_values))
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    safe = {*_safe_keys(old_values, find), *_safe_keys(new_values, find)} if changed else set()
     return [
-        Change(key, old.get(key, _ABSENT), new.get(key, _ABSENT), not _is_free(key))
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
+        Change(key, old.get(key, _ABSENT), new.get(key, _ABSENT), not any(_is_within(key, each) for each in safe))
+        for key in changed
     ]
 
 
-def refuse_drift(changes: Sequence[Change], folder: Path | None = None) -> None:
-    """Raises an error if one of the changes matters.
+def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> None:
+    """Raises an error if a change affects training.
 
     Args:
         changes: what has changed.
-        folder: that of the run, for the remedy.
+        folder: the run's directory, for the remedy.
 
     Raises:
-        CheckpointError: it shows those that do.
+        CheckpointError: lists these changes.
     """
-    if grave := [change for change in changes if change.matters]:
+    if affecting := [change for change in changes if change.affects_training]:
         raise CheckpointError(
-            "the TOML has changed since the checkpoint was made, so another training would come out",
-            notes=[f"changed: {change}" for change in grave],
-            remedy="change it back; or go on all the same with --allow-drift; or start from the weights under another "
-            f"name: a copy of the TOML with `-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
+            "settings that affect training have changed since the checkpoint was saved, so the result would differ",
+            notes=[f"changed: {change}" for change in affecting],
+            remedy="change them back; or resume all the same with --allow-drift; or start from the weights under "
+            f"another name: a copy of the TOML with `-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
         )
 
 
-def _is_free(key: str) -> bool:
-    if hook := _HOOK.fullmatch(key):
-        return hook["name"] in _FREE_HOOKS
-    match = _FREE.match(key)
-    return match is not None and (match.end() == len(key) or key[match.end()] == ".")
+def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
+    """The keys that may change. A key stands for everything below it, too."""
+    yield from _SAFE_SECTIONS
+    yield from (f"meta.{name}" for name in _SAFE_META)
+    for section, key, table in _components(values):
+        yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER if "dataset" in section)
+        component = find(section, str(table["path"])) if "path" in table else None
+        if getattr(component, "affects_training", True) is False:
+            yield key
+        # A subclass adds its own names to those of its bases.
+        for base in component.__mro__ if isinstance(component, type) else ():
+            yield from (f"{key}.args.{name}" for name in vars(base).get("resume_safe", ()))
+
+
+def _components(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Section, key and table of each component; an array of tables and `hooks` have several."""
+    for section, value in values.items():
+        if section == "hooks" and isinstance(value, Mapping):
+            yield from ((section, f"{section}.{name}", hook) for name, hook in value.items())
+        elif isinstance(value, Mapping):
+            yield section, section, value
+        elif isinstance(value, list):
+            yield from (
+                (section, f"{section}.{index}", item) for index, item in enumerate(value) if isinstance(item, Mapping)
+            )
+
+
+def _is_within(key: str, safe: str) -> bool:
+    return key == safe or key.startswith(f"{safe}.")
 
 
 def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
-    """Hooks are told apart by what they are, not by their order; two of one kind by theirs."""
+    """Names the entries of `[[hooks]]` by their paths, because their order has no meaning; a second is `ema#2`."""
     hooks = values.get("hooks")
     if not isinstance(hooks, list):
         return values
     named: dict[str, Any] = {}
-    for place, hook in enumerate(hooks):
-        path = str(hook.get("path", place))
-        path = f'"{path}"' if "." in path else path  # a key of its own, as TOML writes it
+    for index, hook in enumerate(hooks):
+        path = str(hook.get("path", index))
+        path = f'"{path}"' if "." in path else path  # one key, as TOML writes it
         twins = sum(name.partition("#")[0] == path for name in named)
         named[f"{path}#{twins + 1}" if twins else path] = hook
     return {**values, "hooks": named}
@@ -112,7 +144,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _leaves(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for place, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{place}")
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{key}.{index}")
     elif value != {}:
         yield key, repr(value)

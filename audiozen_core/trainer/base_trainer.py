@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -65,6 +65,25 @@ class BaseTrainer(Evaluation):
     Raises:
         RunError: an argument out of its range, or a scheduler that contradicts `save_max_score`.
     """
+
+    # The arguments that may change before a resume: the result is the same, or the training just lasts longer.
+    resume_safe: ClassVar[tuple[str, ...]] = (
+        "max_epochs",
+        "max_steps",
+        "patience",
+        "validation_interval",
+        "log_interval",
+        "plot_norm",
+        "save_ckpt_interval",
+        "save_ckpt_interval_steps",
+        "save_ckpt_minutes",
+        "save_ckpt_async",
+        "max_num_checkpoints",
+        "on_nonfinite",
+        "max_nonfinite",
+        "on_bad_data",
+        "max_bad_data",
+    )
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import contextlib
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from rich.console import Console
@@ -55,6 +55,8 @@ class EnhancementTrainer(BaseTrainer):
         RunError: the STFT of `[acoustics]` can't be inverted, which a magnitude model needs.
         MissingExtraError: the package of `score` is not installed.
     """
+
+    resume_safe: ClassVar = ("metrics", "save_enhanced")
 
     def __init__(
         self,

@@ -1,11 +1,17 @@
-"""What has changed in a TOML since a checkpoint was made, and whether it matters."""
+"""What has changed in a TOML since a checkpoint was saved, and whether it affects training."""
 
 from pathlib import Path
 
 import pytest
 
 from audiozen_core.errors import CheckpointError
-from audiozen_core.experiment.config_diff import drift, refuse_drift
+from audiozen_core.experiment.config_diff import compare_configs, refuse_changes
+from audiozen_core.experiment.resume import find_component
+
+
+def drift(before, now, find=find_component):
+    return compare_configs(before, now, find)
+
 
 BEFORE = """
 [meta]
@@ -39,7 +45,7 @@ decay = 0.9
 path = "progress"
 """
 
-MATTERS = [
+AFFECTING = [
     ("seed = 1", "seed = 2", "meta.seed: 1 -> 2"),
     ("[model.args]", "[model.args]\nmore = 1", "model.args.more: (not set) -> 1"),
     ("hidden = [1, 2]", "hidden = [1, 3]", "model.args.hidden: [1, 2] -> [1, 3]"),
@@ -51,7 +57,7 @@ MATTERS = [
     ("[meta]", "[meta]\nuse_amp = true", "meta.use_amp"),
     ('[[validate_dataset]]\npath = "mix"', '[[validate_dataset]]\npath = "other"', "validate_dataset.0.path"),
 ]
-FREE = [
+SAFE = [
     ('save_dir = "exp"', 'save_dir = "other"'),
     ("max_epochs = 3", "max_epochs = 9\nsave_ckpt_interval_steps = 5\npatience = 3\non_nonfinite = 'skip'"),
     ("num_workers = 0", "num_workers = 2\npin_memory = true"),
@@ -61,31 +67,78 @@ FREE = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "shown"), MATTERS, ids=lambda value: value[:20])
-def test_what_matters_stops_and_is_shown(old, new, shown):
+@pytest.mark.parametrize(("old", "new", "shown"), AFFECTING, ids=lambda value: value[:20])
+def test_a_change_that_affects_training_is_an_error_that_shows_it(old, new, shown):
     assert old in BEFORE
     with pytest.raises(CheckpointError) as error:
-        refuse_drift(drift(BEFORE, BEFORE.replace(old, new)))
+        refuse_changes(drift(BEFORE, BEFORE.replace(old, new)))
     assert any(shown in note for note in error.value.notes)
     assert "--allow-drift" in error.value.remedy
 
 
-@pytest.mark.parametrize(("old", "new"), FREE, ids=lambda value: value[:20])
-def test_what_does_not_matter_is_told_and_goes_on(old, new):
+@pytest.mark.parametrize(("old", "new"), SAFE, ids=lambda value: value[:20])
+def test_a_safe_change_is_reported_and_passes(old, new):
     assert old in BEFORE
     changes = drift(BEFORE, BEFORE.replace(old, new))
     assert changes
-    refuse_drift(changes)
+    refuse_changes(changes)
 
 
-def test_nothing_has_changed_where_only_the_order_of_hooks_has():
+def test_the_order_of_hooks_is_not_a_change():
     first, second = BEFORE.index('[[hooks]]\npath = "ema"'), BEFORE.index('[[hooks]]\npath = "progress"')
     assert drift(BEFORE, BEFORE[:first] + BEFORE[second:] + BEFORE[first:second]) == []
 
 
-def test_a_name_that_begins_like_a_free_one_is_not_free():
-    assert drift("", "[trainer.args]\nmax_epochs_of_mine = 1")[0].matters
-    assert not drift("", "[trainer.args]\nmax_epochs = 1")[0].matters
+TRAINER = '[trainer]\npath = "enhancement"\n[trainer.args]\n'
+
+
+def test_a_name_that_begins_like_a_safe_one_is_not_safe():
+    assert drift(TRAINER, TRAINER + "max_epochs_of_mine = 1")[0].affects_training
+    assert not drift(TRAINER, TRAINER + "max_epochs = 1")[0].affects_training
+
+
+@pytest.mark.parametrize("argument", ["metrics", "save_enhanced", "save_ckpt_minutes", "on_bad_data"])
+def test_a_trainer_says_which_of_its_arguments_and_those_of_its_bases_are_safe(argument):
+    (change,) = drift(TRAINER, f"{TRAINER}{argument} = 1")
+    assert not change.affects_training
+    (change,) = drift(TRAINER, f"{TRAINER}{argument} = 1", find=lambda section, path: None)
+    assert change.affects_training
+
+
+def test_any_component_can_say_which_of_its_arguments_are_safe():
+    class Cached:
+        resume_safe = ("cache_dir",)
+
+    before = '[[train_dataset]]\npath = "a.Cached"\n[train_dataset.args]\ncache_dir = "a"\nroot = "a"\n'
+    found = []
+    changes = drift(before, before.replace('"a"', '"b"'), lambda *asked: found.append(asked) or Cached)
+    assert {change.key.rpartition(".")[2]: change.affects_training for change in changes} == {
+        "cache_dir": False,
+        "root": True,
+    }
+    assert set(found) == {("train_dataset", "a.Cached")}
+
+
+def test_nothing_is_imported_if_nothing_has_changed():
+    def find(section, path):
+        raise AssertionError(path)
+
+    assert drift(BEFORE, BEFORE, find) == []
+    with pytest.raises(AssertionError, match="enhancement"):
+        drift(BEFORE, BEFORE.replace("seed = 1", "seed = 2"), find)
+
+
+def test_a_hook_of_somebody_else_can_say_that_it_only_watches():
+    class Watches:
+        affects_training = False
+
+    class Changes:
+        pass
+
+    (change,) = drift("", '[[hooks]]\npath = "mine.Hook"', lambda section, path: Watches)
+    assert not change.affects_training
+    (change,) = drift("", '[[hooks]]\npath = "mine.Hook"', lambda section, path: Changes)
+    assert change.affects_training
 
 
 def hooks(*paths, **args):
@@ -100,11 +153,11 @@ def test_of_several_hooks_of_one_kind_each_is_compared(changed):
     before, now = hooks("ema", "ema", "ema"), hooks("ema", "ema", "ema", **{f"_{changed}": 9})
     name = "ema" if changed == 0 else f"ema#{changed + 1}"
     assert [str(change) for change in drift(before, now)] == [f"hooks.{name}.args.decay: 0 -> 9"]
-    assert drift(before, now)[0].matters
+    assert drift(before, now)[0].affects_training
 
 
 @pytest.mark.parametrize(
-    ("path", "matters"),
+    ("path", "affects"),
     [
         ("progress", False),
         ("audiozen:progress", False),
@@ -114,14 +167,14 @@ def test_of_several_hooks_of_one_kind_each_is_compared(changed):
         ("my.progress", True),
     ],
 )
-def test_only_our_own_hooks_are_free_and_not_whatever_has_their_name(path, matters):
-    assert {change.matters for change in drift(hooks(path, path), hooks(path, path, _0=1, _1=2))} == {matters}
-    assert {change.matters for change in drift("", hooks(path))} == {matters}
+def test_only_our_own_hooks_are_free_and_not_whatever_has_their_name(path, affects):
+    assert {change.affects_training for change in drift(hooks(path, path), hooks(path, path, _0=1, _1=2))} == {affects}
+    assert {change.affects_training for change in drift("", hooks(path))} == {affects}
 
 
 def test_the_remedy_leads_somewhere():
     changes = drift(BEFORE, BEFORE.replace("seed = 1", "seed = 2"))
     with pytest.raises(CheckpointError) as error:
-        refuse_drift(changes, Path("exp/a"))
+        refuse_changes(changes, Path("exp/a"))
     assert "under another name" in error.value.remedy
     assert "-M finetune --ckpt-path exp/a/checkpoints/best" in error.value.remedy
