@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("audiozen_core", "audiozen_plugins")
+PACKAGES = ("audiozen", "audiozen_core", "audiozen_plugins")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "copyreg"}
 FORBIDDEN_CALLS = {
     "torch.load", "torch.save", "torch.serialization.load", "torch.serialization.save", "torch.package",
