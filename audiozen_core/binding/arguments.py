@@ -9,18 +9,18 @@ from inspect import Parameter
 from typing import Any
 
 from audiozen_core.binding.messages import described, type_text, wanted
-from audiozen_core.binding.problem import Place, Problem, spelled
 from audiozen_core.binding.signature import Signature, return_type, signature_of
 from audiozen_core.binding.values import converted, dataclass_of, wrong_places
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath, spell, spell_key
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.kinds import KINDS, Kind, kind_of
-
-__all__ = ["Problem", "build", "check_arguments", "expected_kind", "signature_text"]
 
 
 def check_arguments(
     target: Any, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
-) -> list[Problem]:
+) -> list[Diagnostic]:
     """All that is wrong with the arguments of a call `target(**args)`, without calling anything.
 
     Nested tables with a `path` of their own are left alone: what they build is not known here.
@@ -32,15 +32,17 @@ def check_arguments(
         name: what to call the target in the messages, such as its path (default: its own name).
 
     Returns:
-        The problems: those of the given arguments first, in their order, then the missing ones. Empty where the
-        signature can't be read (some builtins).
+        The findings, each with its `place` below `args`: those of the given arguments first, in their order, then the
+        missing ones. Empty where the signature can't be read (some builtins).
 
     >>> from fractions import Fraction
-    >>> [problem.message for problem in check_arguments(Fraction, {"numerater": 1})]
+    >>> [finding.message for finding in check_arguments(Fraction, {"numerater": 1})]
     ['unknown argument `numerater` for Fraction']
     """
     signature = signature_of(target)
-    return [] if signature is None else _problems(signature, args, injected, name or signature.name, ())
+    if signature is None:
+        return []
+    return _findings(signature, args, injected, name or signature.name, ("args",))
 
 
 def signature_text(target: Any, injected: Collection[str] = (), *, keep: Collection[str] = ()) -> str:
@@ -92,7 +94,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
     return target(*positional, **values)
 
 
-def expected_kind(section: str, target: Any) -> Problem | None:
+def expected_kind(section: str, target: Any) -> Diagnostic | None:
     """Whether the object is what the section asks for.
 
     Args:
@@ -100,18 +102,19 @@ def expected_kind(section: str, target: Any) -> Problem | None:
         target: the object that its `path` led to.
 
     Returns:
-        A problem of kind `not_callable`, `abstract` or `wrong_kind`, or None. A function may stand for a class (it is
-        called as a factory), except for a trainer.
+        The finding, or None if it is. A function may stand for a class (it is called as a factory), except for a
+        trainer.
     """
     kind = kind_of(section)
     what = kind.with_article if kind else f"a {section}"
     name = getattr(target, "__qualname__", None) or f"a {type(target).__name__}"
     if not callable(target):
-        return Problem("not_callable", f"`{name}` is not a class or a function: it can't be called to build {what}")
+        message = f"`{name}` is not a class or a function: it can't be called to build {what}"
+        return _about_path(config_codes.NOT_CALLABLE, message)
     if inspect.isabstract(target):
         methods = ", ".join(f"`{method}`" for method in sorted(target.__abstractmethods__))
         message = f"`{name}` is abstract and can't be built: it lacks {methods}"
-        return Problem("abstract", message, label=f"name a subclass that defines {methods}")
+        return _about_path(config_codes.ABSTRACT, message, f"name a subclass that defines {methods}")
     if kind is None or not kind.base:
         return None
     if not isinstance(target, type):
@@ -120,7 +123,8 @@ def expected_kind(section: str, target: Any) -> Problem | None:
         return None
     message = f"`{name}` is not {what}: it is not a subclass of `{kind.base}`"
     other = kind_by_base(target)
-    return Problem("wrong_kind", message, label=f"{other.with_article} belongs in [{other.name}]" if other else "")
+    label = f"{other.with_article} belongs in [{other.name}]" if other else ""
+    return _about_path(config_codes.WRONG_KIND, message, label)
 
 
 def kind_by_base(target: type) -> Kind | None:
@@ -128,14 +132,19 @@ def kind_by_base(target: type) -> Kind | None:
     return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
 
 
-def _kind_of_factory(kind: Kind, name: str, target: Any) -> Problem | None:
+def _about_path(code: str, message: str, label: str = "") -> Diagnostic:
+    return Diagnostic(code, message, label=label, place=("path",))
+
+
+def _kind_of_factory(kind: Kind, name: str, target: Any) -> Diagnostic | None:
     if kind.name == "trainer":
-        return Problem("wrong_kind", f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`")
+        message = f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`"
+        return _about_path(config_codes.WRONG_KIND, message)
     made, base = return_type(target), _loaded_class(kind.base)
     # A factory may promise a parent of the base class and still return the right thing.
     if made and not _is_subclass(made, kind.base) and not (base and issubclass(base, made)):
         message = f"`{name}` returns a `{made.__qualname__}`, which is not a subclass of `{kind.base}`"
-        return Problem("wrong_kind", message)
+        return _about_path(config_codes.WRONG_KIND, message)
     return None
 
 
@@ -151,71 +160,103 @@ def _loaded_class(dotted: str) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _problems(
-    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, where: Place
-) -> list[Problem]:
-    """The problems of one table of arguments, which lies at `where`."""
-    found: list[Problem] = []
+def _findings(
+    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath
+) -> list[Diagnostic]:
+    """The findings about one table of arguments, which lies at `place`."""
+    found: list[Diagnostic] = []
+    # What was only misspelt is not missing as well.
+    misspelt: set[str] = set()
     for key, value in args.items():
         parameter = signature.get(key)
         if parameter is None:
             if not signature.open:
-                found.append(_unknown(signature, key, args, injected, name, where))
+                near = _free_names(signature, key, args, injected)
+                misspelt.update(near[:1])
+                found.append(_unknown(signature, key, near, injected, name, (*place, key)))
         elif key in injected:
             message = f"argument `{key}` of {name} is set by AudioZEN"
-            found.append(Problem("injected_argument", message, key, (*where, key), "leave it out"))
+            found.append(
+                Diagnostic(config_codes.INJECTED_ARGUMENT, message, label="leave it out", place=(*place, key), at="key")
+            )
         elif parameter.kind is Parameter.POSITIONAL_ONLY:
-            found.append(_positional(signature, key, name, (*where, key)))
+            found.append(_positional(signature, key, name, (*place, key)))
         else:
-            found += _wrong_values(signature, parameter, value, name, (*where, key))
-    # What was only misspelt is not missing as well.
-    meant = {problem.suggestion for problem in found if problem.kind == "unknown_argument"}
+            found += _wrong_values(signature, parameter, value, name, (*place, key))
     for parameter in signature.parameters:
-        if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *meant}:
+        if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *misspelt}:
             continue
         if parameter.kind is Parameter.POSITIONAL_ONLY:
-            found.append(_positional(signature, parameter.name, name, where))
+            found.append(_positional(signature, parameter.name, name, place))
         else:
             message = f"missing argument `{parameter.name}` for {name}"
-            text = signature.text(injected, keep=[parameter.name])
-            found.append(Problem("missing_argument", message, parameter.name, where, signature=text))
+            notes = _signature_note(signature, injected, keep=[parameter.name])
+            found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, notes=notes, place=place))
     return found
 
 
+def _free_names(signature: Signature, key: str, args: Mapping[str, Any], injected: Collection[str]) -> tuple[str, ...]:
+    """The arguments not yet given that an unknown one may be meant for, best first."""
+    return near_names(key, [known for known in signature.names() if known not in injected and known not in args])
+
+
 def _unknown(
-    signature: Signature, key: str, args: Mapping[str, Any], injected: Collection[str], name: str, where: Place
-) -> Problem:
-    free = [known for known in signature.names() if known not in injected and known not in args]
-    near = near_names(key, free)
+    signature: Signature, key: str, near: tuple[str, ...], injected: Collection[str], name: str, place: KeyPath
+) -> Diagnostic:
     message = f"unknown argument `{key}` for {name}"
     if signature.ignoring and not near:
         message = f"argument `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
     elif not signature.names():
         message += ", which takes no arguments"
-    text = signature.text(injected, keep=near[:1])
-    suggestion = near[0] if near else None
-    return Problem("unknown_argument", message, key, (*where, key), did_you_mean(near), suggestion, text)
+    return Diagnostic(
+        config_codes.UNKNOWN_ARGUMENT,
+        message,
+        label=did_you_mean(near),
+        suggestion=spell_key(near[0]) if near else None,
+        notes=_signature_note(signature, injected, keep=near[:1]),
+        place=place,
+        at="key",
+    )
 
 
-def _positional(signature: Signature, key: str, name: str, where: Place) -> Problem:
-    message = f"argument `{key}` of {name} can be given by position only, which a TOML can't do"
-    return Problem("positional_only", message, key, where, "wrap it in a function of your own", None, signature.text())
+def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Diagnostic:
+    return Diagnostic(
+        config_codes.POSITIONAL_ONLY,
+        f"argument `{key}` of {name} can be given by position only, which a TOML can't do",
+        label="wrap it in a function of your own",
+        notes=_signature_note(signature),
+        place=place,
+        at="key",
+    )
 
 
-def _wrong_values(signature: Signature, parameter: Parameter, value: Any, name: str, where: Place) -> list[Problem]:
+def _wrong_values(
+    signature: Signature, parameter: Parameter, value: Any, name: str, place: KeyPath
+) -> list[Diagnostic]:
     if parameter.annotation is Parameter.empty or _same(value, parameter.default):
         return []
-    found: list[Problem] = []
-    for place, wrong, annotation in wrong_places(value, parameter.annotation, where):
+    found: list[Diagnostic] = []
+    for inner, wrong, annotation in wrong_places(value, parameter.annotation, place):
         if cls := dataclass_of(wrong, annotation):
-            inner = signature_of(cls)
-            found += _problems(inner, wrong, (), cls.__qualname__, place) if inner else []
+            fields = signature_of(cls)
+            found += _findings(fields, wrong, (), cls.__qualname__, inner) if fields else []
             continue
         label, suggestion = wanted(wrong, annotation)
-        message = f"argument `{spelled(place)}` of {name} takes `{type_text(annotation)}`, not {described(wrong)}"
-        text = signature.text(keep=[parameter.name])
-        found.append(Problem("wrong_type", message, parameter.name, place, label, suggestion, text))
+        # The place begins with `args`, which the message leaves out.
+        message = f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {described(wrong)}"
+        notes = _signature_note(signature, keep=[parameter.name])
+        found.append(
+            Diagnostic(
+                config_codes.WRONG_ARGUMENT_TYPE, message, label=label, suggestion=suggestion, notes=notes, place=inner
+            )
+        )
     return found
+
+
+def _signature_note(
+    signature: Signature, injected: Collection[str] = (), keep: Collection[str] = ()
+) -> tuple[str, ...]:
+    return (f"signature: {signature.text(injected, keep)}",)
 
 
 def _same(value: Any, default: Any) -> bool:

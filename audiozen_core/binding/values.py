@@ -16,8 +16,8 @@ from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
-from audiozen_core.binding.problem import Place
 from audiozen_core.binding.signature import signature_of
+from audiozen_core.diagnostics.key_path import KeyPath
 
 Fit = Literal["yes", "no", "foreign", "unknown"]
 """Whether a value is of a type: `foreign` is a class that no TOML value is of, `unknown` what can't be judged."""
@@ -79,12 +79,12 @@ def fits(value: Any, annotation: Any) -> Fit:
     return "unknown" if isinstance(value, origin) else "foreign"
 
 
-def wrong_places(value: Any, annotation: Any, where: Place) -> list[tuple[Place, Any, Any]]:
+def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:
     """Every innermost place where a value does not fit: the place, the value there, and its annotation."""
     if fits(value, annotation) != "no":
         return []
     annotation = _likeliest(value, plain(annotation))
-    inner: list[tuple[Any, Any, Place]] = []
+    inner: list[tuple[Any, Any, KeyPath]] = []
     if isinstance(value, list):
         inner = [
             (item, wanted, (*where, place))

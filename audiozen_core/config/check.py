@@ -9,35 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audiozen_core.binding.arguments import check_arguments, expected_kind
-from audiozen_core.binding.problem import Problem, ProblemKind
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
 from audiozen_core.config.sections import Component, HookComponent
-from audiozen_core.config.toml.emit import inline
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.key_path import KeyPath, spell_key
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, ConfigError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.registry.scope import ImportScope
-
-_CODES: dict[ProblemKind, str] = {
-    "unknown_argument": config_codes.UNKNOWN_ARGUMENT,
-    "missing_argument": config_codes.MISSING_ARGUMENT,
-    "injected_argument": config_codes.INJECTED_ARGUMENT,
-    "positional_only": config_codes.POSITIONAL_ONLY,
-    "wrong_type": config_codes.WRONG_ARGUMENT_TYPE,
-    "not_callable": config_codes.NOT_CALLABLE,
-    "wrong_kind": config_codes.WRONG_KIND,
-    "abstract": config_codes.ABSTRACT,
-}
-_AT_THE_KEY: tuple[ProblemKind, ...] = ("unknown_argument", "injected_argument", "positional_only")
-_ABOUT_THE_TARGET: tuple[ProblemKind, ...] = ("not_callable", "wrong_kind", "abstract")
 
 
 def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | None = None) -> list[Diagnostic]:
@@ -161,7 +146,7 @@ class _Checker:
             return None
         problem = expected_kind(role.section or "component", found.target)
         if problem:
-            self.report(problem, key, place)
+            self.place(problem, key)
         else:
             self.bind_arguments(found, path, args, key, role)
         return found
@@ -175,23 +160,16 @@ class _Checker:
         if given and (*key, "args") in self.composition.unresolved:
             return
         later = role.called == "partial" and not isinstance(found.target, type)
-        for problem in check_arguments(found.target, args, injected=role.injected, name=path):
-            if not (later and problem.kind in ("missing_argument", "positional_only")):
-                self.report(problem, key, (*key, "path"))
+        for finding in check_arguments(found.target, args, injected=role.injected, name=path):
+            if not (later and finding.code in (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)):
+                self.place(finding, key)
 
     def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
         try:
             found = resolve(path, section=section, index=self.index)
         except AudioZenError as error:
-            for diagnostic in error.diagnostics:
-                self.add(
-                    diagnostic.code,
-                    diagnostic.message,
-                    place,
-                    label=diagnostic.label,
-                    suggestion=inline(diagnostic.suggestion) if diagnostic.suggestion else None,
-                    notes=diagnostic.notes,
-                )
+            for finding in error.diagnostics:
+                self.place(finding, place)
             return None
         if found.printed.strip():
             first = found.printed.strip().splitlines()[0]
@@ -207,9 +185,8 @@ class _Checker:
         try:
             (installed_index() if self.index is None else self.index).find(hook.path, "hooks")
         except PathError as error:
-            suggestion = inline(error.suggestion) if error.suggestion else None
-            place: KeyPath = (*hook.key, "path")
-            self.add(error.code, error.message, place, label=error.label, suggestion=suggestion, notes=error.notes)
+            for finding in error.diagnostics:
+                self.place(finding, (*hook.key, "path"))
 
     def compare_with_acoustics(self, model: Component, found: Resolved) -> None:
         """A model's own `n_fft` and the like against those of `[acoustics]`, where both say something."""
@@ -240,27 +217,15 @@ class _Checker:
 
     # ------------------------------------------------------------------------------------------ reporting
 
-    def report(self, problem: Problem, key: KeyPath, path: KeyPath) -> None:
-        """Turns a problem of the registry into a finding at its place."""
-        place = path if problem.kind in _ABOUT_THE_TARGET else (*key, "args", *problem.where)
-        at_key = problem.kind in _AT_THE_KEY
-        suggestion = problem.suggestion
-        if suggestion is not None and problem.kind == "unknown_argument":
-            suggestion = spell_key(suggestion)
-        self.add(
-            _CODES[problem.kind],
-            problem.message,
-            place,
-            at="key" if at_key else "value",
-            label=problem.label,
-            suggestion=suggestion,
-            notes=(f"signature: {problem.signature}",) if problem.signature else (),
-        )
+    def add(self, code: str, message: str, key_path: KeyPath, **more: Any) -> None:
+        self.place(Diagnostic(code, message, **more), key_path)
 
-    def add(self, code: str, message: str, place: KeyPath, **more: Any) -> None:
+    def place(self, finding: Diagnostic, key_path: KeyPath) -> None:
+        """Adds a finding that says only where it is below `key_path`, such as below the table of a component."""
+        place = (*key_path, *finding.place)
         # What depends on a reference that leads nowhere is reported there.
         if not any(place[:length] in self.composition.unresolved for length in range(1, len(place) + 1)):
-            self.findings.append(self.composition.finding(code, message, place, **more))
+            self.findings.append(self.composition.placed(finding, key_path))
 
 
 def _components_in(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:

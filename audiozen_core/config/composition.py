@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from audiozen_core.config.renamed_keys import Layer
 from audiozen_core.config.toml.document import Document
@@ -96,13 +96,15 @@ class Composition:
         """The candidate most like the name, unless there are so many findings that nobody reads them all."""
         return nearest(name, candidates) if len(self.findings) < _READ_AT_MOST else None
 
-    def finding(
-        self, code: str, message: str, key_path: KeyPath, *, at: Literal["key", "value"] = "value", **more: Any
-    ) -> Diagnostic:
+    def finding(self, code: str, message: str, key_path: KeyPath, **more: Any) -> Diagnostic:
         """A finding at the place where a value was set."""
-        origin = self.origin(key_path)
-        span = origin.key_span if at == "key" else origin.value_span
-        return origin.document.source.finding(code, message, span, **more)
+        return self.placed(Diagnostic(code, message, **more), key_path)
+
+    def placed(self, finding: Diagnostic, key_path: KeyPath) -> Diagnostic:
+        """The finding with its place in a file: where the value at its own `place` below `key_path` was set."""
+        origin = self.origin((*key_path, *finding.place))
+        span = origin.key_span if finding.at == "key" else origin.value_span
+        return replace(finding, span=span, source=origin.document.source.line(span.line))
 
     # ------------------------------------------------------------------------------------------ building
 

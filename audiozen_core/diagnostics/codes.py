@@ -190,7 +190,7 @@ define(
     more. The message says what to do.
     """,
 )
-define(
+HOOK = define(
     "AZ600",
     "hook that is wrong",
     """

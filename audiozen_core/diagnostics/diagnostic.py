@@ -1,14 +1,19 @@
 """What is wrong, where, and what to do about it: data first, text in one place.
 
-Every error that a user can mend carries one or more `Diagnostic`; `render` turns one into the text of a terminal.
+Every error that a user can mend carries one or more `Diagnostic`; `render` turns one into the text of a terminal. The
+checks of arguments, hooks and installed plugins return `Diagnostic`s too. They know no file, so theirs have no `span`:
+whoever knows the file adds it.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from audiozen_core.diagnostics.key_path import KeyPath
 
 Severity = Literal["error", "warning"]
 
@@ -37,6 +42,9 @@ class Diagnostic:
         label: what to say at the caret, such as "did you mean `weight_decay`?".
         suggestion: the text that would be right in the span's place, if one is known.
         notes: further lines, each "kind: text", such as "signature: RAdam(params, lr=0.001)".
+        place: where it is within the component that was checked, such as `("args", "betas", 1)`. It says where the
+            `span` will be, once the component has a place in a file.
+        at: whether the key at `place` is wrong or its value.
     """
 
     code: str
@@ -47,6 +55,8 @@ class Diagnostic:
     label: str = ""
     suggestion: str | None = None
     notes: tuple[str, ...] = ()
+    place: KeyPath = ()
+    at: Literal["key", "value"] = "value"
 
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "place": "1;34", "bold": "1"}
@@ -111,6 +121,25 @@ def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
         "suggestion": diagnostic.suggestion,
         "notes": list(diagnostic.notes),
     }
+
+
+def from_data(data: Mapping[str, Any]) -> Diagnostic:
+    """The finding that `as_data` gave; `source`, `place` and `at` are not part of the data.
+
+    Example:
+        >>> from_data(as_data(Diagnostic("AZ123", "`exp.toml` is empty", notes=("help: delete it",)))).notes
+        ('help: delete it',)
+    """
+    numbers = (data["line"], data["column"], data["end_line"], data["end_column"])
+    return Diagnostic(
+        data["code"],
+        data["message"],
+        data["severity"],
+        span=Span(Path(data["file"]), *numbers) if data["file"] is not None else None,
+        label=data["label"],
+        suggestion=data["suggestion"],
+        notes=tuple(data["notes"]),
+    )
 
 
 def as_annotation(diagnostic: Diagnostic) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from audiozen_core.diagnostics.codes import HOOK
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
 from audiozen_core.hooks import specs
 
@@ -18,19 +19,6 @@ HOOK_NAMES = tuple(
 _MARKER = f"{specs.PROJECT}_impl"
 # `wrap_component` hands an object from plugin to plugin; there is no single call to stand around.
 _NOT_TO_WRAP = ("on_component_built",)
-
-
-@dataclass(frozen=True, slots=True)
-class HookProblem:
-    """One thing wrong with a class of hooks.
-
-    Attributes:
-        message: what is wrong, such as "there is no hook `on_epoch_begin`".
-        remedy: what to do about it.
-    """
-
-    message: str
-    remedy: str
 
 
 def answered_hooks(cls: type) -> dict[str, str]:
@@ -46,27 +34,27 @@ def answered_hooks(cls: type) -> dict[str, str]:
     return {hook: found[hook] for hook in HOOK_NAMES if hook in found}
 
 
-def hook_problems(cls: type) -> list[HookProblem]:
+def hook_findings(cls: type) -> list[Diagnostic]:
     """Everything about a class of hooks that would go wrong in a run, or go unnoticed.
 
     These are: an unknown phase, hook or hook argument, a method named like a hook without the marker, and the parts of
     pluggy that would get round the phases or the rule that no exception is swallowed.
     """
-    found = list(_phase_problems(cls))
+    found = list(_phase_findings(cls))
     for name, function in _methods(cls):
         if hasattr(function, _MARKER):
-            found += _problems(name, function)
+            found += _method_findings(name, function)
         elif name in HOOK_NAMES:
-            found.append(HookProblem(f"`{name}` is not marked as a hook", "put `@hookimpl` above it"))
+            found.append(_finding(f"`{name}` is not marked as a hook", "put `@hookimpl` above it"))
     return found
 
 
-def _phase_problems(cls: type) -> Iterator[HookProblem]:
+def _phase_findings(cls: type) -> Iterator[Diagnostic]:
     # A property is asked of the object, when the order is made.
     phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
     if isinstance(phase, str) and phase not in specs.PHASES:
         near = _meant(phase, specs.PHASES)
-        yield HookProblem(f"there is no phase `{phase}`", near)
+        yield _finding(f"there is no phase `{phase}`", near)
 
 
 def _methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -83,26 +71,30 @@ def _hook_of(name: str, function: Callable[..., Any]) -> str:
     return str(getattr(function, _MARKER).get("specname") or name)
 
 
-def _problems(name: str, function: Callable[..., Any]) -> Iterator[HookProblem]:
+def _method_findings(name: str, function: Callable[..., Any]) -> Iterator[Diagnostic]:
     options = getattr(function, _MARKER)
     hook = _hook_of(name, function)
     if hook not in HOOK_NAMES:
         # What is marked as optional may be a hook of a later AudioZEN.
         if not options.get("optionalhook"):
-            yield HookProblem(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
+            yield _finding(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
         return
     known = list(inspect.signature(getattr(specs, hook)).parameters)
     for argument in list(inspect.signature(function).parameters)[1:]:
         if argument not in known:
-            yield HookProblem(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))
+            yield _finding(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))
     if options.get("tryfirst") or options.get("trylast"):
-        yield HookProblem(f"`{hook}` is marked `tryfirst` or `trylast`", "the order is told by the class's `phase`")
+        yield _finding(f"`{hook}` is marked `tryfirst` or `trylast`", "the order is told by the class's `phase`")
     if options.get("hookwrapper"):
-        yield HookProblem(f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`")
+        yield _finding(f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`")
     if options.get("wrapper") and hook in _NOT_TO_WRAP:
-        yield HookProblem(f"`{hook}` can't be wrapped", "return the object to use instead")
+        yield _finding(f"`{hook}` can't be wrapped", "return the object to use instead")
     if options.get("wrapper") and not inspect.isgeneratorfunction(function):
-        yield HookProblem(f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the others run")
+        yield _finding(f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the others run")
+
+
+def _finding(message: str, remedy: str) -> Diagnostic:
+    return Diagnostic(HOOK, message, notes=(f"help: {remedy}",))
 
 
 def _meant(word: str, known: Iterable[str]) -> str:

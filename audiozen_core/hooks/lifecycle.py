@@ -12,7 +12,7 @@ from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.callers import HookCallers
 from audiozen_core.hooks.calls import named_call, named_wrapper
-from audiozen_core.hooks.checks import HOOK_NAMES, hook_problems
+from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
@@ -142,8 +142,8 @@ def _check(plugin: Plugin) -> None:
     """Refuses what pluggy would pass over in silence."""
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object of it", remedy="call it")
-    for problem in hook_problems(type(plugin.instance)):
-        raise HookError(f"{plugin}: {problem.message}", remedy=problem.remedy)
+    for finding in hook_findings(type(plugin.instance)):
+        raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
 
 
 def _whatever_happens(caller: Any) -> Callable[..., list[Any]]:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from audiozen_core.binding.arguments import expected_kind
 from audiozen_core.errors import AudioZenError, MissingExtraError
-from audiozen_core.hooks.checks import hook_problems
+from audiozen_core.hooks.checks import hook_findings
 from audiozen_core.registry.index import Entry
 from audiozen_core.registry.paths import load
 
@@ -70,8 +70,8 @@ def _wrong(entry: Entry, target: Any) -> Iterator[dict[str, str]]:
     if wrong := expected_kind(entry.kind, target):
         yield _problem("wrong_kind", wrong.message)
     if entry.kind == "hooks" and isinstance(target, type):
-        for problem in hook_problems(target):
-            yield _problem("hook", problem.message, problem.remedy)
+        for finding in hook_findings(target):
+            yield _problem("hook", finding.message, finding.notes[0].removeprefix("help: "))
 
 
 def _problem(kind: str, message: str, remedy: str = "", traceback: str = "") -> dict[str, str]:

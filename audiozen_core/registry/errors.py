@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import quote
 from audiozen_core.diagnostics.suggestions import did_you_mean
 from audiozen_core.errors import RegistryError
 
@@ -72,7 +73,7 @@ class PathError(RegistryError):
                 self.code,
                 self.message,
                 label=self.label,
-                suggestion=self.suggestion,
+                suggestion=quote(self.suggestion) if self.suggestion else None,
                 notes=(*self.notes, *remedy),
             ),
         )

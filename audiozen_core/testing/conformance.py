@@ -9,8 +9,9 @@ from audiozen_core import __version__
 from audiozen_core.binding.arguments import expected_kind
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
+from audiozen_core.diagnostics.diagnostic import render
 from audiozen_core.errors import AudioZenError
-from audiozen_core.hooks.checks import answered_hooks, hook_problems
+from audiozen_core.hooks.checks import answered_hooks, hook_findings
 from audiozen_core.kinds import GROUPS, kind_of
 from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.index import Entry, forget_installed, installed_index
@@ -45,8 +46,8 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
         except AudioZenError as error:
             raise AssertionError(f"{what}: {error}") from error
         assert not found.printed, f"{what}: importing it prints {found.printed!r}"
-        problem = expected_kind(entry.kind, found.target)
-        assert problem is None, f"{what}: {problem and problem.message}"
+        wrong = expected_kind(entry.kind, found.target)
+        assert wrong is None, f"{what}: {wrong and wrong.message}"
         if entry.kind == "hooks" and isinstance(found.target, type):
             check_hooks(found.target)
     return entries
@@ -88,8 +89,8 @@ def check_hooks(cls: type) -> dict[str, str]:
     Raises:
         AssertionError: what is wrong with one, or that it answers none.
     """
-    for problem in hook_problems(cls):
-        raise AssertionError(f"{cls.__name__}: {problem.message}; {problem.remedy}")
+    if wrong := [render(finding) for finding in hook_findings(cls)]:
+        raise AssertionError("\n".join([f"{cls.__name__}:", *wrong]))
     hooks = answered_hooks(cls)
     assert hooks, f"{cls.__name__} answers no hook"
     keeps = [hasattr(cls, name) for name in ("state_dict", "load_state_dict")]

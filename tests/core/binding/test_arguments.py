@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,13 @@ import torch
 from torch import nn
 
 from audiozen_core.binding.arguments import build, check_arguments, signature_text
+from audiozen_core.diagnostics.config_codes import (
+    INJECTED_ARGUMENT,
+    MISSING_ARGUMENT,
+    POSITIONAL_ONLY,
+    UNKNOWN_ARGUMENT,
+    WRONG_ARGUMENT_TYPE,
+)
 from audiozen_core.registry.paths import resolve
 
 if TYPE_CHECKING:
@@ -20,7 +28,9 @@ if TYPE_CHECKING:
 
 
 def problems(target, args, **options):
-    return [(found.kind, found.argument) for found in check_arguments(target, args, **options)]
+    """The code of each finding, with the argument that its message names."""
+    found = check_arguments(target, args, **options)
+    return [(finding.code, re.search("argument `(.*?)`", finding.message)[1]) for finding in found]
 
 
 def the_problem(target, args, **options):
@@ -42,12 +52,12 @@ def test_right_arguments_have_no_problem():
 
 def test_an_unknown_argument_is_told_with_a_near_one_and_the_signature():
     found = the_problem(torch.optim.RAdam, {"weight_decy": 1e-5}, injected=["params"], name="torch.optim.RAdam")
-    assert found.kind == "unknown_argument"
+    assert found.code == UNKNOWN_ARGUMENT
     assert found.message == "unknown argument `weight_decy` for torch.optim.RAdam"
-    assert found.where == ("weight_decy",)
+    assert found.place == ("args", "weight_decy")
     assert found.label == "did you mean `weight_decay`?"
     assert found.suggestion == "weight_decay"
-    assert found.signature == "RAdam(params, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, …)"
+    assert found.notes == ("signature: RAdam(params, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, …)",)
 
 
 def test_an_unknown_argument_that_is_near_to_nothing_gets_no_suggestion():
@@ -57,37 +67,41 @@ def test_an_unknown_argument_that_is_near_to_nothing_gets_no_suggestion():
 
 def test_a_missing_argument_is_told():
     found = the_problem(Net, {})
-    assert (found.kind, found.argument, found.where) == ("missing_argument", "width", ())
+    assert (found.code, found.place) == (MISSING_ARGUMENT, ("args",))
     assert found.message == "missing argument `width` for Net"
 
 
 def test_a_misspelt_required_argument_is_one_problem_not_two():
-    assert problems(Net, {"widht": 8}) == [("unknown_argument", "widht")]
-    assert problems(Net, {"zebra": 8}) == [("unknown_argument", "zebra"), ("missing_argument", "width")]
+    assert problems(Net, {"widht": 8}) == [(UNKNOWN_ARGUMENT, "widht")]
+    assert problems(Net, {"zebra": 8}) == [(UNKNOWN_ARGUMENT, "zebra"), (MISSING_ARGUMENT, "width")]
 
 
 def test_all_problems_come_at_once_and_in_order():
     args = {"dropuot": 1, "width": "8", "depth": 1.5}
-    assert problems(Net, args) == [("unknown_argument", "dropuot"), ("wrong_type", "width"), ("wrong_type", "depth")]
+    assert problems(Net, args) == [
+        (UNKNOWN_ARGUMENT, "dropuot"),
+        (WRONG_ARGUMENT_TYPE, "width"),
+        (WRONG_ARGUMENT_TYPE, "depth"),
+    ]
 
 
 def test_an_injected_argument_is_neither_missing_nor_settable():
-    assert problems(torch.optim.Adam, {}) == [("missing_argument", "params")], "negative control: not injected"
+    assert problems(torch.optim.Adam, {}) == [(MISSING_ARGUMENT, "params")], "negative control: not injected"
     assert problems(torch.optim.Adam, {}, injected=["params"]) == []
     found = the_problem(torch.optim.Adam, {"params": []}, injected=["params"])
-    assert found.kind == "injected_argument"
+    assert found.code == INJECTED_ARGUMENT
     assert "is set by AudioZEN" in found.message
 
 
 def test_an_injected_name_that_the_target_does_not_have_is_just_unknown():
-    assert problems(Net, {"width": 1, "params": 1}, injected=["params"]) == [("unknown_argument", "params")]
+    assert problems(Net, {"width": 1, "params": 1}, injected=["params"]) == [(UNKNOWN_ARGUMENT, "params")]
 
 
 def test_positional_only_arguments_cannot_be_given():
     def scale(factor, /, offset=0): ...
 
-    assert problems(scale, {"factor": 2}) == [("positional_only", "factor")]
-    assert problems(scale, {}) == [("positional_only", "factor")]
+    assert problems(scale, {"factor": 2}) == [(POSITIONAL_ONLY, "factor")]
+    assert problems(scale, {}) == [(POSITIONAL_ONLY, "factor")]
     assert problems(scale, {}, injected=["factor"]) == []
 
 
@@ -129,7 +143,7 @@ def test_what_is_not_callable_is_not_judged():
 def test_parts_of_torch_are_bound(path, args, injected):
     target = resolve(path).target
     assert check_arguments(target, args, injected=injected) == []
-    assert problems(target, {**args, "zzz": 1}, injected=injected) == [("unknown_argument", "zzz")], "negative control"
+    assert problems(target, {**args, "zzz": 1}, injected=injected) == [(UNKNOWN_ARGUMENT, "zzz")], "negative control"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +162,7 @@ def test_parts_of_torch_are_bound(path, args, injected):
 )
 def test_wrong_values_for_parts_of_torch_are_found(path, args, wrong):
     found = the_problem(resolve(path).target, args, injected=["params", "optimizer"])
-    assert (found.kind, found.where) == ("wrong_type", wrong)
+    assert (found.code, found.place) == (WRONG_ARGUMENT_TYPE, ("args", *wrong))
 
 
 # ------------------------------------------------------------------------------------------ **kwargs
@@ -206,13 +220,13 @@ class Local(Base):
 def test_keywords_are_followed_to_the_parent(cls):
     assert problems(cls, {"max_epochs": 3}, injected=["components"]) == []
     found = the_problem(cls, {"max_epoch": 3}, injected=["components"])
-    assert (found.kind, found.suggestion) == ("unknown_argument", "max_epochs")
-    assert problems(cls, {"max_epochs": "many"}, injected=["components"]) == [("wrong_type", "max_epochs")]
-    assert problems(cls, {}) == [("missing_argument", "components")]
+    assert (found.code, found.suggestion) == (UNKNOWN_ARGUMENT, "max_epochs")
+    assert problems(cls, {"max_epochs": "many"}, injected=["components"]) == [(WRONG_ARGUMENT_TYPE, "max_epochs")]
+    assert problems(cls, {}) == [(MISSING_ARGUMENT, "components")]
 
 
 def test_what_the_class_itself_hands_on_cannot_be_given():
-    assert problems(Fixing, {"max_epochs": 3}, injected=["components"]) == [("unknown_argument", "max_epochs")]
+    assert problems(Fixing, {"max_epochs": 3}, injected=["components"]) == [(UNKNOWN_ARGUMENT, "max_epochs")]
     assert problems(Fixing, {"patience": 3}, injected=["components"]) == []
 
 
@@ -223,7 +237,7 @@ def test_names_read_from_the_keywords_are_known():
 
 def test_keywords_that_are_dropped_are_told_of_as_ignored():
     found = the_problem(Forgetting, {"max_epochs": 3}, injected=["components"])
-    assert found.kind == "unknown_argument"
+    assert found.code == UNKNOWN_ARGUMENT
     assert "would be ignored" in found.message
 
 
@@ -244,7 +258,7 @@ def test_a_required_name_read_from_the_keywords_is_missing_without_it():
             self.width = kwargs["width"]
             self.depth = kwargs.pop("depth")
 
-    assert problems(Needing, {"width": 1}) == [("missing_argument", "depth")]
+    assert problems(Needing, {"width": 1}) == [(MISSING_ARGUMENT, "depth")]
 
 
 def test_the_constructor_of_torch_modules_takes_nothing():
@@ -252,7 +266,7 @@ def test_the_constructor_of_torch_modules_takes_nothing():
         def __init__(self, width: int, **kwargs):
             super().__init__(**kwargs)
 
-    assert problems(Careless, {"width": 1, "zebra": 2}) == [("unknown_argument", "zebra")]
+    assert problems(Careless, {"width": 1, "zebra": 2}) == [(UNKNOWN_ARGUMENT, "zebra")]
 
 
 def test_cooperative_classes_are_followed_along_their_order_of_resolution():
@@ -267,7 +281,7 @@ def test_cooperative_classes_are_followed_along_their_order_of_resolution():
     class Both(Left, Right): ...
 
     assert problems(Both, {"left": 1, "right": 2}) == []
-    assert problems(Left, {"right": 2}) == [("unknown_argument", "right")], "negative control: alone it has no `right`"
+    assert problems(Left, {"right": 2}) == [(UNKNOWN_ARGUMENT, "right")], "negative control: alone it has no `right`"
 
 
 def test_positions_that_the_class_fills_are_taken_along_the_way():
@@ -277,14 +291,14 @@ def test_positions_that_the_class_fills_are_taken_along_the_way():
 
     assert problems(Bidirectional, {"width": 4, "num_layers": 2}) == []
     for taken in ("input_size", "hidden_size", "bidirectional", "mode"):
-        assert problems(Bidirectional, {"width": 4, taken: 1}) == [("unknown_argument", taken)]
+        assert problems(Bidirectional, {"width": 4, taken: 1}) == [(UNKNOWN_ARGUMENT, taken)]
 
 
 def test_a_function_with_keywords_is_not_judged_but_for_its_own_names():
     def make(width: int, **kwargs): ...
 
     assert problems(make, {"width": 1, "zebra": 2}) == []
-    assert problems(make, {"width": "1"}) == [("wrong_type", "width")]
+    assert problems(make, {"width": "1"}) == [(WRONG_ARGUMENT_TYPE, "width")]
 
 
 # ------------------------------------------------------------------------------------------ kinds of callables
@@ -295,7 +309,7 @@ def test_partials_are_seen_through():
     assert problems(small, {"width": 3}) == []
     assert problems(small, {"width": 3, "depth": 4}) == []
     assert problems(functools.partial(Net, 3), {"depth": 1}) == []
-    assert problems(functools.partial(Net, 3), {"width": 1}) == [("unknown_argument", "width")]
+    assert problems(functools.partial(Net, 3), {"width": 1}) == [(UNKNOWN_ARGUMENT, "width")]
     assert signature_text(small) == "Net(width, depth=1, dropout=0.0)"
 
 
@@ -306,8 +320,8 @@ def test_class_methods_and_callable_objects_are_bound():
 
         def __call__(self, depth: int): ...
 
-    assert problems(Maker.tiny, {"width": "x"}) == [("wrong_type", "width")]
-    assert problems(Maker(), {}) == [("missing_argument", "depth")]
+    assert problems(Maker.tiny, {"width": "x"}) == [(WRONG_ARGUMENT_TYPE, "width")]
+    assert problems(Maker(), {}) == [(MISSING_ARGUMENT, "depth")]
 
 
 def test_a_new_that_takes_anything_says_nothing():
@@ -318,7 +332,7 @@ def test_a_new_that_takes_anything_says_nothing():
         def __init__(self, width: int): ...
 
     assert problems(Counted, {"width": 1}) == []
-    assert problems(Counted, {"widht": 1}) == [("unknown_argument", "widht")]
+    assert problems(Counted, {"widht": 1}) == [(UNKNOWN_ARGUMENT, "widht")]
 
 
 def test_a_class_with_new_alone_is_read_there():
@@ -326,7 +340,7 @@ def test_a_class_with_new_alone_is_read_there():
         def __new__(cls, width: int):
             return super().__new__(cls)
 
-    assert problems(Frozen, {}) == [("missing_argument", "width")]
+    assert problems(Frozen, {}) == [(MISSING_ARGUMENT, "width")]
 
 
 def test_a_metaclass_that_hands_everything_on_says_nothing():
@@ -337,7 +351,7 @@ def test_a_metaclass_that_hands_everything_on_says_nothing():
     class Only(metaclass=Single):
         def __init__(self, width: int): ...
 
-    assert problems(Only, {"depth": 1, "width": 1}) == [("unknown_argument", "depth")]
+    assert problems(Only, {"depth": 1, "width": 1}) == [(UNKNOWN_ARGUMENT, "depth")]
 
 
 def test_dataclasses_and_decorated_functions_are_read():
@@ -351,8 +365,8 @@ def test_dataclasses_and_decorated_functions_are_read():
     def wrapped(*args, **kwargs): ...
 
     assert problems(Options, {"rate": 1, "names": ["a"]}) == []
-    assert problems(Options, {"rate": 1, "hidden": 1}) == [("unknown_argument", "hidden")]
-    assert problems(wrapped, {"depth": "x", "self": 0, "width": 1}) == [("wrong_type", "depth")]
+    assert problems(Options, {"rate": 1, "hidden": 1}) == [(UNKNOWN_ARGUMENT, "hidden")]
+    assert problems(wrapped, {"depth": "x", "self": 0, "width": 1}) == [(WRONG_ARGUMENT_TYPE, "depth")]
 
 
 def test_an_explicit_signature_is_believed():
@@ -361,7 +375,7 @@ def test_an_explicit_signature_is_believed():
 
     Typed.__signature__ = Net_signature = __import__("inspect").signature(Net)
     assert Net_signature
-    assert problems(Typed, {"width": 1, "zebra": 1}) == [("unknown_argument", "zebra")]
+    assert problems(Typed, {"width": 1, "zebra": 1}) == [(UNKNOWN_ARGUMENT, "zebra")]
 
 
 def test_an_abstract_method_is_no_matter_of_its_arguments():
@@ -382,25 +396,25 @@ def annotated(width: Unknown, rate: float, call: Callable[..., Unknown] | None =
 
 
 def test_an_annotation_that_cannot_be_resolved_is_not_judged_and_spoils_no_other():
-    assert problems(annotated, {"width": "x", "rate": "y", "call": 3}) == [("wrong_type", "rate")]
+    assert problems(annotated, {"width": "x", "rate": "y", "call": 3}) == [(WRONG_ARGUMENT_TYPE, "rate")]
 
 
 def test_string_annotations_are_resolved_in_the_module_of_the_function():
     def path(root: Path, count: int): ...
 
-    assert problems(path, {"root": 3, "count": 1.5}) == [("wrong_type", "root"), ("wrong_type", "count")]
+    assert problems(path, {"root": 3, "count": 1.5}) == [(WRONG_ARGUMENT_TYPE, "root"), (WRONG_ARGUMENT_TYPE, "count")]
 
 
 def test_a_value_that_is_the_default_is_right_whatever_the_annotation():
     def sloppy(rate: float = "auto", size: int = 2.0): ...
 
     assert problems(sloppy, {"rate": "auto", "size": 2.0}) == []
-    assert problems(sloppy, {"rate": "slow"}) == [("wrong_type", "rate")], "negative control"
+    assert problems(sloppy, {"rate": "slow"}) == [(WRONG_ARGUMENT_TYPE, "rate")], "negative control"
 
 
 def test_a_nested_component_is_left_to_others():
     assert problems(Net, {"width": {"path": "torch.nn.ReLU", "args": {}}}) == []
-    assert problems(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [("wrong_type", "width")], "negative control"
+    assert problems(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [(WRONG_ARGUMENT_TYPE, "width")], "negative control"
 
 
 @dataclasses.dataclass
@@ -417,10 +431,10 @@ class Codec:
 
 def test_tables_are_checked_against_dataclasses_all_the_way_down():
     found = check_arguments(Codec, {"encoder": {"sise": 3}, "layers": [{"size": 1}, {"size": "2", "kinds": ["a", 3]}]})
-    assert [(problem.kind, problem.where) for problem in found] == [
-        ("unknown_argument", ("encoder", "sise")),
-        ("wrong_type", ("layers", 1, "size")),
-        ("wrong_type", ("layers", 1, "kinds", 1)),
+    assert [(finding.code, finding.place) for finding in found] == [
+        (UNKNOWN_ARGUMENT, ("args", "encoder", "sise")),
+        (WRONG_ARGUMENT_TYPE, ("args", "layers", 1, "size")),
+        (WRONG_ARGUMENT_TYPE, ("args", "layers", 1, "kinds", 1)),
     ]
     assert found[0].suggestion == "size"
     assert "`layers[1].kinds[1]`" in found[2].message
@@ -428,7 +442,8 @@ def test_tables_are_checked_against_dataclasses_all_the_way_down():
 
 def test_a_table_that_lacks_something_is_the_place_of_the_problem():
     found = the_problem(Codec, {"encoder": {"kinds": []}})
-    assert (found.kind, found.argument, found.where) == ("missing_argument", "size", ("encoder",))
+    assert (found.code, found.place) == (MISSING_ARGUMENT, ("args", "encoder"))
+    assert "missing argument `size`" in found.message
 
 
 # ------------------------------------------------------------------------------------------ the signature as text

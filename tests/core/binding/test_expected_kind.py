@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from audiozen_core.binding.arguments import expected_kind
+from audiozen_core.diagnostics.config_codes import ABSTRACT, NOT_CALLABLE, WRONG_KIND
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
@@ -18,7 +19,7 @@ class Something: ...
 
 def kind(section, target):
     found = expected_kind(section, target)
-    return found and found.kind
+    return found and found.code
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_the_right_kind_is_no_problem(section, target):
     ],
 )
 def test_a_class_of_another_kind_is_a_problem(section, target):
-    assert kind(section, target) == "wrong_kind"
+    assert kind(section, target) == WRONG_KIND
 
 
 def test_it_is_said_where_the_class_belongs():
@@ -69,21 +70,21 @@ def test_an_abstract_class_is_a_problem_that_names_what_it_lacks():
         def forward(self): ...
 
     found = expected_kind("model", Abstract)
-    assert found.kind == "abstract"
+    assert found.code == ABSTRACT
     assert "`forward`" in found.message
     assert kind("model", Concrete) is None
 
 
 @pytest.mark.parametrize("target", [3, "text", None, {"a": 1}, torch.float32])
 def test_what_cannot_be_called_is_a_problem(target):
-    assert kind("model", target) == "not_callable"
+    assert kind("model", target) == NOT_CALLABLE
 
 
 def test_a_function_may_make_a_model_but_no_trainer():
     def make(width: int): ...
 
     assert kind("model", make) is None
-    assert kind("trainer", make) == "wrong_kind"
+    assert kind("trainer", make) == WRONG_KIND
 
 
 def test_a_function_that_says_it_makes_something_else_is_a_problem():
@@ -92,7 +93,7 @@ def test_a_function_that_says_it_makes_something_else_is_a_problem():
     def vague() -> object: ...
     def unknown() -> Nowhere: ...  # noqa: F821
 
-    assert kind("model", wrong) == "wrong_kind"
+    assert kind("model", wrong) == WRONG_KIND
     assert kind("model", right) is None
     assert kind("model", vague) is None
     assert kind("model", unknown) is None

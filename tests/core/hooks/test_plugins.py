@@ -82,10 +82,10 @@ def test_what_pluggy_would_pass_over_is_an_error(plugin, message):
 def test_a_misspelt_hook_or_argument_comes_with_a_suggestion():
     with pytest.raises(HookError) as error:
         Lifecycle([Plugin("a", make(on_epoch_stop=lambda self: None))])
-    assert "did you mean `on_epoch_start`?" in error.value.remedy or "`on_epoch_end`" in error.value.remedy
+    assert "did you mean `on_epoch_start`?" in str(error.value) or "`on_epoch_end`" in str(error.value)
     with pytest.raises(HookError) as error:
         Lifecycle([Plugin("a", make(on_epoch_start=lambda self, epok: None))])
-    assert error.value.remedy == "did you mean `epoch`?"
+    assert error.value.notes == ("help: did you mean `epoch`?",)
 
 
 def test_two_plugins_of_one_name_are_refused():
