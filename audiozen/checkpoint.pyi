@@ -8,4 +8,4 @@ from audiozen_core.checkpoint.store import CheckpointStore as CheckpointStore
 from audiozen_core.checkpoint.weights import average as average
 from audiozen_core.checkpoint.weights import load_weights as load_weights
 from audiozen_core.checkpoint.writer import CheckpointWriter as CheckpointWriter
-from audiozen_core.checkpoint.writer import Saved as Saved
+from audiozen_core.checkpoint.writer import SaveResult as SaveResult

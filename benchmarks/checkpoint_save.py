@@ -48,7 +48,7 @@ def ways(folder: Path, state: dict[str, Any]) -> dict[str, Callable[[int], objec
     for index, moments in state["optimizer"]["state"].items():
         flat |= {f"{index}.{name}": moment for name, moment in moments.items()}
     store = CheckpointStore(folder / "whole")
-    aside = CheckpointWriter(CheckpointStore(folder / "aside"), aside=True)
+    aside = CheckpointWriter(CheckpointStore(folder / "aside"), background=True)
 
     def with_torch(count: int) -> None:
         torch.save(state, folder / "state.pt")

@@ -1,4 +1,4 @@
-"""Checkpoints without pickle: safetensors for the tensors, JSON for the rest, whole or not at all."""
+"""Checkpoints without pickle: safetensors for the tensors, JSON for the rest, written completely or not at all."""
 
 from audiozen_core.checkpoint.errors import (
     CheckpointWriteError,

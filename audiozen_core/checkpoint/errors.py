@@ -1,4 +1,4 @@
-"""What can go wrong with a checkpoint, as kinds that a caller may treat differently."""
+"""What can go wrong with a checkpoint: one class for each case that a caller may treat differently."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import NO_ROOM
 
-MAKE_ROOM = "make room on the disk; the checkpoints that were there are whole"
+MAKE_ROOM = "free some disk space; the existing checkpoints are intact"
 
 
 class NoCheckpointError(CheckpointError):
-    """There is no such checkpoint, or none at all to resume from."""
+    """There is no such checkpoint, or no checkpoint at all."""
 
     code = "AZ401"
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint is incomplete or is not what was written; nothing of it has been used.
+    """A checkpoint is incomplete or has changed since it was written; nothing of it has been used.
 
     Args:
         path: the checkpoint's folder, or the file.
@@ -36,20 +36,20 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class UnstorableStateError(CheckpointError):
-    """A state holds something that no checkpoint can hold; the message names its owner and its key path."""
+    """A state holds something that can't be stored; the message names the owner and the key path."""
 
     code = "AZ403"
 
 
 class CheckpointWriteError(CheckpointError):
-    """The disk refused (no space, an I/O error): the checkpoints that were there are still there, whole."""
+    """A checkpoint could not be written (no space, an I/O error); the existing checkpoints are intact."""
 
     code = "AZ404"
 
 
 @contextlib.contextmanager
-def refusals(what: str) -> Iterator[None]:
-    """Turns what the disk refuses within the block into a `CheckpointWriteError` that begins with `what`."""
+def translate_disk_errors(what: str) -> Iterator[None]:
+    """Turns an `OSError` raised in the block into a `CheckpointWriteError` that begins with `what`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What a store tells about a checkpoint, and what it gives back of one."""
+"""What a store reports about a checkpoint, and what it loads from one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from audiozen_core.checkpoint.directory import DirectoryEntry
 
 @dataclass(frozen=True, slots=True)
 class LoadedCheckpoint:
-    """A checkpoint read back.
+    """A checkpoint that has been loaded.
 
     Attributes:
         path: its folder.
         epoch: epochs completed when it was saved.
-        step: optimiser steps done when it was saved.
+        step: optimizer steps done when it was saved.
         score: the validation score of that epoch, if there was one.
-        versions: what it was made with: those of `audiozen`, `torch` and `python`.
-        state: owner to state, as it was given to `save`.
+        versions: the versions of `audiozen`, `torch` and `python` that saved it.
+        state: owner to state, as it was passed to `save`.
     """
 
     path: Path
@@ -33,16 +33,16 @@ class LoadedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """One line of the list of checkpoints.
+    """One row of the list of checkpoints.
 
     Attributes:
         path: its folder.
-        epoch: epochs completed, None where the manifest can't be read.
-        step: optimiser steps done, None where the manifest can't be read.
+        epoch: epochs completed; None if the manifest can't be read.
+        step: optimizer steps done; None if the manifest can't be read.
         score: the validation score, if there was one.
         size: bytes on the disk.
-        whole: whether it can be used.
-        reason: why not, in words; empty for a whole one.
+        intact: whether it can be used.
+        reason: why it can't be used; empty if it can.
         best: whether `best` points at it.
         latest: whether `latest` points at it.
         stale: whether a run that was resumed from an earlier checkpoint has left it behind.
@@ -53,15 +53,15 @@ class CheckpointInfo:
     step: int | None
     score: float | None
     size: int
-    whole: bool
+    intact: bool
     reason: str
     best: bool
     latest: bool
     stale: bool
 
 
-def describe(entry: DirectoryEntry, reason: str, *, best: bool, latest: bool) -> CheckpointInfo:
-    """The line of the list for one checkpoint.
+def checkpoint_info(entry: DirectoryEntry, reason: str, *, best: bool, latest: bool) -> CheckpointInfo:
+    """The row of the list for one checkpoint.
 
     Args:
         entry: the checkpoint.
@@ -76,7 +76,7 @@ def describe(entry: DirectoryEntry, reason: str, *, best: bool, latest: bool) ->
         step=manifest.step if manifest else None,
         score=manifest.score if manifest else None,
         size=sum(map(_size, entry.path.rglob("*"))),
-        whole=not reason,
+        intact=not reason,
         reason=reason,
         best=best,
         latest=latest,
@@ -85,7 +85,7 @@ def describe(entry: DirectoryEntry, reason: str, *, best: bool, latest: bool) ->
 
 
 def _size(path: Path) -> int:
-    """Of a file; 0 for a folder, and for what a run has deleted in the meantime."""
+    """The size of a file; 0 for a folder, and for a file that a run has deleted meanwhile."""
     try:
         status = path.lstat()
     except FileNotFoundError:

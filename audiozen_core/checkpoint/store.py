@@ -1,4 +1,4 @@
-"""The checkpoints of one experiment: saved whole or not at all, verified before use, kept within bounds."""
+"""The checkpoints of one experiment: saved completely or not at all, verified before use, pruned to a number."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from audiozen_core.checkpoint.errors import (
     CheckpointWriteError,
     DamagedCheckpointError,
     NoCheckpointError,
-    refusals,
+    translate_disk_errors,
 )
 from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
-from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, describe
+from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, checkpoint_info
 from audiozen_core.checkpoint.names import BEST, LATEST, base_name, checked_name
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
 
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
+# Bytes that must stay free, for the log and the metrics.
 _HEADROOM = 1 << 20
 
 
 class CheckpointStore:
     """The folder `checkpoints` of one experiment.
 
-    One process at a time may save; any number may read meanwhile.
+    Only one process at a time may save. Any number may read meanwhile.
 
     Args:
-        folder: `exp/<id>/checkpoints`; made at the first save.
+        folder: `exp/<id>/checkpoints`; the first save creates it.
 
     Example:
         >>> import tempfile, torch
@@ -67,38 +68,38 @@ class CheckpointStore:
         name: str | None = None,
         keep: int | None = None,
     ) -> Path:
-        """Writes one checkpoint; when this returns it lies whole on the disk, and `latest` points at it.
+        """Writes one checkpoint. When this returns, all of it is on the disk, and `latest` points at it.
 
         Args:
-            state: owner (`model`, `optimizer`, `rng`, a hook's name, …) to state; or that, packed already.
+            state: owner (`model`, `optimizer`, `rng`, the name of a hook, …) to state; or the same, already packed.
             epoch: epochs completed.
-            step: optimiser steps done.
+            step: optimizer steps done.
             score: the validation score of this epoch, if there is one.
-            is_best: whether `best` is to point at it.
-            name: the folder's name; `epoch_0003` for epoch 3 unless given. One of that name is replaced, unless that
-                would lose the best checkpoint: then the new name ends with the step. What is called otherwise than the
-                store itself does (`epoch_0003`, `epoch_0003_step_0000090`) is never pruned or marked as stale.
-            keep: how many checkpoints to keep at most, `best` and `latest` always among them; None for all.
+            is_best: whether `best` should point at it.
+            name: the name of the folder; by default `epoch_0003` for epoch 3. If the name is taken, the checkpoint gets
+                a free one, such as `epoch_0003_2`, and an earlier checkpoint of that name is deleted unless it is the
+                best. Only names of these forms and `epoch_0003_step_0000090` are ever pruned or marked as stale.
+            keep: how many checkpoints to keep at most, always including `best` and `latest`; None for all.
 
         Returns:
-            The checkpoint's folder.
+            The folder of the checkpoint.
 
         Raises:
-            UnstorableStateError: something in `state` can't be stored; nothing has been written.
-            CheckpointWriteError: the disk refused, or something that is no checkpoint lies in the way; earlier
-                checkpoints are untouched, and a later save may succeed.
+            UnstorableStateError: `state` holds something that can't be stored; nothing has been written.
+            CheckpointWriteError: the disk refused; the existing checkpoints are intact, and a later save may succeed.
         """
         from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
 
         wanted = checked_name(f"epoch_{epoch:04d}" if name is None else name)
-        _at_least_one(keep)
+        _check_keep(keep)
         packed = state if isinstance(state, PackedState) else pack(state)
-        with self._writing(packed.size):
+        with self._ready_to_write(packed.size):
             entries = self._directory.entries()
             serial = max((entry.serial for entry in entries), default=-1) + 1
-            best = self._best_now(entries)
+            best = self._best_entry(entries)
             if best and best.manifest and (best.manifest.epoch, best.manifest.step) == (epoch, step):
-                is_best = True  # the same moment once more
+                # The best state is being saved again; its old checkpoint may be deleted below.
+                is_best = True
             name = self._directory.free_name(wanted)
             best_name = name if is_best else best.name if best else None
             temporary = self.folder / temporary_name(name)
@@ -113,27 +114,27 @@ class CheckpointStore:
             if is_best:
                 self._directory.set_link(BEST, name)
         replaced = [e.path for e in entries if e.managed and base_name(e.name) == wanted and not e.stale]
-        with self._quietly("older checkpoints could not be deleted"):
+        with self._warn_of_disk_errors("older checkpoints could not be deleted"):
             self._directory.delete(path for path in replaced if path.name != best_name)
             if keep is not None:
                 self._directory.prune(keep, spare_ahead=True)
         return self.folder / name
 
     def rewind(self, path: Path) -> Sequence[str]:
-        """Tells the store that the run goes on from `path`; call it after every resume, before the next save.
+        """Makes `path` the latest checkpoint. Call it after every resume, before the next save.
 
-        `latest` points at it from now on, and `best` at what was the best then. Checkpoints saved after it belong to
-        a future that will not happen: they get the suffix `.stale`, are resumed from only by that name, which they then
-        lose, and are pruned first, though not before the run has come as far again. A path of another experiment makes
-        all checkpoints of this one stale.
+        `latest` then points at it, and `best` at the checkpoint that was the best when it was saved. Checkpoints saved
+        after it get the suffix `.stale`. They are pruned first, but not before the run has done as many steps again. A
+        run resumes from one only if it is named; it then loses the suffix. With the checkpoint of another experiment as
+        `path`, all checkpoints of this one become stale.
 
         Returns:
-            The names of those that have become stale.
+            The names of the checkpoints that have become stale.
 
         Raises:
             CheckpointWriteError: the disk refused.
         """
-        with refusals(f"{self.folder} can't be changed"):
+        with translate_disk_errors(f"{self.folder} can't be changed"):
             name = self._directory.name_of(path)
             self._directory.make_writable()
             if name is None:
@@ -147,29 +148,29 @@ class CheckpointStore:
             return self._directory.reconcile(name)
 
     def sweep(self) -> Sequence[Path]:
-        """Undoes what a dead run left half-done; call it at the start of a run, under its lock.
+        """Cleans up after a run that was killed. Call it at the start of a run that holds the lock.
 
         Returns:
-            The strays that were deleted.
+            The partly written or deleted files and folders that it removed.
 
         Raises:
-            CheckpointWriteError: the disk refused, or no checkpoint can be saved for what lies there.
+            CheckpointWriteError: the disk refused, or something is in the way of saving checkpoints.
         """
-        with refusals(f"{self.folder} can't be swept"):
+        with translate_disk_errors(f"{self.folder} can't be cleaned up"):
             self._directory.make_writable()
             partial = self._directory.remove_partial()
             self._directory.reconcile(self._directory.link_target(LATEST))
             return partial
 
     def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
-        """Deletes all but the newest `keep` checkpoints, never what `best` or `latest` point at; stale ones go first.
+        """Deletes all but the newest `keep` checkpoints, stale ones first, and never `best` or `latest`.
 
-        What bears a name that the store itself does not make is let alone, and does not count.
+        Folders whose name the store did not choose are left alone, and do not count.
 
         Args:
-            keep: how many to keep, `best` and `latest` among them.
-            damaged: whether to delete those that can't be used as well; they never count as kept. If `latest` points at
-                one, it moves to the newest that can be used.
+            keep: how many to keep, including `best` and `latest`.
+            damaged: whether to delete damaged checkpoints too; they never count as kept. If `latest` is damaged, it
+                moves to the newest intact checkpoint.
 
         Returns:
             The folders that were deleted.
@@ -177,20 +178,20 @@ class CheckpointStore:
         Raises:
             CheckpointWriteError: the disk refused.
         """
-        _at_least_one(keep)
-        with refusals(f"{self.folder} can't be pruned"):
+        _check_keep(keep)
+        with translate_disk_errors(f"{self.folder} can't be pruned"):
             return self._directory.prune(keep, damaged=damaged)
 
     # ------------------------------------------------------------------------------- reading
 
     @property
     def best(self) -> Path | None:
-        """Where `best` points; None where it points nowhere."""
+        """The best checkpoint; None if there is none."""
         return self._target(BEST)
 
     @property
     def latest(self) -> Path | None:
-        """Where `latest` points; None where it points nowhere."""
+        """The latest checkpoint, intact or not; None if there is none."""
         return self._target(LATEST)
 
     def load(
@@ -200,18 +201,19 @@ class CheckpointStore:
         owners: Collection[str] | None = None,
         map_location: torch.device | str = "cpu",
     ) -> LoadedCheckpoint:
-        """Reads one checkpoint back; every byte of what is read is verified.
+        """Loads one checkpoint; every byte is verified before it is used.
 
         Args:
-            which: `latest` (a damaged one is named in the log, and the newest whole one before it is taken), `best`,
-                or the folder of a checkpoint, of this experiment or another; a name stands for one of this folder.
+            which: `latest`, `best`, or the folder of a checkpoint, of this experiment or another; a bare name means a
+                checkpoint of this experiment. If `latest` is damaged, the log says so, and the newest intact checkpoint
+                before it is loaded.
             owners: whose states to read; None for all.
             map_location: the device for the tensors.
 
         Raises:
-            NoCheckpointError: there is none, or not that one; the message names those that are there.
-            DamagedCheckpointError: it can't be trusted, and why.
-            CheckpointError: an owner in `owners` that the checkpoint does not hold.
+            NoCheckpointError: there is no such checkpoint; the message lists the existing ones.
+            DamagedCheckpointError: it is damaged; the message says how.
+            CheckpointError: the checkpoint holds nothing for one of `owners`.
         """
         from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
@@ -219,33 +221,33 @@ class CheckpointStore:
             manifest, state = read_checkpoint(path, owners, map_location)
             return LoadedCheckpoint(path, manifest.epoch, manifest.step, manifest.score, manifest.versions, state)
 
-        return self._first_whole(which, read)
+        return self._read_newest_intact(which, read)
 
     def locate(self, which: Which = "latest") -> Path:
-        """The folder that `load` would read, verified.
+        """The folder of the checkpoint that `load` would load, verified.
 
         Raises:
-            NoCheckpointError: there is none, or not that one.
-            DamagedCheckpointError: it can't be trusted, and why.
+            NoCheckpointError: there is no such checkpoint.
+            DamagedCheckpointError: it is damaged; the message says how.
         """
 
         def check(path: Path) -> Path:
             self.verify(path)
             return path
 
-        return self._first_whole(which, check)
+        return self._read_newest_intact(which, check)
 
     def verify(self, path: Path) -> None:
-        """Reads all of one checkpoint.
+        """Reads and verifies every byte of one checkpoint.
 
         Raises:
-            DamagedCheckpointError: it is not what was written, and why.
+            DamagedCheckpointError: it is damaged; the message says how.
         """
         path = path.resolve()
         check_contents(path, read_manifest(path))
 
     def list(self, *, verify: bool = True) -> Sequence[CheckpointInfo]:
-        """All checkpoints, oldest first; `verify=False` looks at manifests and sizes only, and is fast."""
+        """All checkpoints, the oldest first. `verify=False` checks only manifests and sizes, which is fast."""
         best, latest = self._directory.link_target(BEST), self._directory.link_target(LATEST)
         infos = []
         for entry in self._directory.entries():
@@ -256,13 +258,13 @@ class CheckpointStore:
                 except DamagedCheckpointError as error:
                     reason = error.reason
             if reason and not entry.path.exists():
-                continue  # a run that goes on has deleted it
-            infos.append(describe(entry, reason, best=entry.name == best, latest=entry.name == latest))
+                continue  # A running training has deleted it meanwhile.
+            infos.append(checkpoint_info(entry, reason, best=entry.name == best, latest=entry.name == latest))
         return infos
 
-    # ------------------------------------------------------------------------------- how
+    # ------------------------------------------------------------------------------- finding
 
-    def _first_whole(self, which: Which, read: Callable[[Path], _Result]) -> _Result:
+    def _read_newest_intact(self, which: Which, read: Callable[[Path], _Result]) -> _Result:
         if isinstance(which, Path):
             return read(self._folder_of(which))
         if which == BEST:
@@ -273,60 +275,64 @@ class CheckpointStore:
                 return read(entry.path)
             except DamagedCheckpointError as error:
                 if not entry.path.exists():
-                    return self._first_whole(which, read)  # a run that goes on has deleted it, and saved a newer one
-                get_logger().warning("a damaged checkpoint is passed over", checkpoint=entry.name, reason=error.reason)
+                    # A running training has deleted it and saved a newer one.
+                    return self._read_newest_intact(which, read)
+                get_logger().warning("skipping a damaged checkpoint", checkpoint=entry.name, reason=error.reason)
                 damaged.append(f"{entry.name}: {error.reason}")
         if damaged:
             raise DamagedCheckpointError(
                 self.folder,
-                f"none of its checkpoints is whole ({'; '.join(damaged)})",
-                remedy="nothing of them can be repaired: delete or move this folder to start anew, or go on from a "
+                f"all of its checkpoints are damaged ({'; '.join(damaged)})",
+                remedy="they can't be repaired: delete or move this folder to start over, or continue from a "
                 "checkpoint of another run with --ckpt-path PATH",
             )
         raise NoCheckpointError(
             f"{self.folder} holds no checkpoint",
-            remedy="train first, or name the checkpoint that is meant with --ckpt-path PATH",
+            remedy="train first, or name another checkpoint with --ckpt-path PATH",
             notes=self._notes(),
         )
 
     def _latest_first(self) -> Iterator[DirectoryEntry]:
-        """`latest`, then what was saved before it, the newest first."""
+        """`latest`, then the checkpoints saved before it, the newest first."""
         name = self._directory.link_target(LATEST)
-        # Others than the store's own may be of another run.
+        # Checkpoints with other names may belong to another run.
         entries = [e for e in reversed(self._directory.entries()) if (e.managed and not e.stale) or e.name == name]
         latest = next((entry for entry in entries if entry.name == name), None)
         if latest:
             yield latest
-        known = latest is not None and latest.manifest is not None
+        # If the manifest of `latest` is unreadable, its position is unknown: any other checkpoint may be earlier.
+        newest = latest.serial if latest and latest.manifest else None
         for entry in entries:
-            if entry is not latest and not (known and latest and entry.serial > latest.serial):
+            if entry is not latest and (newest is None or entry.serial <= newest):
                 yield entry
 
     def _read_best(self, read: Callable[[Path], _Result]) -> _Result:
         name = self._directory.link_target(BEST)
         entry = self._directory.find(name) if name else None
         if name != self._directory.link_target(BEST):
-            return self._read_best(read)  # a run that goes on has found a better one
+            return self._read_best(read)  # A running training has found a better one meanwhile.
         if entry is None:
-            missing = f"`best` points at {name}, which is not there" if name else "no checkpoint is marked as the best"
+            missing = (
+                f"`best` points at {name}, which does not exist" if name else "no checkpoint is marked as the best"
+            )
             raise NoCheckpointError(f"{missing} in {self.folder}", notes=self._notes())
         try:
             return read(entry.path)
         except DamagedCheckpointError as error:
             if name != self._directory.link_target(BEST):
                 return self._read_best(read)
-            whole = [info.path.name for info in self.list() if info.whole]
+            intact = [info.path.name for info in self.list() if info.intact]
             raise DamagedCheckpointError(
                 entry.path,
                 error.reason,
-                remedy=f"take one of those that are whole: {', '.join(whole) or 'there is none'}",
+                remedy=f"use an intact checkpoint: {', '.join(intact)}" if intact else "there is no intact checkpoint",
             ) from error
 
     def _folder_of(self, path: Path) -> Path:
         if path.is_file():
             raise CheckpointError(
-                f"{path} is a file; a run goes on from a checkpoint's folder",
-                remedy="start anew from its weights with `-M finetune`",
+                f"{path} is a file; a run resumes from the folder of a checkpoint",
+                remedy="to start over from the weights in the file, use `-M finetune`",
             )
         if not path.exists() and path.name == str(path):
             entry = self._directory.find(path.name)
@@ -334,7 +340,7 @@ class CheckpointStore:
         if not path.is_dir():
             raise NoCheckpointError(f"there is no checkpoint {path}", notes=self._notes())
         if not (path / MANIFEST).exists() and not self._directory.name_of(path):
-            raise NoCheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}", notes=self._notes())
+            raise NoCheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}", notes=self._notes())
         return path.resolve()
 
     def _target(self, link: str) -> Path | None:
@@ -342,7 +348,7 @@ class CheckpointStore:
         entry = self._directory.find(name) if name else None
         return entry.path if entry else None
 
-    def _best_now(self, entries: Sequence[DirectoryEntry]) -> DirectoryEntry | None:
+    def _best_entry(self, entries: Sequence[DirectoryEntry]) -> DirectoryEntry | None:
         name = self._directory.link_target(BEST)
         return next((entry for entry in entries if entry.name == name), None)
 
@@ -351,27 +357,27 @@ class CheckpointStore:
         return (f"{self.folder} holds: {', '.join(names)}",) if names else ()
 
     @contextlib.contextmanager
-    def _writing(self, size: int) -> Iterator[None]:
-        with refusals(f"no checkpoint could be written into {self.folder}"):
+    def _ready_to_write(self, size: int) -> Iterator[None]:
+        with translate_disk_errors(f"no checkpoint could be saved in {self.folder}"):
             self._directory.make_writable()
             make_folder(self.folder)
             free = shutil.disk_usage(self.folder).free
             if free < size + _HEADROOM:
                 raise CheckpointWriteError(
-                    f"a checkpoint of {size / 1e6:.1f} MB has no room in {self.folder}: {free / 1e6:.1f} MB are free, "
-                    f"and {_HEADROOM / 1e6:.1f} MB have to stay free",
+                    f"{self.folder} has no space for a checkpoint of {size / 1e6:.1f} MB: "
+                    f"{free / 1e6:.1f} MB are free, and {_HEADROOM / 1e6:.1f} MB must stay free",
                     remedy=MAKE_ROOM,
                 )
             yield
 
     @contextlib.contextmanager
-    def _quietly(self, what: str) -> Iterator[None]:
+    def _warn_of_disk_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             get_logger().warning(what, folder=str(self.folder), error=str(error))
 
 
-def _at_least_one(keep: int | None) -> None:
+def _check_keep(keep: int | None) -> None:
     if keep is not None and keep < 1:
-        raise CheckpointError(f"at least one checkpoint is to be kept, not {keep}")
+        raise CheckpointError(f"at least one checkpoint must be kept, not {keep}")

@@ -1,4 +1,4 @@
-"""Weights alone: out of a checkpoint, or out of any safetensors file."""
+"""Weights only: from a checkpoint, or from any safetensors file."""
 
 from __future__ import annotations
 
@@ -19,56 +19,59 @@ if TYPE_CHECKING:
 def load_weights(
     path: Path, *, owner: str = "model", map_location: torch.device | str = "cpu"
 ) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint's folder, or in a bare `.safetensors` file: name to tensor.
+    """Loads the weights, name to tensor, from a checkpoint's folder or from a bare `.safetensors` file.
 
     Args:
         path: the folder of a checkpoint (`exp/baseline/checkpoints/best`) or a file.
-        owner: which of a checkpoint's states; of no matter for a file.
+        owner: which of the checkpoint's states to load; ignored for a file.
         map_location: the device for the tensors.
 
     Raises:
-        NoCheckpointError: there is nothing of that name.
-        DamagedCheckpointError: it can't be trusted, and why.
-        CheckpointError: the checkpoint holds nothing for `owner`.
+        NoCheckpointError: `path` does not exist, or is a folder without a checkpoint.
+        DamagedCheckpointError: the checkpoint or the file is damaged; the message says how.
+        CheckpointError: the checkpoint holds nothing for `owner`, or the file has another format.
     """
     if not path.exists():
-        raise NoCheckpointError(f"there is no {path}", notes=_neighbours(path))
+        raise NoCheckpointError(f"{path} does not exist", notes=_neighbours(path))
     if path.is_dir():
         from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
         if not (path / MANIFEST).exists():
-            raise NoCheckpointError(f"{path} is no checkpoint: it has no {MANIFEST}", notes=_neighbours(path / "*"))
+            raise NoCheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}", notes=_neighbours(path / "*"))
         _, state = read_checkpoint(path.resolve(), [owner], map_location)
         weights: dict[str, torch.Tensor] = state[owner]
         return weights
     if path.suffix != ".safetensors":
         raise CheckpointError(
-            f"{path} is neither a checkpoint's folder nor a .safetensors file",
-            remedy="other formats may hold code and are not read; convert the weights with the `safetensors` package",
+            f"{path} is neither the folder of a checkpoint nor a .safetensors file",
+            remedy="other formats can contain code and are not read; convert it with the `safetensors` package",
         )
     return _load_file(path, map_location)
 
 
 def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.Tensor]:
-    """The mean of the weights of several checkpoints or files, taken in double precision.
+    """Averages the weights of several checkpoints or files in double precision.
 
     Args:
-        paths: one or more; what is no floating-point number (a count of batches, say) is taken from the last.
-        owner: which of the states of a checkpoint.
+        paths: one or more. Tensors that are not floating-point (a number of batches, for example) come from the last.
+        owner: which of a checkpoint's states to average.
 
     Raises:
-        CheckpointError: there is none, or they are not of one and the same net.
+        CheckpointError: `paths` is empty, or the weights differ in their names or shapes.
     """
     import torch
 
     if not paths:
-        raise CheckpointError("there is nothing to average")
+        raise CheckpointError("there is no checkpoint to average")
     total: dict[str, torch.Tensor] = {}
     latest: dict[str, torch.Tensor] = {}
     for path in paths:
         weights = load_weights(path, owner=owner)
         if latest and _shapes(weights) != _shapes(latest):
-            raise CheckpointError(f"{path} and {paths[0]} are not of one and the same net, so they have no mean")
+            raise CheckpointError(
+                f"{path} and {paths[0]} can't be averaged: the names or shapes of their weights differ",
+                remedy="average checkpoints of one model",
+            )
         latest = weights
         for name, weight in weights.items():
             if isinstance(weight, torch.Tensor) and (weight.is_floating_point() or weight.is_complex()):
@@ -80,14 +83,14 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
 
 def write_average(paths: Sequence[Path], output: Path) -> None:
-    """Writes the mean of the weights of several checkpoints as one more, which appears whole or not at all.
+    """Writes the mean of the weights of several checkpoints as a new checkpoint, completely or not at all.
 
     Args:
         paths: the folders of the checkpoints, the newest last.
-        output: the folder to make.
+        output: the folder to create.
 
     Raises:
-        CheckpointError: they are not of one and the same net.
+        CheckpointError: the weights differ in their names or shapes.
         OSError: the disk refused; nothing of the new checkpoint is left.
     """
     from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
@@ -96,19 +99,19 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
     owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
     packed = pack({owner: average(paths, owner=owner) for owner in owners})
     make_folder(output.parent)
-    aside = output.with_name(temporary_name(output.name))
+    temporary = output.with_name(temporary_name(output.name))
     try:
-        write_checkpoint(aside, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
-        rename(aside, output)
+        write_checkpoint(temporary, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
+        rename(temporary, output)
     except BaseException:
         with contextlib.suppress(OSError):
-            remove(aside)
+            remove(temporary)
         raise
     sync_folder(output.parent)
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
-    # A module's extra state stands among its weights and need not be a tensor.
+    # The extra state of a module is among its weights, and need not be a tensor.
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 
@@ -120,16 +123,17 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
     except FormatError as error:
         raise DamagedCheckpointError(path, str(error)) from error
     except OSError as error:
-        raise DamagedCheckpointError(path, f"it can't be read: {error}") from error
+        raise DamagedCheckpointError(path, f"the file can't be read: {error}") from error
     weights = {name: tensor.to(map_location) for name, tensor in tensors.items()}
     for name, kept in metadata.items():
-        if kept in weights and name not in weights:  # a tied weight, stored once
+        # A tied weight is stored once; the metadata map its other names to the stored one.
+        if kept in weights and name not in weights:
             weights[name] = weights[kept]
     return weights
 
 
 def _neighbours(path: Path) -> list[str]:
-    """What lies beside a path that leads nowhere."""
+    """What the nearest existing folder holds, for the message about a path that does not exist."""
     parent = path.parent
     while not parent.is_dir():
         parent = parent.parent

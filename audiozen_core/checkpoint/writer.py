@@ -1,4 +1,4 @@
-"""Saves checkpoints one after the other, at once or while the training goes on."""
+"""Saves checkpoints one after the other, in the training thread or in the background."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What became of a save.
+class SaveResult:
+    """The outcome of a save.
 
     Attributes:
         epoch: epochs completed.
-        step: optimiser steps done.
+        step: optimizer steps done.
         is_best: whether `best` was to point at it.
-        folder: where it lies; None if the save failed.
-        error: why it failed.
+        folder: the checkpoint's folder; None if the save failed.
+        error: why it failed; None if it succeeded.
     """
 
     epoch: int
@@ -36,20 +36,20 @@ class Saved:
 class CheckpointWriter:
     """Hands states to a store, in order.
 
-    Aside, `save` returns when the state has been copied; a thread writes the copy. There is one such thread at a time:
-    a save waits for the one before it. The memory of the copy is kept for the next one. What became of each save is
-    told by `finished`, in the thread that asks.
+    In the background, `save` returns as soon as the state has been copied, and a thread writes the copy. There is one
+    such thread at a time: a save waits for the one before it. The next save reuses the memory of the copy. `save` does
+    not raise what the disk refuses; `take_results` returns the outcome of every save.
 
     Args:
-        store: where to.
-        aside: whether to write in a thread.
+        store: where the checkpoints go.
+        background: whether a thread writes them.
     """
 
-    def __init__(self, store: CheckpointStore, *, aside: bool) -> None:
+    def __init__(self, store: CheckpointStore, *, background: bool) -> None:
         self.store = store
-        self.aside = aside
+        self.background = background
         self._thread: threading.Thread | None = None
-        self._done: list[Saved] = []
+        self._results: list[SaveResult] = []
         self._copy: PackedState | None = None
 
     def save(
@@ -78,24 +78,24 @@ class CheckpointWriter:
                 folder = self.store.save(
                     packed, epoch=epoch, step=step, score=score, is_best=is_best, name=name, keep=keep
                 )
-                self._done.append(Saved(epoch, step, is_best, folder))
+                self._results.append(SaveResult(epoch, step, is_best, folder))
             except BaseException as error:
-                self._done.append(Saved(epoch, step, is_best, error=error))
+                self._results.append(SaveResult(epoch, step, is_best, error=error))
 
-        if self.aside:
-            self._copy = packed.copied(self._copy)
+        if self.background:
+            self._copy = packed.clone(reuse=self._copy)
             self._thread = threading.Thread(target=write, args=(self._copy,), name="checkpoint", daemon=True)
             self._thread.start()
         else:
             write(packed)
 
     def wait(self) -> None:
-        """Returns when nothing is being written."""
+        """Waits until nothing is being written any more."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def finished(self) -> list[Saved]:
-        """What became of the saves that are over and have not been told yet, in order."""
-        done, self._done = self._done, []
-        return done
+    def take_results(self) -> list[SaveResult]:
+        """The outcomes, in order, of the saves that have ended since the last call."""
+        results, self._results = self._results, []
+        return results

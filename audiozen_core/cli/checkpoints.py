@@ -19,7 +19,7 @@ class ListByDefault(click.Group):
     """Reads `checkpoints EXP` as `checkpoints list EXP`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts the command in where the first argument is none."""
+        """Inserts `list` if the first argument is not a subcommand."""
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -35,7 +35,7 @@ def command() -> None:
     audiozen checkpoints prune exp/baseline --keep 3
     audiozen checkpoints average exp/baseline --last 5
 
-    EXP is the run's folder, or its TOML file.
+    EXP is the folder of the run, or its TOML file.
     """
 
 
@@ -45,8 +45,8 @@ _EXP = click.argument("exp", metavar="EXP", type=click.Path(path_type=Path))
 @command.command("list")
 @_EXP
 def list_command(exp: Path) -> None:
-    """Tell of each checkpoint: epoch, step, score, size, whether it is whole, best, latest."""
-    infos = _some(_store(exp))
+    """List the checkpoints with epoch, step, score, size, and whether they are intact, best or latest."""
+    infos = _checkpoints_of(_store(exp))
     rows = [
         (
             info.path.name,
@@ -65,25 +65,25 @@ def list_command(exp: Path) -> None:
 @command.command()
 @_EXP
 def verify(exp: Path) -> int:
-    """Read every byte of every checkpoint; exit with 2 if one is damaged."""
-    infos = _some(_store(exp))
+    """Read every byte of every checkpoint; the exit code is 2 if one is damaged."""
+    infos = _checkpoints_of(_store(exp))
     for info in infos:
-        click.echo(f"{info.path.name}: {'whole' if info.whole else info.reason}")
-    damaged = sum(not info.whole for info in infos)
-    click.echo(f"{len(infos) - damaged} whole, {damaged} damaged")
+        click.echo(f"{info.path.name}: {'intact' if info.intact else info.reason}")
+    damaged = sum(not info.intact for info in infos)
+    click.echo(f"{len(infos) - damaged} intact, {damaged} damaged")
     return 2 if damaged else 0
 
 
 @command.command()
 @_EXP
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many to keep, best and latest among them.")
-@click.option("--damaged", is_flag=True, help="Delete those that can't be used, too.")
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many to keep, including best and latest.")
+@click.option("--damaged", is_flag=True, help="Also delete damaged checkpoints.")
 def prune(exp: Path, keep: int, damaged: bool) -> None:
-    """Delete all but the newest checkpoints; never best and latest, and never while the run is on."""
+    """Delete all but the newest checkpoints, never best or latest. Refused while the run is active."""
     from audiozen_core.experiment.lock import RunLock
 
     store = _store(exp)
-    _some(store)
+    _checkpoints_of(store)
     with RunLock(store.folder.parent):
         deleted = store.prune(keep, damaged=damaged)
     for path in deleted:
@@ -93,36 +93,40 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
 
 @command.command()
 @_EXP
-@click.option("--last", type=click.IntRange(min=1), required=True, help="Over how many, the newest.")
+@click.option(
+    "--last", type=click.IntRange(min=1), required=True, help="How many of the newest checkpoints to average."
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The folder to write; by default `average_last_N` in the run's folder. It must not exist.",
+    help="The folder to create; by default `average_last_N` in the folder of the run. It must not exist.",
 )
 def average(exp: Path, last: int, output: Path | None) -> None:
-    """Average the weights of the newest checkpoints into a new one, to be used with `--ckpt-path`.
+    """Average the weights of the newest checkpoints into a new one, for use with `--ckpt-path`.
 
-    It holds weights only: it can be tested, validated, predicted with and finetuned, not resumed.
+    The new checkpoint holds weights only: test, validate, predict and finetune can use it, but a run can't resume
+    from it.
     """
-    from audiozen_core.checkpoint.errors import refusals
+    from audiozen_core.checkpoint.errors import translate_disk_errors
     from audiozen_core.checkpoint.names import is_managed_name
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
-    # One of each step, or a state that was saved twice would weigh twice. What has another name may be of another run.
+    # One checkpoint per step, because a state that was saved twice must not count twice. Checkpoints with other names
+    # may belong to another run.
     newest: dict[int | None, CheckpointInfo] = {}
-    for info in reversed(_some(store)):
-        if info.whole and not info.stale and is_managed_name(info.path.name):
+    for info in reversed(_checkpoints_of(store)):
+        if info.intact and not info.stale and is_managed_name(info.path.name):
             newest.setdefault(info.step, info)
     chosen = list(newest.values())[:last][::-1]
     if len(chosen) < last:
-        raise CheckpointError(f"{store.folder} has {len(chosen)} whole checkpoints of different steps, not {last}")
+        raise CheckpointError(f"{store.folder} has {len(chosen)} intact checkpoints of different steps, not {last}")
     output = output or store.folder.parent / f"average_last_{last}"
     if output.exists() or output.is_symlink():
-        raise CheckpointError(f"{output} exists already", remedy="delete it, or name another with --output")
+        raise CheckpointError(f"{output} already exists", remedy="delete it, or name another with --output")
     paths = [info.path for info in chosen]
-    with refusals(f"{output} could not be written"):
+    with translate_disk_errors(f"{output} could not be written"):
         write_average(paths, output)
     click.echo(f"{output}: the mean of {', '.join(path.name for path in paths)}")
 
@@ -136,14 +140,15 @@ def _store(exp: Path) -> CheckpointStore:
         config = load_config(exp, modes=()).config
         exp = Path(config.meta.save_dir).expanduser() / config.id
     folder = exp / "checkpoints"
-    if exp.name == "checkpoints" and not folder.is_dir():  # which would be a run of that name
+    # `exp/baseline/checkpoints` means that folder itself, unless a run is called `checkpoints`.
+    if exp.name == "checkpoints" and not folder.is_dir():
         folder = exp
     if not folder.is_dir():
-        raise CheckpointError(f"there is no folder {folder}", remedy="name a run's folder, such as exp/baseline")
+        raise CheckpointError(f"{folder} does not exist", remedy="name the folder of a run, such as exp/baseline")
     return CheckpointStore(folder)
 
 
-def _some(store: CheckpointStore) -> Sequence[CheckpointInfo]:
+def _checkpoints_of(store: CheckpointStore) -> Sequence[CheckpointInfo]:
     infos = store.list()
     if not infos:
         raise CheckpointError(f"{store.folder} holds no checkpoint")
@@ -151,6 +156,6 @@ def _some(store: CheckpointStore) -> Sequence[CheckpointInfo]:
 
 
 def _state(info: CheckpointInfo) -> str:
-    words = ["whole" if info.whole else f"damaged: {info.reason}"]
+    words = ["intact" if info.intact else f"damaged: {info.reason}"]
     words += [word for word, true in (("best", info.best), ("latest", info.latest), ("stale", info.stale)) if true]
     return ", ".join(words)

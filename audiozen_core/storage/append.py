@@ -1,6 +1,6 @@
-"""A file that lines are appended to, which a disk that refuses for a while does not harm. Imports no torch."""
+"""A file that lines are appended to; it survives a disk that is full for a while. Imports no torch."""
 
-# As in `files.py`, the crash tests count each operation.
+# The system calls are spelled out because the crash tests replace `os` and count them.
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from audiozen_core.storage.atomic import make_folder
 
 
 class LineFile:
-    r"""Appends lines; what the disk refuses is kept in memory, and written first when the disk takes something again.
+    r"""Appends lines to a file. Lines that the disk refuses wait in memory and are written before later ones.
 
-    A line that another process left half-written, because it was killed, is ended first, so that it spoils no other.
+    If a killed process left an incomplete last line, a newline ends it, so that the next line stays readable.
 
     Args:
-        path: the file; it is made, and so is its folder.
+        path: the file; it is created if needed, with its folder.
 
     Raises:
-        OSError: it can't be opened.
+        OSError: the file can't be opened.
 
     Example:
         >>> import tempfile
@@ -38,16 +38,16 @@ class LineFile:
         self.path = path
         self._pending = bytearray()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-        if _ends_within_a_line(self._descriptor):
+        if _ends_in_an_incomplete_line(self._descriptor):
             self._pending += b"\n"
 
     def write(self, line: str) -> OSError | None:
-        """Appends a line; gives what the disk said if it refused."""
+        """Appends a line. Returns the error if the disk refused it; the line is kept then."""
         self._pending += line.encode(errors="replace") + b"\n"
         return self._flush()
 
     def sync(self) -> OSError | None:
-        """Waits until all lines are on the disk; gives what it said if it refused."""
+        """Waits until all lines are on the disk. Returns the error if the disk refused."""
         refused = self._flush()
         try:
             os.fsync(self._descriptor)
@@ -56,7 +56,7 @@ class LineFile:
         return refused
 
     def close(self) -> int:
-        """Closes the file; gives how many bytes the disk has refused to the end."""
+        """Closes the file. Returns how many bytes the disk has refused to the end; they are lost."""
         self._flush()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
@@ -65,7 +65,7 @@ class LineFile:
     def _flush(self) -> OSError | None:
         try:
             while self._pending:
-                # After a short write the rest comes next, so that the line is whole in the end.
+                # The system may write less than it was given; the rest is written next, so that the line is complete.
                 written = os.write(self._descriptor, self._pending)
                 if written == 0:
                     return OSError(errno.EIO, os.strerror(errno.EIO))
@@ -75,7 +75,7 @@ class LineFile:
         return None
 
 
-def _ends_within_a_line(descriptor: int) -> bool:
+def _ends_in_an_incomplete_line(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     if not size or not hasattr(os, "pread"):
         return False

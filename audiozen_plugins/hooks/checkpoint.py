@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
-from audiozen_core.checkpoint.writer import CheckpointWriter, Saved
+from audiozen_core.checkpoint.writer import CheckpointWriter, SaveResult
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
@@ -16,18 +16,18 @@ SCORE = "validate/score"
 
 
 class Checkpoint:
-    """Saves the whole state into `checkpoints/epoch_0001`, … of the run's folder.
+    """Saves the complete state into `checkpoints/epoch_0001`, … in the folder of the run.
 
-    It does so after each `save_ckpt_interval` epochs, after the best epoch so far, and after the last one; with
-    `save_ckpt_interval_steps` or `save_ckpt_minutes` in the midst of an epoch too, as `epoch_0003_step_0001200`. Of
-    these, the newest `max_num_checkpoints` are kept, and whatever `best` and `latest` point at.
+    It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last one. With
+    `save_ckpt_interval_steps` or `save_ckpt_minutes` it also saves during an epoch, as `epoch_0003_step_0001200`. The
+    newest `max_num_checkpoints` are kept, and always `best` and `latest`.
 
-    A disk that refuses (it is full, say) does not end the training: the checkpoints that are there stay, and the next
-    one is tried in its turn. Several refusals in a row, or one of the last checkpoint of all, are an error.
+    If the disk refuses (because it is full, for example), the training goes on: the existing checkpoints stay, and the
+    next save is tried when it is due. Several failures in a row are an error, and so is one of the last checkpoint.
 
     Args:
-        max_failures: how many refusals in a row end the run.
-        clock: tells seconds.
+        max_failures: how many failures in a row end the run.
+        clock: returns the time in seconds.
     """
 
     default = True
@@ -37,19 +37,19 @@ class Checkpoint:
     def __init__(self, max_failures: int = 3, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_failures = max_failures
         self.clock = clock
-        self._writer = CheckpointWriter(CheckpointStore(Path()), aside=False)
+        self._writer = CheckpointWriter(CheckpointStore(Path()), background=False)
         self._saved_epoch = 0
-        self._asked: tuple[int, ...] = ()
-        self._asked_at = 0.0
+        self._requested: tuple[int, ...] = ()
+        self._requested_at = 0.0
         self._failures = 0
         self._interrupted = False
 
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Clears away what a run that died in the midst of saving has left."""
+        """Cleans up after a run that was killed while it saved; saves at once if the state comes from another run."""
         store = CheckpointStore(trainer.folder / "checkpoints")
-        self._writer = CheckpointWriter(store, aside=trainer.save_ckpt_async)
-        self._saved_epoch, self._asked, self._asked_at = trainer.progress.epoch, (), self.clock()
+        self._writer = CheckpointWriter(store, background=trainer.save_ckpt_async)
+        self._saved_epoch, self._requested, self._requested_at = trainer.progress.epoch, (), self.clock()
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
@@ -59,80 +59,80 @@ class Checkpoint:
 
     @hookimpl
     def on_training_step_end(self, trainer: Trainer) -> None:
-        """Saves in the midst of an epoch, if it is time; hears what became of the last save."""
-        self._hear(trainer)
+        """Saves during an epoch if a save is due; reports the outcome of the last one."""
+        self._report(trainer)
         every, minutes = trainer.save_ckpt_interval_steps, trainer.save_ckpt_minutes
         if not trainer.between_steps or (every is None and minutes is None):
             return
         step = trainer.progress.step
         due = every is not None and step % every == 0
-        due = due or (minutes is not None and self.clock() - self._asked_at >= 60 * minutes)
-        if due and _moment(trainer) != self._asked:
+        due = due or (minutes is not None and self.clock() - self._requested_at >= 60 * minutes)
+        if due and _position(trainer) != self._requested:
             self._save(trainer)
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Saves, if this epoch is one to keep."""
+        """Saves if this epoch is to be kept."""
         if epoch % trainer.save_ckpt_interval == 0 or trainer.progress.is_best or epoch == trainer.max_epochs:
             self._save(trainer, metrics.get(SCORE))
 
     @hookimpl
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
-        """Saves at once, and waits until it is on the disk."""
-        trainer.log.info("a checkpoint is asked for", reason=reason)
-        if _moment(trainer) != self._asked:
+        """Saves at once, and waits until the checkpoint is on the disk."""
+        trainer.log.info("saving a checkpoint on request", reason=reason)
+        if _position(trainer) != self._requested:
             self._save(trainer)
         self._writer.wait()
-        self._hear(trainer)
+        self._report(trainer)
 
     @hookimpl
     def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
-        """Back to the latest checkpoint, if there is one."""
+        """Goes back to the latest checkpoint, if there is one."""
         self._writer.wait()
-        self._hear(trainer)
+        self._report(trainer)
         try:
             loaded = self._writer.store.load("latest", map_location=trainer.device)
         except NoCheckpointError:
             return None
         trainer.load_checkpoint(loaded.state)
         self._writer.store.rewind(loaded.path)
-        self._asked = ()
-        trainer.log.warning("back to the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
+        self._requested = ()
+        trainer.log.warning("went back to the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
         trainer.hooks.on_rollback(trainer=trainer)
         return True
 
     @hookimpl
     def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Saves the last epoch, where the training ended before the next interval or the disk refused it."""
+        """Saves the last epoch if no checkpoint holds it: it ended between two intervals, or the disk refused it."""
         if mode != "train":
             return
         self._writer.wait()
-        self._hear(trainer)
+        self._report(trainer)
         if trainer.progress.epoch > self._saved_epoch:
             self._save(trainer, last=True)
             self._writer.wait()
-            self._hear(trainer, last=True)
+            self._report(trainer, last=True)
 
     @hookimpl
     def on_exception(self, error: BaseException) -> None:
-        """A person who presses Ctrl-C twice does not want to wait."""
+        """Remembers a second Ctrl-C: the user does not want to wait for a save."""
         self._interrupted = isinstance(error, KeyboardInterrupt)
 
     @hookimpl
     def on_teardown(self, trainer: Trainer) -> None:
-        """Lets a save that has begun come to its end."""
+        """Waits for a save that has begun."""
         if not self._interrupted:
             self._writer.wait()
-        for saved in self._writer.finished():
-            if saved.error is not None:
-                trainer.log.error("a checkpoint could not be saved", epoch=saved.epoch, reason=str(saved.error))
+        for result in self._writer.take_results():
+            if result.error is not None:
+                trainer.log.error("a checkpoint could not be saved", epoch=result.epoch, reason=str(result.error))
 
     def _save(self, trainer: Trainer, score: float | None = None, *, last: bool = False) -> None:
         progress = trainer.progress
         if reason := trainer.hooks.skip_checkpoint_reason(trainer=trainer, epoch=progress.epoch):
-            trainer.log.info("no checkpoint is saved", epoch=progress.epoch, reason=reason)
+            trainer.log.info("skipping a checkpoint", epoch=progress.epoch, reason=reason)
             return
-        self._asked, self._asked_at = _moment(trainer), self.clock()
+        self._requested, self._requested_at = _position(trainer), self.clock()
         self._writer.save(
             trainer.checkpoint(),
             epoch=progress.epoch,
@@ -142,34 +142,34 @@ class Checkpoint:
             name=f"epoch_{progress.epoch + 1:04d}_step_{progress.step:07d}" if progress.batch else None,
             keep=trainer.max_num_checkpoints,
         )
-        if not self._writer.aside:
-            self._hear(trainer, last=last)
+        if not self._writer.background:
+            self._report(trainer, last=last)
 
-    def _hear(self, trainer: Trainer, *, last: bool = False) -> None:
-        """Tells others what has been saved, and what has not."""
-        for saved in self._writer.finished():
-            if saved.folder is not None:
-                self._failures, self._saved_epoch = 0, saved.epoch
-                trainer.hooks.on_checkpoint_saved(trainer=trainer, folder=saved.folder, is_best=saved.is_best)
+    def _report(self, trainer: Trainer, *, last: bool = False) -> None:
+        """Passes the outcomes of saves on to the other hooks and the log."""
+        for result in self._writer.take_results():
+            if result.folder is not None:
+                self._failures, self._saved_epoch = 0, result.epoch
+                trainer.hooks.on_checkpoint_saved(trainer=trainer, folder=result.folder, is_best=result.is_best)
             else:
-                self._failed(trainer, saved, last=last)
+                self._handle_failure(trainer, result, last=last)
 
-    def _failed(self, trainer: Trainer, saved: Saved, *, last: bool) -> None:
+    def _handle_failure(self, trainer: Trainer, result: SaveResult, *, last: bool) -> None:
         self._failures += 1
-        self._asked = ()  # whoever asks for the same moment once more shall have it
-        error = saved.error
+        self._requested = ()  # So that a new request at the same step is not taken for a repetition.
+        error = result.error
         if not isinstance(error, CheckpointWriteError) or last or self._failures >= self.max_failures:
             raise error or AssertionError("a save failed without an error")
         trainer.log.warning(
-            "a checkpoint could not be saved; the training goes on, and tries again at the next interval",
-            epoch=saved.epoch,
-            step=saved.step,
+            "a checkpoint could not be saved; the training goes on and tries again at the next interval",
+            epoch=result.epoch,
+            step=result.step,
             reason=error.message,
             failures_in_a_row=self._failures,
-            was_best=saved.is_best,
+            was_best=result.is_best,
         )
 
 
-def _moment(trainer: Trainer) -> tuple[int, ...]:
+def _position(trainer: Trainer) -> tuple[int, ...]:
     progress = trainer.progress
     return progress.epoch, progress.batch, progress.step

@@ -36,9 +36,9 @@ def test_the_list_tells_epoch_step_score_and_state(audiozen, store):
     assert outcome.code == 0, outcome.err
     lines = [line.split(maxsplit=5) for line in outcome.out.splitlines()]
     assert lines[0] == ["checkpoint", "epoch", "step", "score", "MB", "state"]
-    assert lines[2] == ["epoch_0002", "2", "20", "1", "0.0", "whole, best"]
+    assert lines[2] == ["epoch_0002", "2", "20", "1", "0.0", "intact, best"]
     assert lines[3][5].startswith("damaged: ")
-    assert lines[4] == ["epoch_0004", "4", "40", "2", "0.0", "whole, latest"]
+    assert lines[4] == ["epoch_0004", "4", "40", "2", "0.0", "intact, latest"]
 
 
 def test_verify_says_which_one_is_damaged_and_exits_with_2(audiozen, store):
@@ -47,7 +47,7 @@ def test_verify_says_which_one_is_damaged_and_exits_with_2(audiozen, store):
     outcome = audiozen("checkpoints", "verify", "exp/checkpoints")
     assert outcome.code == 2
     assert "epoch_0003: model.safetensors" in outcome.out
-    assert "3 whole, 1 damaged" in outcome.out
+    assert "3 intact, 1 damaged" in outcome.out
 
 
 def test_prune_keeps_the_best_and_the_latest(audiozen, store):
@@ -91,9 +91,9 @@ def test_average_writes_a_checkpoint_of_the_mean_weights(audiozen, store):
     assert outcome.code == 0, outcome.err
     assert load_weights(store.folder.parent / "average_last_3")["weight"].tolist() == [3.0, 3.0]
     assert len(store.list()) == 4
-    assert "exists already" in audiozen("checkpoints", "average", "exp", "--last", "3").err
+    assert "already exists" in audiozen("checkpoints", "average", "exp", "--last", "3").err
     assert (
-        "4 whole checkpoints of different steps, not 5" in audiozen("checkpoints", "average", "exp", "--last", "5").err
+        "4 intact checkpoints of different steps, not 5" in audiozen("checkpoints", "average", "exp", "--last", "5").err
     )
 
 
@@ -113,7 +113,7 @@ def test_a_state_that_was_saved_twice_does_not_weigh_twice(audiozen, store):
     assert outcome.code == 0, outcome.err
     assert load_weights(store.folder.parent / "average_last_2")["weight"].tolist() == [6.0, 6.0]
     assert "epoch_0003, epoch_0005_step_0000040" in outcome.out
-    assert "4 whole checkpoints of different steps" in audiozen("checkpoints", "average", "exp", "--last", "5").err
+    assert "4 intact checkpoints of different steps" in audiozen("checkpoints", "average", "exp", "--last", "5").err
 
 
 def test_an_average_that_finds_no_room_names_the_place_and_leaves_nothing(audiozen, store, monkeypatch):
@@ -124,14 +124,14 @@ def test_an_average_that_finds_no_room_names_the_place_and_leaves_nothing(audioz
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
     assert outcome.code == 2
     assert "average_last_2 could not be written" in outcome.err
-    assert "make room" in outcome.err
+    assert "free some disk space" in outcome.err
     assert [path.name for path in store.folder.parent.iterdir()] == ["checkpoints"]
 
 
 def test_an_average_does_not_replace_a_link_that_leads_nowhere(audiozen, store):
     (store.folder.parent / "mean").symlink_to("gone")
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2", "-o", "exp/mean")
-    assert "exists already" in outcome.err
+    assert "already exists" in outcome.err
     assert (store.folder.parent / "mean").is_symlink()
 
 
@@ -147,7 +147,7 @@ def test_a_folder_that_is_not_there_is_named(audiozen, tmp_path, monkeypatch, ar
     monkeypatch.chdir(tmp_path)
     outcome = audiozen("checkpoints", *arguments)
     assert outcome.code == 2
-    assert "there is no folder nowhere/checkpoints" in outcome.err
+    assert "nowhere/checkpoints does not exist" in outcome.err
 
 
 @pytest.mark.parametrize("links", ["folders", "missing"])

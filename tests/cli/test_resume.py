@@ -87,7 +87,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_written_over_and_can_be_
     assert "exp/tiny already holds a run; nothing has been touched" in outcome.err
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 2
-    assert "nothing of them can be repaired: delete or move this folder to start anew" in outcome.err
+    assert "they can't be repaired: delete or move this folder to start over" in outcome.err
 
 
 def test_beside_a_run_that_is_on_a_new_one_is_told_of_it(audiozen, ran):

@@ -103,7 +103,7 @@ def check(tries, kind, stride, offset=0):
             assert difference(whole, outcome) is None, where
         install(tries.monkeypatch, FaultyDisk(root))
         folder = root / "exp/run/checkpoints"
-        broken = [info.path.name for info in CheckpointStore(folder).list() if not info.whole]
+        broken = [info.path.name for info in CheckpointStore(folder).list() if not info.intact]
         assert broken == [], where
         _, resumed = tries.train(root)
         assert isinstance(resumed, tuple), (where, resumed)

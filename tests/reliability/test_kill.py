@@ -81,7 +81,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
         _, errors = process.communicate()
         # Died of the signal, or was at its end. A worker may still complain on standard error that its parent is gone.
         assert process.returncode in (-signal.SIGKILL, 0), errors
-        assert [info.reason for info in store_of(project).list() if not info.whole] == []
+        assert [info.reason for info in store_of(project).list() if not info.intact] == []
     record_property("kills", sum(moments.values()))
     assert sum(moments.values()) >= min(kills, 3)
     last, whole = start(project, "--resume"), start(make_project(tmp_path / "whole", epochs))

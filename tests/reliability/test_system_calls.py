@@ -88,7 +88,7 @@ def test_stopped_at_any_call_the_continued_run_ends_with_the_same_state(fault, t
         assert code in ((-9, 0) if fault == "killed" else (0, 2)), where
         struck += code != 0
         store = CheckpointStore(root / "exp/run/checkpoints")
-        assert [info.path.name for info in store.list() if not info.whole] == [], where
+        assert [info.path.name for info in store.list() if not info.intact] == [], where
         assert difference(expected, train(root)) is None, where
         assert [path.name for path in store.folder.iterdir() if path.name.startswith(".")] == [], where
         shutil.rmtree(root)

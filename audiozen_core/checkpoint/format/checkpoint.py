@@ -1,4 +1,4 @@
-"""One checkpoint: a folder with the tensors of each owner, `state.json` with the rest, and the manifest last."""
+"""One checkpoint: a folder with a tensor file per owner, `state.json` with the rest, and the manifest, written last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint.errors import DamagedCheckpointError
-from audiozen_core.checkpoint.format.json_codec import SkeletonError
+from audiozen_core.checkpoint.format.json_codec import DecodeError
 from audiozen_core.checkpoint.format.manifest import (
     FORMAT,
     MANIFEST,
@@ -35,10 +35,10 @@ from audiozen_core.storage.atomic import make_new_folder, sync_folder, write_new
 
 @dataclass(frozen=True, slots=True)
 class PackedState:
-    """A state taken apart, ready to be written.
+    """A state split into the files of a checkpoint, ready to be written.
 
     Attributes:
-        tensors: file name to tensors; they still are the memory of the state that was packed.
+        tensors: file name to tensors, which still share memory with the state.
         metadata: file name to the metadata of that file.
         text: the content of `state.json`.
     """
@@ -49,50 +49,50 @@ class PackedState:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes on the disk."""
+        """Roughly how many bytes the checkpoint takes on the disk."""
         numbers = sum(t.numel() * t.element_size() for tensors in self.tensors.values() for t in tensors.values())
         return numbers + len(self.text)
 
-    def copied(self, room: PackedState | None = None) -> PackedState:
-        """The same in memory of its own, on the CPU: what happens to the state from now on does not show in it.
+    def clone(self, reuse: PackedState | None = None) -> PackedState:
+        """Copies the tensors to the CPU, so that the training can change the originals meanwhile.
 
         Args:
-            room: an earlier copy that nobody needs any more; its memory is used again, since new memory takes longer to
-                get than to fill.
+            reuse: an earlier clone that is no longer needed. Its memory is overwritten, because allocating new memory
+                takes longer than copying into it.
         """
-        old = room.tensors if room else {}
+        old = reuse.tensors if reuse else {}
         tensors = {
-            name: {key: _copy(tensor.detach(), old.get(name, {}).get(key)) for key, tensor in own.items()}
-            for name, own in self.tensors.items()
+            name: {key: _copy(tensor.detach(), old.get(name, {}).get(key)) for key, tensor in owned.items()}
+            for name, owned in self.tensors.items()
         }
         return PackedState(tensors, self.metadata, self.text)
 
 
-def _copy(tensor: Tensor, room: Tensor | None) -> Tensor:
-    fits = room is not None and (room.shape, room.dtype, room.stride()) == (
+def _copy(tensor: Tensor, reuse: Tensor | None) -> Tensor:
+    fits = reuse is not None and (reuse.shape, reuse.dtype, reuse.stride()) == (
         tensor.shape,
         tensor.dtype,
         tensor.stride(),
     )
-    return room.copy_(tensor) if fits and room is not None else tensor.to("cpu", copy=True)
+    return reuse.copy_(tensor) if fits and reuse is not None else tensor.to("cpu", copy=True)
 
 
 def pack(state: Mapping[str, Any]) -> PackedState:
-    """Takes apart the states of all owners.
+    """Splits the states of all owners into tensors and JSON.
 
     Raises:
-        UnstorableStateError: something in it can't be stored.
+        UnstorableStateError: a state holds something that can't be stored.
     """
     tensors: dict[str, dict[str, Tensor]] = {}
     metadata: dict[str, dict[str, str]] = {}
     owners = {}
     for owner, value in state.items():
-        own, skeleton = flatten(owner, value)
-        name = _file_name(owner, tensors) if own else None
-        owners[owner] = {"tensors": name, "state": skeleton}
+        owned, encoded = flatten(owner, value)
+        name = _file_name(owner, tensors) if owned else None
+        owners[owner] = {"tensors": name, "state": encoded}
         if name is not None:
-            tensors[name] = own
-            metadata[name] = {"format": "pt", **_aliases(skeleton)}
+            tensors[name] = owned
+            metadata[name] = {"format": "pt", **_aliases(encoded)}
     text = json.dumps({"format": FORMAT, "owners": owners}, allow_nan=False, separators=(",", ":"))
     return PackedState(tensors, metadata, text + "\n")
 
@@ -100,10 +100,10 @@ def pack(state: Mapping[str, Any]) -> PackedState:
 def write_checkpoint(
     folder: Path, packed: PackedState, *, epoch: int, step: int, score: float | None, serial: int, best: str | None
 ) -> None:
-    """Writes a checkpoint into a folder that does not exist yet, and waits until it lies on the disk.
+    """Writes a checkpoint into a folder that does not exist yet, and waits until it is on the disk.
 
     Raises:
-        OSError: the disk refused; a part of the folder may be there, without a manifest.
+        OSError: the disk refused; the folder may be there, without a manifest.
     """
     make_new_folder(folder)
     files = {
@@ -117,18 +117,18 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """What a checkpoint that is written now is made with."""
+    """The versions that a checkpoint written now records."""
     return {"audiozen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def read_checkpoint(
     folder: Path, owners: Collection[str] | None = None, map_location: torch.device | str = "cpu"
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Reads a checkpoint, or the states of some owners of it; what is read is verified byte for byte.
+    """Reads a checkpoint, or the states of some owners; every byte is verified before it is used.
 
     Raises:
-        DamagedCheckpointError: it can't be trusted, and why.
-        CheckpointError: it holds nothing for one of `owners`.
+        DamagedCheckpointError: the checkpoint is damaged; the message says how.
+        CheckpointError: the checkpoint holds nothing for one of `owners`.
     """
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
@@ -157,12 +157,12 @@ def _read_owner(
         return unflatten(entry["state"], {key: tensor.to(map_location) for key, tensor in tensors.items()})
     except FormatError as error:
         raise DamagedCheckpointError(folder, f"{name}: {error}") from error
-    except SkeletonError as error:
+    except DecodeError as error:
         raise DamagedCheckpointError(folder, f"the state of `{owner}` in {STATE}: {error}") from error
 
 
 def _file_name(owner: str, taken: Collection[str]) -> str:
-    """A name for the owner's tensors that no file system minds and none confuses with another."""
+    """A name for the owner's tensor file that every file system accepts, also one that ignores case."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", owner).strip(".-")[:80] or "state"
     lower = {name.lower() for name in taken}
     count, name = 1, f"{plain}.safetensors"
@@ -172,12 +172,12 @@ def _file_name(owner: str, taken: Collection[str]) -> str:
     return name
 
 
-def _aliases(skeleton: Any) -> dict[str, str]:
-    """Names whose tensor is stored under another name, as readers of bare safetensors files expect to be told."""
-    if not isinstance(skeleton, dict):
+def _aliases(encoded: Any) -> dict[str, str]:
+    """Maps the other names of tied weights to the stored name, as programs that read bare safetensors files expect."""
+    if not isinstance(encoded, dict):
         return {}
     return {
         key: node["$tensor"]
-        for key, node in skeleton.get("$ordered", skeleton.items())
+        for key, node in encoded.get("$ordered", encoded.items())
         if isinstance(node, dict) and "offset" not in node and node.get("$tensor", key) != key
     }

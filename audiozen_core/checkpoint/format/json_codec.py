@@ -1,10 +1,10 @@
-"""Plain Python values <-> JSON, exactly: what JSON has no word for stands in a table with one key that starts with `$`.
+"""Plain Python values <-> JSON, exactly. What JSON can't express becomes an object whose first key starts with `$`.
 
     (1, inf)            {"$tuple": [1, {"$float": "inf"}]}
     {0: "a"}            {"$dict": [[0, "a"]]}
     Counter({4: 2})     {"$counter": [[4, 2]]}
 
-Tensors and arrays are added by `tensors.py`. Imports no torch.
+`state_codec.py` adds tensors and arrays. Imports no torch.
 """
 
 from __future__ import annotations
@@ -27,39 +27,40 @@ _FACTORIES: dict[str, Callable[[], Any] | None] = {
 }  # fmt: skip
 
 
-class SkeletonError(ValueError):
-    """JSON that no encoder has written."""
+class DecodeError(ValueError):
+    """The JSON was not written by `Encoder`; the text says why."""
 
 
 class Encoder:
-    """Turns values into JSON and gathers what it can't turn, with the key path of each.
+    """Turns values into JSON, and collects those that it can't turn.
 
     Args:
-        owner: whose value it is; every key path starts with it.
-        kinds: how each type is encoded.
+        owner: whose state the value is; every key path starts with it.
+        encoders: how each type is encoded.
 
     Attributes:
-        problems: "path: reason" of each value that can't be stored.
-        attachments: what is kept outside the JSON: a name like its key path, the thing, and the node in its place.
+        problems: "`key path` reason" for each value that can't be stored.
+        attachments: what is stored outside the JSON: a name made from its key path, the value, and the JSON object that
+            stands for it.
     """
 
-    def __init__(self, owner: str, kinds: Mapping[type, Encode] | None = None) -> None:
+    def __init__(self, owner: str, encoders: Mapping[type, Encode] | None = None) -> None:
         self.problems: list[str] = []
         self.attachments: list[tuple[str, Any, dict[str, Json]]] = []
-        self._kinds = ENCODERS if kinds is None else kinds
+        self._encoders = ENCODERS if encoders is None else encoders
         self._owner = owner
         self._keys: list[Any] = []
         self._open: list[int] = []
         self._names = {"__metadata__"}
 
     def encode(self, value: Any) -> Json:
-        """The value as JSON; null, and a problem noted, where that can't be."""
+        """The value as JSON; null where it can't be stored, which `problems` then says."""
         kind = type(value)
         if kind in (type(None), bool, str):
             return value  # type: ignore[no-any-return]
-        encode = self._kinds.get(kind)
+        encode = self._encoders.get(kind)
         if encode is None:
-            return self.refuse(f"holds {describe(value)}")
+            return self.refuse(f"holds {describe_type(value)}")
         if id(value) in self._open:
             return self.refuse("contains itself")
         if len(self._open) >= MAX_DEPTH:
@@ -71,7 +72,7 @@ class Encoder:
             self._open.pop()
 
     def member(self, key: Any, value: Any) -> Json:
-        """The member of a container under `key`, as JSON."""
+        """One member of a container, as JSON."""
         self._keys.append(key)
         try:
             return self.encode(value)
@@ -79,28 +80,28 @@ class Encoder:
             self._keys.pop()
 
     def items(self, values: Iterable[Any]) -> list[Json]:
-        """The members of a sequence."""
+        """The members of a sequence, as JSON."""
         return [self.member(index, value) for index, value in enumerate(values)]
 
     def pairs(self, table: Mapping[Any, Any]) -> list[Json]:
-        """The items of a mapping as a list of pairs, in their order."""
+        """The items of a mapping as a list of pairs, in order."""
         return [[self.encode(key), self.member(key, value)] for key, value in table.items()]
 
     def refuse(self, reason: str) -> Json:
-        """Notes that the value here can't be stored, and gives null in its place."""
+        """Records that the value at the current key path can't be stored; returns null."""
         path = self._owner + "".join(f"[{key!r}]" for key in self._keys)
         self.problems.append(f"`{path}` {reason}")
         return None
 
-    def attach(self, thing: Any, node: dict[str, Json]) -> Json:
-        """Keeps a thing outside the JSON, where `node` stands for it."""
+    def attach(self, value: Any, node: dict[str, Json]) -> Json:
+        """Stores a value outside the JSON, in which `node` stands for it."""
         plain = name = ".".join(map(str, self._keys)) or "~"
         count = 1
         while name in self._names:
             count += 1
             name = f"{plain}~{count}"
         self._names.add(name)
-        self.attachments.append((name, thing, node))
+        self.attachments.append((name, value, node))
         return node
 
 
@@ -108,19 +109,17 @@ class Decoder:
     """Turns JSON back into values.
 
     Args:
-        kinds: the tables with a `$` that are known.
+        decoders: how each object marked with a `$` is decoded.
     """
 
-    kinds: Mapping[str, Decode]
-
-    def __init__(self, kinds: Mapping[str, Decode] | None = None) -> None:
-        self.kinds = DECODERS if kinds is None else kinds
+    def __init__(self, decoders: Mapping[str, Decode] | None = None) -> None:
+        self.decoders: Mapping[str, Decode] = DECODERS if decoders is None else decoders
 
     def decode(self, node: Json) -> Any:
-        """The value.
+        """The value that a piece of JSON stands for.
 
         Raises:
-            SkeletonError: no encoder has written this.
+            DecodeError: the JSON was not written by `Encoder`.
         """
         if isinstance(node, list):
             return [self.decode(member) for member in node]
@@ -129,19 +128,19 @@ class Decoder:
         mark = next(iter(node), "")
         if not mark.startswith("$"):
             return {key: self.decode(value) for key, value in node.items()}
-        if mark not in self.kinds:
-            raise SkeletonError(f"unknown kind of value {mark!r}")
+        if mark not in self.decoders:
+            raise DecodeError(f"unknown kind of value {mark!r}")
         try:
-            return self.kinds[mark](node, self)
-        except SkeletonError:
+            return self.decoders[mark](node, self)
+        except DecodeError:
             raise
         except (ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError) as error:
-            raise SkeletonError(f"malformed {mark!r}: {error}") from error
+            raise DecodeError(f"malformed {mark!r}: {error}") from error
 
     def items(self, members: Any) -> list[Any]:
         """The members of a sequence."""
         if not isinstance(members, list):
-            raise SkeletonError("a sequence is no list")
+            raise DecodeError("a sequence is not a list")
         return [self.decode(member) for member in members]
 
     def pairs(self, members: Any) -> list[tuple[Any, Any]]:
@@ -149,8 +148,8 @@ class Decoder:
         return [(key, value) for key, value in self.items(members)]
 
 
-def describe(value: object) -> str:
-    """What a value is, for a message: "a function", "an object of `package.Class`"."""
+def describe_type(value: object) -> str:
+    """What a value is, for a message: "the function `f`", "an object of `package.Class`"."""
     kind = type(value)
     if callable(value) and hasattr(value, "__qualname__"):
         return f"the {'class' if isinstance(value, type) else 'function'} `{value.__qualname__}`"
@@ -175,7 +174,7 @@ def _encode_dict(value: dict[Any, Any], encoder: Encoder) -> Json:
 
 def _encode_ordered(value: OrderedDict[Any, Any], encoder: Encoder) -> Json:
     node: dict[str, Json] = {"$ordered": encoder.pairs(value)}
-    # nn.Module.state_dict hangs the versions of its modules on the dictionary, and loads by them.
+    # `nn.Module.state_dict` stores module versions in this attribute, and `load_state_dict` depends on them.
     for name, attribute in vars(value).items():
         if name == "_metadata":
             node["metadata"] = encoder.member(name, attribute)
@@ -194,7 +193,7 @@ def _decode_ordered(node: Any, decoder: Decoder) -> OrderedDict[Any, Any]:
 def _encode_default(value: defaultdict[Any, Any], encoder: Encoder) -> Json:
     names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
     if not names:
-        return encoder.refuse(f"makes its defaults with {describe(value.default_factory)}")
+        return encoder.refuse(f"makes its defaults with {describe_type(value.default_factory)}")
     return {"$defaultdict": encoder.pairs(value), "factory": names[0]}
 
 
@@ -229,7 +228,7 @@ ENCODERS: dict[type, Encode] = {
     PosixPath: _encode_path,
     WindowsPath: _encode_path,
 }
-"""How each type is encoded; a subclass of these types is another type, and is refused."""
+"""How each type is encoded. A subclass is a type of its own, and is refused."""
 
 DECODERS: dict[str, Decode] = {
     "$float": lambda node, _: float(node["$float"]),
@@ -246,4 +245,4 @@ DECODERS: dict[str, Decode] = {
     "$counter": lambda node, decoder: Counter(dict(decoder.pairs(node["$counter"]))),
     "$path": lambda node, _: Path(node["$path"]),
 }
-"""How each marked table is decoded."""
+"""How each object marked with a `$` is decoded."""

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: what it is, and the size and SHA-256 of each of its files. Imports no torch."""
+"""The manifest of a checkpoint: epoch, step and score, and the size and SHA-256 of every file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `manifest.json` says.
+    """The content of `manifest.json`.
 
     Attributes:
         epoch: epochs completed.
-        step: optimiser steps done.
+        step: optimizer steps done.
         score: the validation score, if there was one.
-        serial: counts the saves of a run's folder; the newest checkpoint has the highest.
-        best: the name of the checkpoint that was the best when this one was saved, itself maybe.
-        created: when it was saved, ISO 8601.
-        versions: of audiozen, torch and Python.
+        serial: the number of the save in its folder; the newest checkpoint has the highest.
+        best: the name of the best checkpoint when this one was saved, which may be this one.
+        created: when it was saved, in ISO 8601.
+        versions: the versions of audiozen, torch and Python.
         files: name to digest of every other file.
     """
 
@@ -45,7 +45,7 @@ class Manifest:
     files: dict[str, Digest]
 
     def text(self) -> str:
-        """The file's text, which ends with a hash of itself: a manifest that has been tampered with is known."""
+        """The text of the file. It ends with a hash of itself, so that a changed manifest is noticed."""
         fields: dict[str, Any] = {
             "format": FORMAT,
             "epoch": self.epoch,
@@ -61,10 +61,10 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads and checks a checkpoint's manifest.
+    """Reads and checks the manifest of a checkpoint.
 
     Raises:
-        DamagedCheckpointError: there is none, or it is not as it was written.
+        DamagedCheckpointError: it is missing, or has changed since it was written.
     """
     path = folder / MANIFEST
     try:
@@ -75,10 +75,10 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise DamagedCheckpointError(folder, f"its {MANIFEST} can't be read: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedCheckpointError(folder, f"its {MANIFEST} is no JSON: {error}") from None
+        raise DamagedCheckpointError(folder, f"its {MANIFEST} is not valid JSON: {error}") from None
     if isinstance(fields, dict) and type(fields.get("format")) is int and fields["format"] > FORMAT:
         raise DamagedCheckpointError(
-            folder, f"it has format {fields['format']}, of a newer AudioZEN", remedy="upgrade audiozen"
+            folder, f"a newer AudioZEN wrote it (format {fields['format']})", remedy="upgrade audiozen"
         )
     try:
         seal = fields.pop("seal")
@@ -90,20 +90,20 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, TypeError, KeyError, AttributeError):
         genuine = False
     if not genuine:
-        raise DamagedCheckpointError(folder, f"its {MANIFEST} is not as it was written")
+        raise DamagedCheckpointError(folder, f"its {MANIFEST} has changed since it was written")
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
-            raise DamagedCheckpointError(folder, f"its {MANIFEST} names the file {name!r}")
+            raise DamagedCheckpointError(folder, f"its {MANIFEST} lists the file {name!r}, which no checkpoint has")
     if STATE not in manifest.files:
-        raise DamagedCheckpointError(folder, f"its {MANIFEST} knows no {STATE}")
+        raise DamagedCheckpointError(folder, f"its {MANIFEST} does not list {STATE}")
     return manifest
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """A quick look: is every file there, a regular one, and as long as it was?
+    """The quick check: every file exists, is a regular file, and has the right size.
 
     Raises:
-        DamagedCheckpointError: not so.
+        DamagedCheckpointError: a file is missing, is not a regular file, or has another size.
     """
     for name, digest in manifest.files.items():
         try:
@@ -111,16 +111,16 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
         except OSError:
             raise DamagedCheckpointError(folder, f"{name} is missing") from None
         if not (folder / name).is_file() or (folder / name).is_symlink():
-            raise DamagedCheckpointError(folder, f"{name} is no regular file")
+            raise DamagedCheckpointError(folder, f"{name} is not a regular file")
         if status.st_size != digest.size:
             raise DamagedCheckpointError(folder, f"{name} has {status.st_size} bytes instead of {digest.size}")
 
 
 def check_contents(folder: Path, manifest: Manifest) -> None:
-    """A long look: is every file, byte for byte, what was written?
+    """The thorough check: every byte of every file is what was written.
 
     Raises:
-        DamagedCheckpointError: not so.
+        DamagedCheckpointError: a file differs from what was written.
     """
     check_sizes(folder, manifest)
     read_state(folder, manifest)
@@ -137,10 +137,10 @@ def check_contents(folder: Path, manifest: Manifest) -> None:
 
 
 def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Reads `state.json`, verified: owner to the name of its file of tensors, if any, and the skeleton of its state.
+    """Reads and verifies `state.json`: owner to the name of its tensor file, if any, and its encoded state.
 
     Raises:
-        DamagedCheckpointError: it is not as it was written, or makes no sense.
+        DamagedCheckpointError: it has changed since it was written, or is malformed.
     """
     content = read_verified(folder, STATE, manifest)
     try:
@@ -149,15 +149,15 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
             if not (entry["tensors"] is None or entry["tensors"] in manifest.files) or "state" not in entry:
                 raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DamagedCheckpointError(folder, f"{STATE} makes no sense") from None
+        raise DamagedCheckpointError(folder, f"{STATE} is malformed") from None
     return owners
 
 
 def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """Reads a file once and returns its bytes if they are those that were written.
+    """Reads a file once, and returns the bytes if they are what was written.
 
     Raises:
-        DamagedCheckpointError: they are not, or the file can't be read.
+        DamagedCheckpointError: they differ, or the file can't be read.
     """
     try:
         content = read_regular(folder / name)
@@ -169,7 +169,7 @@ def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
 
 
 def check_digest(folder: Path, name: str, found: Digest, expected: Digest) -> None:
-    """Compares what was read with what was written.
+    """Compares the digest of what was read with that of what was written.
 
     Raises:
         DamagedCheckpointError: they differ.
@@ -177,7 +177,7 @@ def check_digest(folder: Path, name: str, found: Digest, expected: Digest) -> No
     if found.size != expected.size:
         raise DamagedCheckpointError(folder, f"{name} has {found.size} bytes instead of {expected.size}")
     if found.sha256 != expected.sha256:
-        raise DamagedCheckpointError(folder, f"{name} is not as it was written (its SHA-256 differs)")
+        raise DamagedCheckpointError(folder, f"{name} has changed since it was written (its SHA-256 differs)")
 
 
 def _hash(file: Any) -> Digest:

@@ -1,6 +1,6 @@
-"""Tensors that share memory: found before they are stored, so that they share again after they are read.
+"""Tensors that share memory are stored once, and share memory again after loading.
 
-Tied weights are one tensor under two names; a state may also hold a tensor beside a slice of it.
+Tied weights are one tensor under two names. A state may also hold a tensor next to a slice of it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tensor is found again.
+class StorageView:
+    """How a tensor is rebuilt from a stored one.
 
     Attributes:
-        name: of the stored tensor.
-        size: the tensor's own shape.
-        stride: its strides in items, None for a contiguous one that fills the stored tensor.
-        offset: in items, from the start of the stored tensor, for a view into a larger one; else None.
+        name: the name of the stored tensor.
+        size: the shape of the tensor.
+        stride: its strides in items; None if it is contiguous and is all of the stored tensor.
+        offset: for a view into a larger tensor, where it starts, in items; otherwise None.
     """
 
     name: str
@@ -30,23 +30,23 @@ class Place:
 
 
 class MemoryConflictError(ValueError):
-    """Tensors share memory in a way that can't be told, such as with unequal dtypes; the text names them."""
+    """Tensors share memory in a way that can't be stored, such as with different dtypes; the text names them."""
 
 
-def place(named: Sequence[tuple[str, Tensor]]) -> tuple[dict[str, Tensor], list[Place]]:
-    """Decides what to store and where each tensor is found in it.
+def deduplicate(named: Sequence[tuple[str, Tensor]]) -> tuple[dict[str, Tensor], list[StorageView]]:
+    """Decides which tensors to store, and how each tensor is rebuilt from them.
 
     Args:
-        named: names, all different, and strided tensors.
+        named: pairs of a name, unique among them, and a strided tensor.
 
     Returns:
-        The tensors to store, by name: each piece of memory once. And the place of each of `named`, in their order.
+        The tensors to store by name, which cover each piece of memory once, and a view for each of `named`, in order.
 
     Raises:
-        MemoryConflictError: tensors of unequal dtypes share memory.
+        MemoryConflictError: tensors with different dtypes share memory.
     """
     stored: dict[str, Tensor] = {}
-    places: dict[int, Place] = {}
+    views: dict[int, StorageView] = {}
     taken = {name for name, _ in named}
     for cluster in _clusters([tensor for _, tensor in named]):
         names = [named[index][0] for index in cluster]
@@ -54,28 +54,28 @@ def place(named: Sequence[tuple[str, Tensor]]) -> tuple[dict[str, Tensor], list[
         base_name, base = _base(names, tensors, taken)
         stored[base_name] = base
         for index, tensor in zip(cluster, tensors, strict=True):
-            places[index] = _within(base_name, base, tensor)
-    return stored, [places[index] for index in range(len(named))]
+            views[index] = _view_of(base_name, base, tensor)
+    return stored, [views[index] for index in range(len(named))]
 
 
-def restore(stored: Tensor, place: Place) -> Tensor:
-    """The tensor at `place`; a view of `stored` where it was one.
+def rebuild(stored: Tensor, view: StorageView) -> Tensor:
+    """The tensor that `view` describes; it shares memory with `stored` if it did when it was saved.
 
     Raises:
-        RuntimeError: the place lies outside `stored`.
+        RuntimeError: the view reaches outside `stored`.
     """
-    if place.offset is not None and place.stride is not None:
-        extent = 1 + sum((size - 1) * stride for size, stride in zip(place.size, place.stride, strict=True))
-        if place.offset < 0 or min(place.stride, default=0) < 0 or place.offset + extent > stored.numel():
-            raise RuntimeError("a view lies outside its tensor")
-        return stored.as_strided(place.size, place.stride, place.offset)
-    if place.stride is not None:
-        return torch.empty_strided(place.size, place.stride, dtype=stored.dtype).copy_(stored)
+    if view.offset is not None and view.stride is not None:
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(view.size, view.stride, strict=True))
+        if view.offset < 0 or min(view.stride, default=0) < 0 or view.offset + extent > stored.numel():
+            raise RuntimeError("a view reaches outside its tensor")
+        return stored.as_strided(view.size, view.stride, view.offset)
+    if view.stride is not None:
+        return torch.empty_strided(view.size, view.stride, dtype=stored.dtype).copy_(stored)
     return stored
 
 
 def _clusters(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """Indices of tensors, grouped by overlapping memory; each group in the order given."""
+    """The indices of the tensors, grouped by overlapping memory; each group in ascending order."""
     clusters: list[list[int]] = []
     extents = []
     for index, tensor in enumerate(tensors):
@@ -105,7 +105,7 @@ def _geometry(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _base(names: Sequence[str], tensors: Sequence[Tensor], taken: set[str]) -> tuple[str, Tensor]:
-    """The tensor that holds the memory of all: one of them, or a flat one around them, by a name that none has."""
+    """A tensor that covers the memory of all, and its name: one of them, or a flat one around them with a new name."""
     first = tensors[0]
     if all(_geometry(tensor) == _geometry(first) for tensor in tensors):
         return names[0], first
@@ -119,7 +119,7 @@ def _base(names: Sequence[str], tensors: Sequence[Tensor], taken: set[str]) -> t
             return name, tensor
     lowest = min(tensors, key=lambda tensor: tensor.data_ptr())
     items = (end - start) // step
-    if lowest.untyped_storage().nbytes() < (lowest.storage_offset() + items) * step:  # two storages of one memory
+    if lowest.untyped_storage().nbytes() < (lowest.storage_offset() + items) * step:  # Two storages in one memory.
         raise MemoryConflictError(" and ".join(f"`{name}`" for name in names))
     name = f"{names[0]}~memory"
     while name in taken:
@@ -128,15 +128,15 @@ def _base(names: Sequence[str], tensors: Sequence[Tensor], taken: set[str]) -> t
     return name, lowest.detach().as_strided((items,), (1,), lowest.storage_offset())
 
 
-def _within(name: str, base: Tensor, tensor: Tensor) -> Place:
+def _view_of(name: str, base: Tensor, tensor: Tensor) -> StorageView:
     size, stride = tuple(tensor.shape), tuple(tensor.stride())
     if not tensor.numel() or _geometry(tensor) == _geometry(base):
-        return Place(name, size, stride if tensor.numel() and _is_permuted(tensor) else None)
-    return Place(name, size, stride, (tensor.data_ptr() - base.data_ptr()) // base.element_size())
+        return StorageView(name, size, stride if tensor.numel() and _is_permuted(tensor) else None)
+    return StorageView(name, size, stride, (tensor.data_ptr() - base.data_ptr()) // base.element_size())
 
 
 def _is_permuted(tensor: Tensor) -> bool:
-    """Whether it is dense but not in the plain order of its dimensions, as in `channels_last`."""
+    """Whether a tensor is dense, but with its dimensions in another order, as in `channels_last`."""
     if tensor.is_contiguous():
         return False
     expected = 1

@@ -1,12 +1,12 @@
-"""Any state that torch or a plugin offers <-> named tensors and JSON, exactly, without pickle.
+"""Any state that torch or a plugin returns <-> named tensors and JSON, exactly, without pickle.
 
-    tensors, skeleton = flatten("optimizer", optimizer.state_dict())
-    state = unflatten(skeleton, tensors)
+    tensors, encoded = flatten("optimizer", optimizer.state_dict())
+    state = unflatten(encoded, tensors)
 
-Tensors are named by their key path (`state.0.exp_avg`), so that a model's have the names of its `state_dict`. In the
-skeleton a tensor is `{"$tensor": name}`, and more where it is a view, permuted, complex, or a parameter. Two names of
-one piece of memory are stored once and share again after reading. What is lost: that one list or dictionary stands in
-two places of a state, and the graph behind a tensor.
+Tensors are named by their key path (`state.0.exp_avg`), so the tensors of a model have the names of its `state_dict`.
+In the JSON a tensor is `{"$tensor": name}`, with more keys if it is a view, permuted, complex, or a parameter. Tensors
+that share memory are stored once, and share memory again after loading. Two things are lost: that one list or
+dictionary occurs twice in a state, and the graph behind a tensor.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from audiozen_core.checkpoint.format.json_codec import (
     DECODERS,
     ENCODERS,
     Decode,
+    DecodeError,
     Decoder,
     Encode,
     Encoder,
     Json,
-    SkeletonError,
 )
 from audiozen_core.checkpoint.format.safetensors_file import storable_dtypes
-from audiozen_core.checkpoint.format.shared_storage import MemoryConflictError, Place, place, restore
+from audiozen_core.checkpoint.format.shared_storage import MemoryConflictError, StorageView, deduplicate, rebuild
 
 _COMPLEX = {torch.complex32: "complex32", torch.complex64: "complex64", torch.complex128: "complex128"}
 _ARRAY_KINDS = "biufcSUmM"
@@ -39,54 +39,54 @@ _NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 def flatten(owner: str, state: Any) -> tuple[dict[str, Tensor], Json]:
-    """Takes a state apart.
+    """Splits a state into tensors and JSON.
 
     Args:
-        owner: whose state it is, for the message of an error.
-        state: dictionaries, lists, tuples, numbers, texts, tensors, arrays, … in any nesting.
+        owner: whose state it is, for error messages.
+        state: dictionaries, lists, tuples, numbers, strings, tensors, arrays and so on, in any nesting.
 
     Returns:
-        The tensors by name, of dtypes that safetensors has, each piece of memory once and not copied where that can
-        be avoided; and the rest, fit for `json.dumps`.
+        The tensors by name, with dtypes that safetensors has; each piece of memory occurs once, and is copied only if
+        that can't be avoided. And the rest, ready for `json.dumps`.
 
     Raises:
-        UnstorableStateError: something in it can't be stored; the message names its key path.
+        UnstorableStateError: the state holds something that can't be stored; the message names its key path.
 
     Example:
-        >>> tensors, skeleton = flatten("optimizer", {"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.99)})
+        >>> tensors, encoded = flatten("optimizer", {"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.99)})
         >>> tensors
         {'state.0.step': tensor(3.)}
-        >>> skeleton
+        >>> encoded
         {'state': {'$dict': [[0, {'step': {'$tensor': 'state.0.step'}}]]}, 'betas': {'$tuple': [0.9, 0.99]}}
-        >>> unflatten(skeleton, tensors)
+        >>> unflatten(encoded, tensors)
         {'state': {0: {'step': tensor(3.)}}, 'betas': (0.9, 0.99)}
     """
     encoder = Encoder(owner, _ENCODERS)
-    skeleton = encoder.encode(state)
+    encoded = encoder.encode(state)
     stored: dict[str, Tensor] = {}
     try:
-        stored, places = place([(name, tensor) for name, tensor, _ in encoder.attachments])
-        for (_, _, node), found in zip(encoder.attachments, places, strict=True):
-            _fill(node, found)
+        stored, views = deduplicate([(name, tensor) for name, tensor, _ in encoder.attachments])
+        for (_, _, node), view in zip(encoder.attachments, views, strict=True):
+            _fill(node, view)
     except MemoryConflictError as error:
         encoder.refuse(f"holds {error}, which share memory in a way that can't be stored; clone one of them")
     if encoder.problems:
         first, *others = encoder.problems
         raise UnstorableStateError(
             f"the state of `{owner}` can't be stored: {first}",
-            remedy="leave it out of `state_dict`, or put numbers, texts, lists, dictionaries or tensors in its place",
+            remedy="leave it out of `state_dict`, or return numbers, strings, lists, dictionaries or tensors instead",
             notes=[f"also: {problem}" for problem in others[:9]],
         )
-    return {name: torch.view_as_real(t) if t.is_complex() else t for name, t in stored.items()}, skeleton
+    return {name: torch.view_as_real(t) if t.is_complex() else t for name, t in stored.items()}, encoded
 
 
-def unflatten(skeleton: Json, tensors: Mapping[str, Tensor]) -> Any:
-    """Puts a state together again; its tensors take over the memory of `tensors`.
+def unflatten(encoded: Json, tensors: Mapping[str, Tensor]) -> Any:
+    """Rebuilds a state; its tensors share memory with `tensors`.
 
     Raises:
-        SkeletonError: the two do not belong together, or were not made by `flatten`.
+        DecodeError: the JSON and the tensors do not belong together, or were not made by `flatten`.
     """
-    return _TensorDecoder(tensors).decode(skeleton)
+    return _TensorDecoder(tensors).decode(encoded)
 
 
 class _TensorDecoder(Decoder):
@@ -96,17 +96,17 @@ class _TensorDecoder(Decoder):
         self._made: dict[object, Tensor] = {}
 
     def tensor(self, node: Any) -> Tensor:
-        """The tensor of a node; one and the same for equal nodes."""
+        """The tensor that a JSON object stands for; the same tensor for equal objects."""
         key = repr(node)
         if key not in self._made:
             stride = node.get("stride")
-            found = Place(
+            view = StorageView(
                 node["$tensor"],
                 tuple(node.get("size", ())),
                 None if stride is None else tuple(stride),
                 node.get("offset"),
             )
-            tensor = restore(self.stored(found.name, node.get("dtype")), found)
+            tensor = rebuild(self.stored(view.name, node.get("dtype")), view)
             if "parameter" in node:
                 tensor = torch.nn.Parameter(tensor, requires_grad=node["parameter"])
             elif "requires_grad" in node:
@@ -115,9 +115,9 @@ class _TensorDecoder(Decoder):
         return self._made[key]
 
     def stored(self, name: str, dtype: str | None = None) -> Tensor:
-        """The stored tensor of that name; one and the same each time."""
+        """The stored tensor of that name; the same tensor each time."""
         if name not in self._tensors:
-            raise SkeletonError(f"there is no tensor `{name}`")
+            raise DecodeError(f"there is no tensor `{name}`")
         if dtype is None:
             return self._tensors[name]
         if (name, dtype) not in self._made:
@@ -147,12 +147,12 @@ def _decode_tensor(node: Any, decoder: Decoder) -> Tensor:
     return decoder.tensor(node)
 
 
-def _fill(node: dict[str, Json], found: Place) -> None:
-    node[next(iter(node))] = found.name
-    if found.stride is not None:
-        node["size"], node["stride"] = list(found.size), list(found.stride)
-    if found.offset is not None:
-        node["offset"] = found.offset
+def _fill(node: dict[str, Json], view: StorageView) -> None:
+    node[next(iter(node))] = view.name
+    if view.stride is not None:
+        node["size"], node["stride"] = list(view.size), list(view.stride)
+    if view.offset is not None:
+        node["offset"] = view.offset
 
 
 def _encode_array(value: np.ndarray[Any, Any], encoder: Encoder) -> Json:
@@ -177,7 +177,7 @@ def _decode_scalar(node: Any, _: Decoder) -> Any:
 
 
 def _from_octets(octets: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> np.ndarray[Any, Any]:
-    if dtype.itemsize == 0:  # empty texts, of which `frombuffer` makes nothing
+    if dtype.itemsize == 0:  # Empty strings; `frombuffer` refuses them.
         return np.ndarray(tuple(shape), dtype)
     return np.frombuffer(octets, dtype=dtype).reshape(shape)
 
@@ -185,14 +185,14 @@ def _from_octets(octets: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> n
 def _array_dtype(node: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(node["array_dtype"])
     if dtype.kind not in _ARRAY_KINDS:
-        raise SkeletonError(f"an array of {dtype}")
+        raise DecodeError(f"an array of {dtype}")
     return dtype
 
 
 def _decode_dtype(node: Any, _: Decoder) -> torch.dtype:
     dtype = getattr(torch, node["$dtype"])
     if not isinstance(dtype, torch.dtype):
-        raise SkeletonError(f"this torch knows no dtype {node['$dtype']!r}")
+        raise DecodeError(f"this version of torch has no dtype {node['$dtype']!r}")
     return dtype
 
 

@@ -139,7 +139,7 @@ def assert_sound(place: Place, root: Path) -> None:
     assert found(store, "best") in place.scenario.best
     if store.folder.exists():
         assert [entry.name for entry in store.folder.iterdir() if entry.name.startswith(".")] == []
-    assert [info.reason for info in store.list() if not info.whole] == []
+    assert [info.reason for info in store.list() if not info.intact] == []
 
     save(store, 9, is_best=True, keep=2)
     assert (found(store, "latest"), found(store, "best")) == (9, 9)
@@ -207,7 +207,7 @@ def test_these_tests_would_see_a_save_that_writes_in_place(place, monkeypatch):
     reasons = []
     for at, _ in enumerate(operations(place)):
         root, _, _ = place.attempt(Fault(at, "kill before"))
-        reasons += [info.reason for info in CheckpointStore(root / "exp" / "checkpoints").list() if not info.whole]
+        reasons += [info.reason for info in CheckpointStore(root / "exp" / "checkpoints").list() if not info.intact]
     assert "it has no manifest.json" in reasons
 
 

@@ -60,7 +60,7 @@ def test_killed_again_and_again_while_saving_no_checkpoint_is_lost_or_damaged(tm
 
 def assert_sound(store: CheckpointStore, saved: int, started: int) -> None:
     """What was reported as saved is there; all that is there is whole."""
-    assert [info.reason for info in store.list() if not info.whole] == []
+    assert [info.reason for info in store.list() if not info.intact] == []
     if saved == 0:
         return
     loaded = store.load()

@@ -93,7 +93,7 @@ def test_best_and_latest_follow_the_saves(store):
 def test_the_list_tells_what_is_there(store):
     store.save(state(), epoch=1, step=10, score=0.5)
     (info,) = store.list()
-    assert (info.epoch, info.step, info.score, info.whole, info.reason, info.stale) == (1, 10, 0.5, True, "", False)
+    assert (info.epoch, info.step, info.score, info.intact, info.reason, info.stale) == (1, 10, 0.5, True, "", False)
     assert info.size == sum(file.stat().st_size for file in info.path.iterdir())
 
 
@@ -201,13 +201,13 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(store, t
     with pytest.raises(NoCheckpointError) as caught:
         store.load(store.folder / "epoch_0009")
     assert "epoch_0001, epoch_0002" in caught.value.notes[0]
-    with pytest.raises(NoCheckpointError, match=r"no checkpoint: it has no manifest\.json"):
+    with pytest.raises(NoCheckpointError, match=r"is not a checkpoint: it has no manifest\.json"):
         store.load(tmp_path)
     with pytest.raises(CheckpointError, match="is a file"):
         store.load(store.folder / "epoch_0001" / "model.safetensors")
     shutil.rmtree(store.folder / "epoch_0002")
     (store.folder / "best").symlink_to("epoch_0002")
-    with pytest.raises(NoCheckpointError, match="`best` points at epoch_0002, which is not there"):
+    with pytest.raises(NoCheckpointError, match="`best` points at epoch_0002, which does not exist"):
         store.load("best")
 
 
@@ -237,7 +237,7 @@ def test_a_damaged_best_is_an_error_that_lists_the_whole_ones(store):
     damage(store.folder / "epoch_0001")
     with pytest.raises(DamagedCheckpointError, match=r"epoch_0001 can't be used: model\.safetensors") as caught:
         store.load("best")
-    assert caught.value.remedy == "take one of those that are whole: epoch_0002, epoch_0003"
+    assert caught.value.remedy == "use an intact checkpoint: epoch_0002, epoch_0003"
 
 
 def test_a_damaged_one_that_was_asked_for_by_name_is_an_error(store):
@@ -255,7 +255,7 @@ def test_with_none_whole_the_error_names_each(store):
         DamagedCheckpointError, match=r"epoch_0002: state.json is missing; epoch_0001: model.safetensors"
     ) as caught:
         store.load()
-    assert "start anew" in caught.value.remedy
+    assert "start over" in caught.value.remedy
     assert "--ckpt-path" in caught.value.remedy
 
 
@@ -263,8 +263,8 @@ def test_a_quick_list_sees_what_is_missing_and_a_thorough_one_what_is_changed(st
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0001")
     (store.folder / "epoch_0002" / "model.safetensors").write_bytes(b"short")
-    assert [info.whole for info in store.list()] == [False, False, True]
-    assert [info.whole for info in store.list(verify=False)] == [True, False, True]
+    assert [info.intact for info in store.list()] == [False, False, True]
+    assert [info.intact for info in store.list(verify=False)] == [True, False, True]
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../elsewhere", "..", "epoch_0009"])
@@ -293,7 +293,9 @@ def test_too_little_room_is_told_before_anything_is_written(store, monkeypatch):
     save(store, 1)
     usage = shutil.disk_usage(store.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(CheckpointWriteError, match=r"has no room in .*: 0\.0 MB are free, and 1\.0 MB have to stay"):
+    with pytest.raises(
+        CheckpointWriteError, match=r"checkpoints has no space for .*: 0\.0 MB are free, and 1\.0 MB must stay"
+    ):
         save(store, 2)
     assert names(store) == ["epoch_0001"]
 
@@ -326,7 +328,7 @@ def test_a_refusal_of_the_disk_is_an_error_with_a_remedy(store, monkeypatch):
     monkeypatch.setattr(atomic.os, "write", refuse)
     with pytest.raises(CheckpointWriteError, match="No space left") as caught:
         save(store, 1)
-    assert "make room" in caught.value.remedy
+    assert "free some disk space" in caught.value.remedy
     assert names(store) == []
 
 
@@ -376,4 +378,4 @@ def test_a_list_leaves_out_what_a_run_deletes_in_the_meantime(store, monkeypatch
         verify(self, path)
 
     monkeypatch.setattr(CheckpointStore, "verify", verify_slowly)
-    assert [(info.path.name, info.whole) for info in store.list()] == [("epoch_0002", True)]
+    assert [(info.path.name, info.intact) for info in store.list()] == [("epoch_0002", True)]

@@ -95,8 +95,8 @@ class Training:
 def through_text(state: dict[str, Any]) -> dict[str, Any]:
     back = {}
     for owner, value in state.items():
-        tensors, skeleton = flatten(owner, value)
-        text = json.dumps(skeleton, allow_nan=False)
+        tensors, encoded = flatten(owner, value)
+        text = json.dumps(encoded, allow_nan=False)
         back[owner] = unflatten(json.loads(text), {name: tensor.clone() for name, tensor in tensors.items()})
     return back
 

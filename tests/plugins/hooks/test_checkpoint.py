@@ -79,7 +79,7 @@ def test_free_space_is_looked_at_before_a_save(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(*real(path)[:2], next(free)))
     trained(tmp_path, max_epochs=3, save_ckpt_async=False)
     assert names(tmp_path) == ["epoch_0001", "epoch_0003"]
-    assert "has no room" in capsys.readouterr().err
+    assert "has no space" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("aside", [True, False])
@@ -93,7 +93,7 @@ def test_who_asks_for_a_moment_that_the_disk_refused_gets_it(tmp_path, monkeypat
         def on_training_step_end(self, trainer):
             if trainer.progress.step == 2:
                 hook._writer.wait()
-                hook._hear(trainer)
+                hook._report(trainer)
                 trainer.hooks.on_checkpoint_request(trainer=trainer, reason="test")
 
     hook = Checkpoint()
@@ -178,7 +178,7 @@ def test_what_is_written_aside_is_the_state_at_the_moment_of_the_save(tmp_path, 
 
 
 def test_without_the_copy_it_would_be_a_later_state(tmp_path, monkeypatch):
-    monkeypatch.setattr(PackedState, "copied", lambda self, room: self)
+    monkeypatch.setattr(PackedState, "clone", lambda self, reuse: self)
     before, saved = _weights_saved(tmp_path, monkeypatch)
     assert not torch.equal(before, saved)
 

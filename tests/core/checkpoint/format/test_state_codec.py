@@ -17,22 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiozen_core.checkpoint import UnstorableStateError
-from audiozen_core.checkpoint.format.json_codec import SkeletonError
+from audiozen_core.checkpoint.format.json_codec import DecodeError
 from audiozen_core.checkpoint.format.safetensors_file import parse_tensors, storable_dtypes, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from tests.core.checkpoint.exactness import difference
 
 
 def through_text(state: Any) -> Any:
-    tensors, skeleton = flatten("owner", state)
-    return unflatten(json.loads(json.dumps(skeleton, allow_nan=False)), {n: t.clone() for n, t in tensors.items()})
+    tensors, encoded = flatten("owner", state)
+    return unflatten(json.loads(json.dumps(encoded, allow_nan=False)), {n: t.clone() for n, t in tensors.items()})
 
 
 def through_files(state: Any, folder: Path) -> Any:
-    tensors, skeleton = flatten("owner", state)
+    tensors, encoded = flatten("owner", state)
     write_tensors(folder / "state.safetensors", tensors, {})
     return unflatten(
-        json.loads(json.dumps(skeleton, allow_nan=False)), parse_tensors((folder / "state.safetensors").read_bytes())[0]
+        json.loads(json.dumps(encoded, allow_nan=False)), parse_tensors((folder / "state.safetensors").read_bytes())[0]
     )
 
 
@@ -155,7 +155,7 @@ def test_empty_texts_of_numpy_come_back(value, tmp_path):
 
 
 def test_an_empty_number_of_numpy_is_refused():
-    with pytest.raises(SkeletonError):
+    with pytest.raises(DecodeError):
         unflatten({"$scalar": "", "array_dtype": "<f8"}, {})
 
 
@@ -279,7 +279,7 @@ def test_one_memory_under_two_dtypes_is_refused():
 
 
 @pytest.mark.parametrize(
-    "skeleton",
+    "encoded",
     [
         {"$tensor": "missing"},
         {"$tensor": 3},
@@ -301,6 +301,6 @@ def test_one_memory_under_two_dtypes_is_refused():
     ],
     ids=str,
 )
-def test_json_that_was_not_written_here_is_refused(skeleton):
-    with pytest.raises(SkeletonError):
-        unflatten({"state": [skeleton]}, {"x": torch.zeros(3)})
+def test_json_that_was_not_written_here_is_refused(encoded):
+    with pytest.raises(DecodeError):
+        unflatten({"state": [encoded]}, {"x": torch.zeros(3)})
