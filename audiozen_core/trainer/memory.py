@@ -1,9 +1,12 @@
-"""Memory that has run out and workers that are dead or too slow, told with what a person needs to mend it."""
+"""Errors for memory that runs out and for a data loader that fails, with what a user needs to mend them.
+
+They are told apart by their type and by the code that raised them, never by their text, which differs from one version
+of torch to the next.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
@@ -18,18 +21,19 @@ _SMALLER = (
     "set a smaller `batch_size` (`gradient_accumulation_steps` makes up for it) or shorter clips; "
     "the checkpoints are untouched"
 )
-_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? .*?\) (?:is killed by signal: (?P<signal>[^.]*)|exited)")
-_TIMED_OUT = re.compile(r"DataLoader timed out after (?P<seconds>\S+) seconds")
-# Where torch asks a worker for the memory of a batch: of one that has just ended there is no more than a dead socket.
-_ASKS_A_WORKER = "resource_sharer"
+_LOADER = (
+    "a killed worker often means that memory has run out: set fewer `num_workers` or a smaller `prefetch_factor`; if "
+    "a batch took too long, set a longer `timeout` (0 waits without limit); with `num_workers = 0` an error in the "
+    "data set itself shows; the checkpoints are untouched"
+)
 
 
 class Run(Protocol):
-    """What a message tells of a run.
+    """What these messages tell of a run.
 
     Attributes:
-        progress: how far it is.
-        batch_size: samples in a batch.
+        progress: how far the training is.
+        batch_size: the number of samples in a batch.
         device: where the networks are.
     """
 
@@ -40,67 +44,47 @@ class Run(Protocol):
 
 @contextmanager
 def translate_memory_errors(run: Run) -> Iterator[None]:
-    """Turns the error of a machine whose memory has run out into one with the batch size and the peak.
+    """Turns an error of memory or of the data loader into one that names the place and what to do.
 
     Raises:
-        RunError: the GPU or the computer was out of memory in the block, or a process that makes batches has died or
-            was too slow for `timeout`.
+        RunError: the GPU or the computer was out of memory in the block, or the data loader failed: a worker died, or
+            a batch took longer than `timeout`.
     """
     try:
         yield
     except Exception as error:
-        told = _told(run, error)
-        if told is None:
+        translated = _translate(run, error)
+        if translated is None:
             raise
-        raise told from error
+        raise translated from error
 
 
-def _told(run: Run, error: BaseException | None) -> RunError | None:
-    """What to tell of the error or of what has caused it: torch learns of a dead worker while a hook runs, too."""
+def _translate(run: Run, error: BaseException | None) -> RunError | None:
+    """The error to raise instead. Looks at causes too: torch notices a dead worker at any time, even within a hook."""
     while error is not None:
         text = str(error)
-        said = f"torch says: {text.splitlines()[0] if text else type(error).__name__}"
+        notes = (f"torch says: {text.splitlines()[0] if text else type(error).__name__}",)
+        out_of_memory = f"out of memory at {_place(run)}, with batches of {run.batch_size} samples"
         if isinstance(error, torch.OutOfMemoryError):
-            return RunError(f"the GPU is {_place(run)}{_gpu_peak(run)}", remedy=_SMALLER, notes=(said,))
-        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in text:
-            return RunError(f"the computer is {_place(run)}{_peak()}", remedy=_SMALLER, notes=(said,))
-        if match := _WORKER.search(text):
-            how = f"was killed by the signal {match['signal']}" if match["signal"] else "has ended"
-            return _dead_worker(run, how, said)
-        if _is_of_a_dead_worker(error):
-            return _dead_worker(run, "has ended", said)
-        if match := _TIMED_OUT.search(text):
-            return RunError(
-                f"no batch was ready within `timeout = {match['seconds']}` seconds near {_where(run)}",
-                remedy="set a longer `timeout` in `dataloader` (0 waits for ever), or more `num_workers`; "
-                "with `num_workers = 0` it shows whether the data set hangs; the checkpoints are untouched",
-                notes=(said,),
-            )
+            return RunError(f"the GPU is {out_of_memory}{_gpu_peak(run)}", remedy=_SMALLER, notes=notes)
+        if isinstance(error, MemoryError):
+            return RunError(f"the computer is {out_of_memory}{_peak()}", remedy=_SMALLER, notes=notes)
+        if _is_of_the_loader(error):
+            return RunError(f"the data loader has failed near {_place(run)}", remedy=_LOADER, notes=notes)
         error = error.__cause__
     return None
 
 
-def _dead_worker(run: Run, how: str, said: str) -> RunError:
-    return RunError(
-        f"a process that makes batches {how} near {_where(run)}",
-        remedy="the system kills one when memory runs out: set fewer `num_workers` or a smaller `prefetch_factor`; "
-        "with `num_workers = 0` an error or a `sys.exit` in the data set itself shows; the checkpoints are untouched",
-        notes=(said,),
-    )
-
-
-def _is_of_a_dead_worker(error: BaseException) -> bool:
-    if not isinstance(error, OSError | EOFError):
-        # A thread that pins memory hands on the text of its error, with the traceback in it.
-        return isinstance(error, RuntimeError) and _ASKS_A_WORKER in str(error)
-    return any(frame.f_code.co_filename.endswith(f"{_ASKS_A_WORKER}.py") for frame, _ in walk_tb(error.__traceback__))
+def _is_of_the_loader(error: BaseException) -> bool:
+    """Whether torch's data loader itself raised it, not a data set, whose errors pass through the loader."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    if type(error) is RuntimeError:
+        return bool(modules) and modules[-1].startswith("torch.utils.data.")
+    # A batch comes as a handle on the worker's memory: of a worker that has just ended only a dead socket is left.
+    return isinstance(error, OSError | EOFError) and "multiprocessing.resource_sharer" in modules
 
 
 def _place(run: Run) -> str:
-    return f"out of memory at {_where(run)}, with batches of {run.batch_size} samples"
-
-
-def _where(run: Run) -> str:
     progress = run.progress
     return f"step {progress.step + 1} (epoch {progress.epoch + 1}, batch {progress.batch})"
 
@@ -114,7 +98,7 @@ def _gpu_peak(run: Run) -> str:
 
 
 def _peak() -> str:
-    """The most that the process has held; where the system tells it in kibibytes, as Linux does."""
+    """The most memory that the process has held; "" on a system that does not tell."""
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import resource
         import sys
