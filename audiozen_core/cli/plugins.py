@@ -14,7 +14,6 @@ from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
     from audiozen_core.inspection.card import Card
-    from audiozen_core.inspection.health import Ailment
     from audiozen_core.registry.index import Entry
 
 
@@ -152,10 +151,10 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
     Found are components that do not import, never come back or end the program; names that clash; hooks that no
     version of AudioZEN calls; plugins made for another version. The exit code is 1 if there is any.
     """
-    import dataclasses
-
+    from audiozen_core.cli.findings import show_findings
     from audiozen_core.cli.main import COMMANDS
-    from audiozen_core.inspection.health import only_of, with_imports, without_imports
+    from audiozen_core.diagnostics.diagnostic import render
+    from audiozen_core.inspection.health import import_findings, metadata_findings, select_distributions
     from audiozen_core.registry.index import installed_index
     from audiozen_core.registry.installed import normalised
 
@@ -164,25 +163,15 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
         wanted = [normalised(name) for name in distributions]
         if unknown := [name for name in wanted if name not in {entry.distribution for entry in index}]:
             raise click.BadParameter(f"`{unknown[0]}` brings no components", param_hint="DISTRIBUTION")
-        index = only_of(index, wanted)
-    ailments = [*without_imports(index, COMMANDS), *with_imports(index, timeout)]
+        index = select_distributions(index, wanted)
+    findings = [*metadata_findings(index, COMMANDS), *import_findings(index, timeout)]
+    wrong = sum(finding.severity == "error" for finding in findings)
     if as_json:
-        rows = [{**dataclasses.asdict(ailment), "harmless": ailment.harmless} for ailment in ailments]
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        show_findings(findings, "json")
     else:
-        _tell(ailments, len(index))
-    sys.exit(1 if any(not ailment.harmless for ailment in ailments) else 0)
-
-
-def _tell(ailments: Sequence[Ailment], count: int) -> None:
-    for ailment in ailments:
-        lines = [f"{'note' if ailment.harmless else 'error'}: {ailment.message}"]
-        lines += [f"    {line}" for line in ailment.traceback.splitlines()]
-        lines.append(f"  = help: {ailment.remedy}")
-        click.echo("\n".join(lines) + "\n")
-    wrong = sum(not ailment.harmless for ailment in ailments)
-    click.echo(f"{count} components, {_times(wrong, 'thing')} wrong" if wrong else f"{count} components, all well")
-
-
-def _times(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+        # They are what the command was asked for, so they go to the standard output.
+        for finding in findings:
+            click.echo(render(finding) + "\n")
+        what = f"{wrong} thing{'' if wrong == 1 else 's'} wrong" if wrong else "all well"
+        click.echo(f"{len(index)} components, {what}")
+    sys.exit(1 if wrong else 0)

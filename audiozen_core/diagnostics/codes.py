@@ -60,7 +60,7 @@ define(
     A `path` leads to no component that can be used; the message says why.
     """,
 )
-define(
+MISSING_EXTRA = define(
     "AZ201",
     "missing package",
     """
@@ -84,7 +84,7 @@ define(
     class of your own is named with its module: `model.Model` for the class `Model` in the `model.py` beside the TOML.
     """,
 )
-define(
+CLASH = define(
     "AZ204",
     "two components with one name",
     """
@@ -134,6 +134,54 @@ define(
     """
     The arguments fit the signature, but the component itself refused them, or `meta.device` is not there. What it
     raised is in the message; `--traceback` shows the whole way to it.
+    """,
+)
+
+# ---------------------------------------------------------------------------------------------- plugins
+
+IMPORT_TAKES_TOO_LONG = define(
+    "AZ220",
+    "import that takes too long",
+    """
+    `audiozen plugins doctor` gave up on the import of a component; `--timeout` says after how many seconds. An import
+    should neither load data nor wait for anything.
+    """,
+)
+IMPORT_ENDS_PROCESS = define(
+    "AZ221",
+    "import that ends the process",
+    """
+    The process in which `audiozen plugins doctor` imports components ended during this import, by a signal (such as
+    a segmentation fault) or by `os._exit`. A run that names the component would end in the same way.
+    """,
+)
+OTHER_VERSION = define(
+    "AZ222",
+    "plugin for another version",
+    """
+    A plugin requires a version of AudioZEN other than the installed one.
+    """,
+)
+UNKNOWN_GROUP = define(
+    "AZ223",
+    "unknown entry point group",
+    """
+    A distribution registers a component in an entry point group that AudioZEN does not read, most often a misspelt
+    one. `audiozen plugins --help` lists the groups.
+    """,
+)
+BAD_METADATA = define(
+    "AZ224",
+    "metadata that can't be read",
+    """
+    The metadata of an installed distribution can't be read, so none of its components are found.
+    """,
+)
+IMPORTS_NOT_STARTED = define(
+    "AZ225",
+    "imports that can't be checked",
+    """
+    The process in which `audiozen plugins doctor` imports components did not start, so no import has been checked.
     """,
 )
 

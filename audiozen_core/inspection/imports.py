@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from audiozen_core.diagnostics import codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic, from_data
 from audiozen_core.errors import RegistryError
 from audiozen_core.registry.index import Entry
 from audiozen_core.registry.scope import installed_path
@@ -26,10 +28,8 @@ _CHILD = (
 _STARTING = 300.0
 """Seconds for the child itself to start, and for torch, on the slowest of machines."""
 
-Problem = dict[str, str]
 
-
-def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Problem]]]:
+def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Diagnostic]]]:
     """Imports components in a child process, and in a new one after each that hangs or ends it.
 
     Args:
@@ -37,8 +37,7 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
         limit: seconds that one may take.
 
     Yields:
-        Each component with what is wrong: `kind` (`broken`, `hangs`, `dies`, `hook`, `wrong_kind`, `prints`,
-        `missing_extra`), `message`, `remedy`, `traceback`.
+        Each component with what is wrong with it.
 
     Raises:
         RegistryError: the child does not even start.
@@ -47,9 +46,9 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
     while waiting:
         with _Child(waiting) as child:
             for entry in list(waiting):
-                problems = child.answer(limit)
+                findings = child.answer(entry, limit)
                 waiting.pop(0)
-                yield entry, problems
+                yield entry, findings
                 if child.is_over:
                     break
 
@@ -90,33 +89,34 @@ class _Child:
         self._process.wait()
         self._errors.close()
 
-    def answer(self, limit: float) -> list[Problem]:
-        """What the child says about the next component."""
+    def answer(self, entry: Entry, limit: float) -> list[Diagnostic]:
+        """What the child says about the next component, which has to be `entry`."""
         with contextlib.suppress(queue.Empty):
             begun = self._answers.get(timeout=_STARTING)
             if begun is None and not self._asked:
-                raise RegistryError(
-                    "the process that was to import the plugins did not start",
-                    notes=(f"it said: {self._died()['traceback']}",),
-                )
+                self._end()
+                raise RegistryError("the process that was to import the plugins did not start", notes=self._output())
             self._asked += 1
             answer = self._answers.get(timeout=limit) if begun else None
             if answer is not None:
-                problems: list[Problem] = answer["problems"]
-                return problems
-            return [self._died()]
+                return [from_data(finding) for finding in answer["findings"]]
+            message = f"{entry.title}: its import ends the process, {self._end()}"
+            return [Diagnostic(codes.IMPORT_ENDS_PROCESS, message, notes=self._output())]
         self.is_over = True
-        return [
-            {"kind": "hangs", "message": f"its import takes longer than {limit:g} s", "remedy": "", "traceback": ""}
-        ]
+        message = f"{entry.title}: its import takes longer than {limit:g} s"
+        return [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message)]
 
-    def _died(self) -> Problem:
+    def _end(self) -> str:
+        """Waits for the end of the process and says how it ended."""
         self.is_over = True
         code = self._process.wait()
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+
+    def _output(self) -> tuple[str, ...]:
+        """A note with the last of what the process wrote to the standard error, if it wrote anything."""
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace")[-2000:].strip()
-        return {"kind": "dies", "message": f"its import ends the process, {how}", "remedy": "", "traceback": said}
+        text = self._errors.read().decode(errors="replace")[-2000:].strip()
+        return (f"output: {text}",) if text else ()
 
     def _read(self) -> None:
         assert self._process.stdout

@@ -1,7 +1,7 @@
-"""The child's side of `plugins doctor`: imports components one by one and tells what it sees.
+"""The child's side of `plugins doctor`: imports components one by one and says what is wrong with them.
 
 The parent sends one JSON object on the standard input: `path` (the `sys.path` to use) and `entries`. The answer is a
-line of JSON for each: `{"place": 0}` before its import and the facts after it. A component that ends the process, or
+line of JSON for each: `{"place": 0}` before its import and its findings after it. A component that ends the process, or
 never comes back, is the one whose first line was the last.
 """
 
@@ -12,12 +12,16 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from audiozen_core.binding.arguments import expected_kind
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic, as_data
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.hooks.checks import hook_findings
+from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import Entry
 from audiozen_core.registry.paths import load
 
@@ -33,56 +37,68 @@ def main() -> None:
         # Torch is imported here, so that its time is no component's.
         import audiozen_core.experiment.build  # noqa: F401
     for place, fields in enumerate(request["entries"]):
-        _tell(channel, {"place": place})
-        _tell(channel, {"place": place, **facts(Entry(**fields))})
+        _send(channel, {"place": place})
+        findings = [as_data(finding) for finding in findings_about(Entry(**fields))]
+        _send(channel, {"place": place, "findings": findings})
     # Threads and exit functions that a component has left behind are not waited for.
     channel.close()
     os._exit(0)
 
 
-def facts(entry: Entry) -> dict[str, Any]:
-    """Imports a component and tells what is wrong with it.
-
-    Returns:
-        `problems`, each with `kind`, `message`, `remedy` and `traceback`; empty where all is well.
-    """
+def findings_about(entry: Entry) -> Iterator[Diagnostic]:
+    """Imports a component and yields what is wrong with it."""
     try:
         found = load(entry)
     except MissingExtraError as error:
-        return {"problems": [_problem("missing_extra", error.message, error.remedy)]}
+        # Nobody has to install an extra, so the component is not broken.
+        yield from (_about(entry, replace(finding, severity="warning")) for finding in error.diagnostics)
+        return
     except AudioZenError as error:
-        return {"problems": [_problem("broken", error.message, error.remedy, _traceback(error))]}
-    problems = list(_wrong(entry, found.target))
+        for finding in error.diagnostics:
+            # The message of a `PathError` names the component already.
+            named = finding if isinstance(error, PathError) else _about(entry, finding)
+            yield replace(named, notes=(*_traceback(error), *named.notes))
+        return
+    for finding in _findings_about_object(entry, found.target):
+        yield _about(entry, finding)
     if found.printed.strip():
-        first = found.printed.strip().splitlines()[0]
-        problems.append(_problem("prints", f"it writes to the standard output while it is imported: {first}"))
-    return {"problems": problems}
+        yield _about(
+            entry,
+            Diagnostic(
+                config_codes.IMPORT_PRINTS,
+                "it writes to the standard output while it is imported",
+                "warning",
+                notes=(
+                    f"output: {found.printed.strip().splitlines()[0]}",
+                    f"help: tell the authors of {entry.distribution}",
+                ),
+            ),
+        )
 
 
-def _wrong(entry: Entry, target: Any) -> Iterator[dict[str, str]]:
+def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
     """What is wrong with an object that could be imported."""
     if entry.kind == "commands":
         import click
 
         if not isinstance(target, click.Command):
-            yield _problem("wrong_kind", f"`{entry.value}` is no click command")
+            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a click command")
         return
     if wrong := expected_kind(entry.kind, target):
-        yield _problem("wrong_kind", wrong.message)
+        yield wrong
     if entry.kind == "hooks" and isinstance(target, type):
-        for finding in hook_findings(target):
-            yield _problem("hook", finding.message, finding.notes[0].removeprefix("help: "))
+        yield from hook_findings(target)
 
 
-def _problem(kind: str, message: str, remedy: str = "", traceback: str = "") -> dict[str, str]:
-    return {"kind": kind, "message": message, "remedy": remedy, "traceback": traceback}
+def _about(entry: Entry, finding: Diagnostic) -> Diagnostic:
+    return replace(finding, message=f"{entry.title}: {finding.message}")
 
 
-def _traceback(error: BaseException) -> str:
-    """The component's own part of a traceback, without the machinery that imported it."""
+def _traceback(error: BaseException) -> tuple[str, ...]:
+    """A note with the component's own part of a traceback, without the machinery that imported it."""
     cause = error.__cause__
     if cause is None:
-        return ""
+        return ()
     core = str(Path(__file__).parents[1])
     shown = traceback.TracebackException.from_exception(cause, limit=None)
     frames = [frame for frame in shown.stack if not frame.filename.startswith(("<frozen", core))]
@@ -90,9 +106,9 @@ def _traceback(error: BaseException) -> str:
     shown.stack = traceback.StackSummary.from_list(
         [frame for frame in frames if not any(frame.filename.endswith(end) for end in machinery)]
     )
-    return "".join(shown.format(chain=True)).rstrip()
+    return (f"traceback: {''.join(shown.format(chain=True)).rstrip()}",)
 
 
-def _tell(channel: TextIO, answer: dict[str, Any]) -> None:
+def _send(channel: TextIO, answer: dict[str, Any]) -> None:
     channel.write(json.dumps(answer) + "\n")
     channel.flush()

@@ -61,6 +61,11 @@ class Entry:
         return f"{self.distribution}:{self.name}"
 
     @property
+    def title(self) -> str:
+        """The component in words, such as `the model `sdnn` of audiozen 0.1.0`, for messages."""
+        return f"the {self.prose} `{self.name}` of {self.origin}"
+
+    @property
     def origin(self) -> str:
         """The distribution with its version, for messages."""
         return f"{self.distribution} {self.version}".rstrip()

@@ -7,6 +7,7 @@ import sys
 import pytest
 import tomli
 
+from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.registry.index import forget_installed, installed_index
 from tests.installed import install, install_a_hundred, site  # noqa: F401 - fixtures
 
@@ -178,29 +179,34 @@ def ailing(install):  # noqa: F811
 def test_the_doctor_finds_everything_that_is_wrong_and_says_what_helps(ailing, audiozen):
     outcome = audiozen("plugins", "doctor", "--json")
     assert outcome.code == 1, outcome.err
-    found = {row["origins"][0].split()[0]: row for row in json.loads(outcome.out)}
-    kinds = {name: row["kind"] for name, row in found.items()}
-    assert kinds == {
-        "acme-raises": "broken",
-        "acme-exits": "broken",
-        "acme-dies": "dies",
-        "acme-typo": "hook",
-        "acme-old": "other_version",
-        "acme-group": "unknown_group",
-        "acme-no-model": "wrong_kind",
-        "acme-prints": "prints",
-        "acme-run": "clash",
+    found = {}
+    for row in json.loads(outcome.out):
+        component = next(note for note in row["notes"] if note.startswith("component: "))
+        found[component.split()[1].partition(":")[0]] = row
+    assert {name: row["code"] for name, row in found.items()} == {
+        "acme-raises": "AZ207",
+        "acme-exits": "AZ207",
+        "acme-dies": codes.IMPORT_ENDS_PROCESS,
+        "acme-typo": codes.HOOK,
+        "acme-old": codes.OTHER_VERSION,
+        "acme-group": codes.UNKNOWN_GROUP,
+        "acme-no-model": config_codes.WRONG_KIND,
+        "acme-prints": config_codes.IMPORT_PRINTS,
+        "acme-run": codes.CLASH,
     }
-    assert "ZeroDivisionError" in found["acme-raises"]["traceback"]
-    assert "acme_raises.py" in found["acme-raises"]["traceback"]
-    assert "importlib" not in found["acme-raises"]["traceback"]
-    assert "pip install --upgrade acme-raises" in found["acme-raises"]["remedy"]
+    notes = {name: "\n".join(row["notes"]) for name, row in found.items()}
+    assert found["acme-raises"]["notes"][0] == "component: acme-raises:raises (acme-raises 1.0, audiozen.model)"
+    assert "traceback: Traceback" in notes["acme-raises"]
+    assert "ZeroDivisionError" in notes["acme-raises"]
+    assert "acme_raises.py" in notes["acme-raises"]
+    assert "importlib" not in notes["acme-raises"]
+    assert "help: pip install --upgrade acme-raises" in notes["acme-raises"]
     assert "exit code 9" in found["acme-dies"]["message"]
     assert "no hook `on_epoch_begin`" in found["acme-typo"]["message"]
-    assert "pip install 'audiozen<0.1'" in found["acme-old"]["remedy"]
-    assert "audiozen.loss_function" in found["acme-group"]["remedy"]
-    assert "audiozen acme-run:run" in found["acme-run"]["remedy"]
-    assert found["acme-prints"]["harmless"]
+    assert "pip install 'audiozen<0.1'" in notes["acme-old"]
+    assert "audiozen.loss_function" in notes["acme-group"]
+    assert "audiozen acme-run:run" in notes["acme-run"]
+    assert [name for name, row in found.items() if row["severity"] == "warning"] == ["acme-prints"]
 
 
 def test_metadata_that_nobody_can_read_are_named_even_where_they_break_torch(site, audiozen):  # noqa: F811
@@ -219,7 +225,7 @@ def test_metadata_that_nobody_can_read_are_named_even_where_they_break_torch(sit
 def test_one_distribution_can_be_looked_at_alone(ailing, audiozen):
     outcome = audiozen("plugins", "doctor", "acme-prints")
     assert outcome.code == 0
-    assert "note: the metric `prints` of acme-prints 1.0: it writes to the standard output" in outcome.out
+    assert "warning[AZ148]: the metric `prints` of acme-prints 1.0: it writes to the standard output" in outcome.out
     assert audiozen("plugins", "doctor", "acme-nobody").code == 2
 
 
@@ -236,7 +242,7 @@ def test_of_a_hundred_plugins_the_doctor_names_the_five_that_are_wrong(install, 
     install_a_hundred(install)
     outcome = audiozen("plugins", "doctor", "--timeout", "3")
     assert outcome.code == 1
-    errors = [line for line in outcome.out.splitlines() if line.startswith("error: ")]
+    errors = [line for line in outcome.out.splitlines() if line.startswith("error[")]
     assert len(errors) == 4, outcome.out
     for name in ("acme-raises", "acme-exits", "acme-hangs", "acme-left", "acme-right"):
         assert sum(name in line for line in errors) == 1, name
