@@ -22,30 +22,30 @@ from audiozen_core.kinds import RUN_MODES
     type=click.Choice(RUN_MODES),
     multiple=True,
     default=("train",),
-    help="What the file is to be used for; by default: train.",
+    help="The modes that the file will be run in. Default: train.",
 )
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as for `audiozen run`.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as in `audiozen run`.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="text for people, json for programs, github for annotations in a workflow.",
+    help="text for people, json for programs, github for annotations in GitHub Actions.",
 )
 @click.option(
     "--build",
     is_flag=True,
-    help="Go one step on: build everything, run one training batch forward and backward, and tell its shapes, "
-    "weights, memory and time. Nothing is written.",
+    help="Also build everything, run one training batch forward and backward, and report shapes, weights, memory "
+    "and time. Nothing is written.",
 )
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def command(
     file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool, traceback: bool
 ) -> None:
-    """Find every mistake in a TOML file: resolve each path, bind each argument, build nothing.
+    """Find every mistake in a TOML file: resolve each `path` and check each argument, without building anything.
 
-    The exit code is 2 if there is one, else 0.
+    The exit code is 2 if there are mistakes, else 0.
     """
     from audiozen_core import logging
     from audiozen_core.errors import ConfigError

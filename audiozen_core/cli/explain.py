@@ -15,15 +15,15 @@ _CODE = re.compile(r"AZ\d{3}", re.IGNORECASE)
 @click.command(name="explain")
 @click.argument("subject", metavar="EXP.toml|CODE")
 @click.argument("key", required=False)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as for `audiozen run`.")
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as in `audiozen run`.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback: bool) -> None:
-    """Tell where a value of an experiment comes from, or what a code such as AZ101 means.
+    """Show where a value of an experiment comes from, or what an error code such as AZ101 means.
 
     \b
     audiozen explain exp.toml                      the whole effective config
-    audiozen explain exp.toml optimizer.args.lr    one value: who set it, what it replaced, what it is for
-    audiozen explain AZ101                         a kind of error
+    audiozen explain exp.toml optimizer.args.lr    one value: what set it, what it replaced, its meaning
+    audiozen explain AZ101                         what an error code means
     """
     if _CODE.fullmatch(subject) and key is None:
         click.echo(_code(subject.upper()))

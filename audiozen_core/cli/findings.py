@@ -1,4 +1,4 @@
-"""Findings on the terminal, as text or for other programs."""
+"""Prints diagnostics, as text or for other programs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FORMATS = ("text", "json", "github")
 
 
 def show_findings(findings: Sequence[Diagnostic], form: str = "text") -> None:
-    """Prints the findings: text to standard error, the other forms to standard output.
+    """Prints diagnostics: text to standard error, the other formats to standard output.
 
     Args:
-        findings: what to print.
-        form: `text`, `json` (one array) or `github` (annotations of a workflow).
+        findings: the diagnostics to print.
+        form: `text`, `json` (one array) or `github` (annotations in GitHub Actions).
     """
     if form == "json":
         click.echo(json.dumps([as_data(finding) for finding in findings], indent=2, ensure_ascii=False))

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @click.command(name="hooks")
 @click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as for `audiozen run`.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, hooks without plugins included.")
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as in `audiozen run`.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, including hooks that no plugin answers.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def command(file: Path, overrides: tuple[str, ...], as_json: bool, traceback: bool) -> None:
-    """Tell who answers each hook of an experiment, in which order, and why they take part.
+    """Show which plugins answer each hook of an experiment, in which order, and why they are loaded.
 
-    Only the hooks of the file are built: no network, no data.
+    Only the hooks are built: no model, no data.
     """
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment

@@ -9,19 +9,23 @@ import click
 
 @click.group(name="new", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Write a new plugin or recipe, which works as it stands."""
+    """Create a new plugin or recipe that works as it is."""
 
 
 @command.command(name="plugin")
 @click.argument("name")
 @click.option(
-    "--into", metavar="FOLDER", type=click.Path(path_type=Path), default=Path(), help="Where; by default here."
+    "--into",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="The parent folder. Default: the current one.",
 )
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def plugin_command(name: str, into: Path, traceback: bool) -> None:
-    """Write a package that brings a loss, a model and a hook, with tests, README and CI.
+    """Create a package with a loss, a model and a hook, and with tests, a README and CI.
 
-    NAME is short: `acme` makes the distribution `audiozen-plugin-acme`.
+    NAME is the short name: `acme` creates the distribution `audiozen-plugin-acme`.
     """
     from audiozen_core.scaffold.scaffold import new_plugin
 
@@ -35,17 +39,17 @@ def plugin_command(name: str, into: Path, traceback: bool) -> None:
     "--into",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="The folder of the recipes; by default `recipes` if there is one here, else here.",
+    help="The folder of the recipes. Default: `recipes` if it exists here, else the current folder.",
 )
 @click.option(
     "--manifest",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The table of recordings to train on; by default that of the small corpus.",
+    help="The table of recordings to train on. Default: the table of the small corpus.",
 )
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def recipe_command(name: str, into: Path | None, manifest: Path | None, traceback: bool) -> None:
-    """Write a recipe: a TOML file, a model of its own, and a README."""
+    """Create a recipe: a TOML file, a model and a README."""
     from audiozen_core.scaffold.scaffold import new_recipe
 
     if into is None:

@@ -1,4 +1,4 @@
-"""`audiozen plugins`: the list, which imports nothing; `show` and `doctor`, which do."""
+"""`audiozen plugins`: `list` reads metadata alone; `show` and `doctor` import components."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class ListByDefault(click.Group):
-    """`audiozen plugins` and `audiozen plugins model` are `audiozen plugins list` and `… list model`."""
+    """Reads `plugins` as `plugins list`, and `plugins model` as `plugins list model`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts the name of the command where none is given."""
+        """Inserts `list` if no command is named."""
         if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -29,30 +29,30 @@ class ListByDefault(click.Group):
 
 @click.group(cls=ListByDefault, name="plugins", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """List the installed components, describe one, or find out what is wrong with them.
+    """List the installed components, describe one, or diagnose them.
 
     \b
-    audiozen plugins            all of them: the names that a TOML can say as `path`
-    audiozen plugins model      those of one kind
-    audiozen plugins show NAME  one of them: its arguments, and TOML to paste
-    audiozen plugins doctor     what is broken, and what helps
+    audiozen plugins            list all: the names that a TOML file can use as `path`
+    audiozen plugins model      list one kind
+    audiozen plugins show NAME  describe one: its arguments, and TOML to paste
+    audiozen plugins doctor     find what is broken, and how to fix it
     """
 
 
 @command.command(name="list")
 @click.argument("kind", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(kind: str | None, as_json: bool) -> None:
-    """List the installed components: the names that a TOML can say as `path`.
+    """List the installed components: the names that a TOML file can use as `path`.
 
-    KIND shows one kind only: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks, commands.
-    Nothing is imported: the list is made from the metadata of what is installed.
+    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks or
+    commands. Nothing is imported: the list comes from the metadata of the installed packages.
     """
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.index import installed_index
 
     if kind is not None and kind not in GROUPS:
-        raise click.BadParameter(f"`{kind}` is none of {', '.join(GROUPS)}", param_hint="KIND")
+        raise click.BadParameter(f"`{kind}` is not one of {', '.join(GROUPS)}", param_hint="KIND")
     index = installed_index()
     clashing = {entry for entries in index.clashes() for entry in entries}
     rows = [_row(entry, entry in clashing) for entry in index.entries(kind)]
@@ -61,11 +61,11 @@ def list_command(kind: str | None, as_json: bool) -> None:
         return
     echo_table(_lines(rows), headings=("  PATH", "DISTRIBUTION", "ORIGIN", "STATUS", "OBJECT"))
     if any(row["status"] != "ok" for row in rows) or index.problems:
-        click.echo("\n`audiozen plugins doctor` tells what is wrong.")
+        click.echo("\nRun `audiozen plugins doctor` to see what is wrong.")
 
 
 def _row(entry: Entry, clashes: bool) -> dict[str, str]:
-    """What the metadata say about a component. Whether it can be imported is for `doctor` to find out."""
+    """What the metadata say about a component. Only `doctor` finds out whether it can be imported."""
     from audiozen_core import __version__
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.compatibility import admits
@@ -100,13 +100,13 @@ def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 
 @command.command(name="show")
 @click.argument("name")
-@click.option("--kind", help="The kind, where components of several kinds have that name.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--kind", help="The kind, if components of several kinds have that name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def show_command(name: str, kind: str | None, as_json: bool, traceback: bool) -> None:
     """Import one component and describe it: arguments, docstring, hooks, and TOML ready to paste.
 
-    NAME is what a TOML says as `path`: a name, `distribution:name`, or a dotted path.
+    NAME is what a TOML file uses as `path`: a name, `distribution:name`, or a dotted path.
     """
     import dataclasses
 
@@ -114,7 +114,7 @@ def show_command(name: str, kind: str | None, as_json: bool, traceback: bool) ->
     from audiozen_core.kinds import GROUPS
 
     if kind is not None and kind not in GROUPS:
-        raise click.BadParameter(f"`{kind}` is none of {', '.join(GROUPS)}", param_hint="--kind")
+        raise click.BadParameter(f"`{kind}` is not one of {', '.join(GROUPS)}", param_hint="--kind")
     card = describe(name, kind)
     if as_json:
         click.echo(json.dumps({**dataclasses.asdict(card), "signature": card.signature}, indent=2, ensure_ascii=False))
@@ -142,14 +142,14 @@ def _paragraphs(card: Card) -> list[str]:
 @click.argument("distributions", nargs=-1, metavar="[DISTRIBUTION]…")
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
-    help="Seconds that the import of one component may take.",
+    help="Seconds that importing one component may take.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
-    """Import every component, in a process of its own, and tell what is wrong and what helps.
+    """Import every component in a separate process, and report what is wrong and how to fix it.
 
-    Found are components that do not import, never come back or end the program; names that clash; hooks that no
-    version of AudioZEN calls; plugins made for another version. The exit code is 1 if there is any.
+    It finds components that fail, hang or exit on import; names that clash; hooks that no version of AudioZEN calls;
+    and plugins made for another version. The exit code is 1 if anything is wrong.
     """
     from audiozen_core.cli.findings import show_findings
     from audiozen_core.cli.main import COMMANDS

@@ -6,9 +6,9 @@ import click
 
 
 def published() -> dict[str, str]:
-    """The names of the commands, each with the distribution that it comes from; none is imported.
+    """The names of the commands, each with the distribution that it comes from. Nothing is imported.
 
-    One whose name several have stands there as `distribution:name`.
+    If several distributions use a name, their commands are listed as `distribution:name`.
     """
     from audiozen_core.registry.index import installed_index
 
@@ -21,11 +21,11 @@ def published() -> dict[str, str]:
 
 
 def published_command(name: str) -> click.Command | None:
-    """Imports a command, or gives None where there is none of that name.
+    """Imports a command; None if no plugin publishes that name.
 
     Raises:
-        PathError: it is broken, or several have that name; the message names the distributions.
-        RegistryError: it is no click command.
+        PathError: the command is broken, or several have that name; the message names the distributions.
+        RegistryError: it is not a click command.
     """
     from audiozen_core.errors import RegistryError
     from audiozen_core.registry.index import installed_index
@@ -39,7 +39,7 @@ def published_command(name: str) -> click.Command | None:
     target = load(entry, path=name).target
     if not isinstance(target, click.Command):
         raise RegistryError(
-            f"the command `{name}` of {entry.origin} is broken: `{entry.value}` is no click command",
-            remedy=f"tell the authors of {entry.distribution}",
+            f"the command `{name}` of {entry.origin} is broken: `{entry.value}` is not a click command",
+            remedy=f"report it to the authors of {entry.distribution}",
         )
     return target

@@ -13,7 +13,7 @@ from audiozen_core.kinds import RUN_MODES
 
 
 class SeveralModes(click.Command):
-    """Lets one `-M` take several modes: `-M train test` is read as `-M train -M test`."""
+    """Lets one `-M` take several modes: reads `-M train test` as `-M train -M test`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeats the option before each further mode."""
@@ -41,38 +41,38 @@ class SeveralModes(click.Command):
     type=click.Choice(RUN_MODES),
     multiple=True,
     default=("train",),
-    help="What to do, in order: train, finetune, validate, test, predict. Several may follow: -M train test. "
-    "By default: train.",
+    help="What to do, in order: train, finetune, validate, test, predict. Takes several: -M train test. "
+    "Default: train.",
 )
 @click.option(
     "-R",
     "--resume",
     is_flag=True,
-    help="Go on with the run in the folder, from its latest checkpoint; from the beginning, where it has none yet.",
+    help="Continue the run from its latest checkpoint, or start it if it has no checkpoint yet.",
 )
 @click.option(
     "--ckpt-path",
     metavar="best|latest|PATH",
-    help="Which checkpoint: the one to resume from (latest), to finetune (no default), or to validate, test or "
-    "predict with (best). PATH is a checkpoint's folder or a .safetensors file of weights.",
+    help="The checkpoint to resume from (default: latest), to finetune (no default), or to validate, test or predict "
+    "with (default: best). PATH is a checkpoint's folder or a .safetensors file of weights.",
 )
-@click.option("--allow-drift", is_flag=True, help="Resume although the TOML has changed in what matters.")
+@click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
 @click.option(
     "--set",
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change a value of the TOML: --set optimizer.args.lr=3e-4. A new key is added by --set +KEY=VALUE. "
-    "May be given several times.",
+    help="Change a value of the TOML file: --set optimizer.args.lr=3e-4. Add a new key with --set +KEY=VALUE. "
+    "May be repeated.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="The least important lines to show.",
+    help="Show log lines of this level and above.",
 )
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def command(
     file: Path,
     modes: tuple[str, ...],
@@ -83,7 +83,7 @@ def command(
     log_level: str,
     traceback: bool,
 ) -> None:
-    """Do what a TOML file says, after checking all of it.
+    """Check a TOML file, then run the experiment that it describes.
 
     \b
     audiozen run exp.toml -M train test
@@ -91,11 +91,11 @@ def command(
     audiozen run exp.toml -M test --ckpt-path best
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
 
-    Everything goes into <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and after
-    a test metrics/ and enhanced/.
+    All output goes to <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and after a
+    test metrics/ and enhanced/.
     """
-    _wait_for_the_training_to_hear_usr1()
-    # Torch is imported no earlier than a config asks for it.
+    _ignore_usr1_until_training()
+    # Imported here, because they import torch, which takes seconds.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 
@@ -105,8 +105,8 @@ def command(
     experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
 
 
-def _wait_for_the_training_to_hear_usr1() -> None:
-    """SIGUSR1 asks for a checkpoint. Before there is anything to save it would end the process."""
+def _ignore_usr1_until_training() -> None:
+    """SIGUSR1 asks for a checkpoint. Before the training handles it, the signal would kill the process."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

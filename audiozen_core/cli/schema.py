@@ -9,15 +9,21 @@ import click
 
 
 @click.command(name="schema")
-@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it to a file.")
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The file to write. Default: standard output.",
+)
+@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
 def command(output: Path | None, traceback: bool) -> None:
-    """Write a JSON Schema of this environment, with which editors complete and check a TOML file.
+    """Write a JSON Schema of the installed components, which editors use to complete and check TOML files.
 
     \b
     audiozen schema -o audiozen.schema.json
 
-    and then, as the first line of an experiment,
+    Then put this line first in an experiment's TOML file:
 
     \b
     #:schema audiozen.schema.json

@@ -1,4 +1,4 @@
-"""New plugins and recipes from templates: `audiozen new`."""
+"""Creates plugins and recipes from templates, for `audiozen new`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def new_plugin(name: str, into: Path) -> Path:
     """Writes a package with a loss, a model, a hook and their tests, ready for `pip install -e`.
 
     Args:
-        name: such as `acme`; the distribution is `audiozen-plugin-acme`.
-        into: the folder in which its own is made.
+        name: the short name, such as `acme` for the distribution `audiozen-plugin-acme`.
+        into: the parent folder.
 
     Returns:
         The folder of the package.
 
     Raises:
-        RunError: the name won't do, or something is there already.
+        RunError: the name is invalid, or the folder is not empty.
     """
     short = name.removeprefix(_PREFIX)
     if not _PLUGIN.fullmatch(short):
         raise RunError(
-            f"`{name}` is no name for a plugin", remedy="use small letters, digits and hyphens, such as `acme-losses`"
+            f"`{name}` is not a valid plugin name", remedy="use lower-case letters, digits and hyphens: `acme-losses`"
         )
     distribution = f"{_PREFIX}{short}"
     values = {
@@ -53,25 +53,26 @@ def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
     Args:
         name: `DATASET/MODEL`.
         into: the folder of the recipes.
-        manifest: the table of recordings to train on; by default that of the small corpus, found beside AudioZEN or
-            above `into`.
+        manifest: the table of recordings to train on. Default: the table of the small corpus, which is searched for
+            beside AudioZEN and above `into`.
 
     Returns:
         The folder of the recipe.
 
     Raises:
-        RunError: the name won't do, something is there already, or no corpus is found.
+        RunError: the name is invalid, the folder is not empty, or there is no corpus.
     """
     parts = name.split("/")
     if len(parts) != 2 or not all(_RECIPE.fullmatch(part) for part in parts):
         raise RunError(
-            f"`{name}` is no name for a recipe", remedy="write DATASET/MODEL, in small letters, digits and underscores"
+            f"`{name}` is not a valid recipe name",
+            remedy="write DATASET/MODEL, in lower-case letters, digits and underscores",
         )
     folder = into.joinpath(*parts)
     found = manifest or _mini_corpus(into)
     if found is None or not found.is_file():
         raise RunError(
-            f"there is no manifest {found}" if found else "the small corpus is not there",
+            f"the manifest {found} does not exist" if found else "the small corpus was not found",
             remedy="name a table of recordings with --manifest FILE",
         )
     relative = Path(os.path.relpath(found.resolve(), folder.resolve())).as_posix()
@@ -81,19 +82,19 @@ def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
 
 
 def _write(template: str, folder: Path, values: Mapping[str, str]) -> Path:
-    """Fills in a template; nothing that exists is touched."""
+    """Fills in a template; existing files are not touched."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} is there already; nothing has been touched", remedy="choose another name")
+        raise RunError(f"{folder} already exists; nothing has been changed", remedy="choose another name")
     for path, text in _files(_TEMPLATES / template):
         target = folder / path.replace("__module__", values.get("module", ""))
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Double braces that are not ours belong to the file, as in the expressions of a workflow.
+        # Only `{{word}}` is a placeholder: `${{ matrix.python }}` in a workflow keeps its braces.
         target.write_text(_PLACEHOLDER.sub(lambda match: values[match[1]], text), encoding="utf-8")
     return folder
 
 
 def _files(root: Path) -> Iterator[tuple[str, str]]:
-    """Relative path and text of each file. Only what ends in `.template` is one: an editor may leave others there."""
+    """Relative path and text of each file of a template. Editors may leave other files, without the suffix."""
     for path in sorted(root.rglob(f"*{_SUFFIX}")):
         name = path.relative_to(root).as_posix().removesuffix(_SUFFIX)
         yield (".gitignore" if name == "gitignore" else name), path.read_text(encoding="utf-8")
@@ -105,7 +106,7 @@ def _mini_corpus(into: Path) -> Path | None:
 
 
 def _compatible(version: str) -> str:
-    """The versions that keep the same promises: before 1.0 those of one minor version.
+    """The versions of AudioZEN with the same public API; before 1.0 a minor version may change it.
 
     >>> _compatible("0.1.3"), _compatible("2.4.0")
     ('>=0.1,<0.2', '>=2.4,<3')

@@ -79,7 +79,7 @@ def test_a_new_recipe_passes_ruff_and_runs_on_the_small_corpus(tmp_path, monkeyp
 def test_a_name_that_will_not_do_is_refused_and_nothing_is_written(tmp_path, audiozen, name):
     outcome = audiozen("new", "plugin", name, "--into", tmp_path)
     assert outcome.code == 2
-    assert "is no name for a plugin" in outcome.err
+    assert "is not a valid plugin name" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
@@ -96,7 +96,7 @@ def test_what_is_there_is_left_alone(tmp_path, audiozen):
     (tmp_path / "audiozen-plugin-acme" / "mine").write_text("kept")
     outcome = audiozen("new", "plugin", "acme", "--into", tmp_path)
     assert outcome.code == 2
-    assert "is there already" in outcome.err
+    assert "already exists" in outcome.err
     assert [path.name for path in (tmp_path / "audiozen-plugin-acme").iterdir()] == ["mine"]
 
 

@@ -308,7 +308,7 @@ def test_a_broken_command_harms_nobody_and_is_named_when_called(install, audioze
     outcome = audiozen("bad")
     assert outcome.code == 2
     assert "the component `bad` of acme-bad 1.0 is broken" in outcome.err
-    assert "`not` of acme-not 1.0 is broken: `acme_not:command` is no click command" in audiozen("not").err
+    assert "`not` of acme-not 1.0 is broken: `acme_not:command` is not a click command" in audiozen("not").err
 
 
 def test_two_commands_of_one_name_are_called_with_their_distribution(install, audiozen):  # noqa: F811
