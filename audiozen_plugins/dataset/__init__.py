@@ -1,4 +1,4 @@
-"""Data sets of the first party, and the collate function that goes with them."""
+"""The data sets of AudioZEN, and the collate function that they share."""
 
 from audiozen_plugins.dataset.audio_folder import AudioFolder
 from audiozen_plugins.dataset.collate import pad_collate

@@ -1,4 +1,4 @@
-"""Files to enhance, without targets."""
+"""Audio files to enhance, without clean references."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from audiozen_plugins.dataset.collate import pad_collate
 
 
 class AudioFolder(Dataset[dict[str, Any]]):
-    """The audio files of a folder and all folders below it, or of a list.
+    """The audio files of a folder and of all folders below it, or of a list.
 
-    The header of each file is looked at when the data set is built, so that nothing has been written yet when a file
-    turns out to be of another rate.
+    The header of each file is read when the data set is built. So a file with a wrong sample rate is an error before
+    any result is written.
 
-    Items are `id`, `noisy` (float32 [time]; the average of a file's channels) and `sr` (hertz). The id is the path
-    within the folder (or within the deepest folder that all files of the list lie in), without the ending unless two
-    files differ in nothing else: `a/one` for `a/one.wav`.
+    An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The id is the
+    path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,
+    their ids keep it. For a list, the path is relative to the deepest folder that contains all files.
 
     Args:
-        folder: the folder.
-        files: a list of files instead.
+        folder: the folder; either this or `files`.
+        files: a list of files.
         sr: the sample rate that all files must have, in hertz.
 
     Raises:
         DataError: neither or both of `folder` and `files` are given; the folder is missing or has no audio file; a
-            file cannot be used.
+            file can't be read or has another sample rate.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -43,7 +43,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
     ) -> None:
         if (folder is None) == (files is None):
             given = "neither" if folder is None else "both"
-            raise DataError(f"{given} of `folder` and `files` are given", remedy="give one of them")
+            raise DataError(f"{given} of `folder` and `files` are given", remedy="set one of them")
         self.sr = sr
         if folder is not None:
             root = Path(folder).expanduser()
@@ -51,7 +51,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
         else:
             self.paths = [Path(file).expanduser() for file in files or ()]
             if not self.paths:
-                raise DataError("`files` is an empty list", remedy="name at least one audio file")
+                raise DataError("`files` is an empty list", remedy="list at least one audio file")
             root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
         self.paths = keep_readable(self.paths, self._check)
         self.ids = _ids(_absolute(root), self.paths)
@@ -67,7 +67,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
 
 
 def _absolute(path: Path) -> Path:
-    """Without `..`, so that no id leads out of the folder that results are written to; links stay as they are."""
+    """Removes each `..`, so that no id leads out of the folder with the results. Symbolic links stay as they are."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
 
 
@@ -75,6 +75,6 @@ def _ids(root: Path, paths: Sequence[Path]) -> list[str]:
     relative = [_absolute(path).relative_to(root) for path in paths]
     if len(set(relative)) < len(relative):
         twice = Counter(relative).most_common(1)[0][0]
-        raise DataError(f"`{twice}` is named twice in `files`", remedy="name each file once")
+        raise DataError(f"`{twice}` is in `files` twice", remedy="list each file once")
     bare = Counter(path.with_suffix("") for path in relative)
     return [(path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative]

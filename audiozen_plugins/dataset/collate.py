@@ -1,4 +1,4 @@
-"""Samples of differing length put together into a batch."""
+"""Makes a batch from samples of different lengths."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from audiozen_core.errors import DataError
 
 
 def pad_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Puts samples of enhancement data sets into a batch; shorter waves are padded with zeros at their end.
+    """Makes a batch from samples of an enhancement data set. Shorter waves are padded with zeros at the end.
 
     Args:
-        samples: dicts with `id` (str), `noisy` (float32 [time]), `sr` (hertz) and, all of them or none, `clean`
-            (float32 [time], as long as `noisy`) and `snr` (dB). Other keys are kept: tensors are padded too where they
-            have one axis and stacked otherwise, numbers become a tensor, the rest a list.
+        samples: dicts with `id` (str), `noisy` (float32 [time]), `sr` (hertz) and, in all samples or in none, `clean`
+            (float32 [time], as long as `noisy`) and `snr` (dB). Values of other keys are joined, too: tensors with one
+            axis are padded, other tensors stacked, numbers become a tensor, and everything else a list.
 
     Returns:
         A dict with `id` (list of str), `noisy` and `clean` ([batch, time]), `length` (int64 [batch], in samples),
         `snr` (float32 [batch], dB) and `sr` (int).
 
     Raises:
-        DataError: the samples differ in their keys or sample rates, or a target in length from its input.
+        DataError: the samples differ in their keys or sample rates, or the waves of a sample differ in length.
 
     Example:
         >>> a = {"id": "a", "noisy": torch.ones(3), "sr": 16000}
@@ -47,17 +47,17 @@ def _check(sample: dict[str, Any], first: dict[str, Any]) -> None:
     if sample.keys() != first.keys():
         odd = ", ".join(sorted(sample.keys() ^ first.keys()))
         raise DataError(
-            f"{name} and {other} can't be in one batch: only one of them has {odd}",
-            remedy="let the data set give the same keys for each item",
+            f"{name} and {other} can't be in one batch, because only one of them has {odd}",
+            remedy="return the same keys for each item of the data set",
         )
     if sample["sr"] != first["sr"]:
         raise DataError(
-            f"{name} has a sample rate of {sample['sr']} Hz, {other} one of {first['sr']} Hz",
+            f"{name} has a sample rate of {sample['sr']} Hz, but {other} has {first['sr']} Hz",
             remedy="resample one of them",
         )
     if "clean" in sample and len(sample["clean"]) != len(sample["noisy"]):
         raise DataError(
-            f"{name}: the noisy wave has {len(sample['noisy'])} samples, the clean one {len(sample['clean'])}",
+            f"{name}: the noisy wave has {len(sample['noisy'])} samples, but the clean one has {len(sample['clean'])}",
             remedy="cut both to the same stretch",
         )
 

@@ -1,4 +1,4 @@
-"""Ready mixtures in the layout of the DNS Challenge's synthesiser, which the Intel N-DNS Challenge shares."""
+"""Ready-made mixtures, in the layout that the synthesisers of the DNS and the Intel N-DNS Challenge write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some
 
-# Names of source recordings may hold the same words: the synthesiser's own come last.
+# The name of a source recording may contain the same words. The greedy `.*` finds the last ones, which the synthesiser
+# adds.
 _FILE_ID = re.compile(r".*fileid_(\d+)", re.DOTALL)
 _SNR = re.compile(r".*_snr(-?\d+(?:\.\d+)?)", re.DOTALL)
 
@@ -21,26 +22,30 @@ _SNR = re.compile(r".*_snr(-?\d+(?:\.\d+)?)", re.DOTALL)
 class DnsChallenge(Dataset[dict[str, Any]]):
     """Noisy and clean clips of one part (training or validation set) of the Intel N-DNS or the DNS Challenge data.
 
-    The folder `root` holds `noisy/` and `clean/` (and `noise/`, which is not read). Files belong together by the number
-    after `fileid_` in their names:
+    The folder `root` contains `noisy` and `clean` (and `noise`, which is not read). The number after `fileid_` in the
+    names tells which files belong together:
 
         noisy/<speech>_<noise>_snr<dB>_tl<dBFS>_fileid_<n>.wav
         clean/clean_fileid_<n>.wav
 
-    Items are in the order of that number: `id` (the noisy file's name without its ending), `noisy` and `clean` (float32
-    [time]; 30 s in the published data), `snr` (dB, where each of the names has one) and `sr` (hertz).
+    Items are in the order of that number. An item has the keys `id` (the name of the noisy file without its ending),
+    `noisy` and `clean` (float32 [time]; 30 s in the published data), `snr` (dB; only if each name has one) and `sr`
+    (hertz).
+
+    The training data of the Intel N-DNS Challenge: Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023.
 
     Args:
-        root: the folder which holds `noisy` and `clean`.
-        limit: how many clips to take; all if left out.
-        offset: which clip to start from, counted from 0.
+        root: the folder with `noisy` and `clean`.
+        limit: the number of clips; by default all.
+        offset: the index of the first clip, from 0.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: for training: gives a stretch of this length, drawn anew for each item; whole clips if left out.
+        clip_seconds: the length of the random stretch that is cut from a clip each time it is read, for training; by
+            default the whole clip.
 
     Raises:
-        DataError: a folder is missing; no clips; a noisy file without a number or without a clean partner; two files
-            with one number; `limit` or `offset` leave nothing. Reading an item: a file that cannot be used, or
-            partners of different length.
+        DataError: a folder is missing or has no audio file; a noisy file has no number or no clean partner; two files
+            have the same number; `offset` leaves no clips. When an item is read: a file can't be read, or the
+            partners differ in length.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -58,7 +63,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         self.clip = clip_length(clip_seconds, sr)
         if offset < 0 or (limit is not None and limit < 1):
             raise DataError(
-                f"`offset` is {offset} and `limit` is {limit}", remedy="`offset` is 0 or more, `limit` 1 or more"
+                f"`offset` is {offset} and `limit` is {limit}", remedy="set `offset` to 0 or more, `limit` to 1 or more"
             )
         require_folder(root)
         noisy, clean = _by_file_id(root / "noisy"), _by_file_id(root / "clean")
@@ -66,13 +71,13 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         if alone:
             raise DataError(
                 f"{len(alone)} of {len(noisy)} files in `{root / 'noisy'}` have no clean partner: {some(alone)}",
-                remedy=f"put the file with the same number into `{root / 'clean'}`, named clean_fileid_<number>.wav",
+                remedy=f"add the file clean_fileid_<number>.wav with the same number to `{root / 'clean'}`",
             )
         chosen = sorted(noisy)[offset:][:limit]
         if not chosen:
             raise DataError(
                 f"`offset = {offset}` leaves none of the {len(noisy)} clips in `{root}`",
-                remedy=f"give an offset below {len(noisy)}",
+                remedy=f"set it below {len(noisy)}",
             )
         snrs = {number: _snr(noisy[number]) for number in chosen}
         all_have_one = None not in snrs.values()
@@ -89,7 +94,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
 
 
 def _by_file_id(folder: Path) -> dict[int, Path]:
-    """The audio files of a folder by the number in their names."""
+    """Finds the audio files of a folder, and the number in the name of each."""
     require_folder(folder)
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -99,17 +104,19 @@ def _by_file_id(folder: Path) -> dict[int, Path]:
         if match is None:
             raise DataError(
                 f"`{path}` has no `fileid_<number>` in its name",
-                remedy="move it away; for folders matched by name use the data set `noisy_clean_folders`",
+                remedy="move it away, or use the data set `noisy_clean_folders`, which matches files by their names",
             )
         number = int(match.group(1))
         if number in found:
             raise DataError(
                 f"`{folder}` has two files with the number {number}: `{found[number].name}`, `{path.name}`",
-                remedy="give each number once",
+                remedy="keep one of them",
             )
         found[number] = path
     if not found:
-        raise DataError(f"there is no audio file in `{folder}`", remedy="looked for names like `…_fileid_<number>.wav`")
+        raise DataError(
+            f"there is no audio file in `{folder}`", remedy="add files with names like `…_fileid_<number>.wav`"
+        )
     return found
 
 

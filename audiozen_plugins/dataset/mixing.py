@@ -1,4 +1,4 @@
-"""Speech and noise added at a given signal-to-noise ratio. Pure functions on NumPy waves."""
+"""Adds speech and noise at a given signal-to-noise ratio. Pure functions on NumPy waves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 Wave = NDArray[np.float32]
 
 PEAK = 0.99
-"""The largest sample of a mixture: loud ones are turned down to it, never clipped."""
+"""The largest sample of a mixture. A louder mixture is scaled down to it, and never clipped."""
 
 
 def rms(wave: Wave) -> float:
-    """The root mean square of a wave; 0 for an empty one."""
+    """Computes the root mean square of a wave [time]; 0 for an empty one."""
     return float(np.sqrt(np.vdot(wave, wave) / max(1, len(wave))))
 
 
@@ -22,12 +22,12 @@ def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, W
     Args:
         speech: [time], not silent.
         noise: [time], not silent.
-        snr: the power of all of the speech over that of all of the noise, pauses included, in dB. The SI-SDR of the
-            mixture is about this number.
-        level: the RMS of the mixture, in dBFS; less where a peak would pass 0.99.
+        snr: the ratio of the mean power of the speech to that of the noise, in dB. Pauses count, too. The SI-SDR of the
+            mixture is about the same.
+        level: the RMS of the mixture, in dBFS. The mixture is quieter if its peak would be above 0.99.
 
     Returns:
-        The mixture and the speech in it, float32 [time] each.
+        The mixture and the speech in it, each float32 [time].
 
     Example:
         >>> time = np.arange(1600, dtype=np.float32)
@@ -43,13 +43,16 @@ def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, W
 
 
 def loop(noise: Wave, length: int, *, start: int, fade: int) -> Wave:
-    """Repeats a short noise without a click: its end is faded into its beginning, with equal power.
+    """Repeats a short noise without clicks, by an equal-power crossfade from its end to its beginning.
 
     Args:
         noise: [time].
-        length: how many samples to give.
-        start: where in the loop to begin, in samples.
-        fade: over how many samples to fade; at most half of the noise is used.
+        length: the number of samples to return.
+        start: the first sample of the loop.
+        fade: the length of the crossfade in samples; at most half of the noise.
+
+    Returns:
+        The noise, float32 [length].
     """
     fade = min(fade, len(noise) // 2)
     unit = noise[: len(noise) - fade].copy()

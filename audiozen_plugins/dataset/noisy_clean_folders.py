@@ -1,4 +1,4 @@
-"""Two folders of one's own: noisy files, and clean ones of the same names."""
+"""Pairs of files from two folders: noisy files, and clean files with the same names."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from audiozen_plugins.dataset.pairs import Pair, clip_length, some
 
 
 class NoisyCleanFolders(Dataset[dict[str, Any]]):
-    """Pairs of files from two folders, matched by their names without the endings, folders below included.
+    """Pairs of files from two folders and their subfolders, matched by their names without the endings.
 
-    `noisy/a/one.wav` belongs to `clean/a/one.flac`. Each name must be in both folders, and both files be of one length.
+    For instance, `noisy/a/one.wav` and `clean/a/one.flac` are a pair. Each name must be in both folders, and the files
+    of a pair must have the same length.
 
-    Items are in the order of the names: `id` (the name, such as `a/one`), `noisy` and `clean` (float32 [time]) and `sr`
-    (hertz). A file of several channels gives their average.
+    Items are in the order of the names. An item has the keys `id` (the name, such as `a/one`), `noisy` and `clean`
+    (float32 [time]; the average of the channels) and `sr` (hertz).
 
     Args:
-        noisy_dir: the folder of the noisy files.
-        clean_dir: the folder of the clean files.
+        noisy_dir: the folder with the noisy files.
+        clean_dir: the folder with the clean files.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: for training: gives a stretch of this length, drawn anew for each item; files that are shorter
-            are given whole. Whole files if left out.
-        check: whether to look at the header of each file at once, so that a wrong one is found before the training and
-            not in it. It takes about 0.2 ms a pair; switch it off for very many files on a slow disk.
+        clip_seconds: the length of the random stretch that is cut from a pair each time it is read, for training. A
+            shorter pair is read as a whole. By default, all are.
+        check: whether to read the header of each file at the start, so that a wrong file is an error before the
+            training. That takes about 0.2 ms a pair; set it to false for very many files on a slow disk.
 
     Raises:
-        DataError: a folder is missing or has no audio file; a name is in one folder only, or twice in one; a file
-            cannot be used; partners differ in length.
+        DataError: a folder is missing or has no audio file; a name is in only one folder, or twice in one; a file can't
+            be read or has another sample rate; the files of a pair differ in length.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -71,7 +72,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise DataError(
-                f"`{folder}` has two files of the name `{name}`: `{found[name].name}`, `{path.name}`",
+                f"`{folder}` has two files with the name `{name}`: `{found[name].name}`, `{path.name}`",
                 remedy="keep one of them",
             )
         found[name] = path
@@ -88,5 +89,5 @@ def _unmatched(noisy_dir: Path, clean_dir: Path, only_noisy: list[str], only_cle
     return DataError(
         f"{count} files in `{noisy_dir}` and `{clean_dir}` have no partner",
         notes=notes,
-        remedy="give both files of a pair the same name (the ending may differ), or move the others away",
+        remedy="give both files of a pair the same name (the endings may differ), or move the other files away",
     )

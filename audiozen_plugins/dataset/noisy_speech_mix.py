@@ -1,4 +1,4 @@
-"""Speech and noise, mixed on the fly at random or given signal-to-noise ratios."""
+"""Mixes speech and noise while a training runs, at random or fixed signal-to-noise ratios."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from audiozen_plugins.dataset.mixing import Wave, loop, mix, rms
 from audiozen_plugins.dataset.pairs import clip_length
 from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, from_manifest
 
-_GAP_SECONDS = (0.05, 0.4)  # of silence between joined utterances
-_FADE_SECONDS = 0.02  # over which a short noise is faded into its own repetition
-_PAUSE = 1e-3  # RMS, -60 dBFS: a stretch of speech below it is a pause, which noise cannot be measured against
-_DRAWS = 100  # before a stretch that is all silence counts as an error
+_GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest and longest
+_FADE_SECONDS = 0.02  # the crossfade between repetitions of a short noise
+_PAUSE = 1e-3  # an RMS of -60 dBFS. Speech below it is a pause: an SNR relative to it would leave no audible noise
+_MAX_DRAWS = 100  # if so many stretches in a row are silent, that is an error
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What chance decides about one item, apart from the waves themselves.
+    """The random choices for one item.
 
     Attributes:
-        speech: the stretches that follow each other: index of the utterance, first sample, silence after it in samples.
-        length: of the item, in samples.
+        speech: the stretches of speech, one after another: the index of the utterance, its first sample, and the
+            silence after it in samples.
+        length: the length of the item in samples.
         noise: the index of the noise.
-        noise_start: its first sample.
-        snr: dB.
-        level: the RMS of the mixture, in dBFS.
+        noise_start: the first sample of the noise.
+        snr: the signal-to-noise ratio in dB.
+        level: the RMS of the mixture in dBFS.
     """
 
     speech: tuple[tuple[int, int, int], ...]
@@ -47,43 +48,42 @@ class Draw:
 
 
 class NoisySpeechMix(Dataset[dict[str, Any]]):
-    """Noisy speech, made anew for each item: a random stretch of speech, a random noise, a random SNR and level.
+    """Mixes noisy speech for each item: a random stretch of speech and of noise, with a random SNR and level.
 
-    The recordings come from a manifest or from two folders. Two ways of use:
+    The recordings come from a manifest or from two folders. There are two uses:
 
-    - Training: `clip_seconds` and `snr_range`. Each item is drawn from the global random state (`random`), which the
-      loader seeds for each item. Utterances shorter than the clip are followed by others of the same voice.
-    - Validation and test: `snrs`, a fixed grid, or `fixed = true`. Item number i is the same in each epoch and each run
-      with the same `seed`. With a grid, each utterance meets one noise, at every SNR of the grid, so that scores at
-      different SNRs can be compared; the noises take turns. Without `clip_seconds` the utterances are whole.
+    - Training, with `clip_seconds` and `snr_range`. Each item is drawn from the global generator `random`, which the
+      loader seeds for each item. If an utterance is shorter than the clip, others of the same voice follow it.
+    - Validation and test, with `snrs` (a grid) or with `fixed = true`. An item is the same in each epoch, and in each
+      run with the same `seed`. With a grid, an utterance is mixed with the same noise at each SNR, so that scores at
+      different SNRs can be compared. The noises take turns. Without `clip_seconds`, an item is a whole utterance.
 
-    The SNR is that of the whole clip: power of the speech over power of the noise, pauses included. Nothing is clipped.
-    A noise shorter than the clip is repeated, its end faded into its beginning.
+    The SNR is the ratio of the mean power of speech and noise over the whole item, pauses included. No sample is
+    clipped. A noise that is shorter than the item is repeated with a crossfade.
+
+    An item has the keys `id` (voice and utterance, kind and noise, SNR), `noisy` and `clean` (float32 [time]), `snr`
+    (dB) and `sr` (hertz).
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
             `kind` (of noise) and `split`.
-        split: which rows of the manifest to take, such as `train`; all if left out.
-        speech_dir: instead of a manifest: a folder of speech; a folder in it counts as a voice.
-        noise_dir: a folder of noise, with `speech_dir`; a folder in it counts as a kind of noise.
+        split: the split of the manifest to use, such as `train`; by default all.
+        speech_dir: a folder with speech, instead of a manifest. A subfolder is a voice.
+        noise_dir: a folder with noise, together with `speech_dir`. A subfolder is a kind of noise.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: the length of an item; whole utterances if left out.
-        snr_range: lowest and highest SNR, in dB; drawn uniformly. [-5, 20] if neither it nor `snrs` is given.
-        snrs: a grid of SNRs in dB instead of a range.
-        level_range: lowest and highest RMS level of the mixture, in dBFS; drawn uniformly, in dB.
-        items_per_epoch: how many items there are; if left out, one for each utterance (and SNR of the grid). With a
-            fixed set, fewer than that takes utterances which are spread evenly over all.
-        fixed: whether item number i is always the same. Grids are fixed, ranges are not, unless it is said here.
-        seed: what fixed items are drawn from.
-        cache_mb: recordings are held in memory if they take at most this much (megabytes, at two bytes a sample) for
-            speech and noise each; otherwise each item is read from its files.
+        clip_seconds: the length of an item; by default a whole utterance.
+        snr_range: the lowest and the highest SNR, in dB; drawn uniformly. [-5, 20] if `snrs` is not given either.
+        snrs: a grid of SNRs in dB, instead of a range.
+        level_range: the lowest and the highest RMS level of the mixture, in dBFS; drawn uniformly.
+        items_per_epoch: the number of items; by default one for each utterance (and each SNR of the grid). If a fixed
+            set has fewer, they are spread evenly over the utterances.
+        fixed: whether an item is always the same; by default true with a grid and false with a range.
+        seed: the seed of fixed items.
+        cache_mb: the largest size of the cache, in megabytes, for speech and for noise. A sample takes two bytes. If
+            the recordings need more, each item is read from its files.
 
     Raises:
-        DataError: a folder, manifest or file that is missing, empty or cannot be used; arguments that contradict each
-            other.
-
-    Items are dicts: `id` (voice and utterance, kind and noise, SNR), `noisy` and `clean` (float32 [time]), `snr` (dB)
-    and `sr` (hertz).
+        DataError: a folder, the manifest or a file is missing or can't be read; arguments contradict each other.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -105,7 +105,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         cache_mb: float = 1024.0,
     ) -> None:
         if snr_range is not None and snrs is not None:
-            raise DataError("both `snr_range` and `snrs` are given", remedy="give a range or a grid")
+            raise DataError("both `snr_range` and `snrs` are given", remedy="set only one of them")
         if snrs is not None and not (snrs and all(map(math.isfinite, snrs))):
             raise DataError(f"`snrs` is {list(snrs)}", remedy="give at least one SNR in dB, such as [0, 5, 10]")
         self.sr = sr
@@ -133,7 +133,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        for attempt in range(_DRAWS):
+        for attempt in range(_MAX_DRAWS):
             draw = self.draw(index, attempt)
             speech, noise = self._speech(draw), self._noise(draw)
             if rms(speech) > _PAUSE and noise.any():
@@ -141,7 +141,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         else:
             names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
             raise DataError(
-                f"{_DRAWS} stretches in a row were silent; the last were of {names}", remedy="leave out silence"
+                f"{_MAX_DRAWS} random stretches in a row were silent, the last ones of {names}",
+                remedy="leave out silent recordings",
             )
         noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
         return {
@@ -153,13 +154,18 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         }
 
     def draw(self, index: int, attempt: int = 0) -> Draw:
-        """Decides about item number `index`: fixed items from the seed, others from the global random state."""
+        """Makes the random choices for an item: from the seed if items are fixed, otherwise from `random`.
+
+        Args:
+            index: the index of the item.
+            attempt: how many draws for this item were silent.
+        """
         utterance, place = divmod(index, self._num_grid)
         if not self.fixed:
             rng = random.Random(random.getrandbits(64))
             utterance, noise = rng.randrange(len(self.speech)), rng.randrange(len(self.noise))
         else:
-            # The same for each SNR of the grid.
+            # Without the SNR, so that the choices are the same for each SNR of the grid.
             rng = random.Random(f"{self.seed} {utterance} {attempt}")
             turn = utterance + utterance // len(self.speech) + attempt
             utterance, noise = self._spread(utterance), self._noise_turns[turn % len(self.noise)]
@@ -174,14 +180,14 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         return Draw(speech, length, noise, noise_start, snr, level)
 
     def _spread(self, utterance: int) -> int:
-        """Which utterance a fixed set takes: all in turn, or fewer that are spread evenly."""
+        """Chooses the utterance of a fixed item: each in turn, or spread evenly if there are fewer items."""
         count = -(-self._num_items // self._num_grid)
         if count >= len(self.speech):
             return utterance % len(self.speech)
         return utterance * len(self.speech) // count
 
     def _join(self, first: int, rng: random.Random) -> tuple[tuple[tuple[int, int, int], ...], int]:
-        """The stretches of speech that fill a clip, and its length in samples."""
+        """Chooses the stretches of speech that fill an item, and returns them and its length in samples."""
         if self.clip is None:
             return ((first, 0, 0),), self.speech.lengths[first]
         room = self.speech.lengths[first] - self.clip
@@ -222,7 +228,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
 def _find(
     manifest: str | Path | None, split: str | None, speech_dir: str | Path | None, noise_dir: str | Path | None
 ) -> tuple[list[Recording], list[Recording]]:
-    remedy = "give either `manifest` (and `split`) or both `speech_dir` and `noise_dir`"
+    remedy = "set either `manifest` (and `split`) or both `speech_dir` and `noise_dir`"
     if manifest is not None and speech_dir is None and noise_dir is None:
         return (
             from_manifest(manifest, role="speech", split=split),
@@ -232,7 +238,7 @@ def _find(
         return from_folder(speech_dir), from_folder(noise_dir)
     named = {"manifest": manifest, "split": split, "speech_dir": speech_dir, "noise_dir": noise_dir}
     given = ", ".join(f"`{name}`" for name, value in named.items() if value is not None) or "nothing"
-    raise DataError(f"where the recordings are is not clear: {given} is given", remedy=remedy)
+    raise DataError(f"the arguments don't say where the recordings are: {given} is set", remedy=remedy)
 
 
 def _range(name: str, value: Sequence[float]) -> tuple[float, float]:

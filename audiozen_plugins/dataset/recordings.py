@@ -1,4 +1,4 @@
-"""The recordings that a data set draws from: listed in a manifest or found in a folder, held in memory if they fit."""
+"""The recordings that a data set draws from. A manifest or a folder names them; a pool reads or caches them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.mixing import Wave
 
 COLUMNS = ("file", "role", "voice", "kind", "split")
-"""What a manifest must have; further columns are left alone."""
+"""The columns that a manifest must have. Other columns are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """An audio file and who or what is heard in it.
+    """An audio file of speech or noise.
 
     Attributes:
         path: the file.
-        name: what it is called in the id of a sample; fit to be a part of a file name.
-        voice: who speaks, the same text for the same voice; recordings of one voice may be joined.
-        kind: the kind of a noise, or the language of speech.
+        name: its name in the id of a sample; it can be part of a file name.
+        voice: the speaker. Recordings with the same voice may be joined.
+        kind: the kind of noise, or the language of speech.
     """
 
     path: Path
@@ -37,16 +37,16 @@ class Recording:
 
 
 def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list[Recording]:
-    """The recordings of one role and one split of a manifest.
+    """Reads the recordings of one role and one split from a manifest.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
             `kind` and `split`.
         role: `speech` or `noise`.
-        split: such as `train`; None takes all.
+        split: the split, such as `train`; None for all.
 
     Raises:
-        DataError: the manifest is missing, is not such a table, or has no such recording.
+        DataError: the manifest is missing, lacks a column, or has no such recording.
     """
     manifest = Path(manifest).expanduser()
     rows = list(_rows(manifest))
@@ -54,7 +54,8 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list
     if not chosen:
         splits = ", ".join(sorted({row["split"] for row in rows if row["role"] == role})) or "none"
         raise DataError(
-            f"`{manifest}` lists no {role} of the split `{split}`", remedy=f"the splits with {role} are: {splits}"
+            f"`{manifest}` lists no {role} in the split `{split}`",
+            remedy=f"choose one of the splits with {role}: {splits}",
         )
     return [
         Recording(
@@ -65,10 +66,10 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list
 
 
 def from_folder(folder: str | Path) -> list[Recording]:
-    """All audio files of a folder; the folder that a file lies in, if it is another one, counts as its voice and kind.
+    """Finds all audio files of a folder. The name of a subfolder is the voice and the kind of its files.
 
     Raises:
-        DataError: the folder is missing or holds no audio file.
+        DataError: the folder is missing or has no audio file.
     """
     folder = Path(folder).expanduser()
     found = []
@@ -80,15 +81,16 @@ def from_folder(folder: str | Path) -> list[Recording]:
 
 
 class Pool:
-    """The waves of recordings, all of one rate; held in memory as 16-bit samples where they fit.
+    """The waves of recordings. They are cached in memory as 16-bit samples if they fit.
 
     Args:
         recordings: at least one.
-        sr: the sample rate which all must have, in hertz.
-        cache_mb: how many megabytes they may take; where they need more, each read goes to the file.
+        sr: the sample rate that all files must have, in hertz.
+        cache_mb: the largest size of the cache in megabytes. If the recordings need more, nothing is cached, and each
+            read opens the file.
 
     Raises:
-        DataError: a file that cannot be used, or one that is silent throughout (if it is held in memory).
+        DataError: a file can't be read or has another sample rate. If the recordings are cached: a file is silent.
     """
 
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
@@ -97,16 +99,20 @@ class Pool:
         self.recordings = keep_readable(recordings, self._measure)
         self._samples: np.ndarray | None = None
         if sum(self.lengths) * 2 <= cache_mb * 1e6:
-            self._samples = self._held_in_memory()
+            self._samples = self._load_cache()
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
         if not self.recordings:
-            raise DataError(f"none of the {len(recordings)} recordings can be used", remedy="make them anew")
+            raise DataError(f"none of the {len(recordings)} recordings can be read", remedy="check the files")
 
     def _measure(self, recording: Recording) -> None:
         self.lengths.append(audio_info(recording.path, sr=self.sr).frames)
 
-    def _held_in_memory(self) -> np.ndarray:
-        """All samples in one array: forked workers share it, and no reference count is ever written into its pages."""
+    def _load_cache(self) -> np.ndarray:
+        """Reads all samples into one array.
+
+        Forked workers share its memory. With one object for each recording, their reference counts would soon make each
+        worker copy most pages.
+        """
         samples = np.empty(sum(self.lengths), np.int16)
         free, self.lengths = samples, []
 
@@ -114,7 +120,9 @@ class Pool:
             nonlocal free
             wave = _to_int16(recording, self.sr)
             if len(wave) > len(free):
-                raise DataError(f"`{recording.path}` has more samples than its header says", remedy="make it anew")
+                raise DataError(
+                    f"`{recording.path}` has more samples than its header says", remedy="make the file again"
+                )
             free[: len(wave)] = wave
             free = free[len(wave) :]
             self.lengths.append(len(wave))
@@ -127,11 +135,23 @@ class Pool:
 
     @property
     def cached(self) -> bool:
-        """Whether the waves are held in memory."""
+        """Whether the waves are in memory."""
         return self._samples is not None
 
     def read(self, index: int, start: int = 0, length: int | None = None) -> Wave:
-        """A stretch of the wave of one recording, float32 [time]."""
+        """Reads a stretch of one recording.
+
+        Args:
+            index: the recording.
+            start: the first sample.
+            length: the number of samples; None reads to the end.
+
+        Returns:
+            The wave, float32 [time].
+
+        Raises:
+            DataError: the file can't be read.
+        """
         length = self.lengths[index] - start if length is None else length
         if self._samples is None:
             return read_audio(self.recordings[index].path, sr=self.sr, start=start, num_frames=length).numpy()
@@ -148,19 +168,19 @@ def _rows(manifest: Path) -> Iterator[dict[str, str]]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"the manifest `{manifest}` cannot be read: {error}", remedy="give a CSV file in UTF-8"
+            f"the manifest `{manifest}` can't be read: {error}", remedy="give a CSV file in UTF-8"
         ) from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise DataError(
             f"the manifest `{manifest}` has no column {', '.join(f'`{column}`' for column in missing)}",
-            remedy=f"its first line must name at least: {','.join(COLUMNS)}",
+            remedy=f"name at least these columns in its first line: {','.join(COLUMNS)}",
         )
     for row in reader:
         if any(row[column] is None for column in COLUMNS):
             raise DataError(
-                f"line {reader.line_num} of `{manifest}` is too short", remedy="give a value for each column"
+                f"line {reader.line_num} of `{manifest}` has too few values", remedy="add a value for each column"
             )
         yield row
 
@@ -176,5 +196,5 @@ def _label(row: dict[str, str]) -> str:
 def _to_int16(recording: Recording, sr: int) -> np.ndarray:
     wave = read_audio(recording.path, sr=sr).numpy()
     if not wave.any():
-        raise DataError(f"`{recording.path}` is silent throughout", remedy="leave it out")
+        raise DataError(f"`{recording.path}` is silent", remedy="leave it out")
     return np.round(wave * 32768).clip(-32768, 32767).astype(np.int16)

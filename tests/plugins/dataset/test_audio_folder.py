@@ -8,7 +8,7 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import AudioFolder, pad_collate
 
 
-def test_a_folder_gives_all_files_below_it_with_their_relative_paths_as_ids(write, tmp_path):
+def test_a_folder_gives_all_files_with_their_relative_paths_as_ids(write, tmp_path):
     paths = [write(name) for name in ("in/b.wav", "in/deep/er/a.flac", "in/b.x.wav")]
 
     data = AudioFolder(tmp_path / "in")
@@ -19,7 +19,7 @@ def test_a_folder_gives_all_files_below_it_with_their_relative_paths_as_ids(writ
     assert pad_collate([data[0], data[2]])["id"] == ["b", "deep/er/a"]
 
 
-def test_files_that_differ_in_their_ending_only_keep_it(write, tmp_path):
+def test_ids_keep_the_ending_if_files_differ_only_in_it(write, tmp_path):
     for name in ("in/a.wav", "in/a.flac", "in/b.wav"):
         write(name)
 
@@ -33,7 +33,7 @@ def test_a_list_of_files_keeps_its_order(write):
     assert AudioFolder(files=[two]).ids == ["two"]
 
 
-def test_no_id_leads_out_of_the_folder_of_results(write, tmp_path, monkeypatch):
+def test_no_id_leads_out_of_the_folder_with_the_results(write, tmp_path, monkeypatch):
     write("x/one.wav")
     write("two.wav")
     monkeypatch.chdir(tmp_path / "x")
@@ -52,11 +52,11 @@ def test_no_id_leads_out_of_the_folder_of_results(write, tmp_path, monkeypatch):
         ({"folder": "in/a.wav"}, r"`in/a\.wav` is not a folder"),
         ({"files": []}, "`files` is an empty list"),
         ({"files": ["in/a.wav", "in/no.wav"]}, r"no audio file `in/no\.wav`"),
-        ({"files": ["in/a.wav", "in/../in/a.wav"]}, r"`a\.wav` is named twice"),
+        ({"files": ["in/a.wav", "in/../in/a.wav"]}, r"`a\.wav` is in `files` twice"),
         ({"folder": "in", "sr": 8000}, r"a\.wav` has a sample rate of 16000 Hz"),
     ],
 )
-def test_what_cannot_be_enhanced_is_named_at_once(arguments, what, write, tmp_path, monkeypatch):
+def test_wrong_arguments_and_files_are_errors_when_the_data_set_is_built(arguments, what, write, tmp_path, monkeypatch):
     write("in/a.wav")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)

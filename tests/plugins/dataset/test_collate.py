@@ -23,13 +23,13 @@ def test_shorter_waves_are_padded_with_zeros_at_their_end():
     assert batch["sr"] == 16000
 
 
-def test_targets_and_snr_may_be_absent():
+def test_clean_and_snr_are_optional():
     batch = pad_collate([{"id": "a", "noisy": torch.ones(2), "sr": 8000}])
 
     assert batch.keys() == {"id", "noisy", "length", "sr"}
 
 
-def test_further_keys_are_kept():
+def test_values_of_other_keys_are_joined():
     first = sample("a", 2, feature=torch.ones(2, 3), label=1, text="one")
     second = sample("b", 2, feature=torch.zeros(2, 3), label=2, text="two")
 
@@ -44,10 +44,10 @@ def test_further_keys_are_kept():
     ("other", "what"),
     [
         ({"id": "b", "noisy": torch.ones(3), "sr": 16000}, "only one of them has clean"),
-        (sample("b", 3) | {"sr": 8000}, "`b` has a sample rate of 8000 Hz, `a` one of 16000 Hz"),
-        (sample("b", 3) | {"clean": torch.ones(2)}, "`b`: the noisy wave has 3 samples, the clean one 2"),
+        (sample("b", 3) | {"sr": 8000}, "`b` has a sample rate of 8000 Hz, but `a` has 16000 Hz"),
+        (sample("b", 3) | {"clean": torch.ones(2)}, "`b`: the noisy wave has 3 samples, but the clean one has 2"),
     ],
 )
-def test_samples_that_do_not_fit_together_are_named(other, what):
+def test_samples_that_do_not_fit_together_are_an_error_that_names_them(other, what):
     with pytest.raises(DataError, match=what):
         pad_collate([sample("a", 3), other])

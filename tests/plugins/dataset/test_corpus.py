@@ -28,7 +28,7 @@ def test_the_manifest_lists_each_file_once_and_no_other(manifest, rows):
     assert {row["file"] for row in rows} == on_disk
 
 
-def test_it_stays_small(manifest):
+def test_the_corpus_stays_small(manifest):
     assert sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file()) < MOST_BYTES
 
 

@@ -33,7 +33,7 @@ def test_clips_are_matched_and_ordered_by_the_number_in_their_names(root):
         assert torch.equal(sample["noisy"], read_audio(root / "noisy" / f"{sample['id']}.wav", sr=16000))
 
 
-def test_limit_says_how_many_and_offset_from_which(root):
+def test_limit_and_offset_select_clips(root):
     ids = [sample["id"] for sample in DnsChallenge(root)]
 
     assert [sample["id"] for sample in DnsChallenge(root, limit=3)] == ids[:3]
@@ -52,7 +52,7 @@ def test_the_noise_folder_and_further_clean_files_are_not_needed(root, write):
     assert len(DnsChallenge(root)) == 12
 
 
-def test_names_of_the_other_form_are_read_too(write, tmp_path):
+def test_names_of_both_challenges_are_read(write, tmp_path):
     write("noisy/noisy_fileid_3_book-door_snr-2_tl-25.wav")
     write("clean/clean_fileid_3.wav")
 
@@ -102,7 +102,7 @@ def test_a_training_clip_is_the_same_stretch_of_both_files(root):
         (lambda root: (root / "noisy").rename(root / "loud"), "no folder `.*noisy`"),
     ],
 )
-def test_a_folder_that_is_not_of_the_layout_is_named(root, break_it, what):
+def test_a_folder_with_another_layout_is_an_error_that_names_it(root, break_it, what):
     break_it(root)
 
     with pytest.raises(DataError, match=what):
@@ -118,17 +118,17 @@ def test_a_folder_that_is_not_of_the_layout_is_named(root, break_it, what):
         ({"clip_seconds": -1}, "`clip_seconds` is -1"),
     ],
 )
-def test_arguments_that_cannot_be_met_are_named(root, arguments, what):
+def test_wrong_arguments_are_errors_that_name_them(root, arguments, what):
     with pytest.raises(DataError, match=what):
         DnsChallenge(root, **arguments)
 
 
-def test_a_root_that_is_missing_is_named():
+def test_a_missing_root_is_an_error_that_names_it():
     with pytest.raises(DataError, match="no folder `nowhere`"):
         DnsChallenge("nowhere")
 
 
-def test_partners_of_different_length_or_rate_are_named_when_they_are_read(root, write):
+def test_partners_of_different_length_or_rate_are_errors_when_they_are_read(root, write):
     write("set/clean/clean_fileid_1.wav", seconds=0.4)
     write("set/clean/clean_fileid_2.wav", seconds=0.5, sr=8000)
     data = DnsChallenge(root)

@@ -17,7 +17,7 @@ def decibel(ratio):
 
 
 @pytest.mark.parametrize("snr", [-10.0, 0.0, 17.5])
-def test_the_mixture_has_the_snr_and_the_level_asked_for(waves, snr):
+def test_the_mixture_has_the_given_snr_and_level(waves, snr):
     noisy, clean = mix(*waves, snr=snr, level=-30.0)
 
     assert decibel(rms(clean) / rms(noisy - clean)) == pytest.approx(snr, abs=1e-3)

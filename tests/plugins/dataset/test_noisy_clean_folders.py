@@ -53,10 +53,10 @@ def test_names_in_one_folder_only_are_listed(folders, write):
     assert f"only in `{folders['clean_dir']}`: `lonely`" in text
 
 
-def test_a_name_twice_in_one_folder_is_named(folders, write):
+def test_two_files_with_the_same_name_in_one_folder_are_an_error(folders, write):
     write("noisy/a.flac")
 
-    with pytest.raises(DataError, match=r"two files of the name `a`: `a\.flac`, `a\.wav`"):
+    with pytest.raises(DataError, match=r"two files with the name `a`: `a\.flac`, `a\.wav`"):
         NoisyCleanFolders(**folders)
 
 
@@ -67,7 +67,7 @@ def test_a_name_twice_in_one_folder_is_named(folders, write):
         ({"seconds": 0.5, "sr": 8000}, r"a\.flac` has a sample rate of 8000 Hz"),
     ],
 )
-def test_a_pair_that_does_not_fit_is_found_at_once_or_when_it_is_read(folders, write, wrong, what):
+def test_a_wrong_pair_is_an_error_at_the_start_or_when_it_is_read(folders, write, wrong, what):
     write("clean/a.flac", **wrong)
 
     with pytest.raises(DataError, match=what):
@@ -78,7 +78,7 @@ def test_a_pair_that_does_not_fit_is_found_at_once_or_when_it_is_read(folders, w
         unchecked[0]
 
 
-def test_an_empty_or_missing_folder_is_named(folders, tmp_path):
+def test_an_empty_or_missing_folder_is_an_error_that_names_it(folders, tmp_path):
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(DataError, match=r"no audio file in `.*empty`"):

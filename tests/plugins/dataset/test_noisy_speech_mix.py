@@ -56,7 +56,7 @@ def test_a_training_clip_has_the_length_snr_and_level_asked_for(training):
     assert -5 <= min(snrs) <= max(snrs) <= 15
 
 
-def test_training_items_follow_the_global_random_state_and_nothing_else(training):
+def test_training_items_depend_only_on_the_global_generator(training):
     random.seed(1)
     first = [training[index] for index in range(4)]
     random.seed(1)
@@ -67,7 +67,7 @@ def test_training_items_follow_the_global_random_state_and_nothing_else(training
     assert not any(same(one, two) for one, two in zip(first, next_epoch, strict=True))
 
 
-def test_training_meets_every_voice_and_most_noises(training):
+def test_training_uses_every_voice_and_most_noises(training):
     random.seed(0)
     ids = [training[index % len(training)]["id"] for index in range(300)]
 
@@ -75,7 +75,7 @@ def test_training_meets_every_voice_and_most_noises(training):
     assert len({name.split("__")[1] for name in ids}) > 70
 
 
-def test_joined_utterances_are_of_one_voice(training):
+def test_joined_utterances_have_the_same_voice(training):
     random.seed(0)
     draws = [training.draw(index) for index in range(200)]
 
@@ -85,7 +85,7 @@ def test_joined_utterances_are_of_one_voice(training):
         assert len({training.speech.recordings[index].voice for index, _, _ in draw.speech}) == 1
 
 
-def test_a_grid_gives_each_utterance_every_snr_over_the_same_noise(grid):
+def test_a_grid_mixes_each_utterance_with_one_noise_at_every_snr(grid):
     assert len(grid) == 3 * len(grid.speech)
     for index in range(0, 30, 3):
         samples = [grid[index + place] for place in range(3)]
@@ -96,7 +96,7 @@ def test_a_grid_gives_each_utterance_every_snr_over_the_same_noise(grid):
         assert np.corrcoef(noises)[0, 1:] == pytest.approx(1.0, abs=1e-4)
 
 
-def test_a_grid_lets_the_noises_take_turns(grid):
+def test_the_noises_of_a_grid_take_turns(grid):
     noises = Counter(grid.draw(index).noise for index in range(len(grid)))
 
     assert len(noises) == len(grid.noise)
@@ -107,7 +107,7 @@ def test_without_a_clip_length_utterances_are_whole(grid):
     assert [len(grid[index * 3]["clean"]) for index in range(len(grid.speech))] == grid.speech.lengths
 
 
-def test_fixed_items_are_the_same_in_each_epoch_whatever_the_random_state(grid, manifest):
+def test_fixed_items_do_not_depend_on_the_global_generator(grid, manifest):
     random.seed(0)
     first = [grid[index] for index in range(0, len(grid), 7)]
     random.seed(99)
@@ -126,7 +126,7 @@ def test_another_seed_gives_other_fixed_items(grid, manifest):
     assert not any(same(grid[index], other[index]) for index in range(0, 60, 3))
 
 
-def test_ids_of_a_fixed_set_are_unique_and_tell_voice_noise_and_snr(grid):
+def test_ids_of_a_fixed_set_are_unique_and_contain_voice_noise_and_snr(grid):
     ids = [grid[index]["id"] for index in range(len(grid))]
 
     assert len(set(ids)) == len(ids)
@@ -143,7 +143,7 @@ def test_a_fixed_range_gives_fixed_items(manifest):
     assert data[5]["snr"] != data[6]["snr"]
 
 
-def test_fewer_items_spread_over_all_utterances(manifest):
+def test_fewer_items_are_spread_over_all_utterances(manifest):
     data = NoisySpeechMix(manifest, split="test", snrs=[0, 5], items_per_epoch=20)
 
     utterances = [data.draw(index).speech[0][0] for index in range(len(data))]
@@ -154,13 +154,13 @@ def test_fewer_items_spread_over_all_utterances(manifest):
     assert max(utterances) > 0.8 * len(data.speech)
 
 
-def test_more_items_than_utterances_meet_other_noises(manifest):
+def test_more_items_than_utterances_use_other_noises(manifest):
     data = NoisySpeechMix(manifest, split="test", snrs=[0], items_per_epoch=74)
 
     assert len({data[index]["id"] for index in range(74)}) == 74
 
 
-def test_reading_from_disk_gives_what_the_memory_gives(manifest):
+def test_reading_from_files_gives_the_same_as_the_cache(manifest):
     arguments = {"split": "validate", "snrs": [5], "clip_seconds": 2.5}
     cached = NoisySpeechMix(manifest, **arguments)
     from_disk = NoisySpeechMix(manifest, **arguments, cache_mb=0)
@@ -180,7 +180,7 @@ def test_forked_workers_give_the_same_batches(grid):
     assert all(same(one, two) for one, two in zip(plain, forked, strict=True))
 
 
-def test_two_folders_do_as_well_as_a_manifest(manifest):
+def test_two_folders_give_the_same_as_a_manifest(manifest):
     corpus = manifest.parent
     data = NoisySpeechMix(speech_dir=corpus / "speech", noise_dir=corpus / "noise", clip_seconds=1.0, items_per_epoch=5)
 
@@ -220,7 +220,7 @@ def test_silent_stretches_are_drawn_again(write, tmp_path):
     assert all(measured_snr(data[index]) == pytest.approx(0, abs=0.01) for index in range(30))
 
 
-def test_an_index_beyond_the_end_ends_a_loop_over_the_set(grid):
+def test_a_loop_over_the_set_ends(grid):
     assert sum(1 for _ in grid) == len(grid)
     with pytest.raises(IndexError):
         grid[-1]
@@ -229,13 +229,13 @@ def test_an_index_beyond_the_end_ends_a_loop_over_the_set(grid):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({}, "nothing is given"),
-        ({"manifest": "{manifest}", "speech_dir": "x"}, "`manifest`, `speech_dir` is given"),
-        ({"speech_dir": "x"}, "`speech_dir` is given"),
-        ({"speech_dir": "x", "noise_dir": "y", "split": "train"}, "`split`, `speech_dir`, `noise_dir` is given"),
+        ({}, "nothing is set"),
+        ({"manifest": "{manifest}", "speech_dir": "x"}, "`manifest`, `speech_dir` is set"),
+        ({"speech_dir": "x"}, "`speech_dir` is set"),
+        ({"speech_dir": "x", "noise_dir": "y", "split": "train"}, "`split`, `speech_dir`, `noise_dir` is set"),
         ({"speech_dir": "nowhere", "noise_dir": "y"}, "no folder `nowhere`"),
         ({"manifest": "nowhere.csv", "split": "train"}, r"no manifest `nowhere\.csv`"),
-        ({"manifest": "{manifest}", "split": "dev"}, "no speech of the split `dev`(.|\n)*test, train, validate"),
+        ({"manifest": "{manifest}", "split": "dev"}, "no speech in the split `dev`(.|\n)*test, train, validate"),
         ({"manifest": "{manifest}", "snrs": [0], "snr_range": [0, 1]}, "both `snr_range` and `snrs`"),
         ({"manifest": "{manifest}", "snrs": []}, r"`snrs` is \[\]"),
         ({"manifest": "{manifest}", "snrs": [math.nan]}, r"`snrs` is \[nan\]"),
@@ -248,7 +248,7 @@ def test_an_index_beyond_the_end_ends_a_loop_over_the_set(grid):
         ({"manifest": "{manifest}", "sr": 8000}, "has a sample rate of 16000 Hz, but 8000 Hz is needed"),
     ],
 )
-def test_arguments_that_cannot_be_met_are_named(arguments, what, manifest):
+def test_wrong_arguments_are_errors_that_name_them(arguments, what, manifest):
     given = {key: manifest if value == "{manifest}" else value for key, value in arguments.items()}
 
     with pytest.raises(DataError, match=what):
@@ -260,15 +260,15 @@ def test_arguments_that_cannot_be_met_are_named(arguments, what, manifest):
     [
         ("", "has no column `file`, `role`"),
         ("file,role,voice,split\na.wav,speech,v,train\n", "has no column `kind`"),
-        ("file,role,voice,kind,split\na.wav,speech\n", "line 2 of .* is too short"),
+        ("file,role,voice,kind,split\na.wav,speech\n", "line 2 of .* has too few values"),
         (
             "file,role,voice,kind,split\nmissing.wav,speech,v,en,train\nb.wav,noise,,x,train\n",
             r"no audio file .*missing",
         ),
-        ("file,role,voice,kind,split\na.wav,speech,v,en,train\n", "no noise of the split `train`"),
+        ("file,role,voice,kind,split\na.wav,speech,v,en,train\n", "no noise in the split `train`"),
     ],
 )
-def test_a_manifest_that_cannot_be_used_is_named(text, what, tmp_path):
+def test_a_wrong_manifest_is_an_error_that_names_it(text, what, tmp_path):
     (tmp_path / "manifest.csv").write_text(text)
 
     with pytest.raises(DataError, match=what) as error:
@@ -285,12 +285,12 @@ def test_a_manifest_with_a_byte_order_mark_and_quoted_names_is_read(write, tmp_p
     assert len(NoisySpeechMix(tmp_path / "manifest.csv", split="train")) == 1
 
 
-def test_a_silent_recording_is_named(write, tmp_path):
+def test_a_silent_recording_is_an_error_that_names_it(write, tmp_path):
     write("speech/a.wav")
     write("noise/quiet.wav", wave=np.zeros(1000))
 
-    with pytest.raises(DataError, match=r"quiet\.wav` is silent throughout"):
+    with pytest.raises(DataError, match=r"quiet\.wav` is silent"):
         NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise")
     data = NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise", cache_mb=0)
-    with pytest.raises(DataError, match=r"silent; the last were of .*a\.wav.*quiet\.wav"):
+    with pytest.raises(DataError, match=r"silent, the last ones of .*a\.wav.*quiet\.wav"):
         data[0]

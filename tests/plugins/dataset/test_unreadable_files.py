@@ -51,7 +51,7 @@ def test_recordings_without_any_readable_file_are_an_error(folders):
         path.write_text("no audio")
     with (
         skip_unreadable_files(lambda error: None),
-        pytest.raises(DataError, match="none of the 4 recordings can be used"),
+        pytest.raises(DataError, match="none of the 4 recordings can be read"),
     ):
         NoisySpeechMix(speech_dir=folders / "speech", noise_dir=folders / "noise")
 
