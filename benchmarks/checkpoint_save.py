@@ -1,8 +1,9 @@
-"""How long a checkpoint takes, beside `torch.save` and safetensors' own writer; all wait for the disk.
+"""Times saving and loading a checkpoint against `torch.save` and safetensors' own writer; all saves wait for the disk.
 
     python benchmarks/checkpoint_save.py --megabytes 100 --rounds 15
 
-The state is that of a network under Adam. The ways take turns; the ratio is taken round by round, and its median told.
+The state is that of a network trained with Adam. The methods take turns; the ratio to the first one is computed in each
+round, and the median is printed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from audiozen_core.checkpoint.writer import CheckpointWriter
 
 
 def make_state(megabytes: float) -> dict[str, Any]:
-    """Weights, and the two moments of each that Adam keeps."""
+    """The weights, and the two moments that Adam keeps of each."""
     side = int((megabytes * 1e6 / 4 / 3 / 8) ** 0.5)
     model = nn.Sequential(*(nn.Linear(side, side) for _ in range(8)))
     optimizer = torch.optim.Adam(model.parameters())
@@ -42,13 +43,12 @@ def synced(path: Path) -> None:
     os.close(descriptor)
 
 
-def ways(folder: Path, state: dict[str, Any]) -> dict[str, Callable[[int], object]]:
-    """What is compared: name to a function that saves once; the first is the yardstick."""
+def methods(folder: Path, state: dict[str, Any], background: CheckpointWriter) -> dict[str, Callable[[int], object]]:
+    """What is compared: name to a function that saves or loads once. The first is what the others are compared with."""
     flat = dict(state["model"])
     for index, moments in state["optimizer"]["state"].items():
         flat |= {f"{index}.{name}": moment for name, moment in moments.items()}
-    store = CheckpointStore(folder / "whole")
-    aside = CheckpointWriter(CheckpointStore(folder / "aside"), background=True)
+    store = CheckpointStore(folder / "foreground")
 
     def with_torch(count: int) -> None:
         torch.save(state, folder / "state.pt")
@@ -59,36 +59,49 @@ def ways(folder: Path, state: dict[str, Any]) -> dict[str, Callable[[int], objec
         synced(folder / "state.safetensors")
 
     return {
-        "torch.save, in place": with_torch,
-        "safetensors.save_file, no rest": with_safetensors,
-        "a checkpoint, whole or not at all": lambda count: store.save(state, epoch=count, step=count, keep=2),
-        "the same aside: what the training waits": lambda count: aside.save(state, epoch=count, step=count, keep=2),
+        "torch.save": with_torch,
+        "safetensors.save_file, tensors only": with_safetensors,
+        "CheckpointStore.save": lambda count: store.save(state, epoch=count, step=count, keep=2),
+        "in the background: what the training waits": lambda count: background.save(
+            state, epoch=count, step=count, keep=2
+        ),
+        "torch.load": lambda count: torch.load(folder / "state.pt", weights_only=True),
+        "CheckpointStore.load": lambda count: store.load(),
     }
 
 
-def measure(saves: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way in each round, after one that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in saves}
+def measure(
+    functions: dict[str, Callable[[int], object]], rounds: int, between: Callable[[], object]
+) -> dict[str, list[float]]:
+    """The seconds of each function in each round, after a first round that does not count.
+
+    Args:
+        functions: what to time, by name.
+        rounds: how often.
+        between: called after each function, outside the timing.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for count in range(rounds + 1):
-        for name, save in saves.items():
+        for name, function in functions.items():
             start = time.perf_counter()
-            save(count)
+            function(count)
             seconds[name].append(time.perf_counter() - start)
-            if "aside" in name:
-                time.sleep(2 * seconds[name][-1] + 0.5)  # so that it does not slow the next one down
+            between()
     return {name: each[1:] for name, each in seconds.items()}
 
 
 def main() -> None:
-    """Prints a line for each way."""
+    """Prints a line for each method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=float, default=100.0, help="of the state (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="how often (default: %(default)s)")
+    parser.add_argument("--megabytes", type=float, default=100.0, help="the size of the state (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="how often each method runs (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
     try:
-        seconds = measure(ways(folder, make_state(options.megabytes)), options.rounds)
+        background = CheckpointWriter(CheckpointStore(folder / "background"), background=True)
+        compared = methods(folder, make_state(options.megabytes), background)
+        seconds = measure(compared, options.rounds, background.wait)
     finally:
         shutil.rmtree(folder)
     yardstick = next(iter(seconds.values()))

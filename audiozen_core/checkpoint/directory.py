@@ -67,7 +67,7 @@ class DirectoryEntry:
 
     @property
     def step(self) -> int:
-        """Optimizer steps done when it was saved; -1 if unknown."""
+        """Optimiser steps done when it was saved; -1 if unknown."""
         return self.manifest.step if self.manifest else -1
 
     @property

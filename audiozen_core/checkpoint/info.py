@@ -17,7 +17,7 @@ class LoadedCheckpoint:
     Attributes:
         path: its folder.
         epoch: epochs completed when it was saved.
-        step: optimizer steps done when it was saved.
+        step: optimiser steps done when it was saved.
         score: the validation score of that epoch, if there was one.
         versions: the versions of `audiozen`, `torch` and `python` that saved it.
         state: owner to state, as it was passed to `save`.
@@ -38,7 +38,7 @@ class CheckpointInfo:
     Attributes:
         path: its folder.
         epoch: epochs completed; None if the manifest can't be read.
-        step: optimizer steps done; None if the manifest can't be read.
+        step: optimiser steps done; None if the manifest can't be read.
         score: the validation score, if there was one.
         size: bytes on the disk.
         intact: whether it can be used.

@@ -73,7 +73,7 @@ class CheckpointStore:
         Args:
             state: owner (`model`, `optimizer`, `rng`, the name of a hook, …) to state; or the same, already packed.
             epoch: epochs completed.
-            step: optimizer steps done.
+            step: optimiser steps done.
             score: the validation score of this epoch, if there is one.
             is_best: whether `best` should point at it.
             name: the name of the folder; by default `epoch_0003` for epoch 3. If the name is taken, the checkpoint gets

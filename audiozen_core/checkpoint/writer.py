@@ -20,7 +20,7 @@ class SaveResult:
 
     Attributes:
         epoch: epochs completed.
-        step: optimizer steps done.
+        step: optimiser steps done.
         is_best: whether `best` was to point at it.
         folder: the checkpoint's folder; None if the save failed.
         error: why it failed; None if it succeeded.

@@ -26,7 +26,7 @@ class Manifest:
 
     Attributes:
         epoch: epochs completed.
-        step: optimizer steps done.
+        step: optimiser steps done.
         score: the validation score, if there was one.
         serial: the number of the save in its folder; the newest checkpoint has the highest.
         best: the name of the best checkpoint when this one was saved, which may be this one.
