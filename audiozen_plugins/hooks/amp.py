@@ -16,18 +16,18 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Amp:
-    """Runs the forward pass in half precision if the trainer's `use_amp` says so.
+    """Runs the forward pass in half precision if `use_amp` is set in `[meta]`.
 
-    On CUDA it is float16 with a gradient scaler, on the CPU bfloat16, which needs none. The STFT of the trainer stays
-    in float32. The state of the scaler is kept in the checkpoints.
+    On CUDA this is float16 with a gradient scaler, on the CPU bfloat16, which needs no scaler. The trainer's STFT stays
+    in float32. Checkpoints hold the state of the scaler.
 
-    A gradient that overflows float16 is nothing out of the ordinary: the step is left out and the scale halved. Such
-    steps are counted, and `train/overflows` is recorded after an epoch that had some; many in a row are an error.
+    A gradient that overflows float16 is normal: the step is left out and the scale is halved. `train/overflows` records
+    the number of such steps in an epoch that had some. Many in a row are an error.
 
     Args:
-        dtype: `float16` or `bfloat16`, if not the device's default; a scaler comes with float16.
-        init_scale: the scale that float16 starts with; it is halved after each overflow.
-        max_overflows: how many overflows in a row end the run.
+        dtype: `float16`, which has a scaler, or `bfloat16`; by default that of the device.
+        init_scale: the scale that float16 starts with.
+        max_overflows: the run ends after more overflows in a row.
 
     Raises:
         RunError: an argument out of its range.
@@ -39,7 +39,7 @@ class Amp:
     def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:
         if dtype not in (None, *_DTYPES):
             raise _refused(f"`dtype` is {dtype!r}", f"use one of {', '.join(_DTYPES)}, or leave it out")
-        # The scale is a number of single precision: what is smaller or larger would be 0 or infinity there.
+        # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
         if not torch.finfo(torch.float32).tiny <= init_scale <= torch.finfo(torch.float32).max:
             raise _refused(
                 f"`init_scale` is {init_scale}, but must be above 0, and in the range of float32", "such as 65536.0"
@@ -58,7 +58,7 @@ class Amp:
 
     @hookimpl
     def on_run_start(self, trainer: Trainer) -> None:
-        """Tells the trainer that gradients come scaled, so that it does not judge them."""
+        """Tells the trainer that gradients are scaled, so that it does not judge them."""
         trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
     @hookimpl
@@ -79,7 +79,7 @@ class Amp:
 
     @hookimpl
     def on_gradients_ready(self, trainer: Trainer) -> None:
-        """Takes the scale out again, before the gradients are clipped."""
+        """Unscales the gradients before they are clipped."""
         if scaler := self._scaler_for(trainer):
             for optimizer in trainer.optimizers.values():
                 if _has_gradients(optimizer):
@@ -87,9 +87,9 @@ class Amp:
 
     @hookimpl
     def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
-        """Leaves the step out where a gradient has overflowed."""
+        """Leaves the step out if a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
-        # Nets that take turns have no gradients in the steps of the others: there is nothing to scale, or to judge.
+        # If networks take turns, those that wait have no gradients, and the scaler would raise an error.
         if scaler is None or not _has_gradients(optimizer):
             return None
         stepped: list[bool] = []
@@ -104,34 +104,34 @@ class Amp:
         if self._in_a_row > self.max_overflows:
             raise RunError(
                 f"the gradients have overflowed float16 in {self._in_a_row} steps in a row, up to step "
-                f"{trainer.progress.step + 1}: nothing is learnt any more",
-                remedy="look at the loss, lower the learning rate, or set `use_amp = false`",
+                f"{trainer.progress.step + 1}, so nothing is learnt any more",
+                remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True
 
     @hookimpl
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
-        """Adapts the scale."""
+        """Adapts the scale to whether the step was taken."""
         if (scaler := self._scaler_for(trainer)) and self._judged:
             scaler.update()
         self._judged = False
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
-        """Records the overflows."""
+        """Records the number of overflows."""
         if self._epoch_overflows:
             metrics = {"train/overflows": float(self._epoch_overflows)}
             self._epoch_overflows = 0
             trainer.hooks.on_log(trainer=trainer, metrics=metrics, step=trainer.progress.step, epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the scaler, empty where there is none, and the overflows so far."""
+        """The state of the scaler, empty if there is none, and the overflows so far."""
         scaler = self._scaler.state_dict() if self._scaler else dict(self._restored)
         counts = {"overflows": self.overflows, "epoch": self._epoch_overflows, "in_a_row": self._in_a_row}
         return {"scaler": scaler, "counts": counts}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Takes back what `state_dict` gave; the scaler gets it when it is made."""
+        """Restores what `state_dict` returned; a scaler that is created later gets its state then."""
         counts = state_dict["counts"]
         self.overflows, self._epoch_overflows, self._in_a_row = counts["overflows"], counts["epoch"], counts["in_a_row"]
         self._restored = dict(state_dict["scaler"])

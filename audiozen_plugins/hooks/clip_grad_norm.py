@@ -9,10 +9,10 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class ClipGradNorm:
-    """Scales the gradients of each net down to a norm of at most `clip_grad_norm_value`.
+    """Scales the gradients of each network down to a norm of at most `clip_grad_norm_value`.
 
-    The norm before clipping is left in `trainer.grad_norm`, as a tensor on the device, so that nothing waits for it; it
-    is worked out also where there is no clipping but `plot_norm` wants it.
+    `trainer.grad_norm` gets the norm before clipping, as a tensor on the device, so that nothing waits for it. It is
+    also computed without clipping if `plot_norm` is set.
     """
 
     default = True
@@ -20,14 +20,14 @@ class ClipGradNorm:
 
     @hookimpl
     def on_gradients_ready(self, trainer: Trainer) -> None:
-        """Clips, and leaves the norm behind."""
+        """Clips the gradients and stores the norm."""
         limit = trainer.clip_grad_norm_value
         if limit is None and not trainer.plot_norm:
             return
         norms = []
         for suffix, model in trainer.models.items():
             norm = trainer.grad_norms.get(suffix)
-            if norm is None:  # the trainer has not looked, since AMP had the loss scaled
+            if norm is None:  # the trainer does not measure gradients that AMP has scaled
                 gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
                 norm = torch.nn.utils.get_total_norm(gradients)
             if limit is not None:

@@ -19,11 +19,11 @@ from audiozen_core.storage.atomic import write_whole
 
 
 class MetricsJsonl:
-    """Appends one line a record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
+    """Appends one line for each record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
-    A number that is not finite is written as null, since JSON has no word for it. A run that goes on from a checkpoint
-    first drops the records that it is about to make again. With each checkpoint the records so far are synchronised to
-    the disk. A disk that refuses does not end the run: the records wait in memory until it takes them.
+    A number that is not finite is written as null, because JSON cannot express it. A resumed run first drops the
+    records that it will make again. With each checkpoint the records so far are synchronised to the disk. If the disk
+    is full, the run continues, and the records wait in memory.
     """
 
     default = True
@@ -39,18 +39,16 @@ class MetricsJsonl:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
         self._refused = False
-        # Whatever else stands there: a pipe would be waited for, for ever.
+        # Opening a pipe would wait without limit.
         if path.exists() and not path.is_file():
-            raise RunError(
-                f"`{path}` is not a regular file, so the records can't be written there", remedy="move it away"
-            )
+            raise RunError(f"`{path}` is not a regular file, so metrics can't be written to it", remedy="move it away")
         if mode == "train" and path.exists():
             _drop(path, trainer.progress)
         self._file = LineFile(path)
 
     @hookimpl
     def on_rollback(self, trainer: Trainer) -> None:
-        """Drops what is about to be made again; on a disk that refuses it stays, and is there twice."""
+        """Drops the records that will be made again. If the disk is full they stay, and will be there twice."""
         if self._file is None:
             return
         refused = self._file.sync()
@@ -61,7 +59,7 @@ class MetricsJsonl:
                 self._file = LineFile(self._file.path)
         except OSError as error:
             refused = error
-        self._tell(trainer, refused)
+        self._report(trainer, refused)
 
     @hookimpl
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
@@ -70,37 +68,37 @@ class MetricsJsonl:
             return
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        self._tell(trainer, self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values})))
+        self._report(trainer, self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values})))
 
     @hookimpl
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
-        """What the checkpoint counts as done has to outlive a power cut as well as the checkpoint does."""
+        """Synchronises the file, so that its records survive a power cut as the checkpoint does."""
         if self._file is not None:
-            self._tell(trainer, self._file.sync())
+            self._report(trainer, self._file.sync())
 
     @hookimpl
     def on_teardown(self, trainer: Trainer) -> None:
         """Closes the file."""
         file, self._file = self._file, None
         if file is not None and (lost := file.close()):
-            trainer.log.error("the disk has not taken all records", file=str(file.path), bytes_lost=lost)
+            trainer.log.error("not all records could be written", file=str(file.path), bytes_lost=lost)
 
-    def _tell(self, trainer: Trainer, refused: OSError | None) -> None:
-        """Says once that the disk refuses, and once that it takes the records again."""
+    def _report(self, trainer: Trainer, refused: OSError | None) -> None:
+        """Logs once that the file can't be written, and once that it can be written again."""
         if refused and not self._refused:
             trainer.log.warning("metrics.jsonl can't be written; the records wait in memory", reason=str(refused))
         elif self._refused and not refused:
-            trainer.log.info("the records that waited are in metrics.jsonl")
+            trainer.log.info("metrics.jsonl can be written again; no record is lost")
         self._refused = refused is not None
 
 
 def _drop(path: Path, progress: Progress) -> None:
-    """Takes out of the file what will be made again."""
+    """Removes the records that will be made again."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RunError(
-            f"`{path}` can't be read: {error.strerror}", remedy="look at its rights, or move it away"
+            f"`{path}` can't be read: {error.strerror}", remedy="check its permissions, or move it away"
         ) from error
     lines = content.decode(errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if _is_before(line, progress)]
@@ -109,12 +107,12 @@ def _drop(path: Path, progress: Progress) -> None:
 
 
 def _is_before(line: str, progress: Progress) -> bool:
-    """Whether the record will not be made again; half a line, of a run that was killed, will be."""
+    """Whether the record was made before this point of the training. Half a line, from a killed run, was not."""
     try:
         record = json.loads(line)
         if record["step"] != progress.step or record["epoch"] <= progress.epoch:
             return bool(record["step"] <= progress.step)
-        # The step has been done, and the epoch's end comes at the same step.
+        # A record of this step itself is kept; one of the end of the epoch has the same step, but will be made again.
         return all(name.startswith("step/") for name in record.keys() - {"time", "step", "epoch"})
     except (ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -9,7 +9,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 class Patience:
     """Ends the training after `patience` epochs without a better validation score.
 
-    It keeps no count of its own: the trainer's progress tells how long ago the best epoch was, after a resume too.
+    It needs no state: the trainer's progress says how long ago the best epoch was, after a resume too.
     """
 
     default = True
@@ -17,12 +17,12 @@ class Patience:
 
     @hookimpl
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """The reason to stop, once the best score is too long ago."""
+        """The reason to stop, if the best epoch is too long ago."""
         progress = trainer.progress
         if trainer.patience is None or progress.best_score is None:
             return None
         waited = progress.epoch - progress.best_epoch
         if waited < trainer.patience:
             return None
-        best = f"the best score, {progress.best_score:.4f}, is of epoch {progress.best_epoch}"
+        best = f"epoch {progress.best_epoch} has the best one, {progress.best_score:.4f}"
         return f"no better score for {waited} epochs (patience = {trainer.patience}); {best}"

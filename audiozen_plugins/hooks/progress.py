@@ -1,4 +1,4 @@
-"""What the user sees of a long run: bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: bars on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 
-# A bar is redrawn at most so often; in between, a step costs one look at the clock.
+# The time between two redraws of a bar. Between them a step only reads the clock.
 REFRESH_SECONDS = 0.2
 
 _NOUNS = {"validate": "validation", "predict": "prediction"}
@@ -23,11 +23,11 @@ _NOUNS = {"validate": "validation", "predict": "prediction"}
 class Progress:
     """Shows epoch, step, loss, gradient norm, learning rate and the time left.
 
-    On a terminal they are bars; elsewhere it is one log line an epoch and, in long epochs, one each half a minute.
+    On a terminal it draws bars. Elsewhere it logs one line for each epoch, and in long epochs one every half minute.
 
     Args:
-        bars: whether to draw bars; by default, if standard error is a terminal.
-        line_seconds: the time between two log lines within an epoch, where there are no bars.
+        bars: whether to draw bars; by default if standard error is a terminal.
+        line_seconds: the time between two log lines within an epoch, without bars.
     """
 
     default = True
@@ -48,7 +48,7 @@ class Progress:
 
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Starts the bars."""
+        """Starts the clock, and the bars."""
         self._began = self._shown = time.monotonic()
         self._done_before = trainer.progress.epoch
         if not self.drawn:
@@ -69,12 +69,12 @@ class Progress:
 
     @hookimpl
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
-        """A bar for the epoch."""
+        """Adds a bar for the epoch."""
         self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
 
     @hookimpl
     def on_training_step_end(self, trainer: Trainer, batch_idx: int) -> None:
-        """Moves the bar, now and then."""
+        """Moves the bar, or logs a line, if enough time has passed."""
         now = time.monotonic()
         if self._bars is not None and self._task is not None:
             if now - self._shown >= REFRESH_SECONDS:
@@ -87,7 +87,7 @@ class Progress:
 
     @hookimpl
     def on_evaluation_start(self, mode: Mode, num_batches: int | None) -> None:
-        """A bar for the evaluation."""
+        """Adds a bar for the evaluation."""
         self._seen, self._total = 0, num_batches
         self._new_task(_NOUNS.get(mode, mode), num_batches, 0)
 
@@ -104,14 +104,14 @@ class Progress:
 
     @hookimpl
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
-        """Says what came out; in a training, the line of the epoch does."""
+        """Logs the result of a validation on its own; in a training, `on_epoch_end` does."""
         self._drop_task()
         if mode == "validate" and self._epochs is None and not trainer.scalars.steps:
             trainer.log.info("validated", **_rounded(metrics))
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """One log line for the epoch."""
+        """Logs one line for the epoch."""
         self._drop_task()
         if self._bars is not None and self._epochs is not None:
             self._bars.update(self._epochs, completed=epoch)
@@ -122,7 +122,7 @@ class Progress:
 
     @hookimpl
     def on_teardown(self) -> None:
-        """Takes the bars away."""
+        """Removes the bars."""
         if self._bars is not None:
             self._bars.stop()
         self._bars = self._task = self._epochs = None

@@ -16,29 +16,29 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.state import RandomState
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
-# A year. What the system's timer can't count is an error only when the signal has come.
+# A year, in seconds. Without a limit, a number that the system's timer can't hold would fail only when a signal comes.
 _LONGEST_GRACE = 31_536_000
-_DONE = "the mode had done its work, and all of it is kept"
-_RESUME = "`--resume` goes on from the latest checkpoint, if there is one"
+_DONE = "the mode was complete, and everything is saved"
+_RESUME = "`--resume` continues from the latest checkpoint, if there is one"
 
 
 class Signals:
-    """Lets a signal find the training at the end of a step.
+    """Handles signals at the end of a step, where the state is complete.
 
-    SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone): the optimiser step under way is finished, a checkpoint
-    is saved, and the run exits with 143, 130 or 129; `--resume` goes on from there. A validation is broken off, and
-    made anew on resume. SIGUSR1: a checkpoint is saved after the step, or after the validation, and the run goes on. A
-    second SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch. After a
-    signal that comes when a mode has done its work no other mode follows.
+    On SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone) the run finishes the optimiser step, saves a
+    checkpoint, and exits with 143, 130 or 129; `--resume` continues from there. A validation is interrupted, and
+    repeated on resume. On SIGUSR1 the run saves a checkpoint after the step or the validation, and continues. A second
+    SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch. If the signal
+    comes at the end of a mode, no other mode follows.
 
-    Where Python is not in its main thread, signals keep the meaning that they have there.
+    Outside of Python's main thread no handlers can be set, so signals keep their meaning.
 
     Args:
-        grace_seconds: the run ends, without saving, if it has not done so by itself so many seconds after the signal;
-            none for no limit. On a cluster, what it leaves between SIGTERM and SIGKILL, less a little.
+        grace_seconds: how many seconds after the signal the run ends without saving, if it is still busy; None for no
+            limit. On a cluster, set a little less than the time between SIGTERM and SIGKILL.
 
     Raises:
-        RunError: `grace_seconds` is no number of seconds.
+        RunError: `grace_seconds` is out of its range.
     """
 
     default = True
@@ -62,62 +62,62 @@ class Signals:
 
     @hookimpl
     def on_run_start(self, mode: Mode) -> None:
-        """Takes the signals over."""
-        if self._stop:  # it came while the mode before was being taken down
+        """Sets the handlers."""
+        if self._stop:  # the signal came during the teardown of the previous mode
             self._interrupt(_DONE)
         self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
         if threading.current_thread() is not threading.main_thread():
             return
         for name in _NAMES:
             number = getattr(signal, name, None)
-            # A run under nohup is to outlive its terminal.
+            # Under nohup SIGHUP is ignored, because the run must outlive its terminal.
             if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._receive)
 
     @hookimpl
     def on_training_step_end(self, trainer: Trainer) -> None:
-        """Acts, if a signal has come and no gradients are being accumulated."""
+        """Saves, and stops if asked to, once no gradients are being accumulated."""
         if (self._stop or self._save) and trainer.between_steps:
             self._act(trainer)
 
     @hookimpl
     def on_evaluation_start(self) -> None:
-        """Remembers the generators, to be able to begin the validation anew."""
+        """Keeps the state of the random generators, so that the validation can be repeated exactly."""
         if self._training:
             self._random = RandomState().state_dict()
 
     @hookimpl
     def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Breaks the evaluation off, if the run is to stop."""
+        """Interrupts the evaluation if the run is to stop."""
         if not self._stop:
             return
         trainer.hooks.on_evaluation_abandoned(trainer=trainer, mode=mode)
         if not self._training:
-            self._interrupt("nothing was to be saved")
+            self._interrupt("there was nothing to save")
         trainer.progress.reopen_epoch()
         RandomState().load_state_dict(self._random)
         self._act(trainer)
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Acts on a signal that came since the last step."""
+        """Handles a signal that came since the last step."""
         if self._stop or self._save:
             self._act(trainer)
 
     @hookimpl
     def on_run_end(self) -> None:
-        """Keeps a signal that came after the last step from being lost: another mode might follow."""
+        """Handles a signal that came after the last step, before another mode begins."""
         if self._stop:
             self._interrupt(_DONE)
 
     @hookimpl
     def on_exception(self) -> None:
-        """The run ends, as was asked for. Not before: an error that is raised in a handler may be lost on its way."""
+        """Forgets the signal only now: an exception raised in a handler can get lost on its way up."""
         self._stop = None
 
     @hookimpl
     def on_teardown(self) -> None:
-        """Gives the signals back."""
+        """Restores the previous handlers."""
         if self._before and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
@@ -131,7 +131,7 @@ class Signals:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             if self._interrupts == 2:
-                _say(f"stopped at once: nothing has been saved; {_RESUME}")
+                _say(f"stopped at once, without saving; {_RESUME}")
             raise KeyboardInterrupt
         first, self._stop = self._stop is None, number
         self._acknowledge(number)
@@ -140,14 +140,14 @@ class Signals:
             signal.setitimer(signal.ITIMER_REAL, max(self.grace_seconds, 1e-6))
 
     def _acknowledge(self, number: int) -> None:
-        """Lets a person know that the signal has been heard: a step may take minutes."""
-        what = "the step is finished and a checkpoint saved first" if self._training else "the batch is finished first"
-        once_more = "; once more stops at once, without saving" if number == signal.SIGINT else ""
+        """Says at once that the signal has arrived, because a step may take minutes."""
+        what = "finishing the step and saving a checkpoint" if self._training else "finishing the batch"
+        once_more = "; press Ctrl-C again to stop at once, without saving" if number == signal.SIGINT else ""
         _say(f"{signal.Signals(number).name}: {what}{once_more}")
 
     def _out_of_time(self, number: int, frame: FrameType | None) -> None:
         self._interrupt(
-            f"the step was not over after `grace_seconds = {self.grace_seconds}`, so nothing has been saved; {_RESUME}",
+            f"the step took longer than `grace_seconds = {self.grace_seconds}`, so nothing has been saved; {_RESUME}",
         )
 
     def _interrupt(self, note: str) -> NoReturn:
@@ -162,6 +162,6 @@ class Signals:
 
 
 def _say(line: str) -> None:
-    """Writes a line to standard error from within a signal's handler: a stream may be in the midst of a write."""
+    """Writes a line to standard error without its stream, which a signal may have interrupted in a write."""
     with contextlib.suppress(OSError):
         os.write(2, f"\n{line}\n".encode())

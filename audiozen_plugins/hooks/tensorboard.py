@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
 
-    It is on by default if TensorBoard is installed; a TOML that names it needs it. A disk that refuses does not end the
-    run: the points of that time are missing here, though not in `metrics.jsonl`, and the next epoch tries again.
+    It is on by default if TensorBoard is installed; a TOML that names it requires it. If the disk is full, the run
+    continues without the points of that time, which `metrics.jsonl` has, and the next epoch tries again.
 
     Args:
-        required: whether it is an error that TensorBoard is not installed.
+        required: whether it is an error if TensorBoard is not installed.
 
     Raises:
         MissingExtraError: it is required and not installed.
@@ -34,7 +34,7 @@ class TensorBoard:
 
     def __init__(self, required: bool = True) -> None:
         self._writer: SummaryWriter | None = None
-        self._refused = False
+        self._failed = False
         self._make: type[SummaryWriter] | None = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -46,31 +46,31 @@ class TensorBoard:
 
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Opens the log; a run that goes on hides the points that it is about to make again."""
+        """Opens the log; a resumed run hides the points that it will make again."""
         purge = trainer.progress.step + 1 if mode == "train" and trainer.progress.step else None
-        with self._refusals(trainer):
+        with self._tolerate_full_disk(trainer):
             self._open(trainer, purge)
             if self._writer is not None and mode == "train" and trainer.config_text:
                 self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
     @hookimpl
     def on_rollback(self, trainer: Trainer) -> None:
-        """Hides what is about to be made again."""
+        """Hides the points that will be made again."""
         self.on_teardown(trainer)
         self.on_run_start(trainer, "train")
 
     @hookimpl
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Tries again, if the disk has refused."""
-        if self._refused:
-            with self._refusals(trainer):
+        """Opens the log again after an error."""
+        if self._failed:
+            with self._tolerate_full_disk(trainer):
                 self._open(trainer, None)
-                self._refused = False
+                self._failed = False
 
     @hookimpl
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
         """Adds the scalars."""
-        with self._refusals(trainer):
+        with self._tolerate_full_disk(trainer):
             for name, value in metrics.items():
                 if self._writer is not None:
                     self._writer.add_scalar(name, value, step)
@@ -78,7 +78,7 @@ class TensorBoard:
     @hookimpl
     def on_teardown(self, trainer: Trainer) -> None:
         """Closes the log."""
-        with self._refusals(trainer):
+        with self._tolerate_full_disk(trainer):
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.close()
@@ -88,10 +88,10 @@ class TensorBoard:
             self._writer = self._make(str(trainer.folder / "tb_log"), purge_step=purge_step)
 
     @contextmanager
-    def _refusals(self, trainer: Trainer) -> Iterator[None]:
+    def _tolerate_full_disk(self, trainer: Trainer) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            # The writer's own thread has ended with this error, so it is of no more use.
-            self._writer, self._refused = None, True
-            trainer.log.warning("TensorBoard's log can't be written, and lacks what comes now", reason=str(error))
+            # The error has ended the writer's own thread, so this writer can't be used any more.
+            self._writer, self._failed = None, True
+            trainer.log.warning("TensorBoard's log can't be written, and will lack some points", reason=str(error))

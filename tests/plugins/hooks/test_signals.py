@@ -130,13 +130,15 @@ def test_a_signal_is_acknowledged_at_once_and_so_is_the_end(tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, INT, INT, step=1)
     said = capfd.readouterr().err
-    assert "SIGINT: the step is finished and a checkpoint saved first; once more stops at once, without saving" in said
-    assert "nothing has been saved; `--resume` goes on from the latest checkpoint, if there is one" in said
+    assert (
+        "SIGINT: finishing the step and saving a checkpoint; press Ctrl-C again to stop at once, without saving" in said
+    )
+    assert "`--resume` continues from the latest checkpoint, if there is one" in said
     with pytest.raises(Interrupted):
         run(tmp_path, TERM, step=1)
     said = capfd.readouterr().err
-    assert "SIGTERM: the step is finished and a checkpoint saved first\n" in said
-    assert "once more" not in said
+    assert "SIGTERM: finishing the step and saving a checkpoint\n" in said
+    assert "Ctrl-C" not in said
 
 
 def test_of_many_ctrl_c_the_second_is_answered_and_each_one_interrupts(capfd):
@@ -188,7 +190,7 @@ def test_a_signal_that_comes_when_the_training_has_ended_stops_before_the_next_m
         trainer.train(make_loader())
         trainer.test([make_loader()])
 
-    with pytest.raises(Interrupted, match="all of it is kept") as stop:
+    with pytest.raises(Interrupted, match="everything is saved") as stop:
         train_and_test()
     assert stop.value.exit_code == 143
     assert CheckpointStore(tmp_path / "checkpoints").list()[-1].epoch == 2
@@ -222,7 +224,7 @@ def test_after_the_grace_time_the_run_ends_without_a_checkpoint(tmp_path):
 
 def test_a_test_stops_after_the_batch():
     trainer = make_trainer(hooks={"signals": Signals(), "sends": Sends(TERM, validation=0)})
-    with pytest.raises(Interrupted, match="nothing was to be saved"):
+    with pytest.raises(Interrupted, match="there was nothing to save"):
         trainer.test([make_loader()])
 
 
