@@ -1,4 +1,4 @@
-"""The calls of hooks watched: an error names the plugin that raised it, and no wrapper swallows one."""
+"""Wraps hook implementations: an error names the plugin that raised it, and no wrapper swallows an error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from audiozen_core.errors import AudioZenError, HookError
 
 
 def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """The function, with its errors naming the plugin; errors made for the user and Ctrl-C pass as they are.
+    """The function, with errors that name the plugin. An `AudioZenError` and Ctrl-C pass unchanged.
 
     Args:
         function: an implementation of the hook.
-        plugin: whose it is, as it is to be called in messages.
+        plugin: the plugin, as messages call it.
         hook: the name of the hook.
     """
 
@@ -29,15 +29,15 @@ def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Calla
 
 
 def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """A wrapper with its own errors naming the plugin, and held to let those of the others through.
+    """A wrapper with errors that name the plugin, and that must let the errors of other hooks through.
 
     Args:
         function: a generator function, marked with `hookimpl(wrapper=True)`.
-        plugin: whose it is.
+        plugin: the plugin, as messages call it.
         hook: the name of the hook.
 
     Raises:
-        HookError: from the call: the wrapper did not yield, yielded twice, or ended well where a hook within it raised.
+        HookError: when called: the wrapper did not yield, yielded twice, or swallowed the error of a hook within it.
     """
 
     @functools.wraps(function)
@@ -67,17 +67,13 @@ _YIELD = "a wrapper yields once, where the others run, and returns their result:
 
 
 def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:
-    """Tells a wrapper of an error within it, and refuses it to end well.
-
-    Returns:
-        If the wrapper raised the very same error.
-    """
+    """Passes an error on to a wrapper, which must raise it again; returns if it did."""
     try:
         generator.throw(error)
     except StopIteration:
         raise HookError(
             f"{plugin}: its wrapper of `{hook}` swallowed {type(error).__name__}: {error}",
-            remedy="raise it again; what must not stop a run is caught where it arises",
+            remedy="raise it again; catch an error that must not stop a run where it occurs",
         ) from error
     except BaseException as raised:
         if raised is error:
@@ -104,5 +100,5 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
         raise HookError(
             f"{plugin} failed in `{hook}`: {type(error).__name__}: {error}",
             notes=(f"raised in: {last.filename}:{last.lineno}, in {last.name}",),
-            remedy="`--traceback` shows the whole way to the error",
+            remedy="`--traceback` shows the full traceback",
         ) from error

@@ -1,4 +1,4 @@
-"""What a class of hooks answers, and what is wrong with it: found before anything runs, since pluggy passes it over."""
+"""Which hooks a class implements, and what is wrong with it. Found before anything runs, because pluggy ignores it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HOOK_NAMES = tuple(
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# `wrap_component` hands an object from plugin to plugin; there is no single call to stand around.
-_NOT_TO_WRAP = ("on_component_built",)
+# `wrap_component` passes an object from plugin to plugin, so there is no single call to wrap.
+_UNWRAPPABLE = ("on_component_built",)
 
 
 def answered_hooks(cls: type) -> dict[str, str]:
-    """The hooks that a class answers, in the order of `specs`, each with the method that does it.
+    """The hooks that a class implements, in the order of `specs`, each with its method.
 
     >>> class Announce:
     ...     @specs.hookimpl
@@ -35,10 +35,10 @@ def answered_hooks(cls: type) -> dict[str, str]:
 
 
 def hook_findings(cls: type) -> list[Diagnostic]:
-    """Everything about a class of hooks that would go wrong in a run, or go unnoticed.
+    """Everything about a class of hooks that would fail in a run, or silently do nothing.
 
-    These are: an unknown phase, hook or hook argument, a method named like a hook without the marker, and the parts of
-    pluggy that would get round the phases or the rule that no exception is swallowed.
+    These are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; and options of
+    pluggy that would bypass the phases or swallow exceptions.
     """
     found = list(_phase_findings(cls))
     for name, function in _methods(cls):
@@ -50,7 +50,7 @@ def hook_findings(cls: type) -> list[Diagnostic]:
 
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:
-    # A property is asked of the object, when the order is made.
+    # A property can only be read from an object, which `Lifecycle` does.
     phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
     if isinstance(phase, str) and phase not in specs.PHASES:
         near = _meant(phase, specs.PHASES)
@@ -58,7 +58,7 @@ def _phase_findings(cls: type) -> Iterator[Diagnostic]:
 
 
 def _methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The functions of a class, looked up without running any property."""
+    """The functions of a class, found without running its properties."""
     for name in dir(cls):
         member = inspect.getattr_static(cls, name)
         if isinstance(member, staticmethod | classmethod):
@@ -75,7 +75,7 @@ def _method_findings(name: str, function: Callable[..., Any]) -> Iterator[Diagno
     options = getattr(function, _MARKER)
     hook = _hook_of(name, function)
     if hook not in HOOK_NAMES:
-        # What is marked as optional may be a hook of a later AudioZEN.
+        # A hook marked as optional may belong to a later version of AudioZEN.
         if not options.get("optionalhook"):
             yield _finding(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
         return
@@ -84,10 +84,10 @@ def _method_findings(name: str, function: Callable[..., Any]) -> Iterator[Diagno
         if argument not in known:
             yield _finding(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))
     if options.get("tryfirst") or options.get("trylast"):
-        yield _finding(f"`{hook}` is marked `tryfirst` or `trylast`", "the order is told by the class's `phase`")
+        yield _finding(f"`{hook}` is marked `tryfirst` or `trylast`", "give the class an attribute `phase`")
     if options.get("hookwrapper"):
         yield _finding(f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`")
-    if options.get("wrapper") and hook in _NOT_TO_WRAP:
+    if options.get("wrapper") and hook in _UNWRAPPABLE:
         yield _finding(f"`{hook}` can't be wrapped", "return the object to use instead")
     if options.get("wrapper") and not inspect.isgeneratorfunction(function):
         yield _finding(f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the others run")

@@ -1,4 +1,4 @@
-"""The hooks of a run: who takes part, in which order, and what becomes of their errors."""
+"""The hooks of a run: which plugins take part, and in which order."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
-# These are called in the end: whoever is to close a file has to be told, whatever became of the others.
-_WHATEVER_HAPPENS = ("on_exception", "on_teardown")
+# The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
+_CALL_ALL_DESPITE_ERRORS = ("on_exception", "on_teardown")
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One object whose methods answer hooks.
+    """One object whose methods implement hooks.
 
     Attributes:
         name: unique in the run.
         instance: the object.
-        origin: where it comes from, for messages, such as `default` or `baseline.toml:31`.
-        distribution: the installed distribution that brought it, "" for a local one.
+        origin: where it was asked for, for messages, such as `default` or `baseline.toml:31`.
+        distribution: the installed distribution that it belongs to; "" for a local one.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Plugin:
 
     @property
     def phase(self) -> str:
-        """The phase that the plugin asks for."""
+        """The phase in which the plugin runs."""
         phase: str = getattr(self.instance, "phase", specs.DEFAULT_PHASE)
         return phase
 
     @property
     def owner(self) -> str:
-        """Who brought it: the distribution, or the module that a dotted path led to."""
+        """Where its code comes from: the distribution, or the module that a dotted path led to."""
         return self.distribution or type(self.instance).__module__
 
     def __str__(self) -> str:
@@ -55,14 +55,14 @@ class Plugin:
 class Lifecycle(HookCallers):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
-    Calls take keyword arguments only. A hook that nobody implements is a function that does nothing, so that a training
-    step does not pay for it. The order is `specs.PHASES`, then the name.
+    Calls take keyword arguments only. A hook that nobody implements is a plain function that returns at once, so that a
+    training step does not pay for it. Plugins run in the order of `specs.PHASES`, and within a phase by name.
 
     Args:
-        plugins: who takes part.
+        plugins: the plugins that take part.
 
     Raises:
-        HookError: two plugins with one name, an unknown phase, hook or hook argument, a hook without its marker.
+        HookError: two plugins with one name; an unknown phase, hook or hook argument; a hook without its marker.
     """
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
@@ -87,17 +87,25 @@ class Lifecycle(HookCallers):
                 implementation.function = watched(implementation.function, owner, name)
             first_only = (getattr(specs, name).audiozen_spec or {}).get("firstresult")
             silent = _no_answer if first_only else _no_answers
-            call = _whatever_happens(caller) if name in _WHATEVER_HAPPENS else caller
+            call = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
             setattr(self, name, call if implementations else silent)
         self._manager = manager
 
-    if not TYPE_CHECKING:  # a type checker knows the names, and is to refuse all others
+    if not TYPE_CHECKING:  # a type checker knows the names from `HookCallers`, and refuses all others
 
         def __getattr__(self, name: str) -> Any:
             raise AttributeError(f"there is no hook `{name}`")
 
     def wrap_component(self, section: str, component: Any) -> Any:
-        """Calls `on_component_built`; each plugin gets what the one before it made of the component."""
+        """Calls `on_component_built`; each plugin gets what the previous one returned.
+
+        Args:
+            section: the section of the TOML.
+            component: what has been built.
+
+        Returns:
+            The component to use.
+        """
         for implementation in reversed(self._manager.hook.on_component_built.get_hookimpls()):
             values = {"section": section, "component": component}
             answer = implementation.function(*(values[name] for name in implementation.argnames))
@@ -105,13 +113,13 @@ class Lifecycle(HookCallers):
         return component
 
     def order(self, hook: str) -> list[Plugin]:
-        """Who answers a hook, first to last."""
+        """The plugins that implement a hook, first to last."""
         names = [implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()]
         by_name = {plugin.name: plugin for plugin in self.plugins}
         return [by_name[name] for name in reversed(names)]
 
     def wrappers(self, hook: str) -> set[str]:
-        """The names of those that stand around the other implementations of a hook."""
+        """The names of the plugins that wrap the other implementations of a hook."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         return {implementation.plugin_name for implementation in implementations if implementation.wrapper}
 
@@ -133,24 +141,24 @@ def _no_answers(**_: Any) -> list[Any]:
 def _order(plugin: Plugin) -> tuple[int, str]:
     if plugin.phase not in specs.PHASES:
         raise HookError(
-            f"{plugin} asks for the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(specs.PHASES)}"
+            f"{plugin} has the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(specs.PHASES)}"
         )
     return specs.PHASES.index(plugin.phase), plugin.name
 
 
 def _check(plugin: Plugin) -> None:
-    """Refuses what pluggy would pass over in silence."""
+    """Refuses what pluggy would silently ignore."""
     if isinstance(plugin.instance, type):
-        raise HookError(f"{plugin} is a class, not an object of it", remedy="call it")
+        raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
 
 
-def _whatever_happens(caller: Any) -> Callable[..., list[Any]]:
-    """Calls every implementation, whether or not others raise, and raises the first error only then."""
+def _call_all(caller: Any) -> Callable[..., list[Any]]:
+    """Calls every implementation even if some raise, and raises the first error at the end."""
     errors: list[Exception] = []
 
-    def forgiving(function: Callable[..., Any]) -> Callable[..., Any]:
+    def deferring(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
             try:
                 return function(*args)
@@ -162,7 +170,7 @@ def _whatever_happens(caller: Any) -> Callable[..., list[Any]]:
 
     for implementation in caller.get_hookimpls():
         if not implementation.wrapper:
-            implementation.function = forgiving(implementation.function)
+            implementation.function = deferring(implementation.function)
 
     def call(**arguments: Any) -> list[Any]:
         errors.clear()

@@ -1,7 +1,7 @@
 """Every hook of the lifecycle: when it runs, what it gets, what an answer means.
 
-A hook implementation is a function marked with `hookimpl`, usually a method of a class that a TOML names under
-`[[hooks]]`; it takes those of the arguments below that it needs, by name:
+A hook implementation is a method marked with `hookimpl`, in a class that a TOML names under `[[hooks]]`. It takes the
+arguments that it needs, by name:
 
     from audiozen import hookimpl
 
@@ -10,9 +10,8 @@ A hook implementation is a function marked with `hookimpl`, usually a method of 
         def on_epoch_end(self, trainer, epoch):
             print(f"epoch {epoch} is over")
 
-Who runs first is told by the plugin's `phase`, one of `PHASES` (default `monitor`): `precision` before `gradient`
-before `step` before `monitor` before `persist`; within a phase, by name. A plugin that has `state_dict` and
-`load_state_dict` has its state kept in the checkpoints.
+Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), and within a phase by name. If a
+class has `state_dict` and `load_state_dict`, checkpoints hold its state.
 """
 
 from __future__ import annotations
@@ -45,47 +44,46 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def on_component_built(section: str, component: Any) -> Any:
-    """A part of the experiment has been built and nothing uses it yet.
+    """A component has been built, and nothing uses it yet.
 
-    Runs once for each model, loss function, optimiser, scheduler, data set, loader and trainer, in the order in which
-    they are built.
+    Called once for each model, loss function, optimiser, scheduler, data set, loader and trainer, as they are built.
 
     Args:
         section: the section of the TOML, such as `model_g`, `train_dataset`, `train_dataset.dataloader` or `trainer`.
         component: the object.
 
     Returns:
-        An object to use in its place, or None to leave it. Each plugin gets what the one before it made of the object.
+        An object to use in its place, or None to keep it. Each plugin gets what the previous one returned.
     """
 
 
 @hookspec
 def on_setup(trainer: Trainer) -> None:
-    """Everything is built, no checkpoint is loaded and nothing is written yet.
+    """Everything is built; no checkpoint is loaded and nothing is written yet.
 
-    Runs once, whatever the modes are. Register here what is to be kept in the checkpoints besides:
-    `trainer.state.register("ema", ema)`. Files are opened in `on_run_start`.
+    Called once, in every mode. Register your own state for the checkpoints here: `trainer.state.register("ema", ema)`.
+    Open files in `on_run_start`, not here.
     """
 
 
 @hookspec
 def on_run_start(trainer: Trainer, mode: Mode) -> None:
-    """A mode begins: everything is built and a checkpoint to start from, if any, is loaded."""
+    """A mode begins: everything is built, and the checkpoint to start from, if any, is loaded."""
 
 
 @hookspec
 def on_run_end(trainer: Trainer, mode: Mode) -> None:
-    """A mode has ended well."""
+    """A mode has ended without an error."""
 
 
 @hookspec
 def on_exception(trainer: Trainer, error: BaseException) -> None:
-    """The run is about to end with an error (or with Ctrl-C); it goes on to be raised afterwards."""
+    """The run is about to end with an error or with Ctrl-C, which is raised again afterwards."""
 
 
 @hookspec
 def on_teardown(trainer: Trainer) -> None:
-    """The last call of a mode, after success and failure alike: close files here."""
+    """The last call of a mode, after success and after failure: close files here."""
 
 
 # ---------------------------------------------------------------------------------------------- training
@@ -107,7 +105,7 @@ def skip_batch(trainer: Trainer, batch_idx: int) -> bool | None:
         batch_idx: the index of the batch in the epoch, from 0.
 
     Returns:
-        True to leave it out, None to let others decide. The first answer counts.
+        True to leave it out, None to let others decide.
     """
 
 
@@ -118,10 +116,10 @@ def on_training_step_start(trainer: Trainer, batch: Any, batch_idx: int) -> None
 
 @hookspec(firstresult=True)
 def autocast(trainer: Trainer) -> AbstractContextManager[Any] | None:
-    """Asked before each step of any mode: a context in which the forward pass and the loss are to run.
+    """Asked before each step of any mode: the context in which the forward pass and the loss run.
 
     Returns:
-        A context manager, or None to leave it to others. The first answer is taken.
+        A context manager, or None to let others decide.
     """
 
 
@@ -132,30 +130,30 @@ def backward(trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | 
     Args:
         trainer: the trainer.
         loss: a scalar.
-        inputs: the parameters whose gradients are wanted where several nets are trained, else None for all.
+        inputs: the parameters that get gradients, if several networks are trained; None for all.
 
     Returns:
-        True if it was done, None to leave it to others; without an answer the trainer calls `loss.backward()`.
+        True if it was done, None to let others do it; without an answer the trainer calls `loss.backward()`.
     """
 
 
 @hookspec
 def on_gradients_ready(trainer: Trainer) -> None:
-    """All gradients of an optimiser step are there. AMP unscales them in `precision`; clipping is in `gradient`."""
+    """All gradients of an optimiser step are complete. AMP unscales them in `precision`; clipping is in `gradient`."""
 
 
 @hookspec(firstresult=True)
 def optimizer_step(trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
-    """One optimiser is to take its step.
+    """One optimiser is about to take its step.
 
     Returns:
-        True if it was done (or left out on purpose), None to leave it to others.
+        True if it was done, or left out on purpose; None to let others do it.
     """
 
 
 @hookspec
 def on_optimizer_step_end(trainer: Trainer, step: int) -> None:
-    """The optimisers have stepped and the gradients are cleared; `step` counts optimiser steps from 1."""
+    """All optimisers have stepped and the gradients are cleared; `step` counts from 1."""
 
 
 @hookspec
@@ -173,7 +171,7 @@ def on_training_step_end(trainer: Trainer, batch: Any, batch_idx: int, outputs: 
 
 @hookspec
 def on_epoch_end(trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-    """An epoch is over, its validation included. Checkpoints are saved here, in the phase `persist`.
+    """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
 
     Args:
         trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
@@ -206,7 +204,7 @@ def rollback(trainer: Trainer, error: Exception) -> bool | None:
         error: the reason.
 
     Returns:
-        True if it was done, None to leave it to others; without an answer the run ends with the error.
+        True if it was done, None to let others do it; without an answer the run ends with the error.
     """
 
 
@@ -220,7 +218,7 @@ def stop_reason(trainer: Trainer) -> str | None:
     """Asked after each epoch: is the training over?
 
     Returns:
-        The reason, in words, or None to go on.
+        The reason, in words, or None to continue.
     """
 
 
@@ -229,7 +227,7 @@ def stop_reason(trainer: Trainer) -> str | None:
 
 @hookspec
 def on_evaluation_start(trainer: Trainer, mode: Mode, num_batches: int | None) -> None:
-    """Validation, test or prediction begins; `num_batches` is None where the loaders can't tell."""
+    """Validation, test or prediction begins; `num_batches` is None if a data set has no length."""
 
 
 @hookspec
@@ -244,22 +242,22 @@ def on_evaluation_end(trainer: Trainer, mode: Mode, score: float | None, metrics
     Args:
         trainer: the trainer.
         mode: `validate`, `test` or `predict`.
-        score: what `validation_epoch_end` gave, None for the other modes.
-        metrics: all scalars that the evaluation gave.
+        score: what `validation_epoch_end` returned; None in the other modes.
+        metrics: all scalars of the evaluation.
     """
 
 
 @hookspec
 def on_evaluation_abandoned(trainer: Trainer, mode: Mode) -> None:
-    """An evaluation is broken off, since the run is to stop: undo what `on_evaluation_start` has done to the state.
+    """An evaluation is interrupted because the run stops: undo what `on_evaluation_start` has done to the state.
 
-    A checkpoint may be saved next; `on_evaluation_end` does not come.
+    A checkpoint may be saved next. `on_evaluation_end` is not called.
     """
 
 
 @hookspec
 def on_best_found(trainer: Trainer, score: float) -> None:
-    """The validation gave the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
+    """The validation has reached the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
 
 
 # ---------------------------------------------------------------------------------------------- records
@@ -267,11 +265,11 @@ def on_best_found(trainer: Trainer, score: float) -> None:
 
 @hookspec
 def on_log(trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
-    """Scalars to be recorded.
+    """There are scalars to record.
 
     Args:
         trainer: the trainer.
-        metrics: name to value; names have the form `train/loss`, `validate/si_sdr`, `test/pesq`.
+        metrics: name to value, such as `train/loss`, `validate/si_sdr` or `test/pesq`.
         step: the optimiser step, from 0.
         epoch: the epoch, from 0 before training.
     """
@@ -279,12 +277,12 @@ def on_log(trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int
 
 @hookspec
 def on_checkpoint_save(trainer: Trainer, extra: dict[str, Any]) -> None:
-    """A checkpoint is about to be written: put what it is to hold besides into `extra`, under a key of your own."""
+    """A checkpoint is about to be written: put your own entries into `extra`, under a key of your own."""
 
 
 @hookspec(firstresult=True)
 def skip_checkpoint_reason(trainer: Trainer, epoch: int) -> str | None:
-    """Asked before a checkpoint is written.
+    """Asked before a checkpoint is written: is there a reason not to?
 
     Returns:
         The reason not to write it, in words, or None.
@@ -293,17 +291,17 @@ def skip_checkpoint_reason(trainer: Trainer, epoch: int) -> str | None:
 
 @hookspec
 def on_checkpoint_request(trainer: Trainer, reason: str) -> None:
-    """Somebody wants a checkpoint now, at the end of a step or of an epoch; it is on the disk when this returns.
+    """A hook asks for a checkpoint now; it is on the disk when the call returns.
 
-    Call it as `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")`, where `trainer.between_steps`.
+    Call `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")` only while `trainer.between_steps` is true.
     """
 
 
 @hookspec
 def on_checkpoint_saved(trainer: Trainer, folder: Path, is_best: bool) -> None:
-    """A checkpoint lies whole on the disk in `folder`."""
+    """A checkpoint is complete on the disk, in `folder`."""
 
 
 @hookspec
 def on_checkpoint_load(trainer: Trainer, extra: Mapping[str, Any]) -> None:
-    """A checkpoint has been read and is about to be restored; what `on_checkpoint_save` added is in `extra`."""
+    """A checkpoint has been read and is about to be restored; `extra` holds what `on_checkpoint_save` added."""

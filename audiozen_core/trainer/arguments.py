@@ -1,4 +1,4 @@
-"""Checks that types can't make: of a trainer's arguments, and of what its steps give."""
+"""Checks of a trainer's arguments and of what its steps return, beyond what types can say."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _Number = TypeVar("_Number", int, float, int | None, float | None)
 
 
 def at_least(least: int, **argument: _Number) -> _Number:
-    """The argument's value; None is left alone.
+    """The argument's value; None passes.
 
     Raises:
-        RunError: it is not a finite number of at least `least`.
+        RunError: the value is less than `least`, or not finite.
 
     Example:
         >>> at_least(1, patience=3)
@@ -32,10 +32,10 @@ def at_least(least: int, **argument: _Number) -> _Number:
 
 
 def above(limit: float, **argument: float | None) -> float | None:
-    """The argument's value; None is left alone.
+    """The argument's value; None passes.
 
     Raises:
-        RunError: it is not a number above `limit`.
+        RunError: the value is not above `limit`, or not finite.
 
     Example:
         >>> above(0, clip_grad_norm_value=5)
@@ -48,31 +48,31 @@ def above(limit: float, **argument: float | None) -> float | None:
 
 
 def _is_finite(value: float) -> bool:
-    # An integer may be too large for a float, and is finite all the same.
+    # An integer can be too large for a float, and `isfinite` would raise an error.
     return isinstance(value, int) or math.isfinite(value)
 
 
 def check_loss(name: str, loss: object) -> None:
-    """Refuses what can't be back-propagated.
+    """Refuses a loss that can't be back-propagated.
 
     Raises:
-        RunError: the loss is no real tensor of one element, or does not depend on any weight.
+        RunError: the loss is not a real tensor of one element, or does not depend on any weight.
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
         got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise RunError(f"`{name}` is {got}", remedy="a loss is a real tensor of one element: take its mean, for one")
+        raise RunError(f"`{name}` is {got}", remedy="return a real tensor of one element, such as the mean")
     if not loss.requires_grad:
         raise RunError(
             f"`{name}` does not depend on any weight that is trained",
-            remedy="is something detached on the way, or computed without gradients?",
+            remedy="look for a `detach()` or `no_grad()` between the model and the loss",
         )
 
 
 def one_of(known: Sequence[str], **argument: str) -> None:
-    """Refuses a word that is not known.
+    """Refuses an unknown word.
 
     Raises:
-        RunError: not one of `known`.
+        RunError: the value is not one of `known`.
     """
     ((name, value),) = argument.items()
     if value not in known:

@@ -1,4 +1,4 @@
-"""The training loop: epoch, step, backward, optimiser step, validation. All else is a hook."""
+"""The training loop: epoch, step, backward, optimiser step, validation. Everything else is a hook."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from audiozen_core.trainer.step_scalars import StepScalars
 
 
 class BaseTrainer(Evaluation):
-    """What every trainer is made of; a subclass says what a step is.
+    """The base class of all trainers; a subclass defines the steps.
 
-    A subclass defines `training_step` and, for the modes that it is used in, `validation_step` and
-    `validation_epoch_end`, `test_step` and `test_epoch_end`, `predict_step`. Arguments of its own stand beside
-    `**kwargs`:
+    These are `training_step` and, for the modes that it is used in, `validation_step` and `validation_epoch_end`,
+    `test_step` and `test_epoch_end`, `predict_step`. A subclass adds its own arguments, and passes the others on:
 
         class Trainer(BaseTrainer):
             def __init__(self, components, *, alpha: float = 0.5, **kwargs):
@@ -37,29 +36,29 @@ class BaseTrainer(Evaluation):
             def training_step(self, batch, batch_idx):
                 return self.loss_function(self.model(batch["noisy"]), batch["clean"])
 
-    At hand are `self.model`, `self.loss_function`, `self.optimizer`, `self.lr_scheduler`; `self.stft`, `self.istft`
-    and the numbers of `[acoustics]`; `self.progress`, `self.log`, `self.device`, `self.folder`.
+    It can use `self.model`, `self.loss_function`, `self.optimizer`, `self.lr_scheduler`; `self.stft`, `self.istft` and
+    the values of `[acoustics]`; `self.progress`, `self.log`, `self.device`, `self.folder`.
 
     Args:
-        components: the parts to work with; given by AudioZEN.
-        max_epochs: the most epochs to train.
-        max_steps: the most optimiser steps to train; None for no limit.
-        clip_grad_norm_value: the norm that the gradients, all taken together, are clipped to; None for no clipping.
-        save_max_score: whether the best model is the one with the highest score (else with the lowest).
-        save_ckpt_interval: a checkpoint is saved after each so many epochs, and always for the best epoch and the last.
-        save_ckpt_interval_steps: besides, after each so many optimiser steps, in the midst of an epoch; None for never.
-        save_ckpt_minutes: besides, at the first optimiser step so many minutes after the last save; None for never.
-        save_ckpt_async: whether a checkpoint is written while the training goes on, which waits for the copy only.
-        patience: the training stops after so many epochs without a better score; None to go on.
-        validation_interval: validation comes after each so many epochs, and after the last.
-        max_num_checkpoints: the checkpoints to keep, the newest; the best one and the latest are kept in any case.
-        gradient_accumulation_steps: batches whose gradients are averaged into one optimiser step.
-        plot_norm: whether to record the norm of the gradients, before clipping, as `train/grad_norm`.
-        log_interval: the scalars of a single step are recorded after each so many optimiser steps; 0 for never.
-        on_nonfinite: what a NaN or infinite loss or gradient does: `stop`; `skip`: nothing is learnt from the batch (a
-            GPU then waits for each result); `rollback`: back to the last checkpoint, and on without the batch.
-        max_nonfinite: how many times in a run `skip` or `rollback` may go on.
-        on_bad_data: what a sample that can't be read does: `stop`, or `skip` to leave it out.
+        components: the components to work with; passed by AudioZEN.
+        max_epochs: the number of epochs to train at most.
+        max_steps: the number of optimiser steps to train at most; None for no limit.
+        clip_grad_norm_value: the maximum norm of all gradients of a network together; None for no clipping.
+        save_max_score: whether a higher score is better; false if a lower one is.
+        save_ckpt_interval: save a checkpoint every so many epochs, and always for the best epoch and the last.
+        save_ckpt_interval_steps: also save every so many optimiser steps, within an epoch too; None for never.
+        save_ckpt_minutes: also save at the first optimiser step so many minutes after the last save; None for never.
+        save_ckpt_async: write checkpoints in the background, so that the training only waits for a copy.
+        patience: stop after so many epochs without a better score; None to continue.
+        validation_interval: validate every so many epochs, and after the last.
+        max_num_checkpoints: how many of the newest checkpoints to keep; the best and the latest are always kept.
+        gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
+        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`.
+        log_interval: record the scalars of a single step every so many optimiser steps; 0 for never.
+        on_nonfinite: what a NaN or infinite loss or gradient leads to: `stop`; `skip`, to learn nothing from the batch
+            (a GPU then waits for each loss); `rollback`, to restore the last checkpoint and leave the batch out.
+        max_nonfinite: how many times in a run `skip` or `rollback` may happen.
+        on_bad_data: what a sample that can't be read leads to: `stop`, or `skip` to leave it out.
         max_bad_data: how many different samples `skip` may leave out in a run.
 
     Raises:

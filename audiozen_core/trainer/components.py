@@ -1,4 +1,4 @@
-"""The parts that a trainer is given."""
+"""What a trainer is given."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from audiozen_core.trainer.scheduler import Scheduler
 
 @dataclass(slots=True)
 class Components:
-    """All that a trainer works with. An experiment fills it from its TOML; from Python it is filled by hand.
+    """Everything that a trainer works with. An experiment fills it from its TOML; in Python you fill it yourself.
 
-    Several nets are told apart by suffix: `models["g"]` is the section `[model_g]`, and `optimizers["g"]` holds the
-    parameters of `models["g"]`. The only net of an experiment has the suffix "".
+    Several networks have different suffixes: `models["g"]` is the section `[model_g]`, and `optimizers["g"]` holds the
+    parameters of `models["g"]`. The only network of an experiment has the suffix "".
 
     Attributes:
         models: suffix to network, on `device`.
@@ -30,13 +30,13 @@ class Components:
         lr_schedulers: suffix to scheduler.
         others: kind to suffix to object, for kinds of section that have no field of their own here.
         acoustics: the numbers of `[acoustics]`.
-        folder: the folder of the run, such as `exp/baseline`.
+        folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
-        device: where the networks are and the batches go.
+        device: where the networks are.
         seed: the seed of the run.
         use_amp: whether to use automatic mixed precision.
         lifecycle: the hooks.
-        config_text: the effective TOML, for the records.
+        config_text: the effective TOML, which checkpoints and logs record.
     """
 
     models: Mapping[str, nn.Module]

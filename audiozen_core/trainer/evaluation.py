@@ -1,4 +1,4 @@
-"""What every mode does alike, and the modes that do not train: validation, test and prediction."""
+"""Validation, test and prediction, and what every mode has in common."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Evaluation(Steps, Parts):
     """The half of a trainer that changes no weights.
 
     Args:
-        components: the parts to work with.
+        components: the components to work with.
         save_max_score: whether a higher score is better.
         on_bad_data: what happens to a sample that can't be read.
         max_bad_data: how many samples may be left out in a run.
@@ -45,14 +45,14 @@ class Evaluation(Steps, Parts):
         self.batch_size: int | None = None
 
     def validate(self, loaders: Sequence[BatchLoader]) -> float:
-        """Runs the validation once and gives the score."""
+        """Runs the validation once and returns the score."""
         with self._running("validate"):
             score, metrics = self._validate(loaders, compare=False)
             self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
         return score
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
-        """Runs the test and gives its scalars."""
+        """Runs the test and returns its scalars."""
         with self._running("test"):
             outputs = self._evaluate("test", loaders, self.test_step)
             metrics = prefixed("test", self.test_epoch_end(outputs) or {})
@@ -81,7 +81,10 @@ class Evaluation(Steps, Parts):
         return score, metrics
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
-        """The answers of the step as `[dataloader_idx][batch_idx]`; items are those of epoch 0, the same every time."""
+        """What the step returned, as `[dataloader_idx][batch_idx]`.
+
+        Every evaluation asks for epoch 0, so that random data sets give the same samples each time.
+        """
         for model in self.models.values():
             model.eval()
         lengths = [loader.num_batches for loader in loaders]
@@ -119,7 +122,7 @@ class Evaluation(Steps, Parts):
                 try:
                     last_call(trainer=self)
                 except Exception as another:
-                    # It must not hide the error that has ended the run.
+                    # This error must not hide the one that has ended the run.
                     self.log.error("a hook failed while the run was ending", reason=str(another))
             raise
         self.hooks.on_teardown(trainer=self)
@@ -127,7 +130,7 @@ class Evaluation(Steps, Parts):
     def _is_better(self, score: float) -> bool:
         best = self.progress.best_score
         if not math.isfinite(score):
-            self.log.warning("the score is not finite, so this epoch can't be the best", score=score)
+            self.log.warning("the score is not finite, so this epoch cannot be the best", score=score)
             return False
         return best is None or (score > best if self.save_max_score else score < best)
 
@@ -137,5 +140,5 @@ class Evaluation(Steps, Parts):
 
 
 def prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
-    """The scalars under the names that they are recorded by, such as `train/loss`."""
+    """The scalars with the names that they are recorded under, such as `train/loss`."""
     return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

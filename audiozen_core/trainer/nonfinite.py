@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are NaN or infinite: told exactly, and what becomes of them."""
+"""Finds losses, gradients and weights that are NaN or infinite, and says exactly which."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from audiozen_core.kinds import section_name
 
 
 class GradientNorms:
-    """The norm of each parameter's gradient, on the device: nothing waits for it.
+    """Measures the norm of each parameter's gradient, on the device, so that nothing waits for it.
 
     Args:
         models: suffix to network.
@@ -29,7 +29,7 @@ class GradientNorms:
         self._mixed = len({(weight.device, weight.dtype) for weight in weights}) > 1
 
     def measure(self) -> dict[str, MeasuredGradients]:
-        """The norms of the gradients that are there now; a net without a gradient is left out."""
+        """The norms of the current gradients, by suffix; a network without any gradient is left out."""
         measured = {}
         for suffix, parameters in self._parameters.items():
             present = [(name, weight.grad) for name, weight in parameters if weight.grad is not None]
@@ -45,13 +45,13 @@ class GradientNorms:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredGradients:
-    """The norms of one net's gradients.
+    """The norms of the gradients of one network.
 
     Attributes:
-        suffix: the net's.
-        names: of the parameters.
+        suffix: of the network.
+        names: the parameters that have a gradient.
         single: the norm of each [parameters].
-        total: that of all together, a scalar.
+        total: the norm of all gradients together, a scalar.
     """
 
     suffix: str
@@ -60,32 +60,32 @@ class MeasuredGradients:
     total: Tensor
 
     def complaint(self) -> str | None:
-        """What is wrong, in words; None if all are finite. Waits for the GPU unless they are long computed."""
+        """What is wrong, in words; None if all are finite. Waits for the GPU if the norms are not computed yet."""
         if math.isfinite(float(self.total)):
             return None
         norms = dict(zip(self.names, self.single.tolist(), strict=True))
         wrong = [name for name, norm in norms.items() if not math.isfinite(norm)]
         net = f" of `{section_name('model', self.suffix)}`"
         if not wrong:
-            return f"the gradients{net} are together too large for a number"
-        # Gradients run from the loss to the input: the last parameter in the net's order was the first to get it.
+            return f"the norm of all gradients{net} together is infinite, though each is finite"
+        # Gradients flow from the loss to the input, so the last parameter of the network got its gradient first.
         counted = f"{len(wrong)} of {len(norms)} are not finite; this one is the nearest to the loss"
         return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
 
 
 def blame(models: Mapping[str, nn.Module]) -> str:
-    """A note on a loss that is not finite: is it the weights?"""
+    """A note for a loss that is not finite: whether the weights are to blame."""
     for suffix, model in models.items():
         if wrong := _first_not_finite(model):
-            return f"note: the {wrong[0]} `{wrong[1]}` of `{section_name('model', suffix)}` was not finite before"
-    return "note: all weights are finite, so it is these samples or the loss itself"
+            return f"note: the {wrong[0]} `{wrong[1]}` of `{section_name('model', suffix)}` was already not finite"
+    return "note: all weights are finite, so the cause is in these samples or in the loss function"
 
 
 def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
-    """Stops before weights that are not finite, or buffers that hold a NaN, reach a checkpoint; one look at the GPU.
+    """Refuses weights that are not finite and buffers that hold a NaN; synchronises with the GPU once per network.
 
     Raises:
-        RunError: they are not.
+        RunError: names the first of them.
     """
     for suffix, model in models.items():
         if wrong := _first_not_finite(model):
@@ -97,9 +97,9 @@ def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
 
 
 def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
-    """The first weight that is not finite, or buffer that holds a NaN, with its name; one look if all is well."""
+    """Kind and name of the first weight that is not finite, or buffer that holds a NaN."""
     flags = {("weight", name): _largest(tensor).isfinite() for name, tensor in _floating(model.named_parameters())}
-    # A mask of attention is a buffer full of infinities, and meant to be.
+    # An attention mask is a buffer of infinities on purpose.
     flags |= {("buffer", name): ~_largest(tensor).isnan() for name, tensor in _floating(model.named_buffers())}
     if not flags:
         return None
@@ -110,21 +110,21 @@ def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
 
 
 def _floating(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Those of the tensors that could hold a NaN."""
+    """The tensors whose type has a NaN."""
     for name, tensor in named:
         if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() > 0:
             yield name, tensor
 
 
 def _largest(tensor: Tensor) -> Tensor:
-    """The largest magnitude, on the device: NaN where there is one; unlike a sum of squares it can't overflow."""
+    """The largest magnitude, on the device; NaN if the tensor holds one. Unlike a sum of squares it cannot overflow."""
     values = _values_of(tensor.detach())
-    if values.numel() == 0:  # of a sparse tensor of zeros
+    if values.numel() == 0:  # a sparse tensor of zeros
         return values.new_zeros(())
     largest: Tensor = torch.linalg.vector_norm(values.float() if values.element_size() == 1 else values, math.inf)
     return largest
 
 
 def _values_of(tensor: Tensor) -> Tensor:
-    """The tensor, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
+    """The tensor itself, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
     return tensor.coalesce().values() if tensor.is_sparse else tensor

@@ -1,4 +1,4 @@
-"""The parts that a trainer works with, at hand as its attributes."""
+"""The components of a trainer as its attributes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from audiozen_core.trainer.components import Components
 
 
 class Parts:
-    """Takes the components apart: `models`, `optimizers`, … by suffix, and the only one of each by its short name.
-
-    `from_elsewhere` tells whether the state came from another run when the training began, as in finetuning: the
-    folder's own checkpoints do not hold it.
+    """Unpacks the components: all of a kind by suffix (`models`), and the only one by a short name (`model`).
 
     Args:
-        components: the parts.
+        components: the components.
+
+    Attributes:
+        from_elsewhere: whether the weights come from another run, as in finetuning, so that the run's own checkpoints
+            do not hold them.
     """
 
     def __init__(self, components: Components) -> None:
@@ -44,20 +45,20 @@ class Parts:
 
     @property
     def model(self) -> nn.Module:
-        """The network, where there is one."""
+        """The network of an experiment that has one."""
         return self.models[""]
 
     @property
     def loss_function(self) -> Callable[..., Any]:
-        """The loss function, where there is one."""
+        """The loss function of an experiment that has one."""
         return self.loss_functions[""]
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser, where there is one."""
+        """The optimiser of an experiment that has one."""
         return self.optimizers[""]
 
     @property
     def lr_scheduler(self) -> Any:
-        """The learning-rate scheduler, or None."""
+        """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
         return self.lr_schedulers[""].scheduler if "" in self.lr_schedulers else None

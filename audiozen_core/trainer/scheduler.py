@@ -1,4 +1,4 @@
-"""When a learning-rate scheduler steps, and on what."""
+"""A learning-rate scheduler with the interval at which it steps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from audiozen_core.errors import RunError
 
 @dataclass(slots=True)
 class Scheduler:
-    """A learning-rate scheduler and when it steps.
+    """A learning-rate scheduler and its interval.
 
     Attributes:
-        scheduler: any of `torch.optim.lr_scheduler`, or something of that form.
+        scheduler: one of `torch.optim.lr_scheduler`, or an object with the same methods.
         interval: `epoch`, or `step` for every optimiser step.
     """
 
@@ -24,11 +24,11 @@ class Scheduler:
 
     @property
     def follows_score(self) -> bool:
-        """Whether it wants the validation score, as `ReduceLROnPlateau` does."""
+        """Whether it needs the validation score, as `ReduceLROnPlateau` does."""
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, interval: str, score: float | None) -> None:
-        """Steps, if this is its interval; one that follows the score steps only where there is one."""
+        """Steps if this is its interval. A scheduler that follows the score needs a score to step."""
         if interval != self.interval:
             return
         try:
@@ -39,15 +39,15 @@ class Scheduler:
         except (ArithmeticError, ValueError) as error:
             raise RunError(
                 f"{type(self.scheduler).__name__} can't step: {error}",
-                remedy="its arguments in [lr_scheduler.args] must fit the length of the training: "
-                'with `interval = "step"` it steps once for each optimiser step, else once an epoch',
+                remedy="fit its arguments in [lr_scheduler.args] to the length of the training: with "
+                '`interval = "step"` it steps once for each optimiser step, otherwise once an epoch',
             ) from error
 
     def check(self, *, save_max_score: bool) -> None:
-        """Refuses a scheduler that would work against the trainer.
+        """Refuses a scheduler that contradicts the trainer.
 
         Raises:
-            RunError: `ReduceLROnPlateau` once a step, or with a mode that takes better scores for worse ones.
+            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode takes better scores for worse.
         """
         if not self.follows_score:
             return

@@ -1,4 +1,4 @@
-"""What a run has to remember, so that it can be stopped and go on as if it had not been."""
+"""Everything that a run must save in order to resume exactly."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RandomState:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Sets each generator; those of GPUs that are not here are left out."""
+        """Sets each generator; the states of GPUs that this machine does not have are ignored."""
         version, internal, gauss_next = state_dict["python"]
         random.setstate((version, tuple(internal), gauss_next))
         numpy = state_dict["numpy"]
@@ -88,19 +88,19 @@ class StateRegistry:
         return {name: entry.state_dict() for name, entry in self._entries.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, dict[str, Any]], /) -> None:
-        """Gives every entry its state back; the entries must be exactly those that were saved.
+        """Restores every entry. The names must be exactly those that were saved.
 
         Raises:
-            CheckpointError: an entry is missing or unknown, or refuses its state.
+            CheckpointError: a name is missing or unknown, or an entry refuses its state.
         """
         missing = sorted(self._entries.keys() - state_dict.keys())
         unknown = sorted(state_dict.keys() - self._entries.keys())
         if missing or unknown:
-            parts = [f"it has nothing for {_names(missing)}"] * bool(missing)
-            parts += [f"nothing here takes its {_names(unknown)}"] * bool(unknown)
+            parts = [f"it has no state for {_names(missing)}"] * bool(missing)
+            parts += [f"the experiment has nothing named {_names(unknown)}"] * bool(unknown)
             raise CheckpointError(
                 f"the checkpoint does not fit the experiment: {'; '.join(parts)}",
-                remedy="resume with the TOML that the run was started with, or start anew with `-M finetune`",
+                remedy="resume with the TOML that the run was started with, or start a new run with `-M finetune`",
             )
         for name, entry in self._entries.items():
             try:

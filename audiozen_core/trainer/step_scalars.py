@@ -1,4 +1,4 @@
-"""The scalars of an epoch's steps, read without making the GPU wait."""
+"""The scalars of the training steps, read without making the GPU wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
 
-# A GPU may be so many steps behind before a loss is read: by then it is computed, and reading it waits for nothing.
+# A loss is read this many steps late on a GPU: by then it has been computed, and reading it does not wait.
 GPU_LAG = 8
 
 
@@ -27,7 +27,7 @@ class _Batch:
 
 
 class StepScalars:
-    """Collects the scalars of each training step of the epoch under way, and sees whether they are finite.
+    """Collects the scalars of each training step of the current epoch, and checks whether they are finite.
 
     On a GPU a value is read `GPU_LAG` steps after it was queued, so that reading does not stall the GPU; `flush` reads
     the rest. The scalars of an epoch in progress are kept in the checkpoints.
@@ -65,7 +65,7 @@ class StepScalars:
         return GPU_LAG if self._device.type == "cuda" and not self.read_at_once else 0
 
     def begin(self) -> None:
-        """A new epoch begins, or one goes on in its midst."""
+        """Starts an epoch, or continues one that a checkpoint interrupted."""
         if self._progress.batch == 0:
             self.steps = []
         self._pending.clear()
@@ -77,13 +77,13 @@ class StepScalars:
         Args:
             outputs: what the step returned; numbers and tensors of one element are kept, detached.
             batch_idx: the index of the batch in the epoch, for messages.
-            batch: the batch; its `id`, if it has one, is for messages.
+            batch: the batch; its `id`, if it has one, is used in messages.
 
         Returns:
-            Whether to learn from the batch.
+            Whether to learn from the batch; False if it is to be skipped.
 
         Raises:
-            NonFiniteError: a loss is NaN or infinite, this one or one of the last few.
+            NonFiniteError: a loss is NaN or infinite: that of this batch, or of one up to `lag` steps ago.
         """
         scalars = {name: value for name, value in outputs.items() if _is_scalar(value)}
         ids = batch.get("id") if isinstance(batch, Mapping) else None
@@ -97,10 +97,10 @@ class StepScalars:
         return good
 
     def add_gradients(self, measured: Mapping[str, MeasuredGradients]) -> bool:
-        """Takes the norms of the gradients of an optimiser step, made of the batches since the step before.
+        """Takes the norms of the gradients of an optimiser step: those of all batches since the previous step.
 
         Returns:
-            Whether to take the step.
+            Whether to take the step; False if it is to be skipped.
 
         Raises:
             NonFiniteError: a gradient is NaN or infinite.
@@ -125,18 +125,18 @@ class StepScalars:
             self.steps[-1][name] = float(value)
 
     def flush(self) -> list[dict[str, float]]:
-        """Reads what is still pending and gives the scalars of all steps."""
+        """Reads what is still pending, and returns the scalars of all steps."""
         while self._pending:
             self._read()
         return self.steps
 
     @property
     def last(self) -> Mapping[str, float]:
-        """The newest scalars that are known, empty at first."""
+        """The newest scalars that have been read; empty before the first step."""
         return self.steps[-1] if self.steps else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The scalars of an epoch that is half done, as one table; nothing between epochs."""
+        """The scalars of an epoch in progress, as one table; empty between epochs."""
         steps = self.flush() if self._progress.batch else []
         names = list(dict.fromkeys(name for step in steps for name in step))
         values = [[step.get(name, 0.0) for name in names] for step in steps]
@@ -149,7 +149,7 @@ class StepScalars:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         names, rows = (
             state_dict["names"],
             zip(state_dict["values"].tolist(), state_dict["present"].tolist(), strict=True),

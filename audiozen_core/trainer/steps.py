@@ -1,4 +1,4 @@
-"""What a trainer's subclass defines: the steps of each mode, and what becomes of their answers."""
+"""What a subclass of `BaseTrainer` defines: the steps of each mode, and what is made of their results."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from audiozen_core.trainer.step_scalars import mean_of
 
 
 class Steps:
-    """The methods that a subclass of `BaseTrainer` defines, as far as its modes need them."""
+    """The methods that a subclass of `BaseTrainer` defines, for the modes that it is used in."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any]:
         """One batch's forward pass.
 
         Args:
             batch: the batch, on the device.
-            batch_idx: its place in the epoch, from 0.
+            batch_idx: its index in the epoch, from 0.
 
         Returns:
-            The loss, a scalar; or a dict with `loss` and further scalars to record. Where several nets are trained, the
-            dict has a loss for each under the net's suffix (`loss_g`, `loss_d`), which reaches that net alone.
+            The loss, a scalar; or a dict with `loss` and further scalars to record. If several networks are trained,
+            the dict has one loss for each, named by suffix (`loss_g`, `loss_d`); it reaches only that network.
         """
         raise _lacks(self, "training_step")
 
     def training_epoch_end(self, outputs: list[dict[str, float]]) -> Mapping[str, float]:
-        """The scalars to record for an epoch, by default the means.
+        """The scalars to record for an epoch; by default the means.
 
         Args:
             outputs: the scalars of each step.
@@ -36,7 +36,7 @@ class Steps:
         return mean_of(outputs)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """One batch of the validation set number `dataloader_idx`; what it returns goes to `validation_epoch_end`."""
+        """One batch of validation set number `dataloader_idx`; returns what `validation_epoch_end` needs."""
         raise _lacks(self, "validation_step")
 
     def validation_epoch_end(self, outputs: list[list[Any]]) -> float | Mapping[str, float]:
@@ -51,19 +51,23 @@ class Steps:
         raise _lacks(self, "validation_epoch_end")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """One batch of the test set number `dataloader_idx`; what it returns goes to `test_epoch_end`."""
+        """One batch of test set number `dataloader_idx`; returns what `test_epoch_end` needs."""
         raise _lacks(self, "test_step")
 
     def test_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float] | None:
-        """Takes what `test_step` returned, as `outputs[dataloader_idx][batch_idx]`; gives scalars to record."""
+        """The scalars to record for a test.
+
+        Args:
+            outputs: what `test_step` returned, as `outputs[dataloader_idx][batch_idx]`.
+        """
         raise _lacks(self, "test_epoch_end")
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Any:
-        """One batch of prediction: there are no targets, and what comes out is written by the step itself."""
+        """One batch without targets; the step writes its results itself."""
         raise _lacks(self, "predict_step")
 
 
-# What each mode calls; `train` and `finetune` validate where there is data for it.
+# What each mode calls. `train` and `finetune` also validate, if there is a validation set.
 _NEEDED = {
     "train": ("training_step",),
     "finetune": ("training_step",),
@@ -74,11 +78,11 @@ _NEEDED = {
 
 
 def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> None:
-    """Refuses a trainer that lacks a step of these modes, before hours of training end in that error.
+    """Refuses a trainer that lacks a step, before hours of training end in that error.
 
     Args:
         trainer: the trainer.
-        modes: what is to be done.
+        modes: the modes of the run.
         validates: whether a training validates.
 
     Raises:
@@ -93,5 +97,5 @@ def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> Non
 def _lacks(trainer: object, method: str) -> RunError:
     return RunError(
         f"{type(trainer).__name__} does not define `{method}`, which this mode needs",
-        remedy="see docs/writing_a_trainer.md for what it gets and gives",
+        remedy="define it; docs/writing_a_trainer.md says what it is given and returns",
     )
