@@ -39,10 +39,14 @@ def check_arguments(
     >>> [finding.message for finding in check_arguments(Fraction, {"numerater": 1})]
     ['unknown argument `numerater` for Fraction']
     """
-    signature = signature_of(target)
-    if signature is None:
-        return []
-    return _findings(signature, args, injected, name or signature.name, ("args",))
+    return signature_problems(signature_of(target), args, injected=injected, name=name)
+
+
+def signature_problems(
+    signature: Signature | None, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
+) -> list[Diagnostic]:
+    """Like `check_arguments`, for a signature that has been read already (None where it can't be)."""
+    return [] if signature is None else _findings(signature, args, injected, name or signature.name, ("args",))
 
 
 def signature_text(target: Any, injected: Collection[str] = (), *, keep: Collection[str] = ()) -> str:
@@ -82,16 +86,29 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
     >>> build(Fraction, {"denominator": 4}, {"numerator": 3, "section": "model"})
     Fraction(3, 4)
     """
-    signature = signature_of(target)
+    positional, keywords = call_arguments(signature_of(target), args, injected)
+    return target(*positional, **keywords)
+
+
+def call_arguments(
+    signature: Signature | None, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None
+) -> tuple[list[Any], dict[str, Any]]:
+    """What `build` calls a target with: positional arguments, and keywords.
+
+    Args:
+        signature: what the target takes, None where it can't be read.
+        args: as for `build`.
+        injected: as for `build`.
+    """
     injected = injected or {}
     if signature is None:
-        return target(**args, **injected)
+        return [], {**args, **injected}
     by_position = [found.name for found in signature.parameters if found.kind is Parameter.POSITIONAL_ONLY]
     annotations = {found.name: found.annotation for found in signature.parameters}
     values = {key: converted(value, annotations.get(key, Any)) for key, value in args.items()}
     values |= {key: value for key, value in injected.items() if signature.open or key in annotations}
     positional = [values.pop(key) for key in by_position if key in values]
-    return target(*positional, **values)
+    return positional, values
 
 
 def expected_kind(section: str, target: Any) -> Diagnostic | None:

@@ -1,4 +1,4 @@
-"""Every component of a configuration against what its `path` names: imported, bound, not built."""
+"""Checks every component of a configuration: its `path` is resolved and its arguments are bound, nothing is built."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from audiozen_core.binding.arguments import check_arguments, expected_kind
-from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.arguments import expected_kind, signature_problems
+from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
 from audiozen_core.config.sections import Component, HookComponent
@@ -24,32 +25,60 @@ from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.registry.scope import ImportScope
 
+_PASSED_LATER = (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)
 
-def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | None = None) -> list[Diagnostic]:
-    """All that is wrong with the components of a configuration, without building any of them.
 
-    Every `path` is imported (those of tables within `args` too) and its `args` are bound to the signature. Modules
-    beside the TOML are found: in the `ImportScope` that is open, else in one of the file's own.
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of checking components.
+
+    Attributes:
+        components: those whose `path` could be resolved, by key path.
+        diagnostics: errors and warnings, sorted by place.
+    """
+
+    components: Mapping[KeyPath, CheckedComponent]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | None = None) -> Check:
+    """Resolves every component of a configuration and binds its arguments, without building any of them.
+
+    Every `path` is imported, including those of tables within `args`, and its `args` are bound to the signature.
+    Modules beside the TOML file are found through the `ImportScope` that is open, else through one of the file's own.
 
     Args:
         loaded: the configuration, or what could be read of one that has errors.
         index: the installed components (default: those of this process).
-
-    Returns:
-        Errors and warnings, sorted by place.
     """
     checker = _Checker(loaded.composition, index)
+    components = {}
     with nullcontext() if ImportScope.current() else import_scope(loaded.composition):
         for component in loaded.components:
-            checker.check(component)
-    return list(in_order(loaded.composition, checker.findings))
+            if checked := checker.check(component):
+                components[component.key] = checked
+    return Check(components, in_order(loaded.composition, checker.findings))
+
+
+def check_component(composition: Composition, component: Component) -> CheckedComponent:
+    """Resolves one component, even a hook that is switched off; mistakes in its arguments are passed over.
+
+    Raises:
+        ConfigError: its `path` can't be resolved, or names something that its section can't use.
+    """
+    checker = _Checker(composition)
+    with nullcontext() if ImportScope.current() else import_scope(composition):
+        checked = checker.check_as(component, _role(component))
+    if checked is None:
+        raise ConfigError(checker.findings)
+    return checked
 
 
 def import_scope(composition: Composition) -> ImportScope:
     """Where an experiment's own modules are looked up: `meta.import_from`, else the file's folder and its parent."""
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
-    # What can't be a path is told of by the reader of the section.
+    # Reading the section reports anything here that can't be a path.
     if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
         return ImportScope(folders)
     return ImportScope.of_file(composition.main.file)
@@ -61,8 +90,8 @@ def check_config(
     modes: Sequence[str] = ("train",),
     *,
     environment: Mapping[str, str] | None = None,
-) -> LoadedConfig:
-    """Reads a file like `load_config`, and checks its components too: every mistake in one go.
+) -> CheckedConfig:
+    """Reads a file like `load_config` and checks its components too, so that one error names every mistake.
 
     Args:
         path: the file.
@@ -73,23 +102,23 @@ def check_config(
     Raises:
         ConfigError: with every error and warning, sorted by place.
     """
-    return finish(inspect_config(path, overrides, modes, environment=environment))
+    return check_inspection(inspect_config(path, overrides, modes, environment=environment))
 
 
-def finish(inspection: Inspection) -> LoadedConfig:
-    """Checks the components of a config that has been read.
+def check_inspection(inspection: Inspection) -> CheckedConfig:
+    """Checks the components of a file that has been read.
 
     Args:
         inspection: what was read.
 
     Raises:
-        ConfigError: with every error, those found while reading included, sorted by place.
+        ConfigError: with every error and warning, those found while reading included, sorted by place.
     """
-    found = check_components(inspection)
-    findings = in_order(inspection.composition, [*inspection.findings, *found])
+    check = check_components(inspection)
+    findings = in_order(inspection.composition, [*inspection.findings, *check.diagnostics])
     if inspection.config is None or any(finding.severity == "error" for finding in findings):
         raise ConfigError(findings)
-    return LoadedConfig(inspection.config, findings, inspection.composition, inspection.components)
+    return CheckedConfig(inspection.config, findings, inspection.composition, check.components)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,87 +128,107 @@ class _Role:
     Attributes:
         section: where its name is looked up, None for anywhere.
         injected: the arguments that AudioZEN passes.
-        called: `build` if the target is called with the arguments; `partial` if a function is given them for later
-            calls, which pass the rest.
+        called_later: whether AudioZEN keeps a function to call it with more arguments, instead of calling it to build
+            something.
     """
 
     section: str | None
     injected: tuple[str, ...] = ()
-    called: Literal["build", "partial"] = "build"
+    called_later: bool = False
 
 
 def _role(component: Component) -> _Role:
     # A collate function or a sampler is named by its key in `dataloader`, everything else by its section.
-    part = KINDS.get(str(component.key[-1]))
-    kind = part if part and not part.section else kind_of(component.section)
+    own = KINDS.get(str(component.key[-1]))
+    kind = own if own and not own.section else kind_of(component.section)
     if kind is None:
         return _Role(component.section)
-    return _Role(kind.name if kind.group else None, kind.injected, "partial" if kind.called_later else "build")
+    return _Role(kind.name if kind.group else None, kind.injected, kind.called_later)
 
 
 class _Checker:
-    def __init__(self, composition: Composition, index: PluginIndex | None) -> None:
+    def __init__(self, composition: Composition, index: PluginIndex | None = None) -> None:
         self.composition = composition
         self.index = index
         self.findings: list[Diagnostic] = []
+        # By identity, as a target need not be hashable; the target beside its signature keeps that identity taken.
+        self.signatures: dict[int, tuple[Any, Signature | None]] = {}
 
-    def check(self, component: Component) -> None:
-        role = _role(component)
+    def check(self, component: Component) -> CheckedComponent | None:
+        """Checks a component and those within its arguments; None if its object can't be used for its section."""
         if isinstance(component, HookComponent) and not component.enabled:
-            self.switched_off(component)
-            return
-        found = self.bind(component.path, component.args, component.key, role)
-        if found and role.section == "model":
-            self.compare_with_acoustics(component, found)
+            self.check_disabled_hook(component)
+            return None
+        role = _role(component)
+        checked = self.check_as(component, role)
+        if checked and role.section == "model":
+            self.compare_with_acoustics(checked)
+        return checked
 
-    def bind(self, path: str, args: Any, key: KeyPath, role: _Role) -> Resolved | None:
-        """Imports what a component names and binds its arguments, with all components in them."""
-        place: KeyPath = (*key, "path")
+    def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
+        """Checks a component for its role, and those within its arguments."""
+        key = component.key
         # A string that stands alone, as for `collate_fn`, is the path itself.
-        place = place if place in self.composition.origins else key
-        for inner, table in _components_in(args, (*key, "args")):
-            self.bind(table["path"], table.get("args", {}), inner, _Role(None, role.injected))
+        place = (*key, "path") if (*key, "path") in self.composition.origins else key
+        nested = {
+            inner: checked
+            for inner, table in _components_in(component.args, (*key, "args"))
+            if (checked := self.check_nested(inner, table, role))
+        }
         if place in self.composition.unresolved:
             return None
-        found = self.resolve(path, place, role.section)
-        if found is None:
+        resolved = self.resolve(component.path, place, role.section)
+        if resolved is None:
             return None
-        problem = expected_kind(role.section or "component", found.target)
-        if problem:
+        if problem := expected_kind(role.section or "component", resolved.target):
             self.place(problem, key)
-        else:
-            self.bind_arguments(found, path, args, key, role)
-        return found
+            return None
+        called_later = role.called_later and not isinstance(resolved.target, type)
+        signature = self.signature(resolved.target)
+        checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
+        self.check_arguments(checked, role)
+        return checked
 
-    def bind_arguments(self, found: Resolved, path: str, args: Any, key: KeyPath, role: _Role) -> None:
-        given = self.composition.origins.get((*key, "args"))
+    def check_nested(self, key: KeyPath, table: dict[str, Any], role: _Role) -> CheckedComponent | None:
+        """Checks a table with a `path` within arguments; it may ask for the arguments that its owner is passed."""
+        component = Component(path=table["path"], args=table.get("args", {}), key=key)
+        return self.check_as(component, _Role(None, role.injected))
+
+    def check_arguments(self, checked: CheckedComponent, role: _Role) -> None:
+        component = checked.component
+        place: KeyPath = (*component.key, "args")
+        args: Any = component.args  # within the arguments of another component, nobody has looked at its type yet
         if not isinstance(args, dict):
-            message = f"the `args` of `{path}` must be a table"
-            self.add(config_codes.WRONG_TYPE, message, (*key, "args"))
+            self.add(config_codes.WRONG_TYPE, f"the `args` of `{component.path}` must be a table", place)
             return
-        if given and (*key, "args") in self.composition.unresolved:
+        if place in self.composition.unresolved:
             return
-        later = role.called == "partial" and not isinstance(found.target, type)
-        for finding in check_arguments(found.target, args, injected=role.injected, name=path):
-            if not (later and finding.code in (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)):
-                self.place(finding, key)
+        for problem in signature_problems(checked.signature, args, injected=role.injected, name=component.path):
+            # Whoever calls a function later passes the arguments that are missing here.
+            if not (checked.called_later and problem.code in _PASSED_LATER):
+                self.place(problem, component.key)
+
+    def signature(self, target: Any) -> Signature | None:
+        """The signature of an object, read once even if several components name it."""
+        if id(target) not in self.signatures:
+            self.signatures[id(target)] = target, signature_of(target)
+        return self.signatures[id(target)][1]
 
     def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
         try:
-            found = resolve(path, section=section, index=self.index)
+            resolved = resolve(path, section=section, index=self.index)
         except AudioZenError as error:
             for finding in error.diagnostics:
                 self.place(finding, place)
             return None
-        if found.printed.strip():
-            first = found.printed.strip().splitlines()[0]
+        if printed := resolved.printed.strip():
             message = f"importing `{path}` writes to the standard output"
-            notes = (f"output: {first}",)
+            notes = (f"output: {printed.splitlines()[0]}",)
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
-        return found
+        return resolved
 
-    def switched_off(self, hook: HookComponent) -> None:
-        """A hook that is switched off is not imported, but its name must be right."""
+    def check_disabled_hook(self, hook: HookComponent) -> None:
+        """Checks that the name of a hook that is switched off exists; the hook is not imported."""
         if "." in hook.path and ":" not in hook.path:
             return
         try:
@@ -188,10 +237,10 @@ class _Checker:
             for finding in error.diagnostics:
                 self.place(finding, (*hook.key, "path"))
 
-    def compare_with_acoustics(self, model: Component, found: Resolved) -> None:
-        """A model's own `n_fft` and the like against those of `[acoustics]`, where both say something."""
+    def compare_with_acoustics(self, checked: CheckedComponent) -> None:
+        """Compares a model's own `n_fft` and the like with those of `[acoustics]`, where both say something."""
         given = self.composition.values.get("acoustics")
-        signature = signature_of(found.target)
+        model, signature = checked.component, checked.signature
         if not isinstance(given, dict) or signature is None:
             return
         for name in ("sr", "n_fft", "hop_length", "win_length"):

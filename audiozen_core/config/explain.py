@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from audiozen_core.binding.docstrings import parameter_docs, summary
-from audiozen_core.binding.signature import signature_of
-from audiozen_core.config.check import import_scope
+from audiozen_core.config.check import check_component
+from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import Key, key_at, known_keys
-from audiozen_core.config.sections import Component
 from audiozen_core.config.toml.emit import emit, inline
 from audiozen_core.diagnostics.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import AudioZenError
-from audiozen_core.registry.paths import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,31 +109,36 @@ def _facts(loaded: LoadedConfig, place: KeyPath) -> _Facts | None:
     known = key_at(place)
     if known is not None:
         return _facts_of_key(known, loaded, place)
-    for component in loaded.components:
-        args = (*component.key, "args")
-        if place[:-1] == args:
-            return _facts_of_argument(loaded, component, str(place[-1]))
+    if place[-2:-1] == ("args",) and (checked := _checked_at(loaded, place[:-2])):
+        return _facts_of_argument(checked, str(place[-1]))
+    if place[-1] == "path" and (checked := _checked_at(loaded, place[:-1])):
+        return {"doc": summary(checked.target)}
     return {} if place in loaded.composition.origins else None
+
+
+def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
+    """The component whose table stands at a place, which may be within the arguments of another."""
+    around = [part for part in loaded.components if part.key == key[: len(part.key)]]
+    if not around:
+        return None
+    # A collate function stands within the table of a data set, and is a component of its own.
+    checked = check_component(loaded.composition, max(around, key=lambda part: len(part.key)))
+    return next((inner for inner in checked.walk() if inner.component.key == key), None)
 
 
 def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> _Facts:
     facts: _Facts = {"doc": str(known.rules.get("doc", "")), "type": _type_name(known.type)}
     if not known.required and not isinstance(known.default, dict | list) and known.default is not None:
         facts["default"] = _toml(known.default)
-    component = next((part for part in loaded.components if (*part.key, "path") == place), None)
-    if component is not None:
-        with import_scope(loaded.composition):
-            target = resolve(component.path, section=component.section).target
-        facts["doc"] = f"{facts['doc']}; here: {summary(target)}" if summary(target) else facts["doc"]
+    checked = _checked_at(loaded, place[:-1]) if place[-1] == "path" else None
+    if checked is not None and (what := summary(checked.target)):
+        facts["doc"] = f"{facts['doc']}; here: {what}"
     return facts
 
 
-def _facts_of_argument(loaded: LoadedConfig, component: Component, name: str) -> _Facts | None:
-    with import_scope(loaded.composition):
-        target = resolve(component.path, section=component.section).target
-        signature = signature_of(target)
-        doc = parameter_docs(target).get(name, "")
-    parameter = signature.get(name) if signature else None
+def _facts_of_argument(checked: CheckedComponent, name: str) -> _Facts | None:
+    doc = parameter_docs(checked.target).get(name, "")
+    parameter = checked.signature.get(name) if checked.signature else None
     if parameter is None:
         return {"doc": doc} if doc else None
     facts: _Facts = {"doc": doc}

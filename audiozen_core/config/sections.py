@@ -69,6 +69,16 @@ class Component:
         """The name of the section, with its suffix."""
         return str(self.key[0])
 
+    @property
+    def header(self) -> str:
+        """The table as a message names it: `[model.args.encoder]`, `[validate_dataset.0]`."""
+        return f"[{'.'.join(map(str, self.key))}]"
+
+    @property
+    def args_header(self) -> str:
+        """The table of its arguments as a message names it: `[model.args]`."""
+        return f"[{'.'.join(map(str, (*self.key, 'args')))}]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerComponent(Component):

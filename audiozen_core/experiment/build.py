@@ -7,7 +7,8 @@ import inspect
 import os
 import random
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,15 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import ConcatDataset
 
-from audiozen_core.binding.arguments import build
-from audiozen_core.binding.signature import signature_of
-from audiozen_core.binding.values import is_component
-from audiozen_core.config.composition import Composition
-from audiozen_core.config.sections import (
-    Component,
-    Dataloader,
-    DatasetComponent,
-    ExperimentConfig,
-    Meta,
-    SchedulerComponent,
-)
+from audiozen_core.binding.arguments import build, call_arguments
+from audiozen_core.config.checked import CheckedComponent, CheckedConfig
+from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, Meta, SchedulerComponent
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
-from audiozen_core.registry.paths import Resolved, resolve
+from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
@@ -74,31 +67,33 @@ def seed_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Path, device: torch.device) -> Components:
+def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path, device: torch.device) -> Components:
     """Builds the networks, losses, optimisers and schedulers of an experiment.
 
     Raises:
         BuildError: a constructor refused; the error names the section.
     """
+    config = checked.config
 
     def built(component: Component, **injected: Any) -> Any:
-        return lifecycle.wrap_component(component.section, build_component(component, injected))
+        return lifecycle.wrap_component(component.section, build_component(checked.component(component), injected))
 
-    parts = config.parts
-    models = {suffix: built(part).to(device) for suffix, part in parts["model"].items()}
-    losses = {suffix: built_loss(lifecycle, part, device) for suffix, part in parts["loss_function"].items()}
-    optimizers = {
-        suffix: built(part, params=models[suffix].parameters()) for suffix, part in parts["optimizer"].items()
-    }
-    for suffix, optimizer in optimizers.items():
-        _check_step(parts["optimizer"][suffix], optimizer)
+    sections = config.parts
+    models = {suffix: built(section).to(device) for suffix, section in sections["model"].items()}
+    losses = {suffix: built(section) for suffix, section in sections["loss_function"].items()}
+    # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
+    losses = {suffix: loss.to(device) if isinstance(loss, nn.Module) else loss for suffix, loss in losses.items()}
+    optimizers = {}
+    for suffix, section in sections["optimizer"].items():
+        optimizers[suffix] = built(section, params=models[suffix].parameters())
+        _check_step(section, optimizers[suffix])
     schedulers = {}
-    for suffix, part in parts["lr_scheduler"].items():
-        assert isinstance(part, SchedulerComponent)  # the schema reads these sections into that
-        schedulers[suffix] = Scheduler(built(part, optimizer=optimizers[suffix]), part.interval)
+    for suffix, section in sections["lr_scheduler"].items():
+        assert isinstance(section, SchedulerComponent)  # the schema reads these sections into that
+        schedulers[suffix] = Scheduler(built(section, optimizer=optimizers[suffix]), section.interval)
     others = {
-        kind: {suffix: built(part) for suffix, part in found.items()}
-        for kind, found in parts.items()
+        kind: {suffix: built(section) for suffix, section in of_kind.items()}
+        for kind, of_kind in sections.items()
         if kind not in _BUILT_ONE_BY_ONE
     }
     return Components(
@@ -118,26 +113,15 @@ def build_components(config: ExperimentConfig, lifecycle: Lifecycle, folder: Pat
     )
 
 
-def _check_step(part: Component, optimizer: Optimizer) -> None:
+def _check_step(section: Component, optimizer: Optimizer) -> None:
     """Refuses an optimiser that wants to call the loss itself, such as LBFGS."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise BuildError(
-            f"[{part.section}] {type(optimizer).__name__} evaluates the loss several times a step, by a closure, which "
+            f"{section.header} {type(optimizer).__name__} evaluates the loss several times a step, by a closure, which "
             "no trainer gives it",
             remedy="use an optimiser that steps on gradients, such as torch.optim.RAdam",
         )
-
-
-def built_loss(lifecycle: Lifecycle, part: Component, device: torch.device) -> Callable[..., Any]:
-    """A loss is a module or class to build, or a plain function such as `torch.nn.functional.mse_loss` to call."""
-    target = resolve(part.path, section=part.section).target
-    if not isinstance(target, type):
-        function = functools.partial(target, **part.args) if part.args else target
-        wrapped: Callable[..., Any] = lifecycle.wrap_component(part.section, function)
-        return wrapped
-    loss: Callable[..., Any] = lifecycle.wrap_component(part.section, build_component(part))
-    return loss.to(device) if isinstance(loss, nn.Module) else loss
 
 
 def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
@@ -159,41 +143,54 @@ def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
     return plugins
 
 
-def build_lifecycle(config: ExperimentConfig, composition: Composition | None = None) -> Lifecycle:
-    """The hooks: those of the TOML, and the default ones that it does not replace or switch off.
-
-    Args:
-        config: the experiment.
-        composition: where its values come from; with it, errors name the line of a hook.
-    """
-    names = [part.path.removeprefix(_OWN) for part in config.hooks]
+def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
+    """Builds the hooks: those of the TOML, and the default ones that it does not replace or switch off."""
+    hooks = checked.config.hooks
+    names = [hook.path.removeprefix(_OWN) for hook in hooks]
     plugins = default_hooks(named=names)
-    for place, part in enumerate(config.hooks):
-        if part.enabled:
-            found = resolve(part.path, section="hooks")
-            earlier = zip(names[:place], config.hooks, strict=False)
-            twins = [name for name, other in earlier if other.enabled].count(names[place])
-            name = f"{names[place]}_{twins + 1}" if twins else names[place]
-            origin = f"{config.file.name}, [[hooks]]"
-            if composition is not None:
-                span = composition.origin(part.key).key_span
-                origin = f"{span.file.name}:{span.line}"
-            plugins.append(Plugin(name, build_component(part), origin, _owner(found)))
+    uses = Counter[str]()
+    for name, hook in zip(names, hooks, strict=True):
+        if hook.enabled:
+            found = checked.component(hook)
+            uses[name] += 1
+            # The names of plugins are unique in a run.
+            unique = f"{name}_{uses[name]}" if uses[name] > 1 else name
+            span = checked.composition.origin(hook.key).key_span
+            plugins.append(Plugin(unique, build_component(found), f"{span.file.name}:{span.line}", found.distribution))
     return Lifecycle(plugins)
 
 
 def build_loader(
-    parts: Sequence[DatasetComponent], lifecycle: Lifecycle, *, train: bool, meta: Meta, sr: int, cuda: bool
+    checked: CheckedConfig,
+    sections: Sequence[DatasetComponent],
+    lifecycle: Lifecycle,
+    *,
+    train: bool,
+    cuda: bool,
 ) -> BatchLoader:
-    """Builds data sets, joined into one, and what makes batches of it by the first one's table `dataloader`."""
-    datasets = [lifecycle.wrap_component(part.section, build_component(part)) for part in parts]
-    for part, found in zip(parts, datasets, strict=True):
-        _check_rate(part, found, sr)
-    dataset = datasets[0]
-    if len(datasets) > 1:
-        dataset = ConcatDataset(datasets)
-    table: Dataloader = parts[0].dataloader
-    own_collate_fn = getattr(datasets[0], "collate_fn", None)
+    """Builds the data sets of some sections, joins them into one, and gives what makes batches of it.
+
+    Args:
+        checked: the configuration.
+        sections: one section or more; the check has made sure that several agree on their `dataloader`.
+        lifecycle: the hooks, which may wrap each data set and the loader.
+        train: whether the batches are for training, which shuffles by default.
+        cuda: whether the batches go to a GPU, for which memory is pinned by default.
+    """
+    config = checked.config
+    datasets = []
+    for section in sections:
+        dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section)))
+        _check_rate(section, dataset, config.acoustics.sr)
+        datasets.append(dataset)
+    dataset = ConcatDataset(datasets) if len(datasets) > 1 else datasets[0]
+    table: Dataloader = sections[0].dataloader
+    collate_fn = getattr(datasets[0], "collate_fn", None)
+    if table.collate_fn:
+        collate_fn = build_component(checked.component(table.collate_fn))
+    sampler = None
+    if table.sampler:
+        sampler = build_component(checked.component(table.sampler), {"data_source": dataset})
     options: dict[str, Any] = {}
     if table.num_workers:
         options = {"prefetch_factor": table.prefetch_factor, "timeout": table.timeout}
@@ -206,75 +203,66 @@ def build_loader(
         num_workers=table.num_workers,
         drop_last=table.drop_last,
         pin_memory=cuda if table.pin_memory is None else table.pin_memory,
-        collate_fn=_collate_fn(table.collate_fn) if table.collate_fn else own_collate_fn,
-        sampler=build_component(table.sampler, {"data_source": dataset}) if table.sampler else None,
-        seed=meta.seed,
+        collate_fn=collate_fn,
+        sampler=sampler,
+        seed=config.meta.seed,
         **options,
     )
-    wrapped: BatchLoader = lifecycle.wrap_component(f"{parts[0].section}.dataloader", loader)
+    wrapped: BatchLoader = lifecycle.wrap_component(f"{sections[0].section}.dataloader", loader)
     return wrapped
 
 
-def _check_rate(part: DatasetComponent, dataset: Any, sr: int) -> None:
-    """A data set that tells its rate must have that of the experiment: else results would be labelled wrongly."""
+def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
+    """Refuses a data set with another sample rate than the experiment's, which would label the results wrongly."""
     own = getattr(dataset, "sr", sr)
     if isinstance(own, int) and own != sr:
-        where = ".".join(map(str, part.key))
         raise BuildError(
-            f"[{where}] gives audio of {own} Hz, but [acoustics] says `sr = {sr}`",
-            remedy=f"set `sr` to the rate of your files in both: [acoustics] and [{where}.args]",
+            f"{section.header} gives audio of {own} Hz, but [acoustics] says `sr = {sr}`",
+            remedy=f"set `sr` to the rate of your files in both: [acoustics] and {section.args_header}",
         )
 
 
-def build_component(part: Component, injected: Mapping[str, Any] | None = None) -> Any:
-    """Builds one part: what `path` names, called with `args`; tables with a `path` inside `args` are built first.
+def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
+    """Calls what `path` names with `args`; components within `args` are built first.
+
+    A function that is called later, such as a loss, is not called: its `args` are bound to it.
 
     Args:
-        part: the part.
-        injected: what AudioZEN gives besides, to whatever takes it by name.
+        checked: the component, as the check found it.
+        injected: what AudioZEN passes besides, to whatever takes it by name.
 
     Raises:
-        BuildError: the constructor raised.
+        BuildError: the constructor raised, or that of a component within the arguments.
     """
-    target = resolve(part.path, section=part.section).target
-    args = {name: _nested(value, injected or {}) for name, value in part.args.items()}
+    component, injected = checked.component, injected or {}
+    args = {
+        name: _build_nested(value, (*component.key, "args", name), checked, injected)
+        for name, value in component.args.items()
+    }
     try:
-        return build(target, args, injected)
+        positional, keywords = call_arguments(checked.signature, args, injected)
+        if checked.called_later:
+            return functools.partial(checked.target, *positional, **keywords) if args else checked.target
+        return checked.target(*positional, **keywords)
     except AudioZenError:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"raised in: {last.filename}:{last.lineno}, in {last.name}"
-        where = ".".join(map(str, part.key))
         raise BuildError(
-            f"[{where}] can't be built: `{part.path}` raised {type(error).__name__}: {error}",
-            remedy=f"look at [{where}.args]; `--traceback` shows the whole way to the error",
-            notes=(place,),
+            f"{component.header} can't be built: `{component.path}` raised {type(error).__name__}: {error}",
+            remedy=f"look at {component.args_header}; `--traceback` shows the whole way to the error",
+            notes=(f"named in: {checked.origin}", f"raised in: {last.filename}:{last.lineno}, in {last.name}"),
         ) from error
 
 
-def _nested(value: Any, injected: Mapping[str, Any]) -> Any:
-    if isinstance(value, list):
-        return [_nested(item, injected) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    inner = {name: _nested(item, injected) for name, item in value.items()}
-    if is_component(value):
-        target = resolve(value["path"]).target
+def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: Mapping[str, Any]) -> Any:
+    """A copy of a value within the arguments of `owner`, with each component in it built."""
+    if inner := owner.nested.get(key):
         # Only what it asks for by name: something that takes any keyword has not asked for an optimiser.
-        signature = signature_of(target)
-        wanted = {name: given for name, given in injected.items() if signature and name in signature.names()}
-        return build(target, inner.get("args", {}), wanted)
-    return inner
-
-
-def _collate_fn(part: Component) -> Callable[[list[Any]], Any]:
-    target = resolve(part.path).target
-    if isinstance(target, type):
-        made: Callable[[list[Any]], Any] = build_component(part)
-        return made
-    return functools.partial(target, **part.args) if part.args else target
-
-
-def _owner(found: Resolved) -> str:
-    return found.entry.distribution if found.entry else ""
+        names = inner.signature.names() if inner.signature else ()
+        return build_component(inner, {name: given for name, given in injected.items() if name in names})
+    if isinstance(value, list):
+        return [_build_nested(item, (*key, index), owner, injected) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {name: _build_nested(item, (*key, name), owner, injected) for name, item in value.items()}
+    return value

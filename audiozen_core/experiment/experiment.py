@@ -13,8 +13,9 @@ import torch
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.config.check import finish, import_scope
-from audiozen_core.config.load import LoadedConfig, inspect_config
+from audiozen_core.config.check import check_inspection, import_scope
+from audiozen_core.config.checked import CheckedConfig
+from audiozen_core.config.load import inspect_config
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.experiment.build import (
@@ -43,7 +44,7 @@ class Experiment:
     """A TOML file that is ready to run.
 
     Args:
-        loaded: the config, checked.
+        checked: the configuration, with its components resolved.
         scope: where the modules beside its file are imported from; the one that it was checked in.
         modes: what to do, in order.
 
@@ -52,14 +53,14 @@ class Experiment:
         >>> experiment.run()  # doctest: +SKIP
     """
 
-    def __init__(self, loaded: LoadedConfig, scope: ImportScope, modes: Sequence[RunMode] = ("train",)) -> None:
-        self.config = loaded.config
-        self.warnings = loaded.warnings
+    def __init__(self, checked: CheckedConfig, scope: ImportScope, modes: Sequence[RunMode] = ("train",)) -> None:
+        self.checked = checked
+        self.config = checked.config
+        self.warnings = checked.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
-        self._loaded = loaded
         self.scope = scope
 
     @classmethod
@@ -79,8 +80,8 @@ class Experiment:
         inspection = inspect_config(path, overrides, modes)
         scope = import_scope(inspection.composition)
         with scope:
-            loaded = finish(inspection)
-        return cls(loaded, scope, modes)
+            checked = check_inspection(inspection)
+        return cls(checked, scope, modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
         """Does what the modes say, one after the other.
@@ -148,8 +149,8 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
-        components = build_components(self.config, lifecycle, self.folder, device)
-        trainer: BaseTrainer = build_component(self.config.trainer, {"components": components})
+        components = build_components(self.checked, lifecycle, self.folder, device)
+        trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
@@ -163,7 +164,7 @@ class Experiment:
 
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
-        return build_lifecycle(self.config, self._loaded.composition)
+        return build_lifecycle(self.checked)
 
     def _run_mode(self, mode: RunMode, trainer: BaseTrainer, loaders: Loaders) -> None:
         if mode in TRAINING:
@@ -185,12 +186,9 @@ class Experiment:
 
     def _loaders(self, role: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
         """One loader for all training sets together, one for each of the others."""
-        parts, train, cuda = self.config.datasets[role], role == "train", device.type == "cuda"
-        groups = [parts] if train else [[part] for part in parts]
-        return [
-            build_loader(group, lifecycle, train=train, meta=self.config.meta, sr=self.config.acoustics.sr, cuda=cuda)
-            for group in groups
-        ]
+        sections, train, cuda = self.config.datasets[role], role == "train", device.type == "cuda"
+        groups = [sections] if train else [[section] for section in sections]
+        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda) for group in groups]
 
     # ------------------------------------------------------------------------------- checkpoints
 
@@ -257,7 +255,7 @@ class Experiment:
         """Leaves the effective config in the run's folder and says in the log what runs where."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
-        write_whole(path, record(self._loaded, self.scope.dirs, now))
+        write_whole(path, record(self.checked, self.scope.dirs, now))
         weights = sum(weight.numel() for model in trainer.models.values() for weight in model.parameters())
         self.log.info(
             f"experiment {self.config.id}",

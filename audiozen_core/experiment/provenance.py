@@ -12,23 +12,23 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from audiozen_core.config.load import LoadedConfig
+from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
 
 
-def record(loaded: LoadedConfig, import_from: Sequence[str], now: datetime) -> str:
+def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
     """A TOML file that repeats the run, with what it was made of in comments at its head.
 
     The experiment's ID and the folders that its own modules were imported from are written into `[meta]`, so that the
     file does the same wherever it lies.
 
     Args:
-        loaded: the config.
+        checked: the configuration.
         import_from: the folders that came first on the import path.
         now: the time of the start.
     """
-    config = loaded.config
-    values = copy.deepcopy(loaded.composition.values)
+    config = checked.config
+    values = copy.deepcopy(checked.composition.values)
     values["meta"] |= {"id": config.id, "import_from": list(import_from)}
     facts = {
         "started": now.isoformat(timespec="seconds"),

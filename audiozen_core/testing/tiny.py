@@ -14,12 +14,10 @@ import torch
 
 from audiozen_core import logging
 from audiozen_core.audio.files import write_audio
-from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import RunMode
-from audiozen_core.registry.scope import ImportScope
 from audiozen_core.testing.recorder import HookRecorder
 
 RATE = 16000
@@ -164,9 +162,7 @@ class _Recorded(Experiment):
     """An experiment that one more plugin takes part in."""
 
     def __init__(self, loaded: Experiment, recorder: HookRecorder) -> None:
-        config: LoadedConfig = loaded._loaded
-        scope: ImportScope = loaded.scope
-        super().__init__(config, scope, loaded.modes)
+        super().__init__(loaded.checked, loaded.scope, loaded.modes)
         self.recorder = recorder
 
     def lifecycle(self) -> Lifecycle:

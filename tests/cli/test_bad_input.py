@@ -170,7 +170,7 @@ class TestAudio:
 
     def test_fewer_files_than_one_whole_batch(self, refused, project):
         change(project, "batch_size = 2", "batch_size = 9\ndrop_last = true")
-        assert "fewer than the one batch of 9" in refused()
+        assert "fewer than one batch of 9" in refused()
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(audiozen, refused, project):

@@ -31,6 +31,30 @@ def test_a_key_that_is_not_set_has_its_default_and_its_documentation(audiozen, c
     assert "A sigma-delta network" in audiozen("explain", "child.toml", "model.path").out
 
 
+def test_a_component_within_arguments_is_explained_like_any_other(audiozen, project):
+    (project / "nested.toml").write_text(
+        'extends = "tiny.toml"\n[model]\npath = "model.Net"\n[model.args.encoder]\npath = "torch.nn.Linear"\n'
+        "args = {in_features = 2, out_features = 3, bais = true}\n"
+        '[dataset.dataloader.sampler]\npath = "torch.utils.data.RandomSampler"\n'
+        '[[hooks]]\npath = "tensorboard"\nenabled = false\n'
+    )
+    (project / "model.py").write_text("from torch import nn\nclass Net(nn.Module):\n    'A net.'\n    encoder = None\n")
+    assert "default   true" in audiozen("explain", "nested.toml", "model.args.encoder.args.bias").out
+    assert "what for  Applies an affine" in audiozen("explain", "nested.toml", "model.args.encoder.path").out
+    assert "default   false" in audiozen("explain", "nested.toml", "dataset.dataloader.sampler.args.replacement").out
+    assert "here: Writes every recorded scalar" in audiozen("explain", "nested.toml", "hooks[0].path").out
+    assert audiozen("explain", "nested.toml", "model.args.decoder.args.bias").code == 2
+
+
+def test_a_key_of_a_component_that_is_not_there_names_the_mistake_and_its_place(audiozen, project):
+    text = (project / "tiny.toml").read_text()
+    (project / "tiny.toml").write_text(text.replace('"sdnn"', '"sdnnn"'))
+    outcome = audiozen("explain", "tiny.toml", "model.args.hidden_size")
+    assert outcome.code == 2
+    assert "--> tiny.toml:18:8" in outcome.err
+    assert "sdnn" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("key", "near"), [("optimizer.args.lrr", "optimizer.args.lr"), ("meta.sed", "meta.seed"), ("modell", "model")]
 )

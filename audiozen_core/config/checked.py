@@ -1,0 +1,76 @@
+"""What the check of a configuration hands to building: every component with the object that its `path` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from audiozen_core.binding.signature import Signature
+from audiozen_core.config.composition import Composition, Origin
+from audiozen_core.config.sections import Component, ExperimentConfig
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.registry.paths import Resolved
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedComponent:
+    """A component, its object and its signature, so that nothing has to be resolved or read a second time.
+
+    Attributes:
+        component: what the TOML file says.
+        resolved: what its `path` names.
+        signature: what the object takes, None where that can't be read.
+        origin: where the TOML file names it.
+        called_later: whether it is a function that AudioZEN calls later, as a loss, instead of a factory.
+        nested: the outermost components within its `args`, by their own key path.
+    """
+
+    component: Component
+    resolved: Resolved
+    signature: Signature | None
+    origin: Origin
+    called_later: bool = False
+    nested: Mapping[KeyPath, CheckedComponent] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Any:
+        """The class or function that `path` names."""
+        return self.resolved.target
+
+    @property
+    def distribution(self) -> str:
+        """The installed distribution that brings it, "" for a dotted import."""
+        return self.resolved.entry.distribution if self.resolved.entry else ""
+
+    def walk(self) -> Iterator[CheckedComponent]:
+        """This component and all those nested in it, outer ones first."""
+        yield self
+        for inner in self.nested.values():
+            yield from inner.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedConfig:
+    """A configuration without errors, whose components are resolved and ready to be built.
+
+    Attributes:
+        config: the configuration.
+        warnings: old spellings, dropped arguments and the like, sorted by place.
+        composition: the values with their origins.
+        components: the components by key path, without the hooks that are switched off.
+    """
+
+    config: ExperimentConfig
+    warnings: tuple[Diagnostic, ...]
+    composition: Composition
+    components: Mapping[KeyPath, CheckedComponent]
+
+    def component(self, component: Component) -> CheckedComponent:
+        """The checked form of a component of `config`.
+
+        Raises:
+            KeyError: the component is a hook that is switched off, or of another configuration.
+        """
+        return self.components[component.key]

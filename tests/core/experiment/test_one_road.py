@@ -1,0 +1,322 @@
+"""Building uses what the check found: each `path` is resolved once, and each signature is read once."""
+
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.binding import signature
+from audiozen_core.config import check
+from audiozen_core.errors import BuildError
+from audiozen_core.experiment import build
+from audiozen_core.experiment.dry_run import try_out
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.registry.paths import resolve
+
+PARTS = """\
+import torch
+from torch import nn
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+class Trainer(BaseTrainer):
+    def training_step(self, batch, batch_idx):
+        fake = self.models["g"](batch)
+        return {
+            "loss_g": self.loss_function(fake, batch),
+            "loss_d": self.loss_function(self.models["d"](batch), batch),
+        }
+
+    def validation_step(self, batch, batch_idx, dataloader_idx):
+        return 0.0
+
+    def validation_epoch_end(self, outputs):
+        return 0.0
+
+    def test_step(self, batch, batch_idx, dataloader_idx):
+        return 0.0
+
+    def test_epoch_end(self, outputs):
+        return {}
+
+
+class Encoder(nn.Linear):
+    def __init__(self, size: int, activation=None):
+        super().__init__(size, size)
+
+
+class Net(nn.Module):
+    def __init__(self, encoder: nn.Module, more: list | None = None):
+        super().__init__()
+        self.encoder = encoder
+        assert all(isinstance(module, nn.Module) for module in more or [])
+
+    def forward(self, x):
+        return self.encoder(x)
+
+
+class Data(torch.utils.data.Dataset):
+    def __init__(self, length: int = 4):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return torch.ones(3)
+
+
+class Order(torch.utils.data.Sampler):
+    def __init__(self, data_source, backwards: bool = False):
+        self.data_source = data_source
+
+    def __len__(self):
+        return len(self.data_source)
+
+    def __iter__(self):
+        return iter(range(len(self.data_source)))
+
+
+def collate(samples, scale: float = 1.0):
+    return scale * torch.stack(samples)
+
+
+class Weighting:
+    def __init__(self, power: int):
+        self.power = power
+
+
+class Hook:
+    def __init__(self, weighting=None):
+        self.weighting = weighting
+
+    @hookimpl
+    def on_epoch_end(self, trainer): ...
+
+
+class Failing(nn.Module):
+    def __init__(self, depth: int = 0, size=0, activation=None, encoder=None, data_source=None, optimizer=None):
+        raise ValueError("depth must be even")
+"""
+
+TOML = """\
+[meta]
+save_dir = "exp"
+device = "cpu"
+[trainer]
+path = "parts.Trainer"
+[trainer.args]
+max_epochs = 1
+[model_g]
+path = "parts.Net"
+[model_g.args]
+more = [{path = "torch.nn.ReLU"}, {path = "torch.nn.PReLU"}]
+[model_g.args.encoder]
+path = "parts.Encoder"
+[model_g.args.encoder.args]
+size = 3
+activation = {path = "torch.nn.ReLU"}
+[model_d]
+path = "parts.Net"
+args.encoder = {path = "parts.Encoder", args = {size = 3}}
+[loss_function]
+path = "torch.nn.functional.mse_loss"
+args.reduction = "sum"
+[optimizer_g]
+path = "torch.optim.SGD"
+args.lr = 0.1
+[optimizer_d]
+path = "torch.optim.SGD"
+args.lr = 0.1
+[lr_scheduler_g]
+path = "torch.optim.lr_scheduler.SequentialLR"
+args.milestones = [2]
+[[lr_scheduler_g.args.schedulers]]
+path = "torch.optim.lr_scheduler.ConstantLR"
+[[lr_scheduler_g.args.schedulers]]
+path = "torch.optim.lr_scheduler.StepLR"
+args.step_size = 3
+[dataset]
+path = "parts.Data"
+[dataset.dataloader]
+collate_fn = {path = "parts.collate", args = {scale = 2.0}}
+sampler = {path = "parts.Order", args = {backwards = true}}
+[[validate_dataset]]
+path = "parts.Data"
+[[validate_dataset]]
+path = "parts.Data"
+dataloader.collate_fn = "parts.collate"
+[[test_dataset]]
+path = "parts.Data"
+[[hooks]]
+path = "parts.Hook"
+args.weighting = {path = "parts.Weighting", args = {power = 2}}
+[[hooks]]
+path = "parts.Hook"
+[[hooks]]
+path = "tensorboard"
+enabled = false
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts.py").write_text(PARTS)
+    (tmp_path / "exp.toml").write_text(TOML)
+    return tmp_path / "exp.toml"
+
+
+class Counts:
+    """How often each `path` of a TOML file was resolved, and the signature of each object read."""
+
+    def __init__(self, monkeypatch):
+        self.paths = Counter()
+        self.signatures = Counter()
+        for module in (check, build):
+            monkeypatch.setattr(module, "resolve", self.counted_resolve)
+        # `signature_of` hands on to one of these, whoever calls it and under whatever name it was imported.
+        for name in ("_of_class", "_of_function"):
+            monkeypatch.setattr(signature, name, self.counted(getattr(signature, name)))
+
+    def counted_resolve(self, path, **options):
+        self.paths[path] += 1
+        return resolve(path, **options)
+
+    def counted(self, read):
+        def counted(target):
+            name = f"{target.__module__}.{target.__qualname__}"
+            # The hooks that no TOML file names are outside of the check.
+            if not name.startswith("audiozen_plugins.hooks"):
+                self.signatures[name] += 1
+            return read(target)
+
+        return counted
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    return Counts(monkeypatch)
+
+
+def paths_in(value):
+    """The paths of all tables of a TOML file but the hook that is switched off."""
+    if isinstance(value, list):
+        return [path for entry in value for path in paths_in(entry)]
+    if not isinstance(value, dict) or value.get("enabled") is False:
+        return []
+    own = [value["path"]] if "path" in value else []
+    own += [value["collate_fn"]] if isinstance(value.get("collate_fn"), str) else []
+    return own + [path for entry in value.values() for path in paths_in(entry)]
+
+
+@pytest.mark.parametrize("modes", [["train"], ["test"], ["train", "test"]])
+def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts, modes):
+    experiment = Experiment.load(recipe, modes=modes)
+    expected = Counter(paths_in(experiment.checked.composition.values))
+    assert len(expected) == 15
+    assert counts.paths == expected
+    with experiment.scope:
+        trainer, loaders = experiment.build()
+    default_hooks = {path: count for path, count in counts.paths.items() if path.startswith("audiozen:")}
+    assert counts.paths - Counter(default_hooks) == expected
+    assert set(default_hooks.values()) == {1}
+    assert set(counts.signatures.values()) == {1}
+    assert {"parts.Net", "parts.Weighting", "parts.collate", "torch.nn.functional.mse_loss"} <= set(counts.signatures)
+    # All of it has really been built.
+    assert trainer.models["g"].encoder.in_features == 3
+    assert trainer.models["d"] is not trainer.models["g"]
+    assert trainer.loss_function.keywords == {"reduction": "sum"}
+    hooks = {plugin.name: plugin.instance for plugin in trainer.hooks.plugins}
+    assert hooks["parts.Hook"].weighting.power == 2
+    assert hooks["parts.Hook_2"].weighting is None
+    assert set(loaders) == {"train", "validate", "test"} & {*modes, *(["validate"] if "train" in modes else [])}
+
+
+def test_a_dry_run_resolves_nothing_again(recipe, counts):
+    experiment = Experiment.load(recipe)
+    before = counts.paths.copy()
+    assert try_out(experiment).batches == 4
+    again = counts.paths - before
+    assert all(path.startswith("audiozen:") for path in again)
+    assert set(counts.signatures.values()) == {1}
+
+
+def test_the_counts_notice_a_second_resolve_and_a_second_reading(recipe, counts):
+    Experiment.load(recipe)
+    once = counts.paths.copy(), counts.signatures.copy()
+    Experiment.load(recipe)
+    assert counts.paths == Counter({path: 2 * count for path, count in once[0].items()})
+    assert max(counts.signatures.values()) > 1
+
+
+def test_building_works_on_the_objects_that_were_checked(recipe):
+    experiment = Experiment.load(recipe)
+    checked = experiment.checked.component(experiment.config.parts["model"]["g"])
+    # Nothing looks at the file again, nor at the TOML.
+    (recipe.parent / "parts.py").unlink()
+    recipe.unlink()
+    with experiment.scope:
+        trainer, _ = experiment.build()
+    assert type(trainer.models["g"]) is checked.target
+    (encoder,) = [inner for inner in checked.walk() if inner.component.path == "parts.Encoder"]
+    assert type(trainer.models["g"].encoder) is encoder.target
+
+
+def test_arguments_of_a_function_that_is_called_later_are_built_and_converted_too(recipe):
+    (recipe.parent / "losses.py").write_text(
+        textwrap.dedent("""\
+        from pathlib import Path
+        def loss(estimate, target, weighting=None, table: Path | None = None):
+            return weighting.power, table
+        """)
+    )
+    text = TOML.replace('"torch.nn.functional.mse_loss"\nargs.reduction = "sum"', '"losses.loss"\nargs.table = "a"\n')
+    recipe.write_text(
+        text.replace("[optimizer_g]", 'args.weighting = {path = "parts.Weighting", args.power = 2}\n[optimizer_g]')
+    )
+    experiment = Experiment.load(recipe)
+    with experiment.scope:
+        trainer, _ = experiment.build()
+    assert trainer.loss_function(0, 0) == (2, Path("a"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "header", "line"),
+    [
+        ('path = "parts.Net"\nargs.encoder', 'path = "parts.Failing"\nargs.encoder', "[model_d]", 18),
+        ('{path = "torch.nn.PReLU"}', '{path = "parts.Failing"}', "[model_g.args.more.1]", 11),
+        ('path = "parts.Encoder"\n', 'path = "parts.Failing"\n', "[model_g.args.encoder]", 13),
+        (
+            'activation = {path = "torch.nn.ReLU"}',
+            'activation = {path = "parts.Failing", args = {depth = 3}}',
+            "[model_g.args.encoder.args.activation]",
+            16,
+        ),
+        (
+            'path = "torch.optim.lr_scheduler.StepLR"\nargs.step_size = 3',
+            'path = "parts.Failing"',
+            "[lr_scheduler_g.args.schedulers.1]",
+            35,
+        ),
+        ('"parts.collate", args = {scale = 2.0}', '"parts.Failing"', "[dataset.dataloader.collate_fn]", 40),
+        ('"parts.Order", args = {backwards = true}', '"parts.Failing"', "[dataset.dataloader.sampler]", 41),
+        ('"parts.Weighting", args = {power = 2}', '"parts.Failing"', "[hooks.0.args.weighting]", 51),
+        ('path = "parts.Hook"\n[[hooks]]', 'path = "parts.Failing"\n[[hooks]]', "[hooks.1]", 53),
+    ],
+)
+def test_a_constructor_that_raises_is_named_with_its_place(recipe, old, new, header, line):
+    assert TOML.count(old) == 1
+    recipe.write_text(TOML.replace(old, new))
+    experiment = Experiment.load(recipe)
+    with experiment.scope, pytest.raises(BuildError) as caught:
+        experiment.build()
+    error = caught.value
+    assert error.message.startswith(f"{header} can't be built: `parts.Failing` raised ValueError: depth must be even")
+    named, raised = error.notes
+    assert named.startswith(f"named in: {recipe}:{line}:")
+    raising = PARTS.splitlines().index('        raise ValueError("depth must be even")') + 1
+    assert raised == f"raised in: {recipe.parent / 'parts.py'}:{raising}, in __init__"
+    assert f"{header[:-1]}.args]" in error.remedy
