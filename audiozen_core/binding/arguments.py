@@ -8,13 +8,14 @@ from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
 
-from audiozen_core.binding.messages import described, type_text, wanted
+from audiozen_core.binding.messages import label_and_suggestion, type_text
 from audiozen_core.binding.signature import Signature, return_type, signature_of
 from audiozen_core.binding.values import converted, dataclass_of, wrong_places
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell, spell_key
 from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
+from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
 
@@ -258,9 +259,11 @@ def _wrong_values(
             fields = signature_of(cls)
             found += _findings(fields, wrong, (), cls.__qualname__, inner) if fields else []
             continue
-        label, suggestion = wanted(wrong, annotation)
+        label, suggestion = label_and_suggestion(wrong, annotation)
         # The place begins with `args`, which the message leaves out.
-        message = f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {described(wrong)}"
+        message = (
+            f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
+        )
         notes = _signature_note(signature, keep=[parameter.name])
         found.append(
             Diagnostic(

@@ -1,19 +1,18 @@
-"""Annotations and values in words."""
+"""Types in words: what an annotation asks for, and what a value that does not fit was meant to be."""
 
 from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import json
 import os
 import types
-from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
 from audiozen_core.binding.values import fits
-from audiozen_core.diagnostics.suggestions import near_names
+from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.toml_text import read_scalar, short_toml_text, toml_text
 
 _WORDS = {
     int: "an integer",
@@ -23,7 +22,6 @@ _WORDS = {
     bool: "`true` or `false`",
     os.PathLike: "a string",
 }
-_SHOWN = 40
 
 
 def type_text(annotation: Any) -> str:
@@ -36,7 +34,7 @@ def type_text(annotation: Any) -> str:
     origin = get_origin(annotation)
     args = get_args(annotation)
     if origin is Literal:
-        return " | ".join(toml_text(choice) for choice in args if choice is not None)
+        return " | ".join(short_toml_text(choice) for choice in args if choice is not None)
     if origin in (Union, types.UnionType):
         return " | ".join(type_text(member) for member in args if member is not types.NoneType)
     if annotation is Ellipsis:
@@ -46,65 +44,58 @@ def type_text(annotation: Any) -> str:
     return str(getattr(origin or annotation, "__name__", annotation))
 
 
-def toml_text(value: Any) -> str:
-    """A value as a TOML would have it, cut where it is long."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        text = json.dumps(value, ensure_ascii=False)
-        return text if len(text) <= _SHOWN else f'{text[: _SHOWN - 2]}…"'
-    if isinstance(value, list):
-        text = f"[{', '.join(toml_text(item) for item in value[:9])}]"
-        return text if len(text) <= _SHOWN and len(value) < 9 else "[…]"
-    return "{…}" if isinstance(value, Mapping) else str(value)
+def type_in_words(annotation: Any) -> str:
+    """The values of a TOML that an annotation asks for; "" where no TOML value is known to be right.
+
+    >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
+    ('an integer or an array of strings', 'one of "min", "max"')
+    """
+    words = [_member_in_words(member) for member in members_of(plain(annotation))]
+    return " or ".join(dict.fromkeys(filter(None, words)))
 
 
-def described(value: Any) -> str:
-    """What a value is, for a message: `the string "fast"`."""
-    if isinstance(value, Mapping):
-        return "a table"
-    kinds = {bool: "the boolean", int: "the integer", float: "the float", str: "the string", list: "the array"}
-    return f"{kinds.get(type(value), 'the date or time')} `{toml_text(value)}`"
+def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
+    """What to say at a value that does not fit, and the TOML value that was probably meant, if one is near.
+
+    >>> label_and_suggestion("5", int), label_and_suggestion("five", int)
+    (('did you mean `5`?', '5'), ('expected an integer', None))
+    """
+    meant = _meant(value, annotation)
+    if meant is not None:
+        return f"did you mean `{meant}`?", meant
+    words = type_in_words(annotation)
+    return (f"expected {words}" if words else ""), None
 
 
-def wanted(value: Any, annotation: Any) -> tuple[str, str | None]:
-    """What to say where a value is wrong, and the TOML value that was probably meant, if one is near."""
+def _meant(value: Any, annotation: Any) -> str | None:
+    """The TOML value that was meant by one of the wrong type, such as `5` by `"5"` or by `5.0`."""
     members = members_of(plain(annotation))
-    choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
-    near = _meant(value, members, choices)
-    if near is not None:
-        return f"did you mean `{near}`?", near
-    if choices:
-        return f"one of {', '.join(toml_text(choice) for choice in choices)}", None
-    words = list(dict.fromkeys(filter(None, map(_word, members))))
-    return (f"{' or '.join(words)} is wanted" if words else ""), None
-
-
-def _meant(value: Any, members: tuple[Any, ...], choices: list[Any]) -> str | None:
     if isinstance(value, str):
-        if near := near_names(value, [choice for choice in choices if isinstance(choice, str)], 1):
-            return toml_text(near[0])
-        if value.lower() in ("true", "false") and bool in members:
-            return value.lower()
-        for number in (int, float):
-            if number in members or (number is int and float in members):
-                try:
-                    number(value)
-                except ValueError:
-                    continue
-                return value.strip() if "_" not in value else None
+        choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
+        if near := nearest(value, [choice for choice in choices if isinstance(choice, str)]):
+            return toml_text(near)
+        text = value.partition("#")[0].strip()
+        text = text.lower() if text.lower() in ("true", "false") else text
+        unquoted = read_scalar(text)
+        if not isinstance(unquoted, str) and fits(unquoted, annotation) == "yes":
+            return text
     if isinstance(value, float) and value.is_integer() and int in members:
         return str(int(value))
     if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1) and bool in members:
         return toml_text(bool(value))
+    if isinstance(value, int | float) and str in members:
+        return toml_text(toml_text(value))
     arrays = [member for member in members if is_array(get_origin(member) or member)]
     if isinstance(value, str | int | float) and any(fits([value], member) == "yes" for member in arrays):
         return f"[{toml_text(value)}]"
     return None
 
 
-def _word(annotation: Any) -> str:
+def _member_in_words(annotation: Any) -> str:
+    """One member of a union in words."""
     origin = get_origin(annotation) or annotation
+    if origin is Literal:
+        return f"one of {', '.join(short_toml_text(choice) for choice in get_args(annotation) if choice is not None)}"
     if origin in _WORDS:
         return _WORDS[origin]
     if not isinstance(origin, type):
@@ -112,7 +103,12 @@ def _word(annotation: Any) -> str:
     if issubclass(origin, PurePath):
         return "a string"
     if is_array(origin):
-        args = get_args(annotation)
-        fixed = origin is tuple and args and args[-1] is not Ellipsis
-        return f"an array of {len(args)}" if fixed else "an array"
+        return _array_in_words(origin, get_args(annotation))
     return "a table" if origin in MAPPINGS or dataclasses.is_dataclass(origin) else ""
+
+
+def _array_in_words(origin: Any, items: tuple[Any, ...]) -> str:
+    if origin is tuple and items and items[-1] is not Ellipsis:
+        return f"an array of {len(items)}"
+    article, _, noun = _WORDS.get(plain(items[0]), "").partition(" ") if items else ("", "", "")
+    return f"an array of {noun}s" if article in ("a", "an") else "an array"

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from audiozen_core.binding.docstrings import parameter_docs, summary
+from audiozen_core.binding.messages import type_text
 from audiozen_core.config.check import check_component
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig
 from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import Key, key_at, known_keys
-from audiozen_core.config.toml.emit import emit, inline
+from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.key_path import KeyPath, parse_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.errors import AudioZenError
 
 
@@ -75,9 +77,9 @@ def explain(loaded: LoadedConfig, key: str) -> Explanation:
         if facts is None:
             raise _unknown(composition, place) from None
         return Explanation(spell(place), **facts)
-    replaced = tuple((_toml(old), str(origin)) for origin, old in composition.replaced.get(place, ()))
+    replaced = tuple((_text(old), str(origin)) for origin, old in composition.replaced.get(place, ()))
     origin = str(composition.origin(place))
-    return replace(Explanation(spell(place), **(facts or {})), value=_toml(value), origin=origin, replaced=replaced)
+    return replace(Explanation(spell(place), **(facts or {})), value=_text(value), origin=origin, replaced=replaced)
 
 
 def effective_toml(loaded: LoadedConfig) -> str:
@@ -90,7 +92,7 @@ def effective_toml(loaded: LoadedConfig) -> str:
         if origin is None or isinstance(composition.get(place), dict):
             return ""
         words = [] if origin.key_span.file == first else [str(origin)]
-        words += [f"was {_toml(old)} in {before}" for before, old in composition.replaced.get(place, ())[-1:]]
+        words += [f"was {_text(old)} in {before}" for before, old in composition.replaced.get(place, ())[-1:]]
         return ", ".join(words)
 
     return emit(composition.values, comment)
@@ -127,9 +129,9 @@ def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
 
 
 def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> _Facts:
-    facts: _Facts = {"doc": str(known.rules.get("doc", "")), "type": _type_name(known.type)}
+    facts: _Facts = {"doc": str(known.rules.get("doc", "")), "type": type_text(known.type)}
     if not known.required and not isinstance(known.default, dict | list) and known.default is not None:
-        facts["default"] = _toml(known.default)
+        facts["default"] = _text(known.default)
     checked = _checked_at(loaded, place[:-1]) if place[-1] == "path" else None
     if checked is not None and (what := summary(checked.target)):
         facts["doc"] = f"{facts['doc']}; here: {what}"
@@ -143,9 +145,9 @@ def _facts_of_argument(checked: CheckedComponent, name: str) -> _Facts | None:
         return {"doc": doc} if doc else None
     facts: _Facts = {"doc": doc}
     if parameter.default is not inspect.Parameter.empty:
-        facts["default"] = _toml(parameter.default)
+        facts["default"] = _text(parameter.default)
     if parameter.annotation is not inspect.Parameter.empty:
-        facts["type"] = _type_name(parameter.annotation)
+        facts["type"] = type_text(parameter.annotation)
     return facts
 
 
@@ -169,14 +171,9 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
     return AudioZenError(f"there is no key `{spell(place)}`", remedy=remedy)
 
 
-def _toml(value: Any) -> str:
+def _text(value: Any) -> str:
+    """A value, or the default of an argument, as TOML; as Python writes it where TOML has no such value."""
     try:
-        return inline(value)
+        return toml_text(as_toml_value(value))
     except TypeError:
         return str(value)
-
-
-def _type_name(annotation: Any) -> str:
-    if isinstance(annotation, str):
-        return annotation
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")

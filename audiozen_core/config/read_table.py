@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import types
 from collections.abc import Mapping
-from datetime import date, time
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
+from audiozen_core.binding.annotations import members_of
+from audiozen_core.binding.messages import label_and_suggestion, type_in_words
+from audiozen_core.binding.values import fits, wrong_places
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
-from audiozen_core.config.toml.emit import inline
-from audiozen_core.config.toml.interpolation import plain_value
 from audiozen_core.config.toml.text_file import not_utf8
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
-
-_NAMES = {bool: "`true` or `false`", int: "an integer", float: "a number", str: "a string", dict: "a table"}
-
+from audiozen_core.diagnostics.toml_text import toml_text, value_in_words
 
 # Larger integers fit into no tensor.
 _LARGEST = 2**63 - 1
@@ -93,18 +90,22 @@ class TableReader:
         if place in self.composition.unresolved:
             raise _InvalidError
         self._refuse_unwritable(place, value)
-        options = get_args(key.type) if get_origin(key.type) in (Union, types.UnionType) else (key.type,)
-        table = next((option for option in options if option in (Component, Dataloader)), None)
+        members = members_of(key.type)
+        table = next((member for member in members if member in (Component, Dataloader)), None)
         if table is not None:
             return self._table(table, place, value)
-        for option in options:
-            if get_origin(option) is Literal:
-                return self._choice(place, value, get_args(option))
-            if _fits(value, get_origin(option) or option):
-                return self._in_range(key, place, value)
-        wanted = next(get_origin(option) or option for option in options if option is not type(None))
-        suggestion = None if "choices" in key.rules else _converted(value, wanted)
-        raise self.wrong_type(place, _NAMES[wanted], value, suggestion=suggestion)
+        literal = next((member for member in members if get_origin(member) is Literal), None)
+        if literal is not None:
+            return self._choice(place, value, get_args(literal))
+        if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_table(key)):
+            return self._in_range(key, place, value)
+        # `wrong_places` passes tables with a `path`, since an argument may be built from one. Nothing is built here.
+        for inner, wrong, annotation in wrong_places(value, key.type, place) or [(place, value, key.type)]:
+            label, suggestion = label_and_suggestion(wrong, annotation)
+            if "choices" in key.rules:
+                label, suggestion = f"expected {type_in_words(annotation)}", None
+            self.wrong_type(inner, type_in_words(annotation), wrong, label=label, suggestion=suggestion)
+        raise _InvalidError
 
     def _refuse_unwritable(self, place: KeyPath, value: Any) -> None:
         """Refuses text that is no path, and that no file can hold: such comes from `--set` or the environment."""
@@ -152,7 +153,7 @@ class TableReader:
         names = ", ".join(f"`{choice}`" for choice in choices)
         message = f"`{self.composition.spell(place)}` can't be `{value}`"
         label = f"did you mean `{near}`?" if near else ""
-        suggestion = inline(near) if near else None
+        suggestion = toml_text(near) if near else None
         raise self.report(
             config_codes.BAD_VALUE, message, place, label=label, suggestion=suggestion, notes=(f"one of: {names}",)
         )
@@ -161,10 +162,8 @@ class TableReader:
 
     def wrong_type(self, place: KeyPath, wanted: str, value: Any, **more: Any) -> Exception:
         """Reports that a value has another type than it should."""
-        message = f"`{self.composition.spell(place)}` must be {wanted}, not {describe(value)}"
-        suggestion = more.get("suggestion")
-        label = f"did you mean `{suggestion}`?" if suggestion else f"expected {wanted}"
-        return self.report(config_codes.WRONG_TYPE, message, place, label=label, **more)
+        message = f"`{self.composition.spell(place)}` must be {wanted}, not {value_in_words(value)}"
+        return self.report(config_codes.WRONG_TYPE, message, place, **{"label": f"expected {wanted}", **more})
 
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> Exception:
         """Adds a finding at a value."""
@@ -172,40 +171,5 @@ class TableReader:
         return _InvalidError()
 
 
-def describe(value: Any) -> str:
-    """The kind of a value of TOML, in words.
-
-    Example:
-        >>> describe(True), describe(1.5), describe([])
-        ('a boolean', 'a floating-point number', 'an array')
-    """
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, float):
-        return "a floating-point number"
-    if isinstance(value, list):
-        return "an array"
-    if isinstance(value, date | time):
-        return "a date or time"
-    return _NAMES.get(type(value), type(value).__name__)
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-
-
-def _converted(value: Any, wanted: type) -> str | None:
-    """The value in the wanted type, as TOML, where that is what was meant: `"5"` for 5, `5.0` for 5."""
-    if isinstance(value, str) and wanted is not dict:
-        word = value.lower() if wanted is bool else value
-        plain = plain_value(word)
-        return inline(plain) if _fits(plain, wanted) else None
-    if wanted is int and isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if wanted is str and isinstance(value, int | float):
-        return inline(str(value))
-    if wanted is bool and value in (0, 1):
-        return "true" if value else "false"
-    return None
+def _takes_table(key: Key) -> bool:
+    return any(get_origin(member) is dict for member in members_of(key.type))

@@ -16,13 +16,12 @@ from audiozen_core.config.schema import key_at, known_keys
 from audiozen_core.config.toml.interpolation import (
     Reference,
     UnclosedReferenceError,
-    as_text,
-    plain_value,
     split_references,
 )
 from audiozen_core.config.toml.positions import MAX_DEPTH
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, parse_key_path, spell
+from audiozen_core.diagnostics.toml_text import read_scalar, toml_text
 
 # A file of a few kilobytes must not grow to gigabytes by references to references.
 MAX_GROWTH = 1_000_000
@@ -98,7 +97,7 @@ class _Resolver:
             if isinstance(value, dict | list):
                 kind = "a table" if isinstance(value, dict) else "an array"
                 raise self.fail(place, f"`{piece}` is {kind}, which can't stand within a string", str(piece))
-            result.append(as_text(value))
+            result.append(value if isinstance(value, str) else toml_text(value))
             self.grow(len(result[-1]), place)
         return "".join(result)
 
@@ -126,10 +125,10 @@ class _Resolver:
         name, default = match["name"], match["default"]
         text = self.environment.get(name, "")
         if text or (default is None and name in self.environment):
-            return plain_value(text) if typed else text
+            return read_scalar(text) if typed else text
         if default is not None:
             value = self.evaluate(default, place, typed=typed)
-            return plain_value(value) if typed and isinstance(value, str) and "${" not in default else value
+            return read_scalar(value) if typed and isinstance(value, str) and "${" not in default else value
         near = self.composition.nearest(name, self.environment)
         raise self.fail(
             place,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import types
 from inspect import Parameter
-from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin
 
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.config.toml.emit import inline
+from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.kinds import KINDS
 
 _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
@@ -42,11 +41,11 @@ def snippet(kind: str, path: str, target: Any) -> str:
         return f"# a command of the shell\n# audiozen {path} --help"
     lines = _arguments(kind, target)
     if kind == "metric":
-        entry = f"{{ path = {inline(path)} }}" if any("required" in line for line in lines) else inline(path)
+        entry = f"{{ path = {toml_text(path)} }}" if any("required" in line for line in lines) else toml_text(path)
         return f"[trainer.args]\nmetrics = [{entry}]"
     header = f"[[{kind}]]" if kind == "hooks" else f"[{kind}]"
     args = [f"[{kind}.args]", *lines] if lines else []
-    return "\n".join([header, f"path = {inline(path)}", *args])
+    return "\n".join([header, f"path = {toml_text(path)}", *args])
 
 
 def _arguments(kind: str, target: Any) -> list[str]:
@@ -64,25 +63,18 @@ def _arguments(kind: str, target: Any) -> list[str]:
 
 def _line(parameter: Parameter) -> str:
     if parameter.default is Parameter.empty:
-        return f"{parameter.name} = {inline(_placeholder(parameter.annotation))}  # required"
+        return f"{parameter.name} = {toml_text(_placeholder(parameter.annotation))}  # required"
     words = f"{parameter.name}: {type_text(parameter.annotation)}" if _is_known(parameter) else parameter.name
     if parameter.default is None:
         return f"# {words}, None by default"
     try:
-        return f"{parameter.name} = {inline(_plain_value(parameter.default))}"
+        return f"{parameter.name} = {toml_text(as_toml_value(parameter.default))}"
     except TypeError:
         return f"# {words}{'' if parameter.default is UNKNOWN_DEFAULT else f', {parameter.default!r} by default'}"
 
 
 def _is_known(parameter: Parameter) -> bool:
     return parameter.annotation is not Parameter.empty and plain(parameter.annotation) is not Any
-
-
-def _plain_value(value: Any) -> Any:
-    """The value as TOML could have given it."""
-    if isinstance(value, tuple | list | set | frozenset):
-        return [_plain_value(item) for item in value]
-    return str(value) if isinstance(value, PurePath) else value
 
 
 def _placeholder(annotation: Any) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.key_path import quote
 from audiozen_core.diagnostics.suggestions import did_you_mean
+from audiozen_core.diagnostics.toml_text import toml_text
 from audiozen_core.errors import RegistryError
 
 Reason = Literal[
@@ -73,7 +73,7 @@ class PathError(RegistryError):
                 self.code,
                 self.message,
                 label=self.label,
-                suggestion=quote(self.suggestion) if self.suggestion else None,
+                suggestion=toml_text(self.suggestion) if self.suggestion else None,
                 notes=(*self.notes, *remedy),
             ),
         )

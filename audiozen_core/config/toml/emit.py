@@ -1,14 +1,12 @@
-"""Values as TOML text that reads back to the same values."""
+"""Whole tables as a TOML document that reads back to the same values."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, time
 from typing import Any
 
-from audiozen_core.config.toml.interpolation import escape_references
-from audiozen_core.diagnostics.key_path import KeyPath, quote, spell_key
+from audiozen_core.diagnostics.key_path import KeyPath, spell_key
+from audiozen_core.diagnostics.toml_text import toml_text
 
 _WIDTH = 100
 
@@ -74,43 +72,9 @@ def _has_header(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
 
 
-def inline(value: Any) -> str:
-    """One value as TOML, on one line.
-
-    Raises:
-        TypeError: if TOML has no such value.
-
-    Example:
-        >>> inline({"a": [1, 0.5, True, "x"]})
-        '{ a = [1, 0.5, true, "x"] }'
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return _float(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return quote(escape_references(value))
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        pairs = ", ".join(f"{spell_key(key)} = {inline(entry)}" for key, entry in value.items())
-        return f"{{ {pairs} }}" if pairs else "{}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(inline(entry) for entry in value) + "]"
-    raise TypeError(f"TOML has no value of type {type(value).__name__}")
-
-
-def _float(value: float) -> str:
-    if math.isnan(value):
-        return "nan"
-    return repr(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
-
-
 def _laid_out(value: Any, indent: str = "") -> str:
     """One value as TOML, with a line for each entry of a long array."""
-    line = inline(value)
+    line = toml_text(value)
     if len(line) <= _WIDTH or not isinstance(value, list | tuple):
         return line
     deeper = f"{indent}    "

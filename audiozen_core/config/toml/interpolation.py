@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from typing import Any
-
-import tomli
 
 # References may stand in the default of a reference, so deep at most.
 MAX_NESTING = 16
@@ -59,11 +55,6 @@ def split_references(text: str) -> list[str | Reference]:
     return [*pieces, plain] if plain or not pieces else pieces
 
 
-def escape_references(text: str) -> str:
-    """The text in which no piece is taken for a reference."""
-    return text.replace("${", "$${")
-
-
 def _closing_brace(text: str, position: int) -> int:
     depth = 1
     for match in re.compile(r"\$\{|\}").finditer(text, position):
@@ -73,28 +64,3 @@ def _closing_brace(text: str, position: int) -> int:
         if depth > MAX_NESTING:
             break
     raise UnclosedReferenceError
-
-
-def plain_value(text: str) -> Any:
-    """A number, `true`, `false` or a quoted string of TOML as that; anything else as the string that it is.
-
-    Example:
-        >>> plain_value("8"), plain_value("1e-3"), plain_value("true"), plain_value("/data"), plain_value('"8"')
-        (8, 0.001, True, '/data', '8')
-    """
-    if "\n" in text:
-        return text
-    try:
-        value = tomli.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, bool | int | float | str) else text
-
-
-def as_text(value: Any) -> str:
-    """A value as it stands within a string."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return str(value)

@@ -240,6 +240,10 @@ def test_a_misspelt_section_is_not_missing_as_well(findings):
         ("[meta]\nseed = [1]", ("AZ105", 2, 8, None)),
         ("[meta]\nseed = -1", ("AZ106", 2, 8, None)),
         ("[meta]\nseed = 9223372036854775808", ("AZ106", 2, 8, None)),
+        ("[meta]\nseed = {path = 'x'}", ("AZ105", 2, 8, None)),
+        ("[meta]\nimport_from = ['a', 5]", ("AZ105", 2, 21, '"5"')),
+        ("[meta]\nimport_from = 'a'", ("AZ105", 2, 15, '["a"]')),
+        ("[meta]\nimport_from = [{path = 'x'}]", ("AZ105", 2, 15, None)),
         ("[meta]\nuse_amp = 1", ("AZ105", 2, 11, "true")),
         ("[meta]\nuse_amp = 'False'", ("AZ105", 2, 11, "false")),
         ("[meta]\nsave_dir = 2026", ("AZ105", 2, 12, '"2026"')),
@@ -289,6 +293,12 @@ def test_a_mistake_is_pointed_at(write, text, told_):
     findings = inspect_config(write(f"extends = 'minimal.toml'\n{text}")).findings
     code, line, *rest = told_
     assert [told(finding) for finding in findings if finding.severity == "error"] == [(code, line + 1, *rest)]
+
+
+def test_a_wrong_type_is_told_in_words_with_the_value(findings):
+    (finding,) = findings(MINIMAL, "meta.use_amp=1.5")
+    assert finding.message == "`meta.use_amp` must be `true` or `false`, not the float `1.5`"
+    assert finding.label == "expected `true` or `false`"
 
 
 def test_a_value_that_is_wrong_is_not_compared_with_others(findings):

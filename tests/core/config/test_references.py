@@ -4,7 +4,8 @@ import pytest
 
 from audiozen_core.config.compose import compose
 from audiozen_core.config.toml.emit import emit
-from audiozen_core.config.toml.interpolation import escape_references, split_references
+from audiozen_core.config.toml.interpolation import split_references
+from audiozen_core.diagnostics.toml_text import escape_references
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiozen_core.config.toml.emit import emit, inline
+from audiozen_core.config.toml.emit import emit
 from audiozen_core.config.toml.interpolation import split_references
+from audiozen_core.diagnostics.toml_text import toml_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.one_of(
@@ -70,7 +71,7 @@ def test_what_is_written_reads_back_the_same(values):
     ],
 )
 def test_forms_of_values(value, text):
-    assert inline(value) == text
+    assert toml_text(value) == text
 
 
 def test_long_arrays_have_a_line_for_each_entry():
