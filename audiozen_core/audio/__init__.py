@@ -1,1 +1,1 @@
-"""Sound: the numbers of `[acoustics]`, audio files, and the short-time Fourier transform."""
+"""Audio files, the section `[acoustics]`, and the short-time Fourier transform."""

@@ -1,4 +1,4 @@
-"""The acoustic numbers of an experiment, shared by all its parts. Imports no torch."""
+"""The section `[acoustics]` of an experiment, which all its components share. Imports no torch."""
 
 from __future__ import annotations
 

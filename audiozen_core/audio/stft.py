@@ -1,4 +1,4 @@
-"""The short-time Fourier transform and its inverse, by the numbers of `[acoustics]`."""
+"""The short-time Fourier transform and its inverse, with the settings of `[acoustics]`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from audiozen_core.errors import RunError
 
 
 class Stft:
-    """The transform of waveforms to complex spectrograms, and back, always in float32 or float64.
+    """Transforms waveforms to complex spectrograms and back, always in float32 or float64.
 
-    Complex numbers have no half precision, so half-precision input is raised to float32, under AMP too.
+    Torch has no complex STFT in half precision, so half-precision input is converted to float32, also under autocast.
 
     Args:
-        acoustics: the numbers.
+        acoustics: the settings.
 
     Example:
         >>> import torch
@@ -33,17 +33,23 @@ class Stft:
         self._windows: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def transform(self, wave: Tensor) -> Tensor:
-        """Waveforms [..., time] to centred complex spectrograms [..., n_fft // 2 + 1, frames].
+        """Transforms waveforms to centred spectrograms.
+
+        Args:
+            wave: waveforms [..., time].
+
+        Returns:
+            Complex spectrograms [..., n_fft // 2 + 1, frames].
 
         Raises:
-            RunError: the waveforms are too short for one frame.
+            RunError: the waveforms have no more than `n_fft // 2` samples.
         """
         wave = _full_precision(wave)
         numbers = self.acoustics
         if wave.shape[-1] <= numbers.n_fft // 2:
             raise RunError(
-                f"{wave.shape[-1]} samples are too few for an STFT of {numbers.n_fft}: it takes more than half of that",
-                remedy="leave out such short files, make `clip_seconds` longer, or `n_fft` smaller",
+                f"{wave.shape[-1]} samples are too few for an STFT with `n_fft = {numbers.n_fft}`, which needs more than half as many",
+                remedy="leave out such short files, or set a larger `clip_seconds` or a smaller `n_fft`",
             )
         with torch.autocast(wave.device.type, enabled=False):
             spectrogram = torch.stft(
@@ -57,11 +63,14 @@ class Stft:
         return spectrogram.reshape(*wave.shape[:-1], *spectrogram.shape[-2:])
 
     def inverse(self, spectrogram: Tensor, *, length: int | None = None) -> Tensor:
-        """Complex spectrograms [..., n_fft // 2 + 1, frames] to waveforms [..., time].
+        """Transforms spectrograms back to waveforms.
 
         Args:
-            spectrogram: what `transform` gave, or something of that form.
-            length: the number of samples wanted; without it, that of the whole frames.
+            spectrogram: complex spectrograms [..., n_fft // 2 + 1, frames].
+            length: the number of samples to return; by default that of the whole frames.
+
+        Returns:
+            Waveforms [..., time].
         """
         numbers = self.acoustics
         window = self._window(spectrogram.device, spectrogram.real.dtype)
@@ -78,13 +87,13 @@ class Stft:
 
     @property
     def invertible(self) -> bool:
-        """Whether each sample lies in some frame with a weight that is not almost zero, so that `inverse` exists."""
+        """Whether `inverse` exists: each sample needs a frame in which the weight of the window is not almost zero."""
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
         shifts = range(0, numbers.win_length, numbers.hop_length)
         total = sum(torch.nn.functional.pad(weights[shift:], (0, shift)) for shift in shifts)
         assert isinstance(total, Tensor)
-        # The limit is that of torch.istft.
+        # The same limit as in torch.istft.
         return bool(total[: numbers.hop_length].min() > 1e-11)
 
     def _window(self, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses, and the measures that they minimise."""
+"""Loss functions, and the functions that they are made of."""
 
 from audiozen_plugins.loss.si_snr import SiSnrLoss, SiSnrMagnitudeLoss, si_snr
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss

@@ -1,4 +1,4 @@
-"""The scale-invariant signal-to-noise ratio, as a measure and as losses."""
+"""The scale-invariant signal-to-noise ratio (SI-SNR), as a function and in two losses."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from torch import Tensor, nn
 
 
 def si_snr(estimate: Tensor, target: Tensor, *, zero_mean: bool = True, eps: float = 1e-8) -> Tensor:
-    """The scale-invariant signal-to-noise ratio of each clip, in dB; also called SI-SDR.
+    """Computes the scale-invariant signal-to-noise ratio of each clip, also called SI-SDR.
 
-    The part of the estimate that is a scaled target counts as signal, the rest as noise. Le Roux et al., "SDR -
-    half-baked or well done?", ICASSP 2019. Finite, and of finite gradient, for silence too: against a silent target it
-    is far below zero dB, and the lower the louder the estimate is.
+    The projection of the estimate onto the target is the signal, and the rest of the estimate is noise. Le Roux et al.,
+    "SDR - half-baked or well done?", ICASSP 2019.
+
+    The ratio and its gradient are finite for silence, too. If the target is silent, the ratio is far below 0 dB, and
+    falls as the estimate gets louder.
 
     Args:
-        estimate: waveforms [batch, time]; half precision is raised to float32.
+        estimate: waveforms [batch, time]. Half precision is converted to float32.
         target: waveforms [batch, time].
-        zero_mean: whether the mean of each waveform is taken off first. Without, a constant offset counts as noise.
-        eps: an energy, added to both sides of the ratio; it bounds the ratio and keeps it finite.
+        zero_mean: whether to subtract the mean of each waveform first. Otherwise a constant offset is noise.
+        eps: the energy that is added to the signal and to the noise. It keeps the ratio finite.
 
     Returns:
-        The ratios [batch].
+        The ratios in dB, [batch].
 
     Raises:
-        ValueError: for waveforms of different shapes, or of no samples.
+        ValueError: the waveforms differ in shape, or have no samples.
 
     Example:
         >>> target = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
@@ -33,7 +35,7 @@ def si_snr(estimate: Tensor, target: Tensor, *, zero_mean: bool = True, eps: flo
     """
     if estimate.shape != target.shape or estimate.ndim != 2 or estimate.shape[1] == 0:
         raise ValueError(
-            "SI-SNR needs two waveforms [batch, time] of one shape, of at least one sample: "
+            "SI-SNR needs two waveforms of the same shape [batch, time] with at least one sample: "
             f"estimate {list(estimate.shape)}, target {list(target.shape)}"
         )
     dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
@@ -51,8 +53,8 @@ class SiSnrLoss(nn.Module):
     """The negative mean SI-SNR of a batch, in dB.
 
     Args:
-        zero_mean: whether the mean of each waveform is taken off first.
-        eps: an energy that keeps the ratio finite, see `si_snr`.
+        zero_mean: whether to subtract the mean of each waveform first.
+        eps: the energy that keeps the ratio finite; see `si_snr`.
     """
 
     domain = "waveform"
@@ -63,24 +65,31 @@ class SiSnrLoss(nn.Module):
         self.eps = eps
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Waveforms [batch, time] twice to the loss, a scalar.
+        """Computes the loss.
+
+        Args:
+            estimate: waveforms [batch, time].
+            target: waveforms [batch, time].
+
+        Returns:
+            The loss, a scalar.
 
         Raises:
-            ValueError: for waveforms of different shapes, or of no samples.
+            ValueError: the waveforms differ in shape, or have no samples.
         """
         return -si_snr(estimate, target, zero_mean=self.zero_mean, eps=self.eps).mean()
 
 
 class SiSnrMagnitudeLoss(nn.Module):
-    """SI-SNR of the waveforms, and the squared error of the magnitudes: `(100 - mean SI-SNR) + lam * error`.
+    """SI-SNR of the waveforms, plus the squared error of the magnitudes: `(100 - mean SI-SNR) + lam * error`.
 
-    The loss of the Intel N-DNS challenge's baseline (Timcheck et al., 2023). The second term fixes the level of the
-    estimate, which SI-SNR leaves open.
+    This is the loss of the baseline of the Intel N-DNS Challenge (Timcheck et al., "The Intel Neuromorphic DNS
+    Challenge", 2023). SI-SNR does not depend on the level of the estimate; the second term sets it.
 
     Args:
         lam: the weight of the mean squared error of the magnitudes.
-        zero_mean: whether the mean of each waveform is taken off first.
-        eps: an energy that keeps the ratio finite, see `si_snr`.
+        zero_mean: whether to subtract the mean of each waveform first.
+        eps: the energy that keeps the ratio finite; see `si_snr`.
     """
 
     domain = "both"
@@ -94,7 +103,7 @@ class SiSnrMagnitudeLoss(nn.Module):
     def forward(
         self, estimate_wave: Tensor, target_wave: Tensor, estimate_magnitude: Tensor, target_magnitude: Tensor
     ) -> Tensor:
-        """The loss, a scalar.
+        """Computes the loss.
 
         Args:
             estimate_wave: waveforms [batch, time].
@@ -102,12 +111,15 @@ class SiSnrMagnitudeLoss(nn.Module):
             estimate_magnitude: magnitudes [batch, frequencies, frames].
             target_magnitude: magnitudes [batch, frequencies, frames].
 
+        Returns:
+            The loss, a scalar.
+
         Raises:
-            ValueError: for two waveforms, or two magnitudes, of different shapes.
+            ValueError: the waveforms or the magnitudes differ in shape.
         """
         if estimate_magnitude.shape != target_magnitude.shape:
             raise ValueError(
-                "the magnitudes must be of one shape: "
+                "the magnitudes differ in shape: "
                 f"estimate {list(estimate_magnitude.shape)}, target {list(target_magnitude.shape)}"
             )
         ratio = si_snr(estimate_wave, target_wave, zero_mean=self.zero_mean, eps=self.eps).mean()

@@ -1,14 +1,17 @@
-"""The cost of the soft alignment of two sequences, given the distance of each pair of their frames.
+"""Computes the cost of the soft alignment of two sequences from the distances between their frames.
 
-The recursion `cost[i, j] = distance[i, j] + softmin(cost[i-1, j-1], cost[i-1, j], cost[i, j-1])` goes along the
-anti-diagonals, whose cells do not depend on each other. All is kept *skewed* for that: the cell (i, j) is stored at
-[i + j, i, batch], so a diagonal is one row of memory, and the three cells before it are slices of the two rows before.
+The recursion is `cost[i, j] = distance[i, j] + softmin(cost[i-1, j-1], cost[i-1, j], cost[i, j-1])`. The cells of an
+anti-diagonal do not depend on each other, so each anti-diagonal is computed at once. Tensors are *skewed* for that: the
+cell (i, j) is stored at [i + j, i, batch]. So an anti-diagonal is one row of memory, and its three predecessors are
+slices of the two rows before it.
 
-Two facts about the numbers. Costs are kept as log-potentials, `-cost / gamma`, so that softmin is `logaddexp`. And they
-are float64 whatever the input is: a cost of 1e6 is not rare, and float32 holds that to 0.06, which may exceed gamma.
+Costs are stored as log-potentials, `-cost / gamma`, because softmin then is `logaddexp`. They are float64 for any
+input: a cost of 1e6 is common, and float32 resolves that to 0.06, which may be more than gamma.
 
-The gradient of the cost is the alignment, the probability that the soft path visits a cell (Cuturi & Blondel, 2017);
-that of the alignment is a product with the Hessian, by one more sweep each way (Mensch & Blondel, 2018).
+The gradient of the cost is the alignment, the probability that the soft path visits a cell (Cuturi & Blondel,
+"Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017). The gradient of the alignment is a product with
+the Hessian, which takes one more sweep in each direction (Mensch & Blondel, "Differentiable Dynamic Programming for
+Structured Prediction and Attention", ICML 2018).
 """
 
 from __future__ import annotations
@@ -20,16 +23,23 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FAR = -1e300  # the potential of no path at all; finite, so that no difference of two is NaN
-BLOCK = 32  # the diagonals that share one range of rows, and are worked on together where they can be
+FAR = -1e300  # the potential of a cell that no path reaches; finite, because the difference of two infinities is NaN
+BLOCK = 32  # the number of anti-diagonals that share a range of rows, so that some work is done for all at once
 
 
 def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
-    """The cost of the soft alignment: [batch], for distances [batch, frames, frames2], all in float64.
+    """Computes the cost of the soft alignment.
 
-    It can be differentiated twice with respect to `distance`; a third time is an error.
+    The cost can be differentiated twice with respect to `distance`. A third time is an error.
+
+    Args:
+        distance: the distances [batch, frames, frames2], float64.
+        gamma: the softness of the minimum; above 0.
+
+    Returns:
+        The costs [batch], float64.
     """
-    if distance.shape[1] > distance.shape[2]:  # the same cost, and shorter rows
+    if distance.shape[1] > distance.shape[2]:  # the cost stays the same, and the rows of memory get shorter
         distance = distance.transpose(1, 2)
     cost: Tensor = _Cost.apply(distance, gamma)  # type: ignore[no-untyped-call]
     return cost
@@ -69,7 +79,7 @@ class _Alignment(torch.autograd.Function):
 
 
 def _skewed(cells: Tensor, outside: float) -> Tensor:
-    """[batch, height, width] as [height + width - 1, height, batch]; what is not a cell gets `outside`."""
+    """Skews [batch, height, width] to [height + width - 1, height, batch], and fills the gaps with `outside`."""
     batch, height, width = cells.shape
     rows = cells.new_full((height + width - 1, height, batch), outside)
     rows.as_strided((batch, height, width), (1, height * batch + batch, height * batch)).copy_(cells)
@@ -77,26 +87,26 @@ def _skewed(cells: Tensor, outside: float) -> Tensor:
 
 
 def _unskewed(potentials: Tensor, width: int) -> Tensor:
-    """The cells [batch, height, width], a view, of what is stored as potentials are."""
+    """Returns a view [batch, height, width] of a tensor that is laid out like the potentials."""
     row, height, batch = potentials.stride(0), potentials.shape[1] - 1, potentials.shape[2]
     return potentials.as_strided((batch, height, width), (1, row + batch, row), 2 * row + batch)
 
 
 def _bordered(rows: Tensor, value: float) -> Tensor:
-    """Room for potentials: two diagonals before the first, and one row above, which no path can reach."""
+    """Allocates potentials, with two more diagonals before the first and one more row above, which no path reaches."""
     diagonals, height, batch = rows.shape
     return rows.new_full((diagonals + 2, height + 1, batch), value)
 
 
 def _blocks(diagonals: int, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges of diagonals, and the range of rows that holds all cells of each."""
+    """Gives ranges of diagonals, each with the range of rows that contains all its cells."""
     for start in range(0, diagonals, BLOCK):
         stop = min(start + BLOCK, diagonals)
         yield start, stop, max(0, start - width + 1), min(height, stop)
 
 
 def _neighbours(rows: Tensor, start: int, stop: int, low: int, high: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The cells of a block, in what is stored as potentials are; those above, to the left, and diagonally before."""
+    """Slices a tensor that is laid out like the potentials: the cells of a block, and their three predecessors."""
     here = rows[start + 2 : stop + 2, low + 1 : high + 1]
     above = rows[start + 1 : stop + 1, low:high]
     left = rows[start + 1 : stop + 1, low + 1 : high + 1]
@@ -106,7 +116,7 @@ def _neighbours(rows: Tensor, start: int, stop: int, low: int, high: int) -> tup
 
 def _sweep_potentials(scores: Tensor, width: int) -> Tensor:
     potentials = _bordered(scores, FAR)
-    potentials[0, 0] = 0  # where all paths start
+    potentials[0, 0] = 0  # all paths start here
     diagonals, height, _ = scores.shape
     for block in _blocks(diagonals, height, width):
         start, stop, low, high = block
@@ -118,7 +128,7 @@ def _sweep_potentials(scores: Tensor, width: int) -> Tensor:
 
 
 def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The probabilities that a path to a cell of this block comes from above, the left, and diagonally."""
+    """Computes the probabilities that a path to a cell of this block comes from each of the three predecessors."""
     start, stop, low, high = block
     here, *sources = _neighbours(potentials, *block)
     score = scores[start:stop, low:high]
@@ -126,14 +136,14 @@ def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int
     weights = total.new_empty(3, *total.shape)
     for weight, source in zip(weights, sources, strict=True):
         torch.sub(source, total, out=weight)
-    weights.clamp_(-100, 0).exp_()  # e^-100 is nothing, and less would end in slow denormal numbers
+    weights.clamp_(-100, 0).exp_()  # e^-100 makes no difference; smaller ones would become denormal, which is slow
     above, left, before = weights
     return above, left, before
 
 
 def _sweep_alignment(potentials: Tensor, scores: Tensor, width: int) -> Tensor:
     alignment = _bordered(scores, 0)
-    alignment[-1, -1] = 1  # where all paths end
+    alignment[-1, -1] = 1  # all paths end here
     diagonals, height, _ = scores.shape
     for block in reversed(list(_blocks(diagonals, height, width))):
         rows = (*_neighbours(alignment, *block), *_weights(potentials, scores, block))
@@ -145,13 +155,13 @@ def _sweep_alignment(potentials: Tensor, scores: Tensor, width: int) -> Tensor:
 
 
 def _sweep_hessian(potentials: Tensor, scores: Tensor, alignment: Tensor, direction: Tensor, width: int) -> Tensor:
-    """The change of the alignment as the scores move along `direction`, stored as potentials are."""
+    """Computes the change of the alignment as the scores move along `direction`, laid out like the potentials."""
     diagonals, height, _ = scores.shape
     blocks = list(_blocks(diagonals, height, width))
     moved = _bordered(scores, 0)  # the change of the potentials
     for block in blocks:
         start, stop, low, high = block
-        inside = scores[start:stop, low:high] != FAR  # else the change of what no path reaches could overflow
+        inside = scores[start:stop, low:high] != FAR  # the change of a cell that no path reaches could overflow
         reached = [weight * inside for weight in _weights(potentials, scores, block)]
         rows = (*_neighbours(moved, *block), *reached, direction[start:stop, low:high])
         for here, above, left, before, *weight, step in zip(*(row.unbind(0) for row in rows), strict=True):

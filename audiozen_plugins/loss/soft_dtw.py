@@ -12,21 +12,22 @@ from audiozen_plugins.loss.soft_alignment import soft_alignment_cost
 
 
 class SoftDTWLoss(nn.Module):
-    """How far two sequences are apart when one may be stretched in time: soft-DTW, averaged over the batch.
+    """Soft dynamic time warping: compares two sequences of different speeds, and averages over the batch.
 
-    The squared Euclidean distances along a path that aligns the frames of both, from start to end, summed, and the soft
-    minimum of that over all paths. Not a distance: it can be below zero, and is not least where both are equal.
-    Cuturi & Blondel, "Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017.
+    A path aligns the frames of both sequences from start to end, and its cost is the sum of the squared Euclidean
+    distances along it. The loss is the soft minimum of this cost over all paths. It is not a distance: it can be
+    negative, and it is not minimal where both sequences are equal. Cuturi & Blondel, "Soft-DTW: a Differentiable Loss
+    Function for Time-Series", ICML 2017.
 
-    Time and memory grow with frames times frames2; there is no limit to either.
+    Time and memory grow with frames times frames2. Sequences can have any length.
 
     Args:
-        gamma: how soft the minimum is, of the unit of the squared distance; above 0. The nearer to 0, the nearer to
-            DTW, the best path alone; the larger, the more all paths count. Set it near the squared distance of two
-            frames that match.
+        gamma: the softness of the minimum, in the unit of the squared distance; above 0. With a small `gamma`, only the
+            best path counts, as in DTW. With a large one, all paths do. A good value is about the squared distance
+            between two frames that match.
 
     Raises:
-        ValueError: for a `gamma` that is not above 0.
+        ValueError: `gamma` is not above 0, or not finite.
 
     Example:
         >>> estimate = torch.tensor([[[0.0], [1.0], [1.0], [2.0]]])
@@ -46,31 +47,34 @@ class SoftDTWLoss(nn.Module):
         self.gamma = gamma
 
     def extra_repr(self) -> str:
-        """What `print` shows of it."""
+        """The arguments that `print` shows."""
         return f"gamma={self.gamma}"
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of float64 where an input is, else of float32. It can be differentiated twice.
+        """Computes the loss, which can be differentiated twice.
 
         Args:
             estimate: features [batch, frames, features].
             target: features [batch, frames2, features].
 
+        Returns:
+            The loss, a scalar; float64 if an input is float64, otherwise float32.
+
         Raises:
-            ValueError: for sequences that are empty, of shapes that do not go together, or not all finite numbers.
+            ValueError: a sequence is empty or has a number that is NaN or infinite, or the shapes do not match.
         """
         _check(estimate, target)
         with torch.autocast(estimate.device.type, enabled=False):
             dtype = torch.promote_types(torch.promote_types(estimate.dtype, target.dtype), torch.float32)
             estimate, target = estimate.to(dtype), target.to(dtype)
-            # The distance does not change when both are moved; near zero, its terms are small and do not cancel.
+            # The expanded square loses precision to cancellation if both sequences have a large common offset.
             centre = target.detach().mean(dim=1, keepdim=True)
             distance: Tensor = _SquaredDistance.apply(estimate - centre, target - centre)  # type: ignore[no-untyped-call]
             return soft_alignment_cost(distance, self.gamma).mean().to(dtype)
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """|x[i] - y[j]|^2 for all i and j, as a matrix product, in float64 also for float32."""
+    """Computes |x[i] - y[j]|^2 for all i and j with a matrix product, in float64 for any input."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -91,13 +95,13 @@ class _SquaredDistance(torch.autograd.Function):
 def _check(estimate: Tensor, target: Tensor) -> None:
     shapes = f"estimate {list(estimate.shape)}, target {list(target.shape)}"
     if estimate.ndim != 3 or target.ndim != 3:
-        raise ValueError(f"soft-DTW needs features [batch, frames, features] twice: {shapes}")
+        raise ValueError(f"soft-DTW needs two tensors [batch, frames, features]: {shapes}")
     if estimate.shape[0] != target.shape[0] or estimate.shape[2] != target.shape[2]:
-        raise ValueError(f"soft-DTW needs the same batch and the same number of features twice: {shapes}")
+        raise ValueError(f"soft-DTW needs the same batch size and the same number of features in both: {shapes}")
     if estimate.numel() == 0 or target.numel() == 0:
         raise ValueError(f"soft-DTW needs at least one clip, one frame and one feature: {shapes}")
     for name, features in (("estimate", estimate), ("target", target)):
         if not features.is_floating_point():
-            raise ValueError(f"soft-DTW needs real numbers, but the {name} is of {features.dtype}")
+            raise ValueError(f"soft-DTW needs real numbers, but the {name} is {features.dtype}")
         if not bool(features.isfinite().all()):
-            raise ValueError(f"the {name} holds NaN or infinity")
+            raise ValueError(f"the {name} has a number that is NaN or infinite")

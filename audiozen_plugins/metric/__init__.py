@@ -1,4 +1,4 @@
-"""Metrics of speech quality, each an object that compares one estimate with one reference."""
+"""Metrics of speech quality. Each is an object that compares an estimate with a reference."""
 
 from audiozen_plugins.metric.dnsmos import Dnsmos
 from audiozen_plugins.metric.metric import Metric

@@ -1,4 +1,4 @@
-"""The quality of speech as people would rate it, guessed by a network, without a clean reference."""
+"""DNSMOS: a network that predicts how people would rate the quality of speech, without a clean reference."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ _ASPECTS: dict[Aspect, tuple[int, str, str, tuple[float, ...]]] = {
     "background": (1, "dnsmos_bak", "DNSMOS BAK", (-0.39604546, 1.60915514, -0.13166888)),
     "overall": (2, "dnsmos", "DNSMOS OVRL", (0.04602535, 1.11546468, -0.06766283)),
 }
-"""Of each aspect: its place in the network's answer, its names, and the polynomial that maps it to the rating scale."""
+"""For each aspect: its index in the output of the network, its name, its label, and the coefficients of the polynomial
+that maps it to the rating scale."""
 
 
 class Dnsmos:
-    """DNSMOS P.835, 1 to 5 (Reddy, Gopal and Cutler, 2022), by the network that comes with the package `speechmos`.
+    """DNSMOS P.835, from 1 to 5, computed by the network in the package `speechmos`.
 
-    The network listens to windows of 9.01 s, a second apart, and the mean is given; a shorter file is repeated. The
-    reference plays no part. NaN where the file is empty or not finite.
+    The value is the mean over windows of 9.01 s, one second apart. A shorter file is repeated. The reference is not
+    used. The value is NaN if the estimate is empty or not finite. Reddy, Gopal and Cutler, "DNSMOS P.835: A
+    Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate Noise Suppressors", ICASSP 2022.
 
     Args:
-        aspect: what is rated, the `overall` quality, the speech `signal`, or the `background` noise.
+        aspect: the rated aspect: the `overall` quality, the speech `signal`, or the `background` noise.
 
     Raises:
         MissingExtraError: speechmos or onnxruntime is not installed.
@@ -50,15 +52,15 @@ class Dnsmos:
         self._session: Any = None
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """The rating.
+        """Computes the rating of the estimate [time].
 
         Raises:
-            DataError: a sample rate other than 16 kHz.
+            DataError: the sample rate is not 16 kHz.
         """
         if sr != _SR:
             raise DataError(
-                f"{self.label} is made for {_SR} Hz, but the audio has {sr} Hz",
-                remedy="leave `dnsmos` out of the trainer's `metrics`, or resample the data",
+                f"{self.label} needs {_SR} Hz, but the audio has {sr} Hz",
+                remedy="remove `dnsmos` from the `metrics` of the trainer, or resample the data",
             )
         if not estimate.numel() or not estimate.isfinite().all():
             return math.nan
@@ -69,11 +71,11 @@ class Dnsmos:
         return float(ratings.mean())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_session": None}  # another process opens its own
+        return {**vars(self), "_session": None}  # a session can't be sent to another process
 
 
 def windows(signal: np.ndarray) -> list[np.ndarray]:
-    """The stretches of a signal [time] that the network hears, each [144160]."""
+    """Cuts a signal [time] into the inputs of the network, each [144160]."""
     while len(signal) < _WINDOW:
         signal = np.concatenate([signal, signal])
     count = int(len(signal) // _SR - 9.01) + 1
@@ -84,7 +86,7 @@ def windows(signal: np.ndarray) -> list[np.ndarray]:
 def _open_session() -> Any:
     import onnxruntime  # type: ignore[import-not-found, unused-ignore]
 
-    # The package itself is not imported: it would want several others only for what is not used here.
+    # Importing the package would need several other packages that we do not use.
     package = importlib.util.find_spec("speechmos")
     assert package is not None
     assert package.origin is not None

@@ -1,4 +1,4 @@
-"""What a metric is."""
+"""The interface of a metric."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class Metric(Protocol):
-    """A number that says how near an estimate is to its reference.
+    """Rates an estimate, usually by comparing it with its reference.
 
     Attributes:
-        name: its name in records, such as `si_sdr`.
-        label: its name for people, such as `SI-SDR`.
-        unit: `dB`, or "" for a bare number.
+        name: its name in files, such as `si_sdr`.
+        label: its name in tables, such as `SI-SDR`.
+        unit: `dB`, or "" if it has no unit.
         higher_is_better: whether a higher number is better.
     """
 
@@ -23,14 +23,14 @@ class Metric(Protocol):
     higher_is_better: bool
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """The number for one file.
+        """Computes the value for one file.
 
         Args:
-            estimate: the waveform to judge, [time], on the CPU.
-            reference: the clean waveform, [time].
+            estimate: the waveform to rate, [time], on the CPU.
+            reference: the clean waveform, [time], on the CPU.
             sr: the sample rate, in hertz.
 
         Returns:
-            The number; NaN where there is none, as for PESQ where nobody speaks.
+            The value; NaN if it is not defined, for instance PESQ without an utterance.
         """
         ...

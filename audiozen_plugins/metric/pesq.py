@@ -1,4 +1,4 @@
-"""The perceptual evaluation of speech quality."""
+"""PESQ, the perceptual evaluation of speech quality."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audiozen_core.errors import DataError, MissingExtraError
 from audiozen_core.logging import get_logger
 
 SAFE_SECONDS = 20.0
-"""No file of this length holds more utterances than the package has room for."""
+"""A file up to this length can't have more utterances than the package has room for."""
 
 _CHILD = """
 import sys
@@ -28,13 +28,13 @@ sys.stdout.write(repr(float(pesq.pesq(sr, reference, estimate, mode, on_error=pe
 
 
 class Pesq:
-    """The perceptual evaluation of speech quality, 1.0 to 4.6 (ITU-T P.862, wide band P.862.2), by the package `pesq`.
+    """PESQ, from 1.0 to 4.6 (ITU-T P.862, wide band P.862.2), computed by the package `pesq`.
 
-    NaN where the file has no utterance, is too short, silent, or not finite.
+    The value is NaN if the file has no utterance, or is too short, silent or not finite.
 
-    The package has room for 50 utterances and writes past it where there are more, which may end the whole process.
-    Utterances and pauses of P.862 last 0.2 s at least; so files of more than 20 s, which alone can hold that many, are
-    measured in a process of their own. One that ends badly gives NaN, and a warning.
+    The package has room for 50 utterances. With more it writes past its memory, which may crash the process. In P.862,
+    an utterance and a pause each last at least 0.2 s, so only files of more than 20 s can have so many. These are
+    computed in another process. If that crashes, the value is NaN, and a warning says so.
 
     Args:
         mode: `wb` for wide band (16 kHz), `nb` for narrow band (8 or 16 kHz).
@@ -56,17 +56,17 @@ class Pesq:
         self.label = f"PESQ {mode.upper()}"
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """The quality as MOS-LQO.
+        """Computes the quality (MOS-LQO) of the estimate [time] against the reference [time].
 
         Raises:
-            DataError: a sample rate that PESQ is not made for.
+            DataError: PESQ is not defined for the sample rate.
             ValueError: the shapes differ.
         """
         if sr not in (8000, 16000) or (sr == 8000 and self.mode == "wb"):
             wanted = "16000" if self.mode == "wb" else "8000 or 16000"
             raise DataError(
-                f"{self.label} is made for {wanted} Hz, but the audio has {sr} Hz",
-                remedy="leave `pesq` out of the trainer's `metrics`, or resample the data",
+                f"{self.label} needs {wanted} Hz, but the audio has {sr} Hz",
+                remedy="remove `pesq` from the `metrics` of the trainer, or resample the data",
             )
         if estimate.shape != reference.shape:
             raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
@@ -74,14 +74,14 @@ class Pesq:
         if not np.isfinite(signals).all() or not signals.any(axis=1).all():
             return math.nan
         score = self._inside(signals, sr) if reference.numel() <= SAFE_SECONDS * sr else self._outside(signals, sr)
-        return score if score >= 0 else math.nan  # negative ones are codes of errors
+        return score if score >= 0 else math.nan  # a negative value is an error code
 
     def _inside(self, signals: np.ndarray, sr: int) -> float:
         from pesq import PesqError, pesq
 
         try:
             return float(pesq(sr, *signals, self.mode, on_error=PesqError.RETURN_VALUES))
-        except ValueError:  # what it does with a signal that is silent but for a last bit
+        except ValueError:  # pesq raises it for a signal that is almost silent
             return math.nan
 
     def _outside(self, signals: np.ndarray, sr: int) -> float:
@@ -91,7 +91,7 @@ class Pesq:
             return float(done.stdout)
         except ValueError:
             get_logger().warning(
-                "PESQ gave up a long file: more than 50 utterances, perhaps",
+                "PESQ failed for a long file, perhaps because it has more than 50 utterances",
                 seconds=round(signals.shape[1] / sr, 1),
                 exit_code=done.returncode,
             )

@@ -1,4 +1,4 @@
-"""The results of a test: a table for the reader, a CSV with a row a file, a summary in JSON for whoever goes on."""
+"""The results of a test: a table for people, a CSV file with a row for each file, and a summary in JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from audiozen_plugins.metric.metric import Metric
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The numbers of one file, metric name to value, before and after."""
+    """The values of one file before and after enhancement, by the name of the metric."""
 
     id: str
     snr: float | None
@@ -31,13 +31,13 @@ class Row:
 
 
 class Report:
-    """Collects the numbers of each file and makes tables of them.
+    """Collects the values of each file and makes tables of them.
 
     Args:
-        metrics: what is measured, in the order of the columns.
+        metrics: the metrics, in the order of the columns.
 
     Raises:
-        RunError: two metrics have one name.
+        RunError: two metrics have the same name.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
@@ -45,7 +45,8 @@ class Report:
         names = [metric.name for metric in self.metrics]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise RunError(
-                f"the metric `{twice[0]}` is named twice", remedy="name each once in the trainer's `metrics`"
+                f"the metric `{twice[0]}` is listed twice",
+                remedy="list each metric once in the `metrics` of the trainer",
             )
         self.rows: list[Row] = []
 
@@ -53,18 +54,18 @@ class Report:
         return len(self.rows)
 
     def add(self, name: str, *, snr: float | None, noisy: Mapping[str, float], enhanced: Mapping[str, float]) -> None:
-        """Takes the numbers of one file.
+        """Adds the values of one file.
 
         Args:
-            name: the file's ID.
-            snr: its nominal signal-to-noise ratio in dB, if known.
-            noisy: metric name to value, before.
-            enhanced: metric name to value, after.
+            name: the id of the file.
+            snr: its nominal signal-to-noise ratio in dB; None if it is not known.
+            noisy: the values before enhancement, by the name of the metric.
+            enhanced: the values after enhancement, by the name of the metric.
         """
         self.rows.append(Row(name, snr, dict(noisy), dict(enhanced)))
 
     def summary(self) -> dict[str, float]:
-        """The means over all files: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …; files without a value are left out."""
+        """The means over all files that have a value: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …"""
         result: dict[str, float] = {}
         for metric in self.metrics:
             noisy, enhanced, _ = self._means(metric, self.rows)
@@ -72,8 +73,8 @@ class Report:
         return result
 
     def table(self, title: str) -> Table:
-        """Noisy beside enhanced, a line for each SNR and one for all."""
-        # Narrow enough for three metrics on a terminal of 80 columns.
+        """Makes a table of noisy and enhanced values, with a line for each SNR and one for all files."""
+        # With these widths, three metrics fit into a terminal of 80 columns.
         table = Table(title=title, caption=self._footnote() or None, caption_justify="left", box=SIMPLE_HEAD, padding=0)
         by_snr = self._by_snr()
         if by_snr:
@@ -90,19 +91,19 @@ class Report:
         return table
 
     def text(self, title: str, *, width: int = 100) -> str:
-        """The table as plain text, for a log; lines of at most `width` characters, with no blanks at their ends."""
+        """Renders the table as plain text for a log, in lines of at most `width` characters without trailing blanks."""
         console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
         with console.capture() as capture:
             console.print(self.table(title))
         return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
     def to_json(self) -> dict[str, Any]:
-        """The means over all files and for each SNR, fit for `json.dumps`; null where no file has a value.
+        """The means over all files and for each SNR, ready for `json.dumps`. A mean is None if no file has a value.
 
         Returns:
-            `files`, `metrics` (name to `label`, `unit`, `higher_is_better`), `all` (metric name to `noisy`, `enhanced`,
-            `gain` and `missing`, the number of files without a value), and `by_snr`, a list of the same with `snr` and
-            `files`, lowest SNR first.
+            A dict with `files` (the number of files), `metrics` (by name: `label`, `unit`, `higher_is_better`), `all`
+            (by name: `noisy`, `enhanced`, `gain`, and `missing`, the number of files without a value) and `by_snr` (a
+            list of dicts like `all` that also have `snr` and `files`, from the lowest SNR to the highest).
         """
         described = {
             metric.name: {"label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
@@ -112,13 +113,13 @@ class Report:
         return {"files": len(self.rows), "metrics": described, "all": self._mean_table(self.rows), "by_snr": by_snr}
 
     def write_json(self, path: Path) -> Path:
-        """Writes `to_json`. The file appears whole or not at all."""
+        """Writes `to_json` to a file, completely or not at all."""
         make_folder(path.parent)
         write_whole(path, json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
         return path
 
     def write_csv(self, path: Path) -> Path:
-        """Writes a line a file; a value that there is not is left empty. The file appears whole or not at all."""
+        """Writes a CSV file with a row for each file, completely or not at all. A missing value is an empty cell."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         names = [metric.name for metric in self.metrics]
@@ -132,7 +133,7 @@ class Report:
         return path
 
     def _by_snr(self) -> dict[float, list[Row]]:
-        """The rows by SNR, lowest first; empty where it is not known or varies from file to file."""
+        """Groups the rows by SNR, lowest first. Empty if an SNR is not known, or if most files have their own SNR."""
         if any(row.snr is None for row in self.rows):
             return {}
         levels = sorted({row.snr for row in self.rows if row.snr is not None})
@@ -141,7 +142,7 @@ class Report:
         return {level: [row for row in self.rows if row.snr == level] for level in levels}
 
     def _means(self, metric: Metric, rows: Sequence[Row]) -> tuple[float, float, int]:
-        """The mean before, the mean after, and how many files have no value."""
+        """The mean before and after enhancement, and the number of files without a value."""
         pairs = [(row.noisy[metric.name], row.enhanced[metric.name]) for row in rows]
         whole = [pair for pair in pairs if not any(map(math.isnan, pair))]
         if not whole:
@@ -168,5 +169,5 @@ class Report:
 
     def _footnote(self) -> str:
         missing = [(metric.label, self._means(metric, self.rows)[2]) for metric in self.metrics]
-        lines = [f"{label}: {n} file{'s' * (n > 1)} without a value, left out" for label, n in missing if n]
+        lines = [f"{label}: {n} file{'s' * (n > 1)} without a value, not in the mean" for label, n in missing if n]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The scale-invariant signal-to-distortion ratio."""
+"""SI-SDR, the scale-invariant signal-to-distortion ratio."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import torch
 from torch import Tensor
 
 _SILENCE = 1e-24
-"""Of a signal's energy: what is left of a constant after its mean is taken off, in double precision."""
+"""Relative to the energy of a signal: rounding leaves less than this of a constant whose mean is subtracted."""
 
 
 def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Tensor:
-    """The scale-invariant signal-to-distortion ratio, in dB (Le Roux et al., "SDR – half-baked or well done?", 2019).
+    """Computes the scale-invariant signal-to-distortion ratio.
+
+    Le Roux et al., "SDR – half-baked or well done?", ICASSP 2019.
 
     Args:
         estimate: waveforms [..., time].
         reference: clean waveforms of the same shape.
-        zero_mean: whether the mean is taken off both first. The paper does not, most toolkits do.
+        zero_mean: whether to subtract the mean of both first. The paper does not, but most toolkits do.
 
     Returns:
-        The ratios [...], in float64; NaN where the reference or the estimate is silent (or constant, without its mean),
-        infinite where the estimate is the reference.
+        The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (with `zero_mean`, also if it
+        is constant); infinite if the estimate equals the reference.
 
     Raises:
         ValueError: the shapes differ.
@@ -50,7 +52,7 @@ class SiSdr:
     """`si_sdr` as a metric, over the whole file.
 
     Args:
-        zero_mean: whether the mean is taken off both signals first; without, the metric is called `si_sdr_with_mean`.
+        zero_mean: whether to subtract the mean of both signals first. If not, the metric is called `si_sdr_with_mean`.
     """
 
     unit = "dB"
@@ -62,5 +64,5 @@ class SiSdr:
         self.label = "SI-SDR" if zero_mean else "SI-SDR*"
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """The ratio in dB."""
+        """Computes the ratio of the estimate [time] to the reference [time], in dB."""
         return si_sdr(estimate, reference, zero_mean=self.zero_mean).item()

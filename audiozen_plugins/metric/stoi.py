@@ -1,4 +1,4 @@
-"""The short-time objective intelligibility."""
+"""STOI, the short-time objective intelligibility."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from audiozen_core.errors import MissingExtraError
 
 _ONE_AT_A_TIME = threading.Lock()
 _SHORTEST = 256 / 10_000
-"""One frame of the measure, in seconds."""
+"""The length of a frame of STOI, in seconds."""
 
 
 class Stoi:
-    """The short-time objective intelligibility, about 0 to 1 (Taal et al., 2011), by the package `pystoi`.
+    """STOI, from about 0 to 1, computed by the package `pystoi`.
 
-    The extended one draws a little noise; here it is always the same noise, so that a file has one value, and the
-    global generator of NumPy is left as it was. NaN where too little of the file is speech (30 frames of 25.6 ms, after
-    silence is taken out), the reference is silent, or a signal is not finite.
+    The extended STOI adds a little random noise. Here that noise is always the same, so that a file always has the same
+    value, and the global generator of NumPy is restored. The value is NaN if less than 30 frames of 25.6 ms are left
+    after `pystoi` removes silence, if the reference is silent, or if a signal is not finite.
+
+    Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", IEEE TASLP 2011.
+    Jensen and Taal, "An Algorithm for Predicting the Intelligibility of Speech Masked by Modulated Noise Maskers", IEEE
+    TASLP 2016.
 
     Args:
-        extended: whether to use the extended measure (Jensen and Taal, 2016), which is called `estoi`.
+        extended: whether to use the extended STOI, which is called `estoi`.
 
     Raises:
         MissingExtraError: pystoi is not installed.
@@ -44,7 +48,7 @@ class Stoi:
         self.label = self.name.upper()
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
-        """The intelligibility.
+        """Computes the intelligibility of the estimate [time] against the reference [time].
 
         Raises:
             ValueError: the shapes differ.
@@ -56,9 +60,9 @@ class Stoi:
         from pystoi import stoi
 
         signals = reference.double().numpy(), estimate.double().numpy()
-        # The filters for warnings and the generator belong to the whole process.
+        # All threads share the filters for warnings and the generator.
         with _ONE_AT_A_TIME, warnings.catch_warnings():
-            # pystoi warns, and answers 1e-5, where it has too little to go by.
+            # If too few frames are left, pystoi warns and returns 1e-5.
             warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
             state = np.random.get_state()
             np.random.seed(0)

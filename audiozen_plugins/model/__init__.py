@@ -1,4 +1,4 @@
-"""Networks, and the blocks they are made of."""
+"""Networks, and the blocks that they are made of."""
 
 from audiozen_plugins.model.sdnn import SDNN
 

@@ -1,4 +1,4 @@
-"""The sigma-delta network of the Intel N-DNS challenge's baseline."""
+"""The sigma-delta network that is the baseline of the Intel N-DNS Challenge."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlo
 
 
 class SDNN(nn.Module):
-    """A sigma-delta network with axonal delays that turns noisy magnitudes into enhanced ones.
+    """A sigma-delta network with axonal delays that enhances the magnitudes of noisy speech.
 
-    The baseline solution of Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023: two dense layers estimate a
-    mask for the STFT's magnitude; the phase stays the noisy one. It takes that solution's published weights under their
-    own names. Weights and inputs are quantised as on the neuromorphic hardware, in training too. It looks at no later
-    frame, so it can run as a stream. Always computed in float32 or float64, under autocast too: half precision cannot
-    tell spikes of 1/4096 apart.
+    This is the baseline solution of Timcheck et al., "The Intel Neuromorphic DNS Challenge", 2023. Two dense layers
+    estimate a mask for the magnitude of the STFT. The published weights load without renaming.
+
+    Weights and inputs are quantised as on the neuromorphic hardware, also during training. The network is causal, so it
+    can process a stream. It always computes in float32 or float64, even under autocast, because half precision can't
+    resolve spikes of 1/4096.
 
     Args:
-        threshold: the smallest change that a neuron sends on; it is floored to steps of 1/64, so 0.1 means 0.09375.
-            A higher one sends fewer spikes and is less exact.
-        tau_grad: no effect. In the original framework it shapes the surrogate gradient of a *threshold* (how fast that
-            falls off away from it), but in this network, as in the published one, thresholds are not learned, and
-            every other gradient passes straight through. It is here so that published configurations load.
-        scale_grad: no effect, likewise; there, the height of that gradient.
+        threshold: the smallest change that a neuron sends. It is rounded down to a multiple of 1/64, so that 0.1 means
+            0.09375. A higher threshold sends fewer spikes and is less exact.
+        tau_grad: has no effect; it exists so that published configurations load. In the original framework it is the
+            width of the surrogate gradient of a *threshold*, but thresholds are not learned here or in the published
+            network, and all other gradients pass straight through.
+        scale_grad: has no effect, for the same reason. In the original framework it is the height of that gradient.
         max_delay: the longest delay that a neuron can learn, in frames.
-        out_delay: how many frames later the output comes, which lets the network look that far ahead: frame `t` of the
-            output is the enhanced frame `t - out_delay` of the input, and the first `out_delay` frames are zero.
-            Whoever puts phase or target beside it has to delay them by as much.
+        out_delay: the delay of the output in frames, which lets the network use as many future frames. Frame `t` of the
+            output is the enhanced frame `t - out_delay` of the input, and the first `out_delay` frames are zero. Delay
+            the phase or the target by as much before you combine them with the output.
         num_freqs: the number of frequencies, `n_fft // 2 + 1`.
         hidden_size: the number of neurons in each of the two hidden layers.
-        mean: what is taken off the magnitude first.
+        mean: the constant that is subtracted from the magnitude first.
 
     Raises:
-        ValueError: for an argument out of range.
+        ValueError: an argument is out of range.
 
     Example:
         >>> noisy = torch.rand(2, 257, 100, generator=torch.Generator().manual_seed(0))
@@ -75,15 +76,21 @@ class SDNN(nn.Module):
         )
 
     def forward(self, noisy: Tensor) -> Tensor:
-        """Noisy magnitudes [batch, num_freqs, frames] to enhanced magnitudes of the same shape.
+        """Enhances magnitudes.
+
+        Args:
+            noisy: noisy magnitudes [batch, num_freqs, frames].
+
+        Returns:
+            Enhanced magnitudes of the same shape, `out_delay` frames later.
 
         Raises:
-            ValueError: for another number of frequencies, or of dimensions.
+            ValueError: the shape is wrong.
         """
         if noisy.ndim != 3 or noisy.shape[1] != self.num_freqs:
             raise ValueError(
                 f"SDNN needs magnitudes [batch, {self.num_freqs}, frames], but got {list(noisy.shape)}; "
-                "its `num_freqs` must be the STFT's n_fft // 2 + 1"
+                "set `num_freqs` to n_fft // 2 + 1"
             )
         with torch.autocast(noisy.device.type, enabled=False):
             noisy = noisy if noisy.dtype == torch.float64 else noisy.float()
@@ -93,7 +100,7 @@ class SDNN(nn.Module):
 
 
 def _delayed(x: Tensor, frames: int) -> Tensor:
-    """X, `frames` later, zeros before."""
+    """Delays x [..., frames], and puts zeros before it."""
     if frames == 0:
         return x
     return nn.functional.pad(x, (frames, 0))[..., : x.shape[-1]]

@@ -1,18 +1,18 @@
-"""The building blocks of sigma-delta networks: quantisation, the delta unit, learned axonal delays, and whole blocks.
+"""The parts of sigma-delta networks: quantisation, the delta unit, learned axonal delays, and whole blocks.
 
-A sigma-delta network sends changes instead of values: a *delta unit* sends a spike, the change since its last one,
-when that change reaches a threshold, and the receiver's *sigma unit* adds the spikes up again. Learning to send and
-delay them follows Shrestha et al., "Efficient Video and Audio Processing with Loihi 2", 2023.
+A sigma-delta network sends changes instead of values. When the input of a *delta unit* has changed by at least a
+threshold, it sends the change as a spike. The *sigma unit* of the receiver adds the spikes up again. Weights and delays
+are learned as in Shrestha et al., "Efficient Video and Audio Processing with Loihi 2", 2023.
 
 Two choices make these blocks fast without changing what they compute:
 
-- They pass on *levels*, the running sum of the spikes, and not the spikes. A weight matrix and a delay commute with the
-  running sum, so the sigma unit may stand before them. And since the gradient of a spike passes straight through the
-  threshold, that of a delta unit followed by a sigma unit is the identity: there is nothing to compute.
-- Tensors are laid out as [channels, frames, batch]. A delay is then a shift of whole rows, a matrix product is one
-  product for all clips and frames, and the recursion over the frames works on a whole batch at once.
+- They pass on *levels*, the running sums of the spikes, instead of the spikes. A weight matrix and a delay commute with
+  the running sum, so the sigma unit can come before them. The gradient of a spike passes straight through the
+  threshold, so the gradient of a delta unit followed by a sigma unit is the identity, and needs no computation.
+- Tensors are laid out as [channels, frames, batch]. A delay then shifts whole rows, one matrix product handles all
+  clips and frames, and each step of the recursion over the frames handles the whole batch.
 
-Levels are counted in steps of 1/4096, the resolution of a spike, so they are whole numbers, and sums of them are exact.
+The unit of a level is 1/4096, the resolution of a spike. So levels are whole numbers, and sums of them are exact.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WEIGHT_LOW, WEIGHT_HIGH = -256 / 64, 254 / 64
 
 
 class _Round(torch.autograd.Function):
-    """Rounding whose gradient is one."""
+    """Rounds to whole steps, with a gradient of one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: float) -> Tensor:
@@ -43,13 +43,13 @@ class _Round(torch.autograd.Function):
 
 
 def quantize(x: Tensor, step: float, low: float = -math.inf, high: float = math.inf) -> Tensor:
-    """Round to whole steps, then clamp; the gradient passes straight through the rounding.
+    """Rounds to whole steps, and then clamps. The gradient passes straight through the rounding.
 
     Args:
         x: any tensor.
-        step: the size of a step; a half rounds to the even one.
-        low: the least value.
-        high: the greatest value.
+        step: the size of a step. A value halfway between two steps is rounded to the even one.
+        low: the smallest value.
+        high: the largest value.
 
     Example:
         >>> quantize(torch.tensor([0.1, 0.3, 9.0]), step=0.25, high=4.0)
@@ -60,12 +60,12 @@ def quantize(x: Tensor, step: float, low: float = -math.inf, high: float = math.
 
 
 def delta_spikes(levels: Tensor) -> Tensor:
-    """The spikes that add up to these levels: [channels, frames, batch], the first frame counted from zero."""
+    """Computes the spikes [channels, frames, batch] that add up to levels of the same shape."""
     return torch.diff(levels, dim=1, prepend=torch.zeros_like(levels[:, :1]))
 
 
 class _DeltaSigma(torch.autograd.Function):
-    """A delta unit and the sigma unit that hears it; see `Delta` for what it computes."""
+    """A delta unit, followed by a sigma unit; `Delta` says what it computes."""
 
     @staticmethod
     def forward(ctx: Any, activation: Tensor, threshold: float) -> Tensor:
@@ -75,31 +75,32 @@ class _DeltaSigma(torch.autograd.Function):
         change, residual = torch.empty_like(previous), previous.clone()
         for now, spike in zip(activation.unbind(1), frames, strict=True):
             torch.sub(now, previous, out=change).add_(residual)
-            # "The gradient of hardtanh" keeps what is within (-threshold, threshold), that is, what is not sent.
+            # The gradient of hardtanh keeps values within (-threshold, threshold), which are those that are not sent.
             torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
             torch.sub(change, residual, out=spike)
             previous = now
-        levels.floor_()  # all at once: torch spreads even a small floor over the cores, which costs more than it saves
+        # For all frames at once: torch uses several threads even for a small floor, which takes longer than one thread.
+        levels.floor_()
         for before, spike in itertools.pairwise(frames):
             spike.add_(before)
         return levels
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        # Sigma: the sum of all later gradients. Delta: that minus the next frame's. Together: the gradient itself.
+        # The sigma unit sums all later gradients, and the delta unit subtracts that sum of the next frame.
         return grads[0], None
 
 
 class Delta(nn.Module):
-    """A delta unit, which sends a spike when the change of its input since the last spike reaches the threshold.
+    """A delta unit. It sends a spike when its input has changed by at least the threshold since the last spike.
 
-    With `d[t] = a[t] - a[t-1] + r[t-1]`, it sends `y[t] = d[t]` where `|d[t]| >= threshold`, else 0, and keeps the
-    residual `r[t] = d[t] - y[t]`. What is sent is floored to whole steps. The gradient passes straight through the
-    threshold and the floor.
+    With `d[t] = a[t] - a[t-1] + r[t-1]`, it sends `y[t] = d[t]` if `|d[t]| >= threshold` and 0 otherwise, and keeps the
+    residual `r[t] = d[t] - y[t]`. A spike is rounded down to whole steps. The gradient passes straight through the
+    threshold and the rounding.
 
     Args:
-        threshold: the smallest change that is sent, of the activation's own unit; floored to steps of 1/64 here, as
-            the neuromorphic hardware has it (0.1 becomes 0.09375).
+        threshold: the smallest change that is sent, in the unit of the activation. It is rounded down to a multiple of
+            1/64, as on the neuromorphic hardware: 0.1 becomes 0.09375.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -108,13 +109,13 @@ class Delta(nn.Module):
         self.register_buffer("threshold", torch.tensor([math.floor(threshold * 64) / 64]))
 
     def forward(self, activation: Tensor) -> Tensor:
-        """Activations [channels, frames, batch], in steps, to levels of the same shape."""
+        """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
         levels: Tensor = _DeltaSigma.apply(activation, self.threshold.item() * STEPS_PER_UNIT)  # type: ignore[no-untyped-call]
         return levels
 
 
 class _Shift(torch.autograd.Function):
-    """Each channel's rows moved on by its own number of frames, zeros moved in."""
+    """Delays each channel by its own number of frames."""
 
     @staticmethod
     def forward(ctx: Any, levels: Tensor, delay: Tensor, frames: Tensor) -> Tensor:
@@ -126,14 +127,14 @@ class _Shift(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad,) = grads
         shifted, frames = ctx.saved_tensors
-        # A longer delay lowers a rising level: d level / d delay = -(its rise since the last frame), the spike.
+        # A longer delay lowers a rising level: d level / d delay is minus its rise since the last frame.
         rise = torch.sub(shifted[:, 1:], shifted[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
         rise += torch.sum(shifted[:, 0] * grad[:, 0], dim=1)
         return _shift_rows(grad, -frames), -rise, None
 
 
 def _shift_rows(x: Tensor, frames: Tensor) -> Tensor:
-    """x[c, t - frames[c], b], zero outside."""
+    """Returns x[c, t - frames[c], b], which is zero outside of x."""
     channels, length, batch = x.shape
     source = torch.arange(length, device=x.device) - frames[:, None]
     outside = (source < 0) | (source >= length)
@@ -143,14 +144,14 @@ def _shift_rows(x: Tensor, frames: Tensor) -> Tensor:
 
 
 class AxonalDelay(nn.Module):
-    """A learned delay of each channel, in frames, from zero to `max_delay`, beside a fixed one.
+    """Delays each channel by a learned number of frames, from 0 to `max_delay`, and all channels by a fixed one.
 
-    The learned value is floored to whole frames; its gradient takes the level for differentiable in time.
+    The learned delay is rounded down to whole frames. Its gradient treats the level as differentiable in time.
 
     Args:
         channels: the number of channels.
         max_delay: the longest learned delay, in frames.
-        fixed: a delay of all channels, in frames, that comes first: the time that a spike takes to the next layer.
+        fixed: the delay of all channels, in frames: the time that a spike takes to the next layer.
     """
 
     def __init__(self, channels: int, max_delay: int, fixed: int = 1) -> None:
@@ -160,9 +161,10 @@ class AxonalDelay(nn.Module):
         self.delay = Parameter(torch.rand(channels))
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Levels [channels, frames, batch], delayed."""
+        """Delays levels [channels, frames, batch]."""
         if self.training:
-            with torch.no_grad():  # the value itself is kept in range, so that the gradient can always bring it back
+            # The parameter itself stays in range. Far outside, it would take many steps to return.
+            with torch.no_grad():
                 self.delay.clamp_(0, self.max_delay)
         frames = self.delay.detach().clamp(0, self.max_delay).floor().long() + self.fixed
         shifted: Tensor = _Shift.apply(levels, self.delay, frames)  # type: ignore[no-untyped-call]
@@ -170,11 +172,11 @@ class AxonalDelay(nn.Module):
 
 
 class Synapse(nn.Module):
-    """A matrix of weights, rounded to 8 bits: steps of 1/32 from -4 to 254/64.
+    """A weight matrix, rounded to 8 bits: steps of 1/32 from -4 to 254/64.
 
     Args:
-        in_channels: the number of channels that come in.
-        out_channels: the number of channels that go out.
+        in_channels: the number of input channels.
+        out_channels: the number of output channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -183,17 +185,17 @@ class Synapse(nn.Module):
         self.weight = Parameter(torch.empty(out_channels, in_channels, 1, 1, 1).uniform_(-bound, bound))
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Levels [in_channels, frames, batch] to their weighted sums [out_channels, frames, batch]."""
+        """Computes weighted sums [out_channels, frames, batch] of levels [in_channels, frames, batch]."""
         weight = quantize(self.weight.flatten(1), WEIGHT_STEP, WEIGHT_LOW, WEIGHT_HIGH)
         return (weight @ levels.flatten(1)).view(-1, *levels.shape[1:])
 
 
 class Neuron(nn.Module):
-    """A rectifier, if asked for, before a delta unit.
+    """A delta unit, by default after a rectifier.
 
     Args:
         threshold: see `Delta`.
-        rectify: whether negative activations count as zero.
+        rectify: whether to replace negative activations with zero.
     """
 
     def __init__(self, threshold: float, *, rectify: bool = True) -> None:
@@ -201,22 +203,22 @@ class Neuron(nn.Module):
         self.rectify = rectify
         self.delta = Delta(threshold)
         self.bias: Tensor
-        self.register_buffer("bias", torch.zeros(1))  # always zero; published weights hold one
+        self.register_buffer("bias", torch.zeros(1))  # always zero, but part of the published weights
 
     def forward(self, activation: Tensor) -> Tensor:
-        """Activations [channels, frames, batch], in steps, to levels of the same shape."""
+        """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
         levels: Tensor = self.delta(activation.relu() if self.rectify else activation)
         return levels
 
 
 class InputBlock(nn.Module):
-    """Values to levels: quantised, then sent by a delta unit.
+    """Converts values to levels: quantises them, and sends them through a delta unit.
 
     Args:
         threshold: see `Delta`.
-        step: the step to which the values are rounded.
-        low: the least value.
-        high: the greatest value.
+        step: the step that values are rounded to.
+        low: the smallest value.
+        high: the largest value.
     """
 
     def __init__(
@@ -227,19 +229,19 @@ class InputBlock(nn.Module):
         self.neuron = Neuron(threshold, rectify=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Values [channels, frames, batch] to levels of the same shape."""
+        """Converts values [channels, frames, batch] to levels of the same shape."""
         levels: Tensor = self.neuron(quantize(x, self.step, self.low, self.high) * STEPS_PER_UNIT)
         return levels
 
 
 class DenseBlock(nn.Module):
-    """Levels to levels: weighted sums, rectified, sent by a delta unit, and delayed.
+    """A dense layer: weighted sums, a rectifier, a delta unit, and axonal delays.
 
     Args:
-        in_channels: the number of channels that come in.
-        out_channels: the number of channels that go out.
+        in_channels: the number of input channels.
+        out_channels: the number of output channels.
         threshold: see `Delta`.
-        max_delay: the longest learned delay, in frames; one frame more goes by in any case.
+        max_delay: the longest learned delay, in frames. A fixed delay of one frame is added to it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, threshold: float, max_delay: int) -> None:
@@ -249,18 +251,18 @@ class DenseBlock(nn.Module):
         self.delay = AxonalDelay(out_channels, max_delay)
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Levels [in_channels, frames, batch] to levels [out_channels, frames, batch]."""
+        """Converts levels [in_channels, frames, batch] to levels [out_channels, frames, batch]."""
         delayed: Tensor = self.delay(self.neuron(self.synapse(levels)))
         return delayed
 
 
 class OutputBlock(nn.Module):
-    """Levels to values: weighted sums.
+    """Converts levels to values by weighted sums.
 
     Args:
-        in_channels: the number of channels that come in.
-        out_channels: the number of channels that go out.
-        threshold: not used; a published network holds one.
+        in_channels: the number of input channels.
+        out_channels: the number of output channels.
+        threshold: has no effect on the values, but is part of the published weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int, threshold: float) -> None:
@@ -269,6 +271,6 @@ class OutputBlock(nn.Module):
         self.neuron = Neuron(threshold)
 
     def forward(self, levels: Tensor) -> Tensor:
-        """Levels [in_channels, frames, batch] to values [out_channels, frames, batch]."""
+        """Converts levels [in_channels, frames, batch] to values [out_channels, frames, batch]."""
         values: Tensor = self.synapse(levels) / STEPS_PER_UNIT
         return values

@@ -1,15 +1,15 @@
-"""Remake the corpus of this recipe from the Debian packages that it is cut from.
+"""Makes the corpus of this recipe from Debian packages.
 
-The corpus is committed beside this script, so nobody has to run it. It says exactly what was done to the sources, and
-makes the same files again. It needs `dpkg-deb` and `ffmpeg`, and these packages in one folder:
+The corpus is committed beside this script, so you don't have to run it. The script documents exactly how the corpus was
+made, and makes the same files again. It needs `dpkg-deb` and `ffmpeg`, and these packages in one folder:
 
     apt-get download lincity-ng-data asterisk-core-sounds-{en,es,fr,it,ru}-g722
     python recipes/mini_denoise/make_corpus.py .
 
-What is done: speech is decoded from G.722 (16 kHz), noise is mixed down and resampled; silence at both ends is cut off;
-speech is set to an active level of -26 dBFS, noise to an RMS of -26 dBFS. Speech is rounded to 12 bits and noise to 11,
-which halves the size: the error lies 51 dB below the speech, far under what G.722 left behind, and 45 dB below the
-noise. Most noises were recorded at 11,025 Hz, so that they hold nothing above 5.5 kHz.
+Speech is decoded from G.722 (16 kHz). Noise is mixed to mono and resampled. Silence at both ends is cut off. Speech is
+scaled to an active level of -26 dBFS, and noise to an RMS of -26 dBFS. Speech is rounded to 12 bits and noise to 11,
+which halves the size of the files. The rounding error is 51 dB below the speech, which is far less than the error of
+G.722, and 45 dB below the noise. Most noises were recorded at 11,025 Hz, so they have nothing above 5.5 kHz.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import soundfile
 
 SR = 16000
 LEVEL = -26.0  # dBFS
-STEP = {"speech": 16, "noise": 32}  # what samples are rounded to, of a 16-bit sample: 12 bits, 11 bits
+STEP = {"speech": 16, "noise": 32}  # the rounding step of a 16-bit sample, for 12 and 11 bits
 HEADROOM = 0.9  # the largest peak
 
-# The Spanish prompts are spoken by the English voice: both are one voice, and so in one split.
+# The same person speaks the Spanish and the English prompts, so both are in the same split.
 VOICES = [
     # language, folder in the package, voice, split, licence, minutes to take
     ("en", "en_US_f_Allison", "allison", "train", "CC-BY-SA-3.0", 2.7),
@@ -41,7 +41,7 @@ VOICES = [
     ("ru", "ru_RU_f_IvrvoiceRU", "ivrvoice_ru", "test", "CC-BY-3.0", 1.9),
 ]
 SENTENCE = (2.0, 9.0)  # seconds; shorter prompts are single words, longer ones repeat the same menus
-# Not a plain sentence: monkeys and weasels, a fanfare, spelt words, silence.
+# These are not plain sentences but monkeys and weasels, a fanfare, spelt words, silence.
 NOT_SPEECH = ("tt-", "confbridge-begin-glorious", "silence/", "digits/", "letters/", "phonetic/", "beep")
 
 NOISES = {
@@ -107,14 +107,14 @@ def frame_levels(wave: np.ndarray) -> np.ndarray:
 
 
 def trim(wave: np.ndarray, *, below: float, keep: float) -> np.ndarray:
-    """Cut both ends where they stay `below` dB under the loudest 10 ms; `keep` seconds of them remain."""
+    """Cuts off both ends where they are `below` dB under the loudest 10 ms, except for `keep` seconds."""
     levels = frame_levels(wave)
     loud = np.flatnonzero(levels > levels.max() - below) * 160
     return wave[max(0, loud[0] - int(keep * SR)) : loud[-1] + 160 + int(keep * SR)]
 
 
 def set_level(wave: np.ndarray, *, active_within: float) -> np.ndarray:
-    """Bring the frames within `active_within` dB of the loudest one to -26 dBFS, peaks permitting."""
+    """Scales the frames within `active_within` dB of the loudest one to -26 dBFS, or less if a peak is too high."""
     levels = frame_levels(wave)
     active = levels[levels > levels.max() - active_within]
     gain = 10 ** ((LEVEL - 10 * np.log10((10 ** (active / 10)).mean())) / 20)
@@ -122,7 +122,7 @@ def set_level(wave: np.ndarray, *, active_within: float) -> np.ndarray:
 
 
 def write(path: Path, wave: np.ndarray, *, step: int) -> str:
-    """Write a rounded wave as FLAC; gives its duration in seconds."""
+    """Writes a rounded wave as FLAC, and returns its duration in seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = (np.round(wave * 32768 / step) * step).astype(np.int16)
     soundfile.write(path, samples, SR, subtype="PCM_16", compression_level=1.0)
@@ -130,7 +130,7 @@ def write(path: Path, wave: np.ndarray, *, step: int) -> str:
 
 
 def spread(waves: dict[str, np.ndarray], seconds: float) -> list[str]:
-    """Names evenly spread over the sorted ones, enough for `seconds`: neighbours are often variants of a sentence."""
+    """Chooses names for `seconds`, spread evenly because neighbours are often variants of the same sentence."""
     names = sorted(waves)
     total = sum(map(len, waves.values())) / SR
     due = np.cumsum([len(waves[name]) / SR for name in names]) * min(1.0, seconds / total)
@@ -145,7 +145,7 @@ def spread(waves: dict[str, np.ndarray], seconds: float) -> list[str]:
 
 
 def make_speech(package: Path, out: Path, voice_row: tuple[str, str, str, str, str, float]) -> list[Entry]:
-    """Write the chosen sentences of one language."""
+    """Writes the chosen sentences of one language."""
     language, folder, voice, split, licence, minutes = voice_row
     root = package / "usr/share/asterisk/sounds" / folder
     waves = {}
@@ -166,7 +166,7 @@ def make_speech(package: Path, out: Path, voice_row: tuple[str, str, str, str, s
 
 
 def make_noise(package: Path, out: Path) -> list[Entry]:
-    """Write every noise that is neither left out nor too short."""
+    """Writes every noise that is neither left out nor too short."""
     root = package / "usr/share/games/lincity-ng/sounds"
     entries = []
     for split, kinds in NOISES.items():
@@ -185,7 +185,7 @@ def make_noise(package: Path, out: Path) -> list[Entry]:
 
 
 def unpack(debs: Path, package: str, scratch: Path) -> Path:
-    """Unpack one package; gives the folder of its files."""
+    """Unpacks a package, and returns the folder with its files."""
     found = sorted(debs.glob(f"{package}_*.deb"))
     if not found:
         sys.exit(f"no {package}_*.deb in {debs}; get it with: apt-get download {package}")
@@ -194,9 +194,9 @@ def unpack(debs: Path, package: str, scratch: Path) -> Path:
 
 
 def main() -> None:
-    """Read the command line and make the corpus."""
+    """Reads the command line and makes the corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("debs", type=Path, help="the folder which holds the .deb files")
+    parser.add_argument("debs", type=Path, help="the folder with the .deb files")
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "corpus", help="default: beside this script"
     )

@@ -1,4 +1,4 @@
-"""Every recipe is checked, and run on little data."""
+"""Checks every recipe, and runs it on little data."""
 
 import csv
 import shutil
@@ -38,7 +38,7 @@ def test_the_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen): 
 
 @pytest.fixture
 def ndns(tmp_path, monkeypatch):
-    """A folder of the layout that the challenge's synthesiser leaves, and the recipe beside it."""
+    """A folder with the layout of the challenge's synthesiser, and the recipe beside it."""
     generator = np.random.default_rng(0)
     for part in ("training_set", "validation_set"):
         for kind in ("noisy", "clean", "noise"):
@@ -71,7 +71,7 @@ def test_the_baseline_of_the_challenge_trains_and_tests_on_its_layout(ndns, audi
     assert (ndns / "sdnn_delays/exp/baseline/baseline.log").exists()
 
 
-def test_a_part_of_the_data_is_taken_by_limit_and_offset(ndns, audiozen):  # noqa: F811
+def test_limit_and_offset_select_a_part_of_the_data(ndns, audiozen):  # noqa: F811
     outcome = audiozen(
         "run", "sdnn_delays/baseline.toml", "--set", "trainer.args.max_epochs=1", *FEW,
         "--set", "+dataset.args.limit=2", "--set", "+dataset.args.offset=1",
@@ -140,7 +140,7 @@ root = "${env:DNS_DATA}/validation_set"
 """
 
 
-def test_the_sample_in_its_old_spelling_trains_and_says_the_new_one(ndns, audiozen):  # noqa: F811
+def test_a_sample_with_old_names_trains_and_warns_with_the_new_names(ndns, audiozen):  # noqa: F811
     (ndns / "sdnn_delays/sample.toml").write_text(SAMPLE + DATA_AND_SCHEDULER)
     outcome = audiozen("run", "sdnn_delays/sample.toml", "--set", "trainer.args.max_epochs=1")
     assert outcome.code == 0, outcome.err
@@ -149,8 +149,8 @@ def test_the_sample_in_its_old_spelling_trains_and_says_the_new_one(ndns, audioz
     assert (ndns / "sdnn_delays/exp/sample/checkpoints/best/model.safetensors").exists()
 
 
-def test_the_recipes_own_model_is_the_installed_one(ndns):
-    """They share weights, so that what one learns the other can use."""
+def test_the_model_of_the_recipe_equals_the_installed_one(ndns):
+    """They share weights, so each can use what the other has learned."""
     import torch
 
     from audiozen_core.registry.paths import resolve

@@ -1,4 +1,4 @@
-"""The JSON Schema that the recipes name, as an editor uses it."""
+"""The JSON Schema of the recipes, as an editor uses it."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def lint(path):
     return subprocess.run([TAPLO, "lint", str(path)], capture_output=True, text=True, check=False)
 
 
-def test_the_schema_in_the_recipes_is_that_of_the_code():
+def test_the_schema_in_the_recipes_is_up_to_date():
     """If this fails: audiozen schema -o recipes/audiozen.schema.json."""
     own = PluginIndex([entry for entry in installed_index().entries() if entry.distribution == "audiozen"])
     assert json.loads(SCHEMA.read_text(encoding="utf-8")) == json.loads(json.dumps(experiment_schema(own)))
@@ -57,7 +57,7 @@ def test_an_editor_notices_a_mistake(tmp_path, right, wrong):
     assert wrong.split()[0].strip("[]") in outcome.stderr or "none" in outcome.stderr or "phase" in outcome.stderr
 
 
-def test_names_come_with_what_they_are():
+def test_names_have_descriptions():
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     names = {
         entry["enum"][0]: entry["description"]

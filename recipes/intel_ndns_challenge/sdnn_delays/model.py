@@ -1,6 +1,6 @@
-"""The baseline's network, written out from its blocks so that it can be changed here.
+"""The network of the baseline, built from its blocks so that you can change it here.
 
-The published weights fit it, and those that it learns fit the installed model `sdnn`.
+It loads the published weights, and the installed model `sdnn` loads the weights that it learns.
 """
 
 import torch
@@ -14,14 +14,14 @@ STFT_MEAN = 0.2
 
 
 class Model(nn.Module):
-    """A sigma-delta network with axonal delays: noisy magnitudes [batch, 257, frames] to enhanced ones.
+    """A sigma-delta network with axonal delays that enhances magnitudes [batch, 257, frames].
 
     Args:
-        threshold: the smallest change that a neuron sends on.
-        tau_grad: no effect here: thresholds are not learned (see `audiozen.model.SDNN`).
-        scale_grad: no effect here, likewise.
+        threshold: the smallest change that a neuron sends.
+        tau_grad: has no effect, because thresholds are not learned (see `audiozen.model.SDNN`).
+        scale_grad: has no effect, for the same reason.
         max_delay: the longest delay that a neuron can learn, in frames.
-        out_delay: how many frames later the output comes.
+        out_delay: the delay of the output, in frames.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class Model(nn.Module):
         )
 
     def forward(self, noisy: Tensor) -> Tensor:
-        """Estimates a mask and puts it on the magnitudes, `out_delay` frames later."""
-        # Half precision cannot tell the steps of 1/4096 apart that the network computes in.
+        """Estimates a mask and multiplies it with the magnitudes, delayed by `out_delay` frames."""
+        # The network computes in steps of 1/4096, which half precision can't resolve.
         with torch.autocast(noisy.device.type, enabled=False):
             spikes = (noisy.float() - STFT_MEAN).permute(1, 2, 0).contiguous()
             mask = torch.relu(self.blocks(spikes).permute(2, 0, 1) + 1)

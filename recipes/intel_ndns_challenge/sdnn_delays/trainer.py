@@ -1,4 +1,4 @@
-"""The baseline's training: magnitudes through the network, the noisy phase kept."""
+"""The training of the baseline. The network enhances magnitudes, and the phase stays noisy."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,32 +13,32 @@ from audiozen.trainer.base_trainer import BaseTrainer, Components
 
 
 class Trainer(BaseTrainer):
-    """Trains on the loss that the TOML names, and scores by SI-SNR in dB.
+    """Trains with the loss function of the TOML file. The score is the SI-SNR in dB.
 
-    The loss says by its attribute `domain` what it compares: waveforms (`waveform`), magnitudes (`magnitude`), both
-    (`both`), or magnitudes as [batch, frames, features] (`features`).
+    The attribute `domain` of the loss function says what it compares: waveforms (`waveform`), magnitudes (`magnitude`),
+    both (`both`), or magnitudes as [batch, frames, features] (`features`).
     """
 
     def __init__(self, components: Components, **kwargs: Any) -> None:
         super().__init__(components, **kwargs)
-        # The baseline's window is rectangular; with it, frames that do not overlap can be put together again.
+        # The window of the published baseline. Its STFT can also be inverted if frames do not overlap.
         transform = Stft(replace(self.acoustics, window="rectangular"))
         self.stft, self.istft = transform.transform, transform.inverse
 
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms [batch, time] to enhanced waveforms and magnitudes, as many frames later as `out_delay` says."""
+        """Enhances waveforms [batch, time]. Returns waveforms and magnitudes, delayed by `out_delay` frames."""
         spectrogram = self.stft(noisy)
         magnitude = self.model(spectrogram.abs())
         phase = self.delayed(spectrogram / spectrogram.abs().clamp_min(1e-12))
         return self.istft(magnitude * phase, length=noisy.shape[-1]), magnitude
 
     def delayed(self, signal: Tensor, samples_per_frame: int = 1) -> Tensor:
-        """The signal [..., time or frames] as late as the network's answer."""
+        """Delays a signal [..., time or frames] by as much as the output of the network."""
         late = getattr(self.model, "out_delay", 0) * samples_per_frame
         return torch.nn.functional.pad(signal, (late, 0))[..., : signal.shape[-1]]
 
     def loss(self, wave: Tensor, magnitude: Tensor, clean: Tensor) -> Tensor:
-        """The loss against the clean waveform, in the domain that it wants."""
+        """Computes the loss against the clean waveform, in the domain of the loss function."""
         target = self.delayed(self.stft(clean).abs())
         late = self.delayed(clean, self.hop_length)
         domain = getattr(self.loss_function, "domain", "magnitude")
@@ -51,27 +51,27 @@ class Trainer(BaseTrainer):
         return self.loss_function(*arguments)
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
-        """The loss of a batch, and its SI-SNR for the record."""
+        """Computes the loss of a batch, and its SI-SNR for the log."""
         wave, magnitude = self.enhance(batch["noisy"])
         score = si_snr(wave.detach(), self.delayed(batch["clean"], self.hop_length)).mean()
         return {"loss": self.loss(wave, magnitude, batch["clean"]), "si_snr": score}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """The SI-SNR of each clip."""
+        """Computes the SI-SNR of each clip."""
         wave, _ = self.enhance(batch["noisy"])
         return si_snr(wave, self.delayed(batch["clean"], self.hop_length))
 
     def validation_epoch_end(self, outputs: list[list[Tensor]]) -> float:
-        """The mean over all clips."""
+        """Computes the mean over all clips."""
         return float(torch.cat([scores for loader in outputs for scores in loader]).mean())
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """The SI-SNR of each clip, noisy and enhanced."""
+        """Computes the SI-SNR of each clip before and after enhancement."""
         noisy = si_snr(batch["noisy"], batch["clean"])
         return noisy, self.validation_step(batch, batch_idx, dataloader_idx)
 
     def test_epoch_end(self, outputs: list[list[tuple[Tensor, Tensor]]]) -> Mapping[str, float]:
-        """The means, also into the log."""
+        """Computes the means, and logs them."""
         noisy, enhanced = (torch.cat(scores).mean().item() for scores in zip(*outputs[0], strict=True))
         self.log.info(f"SI-SNR of the noisy clips {noisy:.2f} dB, enhanced {enhanced:.2f} dB")
         return {"si_snr_noisy": noisy, "si_snr": enhanced}

@@ -15,14 +15,14 @@ def waves() -> tuple[torch.Tensor, torch.Tensor]:
     return target + 0.3 * torch.randn(3, 4000, dtype=torch.float64), target
 
 
-def test_it_is_the_energy_of_the_projection_over_that_of_the_rest(waves):
+def test_it_is_the_energy_of_the_projection_over_the_energy_of_the_rest(waves):
     centred = (wave - wave.mean(dim=1, keepdim=True) for wave in waves)
     for estimate, target, ratio in zip(*centred, si_snr(*waves), strict=True):
         cosine = torch.nn.functional.cosine_similarity(estimate, target, dim=0)
         assert ratio.item() == pytest.approx(10 * math.log10(cosine**2 / (1 - cosine**2)), abs=1e-6)
 
 
-def test_neither_level_nor_sign_of_the_estimate_matters(waves):
+def test_it_does_not_depend_on_level_or_sign_of_the_estimate(waves):
     estimate, target = waves
     torch.testing.assert_close(si_snr(-7 * estimate, target), si_snr(estimate, target))
 
@@ -48,7 +48,7 @@ def test_silence_gives_a_finite_ratio_and_finite_gradients(loud):
     assert target.grad.isfinite().all()
 
 
-def test_half_precision_is_raised_to_single(waves):
+def test_half_precision_is_converted_to_single(waves):
     estimate, target = (wave.half() for wave in waves)
     ratio = si_snr(estimate, target)
     assert ratio.dtype == torch.float32
@@ -71,15 +71,15 @@ def test_the_baseline_loss_adds_the_weighted_magnitude_error(waves):
 
 
 @pytest.mark.parametrize("shapes", [((2, 10), (2, 11)), ((10,), (10,)), ((2, 0), (2, 0)), ((1, 10), (2, 10))])
-def test_waveforms_that_do_not_go_together_are_refused(shapes):
+def test_waveforms_of_different_shapes_are_an_error(shapes):
     with pytest.raises(ValueError, match=r"\[batch, time\]"):
         si_snr(torch.ones(shapes[0]), torch.ones(shapes[1]))
 
 
-def test_magnitudes_that_do_not_go_together_are_refused(waves):
-    with pytest.raises(ValueError, match="magnitudes must be of one shape"):
+def test_magnitudes_of_different_shapes_are_an_error(waves):
+    with pytest.raises(ValueError, match="the magnitudes differ in shape"):
         SiSnrMagnitudeLoss()(*waves, torch.ones(3, 5, 7), torch.ones(3, 5, 8))
 
 
-def test_each_loss_says_what_it_compares():
+def test_each_loss_names_its_domain():
     assert (SiSnrLoss.domain, SiSnrMagnitudeLoss.domain) == ("waveform", "both")

@@ -95,7 +95,7 @@ def test_a_common_offset_costs_no_precision():
     assert value == pytest.approx(expected[0], abs=1e-4)
 
 
-def test_it_tends_to_the_best_path_alone_as_gamma_tends_to_zero():
+def test_it_approaches_dtw_as_gamma_approaches_zero():
     estimate, target = sequences(15, 20, batch=1)
     distance = (estimate[0, :, None] - target[0, None]).square().sum(-1)
     best = np.full((16, 21), math.inf)
@@ -114,7 +114,7 @@ def test_first_and_second_derivatives_pass_the_numerical_check(gamma, lengths):
     assert gradgradcheck(SoftDTWLoss(gamma), pair)
 
 
-def test_derivatives_are_right_across_the_borders_of_blocks(monkeypatch):
+def test_derivatives_are_correct_across_blocks(monkeypatch):
     monkeypatch.setattr(soft_alignment, "BLOCK", 3)
     pair = tuple(side.requires_grad_() for side in sequences(8, 11, batch=2, features=2))
     assert gradcheck(SoftDTWLoss(0.5), pair)
@@ -129,7 +129,7 @@ def test_second_derivatives_stay_finite_over_long_sequences():
     assert second.isfinite().all()
 
 
-def test_a_third_derivative_is_refused_and_not_wrong():
+def test_a_third_derivative_is_an_error():
     pair = tuple(side.requires_grad_() for side in sequences(4, 6))
     (first,) = torch.autograd.grad(SoftDTWLoss()(*pair), pair[0], create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), pair[0], create_graph=True)
@@ -163,7 +163,7 @@ def test_single_precision_is_rounded_only_at_the_end():
         (torch.bfloat16, torch.float32),
     ],
 )
-def test_the_loss_is_at_least_of_single_precision(given, expected):
+def test_the_loss_has_at_least_single_precision(given, expected):
     estimate, target = (side.to(given) for side in sequences(5, 6))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = SoftDTWLoss()(estimate, target)
@@ -182,26 +182,26 @@ def test_the_loss_is_at_least_of_single_precision(given, expected):
         ((0, 5, 3), (0, 5, 3), "at least one"),
     ],
 )
-def test_features_that_do_not_go_together_are_refused(estimate, target, problem):
+def test_features_of_unfitting_shapes_are_an_error(estimate, target, problem):
     with pytest.raises(ValueError, match=problem):
         SoftDTWLoss()(torch.ones(estimate), torch.ones(target))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_features_that_are_not_finite_are_refused_by_name(bad):
+def test_features_that_are_not_finite_are_an_error_that_names_them(bad):
     target = torch.ones(1, 4, 2)
     target[0, 2, 1] = bad
-    with pytest.raises(ValueError, match="the target holds NaN or infinity"):
+    with pytest.raises(ValueError, match="the target has a number that is NaN or infinite"):
         SoftDTWLoss()(torch.ones(1, 4, 2), target)
 
 
-def test_whole_numbers_are_refused():
+def test_integers_are_an_error():
     with pytest.raises(ValueError, match="real numbers"):
         SoftDTWLoss()(torch.ones(1, 4, 2), torch.ones(1, 4, 2, dtype=torch.long))
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, math.inf, math.nan])
-def test_a_gamma_that_is_no_softness_is_refused(gamma):
+def test_a_wrong_gamma_is_an_error(gamma):
     with pytest.raises(ValueError, match="gamma"):
         SoftDTWLoss(gamma)
 

@@ -22,7 +22,7 @@ def tone(seconds: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0.5, 7), (4.6, 1), (9.01, 1), (10.5, 1), (12.1, 3)])
-def test_a_file_is_heard_in_windows_a_second_apart_and_repeated_if_short(seconds, count):
+def test_a_file_is_cut_into_windows_a_second_apart_and_repeated_if_short(seconds, count):
     signal = np.arange(int(seconds * SR), dtype=np.float32)
     heard = windows(signal)
     assert {window.shape for window in heard} == {(144_160,)}
@@ -44,8 +44,8 @@ def ready():
 
 
 @pytest.mark.usefixtures("ready")
-def test_dnsmos_refuses_another_rate_and_gives_no_number_for_nothing():
-    with pytest.raises(DataError, match="made for 16000 Hz"):
+def test_dnsmos_of_another_rate_is_an_error_and_of_an_empty_file_nan():
+    with pytest.raises(DataError, match="needs 16000 Hz"):
         Dnsmos()(tone(1), tone(1), sr=8000)
     assert math.isnan(Dnsmos()(tone(0), tone(0), sr=SR))
     assert math.isnan(Dnsmos()(tone(1) / 0, tone(1), sr=SR))
@@ -53,7 +53,7 @@ def test_dnsmos_refuses_another_rate_and_gives_no_number_for_nothing():
 
 @pytest.mark.usefixtures("ready")
 @pytest.mark.parametrize("seconds", [3, 12.5])
-def test_dnsmos_is_that_of_the_package(seconds):
+def test_dnsmos_equals_that_of_the_package(seconds):
     pytest.importorskip("librosa", reason="librosa, which the package itself needs, is not installed")
     from speechmos import dnsmos
 

@@ -55,7 +55,7 @@ def test_si_sdr_agrees_with_the_published_numbers(clip, reference):
 
 
 @needs_pesq
-def test_pesq_and_stoi_are_those_of_their_packages(speech):
+def test_pesq_and_stoi_equal_those_of_their_packages(speech):
     import pesq
     import pystoi
 
@@ -68,7 +68,7 @@ def test_pesq_and_stoi_are_those_of_their_packages(speech):
 
 
 @needs_pesq
-def test_the_metrics_know_the_estimate_from_the_reference(speech):
+def test_the_metrics_tell_the_estimate_from_the_reference(speech):
     noisy, clean = speech
     for metric in (SiSdr(), Pesq(), Stoi()):
         assert metric(noisy, clean, sr=SR) != metric(clean, noisy, sr=SR) or metric.name == "si_sdr"
@@ -87,7 +87,7 @@ def test_cleaner_speech_is_better(speech):
 # ----------------------------------------------------------------------------------------------- SI-SDR
 
 
-def test_si_sdr_is_blind_to_scale_and_sign_and_to_a_constant_where_told():
+def test_si_sdr_does_not_depend_on_scale_or_sign_or_with_zero_mean_on_a_constant():
     clean, estimate = noise(1), noise(1) + 0.3 * noise(1, seed=1)
     expected = si_sdr(estimate, clean)
     assert si_sdr(-7 * estimate, 0.1 * clean).item() == pytest.approx(expected.item(), abs=1e-6)
@@ -110,14 +110,14 @@ def test_si_sdr_takes_batches():
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, -1e-6])
-def test_si_sdr_of_silence_or_a_constant_is_no_number(constant):
+def test_si_sdr_of_silence_or_a_constant_is_nan(constant):
     flat = torch.full((SR,), constant)
     assert si_sdr(flat, noise(1)).isnan()
     assert si_sdr(noise(1), flat).isnan()
     assert si_sdr(noise(0), noise(0)).isnan()
 
 
-def test_si_sdr_of_the_reference_itself_is_infinite_and_of_what_is_not_finite_no_number():
+def test_si_sdr_of_the_reference_itself_is_infinite_and_of_infinity_nan():
     broken = noise(1)
     broken[5] = math.nan
     assert si_sdr(noise(1), noise(1)).item() > 200
@@ -152,18 +152,18 @@ def test_the_package_alone_draws_from_the_generator_of_numpy():
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.0256, 0.03, 0.036, 0.05, 0.2])
-def test_stoi_of_too_little_speech_is_no_number(seconds):
+def test_stoi_of_too_little_speech_is_nan(seconds):
     for metric in (Stoi(), Stoi(extended=True)):
         assert math.isnan(metric(noise(seconds, 1), noise(seconds), sr=SR))
 
 
-def test_stoi_of_a_silent_reference_is_no_number_and_of_a_silent_estimate_the_worst():
+def test_stoi_of_a_silent_reference_is_nan_and_of_a_silent_estimate_the_worst():
     assert math.isnan(Stoi()(noise(2), torch.zeros(2 * SR), sr=SR))
     assert Stoi()(torch.zeros(2 * SR), noise(2), sr=SR) == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize("sr", [8000, 11025, 16000, 44100, 48000])
-def test_stoi_takes_any_rate(sr):
+def test_stoi_accepts_any_rate(sr):
     assert 0.5 < Stoi()(noise(6) + 0.3 * noise(6, 1), noise(6), sr=sr) < 1
 
 
@@ -172,13 +172,13 @@ def test_stoi_takes_any_rate(sr):
 
 @needs_pesq
 @pytest.mark.parametrize(("mode", "sr"), [("wb", 8000), ("wb", 48000), ("nb", 44100)])
-def test_pesq_refuses_a_rate_that_it_is_not_made_for(mode, sr):
+def test_pesq_of_another_rate_is_an_error(mode, sr):
     with pytest.raises(DataError, match=f"but the audio has {sr} Hz"):
         Pesq(mode)(noise(1), noise(1), sr=sr)
 
 
 @needs_pesq
-def test_narrow_band_pesq_takes_8_khz():
+def test_narrow_band_pesq_accepts_8_khz():
     assert 1 < Pesq("nb")(noise(2) + 0.5 * noise(2, 1), noise(2), sr=8000) < 5
 
 
@@ -195,12 +195,12 @@ def test_narrow_band_pesq_takes_8_khz():
         pytest.param(torch.full((SR,), math.nan), noise(1), id="not a number"),
     ],
 )
-def test_pesq_without_an_utterance_is_no_number(estimate, clean):
+def test_pesq_without_an_utterance_is_nan(estimate, clean):
     assert math.isnan(Pesq()(estimate, clean, sr=SR))
 
 
 @needs_pesq
-def test_a_long_file_has_the_value_that_the_package_gives(monkeypatch):
+def test_pesq_of_a_long_file_equals_that_of_the_package(monkeypatch):
     clean, estimate = bursts(21), bursts(21) + 0.2 * noise(21, 1)
     outside = Pesq()(estimate, clean, sr=SR)
     monkeypatch.setattr(pesq_module, "SAFE_SECONDS", 100)
@@ -208,7 +208,7 @@ def test_a_long_file_has_the_value_that_the_package_gives(monkeypatch):
 
 
 @needs_pesq
-def test_a_long_file_that_brings_the_package_down_is_no_number_and_the_run_goes_on(monkeypatch, capsys):
+def test_pesq_of_a_long_file_that_crashes_the_package_is_nan_and_the_run_continues(monkeypatch, capsys):
     monkeypatch.setattr(pesq_module, "_CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     assert math.isnan(Pesq()(bursts(21), bursts(21), sr=SR))
     assert "more than 50 utterances" in capsys.readouterr().err
@@ -227,7 +227,7 @@ ALL = [
 
 
 @pytest.mark.parametrize(("kind", "args"), ALL)
-def test_every_metric_says_what_it_is_and_crosses_to_another_process(kind: type[Metric], args: dict[str, Any]):
+def test_every_metric_has_names_and_can_be_sent_to_another_process(kind: type[Metric], args: dict[str, Any]):
     metric = kind(**args)
     assert metric.label
     assert metric.unit in ("", "dB")
@@ -237,7 +237,7 @@ def test_every_metric_says_what_it_is_and_crosses_to_another_process(kind: type[
 
 
 @pytest.mark.parametrize(("kind", "args"), ALL)
-def test_signals_of_unequal_lengths_are_refused(kind: type[Metric], args: dict[str, Any]):
+def test_signals_of_different_lengths_are_an_error(kind: type[Metric], args: dict[str, Any]):
     metric = kind(**args)
     with pytest.raises(ValueError, match="the shapes differ"):
         metric(noise(2), noise(1), sr=SR)

@@ -42,8 +42,8 @@ def test_the_table_shows_noisy_beside_enhanced_by_snr_and_over_all(four_files):
     assert ["all", "4", "3.00", "8.50", "+5.50", "0.783", "0.867", "+0.083"] in lines
 
 
-def test_a_file_without_a_value_is_left_out_on_both_sides_and_counted(four_files):
-    assert "STOI: 1 file without a value, left out" in four_files.text("mini")
+def test_a_file_without_a_value_is_in_no_mean_and_is_counted(four_files):
+    assert "STOI: 1 file without a value, not in the mean" in four_files.text("mini")
     assert four_files.summary()["stoi_noisy"] == pytest.approx((0.80 + 0.70 + 0.85) / 3)
     assert "without a value" not in report(("a", None, 1, 2, 0.1, 0.2)).text("mini")
 
@@ -63,7 +63,7 @@ def test_without_an_snr_or_with_one_for_each_file_there_is_one_line_for_all():
         assert made.summary()["si_sdr_gain"] == 1
 
 
-def test_the_csv_has_a_row_a_file_and_leaves_empty_what_there_is_not(four_files, tmp_path):
+def test_the_csv_has_a_row_for_each_file_and_empty_cells_for_missing_values(four_files, tmp_path):
     path = four_files.write_csv(tmp_path / "metrics" / "test.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -81,12 +81,12 @@ def test_an_id_with_commas_quotes_and_newlines_survives_the_csv(tmp_path):
         assert next(csv.DictReader(file))["id"] == name
 
 
-def test_a_csv_that_can_not_be_written_leaves_the_old_one(four_files, tmp_path, monkeypatch):
+def test_a_csv_that_cannot_be_written_leaves_the_old_one_unchanged(four_files, tmp_path, monkeypatch):
     path = report(("old", None, 1, 2, 0.1, 0.2)).write_csv(tmp_path / "test.csv")
     before = path.read_bytes()
 
     def refuse(descriptor, data):
-        raise OSError("no space")
+        raise OSError(28, "no space")
 
     monkeypatch.setattr(atomic.os, "write", refuse)
     with pytest.raises(OSError, match="no space"):
@@ -106,7 +106,7 @@ def test_the_json_has_the_same_numbers(four_files, tmp_path):
     assert content["metrics"]["si_sdr"] == {"label": "SI-SDR", "unit": "dB", "higher_is_better": True}
 
 
-def test_where_no_file_has_a_value_there_is_no_mean():
+def test_without_any_value_there_is_no_mean():
     made = report(("a", None, NAN, 1.0, NAN, NAN))
     assert math.isnan(made.summary()["si_sdr"])
     assert made.to_json()["all"]["si_sdr"] == {"noisy": None, "enhanced": None, "gain": None, "missing": 1}
@@ -120,6 +120,6 @@ def test_an_empty_report_can_be_shown_and_written(tmp_path):
     assert made.write_csv(tmp_path / "test.csv").read_text() == "id,snr,si_sdr_noisy,si_sdr_enhanced\n"
 
 
-def test_one_metric_named_twice_is_refused():
-    with pytest.raises(RunError, match="`si_sdr` is named twice"):
+def test_a_metric_that_is_listed_twice_is_an_error():
+    with pytest.raises(RunError, match="`si_sdr` is listed twice"):
         Report([SiSdr(), Stoi(), SiSdr()])

@@ -92,7 +92,7 @@ def test_the_network_never_looks_ahead():
     assert not torch.equal(ours[..., 20:], theirs[..., 20:])
 
 
-def test_out_delay_delays_what_the_mask_is_put_on():
+def test_out_delay_delays_the_magnitude_that_is_masked():
     torch.manual_seed(0)
     noisy = torch.rand(1, 9, 30)
     prompt = SDNN(num_freqs=9, hidden_size=16)
@@ -127,7 +127,7 @@ def test_one_seed_gives_the_same_gradients_twice():
     assert all(torch.equal(one, two) for one, two in zip(gradients(), gradients(), strict=True))
 
 
-def test_autocast_leaves_the_network_in_full_precision():
+def test_the_network_keeps_full_precision_under_autocast():
     torch.manual_seed(0)
     network, noisy = SDNN(num_freqs=9, hidden_size=16), torch.rand(2, 9, 30) * 4
     expected = network(noisy)
@@ -138,7 +138,7 @@ def test_autocast_leaves_the_network_in_full_precision():
 
 
 @pytest.mark.parametrize("shape", [(2, 256, 10), (257, 10), (2, 1, 257, 10)])
-def test_another_shape_is_refused_by_name(shape):
+def test_another_shape_is_an_error_that_names_it(shape):
     with pytest.raises(ValueError, match=r"\[batch, 257, frames\].*num_freqs"):
         SDNN()(torch.zeros(shape))
 
@@ -146,7 +146,7 @@ def test_another_shape_is_refused_by_name(shape):
 @pytest.mark.parametrize(
     "argument", [{"threshold": -0.1}, {"tau_grad": 0.0}, {"max_delay": -1}, {"out_delay": -1}, {"hidden_size": 0}]
 )
-def test_an_argument_out_of_range_is_refused(argument):
+def test_an_argument_out_of_range_is_an_error(argument):
     (name,) = argument
     with pytest.raises(ValueError, match=name):
         SDNN(**argument)

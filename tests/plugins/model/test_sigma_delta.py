@@ -124,7 +124,7 @@ def test_a_change_as_large_as_the_threshold_is_sent_and_a_smaller_one_is_kept():
     assert levels.tolist() == [6.0, 6.0, 6.0, 12.0]
 
 
-def test_the_gradient_of_spikes_is_that_of_their_frame_less_that_of_the_next():
+def test_the_gradient_of_spikes_is_that_of_their_frame_minus_that_of_the_next():
     torch.manual_seed(0)
     activation = torch.randn(4, 20, 2, requires_grad=True)
     weight = torch.randn(4, 20, 2)
@@ -134,11 +134,11 @@ def test_the_gradient_of_spikes_is_that_of_their_frame_less_that_of_the_next():
 
 
 @pytest.mark.parametrize("frames", [0, 1, 2])
-def test_a_delta_unit_takes_sequences_of_any_length(frames):
+def test_a_delta_unit_accepts_sequences_of_any_length(frames):
     assert Delta(0.1)(torch.ones(3, frames, 2)).shape == (3, frames, 2)
 
 
-def test_nan_is_passed_on_and_not_hidden_by_the_threshold():
+def test_nan_is_not_hidden_by_the_threshold():
     activation = torch.tensor([0.0, math.nan, 0.0]).view(1, 3, 1)
     assert Delta(0.1)(activation).isnan().flatten().tolist() == [False, True, True]
 
@@ -162,7 +162,7 @@ def test_a_delay_longer_than_the_clip_leaves_silence_and_no_gradient():
     assert levels.grad.abs().max() == 0
 
 
-def test_a_learned_delay_stays_in_range_while_training_only():
+def test_a_learned_delay_is_kept_in_range_only_while_training():
     delay = AxonalDelay(2, max_delay=4)
     with torch.no_grad():
         delay.delay.copy_(torch.tensor([-3.0, 9.0]))
@@ -172,7 +172,7 @@ def test_a_learned_delay_stays_in_range_while_training_only():
     assert delay.delay.tolist() == [0.0, 4.0]
 
 
-def test_quantising_rounds_and_clamps_and_passes_the_gradient_within_the_range():
+def test_quantising_rounds_and_clamps_and_passes_the_gradient_inside_the_range():
     x = torch.tensor([-9.0, -0.26, 0.1, 0.13, 9.0], requires_grad=True)
     rounded = quantize(x, 0.25, low=-4, high=4)
     rounded.sum().backward()
