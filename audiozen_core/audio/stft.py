@@ -48,7 +48,8 @@ class Stft:
         numbers = self.acoustics
         if wave.shape[-1] <= numbers.n_fft // 2:
             raise RunError(
-                f"{wave.shape[-1]} samples are too few for an STFT with `n_fft = {numbers.n_fft}`, which needs more than half as many",
+                f"{wave.shape[-1]} samples are too few for an STFT of {numbers.n_fft} points, which needs "
+                "more than half of that",
                 remedy="leave out such short files, or set a larger `clip_seconds` or a smaller `n_fft`",
             )
         with torch.autocast(wave.device.type, enabled=False):
