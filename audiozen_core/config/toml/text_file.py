@@ -10,14 +10,12 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import ConfigError
 
-MAX_BYTES = 500_000
-
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(file: Path) -> str:
-    """Reads a file of at most `MAX_BYTES` bytes in UTF-8.
+    """Reads a file in UTF-8.
 
     Raises:
         ConfigError: if there is no such file, or it is not such text, or its name can't be written into a record.
@@ -45,15 +43,10 @@ def _read_bytes(file: Path) -> bytes:
             raise _unreadable(file, "does not exist", _near_files(file))
         if not file.is_file():
             raise _unreadable(file, "is not a regular file", ())
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        return file.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _unreadable(file, f"cannot be read: {reason}", ()) from None
-    if len(content) > MAX_BYTES:
-        message = f"`{file}` is larger than {MAX_BYTES // 1000} kB, too large for the TOML file of an experiment"
-        raise ConfigError([Diagnostic(config_codes.TOO_LARGE, message)])
-    return content
 
 
 def _unreadable(file: Path, reason: str, notes: tuple[str, ...]) -> ConfigError:

@@ -92,8 +92,10 @@ def test_a_byte_order_mark_is_named(tmp_path):
     assert diagnostic.source == "[meta]"
 
 
-def test_a_file_of_ten_megabytes_is_refused(tmp_path):
-    assert finding(write(tmp_path, b"a = 1\n" * 1_700_000)).code == "AZ124"
+def test_a_file_of_600_kilobytes_is_read_with_its_positions(tmp_path):
+    document = Document.read(write(tmp_path, b"a = [" + b"1.5, " * 120_000 + b"]\nb = 2\n"))
+    assert len(document.values["a"]) == 120_000
+    assert document.value_span(("b",)).line == 2
 
 
 @pytest.mark.parametrize(
