@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
@@ -12,6 +12,7 @@ from audiozen_core.config.read_table import TableReader
 from audiozen_core.config.schema import key_at, table_of
 from audiozen_core.config.sections import (
     Component,
+    Dataloader,
     DatasetComponent,
     HookComponent,
     Meta,
@@ -60,6 +61,7 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
     reader.missing_sections(modes)
     reader.partners()
     reader.numbers()
+    reader.dataloaders_of_training()
     return reader.sections
 
 
@@ -179,6 +181,22 @@ class _Reader:
         self.at_most("win_length", numbers.win_length, "n_fft", numbers.n_fft)
         self.at_most("hop_length", numbers.hop_length, "win_length", numbers.win_length)
 
+    def dataloaders_of_training(self) -> None:
+        """Refuses a `dataloader` that would be ignored: training sets are joined, and share that of the first."""
+        datasets = self.sections.datasets["train"]
+        for other in datasets[1:]:
+            first = datasets[0]
+            place = (*other.key, "dataloader")
+            if place not in self.composition.origins or _without_keys(other) == _without_keys(first):
+                continue
+            self.report(
+                config_codes.DATALOADER_IGNORED,
+                f"`{self.composition.spell(place)}` would be ignored: several training sets share one data loader",
+                place,
+                label=f"leave it out, or write the same `dataloader` in {first.header}",
+                notes=(f"{first.header}: {self.composition.origin((*first.key, 'dataloader'))}",),
+            )
+
     def at_most(self, name: str, value: int, other: str, limit: int) -> None:
         if value <= limit or {("acoustics", name), ("acoustics", other)} & self.tables.invalid:
             return
@@ -190,6 +208,16 @@ class _Reader:
         self.composition.findings.append(
             self.composition.finding(config_codes.NUMBERS_DISAGREE, message, ("acoustics", place), label=label)
         )
+
+
+def _without_keys(dataset: DatasetComponent) -> Dataloader:
+    """The table `dataloader` of a data set without the places of the components in it, to compare it with another."""
+    table = dataset.dataloader
+    return replace(
+        table,
+        collate_fn=table.collate_fn and replace(table.collate_fn, key=()),
+        sampler=table.sampler and replace(table.sampler, key=()),
+    )
 
 
 def _table_help(section: str, value: Any) -> tuple[str, ...]:

@@ -118,6 +118,15 @@ KIND_CHANGED = define(
     replaces all of the old one; nothing is merged.
     """,
 )
+DATALOADER_IGNORED = define(
+    "AZ113",
+    "data loader that would be ignored",
+    """
+    Several training sets are joined into one, which has one data loader: the table `dataloader` of the first. Another
+    of them may leave its own out, or repeat that of the first. Validation, test and prediction sets are not joined, and
+    each has a data loader of its own.
+    """,
+)
 
 # ---------------------------------------------------------------------------------------------- reading a file
 
@@ -148,14 +157,6 @@ EMPTY = define(
     "empty file",
     """
     The file holds no key at all, only blanks or comments.
-    """,
-)
-TOO_LARGE = define(
-    "AZ124",
-    "file too large",
-    """
-    An experiment's TOML file is a few kilobytes; one above 500 kB is taken for a mistake, such as a data file. Long
-    lists belong into a file of their own, whose name the TOML gives.
     """,
 )
 TOO_DEEP = define(

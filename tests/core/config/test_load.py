@@ -365,3 +365,50 @@ def test_reading_a_config_imports_no_torch(write):
         assert "torch" not in sys.modules and "numpy" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+
+TRAINING_SETS = MINIMAL.replace(
+    '[dataset]\npath = "mix"\n',
+    '[[dataset]]\npath = "mix"\ndataloader = {batch_size = 4, collate_fn = "a.b"}\n[[dataset]]\npath = "mix"\n',
+)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "",
+        'dataloader = {batch_size = 4, collate_fn = "a.b"}',
+        'dataloader = {collate_fn = {path = "a.b"}, batch_size = 4, num_workers = 0}',
+    ],
+)
+def test_a_second_training_set_may_leave_out_its_dataloader_or_repeat_the_first(load, second):
+    first, _ = load(TRAINING_SETS + second).config.datasets["train"]
+    assert first.dataloader.batch_size == 4
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "dataloader = {}",
+        "dataloader.batch_size = 4",
+        'dataloader = {batch_size = 8, collate_fn = "a.b"}',
+        'dataloader = {batch_size = 4, collate_fn = "a.c"}',
+        'dataloader = {batch_size = 4, collate_fn = {path = "a.b", args = {x = 1}}}',
+        'dataloader = {batch_size = 4, collate_fn = "a.b", sampler = "c.d"}',
+    ],
+)
+def test_another_dataloader_of_a_second_training_set_is_refused_at_its_place(load, second):
+    with pytest.raises(ConfigError) as caught:
+        load(TRAINING_SETS + second)
+    (finding,) = caught.value.diagnostics
+    line = TRAINING_SETS.count("\n") + 1
+    assert (finding.code, finding.span.line, finding.span.column) == ("AZ113", line, 1)
+    assert finding.message.startswith("`dataset[1].dataloader` would be ignored")
+    first = TRAINING_SETS.splitlines().index('dataloader = {batch_size = 4, collate_fn = "a.b"}') + 1
+    (note,) = finding.notes
+    assert note.endswith(f":{first}:1")
+
+
+def test_each_validation_set_has_a_dataloader_of_its_own(load):
+    text = MINIMAL + "".join(f'[[validate_dataset]]\npath = "mix"\ndataloader.batch_size = {size}\n' for size in (2, 3))
+    assert [dataset.dataloader.batch_size for dataset in load(text).config.datasets["validate"]] == [2, 3]
