@@ -30,7 +30,7 @@ def damage(store, name="epoch_0003"):
     path.write_bytes(content)
 
 
-def test_the_list_tells_epoch_step_score_and_state(audiozen, store):
+def test_the_list_shows_epoch_step_score_and_state(audiozen, store):
     damage(store)
     outcome = audiozen("checkpoints", "exp")
     assert outcome.code == 0, outcome.err
@@ -41,7 +41,7 @@ def test_the_list_tells_epoch_step_score_and_state(audiozen, store):
     assert lines[4] == ["epoch_0004", "4", "40", "2", "0.0", "intact, latest"]
 
 
-def test_verify_says_which_one_is_damaged_and_exits_with_2(audiozen, store):
+def test_verify_names_the_damaged_checkpoint_and_exits_with_2(audiozen, store):
     assert audiozen("checkpoints", "verify", "exp").code == 0
     damage(store)
     outcome = audiozen("checkpoints", "verify", "exp/checkpoints")
@@ -57,7 +57,7 @@ def test_prune_keeps_the_best_and_the_latest(audiozen, store):
     assert "2 deleted, 2 left" in outcome.out
 
 
-def test_prune_leaves_a_run_that_is_on_alone(audiozen, store):
+def test_prune_is_refused_while_the_run_is_active(audiozen, store):
     with RunLock(store.folder.parent):
         outcome = audiozen("checkpoints", "prune", "exp", "--keep", "1")
     assert outcome.code == 2
@@ -65,7 +65,7 @@ def test_prune_leaves_a_run_that_is_on_alone(audiozen, store):
     assert len(store.list()) == 4
 
 
-def test_prune_makes_room_on_a_full_disk(audiozen, store, monkeypatch):
+def test_prune_frees_space_on_a_full_disk(audiozen, store, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -97,7 +97,7 @@ def test_average_writes_a_checkpoint_of_the_mean_weights(audiozen, store):
     )
 
 
-def test_a_damaged_one_does_not_go_into_the_mean(audiozen, store):
+def test_a_damaged_checkpoint_is_not_averaged(audiozen, store):
     damage(store)
     assert audiozen("checkpoints", "average", "exp", "--last", "2", "-o", "mean").code == 0
     assert load_weights(store.folder.parent.parent / "mean")["weight"].tolist() == [3.0, 3.0]
@@ -105,7 +105,7 @@ def test_a_damaged_one_does_not_go_into_the_mean(audiozen, store):
     assert load_weights(store.folder.parent.parent / "three")["weight"].tolist() == [pytest.approx(7 / 3)] * 2
 
 
-def test_a_state_that_was_saved_twice_does_not_weigh_twice(audiozen, store):
+def test_a_state_that_was_saved_twice_counts_once_in_the_average(audiozen, store):
     shutil.copytree(store.folder / "epoch_0001", store.folder / "of_another_run")
     state = {"model": {"weight": torch.full((2,), 9.0)}}
     store.save(state, epoch=4, step=40, name="epoch_0005_step_0000040")
@@ -116,7 +116,7 @@ def test_a_state_that_was_saved_twice_does_not_weigh_twice(audiozen, store):
     assert "4 intact checkpoints of different steps" in audiozen("checkpoints", "average", "exp", "--last", "5").err
 
 
-def test_an_average_that_finds_no_room_names_the_place_and_leaves_nothing(audiozen, store, monkeypatch):
+def test_an_average_on_a_full_disk_names_the_folder_and_leaves_nothing(audiozen, store, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -128,7 +128,7 @@ def test_an_average_that_finds_no_room_names_the_place_and_leaves_nothing(audioz
     assert [path.name for path in store.folder.parent.iterdir()] == ["checkpoints"]
 
 
-def test_an_average_does_not_replace_a_link_that_leads_nowhere(audiozen, store):
+def test_an_average_does_not_replace_a_dangling_link(audiozen, store):
     (store.folder.parent / "mean").symlink_to("gone")
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2", "-o", "exp/mean")
     assert "already exists" in outcome.err
@@ -143,7 +143,7 @@ def test_the_average_of_a_run_can_be_tested(audiozen, project):
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["verify", "nowhere"], ["prune", "nowhere", "--keep", "1"]])
-def test_a_folder_that_is_not_there_is_named(audiozen, tmp_path, monkeypatch, arguments):
+def test_a_missing_folder_is_named(audiozen, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     outcome = audiozen("checkpoints", *arguments)
     assert outcome.code == 2

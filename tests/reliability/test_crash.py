@@ -1,4 +1,4 @@
-"""A training that is stopped at each file operation of its saves, in each way, ends as one that was not."""
+"""A training that is stopped at any file operation, in every way, and resumed ends like an undisturbed one."""
 
 import errno
 import json
@@ -31,14 +31,14 @@ IN_WRITES = ("kill within a write", "short write")
 
 
 class Wavering(TinyTrainer):
-    """The second epoch is the best: `best` moves, stays, and what it points at is older than what is pruned."""
+    """The second epoch is the best: `best` stays on a checkpoint that is older than those that are pruned."""
 
     def validation_epoch_end(self, outputs):
         return super().validation_epoch_end(outputs) - 100.0 * abs(self.progress.epoch - 2)
 
 
 def train(root):
-    """Goes on from what is there, as `audiozen run --resume` does; gives the state and the records at the end."""
+    """Resumes like `audiozen run --resume`; returns the state and the records at the end."""
     folder = root / "exp" / "run"
     seed_generators(0)
     hooks = {"checkpoint": Checkpoint(max_failures=99), "metrics": MetricsJsonl()}
@@ -55,7 +55,7 @@ def train(root):
 
 
 class Tries:
-    """One folder for each try, on a disk with one fault."""
+    """One folder for each attempt, on a disk with one fault."""
 
     def __init__(self, folder, monkeypatch):
         self.folder, self.monkeypatch, self.count = folder, monkeypatch, 0
@@ -74,7 +74,7 @@ class Tries:
         return root
 
     def stopped(self, kind, at):
-        """What is left where the fault has struck; whether the training came to its end all the same."""
+        """The folder that is left after the fault, and the outcome of the training."""
         root = self.fresh()
         disk, outcome = self.train(root, Fault(at, **FAULTS[kind]))
         if kind != "power cut":
@@ -91,7 +91,7 @@ def tries(tmp_path, monkeypatch):
 
 
 def check(tries, kind, stride, offset=0):
-    """Tries the points and gives their number."""
+    """Tries every `stride`-th operation; returns how many."""
     disk, whole = tries.train(tries.fresh())
     begun = next(at for at, done in enumerate(disk.done) if "metrics.jsonl" in done) + 1
     points = [at for at, done in enumerate(disk.done) if kind not in IN_WRITES or done.startswith("write")]
@@ -115,23 +115,23 @@ def check(tries, kind, stride, offset=0):
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_stopped_at_a_fifth_of_the_operations_the_continued_run_ends_with_the_same_state(kind, tries, record_property):
+def test_a_run_stopped_at_a_fifth_of_the_operations_and_resumed_ends_with_the_same_state(kind, tries, record_property):
     record_property("crash points", check(tries, kind, 5, list(FAULTS).index(kind)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
-def test_stopped_at_any_operation_the_continued_run_ends_with_the_same_state(kind, tries, record_property):
+def test_a_run_stopped_at_any_operation_and_resumed_ends_with_the_same_state(kind, tries, record_property):
     record_property("crash points", check(tries, kind, 1))
 
 
-def test_this_would_see_a_checkpoint_written_in_place(tries, monkeypatch):
+def test_these_tests_notice_a_checkpoint_written_in_place(tries, monkeypatch):
     monkeypatch.setattr("audiozen_core.checkpoint.store.temporary_name", lambda name: "epoch_0099")
     with pytest.raises(AssertionError, match="epoch_0099"):
         check(tries, "kill", 3)
 
 
-def test_this_would_see_records_that_are_not_synchronised(tries, monkeypatch):
+def test_these_tests_notice_records_that_are_not_synced(tries, monkeypatch):
     monkeypatch.setattr("audiozen_core.storage.append.LineFile.sync", lambda file: None)
     with pytest.raises(AssertionError, match="power cut at operation"):
         check(tries, "power cut", 3)
@@ -151,13 +151,13 @@ def _watch(event, arguments):
         watched.append((event, Path(str(arguments[0])).name))
 
 
-def test_no_operation_goes_past_the_disk_that_counts_them(tries):
+def test_the_faulty_disk_counts_every_operation(tries):
     sys.addaudithook(_watch)
     root = tries.fresh()
     watching.append(str(root))
     disk, _ = tries.train(root)
     watching.clear()
-    # What the interpreter itself sees being opened to write, made, renamed, linked or deleted: neither more nor less.
+    # The interpreter itself reports what is opened for writing, created, renamed, linked or deleted. Both must agree.
     counted = [done for done in disk.done if done.split()[0] not in ("write", "fsync")]
     reopened = len([event for event in watched if event == ("open", "metrics.jsonl")]) - 1
     assert len(watched) - reopened == len(counted) > 50

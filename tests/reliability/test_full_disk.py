@@ -1,4 +1,4 @@
-"""A real file system without room: the run goes on, loses no record, and saves again once there is room."""
+"""A real file system that is full: the run goes on, loses no record, and saves again once there is space."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ class Fills:
 """
 
 
-# Not aside, so that a save is over before the disk is filled.
+# Not in the background, so that a save is complete before the disk is filled.
 CHANGES = ("save_ckpt_interval_steps=999", "max_num_checkpoints=99", "save_ckpt_async=false")
 ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", f"trainer.args.{change}")]
 
@@ -44,7 +44,7 @@ def project(tmp_path):
     (project / "exp").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(project / "exp")]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only who may mount a file system can try a full one")
+        pytest.skip("needs the permission to mount a file system")
     yield project
     subprocess.run(["umount", "--lazy", str(project / "exp")], check=True)
 
@@ -66,7 +66,7 @@ def epochs_of(project):
     return [info.epoch for info in CheckpointStore(project / "exp/run/checkpoints").list() if info.intact]
 
 
-def test_a_disk_that_is_full_for_a_while_costs_its_checkpoints_and_nothing_else(project):
+def test_a_disk_that_is_full_for_a_while_loses_only_the_checkpoints_of_that_time(project):
     code, errors = run(project, full_from=3, free_from=5)
     assert code == 0, errors
     assert "tries again at the next interval" in errors
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_for_a_while_costs_its_checkpoints_and_nothing_else(
     assert "training is over" in log
 
 
-def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_the_last_checkpoint_whole(project):
+def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_an_intact_checkpoint(project):
     code, errors = run(project, full_from=3, free_from=9)
     assert code == 2, errors
     assert "error[AZ404]" in errors

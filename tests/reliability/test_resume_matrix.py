@@ -24,7 +24,7 @@ def whole_and_stops(row, folder, asynchronous):
 
 
 @pytest.mark.parametrize(("name", "asynchronous", "stride"), CASES)
-def test_from_every_step_the_resumed_training_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
+def test_a_training_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous)
     chosen = stops[list(ROWS).index(name) % stride :: stride]
@@ -37,7 +37,7 @@ def test_from_every_step_the_resumed_training_ends_with_the_same_state(tmp_path,
 
 
 @pytest.mark.parametrize(("name", "owner"), [(name, owner) for name, row in ROWS.items() for owner in row.vital])
-def test_without_a_piece_of_the_state_it_would_end_otherwise(tmp_path, name, owner):
+def test_these_tests_notice_a_missing_piece_of_state(tmp_path, name, owner):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=False)
     fresh = row.fresh(tmp_path / "fresh")[owner]
@@ -47,7 +47,7 @@ def test_without_a_piece_of_the_state_it_would_end_otherwise(tmp_path, name, own
 
 
 @pytest.mark.parametrize("name", ["float32", "accumulation 3"])
-def test_stopped_twice_it_ends_the_same_too(tmp_path, name):
+def test_a_training_stopped_twice_ends_with_the_same_state(tmp_path, name):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
     for first in (1, 6):
@@ -58,7 +58,7 @@ def test_stopped_twice_it_ends_the_same_too(tmp_path, name):
             assert end_difference(whole, resumed) is None, f"stopped at {stops[first][0]} and {stop}"
 
 
-def test_stopped_twice_it_would_end_otherwise_with_a_piece_of_the_first_stop(tmp_path):
+def test_these_tests_notice_a_piece_of_state_from_the_first_of_two_stops(tmp_path):
     row = ROWS["float32"]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
     row.run(tmp_path / "again", state=stops[1][1], every=1, asynchronous=True)
@@ -67,7 +67,7 @@ def test_stopped_twice_it_would_end_otherwise_with_a_piece_of_the_first_stop(tmp
     assert end_difference(whole, row.run(tmp_path / "mixed", state=mixed)) is not None
 
 
-def test_with_items_drawn_from_generators_of_the_workers_it_would_end_otherwise(tmp_path, monkeypatch):
+def test_these_tests_notice_items_drawn_from_the_generators_of_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "seed_from", lambda *numbers: None)
     row = ROWS["workers"]
     whole = row.run(tmp_path / "whole")
@@ -76,6 +76,6 @@ def test_with_items_drawn_from_generators_of_the_workers_it_would_end_otherwise(
     assert end_difference(whole, row.run(tmp_path / "resumed", state=middle)) is not None
 
 
-def test_other_data_would_end_otherwise(tmp_path):
+def test_these_tests_notice_other_data(tmp_path):
     row = ROWS["float32"]
     assert end_difference(row.run(tmp_path / "a"), row.run(tmp_path / "b", seed=2)) is not None

@@ -1,4 +1,4 @@
-"""The same with the system's own calls: a tracer kills the process, or lets the system refuse, at each of them."""
+"""The same with real system calls: a tracer kills the process, or makes the system refuse, at each of them."""
 
 import multiprocessing
 import re
@@ -25,7 +25,7 @@ FAULTS = {
 
 
 def train_when_told(root, told):
-    """Runs in a process of its own; what the disk refuses may end it, other errors may not."""
+    """Runs in a process of its own. Errors of the disk may end it; other errors may not."""
     torch.set_num_threads(1)
     sys.stderr = sys.stdout = None
     told.recv()
@@ -36,7 +36,7 @@ def train_when_told(root, told):
 
 
 class Tracer:
-    """Runs the training with one fault."""
+    """Runs the training under strace, with one fault."""
 
     def __init__(self, folder):
         self.folder, self.count = folder, 0
@@ -44,7 +44,7 @@ class Tracer:
         self.context.set_forkserver_preload(["tests.reliability.test_crash"])
 
     def run(self, inject=None):
-        """The folder that is left, the exit code, and the calls that were seen."""
+        """The folder that is left, the exit code, and how often each call was seen."""
         self.count += 1
         root, log = self.folder / f"run {self.count}", self.folder / f"calls {self.count}"
         root.mkdir()
@@ -74,7 +74,7 @@ def tracer(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_stopped_at_any_call_the_continued_run_ends_with_the_same_state(fault, tracer, record_property):
+def test_a_run_stopped_at_any_system_call_and_resumed_ends_with_the_same_state(fault, tracer, record_property):
     whole, code, counts = tracer.run()
     assert code == 0
     expected = train(whole.with_name("expected"))
@@ -97,7 +97,7 @@ def test_stopped_at_any_call_the_continued_run_ends_with_the_same_state(fault, t
 
 
 @pytest.mark.slow
-def test_the_tracer_strikes_where_it_is_told(tracer):
+def test_the_tracer_stops_the_run_at_the_given_call(tracer):
     root, code, counts = tracer.run("rename:signal=KILL:when=9999")
     assert code == 0
     root, code, counts = tracer.run("fsync:signal=KILL:when=7")

@@ -1,8 +1,8 @@
-"""A disk that dies, refuses or loses power at a chosen operation; it stands between our files and the real one.
+"""A simulated disk that dies, refuses or loses power at a chosen operation, in front of the real one.
 
-The disk numbers every operation that changes something: make, write, sync, rename, link, delete.
-Beside the real folder it keeps book of what is durable: a file's bytes once it is synced, a folder's names once that
-is. `after_power_cut` builds the folder that is left if nothing else has reached the platter.
+It numbers every operation that changes something: create, write, sync, rename, link, delete. Next to the real folder it
+keeps a model of what is durable: the bytes of a file once the file is synced, the names in a folder once the folder is
+synced. `after_power_cut` builds the folder that is left if nothing else has reached the disk.
 """
 
 # ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH115, PTH211
@@ -20,7 +20,7 @@ from audiozen_core.storage import append, atomic
 
 
 class KilledError(BaseException):
-    """The process is gone: no handler may catch this, and no operation works any more."""
+    """The process is dead: no handler may catch this, and no later operation works."""
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Fault:
 
     Attributes:
         at: the number.
-        kind: `kill before`, `kill within` (a write gets half of its bytes down), `short` (the same, and the process
-            lives on), or `refuse`.
-        code: the error of a refusal.
+        kind: `kill before`, `kill within` (half of the bytes of a write reach the disk), `short` (the same, but the
+            process survives), or `refuse`.
+        code: the error number of a refusal.
         lasting: whether all later operations that need space are refused too.
     """
 
@@ -43,7 +43,7 @@ class Fault:
 
 @dataclass
 class Node:
-    """A file or folder as the book has it: now, and as far as it is durable."""
+    """A file or folder in the model: its current content, and what of it is durable."""
 
     now: Any
     durable: Any
@@ -67,7 +67,7 @@ class FaultyDisk:
     _open: dict[int, Node] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.book = self._read_in(self.root)
+        self.model = self._read_in(self.root)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -101,7 +101,7 @@ class FaultyDisk:
         return self._operation("write", f"{len(data)} bytes", write)
 
     def fsync(self, descriptor: int) -> None:
-        def sync() -> None:  # the real one takes long and shows nothing here
+        def sync() -> None:  # The real one is slow, and makes no difference here.
             node = self._open.get(descriptor)
             if node:
                 node.durable = dict(node.now) if node.is_folder else node.now
@@ -170,11 +170,11 @@ class FaultyDisk:
             raise KilledError
         return result
 
-    # ------------------------------------------------------------------------------- the book
+    # ------------------------------------------------------------------------------- the model
 
     def after_power_cut(self, folder: Path) -> None:
-        """Builds in `folder` what is left when all that is not durable is lost."""
-        _write_out(self.book, folder)
+        """Builds in `folder` what is left if everything that is not durable is lost."""
+        _write_out(self.model, folder)
 
     def _read_in(self, path: Path) -> Node:
         if path.is_symlink():
@@ -185,7 +185,7 @@ class FaultyDisk:
         return Node(path.read_bytes(), path.read_bytes())
 
     def _find(self, path: Any) -> Node | None:
-        node: Node | None = self.book
+        node: Node | None = self.model
         for part in Path(path).relative_to(self.root).parts:
             node = node.now.get(part) if node and node.is_folder else None
         return node
@@ -209,7 +209,7 @@ def _write_out(node: Node, path: Path) -> None:
 
 
 def install(monkeypatch: Any, disk: FaultyDisk) -> FaultyDisk:
-    """Puts the disk in the place of the real one."""
+    """Makes the code under test use `disk` instead of the real one."""
     monkeypatch.setattr(atomic, "os", disk)
     monkeypatch.setattr(append, "os", disk)
     return disk

@@ -79,7 +79,7 @@ def test_a_truncated_or_longer_file_is_noticed(store, path, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_missing_or_no_plain_file_is_noticed(store, path, name, tmp_path):
+def test_a_file_that_is_missing_or_not_regular_is_noticed(store, path, name, tmp_path):
     whole = (path / name).read_bytes()
     (tmp_path / "outside").write_bytes(whole)
 
@@ -100,7 +100,7 @@ def test_a_file_of_another_checkpoint_is_noticed(store, path, name):
     assert assert_refused_or_right(store, path)
 
 
-def test_bytes_that_change_places_are_noticed(store, path):
+def test_swapped_bytes_are_noticed(store, path):
     whole = bytearray((path / "model.safetensors").read_bytes())
     whole[-8:-4], whole[-4:] = whole[-4:], whole[-8:-4]
     (path / "model.safetensors").write_bytes(whole)
@@ -139,7 +139,7 @@ def test_a_manifest_never_leads_out_of_its_folder(store, path, name):
         lambda fields: fields["files"]["state.json"].update(size="1"),
     ],
 )
-def test_a_forged_manifest_that_makes_no_sense_is_refused(store, path, change):
+def test_a_malformed_manifest_with_a_valid_seal_is_refused(store, path, change):
     forge(path, change)
     assert assert_refused_or_right(store, path)
     assert [info.intact for info in store.list()] in ([True, False], [False, True])
@@ -159,7 +159,7 @@ def test_a_forged_manifest_that_makes_no_sense_is_refused(store, path, change):
     ],
     ids=lambda text: text[:50],
 )
-def test_a_forged_state_that_fits_its_manifest_but_makes_no_sense_is_refused(store, path, text):
+def test_a_malformed_state_with_a_matching_digest_is_refused(store, path, text):
     (path / "state.json").write_text(text)
     digest = {"size": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     forge(path, lambda fields: fields["files"].update({"state.json": digest}))
@@ -167,7 +167,7 @@ def test_a_forged_state_that_fits_its_manifest_but_makes_no_sense_is_refused(sto
         store.load(path)
 
 
-def test_a_forged_header_of_tensors_is_refused(store, path):
+def test_a_malformed_tensor_header_with_a_matching_digest_is_refused(store, path):
     content = (2**63).to_bytes(8, "little") + b"{}"
     (path / "model.safetensors").write_bytes(content)
     digest = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -185,6 +185,6 @@ def test_a_checkpoint_of_a_newer_format_says_so(store, path):
     assert caught.value.remedy == "upgrade audiozen"
 
 
-def test_a_checkpoint_that_was_moved_or_renamed_is_still_good(store, path, tmp_path):
+def test_a_moved_or_renamed_checkpoint_still_loads(store, path, tmp_path):
     path.rename(tmp_path / "keepsake")
     assert not assert_refused_or_right(store, tmp_path / "keepsake")

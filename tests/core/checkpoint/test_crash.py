@@ -1,4 +1,4 @@
-"""A save is stopped at each of its file operations, in each way; the old or the new checkpoint is there, whole."""
+"""A save is stopped at each of its file operations, in every way; the old or the new checkpoint is intact."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def save(store: CheckpointStore, content: int, *, epoch: int | None = None, **ar
 
 
 class Scenario:
-    """A folder to start from, a save (or a rewind) to interrupt, and what may be found afterwards.
+    """A folder to start from, a save or a rewind to interrupt, and what may be found afterwards.
 
     Attributes:
-        before: makes the folder.
+        before: fills the folder.
         act: what is interrupted.
-        latest: the contents that `latest` may have afterwards; None for no checkpoint at all.
+        latest: the contents that `latest` may have afterwards; None stands for no checkpoint at all.
         best: the contents that `best` may have.
         links: whether the file system has symbolic links.
     """
@@ -79,8 +79,8 @@ SCENARIOS = {
 }
 
 
-class Place:
-    """Folders with a scenario's start, one for each try."""
+class Workbench:
+    """Makes a fresh copy of the start of a scenario for each attempt."""
 
     def __init__(self, folder: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.scenario, self.monkeypatch = folder, scenario, monkeypatch
@@ -108,12 +108,12 @@ class Place:
 
 
 @pytest.fixture(params=SCENARIOS)
-def place(request, tmp_path, monkeypatch):
-    return Place(tmp_path, SCENARIOS[request.param], monkeypatch)
+def bench(request, tmp_path, monkeypatch):
+    return Workbench(tmp_path, SCENARIOS[request.param], monkeypatch)
 
 
 def found(store: CheckpointStore, which: str) -> int | None:
-    """The number of the state that `which` leads to, which must be exactly the one that was saved."""
+    """The number of the state that `which` loads; the state must be exactly what was saved."""
     try:
         loaded = store.load(which)
     except NoCheckpointError:
@@ -124,19 +124,19 @@ def found(store: CheckpointStore, which: str) -> int | None:
     return content
 
 
-def assert_sound(place: Place, root: Path) -> None:
-    """A reader finds the old or the new; so does the next run after its sweep, and it can save."""
-    place.healthy(root)
+def assert_sound(bench: Workbench, root: Path) -> None:
+    """A reader finds the old or the new checkpoint; so does the next run after its cleanup, and it can save."""
+    bench.healthy(root)
     store = CheckpointStore(root / "exp" / "checkpoints")
     before = found(store, "latest")
-    assert before in place.scenario.latest
-    assert found(store, "best") in place.scenario.best
+    assert before in bench.scenario.latest
+    assert found(store, "best") in bench.scenario.best
 
     store.sweep()
     if before is not None:
         store.rewind(store.load().path)
     assert found(store, "latest") == before
-    assert found(store, "best") in place.scenario.best
+    assert found(store, "best") in bench.scenario.best
     if store.folder.exists():
         assert [entry.name for entry in store.folder.iterdir() if entry.name.startswith(".")] == []
     assert [info.reason for info in store.list() if not info.intact] == []
@@ -146,9 +146,9 @@ def assert_sound(place: Place, root: Path) -> None:
     assert len(store.list()) <= 2
 
 
-def operations(place: Place) -> list[str]:
-    """What is done when nothing goes wrong."""
-    _, disk, error = place.attempt(None)
+def operations(bench: Workbench) -> list[str]:
+    """The operations of an undisturbed save."""
+    _, disk, error = bench.attempt(None)
     assert error is None
     return disk.done
 
@@ -159,62 +159,64 @@ def strays(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["kill before", "kill within"])
-def test_killed_at_any_operation_the_old_or_the_new_checkpoint_is_whole(place, kind, record_property):
-    for at, operation in enumerate(operations(place)):
+def test_after_a_kill_at_any_operation_the_old_or_the_new_checkpoint_is_intact(bench, kind, record_property):
+    for at, operation in enumerate(operations(bench)):
         if kind == "kill within" and not operation.startswith("write"):
             continue
-        root, _, error = place.attempt(Fault(at, kind))
+        root, _, error = bench.attempt(Fault(at, kind))
         assert isinstance(error, KilledError)
-        assert_sound(place, root)
-    record_property("crash points", place.count - 1)
+        assert_sound(bench, root)
+    record_property("crash points", bench.count - 1)
 
 
-def test_a_power_cut_at_any_operation_leaves_the_old_or_the_new_checkpoint_whole(place, record_property):
-    for at, _ in enumerate(operations(place)):
-        _, disk, error = place.attempt(Fault(at, "kill before"))
+def test_after_a_power_cut_at_any_operation_the_old_or_the_new_checkpoint_is_intact(bench, record_property):
+    for at, _ in enumerate(operations(bench)):
+        _, disk, error = bench.attempt(Fault(at, "kill before"))
         assert isinstance(error, KilledError)
-        root = place.folder / f"cut_{at}"
+        root = bench.folder / f"cut_{at}"
         disk.after_power_cut(root)
-        assert_sound(place, root)
-    record_property("crash points", place.count - 1)
+        assert_sound(bench, root)
+    record_property("crash points", bench.count - 1)
 
 
-def test_what_has_been_saved_survives_a_power_cut_right_after_the_save(place):
-    root, disk, _ = place.attempt(None)
-    disk.after_power_cut(place.folder / "cut")
-    place.healthy(place.folder)
-    cut, kept = (CheckpointStore(base / "exp" / "checkpoints") for base in (place.folder / "cut", root))
+def test_a_checkpoint_survives_a_power_cut_right_after_its_save(bench):
+    root, disk, _ = bench.attempt(None)
+    disk.after_power_cut(bench.folder / "cut")
+    bench.healthy(bench.folder)
+    cut, kept = (CheckpointStore(base / "exp" / "checkpoints") for base in (bench.folder / "cut", root))
     assert found(cut, "latest") == found(kept, "latest")
     assert found(cut, "best") == found(kept, "best")
 
 
 @pytest.mark.parametrize(("code", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "EIO"])
-def test_refused_at_any_operation_nothing_is_lost_and_no_half_checkpoint_stays(place, record_property, code, lasting):
-    for at, operation in enumerate(operations(place)):
-        root, _, error = place.attempt(Fault(at, "refuse", code, lasting))
-        if error is None:  # only the clearing away of what has been replaced or pruned may fail without an error
+def test_an_error_at_any_operation_loses_nothing_and_leaves_no_partial_checkpoint(
+    bench, record_property, code, lasting
+):
+    for at, operation in enumerate(operations(bench)):
+        root, _, error = bench.attempt(Fault(at, "refuse", code, lasting))
+        if error is None:  # Only the deletion of what has been replaced or pruned may fail without an error.
             assert operation.split()[0] in ("unlink", "rmdir", "rename", "fsync")
         else:
             assert isinstance(error, CheckpointWriteError)
             assert strays(root) == [] or operation.split()[0] in ("fsync", "unlink", "rmdir")
-        assert_sound(place, root)
-    record_property("crash points", place.count - 1)
+        assert_sound(bench, root)
+    record_property("crash points", bench.count - 1)
 
 
-@pytest.mark.parametrize("place", ["the next", "the best again"], indirect=True)
-def test_these_tests_would_see_a_save_that_writes_in_place(place, monkeypatch):
+@pytest.mark.parametrize("bench", ["the next", "the best again"], indirect=True)
+def test_these_tests_notice_a_save_that_writes_in_place(bench, monkeypatch):
     monkeypatch.setattr(store_module, "temporary_name", lambda name: "epoch_0099")
     reasons = []
-    for at, _ in enumerate(operations(place)):
-        root, _, _ = place.attempt(Fault(at, "kill before"))
+    for at, _ in enumerate(operations(bench)):
+        root, _, _ = bench.attempt(Fault(at, "kill before"))
         reasons += [info.reason for info in CheckpointStore(root / "exp" / "checkpoints").list() if not info.intact]
     assert "it has no manifest.json" in reasons
 
 
-@pytest.mark.parametrize("place", ["the next"], indirect=True)
-def test_these_tests_would_see_a_save_that_does_not_sync(place, monkeypatch):
+@pytest.mark.parametrize("bench", ["the next"], indirect=True)
+def test_these_tests_notice_a_save_that_does_not_sync(bench, monkeypatch):
     monkeypatch.setattr(FaultyDisk, "fsync", lambda disk, descriptor: None)
-    _, disk, _ = place.attempt(None)
-    disk.after_power_cut(place.folder / "cut")
-    place.healthy(place.folder)
-    assert found(CheckpointStore(place.folder / "cut" / "exp" / "checkpoints"), "latest") == 2
+    _, disk, _ = bench.attempt(None)
+    disk.after_power_cut(bench.folder / "cut")
+    bench.healthy(bench.folder)
+    assert found(CheckpointStore(bench.folder / "cut" / "exp" / "checkpoints"), "latest") == 2

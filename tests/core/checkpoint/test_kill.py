@@ -34,7 +34,7 @@ def save_without_end(folder: Path, report: Connection) -> None:
         report.send(("saved", count))
 
 
-def test_killed_again_and_again_while_saving_no_checkpoint_is_lost_or_damaged(tmp_path):
+def test_repeated_kills_while_saving_lose_or_damage_no_checkpoint(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "audiozen_core.checkpoint.format.checkpoint"])
     store = CheckpointStore(tmp_path / "checkpoints")

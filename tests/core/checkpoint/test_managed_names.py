@@ -47,7 +47,7 @@ def own(store):
     return sorted(name for name in names(store) if name not in THEIRS)
 
 
-def test_what_people_put_there_is_neither_pruned_nor_renamed(crowded):
+def test_files_of_the_user_are_neither_pruned_nor_renamed(crowded):
     before = theirs(crowded)
     crowded.sweep()
     save(crowded, 4, keep=2)
@@ -62,7 +62,7 @@ def test_what_people_put_there_is_neither_pruned_nor_renamed(crowded):
     assert theirs(crowded) == before
 
 
-def test_what_people_put_there_can_be_loaded_but_never_wins_by_itself(crowded):
+def test_checkpoints_of_the_user_load_by_name_but_never_by_default(crowded):
     assert weight(crowded, Path("of_another_run")) == 59
     assert weight(crowded, Path("keep_this_one")) == 1
     for name in ("epoch_0002", "epoch_0003"):
@@ -96,7 +96,7 @@ def test_a_checkpoint_saved_under_a_name_of_the_users_own_is_not_deleted_for_ano
     assert names(store) == ["keepsake", "keepsake_2"]
 
 
-def test_a_damaged_checkpoint_is_replaced_all_the_same(store):
+def test_a_damaged_checkpoint_of_the_same_name_is_deleted_too(store):
     save(store, 3, 4)
     for name in ("manifest.json", "state.json"):
         (store.folder / "epoch_0004" / name).unlink()
@@ -122,7 +122,7 @@ def copy(store):
     return CheckpointStore(folder)
 
 
-def test_a_copy_that_follows_links_goes_on_as_the_original_would(copy):
+def test_a_copy_with_folders_for_links_resumes_like_the_original(copy):
     assert names(copy) == ["epoch_0001", "epoch_0002"]
     assert (copy.latest, copy.best) == (copy.folder / "epoch_0002", copy.folder / "epoch_0001")
     assert (weight(copy), weight(copy, "best")) == (2, 1)
@@ -135,7 +135,7 @@ def test_a_copy_that_follows_links_goes_on_as_the_original_would(copy):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_copy_whose_links_are_missing_or_files_goes_on_as_the_original_would(copy, kind):
+def test_a_copy_whose_links_are_missing_or_files_resumes_like_the_original(copy, kind):
     for link in ("latest", "best"):
         shutil.rmtree(copy.folder / link)
         if kind == "file":
@@ -162,14 +162,14 @@ def test_stale_checkpoints_and_those_of_the_user_are_never_the_latest_of_a_copy(
     assert (weight(store), weight(store, "best")) == (2, 1)
 
 
-def test_a_return_to_a_copied_link_is_one_to_what_it_led_to(copy):
+def test_a_rewind_to_a_copied_link_is_a_rewind_to_its_target(copy):
     copy.rewind(copy.load(copy.folder / "best").path)
     assert names(copy) == ["epoch_0001", "epoch_0002.stale"]
     assert weight(copy) == 1
 
 
 @pytest.mark.parametrize("link", ["latest", "best"])
-def test_a_folder_of_that_name_that_is_no_copy_is_not_deleted(store, link):
+def test_a_folder_named_like_a_link_that_is_not_a_copy_is_not_deleted(store, link):
     save(store, 1, is_best=True)
     (store.folder / link).unlink()
     (store.folder / link).mkdir()
@@ -182,7 +182,7 @@ def test_a_folder_of_that_name_that_is_no_copy_is_not_deleted(store, link):
 
 
 @pytest.mark.parametrize("harm", [shutil.rmtree, damage_size], ids=["missing", "damaged"])
-def test_the_only_whole_copy_of_a_checkpoint_is_not_deleted(copy, harm):
+def test_the_only_intact_copy_of_a_checkpoint_is_not_deleted(copy, harm):
     harm(copy.folder / "epoch_0002")
     with pytest.raises(CheckpointWriteError, match="latest is a folder, where a link to a checkpoint belongs"):
         copy.rewind(copy.folder / "epoch_0001")

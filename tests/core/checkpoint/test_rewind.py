@@ -18,7 +18,7 @@ def store(tmp_path, monkeypatch):
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
-def test_after_a_return_what_came_later_is_stale_and_never_wins(store):
+def test_after_a_rewind_later_checkpoints_are_stale_and_never_loaded_by_default(store):
     save(store, 1, 2, is_best=True)
     save(store, 3, 4, is_best=True)
     store.rewind(store.load(Path("epoch_0002")).path)
@@ -31,7 +31,7 @@ def test_after_a_return_what_came_later_is_stale_and_never_wins(store):
     assert weight(store) == 2
 
 
-def test_a_return_after_the_fallback_makes_the_whole_one_the_latest(store):
+def test_a_rewind_after_a_fallback_makes_the_intact_checkpoint_the_latest(store):
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0003")
     store.rewind(store.load().path)
@@ -39,7 +39,7 @@ def test_a_return_after_the_fallback_makes_the_whole_one_the_latest(store):
     assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0001", "epoch_0002"]
 
 
-def test_a_return_to_the_latest_changes_nothing(store):
+def test_a_rewind_to_the_latest_changes_nothing(store):
     save(store, 1, 2, is_best=True)
     before = sorted((path.name, path.is_symlink()) for path in store.folder.iterdir())
     store.rewind(store.load().path)
@@ -47,7 +47,7 @@ def test_a_return_to_the_latest_changes_nothing(store):
     assert sorted((path.name, path.is_symlink()) for path in store.folder.iterdir()) == before
 
 
-def test_returning_twice_keeps_both_futures_until_they_are_pruned(store):
+def test_two_rewinds_keep_both_abandoned_branches_until_they_are_pruned(store):
     save(store, 1, 2)
     for value in (20.0, 30.0):
         store.rewind(store.folder / "epoch_0001")
@@ -58,7 +58,7 @@ def test_returning_twice_keeps_both_futures_until_they_are_pruned(store):
     assert sorted(names(store)) == ["epoch_0001", "epoch_0002", "epoch_0003"]
 
 
-def test_a_stale_one_that_is_returned_to_has_its_name_again_and_is_the_best_if_it_was(store):
+def test_a_rewind_to_a_stale_checkpoint_restores_its_name_and_its_best(store):
     save(store, 1)
     save(store, 2, is_best=True)
     assert store.rewind(store.folder / "epoch_0001") == ["epoch_0002"]
@@ -69,7 +69,7 @@ def test_a_stale_one_that_is_returned_to_has_its_name_again_and_is_the_best_if_i
     assert names(store) == ["epoch_0001", "epoch_0002", "epoch_0003.stale"]
 
 
-def test_a_return_to_one_that_latest_had_not_reached_yet_leaves_it_its_name(store):
+def test_a_rewind_to_a_checkpoint_newer_than_latest_keeps_its_name(store):
     save(store, 1, 2)
     store._directory.set_link("latest", "epoch_0001")  # killed after the second had its name
     assert store.rewind(store.folder / "epoch_0002") == []
@@ -77,7 +77,7 @@ def test_a_return_to_one_that_latest_had_not_reached_yet_leaves_it_its_name(stor
     assert names(store) == ["epoch_0001", "epoch_0002"]
 
 
-def test_what_was_left_behind_stays_until_the_run_has_come_as_far_again(store):
+def test_stale_checkpoints_are_kept_until_the_run_has_done_as_many_steps_again(store):
     save(store, 1, 2, 3)
     store.rewind(store.folder / "epoch_0001")
     store.save(state(15.0), epoch=1, step=15, name="epoch_0002_step_0000015", keep=1)
@@ -88,7 +88,7 @@ def test_what_was_left_behind_stays_until_the_run_has_come_as_far_again(store):
     assert names(store) == ["epoch_0003"]
 
 
-def test_pruning_the_damaged_takes_the_links_away_from_them(store):
+def test_pruning_damaged_checkpoints_moves_the_links(store):
     save(store, 1, 2)
     save(store, 3, is_best=True)
     damage(store.folder / "epoch_0003")
@@ -101,7 +101,7 @@ def test_pruning_the_damaged_takes_the_links_away_from_them(store):
     assert (names(store), store.latest) == ([], None)
 
 
-def test_where_the_best_of_an_earlier_time_is_gone_there_is_no_best(store):
+def test_after_a_rewind_there_is_no_best_if_the_earlier_best_is_gone(store):
     save(store, 1, is_best=True)
     save(store, 2)
     save(store, 3, is_best=True)
@@ -111,7 +111,7 @@ def test_where_the_best_of_an_earlier_time_is_gone_there_is_no_best(store):
         store.load("best")
 
 
-def test_going_on_from_another_experiment_leaves_all_of_this_one_behind(store, tmp_path):
+def test_resuming_from_another_experiment_makes_all_checkpoints_stale(store, tmp_path):
     save(store, 1, 2, is_best=True)
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     save(other, 5)

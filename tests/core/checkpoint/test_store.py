@@ -44,14 +44,14 @@ def test_a_checkpoint_has_the_documented_layout(store):
 
 
 @pytest.mark.parametrize("score", [None, 0.1, float("inf"), float("-inf"), float("nan")])
-def test_what_was_saved_comes_back(store, score):
+def test_a_saved_state_is_loaded_unchanged(store, score):
     store.save(state(), epoch=3, step=90, score=score)
     loaded = store.load()
     assert difference(loaded.state, state()) is None
     assert (loaded.epoch, loaded.step, repr(loaded.score)) == (3, 90, repr(score))
 
 
-def test_only_the_states_that_are_wanted_are_read(store):
+def test_only_the_requested_states_are_read(store):
     path = store.save(state(), epoch=1, step=1)
     (path / "model.safetensors").write_bytes(bytes(path.joinpath("model.safetensors").stat().st_size))
     assert store.load(owners=["trainer"]).state == {"trainer": state()["trainer"]}
@@ -61,7 +61,7 @@ def test_only_the_states_that_are_wanted_are_read(store):
         store.load(owners=["trainer", "optimizer"])
 
 
-def test_owners_of_any_name_get_files_of_their_own(store):
+def test_every_owner_gets_its_own_file_whatever_its_name(store):
     owners = ["a/b", "a:b", "../../up", "Model", "model", "hooks.ema", "ü", ""]
     path = store.save({owner: {"x": torch.tensor(index)} for index, owner in enumerate(owners)}, epoch=1, step=1)
     loaded = store.load().state
@@ -90,14 +90,14 @@ def test_best_and_latest_follow_the_saves(store):
     assert [(info.best, info.latest) for info in store.list()] == [(False, False)] * 3 + [(True, True)]
 
 
-def test_the_list_tells_what_is_there(store):
+def test_the_list_describes_each_checkpoint(store):
     store.save(state(), epoch=1, step=10, score=0.5)
     (info,) = store.list()
     assert (info.epoch, info.step, info.score, info.intact, info.reason, info.stale) == (1, 10, 0.5, True, "", False)
     assert info.size == sum(file.stat().st_size for file in info.path.iterdir())
 
 
-def test_the_newest_are_kept_and_whatever_best_and_latest_point_at(store):
+def test_the_newest_checkpoints_are_kept_and_always_best_and_latest(store):
     save(store, 1, is_best=True)
     save(store, 2, 3, 4, 5, keep=3)
     assert names(store) == ["epoch_0001", "epoch_0004", "epoch_0005"]
@@ -106,12 +106,12 @@ def test_the_newest_are_kept_and_whatever_best_and_latest_point_at(store):
     assert [path.name for path in store.prune(5)] == []
 
 
-def test_newest_means_saved_last_and_not_the_highest_number(store):
+def test_the_newest_checkpoint_is_the_one_saved_last_and_not_the_highest_number(store):
     save(store, 30, 1, 2, keep=2)
     assert names(store) == ["epoch_0001", "epoch_0002"]
 
 
-def test_damaged_ones_do_not_count_as_kept_and_are_deleted_on_demand_only(store):
+def test_damaged_checkpoints_do_not_count_as_kept_and_are_deleted_only_on_request(store):
     save(store, 1, 2, 3, 4)
     (store.folder / "epoch_0003" / "manifest.json").unlink()
     assert [path.name for path in store.prune(2)] == ["epoch_0001"]
@@ -119,7 +119,7 @@ def test_damaged_ones_do_not_count_as_kept_and_are_deleted_on_demand_only(store)
     assert names(store) == ["epoch_0002", "epoch_0004"]
 
 
-def test_what_else_lies_in_the_folder_is_let_alone(store):
+def test_other_files_in_the_folder_are_left_alone(store):
     save(store, 1)
     (store.folder / "notes").mkdir()
     (store.folder / "notes" / "thoughts.txt").touch()
@@ -131,7 +131,7 @@ def test_what_else_lies_in_the_folder_is_let_alone(store):
     assert (store.folder / "elsewhere").exists()
 
 
-def test_a_checkpoint_of_a_name_that_is_taken_gets_a_free_one_and_the_old_one_is_deleted(store):
+def test_a_checkpoint_whose_name_is_taken_gets_a_free_one_and_the_old_one_is_deleted(store):
     save(store, 1, 2)
     for value, name in ((7.0, "epoch_0002_2"), (8.0, "epoch_0002"), (9.0, "epoch_0002_2")):
         assert store.save(state(value), epoch=2, step=21).name == name
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_a_name_that_is_taken_gets_a_free_one_and_the_old_one_is
     assert [entry for entry in store.folder.iterdir() if entry.name.startswith(".")] == []
 
 
-def test_the_best_is_never_replaced_by_something_that_is_not(store):
+def test_the_best_checkpoint_is_never_deleted_for_a_worse_one_of_its_name(store):
     save(store, 1, is_best=True)
     for step in (15, 16):
         store.save(state(float(step)), epoch=1, step=step)
@@ -148,7 +148,7 @@ def test_the_best_is_never_replaced_by_something_that_is_not(store):
         assert (weight(store, "best"), weight(store)) == (1, step)
 
 
-def test_the_best_saved_once_more_stays_the_best(store):
+def test_the_best_state_saved_again_is_still_the_best(store):
     save(store, 1, is_best=True)
     save(store, 1)
     assert names(store) == ["epoch_0001_2"]
@@ -161,23 +161,23 @@ def test_the_best_saved_once_more_stays_the_best(store):
 @pytest.mark.parametrize(
     "name", ["latest", "best", "", ".", "..", ".hidden", "a/b", "../up", "epoch_0001.stale", "x" * 101]
 )
-def test_a_name_that_would_confuse_is_refused(store, name):
+def test_a_name_with_another_meaning_is_refused(store, name):
     with pytest.raises(CheckpointError, match="can't be called"):
         store.save(state(), epoch=1, step=1, name=name)
     assert not store.folder.exists()
 
 
-def test_a_name_of_ones_own_is_fine(store):
+def test_a_checkpoint_can_be_saved_and_loaded_by_a_given_name(store):
     store.save(state(), epoch=1, step=17, name="epoch_0001_step_17")
     assert store.load(Path("epoch_0001_step_17")).step == 17
 
 
-def test_keeping_none_is_refused(store):
+def test_keeping_no_checkpoint_is_refused(store):
     with pytest.raises(CheckpointError, match="at least one"):
         store.save(state(), epoch=1, step=1, keep=0)
 
 
-def test_a_state_that_cannot_be_stored_writes_nothing(store):
+def test_nothing_is_written_for_an_unstorable_state(store):
     with pytest.raises(UnstorableStateError, match=r"the state of `hooks\.mine` can't be stored: `hooks\.mine\['f'\]`"):
         store.save(state() | {"hooks.mine": {"f": lambda: None}}, epoch=1, step=1)
     assert not store.folder.exists()
@@ -186,7 +186,7 @@ def test_a_state_that_cannot_be_stored_writes_nothing(store):
 # ----------------------------------------------------------------------------------------------- nothing there
 
 
-def test_with_nothing_there_resuming_says_so(store):
+def test_loading_from_an_empty_folder_says_that_there_is_no_checkpoint(store):
     with pytest.raises(NoCheckpointError, match="holds no checkpoint"):
         store.load()
     with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
@@ -196,7 +196,7 @@ def test_with_nothing_there_resuming_says_so(store):
     assert store.best is None
 
 
-def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(store, tmp_path):
+def test_the_error_for_a_missing_checkpoint_lists_the_existing_ones(store, tmp_path):
     save(store, 1, 2)
     with pytest.raises(NoCheckpointError) as caught:
         store.load(store.folder / "epoch_0009")
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(store, t
         store.load("best")
 
 
-def test_a_checkpoint_of_another_experiment_is_read_by_its_path_or_its_link(store, tmp_path):
+def test_a_checkpoint_of_another_experiment_is_loaded_by_path_or_link(store, tmp_path):
     save(store, 1, is_best=True)
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     assert weight(other, store.folder / "epoch_0001") == 1
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_experiment_is_read_by_its_path_or_its_link(stor
 # ----------------------------------------------------------------------------------------------- damage
 
 
-def test_a_damaged_latest_is_named_and_the_newest_whole_one_is_taken(store, capsys):
+def test_a_damaged_latest_is_reported_and_the_newest_intact_one_is_loaded(store, capsys):
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0003")
     assert weight(store) == 2
@@ -231,7 +231,7 @@ def test_a_damaged_latest_is_named_and_the_newest_whole_one_is_taken(store, caps
     assert store.locate() == store.folder / "epoch_0002"
 
 
-def test_a_damaged_best_is_an_error_that_lists_the_whole_ones(store):
+def test_the_error_for_a_damaged_best_lists_the_intact_checkpoints(store):
     save(store, 1, is_best=True)
     save(store, 2, 3)
     damage(store.folder / "epoch_0001")
@@ -240,14 +240,14 @@ def test_a_damaged_best_is_an_error_that_lists_the_whole_ones(store):
     assert caught.value.remedy == "use an intact checkpoint: epoch_0002, epoch_0003"
 
 
-def test_a_damaged_one_that_was_asked_for_by_name_is_an_error(store):
+def test_a_damaged_checkpoint_requested_by_name_is_an_error(store):
     save(store, 1, 2)
     damage(store.folder / "epoch_0002")
     with pytest.raises(DamagedCheckpointError, match="epoch_0002"):
         store.load(Path("epoch_0002"))
 
 
-def test_with_none_whole_the_error_names_each(store):
+def test_if_all_are_damaged_the_error_names_each(store):
     save(store, 1, 2)
     damage(store.folder / "epoch_0001")
     (store.folder / "epoch_0002" / "state.json").unlink()
@@ -259,7 +259,7 @@ def test_with_none_whole_the_error_names_each(store):
     assert "--ckpt-path" in caught.value.remedy
 
 
-def test_a_quick_list_sees_what_is_missing_and_a_thorough_one_what_is_changed(store):
+def test_a_quick_list_notices_missing_files_and_a_thorough_one_changed_bytes(store):
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0001")
     (store.folder / "epoch_0002" / "model.safetensors").write_bytes(b"short")
@@ -268,7 +268,7 @@ def test_a_quick_list_sees_what_is_missing_and_a_thorough_one_what_is_changed(st
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../elsewhere", "..", "epoch_0009"])
-def test_a_link_that_leads_elsewhere_is_not_followed(store, target):
+def test_a_link_out_of_the_folder_is_not_followed(store, target):
     save(store, 1, 2)
     (store.folder / "latest").unlink()
     (store.folder / "latest").symlink_to(target)
@@ -279,7 +279,7 @@ def test_a_link_that_leads_elsewhere_is_not_followed(store, target):
 # ----------------------------------------------------------------------------------------------- the disk
 
 
-def test_strays_of_a_dead_run_are_swept(store):
+def test_temporary_files_of_a_dead_run_are_deleted(store):
     save(store, 1)
     stray = store.folder / atomic.temporary_name("epoch_0002")
     stray.mkdir()
@@ -289,7 +289,7 @@ def test_strays_of_a_dead_run_are_swept(store):
     assert sorted(path.name for path in store.folder.iterdir()) == ["epoch_0001", "latest"]
 
 
-def test_too_little_room_is_told_before_anything_is_written(store, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(store, monkeypatch):
     save(store, 1)
     usage = shutil.disk_usage(store.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
@@ -303,7 +303,7 @@ def test_too_little_room_is_told_before_anything_is_written(store, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "message"), [("link", "is a link to .*gone, which does not exist"), ("file", "is not a folder")]
 )
-def test_a_folder_that_cannot_be_one_is_told_at_the_start(store, tmp_path, kind, message):
+def test_a_file_or_dangling_link_in_place_of_the_folder_is_reported_at_the_start(store, tmp_path, kind, message):
     store.folder.parent.mkdir(parents=True)
     store.folder.symlink_to(tmp_path / "gone") if kind == "link" else store.folder.touch()
     for act in (store.sweep, lambda: save(store, 1)):
@@ -321,7 +321,7 @@ def test_a_folder_may_be_a_link_to_another_disk(store, tmp_path):
     assert (tmp_path / "disk" / "epoch_0001").is_dir()
 
 
-def test_a_refusal_of_the_disk_is_an_error_with_a_remedy(store, monkeypatch):
+def test_a_full_disk_is_an_error_with_a_remedy(store, monkeypatch):
     def refuse(descriptor, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -350,7 +350,7 @@ def test_the_store_works_on_a_file_system_without_symbolic_links(store, monkeypa
     assert (weight(store), weight(store, "best")) == (5, 5)
 
 
-def test_a_reader_takes_the_newer_checkpoint_where_a_run_deletes_the_one_it_was_about_to_read(store, monkeypatch):
+def test_a_reader_loads_the_newer_checkpoint_if_a_run_deletes_the_one_it_was_about_to_read(store, monkeypatch):
     store.save({"model": {"epoch": 1}}, epoch=1, step=1, is_best=True)
     read, saved = checkpoint.read_checkpoint, iter((2, 3))
 
@@ -367,7 +367,7 @@ def test_a_reader_takes_the_newer_checkpoint_where_a_run_deletes_the_one_it_was_
     assert store.load("best").epoch == 5
 
 
-def test_a_list_leaves_out_what_a_run_deletes_in_the_meantime(store, monkeypatch):
+def test_a_list_omits_what_a_run_deletes_meanwhile(store, monkeypatch):
     for epoch in (1, 2):
         store.save({"model": {"epoch": epoch}}, epoch=epoch, step=epoch)
     verify = CheckpointStore.verify

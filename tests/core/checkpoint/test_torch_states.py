@@ -114,7 +114,7 @@ def assert_resumes(**arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_goes_on_to_the_last_bit(name):
+def test_every_optimizer_resumes_bit_for_bit(name):
     assert_resumes(optimizer=name)
 
 
@@ -129,16 +129,16 @@ def test_every_optimizer_goes_on_to_the_last_bit(name):
     ],
     ids=str,
 )
-def test_the_optimizers_with_more_state_go_on_too(arguments):
+def test_optimizers_with_optional_state_resume_bit_for_bit(arguments):
     assert_resumes(**arguments)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_goes_on_to_the_last_bit(name):
+def test_every_scheduler_resumes_bit_for_bit(name):
     assert_resumes(optimizer="SGD", scheduler=name, momentum=0.9)
 
 
-def test_no_scheduler_of_torch_is_left_out_here():
+def test_these_tests_cover_every_scheduler_of_torch():
     theirs = {
         name
         for name, kind in vars(lr_scheduler).items()
@@ -147,7 +147,7 @@ def test_no_scheduler_of_torch_is_left_out_here():
     assert theirs - {"LRScheduler"} == set(SCHEDULERS) - {"SWALR"}
 
 
-def test_a_resume_without_the_momentum_would_be_seen():
+def test_these_tests_notice_a_resume_without_momentum():
     stopped, resumed = Training(momentum=0.9), Training(momentum=0.9)
     stopped.step(3)
     state = through_text(stopped.state())
@@ -158,7 +158,7 @@ def test_a_resume_without_the_momentum_would_be_seen():
     assert difference(resumed.state(), stopped.state())
 
 
-def test_the_gradient_scaler_and_averaged_weights_come_back():
+def test_the_gradient_scaler_and_averaged_weights_are_restored():
     training = Training()
     average = torch.optim.swa_utils.AveragedModel(training.model)
     training.step(2)

@@ -30,28 +30,28 @@ def store(tmp_path):
     return CheckpointStore(tmp_path / "checkpoints")
 
 
-def test_weights_come_out_of_a_checkpoint_by_its_folder_or_its_link(store):
+def test_weights_are_loaded_from_the_folder_of_a_checkpoint_or_a_link_to_it(store):
     net = tied_net()
     path = store.save({"model": net.state_dict(), "rng": {}}, epoch=1, step=1, is_best=True)
     for place in (path, store.folder / "best", store.folder / "latest"):
         assert difference(load_weights(place), net.state_dict()) is None
 
 
-def test_a_model_of_several_is_chosen_by_its_owner(store):
+def test_one_of_several_models_is_chosen_by_its_owner(store):
     path = store.save({"model_g": {"a": torch.ones(1)}, "model_d": {"b": torch.zeros(1)}}, epoch=1, step=1)
     assert load_weights(path, owner="model_d").keys() == {"b"}
     with pytest.raises(CheckpointError, match="holds nothing for `model`"):
         load_weights(path)
 
 
-def test_the_file_in_a_checkpoint_is_enough_tied_weights_and_all(store):
+def test_the_tensor_file_alone_restores_a_model_with_tied_weights(store):
     net = tied_net()
     path = store.save({"model": net.state_dict()}, epoch=1, step=1)
     net.load_state_dict(load_weights(path / "model.safetensors"))
     safetensors.torch.load_model(net, path / "model.safetensors")
 
 
-def test_a_file_of_the_formats_own_library_is_read(tmp_path):
+def test_a_file_written_by_safetensors_is_read(tmp_path):
     net = tied_net()
     safetensors.torch.save_model(net, tmp_path / "net.safetensors")
     weights = load_weights(tmp_path / "net.safetensors")
@@ -59,7 +59,7 @@ def test_a_file_of_the_formats_own_library_is_read(tmp_path):
     net.load_state_dict(weights)
 
 
-def test_what_is_not_there_is_answered_with_what_is(store, tmp_path):
+def test_the_error_for_a_missing_path_lists_what_exists(store, tmp_path):
     store.save({"model": {}}, epoch=1, step=1)
     with pytest.raises(NoCheckpointError) as caught:
         load_weights(store.folder / "best" / "model.safetensors")
@@ -81,7 +81,7 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path):
         load_weights(tmp_path / "net.safetensors")
 
 
-def test_the_mean_is_taken_in_double_precision_and_counts_come_from_the_last(store):
+def test_weights_are_averaged_in_double_precision_and_counts_come_from_the_last(store):
     values = (1.0, 1.0 + 2**-10, 1.0 + 2**-8)
     paths = [
         store.save(
@@ -98,14 +98,14 @@ def test_the_mean_is_taken_in_double_precision_and_counts_come_from_the_last(sto
     assert mean["n"].item() == 2
 
 
-def test_the_mean_of_one_is_itself_and_loads_into_the_net(store):
+def test_the_mean_of_one_checkpoint_equals_it_and_loads_into_the_model(store):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     path = store.save({"model": net.state_dict()}, epoch=1, step=1)
     assert difference(dict(average([path])), dict(net.state_dict())) is None
     net.load_state_dict(average([path, path]))
 
 
-def test_a_mean_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path, monkeypatch):
+def test_an_average_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path, monkeypatch):
     path = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
     (tmp_path / "means").mkdir()
 
@@ -121,7 +121,7 @@ def test_a_mean_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path, mon
     assert load_weights(tmp_path / "means/mean")["w"].tolist() == [1.0, 1.0]
 
 
-def test_different_nets_have_no_mean(store):
+def test_different_models_are_not_averaged(store):
     first = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
     second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
     with pytest.raises(CheckpointError, match="the names or shapes of their weights differ"):

@@ -34,7 +34,7 @@ def disk(monkeypatch):
     return disk
 
 
-def test_what_the_disk_refuses_is_written_whole_and_in_order_once_it_takes_it(tmp_path, disk):
+def test_refused_lines_are_written_complete_and_in_order_once_there_is_space(tmp_path, disk):
     file = LineFile(tmp_path / "lines")
     disk.room = 12
     refusals = [file.write(line) for line in ("first line", "second line", "third line")]
@@ -46,7 +46,7 @@ def test_what_the_disk_refuses_is_written_whole_and_in_order_once_it_takes_it(tm
     assert file.close() == 0
 
 
-def test_what_is_refused_to_the_end_is_counted(tmp_path, disk):
+def test_bytes_refused_to_the_end_are_counted(tmp_path, disk):
     file = LineFile(tmp_path / "lines")
     disk.room = 0
     file.write("äb")
@@ -55,13 +55,13 @@ def test_what_is_refused_to_the_end_is_counted(tmp_path, disk):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_device_that_is_really_full_is_no_error_either():
+def test_a_device_that_is_really_full_is_not_an_error_either():
     file = LineFile(Path("/dev/full"))
     assert file.write("line").errno == errno.ENOSPC
     assert file.close() == 5
 
 
-def test_a_line_that_a_dead_process_left_half_written_spoils_no_other(tmp_path):
+def test_an_incomplete_line_of_a_dead_process_does_not_corrupt_the_next(tmp_path):
     (tmp_path / "lines").write_text('{"a": 1}\n{"b"')
     file = LineFile(tmp_path / "lines")
     file.write('{"c": 3}')

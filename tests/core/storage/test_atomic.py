@@ -63,7 +63,7 @@ def test_modes_follow_the_umask(umask, tmp_path):
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
-def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
+def test_a_short_write_is_continued(tmp_path, monkeypatch):
     real = os.write
     monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: real(descriptor, data[:3]))
     write_new(tmp_path / "file", b"0123456789")
@@ -71,13 +71,13 @@ def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
-def test_a_disk_that_takes_nothing_is_an_error_and_no_endless_loop(tmp_path, monkeypatch):
+def test_a_disk_that_accepts_no_bytes_is_an_error_and_not_an_endless_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: 0)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         write_whole(tmp_path / "file", b"x")
 
 
-def test_a_new_file_never_takes_the_place_of_an_old_one(tmp_path):
+def test_a_new_file_never_replaces_an_old_one(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(FileExistsError):
         write_new(tmp_path / "file", "new")
@@ -144,7 +144,7 @@ def test_a_folder_is_deleted_without_following_its_links(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_a_refusal_of_the_disk_names_the_file(tmp_path, monkeypatch, call):
+def test_the_error_for_a_refused_write_names_the_file(tmp_path, monkeypatch, call):
     def refuse(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -154,7 +154,7 @@ def test_a_refusal_of_the_disk_names_the_file(tmp_path, monkeypatch, call):
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "scores.csv"))
 
 
-def test_strays_of_each_kind_are_swept_if_their_process_is_dead(tmp_path):
+def test_temporary_files_of_dead_processes_are_deleted(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / "outside").mkdir()

@@ -29,7 +29,7 @@ def a_tensor_of_each_kind() -> dict[str, torch.Tensor]:
     return tensors | {"scalar": torch.tensor(1.5), "empty": torch.empty(3, 0), "transposed": torch.ones(2, 3).t()}
 
 
-def test_the_library_of_the_format_reads_what_is_written_here(tmp_path):
+def test_safetensors_loads_what_is_written_here(tmp_path):
     tensors = a_tensor_of_each_kind()
     digest = write_tensors(tmp_path / "file.safetensors", tensors, {"format": "pt"})
     theirs = safetensors.torch.load_file(tmp_path / "file.safetensors")
@@ -38,7 +38,7 @@ def test_the_library_of_the_format_reads_what_is_written_here(tmp_path):
     assert digest.sha256 == hashlib.sha256((tmp_path / "file.safetensors").read_bytes()).hexdigest()
 
 
-def test_what_the_library_writes_is_read_here(tmp_path):
+def test_a_file_saved_by_safetensors_is_read_here(tmp_path):
     tensors = {name: tensor.contiguous() for name, tensor in a_tensor_of_each_kind().items()}
     tensors["complex"] = torch.tensor([1 + 2j])
     safetensors.torch.save_file(tensors, tmp_path / "file.safetensors", {"a": "b"})
@@ -47,7 +47,7 @@ def test_what_the_library_writes_is_read_here(tmp_path):
     assert metadata == {"a": "b"}
 
 
-def test_every_dtype_that_the_format_shares_with_torch_is_stored():
+def test_every_dtype_that_torch_shares_with_the_format_is_stored():
     assert {str(dtype).removeprefix("torch.") for dtype in storable_dtypes()} == {
         "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "bfloat16",
         "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
@@ -122,14 +122,14 @@ SHAPE_ONLY = "sizes that overflow"
 
 
 @pytest.mark.parametrize("content", [content for name, content in BAD.items() if name != SHAPE_ONLY])
-def test_a_look_at_the_header_alone_refuses_it_too(content, tmp_path):
+def test_checking_only_the_header_refuses_it_too(content, tmp_path):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(FormatError):
         check_header(tmp_path / "file")
 
 
 @pytest.mark.parametrize("more", [{}, {"more": 1}], ids=["plain", "with a field of a later version"])
-def test_a_valid_file_of_the_same_making_is_read(more, tmp_path):
+def test_a_valid_file_built_the_same_way_is_read(more, tmp_path):
     content = file_of({"a": field() | more, "none": field(shape=(0,), offsets=(8, 8))})
     tensors, metadata = parse_tensors(content)
     assert tensors["a"].tolist() == [0, 0]

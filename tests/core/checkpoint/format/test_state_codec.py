@@ -53,11 +53,11 @@ VALUES = [
 
 # Not by their text: that of a set differs from process to process, and the workers of a run must agree on names.
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_value_comes_back_exactly(value):
+def test_a_value_is_restored_exactly(value):
     assert difference(through_text({"value": value, "again": [value]}), {"value": value, "again": [value]}) is None
 
 
-def test_the_comparison_of_these_tests_sees_small_differences():
+def test_the_comparison_in_these_tests_notices_small_differences():
     assert difference(0.0, -0.0)
     assert difference(1, True)
     assert difference((1,), [1])
@@ -72,7 +72,7 @@ def test_the_comparison_of_these_tests_sees_small_differences():
 )
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (5,), (2, 3, 4)], ids=str)
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
-def test_a_tensor_of_every_dtype_and_shape_comes_back_exactly(dtype, shape, tmp_path):
+def test_a_tensor_of_every_dtype_and_shape_is_restored_exactly(dtype, shape, tmp_path):
     generator = torch.Generator().manual_seed(0)
     octets = torch.randint(0, 2 if dtype == torch.bool else 256, (24 * dtype.itemsize,), generator=generator)
     tensor = octets.to(torch.uint8).view(dtype)[: math.prod(shape)].reshape(shape)
@@ -99,17 +99,17 @@ states = st.recursive(
 
 
 @given(states)
-def test_any_nesting_comes_back_exactly(state):
+def test_any_nesting_is_restored_exactly(state):
     assert difference(through_text(state), state) is None
 
 
-def test_names_that_collide_are_told_apart():
+def test_colliding_names_are_kept_apart():
     state = {"a": {"b": torch.tensor(1)}, "a.b": torch.tensor(2), "__metadata__": torch.tensor(3), 0: [torch.tensor(4)]}
     assert set(flatten("owner", state)[0]) == {"a.b", "a.b~2", "__metadata__~2", "0.0"}
     assert difference(through_text(state), state) is None
 
 
-def test_one_memory_under_two_names_is_stored_once_and_shared_again():
+def test_a_tensor_with_two_names_is_stored_once_and_shared_again():
     weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     state = {"encoder": weight, "decoder": weight.detach(), "bias": torch.zeros(4)}
     assert set(flatten("owner", state)[0]) == {"encoder", "bias"}
@@ -132,7 +132,7 @@ def test_one_memory_under_two_names_is_stored_once_and_shared_again():
         ),
     ],
 )
-def test_views_of_one_memory_share_it_again(views):
+def test_views_of_one_tensor_share_memory_again(views):
     tensors = views(torch.arange(1.0, 9.0))
     back = through_text(tensors)
     assert difference(back, tensors) is None
@@ -141,7 +141,7 @@ def test_views_of_one_memory_share_it_again(views):
     assert [t.stride() for t in back] == [t.stride() for t in tensors]
 
 
-def test_memory_around_views_takes_no_name_that_a_tensor_has():
+def test_the_tensor_around_views_gets_a_name_that_no_other_tensor_has():
     t = torch.arange(9.0)
     own = {"w~memory": torch.full((4,), 7.0), "w~memory~": torch.zeros(2)}
     for state in ({**own, "w": t[0:6], "v": t[3:9]}, {"w": t[0:6], "v": t[3:9], **own}):
@@ -152,22 +152,22 @@ def test_memory_around_views_takes_no_name_that_a_tensor_has():
 
 
 @pytest.mark.parametrize("value", [np.str_(""), np.bytes_(b""), np.array(["ab"])[:0], np.array("")], ids=repr)
-def test_empty_texts_of_numpy_come_back(value, tmp_path):
+def test_empty_numpy_strings_are_restored(value, tmp_path):
     assert difference(through_files({"value": value}, tmp_path), {"value": value}) is None
 
 
-def test_an_empty_number_of_numpy_is_refused():
+def test_a_numpy_scalar_without_bytes_is_refused():
     with pytest.raises(DecodeError):
         unflatten({"$scalar": "", "array_dtype": "<f8"}, {})
 
 
-def test_neighbours_in_one_storage_are_stored_apart_under_their_own_names():
+def test_tensors_side_by_side_in_one_storage_are_stored_separately():
     flat = torch.arange(8.0)
     tensors, _ = flatten("owner", {"a": flat[:4], "b": flat[4:]})
     assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
 
 
-def test_a_permuted_memory_format_is_kept(tmp_path):
+def test_channels_last_is_kept(tmp_path):
     image = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
     back = through_files({"image": image}, tmp_path)["image"]
     assert back.is_contiguous(memory_format=torch.channels_last)
@@ -184,7 +184,7 @@ def test_lazy_conjugates_gaps_and_expanded_tensors_keep_their_values(tmp_path):
     assert difference(through_files(state, tmp_path), state) is None
 
 
-def test_parameters_and_requires_grad_come_back():
+def test_parameters_and_requires_grad_are_restored():
     parameter = torch.nn.Parameter(torch.ones(2))
     frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
     state = [parameter, frozen, torch.ones(2, requires_grad=True), torch.ones(2)]
@@ -194,7 +194,7 @@ def test_parameters_and_requires_grad_come_back():
     assert not back[4].requires_grad
 
 
-def test_the_state_of_the_random_generators_comes_back():
+def test_the_state_of_the_random_generators_is_restored():
     state = [
         random.getstate(),
         np.random.get_state(),
@@ -246,7 +246,7 @@ class Colour(int):
         pytest.param(2**100_000, "holds an integer of more than", id="huge"),
     ],
 )
-def test_what_cannot_be_stored_is_named_with_owner_and_key_path(value, reason):
+def test_the_error_for_an_unstorable_value_names_owner_and_key_path(value, reason):
     with pytest.raises(UnstorableStateError) as caught:
         flatten("hooks.ema", {"state": [{"fine": 1}, {("a", 1): value}]})
     assert caught.value.message.startswith(
@@ -255,14 +255,14 @@ def test_what_cannot_be_stored_is_named_with_owner_and_key_path(value, reason):
     assert reason in caught.value.message
 
 
-def test_all_that_cannot_be_stored_is_named_at_once():
+def test_one_error_names_all_unstorable_values():
     with pytest.raises(UnstorableStateError) as caught:
         flatten("hook", {"a": object(), "b": object(), "c": 1})
     assert "hook['a']" in caught.value.message
     assert "hook['b']" in caught.value.notes[0]
 
 
-def test_a_state_that_contains_itself_or_has_no_end_is_refused():
+def test_a_state_that_contains_itself_or_is_nested_too_deeply_is_refused():
     loop: list[Any] = []
     loop.append({"again": loop})
     with pytest.raises(UnstorableStateError, match="contains itself"):
@@ -274,7 +274,7 @@ def test_a_state_that_contains_itself_or_has_no_end_is_refused():
         flatten("hook", deep)
 
 
-def test_one_memory_under_two_dtypes_is_refused():
+def test_memory_shared_by_two_dtypes_is_refused():
     tensor = torch.zeros(4)
     with pytest.raises(UnstorableStateError, match="`a` and `b`, which share memory"):
         flatten("hook", {"a": tensor, "b": tensor.view(torch.int32)})
@@ -303,6 +303,6 @@ def test_one_memory_under_two_dtypes_is_refused():
     ],
     ids=str,
 )
-def test_json_that_was_not_written_here_is_refused(encoded):
+def test_malformed_json_is_refused(encoded):
     with pytest.raises(DecodeError):
         unflatten({"state": [encoded]}, {"x": torch.zeros(3)})
