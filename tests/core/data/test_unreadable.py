@@ -21,7 +21,7 @@ class Holes(Pairs):
 
     def __getitem__(self, index):
         if index in self.broken:
-            raise DataError(f"`clip_{index}.wav` is not audio", remedy="make it anew")
+            raise DataError(f"`clip_{index}.wav` is not audio", remedy="make the file again")
         return super().__getitem__(index)
 
 
@@ -34,7 +34,7 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(workers):
     with pytest.raises(DataError) as error:
         list(loader(5, num_workers=workers).epoch(1))
     assert error.value.message == "`clip_5.wav` is not audio"
-    assert error.value.remedy == "make it anew"
+    assert error.value.remedy == "make the file again"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -40,7 +40,9 @@ def test_a_mixture_that_would_clip_is_turned_down_as_a_whole(waves):
 
 def test_a_loop_repeats_with_its_period_and_has_no_click():
     time = np.arange(1000, dtype=np.float32)
-    noise = np.sin(time * 0.1 * np.pi + 0.4)  # the plain repetition would jump, as 999 is no multiple of the period
+    noise = np.sin(
+        time * 0.1 * np.pi + 0.4
+    )  # without the crossfade the wave would jump, because 999 is not a multiple of the period
 
     looped = loop(noise[:-1], 3000, start=123, fade=100)
     plain = loop(noise[:-7], 3000, start=123, fade=0)
