@@ -16,6 +16,7 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
+from audiozen_plugins.hooks.nonfinite import NonFinite
 from audiozen_plugins.hooks.patience import Patience
 from tests.core.checkpoint.exactness import difference
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
@@ -55,6 +56,14 @@ class Wavering(TinyTrainer):
 
     def validation_epoch_end(self, outputs):
         return super().validation_epoch_end(outputs) - 100.0 * self.progress.epoch
+
+
+class NotANumber(TinyTrainer):
+    """The loss of the very first batch is NaN, so that every stop comes after it or repeats it."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"]
+        return loss * float("nan") if (self.progress.epoch, batch_idx) == (0, 0) else loss
 
 
 @dataclass(frozen=True)
@@ -141,6 +150,18 @@ ROWS = {
     "patience": Row({"patience": 1, "max_epochs": 9}, cls=Wavering, vital=("progress",)),
     "ema": Row(hooks=lambda: {"ema": Ema()}, vital=("hook_ema",)),
     "workers": Row(workers=2, vital=("rng",)),
+    "skip after a NaN": Row(
+        {"on_nonfinite": "skip"},
+        cls=NotANumber,
+        hooks=lambda: {"nonfinite": NonFinite()},
+        vital=("hook_nonfinite",),
+    ),
+    "rollback after a NaN": Row(
+        {"on_nonfinite": "rollback"},
+        cls=NotANumber,
+        hooks=lambda: {"nonfinite": NonFinite()},
+        vital=("hook_nonfinite",),
+    ),
 }
 
 
