@@ -1,4 +1,4 @@
-"""Speech enhancement: from a noisy waveform to a clean one, through a waveform model or a magnitude model."""
+"""Speech enhancement: from a noisy waveform to a clean one, by a waveform model or a magnitude model."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ LossDomain = Literal["waveform", "magnitude", "features", "both"]
 
 
 class EnhancementTrainer(BaseTrainer):
-    """Trains and tests a network that takes noise away.
+    """Trains and tests a network that removes noise.
 
-    Batches are dicts with `noisy` and `clean` [batch, time], `id`, and where known `length` in samples and `snr` in dB,
-    as the first-party data sets give them. A magnitude model works on the STFT of `[acoustics]`, and the noisy phase is
-    kept. A model that has an attribute `out_delay` (in frames) answers so much later; the delay is taken out.
+    Batches are dicts with `noisy` and `clean` [batch, time], `id`, and if known `length` in samples and `snr` in dB, as
+    the first-party data sets return them. A magnitude model works on the STFT of `[acoustics]`, and the noisy phase is
+    kept. If a model has an attribute `out_delay` (in frames), its output is that much late, and the delay is removed.
 
-    The test prints a table, noisy beside enhanced, and leaves a CSV of every file in `metrics/` and the audio in
+    The test prints a table of noisy and enhanced scores, and writes a CSV of every file to `metrics/` and the audio to
     `enhanced/`. Prediction writes `enhanced/<id>.wav`.
 
     Args:
-        components: the parts to work with; given by AudioZEN.
-        domain: what the model takes and gives: `magnitude` [batch, n_fft // 2 + 1, frames] or `waveform` [batch, time].
-        add_channel: whether a waveform model wants [batch, 1, time], as `torchaudio.models.ConvTasNet` does; an answer
-            of that shape is understood in any case.
+        components: the components to work with; passed by AudioZEN.
+        domain: input and output of the model: `magnitude` [batch, n_fft // 2 + 1, frames] or `waveform` [batch, time].
+        add_channel: whether a waveform model takes [batch, 1, time], as `torchaudio.models.ConvTasNet` does; an output
+            of that shape is accepted in any case.
         loss_domain: what the loss compares: `waveform`, `magnitude`, `features` (magnitudes as [batch, frames,
-            features]), or `both` (the two waveforms, then the two magnitudes). By default what the loss asks for with
-            an attribute `domain`, else the model's.
+            features]), or `both` (the two waveforms, then the two magnitudes). By default the attribute `domain` of the
+            loss, otherwise the domain of the model.
         score: the metric whose mean over the validation files is the score.
-        metrics: the metrics of the test, by name, or as tables with `path` and `args`. One whose package is not
+        metrics: the metrics of the test, as names or as tables with `path` and `args`. A metric whose package is not
             installed is left out, with a warning.
-        save_enhanced: whether the test writes its audio.
+        save_enhanced: whether the test writes audio files.
 
     Raises:
-        RunError: the STFT of `[acoustics]` can't be inverted, which a magnitude model needs.
+        RunError: a magnitude model, and the STFT of `[acoustics]` can't be inverted.
         MissingExtraError: the package of `score` is not installed.
     """
 
@@ -102,43 +102,43 @@ class EnhancementTrainer(BaseTrainer):
             noisy: waveforms [batch, time].
 
         Returns:
-            Enhanced waveforms [batch, time], and the magnitudes [batch, n_fft // 2 + 1, frames] that they were made of,
+            Enhanced waveforms [batch, time], and the magnitudes [batch, n_fft // 2 + 1, frames] behind them,
             None for a waveform model.
         """
         if self.domain == "waveform":
-            return self._ask(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
+            return self._run_model(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
         spectrogram = self.stft(noisy)
         noisy_magnitude = spectrogram.abs()
-        magnitude = self._ask(noisy_magnitude, noisy_magnitude.shape)
+        magnitude = self._run_model(noisy_magnitude, noisy_magnitude.shape)
         if delay := int(getattr(self.model, "out_delay", 0)):
             magnitude = F.pad(magnitude, (-delay, delay))
-        # A bin of magnitude 0 has no phase: whatever the model puts there is lost.
+        # A bin of magnitude 0 has no phase, so that whatever the model outputs there stays 0.
         phase = spectrogram / noisy_magnitude.clamp_min(torch.finfo(noisy_magnitude.dtype).tiny)
         return self.istft(magnitude * phase, length=noisy.shape[-1]), magnitude
 
-    def _ask(self, given: Tensor, shape: torch.Size) -> Tensor:
-        """The model's answer in full precision, in the shape that is wanted of it."""
+    def _run_model(self, given: Tensor, shape: torch.Size) -> Tensor:
+        """The output of the model in float32, in the given shape."""
         try:
-            answer = self.model(given)
+            output = self.model(given)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             raise RunError(
-                f"the model refuses an input of shape {list(given.shape)}: {type(error).__name__}: {error}",
+                f"the model fails for an input of shape {list(given.shape)}: {type(error).__name__}: {error}",
                 notes=(f"raised in: {last.filename}:{last.lineno}, in {last.name}",),
                 remedy=f'{_GIVEN[self.domain]}; `domain` (now "{self.domain}") and `add_channel` in [trainer.args] say '
-                "what the model is given; `--traceback` shows the whole way to the error",
+                "what the model is given; `--traceback` shows the full traceback",
             ) from error
-        if isinstance(answer, Tensor) and not answer.is_complex() and answer.numel() == shape.numel():
-            # A model of one source may answer with a channel: [batch, 1, time].
-            squeezed = answer.squeeze(1) if answer.ndim == len(shape) + 1 else answer
+        if isinstance(output, Tensor) and not output.is_complex() and output.numel() == shape.numel():
+            # A separation model with one source returns [batch, 1, time].
+            squeezed = output.squeeze(1) if output.ndim == len(shape) + 1 else output
             if squeezed.shape == shape:
                 return squeezed.float()
-        got = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise RunError(
-            f"the model gives {got} for an input of shape {list(given.shape)}, where {list(shape)} is wanted",
-            remedy="it must give one enhanced signal for each noisy one; a separation model needs `num_sources = 1`",
+            f"the model returns {got} for an input of shape {list(given.shape)}; expected {list(shape)}",
+            remedy="return one enhanced signal for each noisy one; a separation model needs `num_sources = 1`",
         )
 
     def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class EnhancementTrainer(BaseTrainer):
         return {"loss": self.compare(wave, magnitude, batch["clean"])}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> dict[str, Any]:
-        """The score of each file, and the loss where there is a loss function."""
+        """The score of each file, and the loss if there is a loss function."""
         wave, magnitude = self._enhance(batch)
         scores = [self.score(*pair, sr=self.sr) for pair in _pairs(wave, batch)]
         if not self.loss_functions:
@@ -203,14 +203,14 @@ class EnhancementTrainer(BaseTrainer):
         self._written.clear()
         path = report.write_csv(self.folder / "metrics" / "test.csv")
         report.write_json(self.folder / "metrics" / "test.json")
-        # Whoever reads may have gone away; the files are there.
+        # Standard output may be closed, as after `| head`; the results are in the files.
         with contextlib.suppress(OSError):
             Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
         self.log.info("tested", files=len(report), csv=str(path))
         return report.summary()
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-        """Writes each file, enhanced."""
+        """Writes the enhanced files."""
         wave, _ = self._enhance(batch)
         lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
         for name, signal, length in zip(batch["id"], wave.cpu(), lengths, strict=True):
@@ -220,13 +220,13 @@ class EnhancementTrainer(BaseTrainer):
                 self.log.warning(f"{clipped} samples of `{name}` are louder than full scale and were clipped")
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
-        """Runs `predict_step` over all batches, and says where the files are."""
+        """Runs `predict_step` over all batches, and logs where the files are."""
         self._written.clear()
         super().predict(loaders)
         self.log.info("predicted", files=len(self._written), folder=str(self.folder / "enhanced"))
 
     def _enhance(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """`enhance`, with the samples named where it can't be done."""
+        """`enhance`, with an error that names the samples."""
         try:
             return self.enhance(batch["noisy"])
         except RunError as error:
@@ -236,9 +236,9 @@ class EnhancementTrainer(BaseTrainer):
             ) from error.__cause__
 
     def _results(self, mode: str, dataloader_idx: int, name: str) -> Path:
-        """The folder for the audio of a sample; one ID can't be used twice, since one file would replace the other."""
+        """The folder for the audio of a sample. Each ID can be used once, because its files are named after it."""
         if (dataloader_idx, name) in self._written:
-            raise DataError(f"two samples have the ID `{name}`", remedy="their results would be one file: rename one")
+            raise DataError(f"two samples have the ID `{name}`", remedy="rename one: both would write the same file")
         self._written.add((dataloader_idx, name))
         return self.folder / "enhanced" / (f"{mode}_{dataloader_idx + 1}" if dataloader_idx else "")
 
@@ -250,27 +250,27 @@ _GIVEN = {
 
 
 def _metric(spec: str | Mapping[str, Any] | Metric) -> Metric:
-    """The metric of that name or table; a table of the TOML has already been built."""
+    """The metric of a name or table. Tables in the TOML have already been built."""
     if isinstance(spec, str):
         spec = {"path": spec}
     metric: Any = spec
     if isinstance(spec, Mapping):
         metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
     if not callable(metric) or not all(hasattr(metric, name) for name in ("name", "label", "unit")):
-        raise RunError(f"`{spec}` is no metric", remedy="`audiozen plugins` lists those that are installed")
+        raise RunError(f"`{spec}` is not a metric", remedy="`audiozen plugins` lists those that are installed")
     found: Metric = metric
     return found
 
 
 def _pairs(wave: Tensor, batch: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
-    """Each file's signal beside its clean one, both [time], on the CPU and without the padding."""
+    """The signal and the clean signal of each file, both [time], on the CPU and without padding."""
     lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
     signals = zip(wave.float().cpu(), batch["clean"].cpu(), lengths, strict=True)
     return [(signal[:length], clean[:length]) for signal, clean, length in signals]
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file of that name, which must not lead out of the folder."""
+    """The path of a file, which must be within the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"the sample ID `{name}` leads out of {folder}", remedy="give the samples other IDs")

@@ -290,7 +290,7 @@ def test_an_error_in_the_run_stands_in_its_log(audiozen, project):
     (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
-    assert "the model gives [2, 64, 63] for an input of shape [2, 65, 63]" in outcome.err
+    assert "the model returns [2, 64, 63] for an input of shape [2, 65, 63]" in outcome.err
     last = json.loads((project / "exp/tiny/tiny.log").read_text().splitlines()[-1])
     assert last["event"] == "ended with an error"
-    assert "the model gives" in last["error"]
+    assert "the model returns" in last["error"]
