@@ -304,6 +304,8 @@ class BaseTrainer(Evaluation):
         Raises:
             RunError: a weight is not finite.
         """
+        # First, because a loss that is not finite explains the weights, and a hook may know what to do about it.
+        self.scalars.flush()
         self._check_weights()
         extra: dict[str, Any] = {"config": self.config_text}
         self.hooks.on_checkpoint_save(trainer=self, extra=extra)

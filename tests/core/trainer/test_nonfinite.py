@@ -331,6 +331,23 @@ def test_rollback_goes_back_and_on_without_the_batch(tmp_path, bad, asynchronous
     assert torch.equal(weights_of(trainer), weights_of(absent))
 
 
+@pytest.mark.parametrize("every", [None, 1])
+def test_rollback_restores_weights_from_before_a_loss_that_was_read_late(tmp_path, monkeypatch, every):
+    monkeypatch.setattr(StepScalars, "lag", 2)  # as on a GPU: the NaN is in the weights before it is noticed
+    options = {"max_epochs": 3, "on_nonfinite": "rollback", "save_ckpt_interval_steps": every}
+    trainer, hook = make(tmp_path / "run", cls=BadLoss, hooks={"checkpoint": Checkpoint()}, **options)
+    trainer.train(make_loader(), [make_loader()])
+    assert hook.left_out == {(2, 1)}
+
+    class Absent(TinyTrainer):
+        def _learn(self, batch, batch_idx):
+            return {} if (self.progress.epoch + 1, batch_idx) == (2, 1) else super()._learn(batch, batch_idx)
+
+    absent = make_trainer(cls=Absent, max_epochs=3)
+    absent.train(make_loader(), [make_loader()])
+    assert torch.equal(weights_of(trainer), weights_of(absent))
+
+
 def test_rollback_has_a_limit_too(tmp_path):
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
