@@ -1,19 +1,23 @@
-# `make demo` trains and tests a speech enhancer; `make test` runs all checks. Each makes .venv if it is not there.
+# `make demo` trains and tests a speech enhancer; `make test` runs all checks. Both create .venv if it does not exist.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Builds from source are made under the same versions as the rest.
+# PIP_CONSTRAINT applies the constraints to builds from source too.
 PIP    := PIP_CONSTRAINT=constraints.txt $(BIN)/pip --disable-pip-version-check
 
-# pesq has no wheels. All else works without it: the table of scores leaves it out, and its tests skip.
+# pesq has no wheels. Everything else works without it: the table of scores omits PESQ, and its tests skip.
 INSTALL_PESQ = $(PIP) install -c constraints.txt -e '.[pesq]' || \
-  echo 'PESQ could not be built, which takes a C compiler. Everything else goes on without it.'
+  echo 'PESQ could not be built: it needs a C compiler. Everything else works without it.'
 
 RECIPE := recipes/mini_denoise/sdnn
 RUN    := $(RECIPE)/exp/baseline
 
-.PHONY: help demo test lint types unit test-all torture clean
+LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensors soundfile structlog tomli
+LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/test_lock.py \
+  tests/core/registry/test_compatibility.py
+
+.PHONY: help demo test lint types unit test-all light torture clean
 
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,18 +35,25 @@ types: $(VENV)/.dev    ## mypy, strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev     ## the tests, with coverage
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal -rs --cov --cov-report=term
 
-test-all: $(VENV)/.dev ## the long proofs too
+test-all: $(VENV)/.dev ## all tests, including the long ones
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
-torture: $(VENV)/.dev  ## the long proofs of docs/reliability.md alone (three quarters of an hour; one part needs strace)
+# For the Pythons that have no torch for the CPU: what works without torch. Call it with VENV and PYTHON of their own.
+light: $(VENV)/.light  ## compile everything and run the tests that need no torch
+	$(BIN)/python -m compileall -q audiozen audiozen_core audiozen_plugins
+	$(BIN)/audiozen --help > /dev/null
+	$(BIN)/audiozen plugins > /dev/null
+	$(BIN)/python -m pytest -q --noconftest -p no:cacheprovider -k 'not workers' $(LIGHT_TESTS)
+
+torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (45 minutes; one part needs strace)
 	$(BIN)/python -m pytest -m slow -v -rs tests/reliability tests/core/checkpoint
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 
-# A stamp is as new as its last installation; nothing is installed again until the project's metadata change.
+# Each stamp file records an installation: pip runs again only when the project's metadata have changed.
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
@@ -50,6 +61,11 @@ $(VENV)/.venv:
 $(VENV)/.user: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[dnsmos,stoi,tensorboard]'
 	$(INSTALL_PESQ)
+	touch $@
+
+$(VENV)/.light: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt $(LIGHT)
+	$(PIP) install --no-deps -e .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt

@@ -12,6 +12,7 @@ import sys
 import filelock
 import pytest
 
+from audiozen_core import logging
 from audiozen_core.errors import RunError
 from audiozen_core.experiment import lock
 from audiozen_core.experiment.lock import LOCK, RunLock
@@ -34,6 +35,11 @@ with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def log_to_stderr():
+    logging.configure()
 
 
 def start(folder, code=HOLDS, *prefix, **environment):
