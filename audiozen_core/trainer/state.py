@@ -40,7 +40,8 @@ class RandomState:
         version, internal, gauss_next = state_dict["python"]
         random.setstate((version, tuple(internal), gauss_next))
         numpy = state_dict["numpy"]
-        keys = numpy["keys"].numpy().astype(np.uint32)
+        # A checkpoint is loaded onto the training's device, generators included.
+        keys = numpy["keys"].cpu().numpy().astype(np.uint32)
         np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
         torch.set_rng_state(state_dict["torch"].cpu())
         for device, state in enumerate(state_dict["cuda"][: torch.cuda.device_count()]):
