@@ -1,1 +1,1 @@
-"""Arguments against signatures, and values against types, without calling anything."""
+"""Checks arguments against signatures, and values against types, without calling anything."""

@@ -1,4 +1,4 @@
-"""The forms that an annotation may have."""
+"""What an annotation consists of: wrappers, unions, arrays and tables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from inspect import Parameter
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
-"""The classes that a table of a TOML stands for."""
+"""The classes that a TOML table can be passed as."""
 
 _ARRAYS = (list, tuple, set, frozenset, collections.deque)
 
 
-def plain(annotation: Any) -> Any:
-    """The annotation without what is no type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`.
+def unwrap(annotation: Any) -> Any:
+    """Removes what wraps a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`.
 
-    A type variable, and no annotation at all, are `Any`.
+    A type variable becomes `Any`, and so does a missing annotation.
     """
     while True:
         if isinstance(annotation, dataclasses.InitVar):
@@ -43,11 +43,11 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
     (<class 'int'>, <class 'NoneType'>)
     """
     union = get_origin(annotation) in (Union, types.UnionType)
-    return tuple(plain(member) for member in get_args(annotation)) if union else (plain(annotation),)
+    return tuple(unwrap(member) for member in get_args(annotation)) if union else (unwrap(annotation),)
 
 
 def is_array(origin: Any) -> bool:
-    """Whether it is a class that an array of a TOML stands for: a list, a tuple, a set or their abstract kin."""
+    """Whether a TOML array can be passed as this class: a list, a tuple, a set, or an abstract class of these."""
     if origin in _ARRAYS:
         return True
     abstract = isinstance(origin, type) and origin.__module__ == "collections.abc" and origin not in MAPPINGS

@@ -1,4 +1,4 @@
-"""Arguments against a signature: everything that can be said about them before anything is built."""
+"""Checks the arguments of a TOML against the signature of what they are passed to, and makes the call."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from audiozen_core.binding.messages import label_and_suggestion, type_text
 from audiozen_core.binding.signature import Signature, return_type, signature_of
-from audiozen_core.binding.values import converted, dataclass_of, wrong_places
+from audiozen_core.binding.values import convert, dataclass_of, wrong_places
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell, spell_key
-from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, similar_names
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
@@ -22,28 +22,28 @@ from audiozen_core.kinds import KINDS, Kind, kind_of
 def check_arguments(
     target: Any, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
 ) -> list[Diagnostic]:
-    """All that is wrong with the arguments of a call `target(**args)`, without calling anything.
+    """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
-    Nested tables with a `path` of their own are left alone: what they build is not known here.
+    Nested tables with their own `path` are not checked, because it is not known here what they build.
 
     Args:
         target: the class, function or other callable that a `path` led to.
         args: the arguments as the TOML gives them, plain values.
-        injected: names that AudioZEN passes itself: never missing, and not settable.
+        injected: names that AudioZEN passes itself; they are never missing, and `args` may not have them.
         name: what to call the target in the messages, such as its path (default: its own name).
 
     Returns:
-        The findings, each with its `place` below `args`: those of the given arguments first, in their order, then the
-        missing ones. Empty where the signature can't be read (some builtins).
+        The findings, each with its `place`, which begins with `args`: first those about the given arguments, in their
+        order, then the missing arguments. Empty where the signature can't be read, as for some builtins.
 
     >>> from fractions import Fraction
     >>> [finding.message for finding in check_arguments(Fraction, {"numerater": 1})]
     ['unknown argument `numerater` for Fraction']
     """
-    return signature_problems(signature_of(target), args, injected=injected, name=name)
+    return signature_findings(signature_of(target), args, injected=injected, name=name)
 
 
-def signature_problems(
+def signature_findings(
     signature: Signature | None, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
 ) -> list[Diagnostic]:
     """Like `check_arguments`, for a signature that has been read already (None where it can't be)."""
@@ -66,10 +66,10 @@ def signature_text(target: Any, injected: Collection[str] = (), *, keep: Collect
 
 
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
-    """Calls the target with the arguments, and with those injected values that its signature takes.
+    """Calls the target with the arguments, and with the injected values that its signature takes.
 
-    Values are made what the annotation asks for where TOML has no such type: a `Path` from a string, a tuple or a set
-    from an array, a dataclass from a table. A callable that takes any keyword (and one whose signature can't be read)
+    Where TOML lacks the type of an annotation, the value is converted: a string to a `Path`, an array to a tuple or a
+    set, a table to a dataclass. A callable that takes any keyword (and one whose signature can't be read)
     gets all injected values.
 
     Args:
@@ -106,22 +106,22 @@ def call_arguments(
         return [], {**args, **injected}
     by_position = [found.name for found in signature.parameters if found.kind is Parameter.POSITIONAL_ONLY]
     annotations = {found.name: found.annotation for found in signature.parameters}
-    values = {key: converted(value, annotations.get(key, Any)) for key, value in args.items()}
+    values = {key: convert(value, annotations.get(key, Any)) for key, value in args.items()}
     values |= {key: value for key, value in injected.items() if signature.open or key in annotations}
     positional = [values.pop(key) for key in by_position if key in values]
     return positional, values
 
 
-def expected_kind(section: str, target: Any) -> Diagnostic | None:
-    """Whether the object is what the section asks for.
+def check_kind(section: str, target: Any) -> Diagnostic | None:
+    """Checks that the object is of the kind that the section needs.
 
     Args:
         section: the section of the TOML, such as `model_g` or `train_dataset`, or the name of a kind.
         target: the object that its `path` led to.
 
     Returns:
-        The finding, or None if it is. A function may stand for a class (it is called as a factory), except for a
-        trainer.
+        The finding, or None if the kind is right. Except for a trainer, a function may take the place of a class: it
+        is called as a factory.
     """
     kind = kind_of(section)
     what = kind.with_article if kind else f"a {section}"
@@ -172,7 +172,7 @@ def _is_subclass(target: type, base: str) -> bool:
 
 
 def _loaded_class(dotted: str) -> type | None:
-    """The class of that name, if its module is imported: nothing can be derived from a class that is not."""
+    """The class of that name, if its module is imported. Otherwise no class in this process can derive from it."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
@@ -181,9 +181,9 @@ def _loaded_class(dotted: str) -> type | None:
 def _findings(
     signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath
 ) -> list[Diagnostic]:
-    """The findings about one table of arguments, which lies at `place`."""
+    """The findings about one table of arguments, the one at `place`."""
     found: list[Diagnostic] = []
-    # What was only misspelt is not missing as well.
+    # A misspelt argument is not reported as missing, too.
     misspelt: set[str] = set()
     for key, value in args.items():
         parameter = signature.get(key)
@@ -214,8 +214,8 @@ def _findings(
 
 
 def _free_names(signature: Signature, key: str, args: Mapping[str, Any], injected: Collection[str]) -> tuple[str, ...]:
-    """The arguments not yet given that an unknown one may be meant for, best first."""
-    return near_names(key, [known for known in signature.names() if known not in injected and known not in args])
+    """The arguments not yet given that are similar to an unknown one, best first."""
+    return similar_names(key, [known for known in signature.names() if known not in injected and known not in args])
 
 
 def _unknown(
@@ -240,7 +240,7 @@ def _unknown(
 def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Diagnostic:
     return Diagnostic(
         config_codes.POSITIONAL_ONLY,
-        f"argument `{key}` of {name} can be given by position only, which a TOML can't do",
+        f"argument `{key}` of {name} can only be given by position, which a TOML can't do",
         label="wrap it in a function of your own",
         notes=_signature_note(signature),
         place=place,
@@ -280,5 +280,5 @@ def _signature_note(
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether a value is the default, which is right whatever the annotation says."""
+    """Whether a value equals the default. Such a value is accepted even if it contradicts the annotation."""
     return type(value) is type(default) and isinstance(value, str | int | float) and bool(value == default)

@@ -1,4 +1,4 @@
-"""What a docstring says about each parameter."""
+"""Reads what a docstring says about each parameter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NUMPY_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?$")
 
 
 def parameter_docs(target: Any) -> dict[str, str]:
-    """The documentation of each parameter, each as one line, as far as the docstrings tell.
+    """The documentation of each parameter that the docstrings describe, each as one line.
 
-    The docstrings of a class, of its constructor and of its parents are read, in Google's form (which PyTorch's
-    resembles) and in NumPy's; the nearest one counts.
+    The docstrings of a class, of its constructor and of its parents are read, in Google style (which PyTorch's
+    resembles) and in NumPy style. If several describe a parameter, that of the class comes before its parents'.
 
     Args:
         target: a class, a function, or another callable.
@@ -30,7 +30,7 @@ def parameter_docs(target: Any) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for source in _sources(target):
-        # Not inspect.getdoc, which looks at the parents by itself.
+        # `inspect.getdoc` would return the docstring of a parent where there is none.
         text = getattr(source, "__doc__", None)
         if isinstance(text, str) and source not in _BARE:
             for name, doc in _entries(inspect.cleandoc(text).splitlines()):
@@ -45,7 +45,7 @@ def summary(target: Any) -> str:
 
 
 def _sources(target: Any) -> list[Any]:
-    """What may have a docstring about the parameters, nearest first."""
+    """The objects whose docstrings may describe the parameters, the class itself first."""
     if not isinstance(target, type):
         return [target]
     return [source for base in inspect.getmro(target) for source in (base, vars(base).get("__init__"))]
@@ -67,7 +67,7 @@ def _is_heading(lines: list[str], index: int) -> bool:
 
 
 def _block(lines: list[str], least: int, entry: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """The entries of one section: each begins at the section's own indentation, and what is deeper goes on with it."""
+    """The entries of one section. Each starts at the section's indentation; deeper lines continue it."""
     indent: int | None = None
     name, words = "", [""]
     for line in lines:

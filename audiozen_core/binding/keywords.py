@@ -1,4 +1,4 @@
-"""What a function does with its `**kwargs`, read from its source."""
+"""Reads from the source of a function what it does with its `**kwargs`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A call that hands the keywords on to a constructor of a parent class.
+    """A call that passes the keywords on to a constructor of a parent class.
 
     Attributes:
         parent: the name of the class in `Parent.__init__(self, **kwargs)`, or None for `super()`.
-        positional: the number of arguments that the call fills by position, `self` not counted.
-        keywords: the names that the call itself fills.
+        positional: the number of arguments that the call passes by position, without `self`.
+        keywords: the names that the call passes itself.
     """
 
     parent: str | None
@@ -26,12 +26,12 @@ class Forward:
 
 @dataclass(slots=True)
 class KeywordUse:
-    """What becomes of the keywords.
+    """What a function does with its keywords.
 
     Attributes:
-        taken: names read from them, each with whether it may be left out, as in `kwargs.pop("gain", 1.0)`.
-        forwards: the calls that hand them on to a parent class.
-        readable: whether that is all; False where they go anywhere else or the source can't be read.
+        taken: the names that it reads, each with whether it is optional, as in `kwargs.pop("gain", 1.0)`.
+        forwards: the calls that pass them on to a parent class.
+        readable: whether that is all. False if they are used in any other way, or the source can't be read.
     """
 
     taken: dict[str, bool] = field(default_factory=dict)
@@ -48,7 +48,7 @@ def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
     """
     try:
         source = inspect.getsource(function)
-        # An indented method is put below a line of its own; dedenting would change its strings.
+        # An indented method goes below an `if`, since dedenting it would change its multi-line strings.
         tree = ast.parse(source if not source[0].isspace() else f"if True:\n{source}")
     except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
         return KeywordUse(readable=False)
@@ -65,7 +65,7 @@ def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
 
 
 def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> None:
-    """Takes one mention of the keywords into account."""
+    """Adds one use of the keywords to `use`."""
     parent = parents[name]
     above = parents.get(parent)
     match parent:
@@ -82,18 +82,18 @@ def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> N
         case ast.Attribute(attr="update" | "copy"):
             use.readable = use.readable and parent.attr == "update"
         case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
-            # What is stored replaces what the user gave; what is read has to be there.
+            # A name that is stored replaces what the user gave, so it is optional. A name that is read is required.
             use.taken.setdefault(key, not isinstance(context, ast.Load))
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
             use.taken[key] = True
         case ast.If() | ast.UnaryOp(op=ast.Not()):
-            pass  # "if kwargs: raise TypeError(...)": whether there are any is no use of one
+            pass  # such as `if kwargs: raise TypeError(...)`, which uses no single keyword
         case _:
             use.readable = False
 
 
 def _forward(call: ast.Call) -> Forward | None:
-    """The call as one of a parent's constructor, or None if it is of anything else."""
+    """The call, if it calls the constructor of a parent class."""
     match call.func:
         case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
             parent, bound = None, 0

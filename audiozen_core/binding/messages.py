@@ -1,4 +1,4 @@
-"""Types in words: what an annotation asks for, and what a value that does not fit was meant to be."""
+"""Types in words, and what was probably meant by a value of the wrong type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import types
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
 from audiozen_core.binding.values import fits
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.diagnostics.toml_text import read_scalar, short_toml_text, toml_text
@@ -25,12 +25,12 @@ _WORDS = {
 
 
 def type_text(annotation: Any) -> str:
-    """An annotation as a reader of Python knows it; what no TOML can say (`None`) is left out.
+    """An annotation as Python writes it, without `None`, which no TOML can give.
 
     >>> type_text(Literal["min", "max"]), type_text(float | list[float] | None)
     ('"min" | "max"', 'float | list[float]')
     """
-    annotation = plain(annotation)
+    annotation = unwrap(annotation)
     origin = get_origin(annotation)
     args = get_args(annotation)
     if origin is Literal:
@@ -45,17 +45,17 @@ def type_text(annotation: Any) -> str:
 
 
 def type_in_words(annotation: Any) -> str:
-    """The values of a TOML that an annotation asks for; "" where no TOML value is known to be right.
+    """The TOML values that fit an annotation, in words; "" where none is known to fit.
 
     >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
     ('an integer or an array of strings', 'one of "min", "max"')
     """
-    words = [_member_in_words(member) for member in members_of(plain(annotation))]
+    words = [_member_in_words(member) for member in members_of(unwrap(annotation))]
     return " or ".join(dict.fromkeys(filter(None, words)))
 
 
 def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
-    """What to say at a value that does not fit, and the TOML value that was probably meant, if one is near.
+    """The label for a value of the wrong type, and the TOML value that was probably meant, if there is one.
 
     >>> label_and_suggestion("5", int), label_and_suggestion("five", int)
     (('did you mean `5`?', '5'), ('expected an integer', None))
@@ -68,8 +68,8 @@ def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
 
 
 def _meant(value: Any, annotation: Any) -> str | None:
-    """The TOML value that was meant by one of the wrong type, such as `5` by `"5"` or by `5.0`."""
-    members = members_of(plain(annotation))
+    """The TOML value that was probably meant, such as `5` where `"5"` or `5.0` was written."""
+    members = members_of(unwrap(annotation))
     if isinstance(value, str):
         choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
         if near := nearest(value, [choice for choice in choices if isinstance(choice, str)]):
@@ -110,5 +110,5 @@ def _member_in_words(annotation: Any) -> str:
 def _array_in_words(origin: Any, items: tuple[Any, ...]) -> str:
     if origin is tuple and items and items[-1] is not Ellipsis:
         return f"an array of {len(items)}"
-    article, _, noun = _WORDS.get(plain(items[0]), "").partition(" ") if items else ("", "", "")
+    article, _, noun = _WORDS.get(unwrap(items[0]), "").partition(" ") if items else ("", "", "")
     return f"an array of {noun}s" if article in ("a", "an") else "an array"

@@ -1,4 +1,4 @@
-"""What a callable takes, as far as that can be known without calling it."""
+"""Reads what a callable takes, without calling it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DEFAULT_WIDTH = 24
 _SHOWN_INJECTED = 2
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
-# Constructors whose `**kwargs` are there to be refused, by module and name, so that torch need not be imported.
+# Constructors that take `**kwargs` only to refuse them. They are listed by name, so that torch is not imported here.
 _TAKING_NOTHING = {("torch.nn.modules.module", "Module.__init__")}
 
 
 class _Unknown:
-    """The default of a parameter that has one which can't be read."""
+    """Stands for a default that exists but can't be read."""
 
     def __repr__(self) -> str:
         return "…"
@@ -40,9 +40,9 @@ class Signature:
 
     Attributes:
         name: the callable's own name.
-        parameters: those with a name, `self` left out, annotations resolved where possible; inherited ones last.
-        open: whether it takes further keywords, of which nothing is known.
-        ignoring: whether it takes further keywords and does nothing with them.
+        parameters: the named parameters without `self`, with annotations resolved where possible; inherited ones last.
+        open: whether it takes further keywords whose names are not known.
+        ignoring: whether it takes further keywords and ignores them.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Signature:
         return next((found for found in self.parameters if found.name == name), None)
 
     def text(self, injected: Collection[str] = (), keep: Collection[str] = ()) -> str:
-        """The signature in one line; see `bind.signature_text`."""
+        """The signature in one line; see `arguments.signature_text`."""
         shown = list(self.parameters)
         if sum(found.name in injected for found in shown) > _SHOWN_INJECTED:
             shown = [found for found in shown if found.name not in injected]
@@ -76,10 +76,10 @@ class Signature:
 
 
 def signature_of(target: Any) -> Signature | None:
-    """The signature of a class (that of its construction), a function, or another callable.
+    """The signature of a class (of its constructor), of a function, or of another callable.
 
     Returns:
-        None where it can't be read: some builtins, and what is not callable.
+        None if it can't be read, as for some builtins, or if the target is not callable.
     """
     if isinstance(target, functools.partial):
         inner = signature_of(target.func)
@@ -90,7 +90,7 @@ def signature_of(target: Any) -> Signature | None:
 
 
 def return_type(function: Any) -> type | None:
-    """The class that a function says it returns, if it says so."""
+    """The class in the return annotation of a function, if there is one."""
     annotations = getattr(function, "__annotations__", {})
     found = _resolved(annotations["return"], _globals(function)) if "return" in annotations else None
     return found if isinstance(found, type) and found is not Parameter.empty else None
@@ -113,19 +113,19 @@ def _of_class(cls: type) -> Signature | None:
     read = [_constructor(cls, mro, method) for mro, method in ways if _owner(mro, method) is not None]
     if not read:
         return Signature(cls.__name__, ())
-    # All of them get the arguments. One that takes anything (most often a `__new__`) says nothing about them.
+    # Python passes the arguments to all of them. One that takes anything (mostly a `__new__`) tells nothing about them.
     telling = [found for found in read if found is not None and (found.parameters or not found.open)]
     named = [found for found in telling if found.parameters]
     return (named or telling)[0] if telling else _of_function(cls)
 
 
 def _owner(mro: tuple[type, ...], method: str) -> type | None:
-    """The first class that has a constructor method of its own; those of `object` and `type` are none."""
+    """The first class that defines the constructor method itself. `object` and `type` do not count."""
     return next((base for base in mro if base not in (object, type) and method in vars(base)), None)
 
 
 def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | None:
-    """The signature of a constructor method along a method resolution order, with what it hands on to its parents."""
+    """The signature of a constructor method along a method resolution order, with what it passes on to its parents."""
     owner = _owner(mro, method)
     if owner is None:
         return Signature(cls.__name__, ())
@@ -154,21 +154,21 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
     if above is None:
         return Signature(cls.__name__, _joined(named, taken), open=True)
     inherited = above.parameters
-    if named:  # their positions are no longer the parent's
+    if named:  # positions differ from those of the parent
         inherited = tuple(_as_keyword(found) for found in inherited)
     taken = tuple(found for found in taken if above.get(found.name) is None)
     return Signature(cls.__name__, _joined(named, taken, inherited), above.open, above.ignoring)
 
 
 def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward: Forward) -> Signature | None:
-    """What the keywords that are handed on may be."""
+    """The signature that the forwarded keywords are passed to."""
     rest = mro[mro.index(owner) + 1 :]
     if forward.parent is not None:
         place = next((place for place, base in enumerate(rest) if base.__name__ == forward.parent), None)
         if place is None:
             return None
         rest = rest[place:]
-    if _owner(rest, method) is None:  # `object` takes nothing; what `type` does with it is said elsewhere
+    if _owner(rest, method) is None:  # `object` takes nothing, and `type` passes everything to `__init__`
         return Signature(cls.__name__, (), open=method != "__init__")
     found = _constructor(cls, rest, method)
     if found is None:
@@ -183,7 +183,7 @@ def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward:
 
 
 def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Signature:
-    """What is left to give once a `functools.partial` has given some."""
+    """The signature of a `functools.partial`, without the arguments that it passes itself."""
     rest = [found for found in inner.parameters if found.kind is not Parameter.KEYWORD_ONLY][positional:]
     rest += [found for found in inner.parameters if found.kind is Parameter.KEYWORD_ONLY]
     replaced = tuple(
@@ -194,7 +194,7 @@ def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Sig
 
 
 def _parameters(function: Any) -> list[Parameter] | None:
-    """The parameters with their annotations resolved; one that can't be is dropped."""
+    """The parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError, NameError, AttributeError):
@@ -219,7 +219,7 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, globalns=scope)["it"]
-    except Exception:  # an annotation is any expression, of names that may exist for the type checker alone
+    except Exception:  # an annotation may be any expression, with names that only exist for the type checker
         return Parameter.empty
 
 

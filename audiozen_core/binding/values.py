@@ -1,4 +1,4 @@
-"""Values of a TOML against Python's annotations."""
+"""Checks and converts values of a TOML against annotations of Python."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.key_path import KeyPath
 
 Fit = Literal["yes", "no", "foreign", "unknown"]
-"""Whether a value is of a type: `foreign` is a class that no TOML value is of, `unknown` what can't be judged."""
+"""Whether a value fits a type. `foreign`: TOML has no values of this type. `unknown`: the type can't be checked."""
 
 _TOML = (str, bool, int, float, list, Mapping, datetime.date, datetime.time)
 _SCALARS: dict[Any, tuple[type, ...]] = {
@@ -38,17 +38,17 @@ _SCALARS: dict[Any, tuple[type, ...]] = {
     datetime.date: (datetime.date,),
     datetime.time: (datetime.time,),
 }
-# Classes that many a function takes a string for, whatever its annotation says.
+# Classes for which many functions also accept a string, contrary to their annotation.
 _LENIENT = {("torch", "device"), ("torch", "dtype")}
 
 
 def fits(value: Any, annotation: Any) -> Fit:
-    """Whether a value of a TOML can be given where the annotation stands.
+    """Whether a value of a TOML can be passed for the annotation.
 
-    An integer will do for a float, but `true` is no number; an array stands for a list, a tuple or a set, a table for
-    a mapping or a dataclass, a string for a path. A nested table that names a component by `path` is not judged.
+    An integer fits a float, but `true` is not a number. An array fits a list, a tuple or a set; a table fits a mapping
+    or a dataclass; a string fits a path. A nested table that names a component by `path` is `unknown`.
     """
-    annotation = plain(annotation)
+    annotation = unwrap(annotation)
     if annotation in (Any, object) or not isinstance(value, _TOML) or is_component(value):
         return "unknown"
     if annotation is None or annotation is types.NoneType:
@@ -62,7 +62,7 @@ def fits(value: Any, annotation: Any) -> Fit:
     if annotation is bool or isinstance(value, bool):
         return _fits_boolean(value, origin)
     if origin in _SCALARS:
-        # A date and time is a date for Python, but a different thing in a TOML.
+        # In Python a `datetime` is a `date`; in TOML they are different types.
         return "yes" if _exact(value, _SCALARS[origin]) else "no"
     if not isinstance(origin, type):
         return "foreign" if origin is collections.abc.Callable else "unknown"
@@ -80,10 +80,10 @@ def fits(value: Any, annotation: Any) -> Fit:
 
 
 def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:
-    """Every innermost place where a value does not fit: the place, the value there, and its annotation."""
+    """The innermost places at which a value does not fit, each with the value there and its annotation."""
     if fits(value, annotation) != "no":
         return []
-    annotation = _likeliest(value, plain(annotation))
+    annotation = _likeliest_member(value, unwrap(annotation))
     inner: list[tuple[Any, Any, KeyPath]] = []
     if isinstance(value, list):
         inner = [
@@ -96,11 +96,11 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
     return found or [(where, value, annotation)]
 
 
-def converted(value: Any, annotation: Any) -> Any:
-    """The value as the annotation wants it, where TOML has no such type: paths, tuples, sets and dataclasses."""
+def convert(value: Any, annotation: Any) -> Any:
+    """Converts a value to a type that TOML lacks: a path, a tuple, a set, or a dataclass."""
     if annotation is Parameter.empty or not isinstance(value, str | list | Mapping):
         return value
-    annotation = _likeliest(value, plain(annotation))
+    annotation = _likeliest_member(value, unwrap(annotation))
     origin = get_origin(annotation) or annotation
     if not isinstance(origin, type) or fits(value, annotation) not in ("yes", "foreign", "unknown"):
         return value
@@ -108,23 +108,23 @@ def converted(value: Any, annotation: Any) -> Any:
         return origin(value) if issubclass(origin, PurePath) else value
     if isinstance(value, list) and is_array(origin):
         items = [
-            converted(item, wanted) for item, wanted in zip(value, _item_annotations(value, annotation), strict=True)
+            convert(item, wanted) for item, wanted in zip(value, _item_annotations(value, annotation), strict=True)
         ]
         return origin(items) if origin in (tuple, set, frozenset, collections.deque) else items
     if isinstance(value, Mapping) and dataclasses.is_dataclass(origin) and not is_component(value):
         signature = signature_of(origin)
         wanted_by_name = {found.name: found.annotation for found in signature.parameters} if signature else {}
-        return origin(**{key: converted(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
+        return origin(**{key: convert(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
     if isinstance(value, Mapping) and origin in MAPPINGS and len(get_args(annotation)) == 2:
-        return {key: converted(item, get_args(annotation)[1]) for key, item in value.items()}
+        return {key: convert(item, get_args(annotation)[1]) for key, item in value.items()}
     return value
 
 
 def dataclass_of(value: Any, annotation: Any) -> type | None:
-    """The dataclass that a table stands for, if the annotation asks for one."""
+    """The dataclass that a table is meant for, if the annotation is one."""
     if not isinstance(value, Mapping) or is_component(value):
         return None
-    annotation = _likeliest(value, plain(annotation))
+    annotation = _likeliest_member(value, unwrap(annotation))
     return annotation if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
 
 
@@ -137,8 +137,8 @@ def is_component(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("path"), str) and value.keys() <= {"path", "args"}
 
 
-def _likeliest(value: Any, annotation: Any) -> Any:
-    """The member of a union that a value was meant for: the one it fits, else the one of its form, else all."""
+def _likeliest_member(value: Any, annotation: Any) -> Any:
+    """The member of a union that the value fits, else the only one of its form, else the whole union."""
     members = members_of(annotation)
     if len(members) == 1:
         return members[0]
@@ -155,7 +155,7 @@ def _same_form(value: Any, origin: Any) -> bool:
 
 
 def _any_of(found: list[Fit]) -> Fit:
-    """The verdict on a union. Beside a type that TOML has, a foreign one is no excuse."""
+    """Whether a value fits a union. `no` comes before `foreign`: a value that TOML could have given right is wrong."""
     order: tuple[Fit, ...] = ("yes", "unknown", "no", "foreign")
     return next((fit for fit in order if fit in found), "unknown")
 

@@ -13,7 +13,7 @@ import click
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
-    from audiozen_core.inspection.card import Card
+    from audiozen_core.inspection.component_info import ComponentInfo
     from audiozen_core.registry.index import Entry
 
 
@@ -110,32 +110,32 @@ def show_command(name: str, kind: str | None, as_json: bool, traceback: bool) ->
     """
     import dataclasses
 
-    from audiozen_core.inspection.card import describe
+    from audiozen_core.inspection.component_info import component_info
     from audiozen_core.kinds import GROUPS
 
     if kind is not None and kind not in GROUPS:
         raise click.BadParameter(f"`{kind}` is not one of {', '.join(GROUPS)}", param_hint="--kind")
-    card = describe(name, kind)
+    info = component_info(name, kind)
     if as_json:
-        click.echo(json.dumps({**dataclasses.asdict(card), "signature": card.signature}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({**dataclasses.asdict(info), "signature": info.signature}, indent=2, ensure_ascii=False))
         return
-    click.echo("\n\n".join(_paragraphs(card)))
+    click.echo("\n\n".join(_paragraphs(info)))
 
 
-def _paragraphs(card: Card) -> list[str]:
+def _paragraphs(info: ComponentInfo) -> list[str]:
     origin = (
-        f"{card.origin}, {'first party' if card.first_party else 'third party'}" if card.origin else "not installed"
+        f"{info.origin}, {'first party' if info.first_party else 'third party'}" if info.origin else "not installed"
     )
-    head = [f"{card.name}  {card.kind}".rstrip(), f"  from    {origin}", f"  object  {card.object}"]
-    if card.hooks:
-        head.append(f"  hooks   {', '.join(card.hooks)}")
-        head.append(f"  phase   {card.phase or 'monitor'}")
-    if card.printed:
-        head.append(f"  prints  {card.printed.strip().splitlines()[0]}")
-    paragraphs = ["\n".join(head), card.signature]
-    if injected := [argument.name for argument in card.arguments if argument.injected]:
+    head = [f"{info.name}  {info.kind}".rstrip(), f"  from    {origin}", f"  object  {info.object}"]
+    if info.hooks:
+        head.append(f"  hooks   {', '.join(info.hooks)}")
+        head.append(f"  phase   {info.phase or 'monitor'}")
+    if info.printed:
+        head.append(f"  prints  {info.printed.strip().splitlines()[0]}")
+    paragraphs = ["\n".join(head), info.signature]
+    if injected := [argument.name for argument in info.arguments if argument.injected]:
         paragraphs.append(f"{', '.join(injected)}: given by AudioZEN")
-    return [*paragraphs, *filter(None, (card.doc, card.snippet))]
+    return [*paragraphs, *filter(None, (info.doc, info.snippet))]
 
 
 @command.command(name="doctor")
@@ -162,7 +162,7 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
     if distributions:
         wanted = [normalised(name) for name in distributions]
         if unknown := [name for name in wanted if name not in {entry.distribution for entry in index}]:
-            raise click.BadParameter(f"`{unknown[0]}` brings no components", param_hint="DISTRIBUTION")
+            raise click.BadParameter(f"`{unknown[0]}` has no components", param_hint="DISTRIBUTION")
         index = select_distributions(index, wanted)
     findings = [*metadata_findings(index, COMMANDS), *import_findings(index, timeout)]
     wrong = sum(finding.severity == "error" for finding in findings)

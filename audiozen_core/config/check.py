@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from audiozen_core.binding.arguments import expected_kind, signature_problems
+from audiozen_core.binding.arguments import check_kind, signature_findings
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
@@ -180,7 +180,7 @@ class _Checker:
         resolved = self.resolve(component.path, place, role.section)
         if resolved is None:
             return None
-        if problem := expected_kind(role.section or "component", resolved.target):
+        if problem := check_kind(role.section or "component", resolved.target):
             self.place(problem, key)
             return None
         called_later = role.called_later and not isinstance(resolved.target, type)
@@ -203,7 +203,7 @@ class _Checker:
             return
         if place in self.composition.unresolved:
             return
-        for problem in signature_problems(checked.signature, args, injected=role.injected, name=component.path):
+        for problem in signature_findings(checked.signature, args, injected=role.injected, name=component.path):
             # Whoever calls a function later passes the arguments that are missing here.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)

@@ -47,7 +47,7 @@ define(
     "AZ000",
     "error",
     """
-    A mistake of no further kind; its message says what to do.
+    An error without a code of its own. The message says what to do.
     """,
 )
 
@@ -57,14 +57,14 @@ define(
     "AZ200",
     "component that can't be used",
     """
-    A `path` leads to no component that can be used; the message says why.
+    A `path` does not lead to a component that can be used. The message says why.
     """,
 )
 MISSING_EXTRA = define(
     "AZ201",
     "missing package",
     """
-    The component needs a package that AudioZEN does not install for everybody. The message has the pip command.
+    The component needs a package that AudioZEN does not install by default. The message has the pip command.
     """,
 )
 define(
@@ -72,38 +72,38 @@ define(
     "path that can't be read",
     """
     A `path` is the name of an installed component (`sdnn`), that with its distribution (`acme-losses:sdr`), or a dotted
-    import (`torch.optim.RAdam`; `trainer.Trainer` for the `trainer.py` beside the TOML file). It is no file name and
-    has no brackets.
+    import (`torch.optim.RAdam`; `trainer.Trainer` for the `trainer.py` beside the TOML file). It is not a file name
+    and has no brackets.
     """,
 )
 define(
     "AZ203",
     "unknown component",
     """
-    No installed distribution has a component of that name for this section. `audiozen plugins` lists what there is. A
-    class of your own is named with its module: `model.Model` for the class `Model` in the `model.py` beside the TOML.
+    No installed distribution has a component of that name for this section. `audiozen plugins` lists all of them. Name
+    a class of your own with its module: `model.Model` for the class `Model` in the `model.py` beside the TOML.
     """,
 )
 CLASH = define(
     "AZ204",
     "two components with one name",
     """
-    Two installed distributions have a component of that name. Say which one is meant: `distribution:name`.
+    Two installed distributions have a component of that name. Write which one you mean: `distribution:name`.
     """,
 )
 define(
     "AZ205",
     "no such module",
     """
-    The module of a dotted `path` can't be found. It is looked for in the folder of the TOML file, in the folder above,
-    and then among all that is installed.
+    The module of a dotted `path` can't be found. AudioZEN looks in the folder of the TOML file, in its parent folder,
+    and then among the installed packages.
     """,
 )
 define(
     "AZ206",
     "no such class or function",
     """
-    The module of a dotted `path` is there, but has nothing of that name.
+    The module of a dotted `path` exists, but has nothing of that name.
     """,
 )
 define(
@@ -132,8 +132,8 @@ define(
     "AZ210",
     "component that can't be built",
     """
-    The arguments fit the signature, but the component itself refused them, or `meta.device` is not there. What it
-    raised is in the message; `--traceback` shows the whole way to it.
+    The arguments fit the signature, but the component itself refused them, or `meta.device` is not available. The
+    message has the error that it raised; `--traceback` shows the whole traceback.
     """,
 )
 
@@ -191,35 +191,35 @@ define(
     "AZ300",
     "data that can't be used",
     """
-    An audio file is missing, empty, of another rate than asked for, or no audio; or a data set has no items.
+    An audio file is missing or empty, is not audio, or has an unexpected sample rate; or a data set has no items.
     """,
 )
 define(
     "AZ400",
     "checkpoint that can't be used",
     """
-    A checkpoint can't be written, found or trusted; the message says why. Nothing of it has been used.
+    A checkpoint can't be written, found or trusted. The message says why. No part of it has been used.
     """,
 )
 define(
     "AZ401",
     "no checkpoint",
     """
-    There is no checkpoint of that name, or none at all to resume from.
+    There is no checkpoint of that name, or no checkpoint to resume from.
     """,
 )
 define(
     "AZ402",
     "damaged checkpoint",
     """
-    A checkpoint is incomplete, or its files are not what was written. Nothing of it has been used.
+    A checkpoint is incomplete, or its files have changed since they were written. No part of it has been used.
     """,
 )
 define(
     "AZ403",
     "state that can't be stored",
     """
-    Something in the state of a model, an optimiser or a hook is of a type that no checkpoint holds. Checkpoints hold
+    Something in the state of a model, an optimiser or a hook is of a type that checkpoints can't store. They store
     tensors, numbers, strings, booleans, None, and lists, tuples and dicts of these. The message names the owner.
     """,
 )
@@ -227,21 +227,21 @@ define(
     "AZ404",
     "checkpoint that can't be written",
     """
-    The disk is full or refuses to write. The checkpoints that were there before are still there, whole.
+    The disk is full or can't be written. The earlier checkpoints still exist and are intact.
     """,
 )
 define(
     "AZ500",
-    "run that can't go on",
+    "run that can't continue",
     """
-    A run can't start or go on: its folder holds a run already, there is nothing to resume, the loss is no number any
-    more. The message says what to do.
+    A run can't start or continue: its folder already has a run, there is nothing to resume, or the loss is NaN. The
+    message says what to do.
     """,
 )
 HOOK = define(
     "AZ600",
     "hook that is wrong",
     """
-    A hook raised an error, answers to a name that no hook has, or takes an argument that its hook does not give.
+    A hook raised an error, has the name of no known hook, or takes an argument that its hook does not pass.
     """,
 )

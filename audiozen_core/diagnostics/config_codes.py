@@ -10,7 +10,7 @@ CONFIG = define(
     "AZ100",
     "configuration with errors",
     """
-    What is wrong with a TOML file; each finding has a code of its own.
+    A TOML file has errors. Each finding has its own code.
     """,
 )
 
@@ -20,7 +20,7 @@ UNKNOWN_SECTION = define(
     "AZ101",
     "unknown section",
     """
-    A table at the top of the file that no part of AudioZEN reads, most often a misspelt one. The known sections are
+    A table at the top level of the file that AudioZEN does not know, most often a misspelt one. The known sections are
     `meta`, `trainer`, `acoustics`, `model`, `loss_function`, `optimizer`, `lr_scheduler`, `dataset` (or
     `train_dataset`), `validate_dataset`, `test_dataset`, `predict_dataset` and `[[hooks]]`. `model`, `loss_function`,
     `optimizer` and `lr_scheduler` may have a suffix, as in `model_g`.
@@ -30,7 +30,7 @@ UNKNOWN_KEY = define(
     "AZ102",
     "unknown key",
     """
-    A key that its section does not have. The arguments of a component belong into its `args`:
+    A key that its section does not have. The arguments of a component belong in its `args`:
 
         [optimizer]
         path = "torch.optim.Adam"
@@ -42,7 +42,7 @@ MISSING_SECTION = define(
     "AZ103",
     "missing section",
     """
-    A section that the mode needs is not there. Training needs `meta`, `trainer`, `model`, `optimizer`,
+    A section that the mode needs is missing. Training needs `meta`, `trainer`, `model`, `optimizer`,
     `loss_function` and `dataset`; validation, test and prediction need `meta`, `trainer`, `model` and the data set of
     that mode (`validate_dataset`, `test_dataset`, `predict_dataset`).
     """,
@@ -58,31 +58,30 @@ WRONG_TYPE = define(
     "AZ105",
     "wrong type",
     """
-    A value of a type that its key does not take: a string where a number is wanted, a table where a string is.
-    An integer will do where a floating-point number is wanted, but not the other way round; `true` is no number.
+    A value of a type that its key does not take, such as a string instead of a number. An integer is accepted for a
+    floating-point number, but not the other way round; `true` is not a number.
     """,
 )
 BAD_VALUE = define(
     "AZ106",
     "value not allowed",
     """
-    A value of the right type that its key does not take: a number out of range, a word that is none of the choices.
+    A value of the right type that its key does not take: a number out of range, or a word that is not a choice.
     """,
 )
 NUMBERS_DISAGREE = define(
     "AZ107",
     "numbers that disagree",
     """
-    Numbers that are right one by one but not together: a window may not be longer than the transform
-    (`win_length <= n_fft`), nor the hop longer than the window (`hop_length <= win_length`), for samples between two
-    windows would be lost.
+    Numbers that do not fit together. A window may not be longer than the transform (`win_length <= n_fft`), nor the hop
+    longer than the window (`hop_length <= win_length`), because samples between two windows would be lost.
     """,
 )
 NO_PARTNER = define(
     "AZ108",
     "section without its partner",
     """
-    An optimiser takes the parameters of the model with the same suffix, and a scheduler steers the optimiser with the
+    An optimiser takes the parameters of the model with the same suffix, and a scheduler controls the optimiser with the
     same suffix: `optimizer_g` needs `model_g`, `lr_scheduler_g` needs `optimizer_g`.
     """,
 )
@@ -90,7 +89,7 @@ TWO_SPELLINGS = define(
     "AZ109",
     "one thing under two names",
     """
-    A file that says the same thing under two names, such as `loss` and `loss_function`, or `dataset` and
+    A file that sets the same thing under two names, such as `loss` and `loss_function`, or `dataset` and
     `train_dataset`. Keep one of them.
     """,
 )
@@ -105,8 +104,8 @@ ARGS_DROPPED = define(
     "AZ111",
     "inherited arguments dropped",
     """
-    A file that `extends` another, or a `--set`, changes the `path` of a component. Arguments of the old component
-    would not fit the new one, so the inherited `args` are dropped. Give the arguments of the new component in the same
+    A file that `extends` another, or a `--set`, changes the `path` of a component. The inherited `args` are dropped,
+    because they belong to the old component. Give the arguments of the new component in the same
     file.
     """,
 )
@@ -114,8 +113,8 @@ KIND_CHANGED = define(
     "AZ112",
     "table replaced by a value",
     """
-    A file that `extends` another gives a single value where the other has a table, or the other way round. The new one
-    replaces all of the old one; nothing is merged.
+    A file that `extends` another gives a single value where the other has a table, or the other way round. The new
+    value replaces the old one; nothing is merged.
     """,
 )
 DATALOADER_IGNORED = define(
@@ -134,7 +133,7 @@ UNREADABLE = define(
     "AZ120",
     "file that cannot be read",
     """
-    There is no such file, it is a folder, or the rights to read it are missing.
+    The file does not exist, is a folder, or may not be read.
     """,
 )
 NOT_UTF8 = define(
@@ -156,7 +155,7 @@ EMPTY = define(
     "AZ123",
     "empty file",
     """
-    The file holds no key at all, only blanks or comments.
+    The file has no keys, only blank lines or comments.
     """,
 )
 TOO_DEEP = define(
@@ -170,8 +169,8 @@ NOT_TOML = define(
     "AZ126",
     "not valid TOML",
     """
-    The text breaks the rules of TOML. Strings stand in quotes, `true` and `false` are written small, there is no `None`
-    (leave the key out), and each key may be set once. See https://toml.io for all of them.
+    The text breaks the rules of TOML. Strings stand in quotes, `true` and `false` are lower case, there is no `None`
+    (leave the key out), and each key may be set once. See https://toml.io for all rules.
     """,
 )
 
@@ -182,7 +181,7 @@ BAD_OVERRIDE = define(
     "override that cannot be read",
     """
     An override has the form `--set key=value`, such as `--set optimizer.args.lr=3e-4`. The value is TOML; a bare
-    word is taken as a string. Entries of an array are named by their index, from 0:
+    word is a string. Entries of an array are named by their index, from 0:
     `--set validate_dataset.0.args.limit=10`.
     """,
 )
@@ -197,8 +196,8 @@ BAD_EXTENDS = define(
     "AZ132",
     "`extends` that cannot be followed",
     """
-    `extends` names a TOML file, or a list of such, relative to the file that says so. Files may not extend each other
-    in a circle.
+    `extends` names a TOML file, or a list of them, relative to the file that it stands in. Files may not extend each
+    other in a circle.
     """,
 )
 BAD_REFERENCE = define(
@@ -214,7 +213,7 @@ REFERENCE_CYCLE = define(
     "AZ134",
     "references in a circle",
     """
-    A value refers to itself, by way of others.
+    A value refers to itself through other values.
     """,
 )
 
@@ -224,15 +223,15 @@ UNKNOWN_ARGUMENT = define(
     "AZ140",
     "unknown argument",
     """
-    The `args` of a component hold a name that it does not take. Nothing is passed over in silence: a misspelt
-    `weight_decay` would otherwise train without one.
+    The `args` of a component have a name that it does not take. It is an error, because otherwise a misspelt
+    `weight_decay` would train without weight decay.
     """,
 )
 MISSING_ARGUMENT = define(
     "AZ141",
     "missing argument",
     """
-    A component has a parameter without a default, and its `args` do not give it.
+    A component has a parameter without a default, and its `args` lack it.
     """,
 )
 INJECTED_ARGUMENT = define(
@@ -247,7 +246,7 @@ POSITIONAL_ONLY = define(
     "AZ143",
     "argument by position only",
     """
-    A component takes an argument by its position alone, and a TOML file gives arguments by name. Write a function that
+    A component takes an argument only by position, but a TOML file gives arguments by name. Write a function that
     takes it by name and calls the component, and name that function in `path`.
     """,
 )
@@ -255,15 +254,15 @@ WRONG_ARGUMENT_TYPE = define(
     "AZ144",
     "argument of the wrong type",
     """
-    The value of an argument does not fit its annotation. An integer will do for a `float`; an array for a `list`,
-    `tuple` or `set`; a table for a `dict` or a dataclass; a string for a `Path`.
+    The value of an argument does not fit its annotation. An integer fits a `float`; an array fits a `list`, a
+    `tuple` or a `set`; a table fits a `dict` or a dataclass; a string fits a `Path`.
     """,
 )
 NOT_CALLABLE = define(
     "AZ145",
     "path to something that can't be called",
     """
-    A `path` names a class, or a function that builds something. What it leads to here is neither.
+    A `path` names a class, or a function that builds something. This one names something else.
     """,
 )
 WRONG_KIND = define(
@@ -278,14 +277,14 @@ ABSTRACT = define(
     "AZ147",
     "abstract class",
     """
-    The class leaves methods to its subclasses and can't be built itself. Name one of the subclasses.
+    The class has abstract methods and can't be built. Name one of its subclasses.
     """,
 )
 IMPORT_PRINTS = define(
     "AZ148",
     "import that prints",
     """
-    The module of a component writes to the standard output while it is imported. That is held back, as it would get
-    between the lines of a program that reads our output.
+    The module of a component writes to the standard output while it is imported. The output is suppressed, because it
+    would disturb programs that read the output of AudioZEN.
     """,
 )

@@ -1,4 +1,4 @@
-"""What is wrong, where, and what to do about it: data first, text in one place.
+"""A finding as data (what is wrong, where, and what to do about it), and its one rendering as text.
 
 Every error that a user can mend carries one or more `Diagnostic`; `render` turns one into the text of a terminal. The
 checks of arguments, hooks and installed plugins return `Diagnostic`s too. They know no file, so theirs have no `span`:
@@ -66,7 +66,7 @@ _BEFORE = 40
 
 
 def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
-    """The finding as a compiler would print it, without a newline at the end.
+    """The finding in the form of a compiler message, without a newline at the end.
 
     Args:
         diagnostic: the finding.
@@ -101,7 +101,7 @@ def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
 
 
 def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
-    """The finding as what JSON can hold, for other programs.
+    """The finding as JSON data, for other programs.
 
     Example:
         >>> as_data(Diagnostic("AZ123", "`exp.toml` is empty"))["code"]
@@ -162,7 +162,7 @@ def as_annotation(diagnostic: Diagnostic) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """The text with what the commands of GitHub Actions take for their own written as %XX."""
+    """The text with the characters that GitHub Actions would interpret as %XX."""
     return "".join(f"%{ord(character):02X}" if character in f"%\r\n{more}" else character for character in text)
 
 
@@ -187,5 +187,5 @@ def _columns(character: str) -> int:
 
 
 def _printable(text: str) -> str:
-    """The text without what would move the cursor, change colours or turn the writing round."""
+    """The text without characters that move the cursor, change colours or reverse the direction of writing."""
     return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

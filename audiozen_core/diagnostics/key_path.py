@@ -1,4 +1,4 @@
-"""The place of a value in a TOML: a tuple of keys and, inside arrays, of indices; how to read and to write one."""
+"""The place of a value in a TOML: a tuple of keys and array indices. Here it is read from text and written as text."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ _PART = re.compile(
 def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tuple[int, int]]], int]:
     """Reads a key path as users write it on the command line or in a reference.
 
-    Entries of an array are named by index, as `validate_dataset.0.args` or `validate_dataset[0].args`; a number may
-    also be a key, so what it is shows only against the values.
+    Entries of an array are named by index, as in `validate_dataset.0.args` or `validate_dataset[0].args`. A bare number
+    may also be a key; only the values can tell.
 
     Args:
         text: the text.
         start: where to begin.
 
     Returns:
-        Each part with where it stands, and where the path ends. Only `[0]` is an integer.
+        Each part with its start and end in the text, and the end of the path. Only a part like `[0]` is an integer.
 
     Raises:
-        ValueError: if no key path stands there.
+        ValueError: there is no key path.
     """
     parts: list[tuple[str | int, tuple[int, int]]] = []
     position = start
@@ -88,10 +88,10 @@ def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tup
 
 
 def parse_key_path(text: str) -> KeyPath:
-    """Reads a text that is a key path and nothing else.
+    """Reads a text that consists of one key path.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: it is not a key path.
 
     Example:
         >>> parse_key_path('validate_dataset[0].args."my root"')

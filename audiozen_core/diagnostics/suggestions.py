@@ -1,4 +1,4 @@
-"""Names that a mistyped one was probably meant to be."""
+"""Suggests known names for a mistyped one."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
-# Beyond these a search would take long and find nothing that was meant.
+# A longer word, or more names, would take long and hardly find what was meant.
 _LONGEST = 80
 _MOST = 1000
 
 
-def near_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """The known names nearest to a word, best first; case, `-` and `_` count for little.
+def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+    """The known names most similar to a word, best first. Case, `-` and `_` hardly matter.
 
     Args:
         word: what was written.
         known: the names to choose from.
-        limit: the most names to give.
+        limit: the maximum number of names.
 
     Example:
-        >>> near_names("SoftDTW", ["soft_dtw", "si_snr", "sdnn"])
+        >>> similar_names("SoftDTW", ["soft_dtw", "si_snr", "sdnn"])
         ('soft_dtw',)
     """
     if len(word) > _LONGEST:
@@ -36,7 +36,7 @@ def near_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ..
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to a word, if any is like it at all.
+    """The known name most similar to a word, if any is similar enough.
 
     Example:
         >>> nearest("weight_decy", ["lr", "weight_decay"])
@@ -44,11 +44,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         >>> nearest("banana", ["lr", "weight_decay"]) is None
         True
     """
-    return next(iter(near_names(word, known, 1)), None)
+    return next(iter(similar_names(word, known, 1)), None)
 
 
 def did_you_mean(names: tuple[str, ...]) -> str:
-    """The question to ask at the caret, or "" where there is nothing near."""
+    """The question with the best of similar names, or "" without any."""
     return f"did you mean `{names[0]}`?" if names else ""
 
 

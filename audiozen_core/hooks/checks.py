@@ -8,7 +8,7 @@ from typing import Any
 
 from audiozen_core.diagnostics.codes import HOOK
 from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.suggestions import did_you_mean, near_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, similar_names
 from audiozen_core.hooks import specs
 
 HOOK_NAMES = tuple(
@@ -21,13 +21,13 @@ _MARKER = f"{specs.PROJECT}_impl"
 _UNWRAPPABLE = ("on_component_built",)
 
 
-def answered_hooks(cls: type) -> dict[str, str]:
+def implemented_hooks(cls: type) -> dict[str, str]:
     """The hooks that a class implements, in the order of `specs`, each with its method.
 
     >>> class Announce:
     ...     @specs.hookimpl
     ...     def on_epoch_end(self, epoch): ...
-    >>> answered_hooks(Announce)
+    >>> implemented_hooks(Announce)
     {'on_epoch_end': 'on_epoch_end'}
     """
     found = {_hook_of(name, function): name for name, function in _methods(cls) if hasattr(function, _MARKER)}
@@ -99,4 +99,4 @@ def _finding(message: str, remedy: str) -> Diagnostic:
 
 def _meant(word: str, known: Iterable[str]) -> str:
     known = list(known)
-    return did_you_mean(near_names(word, known, 1)) or f"the known ones are {', '.join(known)}"
+    return did_you_mean(similar_names(word, known, 1)) or f"the known ones are {', '.join(known)}"

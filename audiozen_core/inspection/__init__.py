@@ -1,1 +1,1 @@
-"""What is installed, looked at closely: for `audiozen plugins show` and `audiozen plugins doctor`."""
+"""Examines installed components, for `audiozen plugins show` and `audiozen plugins doctor`."""

@@ -1,4 +1,4 @@
-"""The parent's side of `plugins doctor`: components are imported in a child process, which may hang or die."""
+"""Imports components in a child process, which may hang or crash: the parent's side of `plugins doctor`."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _CHILD = (
     "from audiozen_core.inspection.probe import main; main()"
 )
 _STARTING = 300.0
-"""Seconds for the child itself to start, and for torch, on the slowest of machines."""
+"""Seconds in which the child starts and imports torch, even on a very slow machine."""
 
 
 def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Diagnostic]]]:
-    """Imports components in a child process, and in a new one after each that hangs or ends it.
+    """Imports components in a child process. After a component that hangs or ends it, a new one is started.
 
     Args:
         entries: the components.
-        limit: seconds that one may take.
+        limit: seconds that one import may take.
 
     Yields:
-        Each component with what is wrong with it.
+        Each component with the findings about it.
 
     Raises:
-        RegistryError: the child does not even start.
+        RegistryError: the child does not start.
     """
     waiting = list(entries)
     while waiting:
@@ -67,7 +67,7 @@ class _Child:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            # Whatever a component starts is ended together with the child.
+            # A new session, so that processes that a component starts can be killed together with the child.
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, installed_path()))},
         )
@@ -90,12 +90,12 @@ class _Child:
         self._errors.close()
 
     def answer(self, entry: Entry, limit: float) -> list[Diagnostic]:
-        """What the child says about the next component, which has to be `entry`."""
+        """The child's findings about the next component, which has to be `entry`."""
         with contextlib.suppress(queue.Empty):
             begun = self._answers.get(timeout=_STARTING)
             if begun is None and not self._asked:
                 self._end()
-                raise RegistryError("the process that was to import the plugins did not start", notes=self._output())
+                raise RegistryError("the process that imports the plugins did not start", notes=self._output())
             self._asked += 1
             answer = self._answers.get(timeout=limit) if begun else None
             if answer is not None:

@@ -1,8 +1,8 @@
-"""The child's side of `plugins doctor`: imports components one by one and says what is wrong with them.
+"""Imports components one by one and reports what is wrong with them: the child's side of `plugins doctor`.
 
-The parent sends one JSON object on the standard input: `path` (the `sys.path` to use) and `entries`. The answer is a
-line of JSON for each: `{"place": 0}` before its import and its findings after it. A component that ends the process, or
-never comes back, is the one whose first line was the last.
+The parent sends one JSON object on the standard input, with `path` (the `sys.path` to use) and `entries`. For each
+entry the child sends a line of JSON before the import, such as `{"place": 0}`, and one with the findings after it. So
+if the process hangs or ends, the parent knows during which import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from audiozen_core.binding.arguments import expected_kind
+from audiozen_core.binding.arguments import check_kind
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, as_data
 from audiozen_core.errors import AudioZenError, MissingExtraError
@@ -27,20 +27,20 @@ from audiozen_core.registry.paths import load
 
 
 def main() -> None:
-    """Reads the request, answers it."""
-    # What a component writes to the standard output must not get among the answers.
+    """Reads the request and sends the findings."""
+    # Otherwise output of a component would get between the answers.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
     if any(entry["group"] != "audiozen.commands" for entry in request["entries"]):
-        # Torch is imported here, so that its time is no component's.
+        # Torch is imported first, so that its time does not count for a component.
         import audiozen_core.experiment.build  # noqa: F401
     for place, fields in enumerate(request["entries"]):
         _send(channel, {"place": place})
         findings = [as_data(finding) for finding in findings_about(Entry(**fields))]
         _send(channel, {"place": place, "findings": findings})
-    # Threads and exit functions that a component has left behind are not waited for.
+    # `os._exit` does not wait for threads and exit functions that a component has left behind.
     channel.close()
     os._exit(0)
 
@@ -77,14 +77,14 @@ def findings_about(entry: Entry) -> Iterator[Diagnostic]:
 
 
 def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
-    """What is wrong with an object that could be imported."""
+    """What is wrong with an imported object."""
     if entry.kind == "commands":
         import click
 
         if not isinstance(target, click.Command):
             yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a click command")
         return
-    if wrong := expected_kind(entry.kind, target):
+    if wrong := check_kind(entry.kind, target):
         yield wrong
     if entry.kind == "hooks" and isinstance(target, type):
         yield from hook_findings(target)

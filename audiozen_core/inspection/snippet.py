@@ -1,4 +1,4 @@
-"""A piece of TOML that names a component, ready to paste."""
+"""Writes the TOML for a component, ready to paste."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import types
 from inspect import Parameter
 from typing import Any, Literal, get_args, get_origin
 
-from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, plain
+from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
 from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
@@ -18,12 +18,12 @@ _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
 def snippet(kind: str, path: str, target: Any) -> str:
     """The lines that name a component in an experiment, with every argument and its default.
 
-    What has no default comes first, with a value of the right type and the comment `required`; what is None by default
-    stands in a comment, as TOML has no word for it.
+    Arguments without a default come first, with a value of the right type and the comment `required`. An argument that
+    is None by default is written as a comment, because TOML has no `None`.
 
     Args:
         kind: the kind of component, such as `model`.
-        path: what the TOML is to say.
+        path: the `path` to write.
         target: the component.
 
     Example:
@@ -51,7 +51,7 @@ def snippet(kind: str, path: str, target: Any) -> str:
 def _arguments(kind: str, target: Any) -> list[str]:
     signature = signature_of(target)
     injected = KINDS[kind].injected
-    # A function stands for a loss as it is; what it compares comes with each call.
+    # A function can be a loss itself. Its first two arguments are then passed with each call, so the TOML lacks them.
     called_later = 2 if kind == "loss_function" and not isinstance(target, type) and signature else 0
     parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
     if called_later and len([found for found in parameters if found.default is found.empty]) >= called_later:
@@ -74,12 +74,12 @@ def _line(parameter: Parameter) -> str:
 
 
 def _is_known(parameter: Parameter) -> bool:
-    return parameter.annotation is not Parameter.empty and plain(parameter.annotation) is not Any
+    return parameter.annotation is not Parameter.empty and unwrap(parameter.annotation) is not Any
 
 
 def _placeholder(annotation: Any) -> Any:
-    """A value of the type, for the reader to replace."""
-    for member in members_of(plain(annotation)):
+    """A value of the type, which the reader is to replace."""
+    for member in members_of(unwrap(annotation)):
         origin = get_origin(member) or member
         if origin is types.NoneType:
             continue

@@ -1,4 +1,4 @@
-"""The error of a `path` that leads nowhere, as data that a config check can point at."""
+"""The error for a `path` that leads nowhere. It carries a finding that the config check can place."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ CODES: dict[Reason, str] = {
 
 
 class PathError(RegistryError):
-    """A `path` that leads to no object. The exception of a module that failed to import is its `__cause__`.
+    """A `path` does not lead to an object. If a module failed to import, its exception is the `__cause__`.
 
     Args:
-        reason: why, in a word; it gives the `code`.
+        reason: why, in a word; it determines the `code`.
         message: what is wrong, in one line.
-        near: spellings that would be right, best first; the first is the suggestion.
+        near: similar paths that exist, best first; the first is the suggestion.
         label: what to say at the caret; by default the question "did you mean …?", or nothing.
         remedy: what to do about it.
         notes: further lines, each "kind: text".
@@ -60,7 +60,7 @@ class PathError(RegistryError):
         self.reason = reason
         self.code = CODES[reason]
         self.near = tuple(near)
-        # Of two that clash neither is the better one.
+        # Of two components that clash, neither is a better suggestion than the other.
         self.suggestion = self.near[0] if self.near and reason != "clash" else None
         self.label = label or did_you_mean(self.near)
 

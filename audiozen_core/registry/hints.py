@@ -1,4 +1,4 @@
-"""What to say about a dotted path that breaks off: near names, and what there is instead."""
+"""Error messages for dotted paths that do not exist, with similar names and with what exists instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from audiozen_core.diagnostics.suggestions import near_names
+from audiozen_core.diagnostics.suggestions import similar_names
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.importing import hidden_note
@@ -20,14 +20,14 @@ from audiozen_core.registry.scope import ImportScope
 _SHOWN_NAMES = 8
 
 
-class Missing(Exception):  # noqa: N818 - caught where it is raised, never shown
-    """A dotted path breaks off.
+class MissingNameError(Exception):
+    """A name in a dotted path does not exist.
 
     Args:
-        found: the part that was found, dotted, "" where not even the first name exists.
-        name: the next name, which does not exist.
+        found: the part of the path before it, "" if it is the first name.
+        name: the name that does not exist.
         owner: the object that `found` names.
-        rest: what follows the missing name, dotted.
+        rest: the part of the path after it.
     """
 
     def __init__(self, found: str, name: str, owner: Any, rest: str = "") -> None:
@@ -38,21 +38,21 @@ class Missing(Exception):  # noqa: N818 - caught where it is raised, never shown
         self.rest = rest
 
 
-def missing_error(missing: Missing, path: str) -> PathError:
-    """The error of a path that breaks off.
+def missing_name_error(missing: MissingNameError, path: str) -> PathError:
+    """The error for a path with a name that does not exist.
 
     Args:
-        missing: where it does.
-        path: the path as it was written, whose spelling the suggestions keep; "" for none.
+        missing: the name.
+        path: the path as it was written, in which suggestions replace the name; "" for no suggestions.
     """
     scope = ImportScope.current()
     top = missing.found.partition(".")[0] or missing.name
     hidden = scope.hidden(top) if scope else None
     notes = [hidden_note(hidden.name)] if hidden else []
     known = _names_below(missing.owner) if missing.found else _top_level_names()
-    names = near_names(missing.name, known)
+    names = similar_names(missing.name, known)
     near = (
-        [_respelled(path, missing, name) for name in names if _leads_on(missing.owner, name, missing.rest)]
+        [_respelled(path, missing, name) for name in names if _rest_exists(missing.owner, name, missing.rest)]
         if path
         else []
     )
@@ -60,7 +60,7 @@ def missing_error(missing: Missing, path: str) -> PathError:
     if not missing.found:
         folders = f" (looked in {' and '.join(scope.dirs)} first)" if scope else ""
         message = f"there is no module `{missing.name}`"
-        remedy = f"install what brings it, or put `{missing.name}.py` beside the TOML file{folders}"
+        remedy = f"install the package that has it, or put `{missing.name}.py` beside the TOML file{folders}"
         return PathError("no_module", message, near=near, label=label, notes=notes, remedy=remedy)
     if isinstance(missing.owner, ModuleType) and not names and (own := _own_names(missing.owner)):
         more = ", …" if len(own) > _SHOWN_NAMES else ""
@@ -78,12 +78,12 @@ def missing_error(missing: Missing, path: str) -> PathError:
 
 
 def module_error(path: str, module: ModuleType) -> PathError:
-    """The error of a path that ends at a module."""
+    """The error for a path that names a module."""
     last = path.rpartition(".")[2]
     own = _own_names(module)
     parent = sys.modules.get(module.__name__.rpartition(".")[0])
-    near = [f"{path}.{name}" for name in near_names(last, own)]
-    near += [f"{path[: -len(last)]}{name}" for name in near_names(last, _own_classes(parent))] if "." in path else []
+    near = [f"{path}.{name}" for name in similar_names(last, own)]
+    near += [f"{path[: -len(last)]}{name}" for name in similar_names(last, _own_classes(parent))] if "." in path else []
     if not near and len(own) == 1:
         near = [f"{path}.{own[0]}"]
     more = ", …" if len(own) > _SHOWN_NAMES else ""
@@ -98,7 +98,7 @@ def module_error(path: str, module: ModuleType) -> PathError:
 
 
 def unknown_name_hints(error: PathError, path: str, section: str | None) -> PathError:
-    """Adds to the error of an unknown name the dotted paths that may have been meant."""
+    """Adds dotted paths that may have been meant to the error for an unknown name."""
     if error.reason != "unknown_name" or ":" in path:
         return error
     near: list[str] = []
@@ -114,15 +114,15 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
     return PathError(error.reason, error.message, near=[*near, *error.near], notes=notes, remedy=error.remedy)
 
 
-def _respelled(path: str, missing: Missing, name: str) -> str:
+def _respelled(path: str, missing: MissingNameError, name: str) -> str:
     """The path as it was written, with the missing name replaced."""
     tail = len(missing.rest) + 1 if missing.rest else 0
     until = len(path) - tail
     return path[: until - len(missing.name)] + name + path[until:]
 
 
-def _leads_on(owner: Any, name: str, rest: str) -> bool:
-    """Whether the rest of a path can be followed from a near name, as far as that is imported yet."""
+def _rest_exists(owner: Any, name: str, rest: str) -> bool:
+    """Whether the rest of a path exists below a similar name. What is not imported yet is assumed to."""
     if name in _lazy_names(owner):
         return not rest  # what follows is unknown until the name is imported
     target = sys.modules.get(name) if owner is None else inspect.getattr_static(owner, name, None)
@@ -153,7 +153,7 @@ def _top_level_names() -> Iterable[str]:
 
 
 def _own_names(module: ModuleType) -> list[str]:
-    """The public classes and functions that a module (or, for a package, a part of it) defines or imports lazily."""
+    """The public classes and functions that a module, or a part of a package, defines or imports lazily."""
     prefix = f"{module.__name__}."
     defined = [
         name
@@ -166,7 +166,7 @@ def _own_names(module: ModuleType) -> list[str]:
 
 
 def _lazy_names(module: Any) -> list[str]:
-    """The names that a module lists in `__all__` and imports when they are first used (PEP 562)."""
+    """The names in `__all__` that the module imports on first use (PEP 562)."""
     names = vars(module) if isinstance(module, ModuleType) else {}
     listed = names.get("__all__", ()) if "__getattr__" in names else ()
     return [name for name in listed if name not in names and not name.startswith("_")]

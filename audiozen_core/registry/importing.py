@@ -1,4 +1,4 @@
-"""Imports that can't harm: what a module does while it is imported is reported, not obeyed."""
+"""Imports modules safely: errors, `sys.exit` and output during an import are reported instead of taking effect."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _SHOWN_OUTPUT = 400
 
 
 class NoSuchModuleError(Exception):
-    """There is no module of that name (as opposed to one that fails)."""
+    """There is no module of that name. A module that exists but fails raises `PathError`."""
 
 
 def import_module(name: str) -> ModuleType:
     """Imports a module by its full dotted name.
 
     Raises:
-        NoSuchModuleError: it does not exist.
-        PathError: it raises, or calls `sys.exit`; the exception is the `__cause__`.
-        AudioZenError: it raises an error of this family itself.
+        NoSuchModuleError: the module does not exist.
+        PathError: the module raises an error or calls `sys.exit`; that exception is the `__cause__`.
+        AudioZenError: the module itself raises one.
     """
     torchaudio_loader.install()
     with _reporting(name, NoSuchModuleError):
@@ -45,11 +45,11 @@ def import_module(name: str) -> ModuleType:
 
 
 def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
-    """`getattr`, for modules that import their parts only then.
+    """`getattr` for modules that import their parts on first access.
 
     Raises:
-        AttributeError: there is none.
-        PathError: looking it up raises something else.
+        AttributeError: there is no such attribute.
+        PathError: the access raises another error.
     """
     try:
         with _reporting(owner_name, AttributeError):
@@ -60,7 +60,7 @@ def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
 
 @contextlib.contextmanager
 def _reporting(name: str, passed: type[Exception]) -> Iterator[None]:
-    """Turns every exception but Ctrl-C, those of our own family and the one to be passed into a `PathError`."""
+    """Turns exceptions into a `PathError`, except for Ctrl-C, `AudioZenError` and the type `passed`."""
     try:
         yield
     except (AudioZenError, passed, KeyboardInterrupt):
@@ -87,7 +87,7 @@ def _import_failed(name: str, error: BaseException) -> PathError:
 
 
 def _said(error: BaseException) -> str:
-    """The kind of an exception and the first line of its text."""
+    """The type of an exception and the first line of its text."""
     kind = type(error).__name__
     try:
         lines = str(error).splitlines()
@@ -97,16 +97,16 @@ def _said(error: BaseException) -> str:
 
 
 def hidden_note(file: str) -> str:
-    """What to say about a recipe's file that is passed over."""
-    return f"note: `{file}` beside the TOML is not used, as Python or AudioZEN needs a module of that name; rename it"
+    """The note about a recipe's file that is ignored because of its name."""
+    return f"note: `{file}` beside the TOML is ignored, as Python or AudioZEN needs the module of that name; rename it"
 
 
 def user_frames(error: BaseException, name: str) -> list[str]:
-    """The last places of a traceback that lie in the user's code, innermost last, as `file:line in function: text`.
+    """The last frames of a traceback in the user's code, innermost last, as `file:line in function: text`.
 
     Args:
         error: the exception.
-        name: the module that was to be imported; its package counts as the user's, wherever it is installed.
+        name: the module that was imported. Its package counts as the user's code wherever it is installed.
     """
     frames = [
         (frame, number)
@@ -131,13 +131,13 @@ def _is_machinery(file: str) -> bool:
 
 
 def _is_own(file: str) -> bool:
-    """Neither of the standard library nor installed."""
+    """Whether a file is neither part of the standard library nor installed."""
     folders = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in folders)
 
 
 def _short(file: str) -> str:
-    """The file's name as seen from the experiment's folder, or from the working directory."""
+    """The file relative to the experiment's folder or to the working directory, where it lies below one of them."""
     scope = ImportScope.current()
     for folder in (*map(Path, scope.dirs if scope else ()), Path.cwd()):
         if Path(file).is_relative_to(folder):
@@ -145,41 +145,41 @@ def _short(file: str) -> str:
     return file
 
 
-class HeldBack:
-    """Stands for the standard output for a while and keeps what is written.
+class CapturedOutput:
+    """Replaces the standard output during an import and keeps what is written.
 
-    A module may have kept this object (a log handler does); it serves as the real one afterwards.
+    A module may keep this object, as a log handler does. So once released, it passes everything on to the real output.
     """
 
-    def __init__(self, behind: TextIO) -> None:
-        self._behind = behind
-        self._kept = io.StringIO()
-        self._over = False
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+        self._captured = io.StringIO()
+        self._released = False
 
     def write(self, text: str) -> int:
-        """Keeps the text, or passes it on once the time is over."""
-        return (self._behind if self._over else self._kept).write(text)
+        """Keeps the text, or passes it on after `release`."""
+        return (self._output if self._released else self._captured).write(text)
 
     def release(self) -> None:
-        """Ends the holding back."""
-        self._over = True
+        """Ends the capture."""
+        self._released = True
 
     @property
     def text(self) -> str:
-        """What was kept, its beginning."""
-        text = self._kept.getvalue()
+        """The beginning of what was captured."""
+        text = self._captured.getvalue()
         return text if len(text) <= _SHOWN_OUTPUT else text[:_SHOWN_OUTPUT] + "…"
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._behind, name)
+        return getattr(self._output, name)
 
 
 @contextlib.contextmanager
-def standard_output_held_back() -> Iterator[HeldBack]:
-    """Keeps what is printed inside from the standard output."""
-    held = HeldBack(sys.stdout)
-    with contextlib.redirect_stdout(cast(TextIO, held)):
+def capture_standard_output() -> Iterator[CapturedOutput]:
+    """Captures what the block prints."""
+    captured = CapturedOutput(sys.stdout)
+    with contextlib.redirect_stdout(cast(TextIO, captured)):
         try:
-            yield held
+            yield captured
         finally:
-            held.release()
+            captured.release()

@@ -1,4 +1,4 @@
-"""The index of installed components, read from metadata alone: no plugin is imported for it."""
+"""The index of installed components. It is read from metadata, without importing any plugin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from audiozen_core.diagnostics.suggestions import near_names
+from audiozen_core.diagnostics.suggestions import similar_names
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import wanted_versions
 from audiozen_core.registry.errors import PathError
@@ -15,7 +15,7 @@ from audiozen_core.registry.installed import installed_metadata, normalised
 from audiozen_core.registry.scope import installed_path
 
 FIRST_PARTY = "audiozen"
-"""The distribution that AudioZEN's own components come with; their names have no privilege."""
+"""The distribution of AudioZEN's own components. Their names do not take precedence over those of plugins."""
 
 _PREFIX = "audiozen."
 
@@ -26,11 +26,11 @@ class Entry:
 
     Attributes:
         group: the entry point group, such as `audiozen.model`.
-        name: what a TOML says.
-        value: where it lies, such as `audiozen_plugins.model.sdnn:SDNN`.
-        distribution: the name of the distribution that brings it, normalised (`acme-losses`).
+        name: the name that a TOML gives as `path`.
+        value: the object, such as `audiozen_plugins.model.sdnn:SDNN`.
+        distribution: the normalised name of its distribution, such as `acme-losses`.
         version: the version of that distribution.
-        requirements: what the distribution's metadata ask of AudioZEN, such as `audiozen>=0.1`.
+        requirements: the distribution's requirements on AudioZEN, such as `audiozen>=0.1`.
     """
 
     group: str
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def requires(self) -> str:
-        """The versions of AudioZEN that the distribution asks for, such as `<0.2,>=0.1`; "" for any."""
+        """The versions of AudioZEN that the distribution requires, such as `<0.2,>=0.1`; "" for any."""
         return wanted_versions(self.requirements)
 
     @property
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def prose(self) -> str:
-        """What a message calls such a component; the group's own word where AudioZEN knows no such kind."""
+        """The kind in words, for messages. For a group that AudioZEN does not know, the group's own word."""
         return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
 
     @property
@@ -76,7 +76,7 @@ class PluginIndex:
 
     Args:
         entries: the components.
-        problems: what could not be read, as sentences.
+        problems: what could not be read, each in one sentence.
     """
 
     def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = ()) -> None:
@@ -87,7 +87,7 @@ class PluginIndex:
     def scan(cls, search_path: Sequence[str] | None = None) -> PluginIndex:
         """Reads the metadata of every distribution on the search path (default: `sys.path`).
 
-        Of a distribution that is there twice, the first counts, as it does for an import.
+        If a distribution is found twice, the first counts, as for an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
         problems: list[str] = []
@@ -123,7 +123,7 @@ class PluginIndex:
         return tuple(sorted({entry.name for entry in self.entries(kind)}))
 
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
-        """Groups of entries of one kind and one name that come from different distributions."""
+        """Groups of components with the same kind and name, from different distributions."""
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in self._entries:
             by_name.setdefault((entry.group, entry.name), []).append(entry)
@@ -133,7 +133,7 @@ class PluginIndex:
         """The component of that name, given as `name` or `distribution:name`.
 
         Raises:
-            PathError: no such name (with near ones), no such distribution, or several with that name.
+            PathError: the name or the distribution does not exist, or several components have that name.
         """
         distribution, colon, plain = name.rpartition(":")
         entries = self.entries(kind)
@@ -166,14 +166,14 @@ class PluginIndex:
             f"no {what} named `{plain}` is installed"
             if not prefix
             else f"`{prefix[:-1]}` has no {what} named `{plain}`",
-            near=[prefix + near for near in near_names(plain, names)],
+            near=[prefix + near for near in similar_names(plain, names)],
             notes=notes,
             remedy=f"a class or function of any module is named by its dotted path{example}",
         )
 
     def _unknown_distribution(self, distribution: str, plain: str, kind: str | None) -> PathError:
         owners = sorted({entry.distribution for entry in self._entries})
-        near = [f"{owner}:{plain}" for owner in near_names(normalised(distribution), owners)]
+        near = [f"{owner}:{plain}" for owner in similar_names(normalised(distribution), owners)]
         if all(part.isidentifier() for part in (*distribution.split("."), plain)) and "." in distribution:
             near.insert(0, f"{distribution}.{plain}")
         having = [entry.spelling for entry in self.entries(kind) if entry.name == plain]
@@ -191,7 +191,7 @@ _cache: dict[tuple[str, ...], PluginIndex] = {}
 
 
 def installed_index() -> PluginIndex:
-    """The index of this process, scanned once for each state of `sys.path` (the folders of an experiment left out)."""
+    """The index of this process, scanned once for each state of `sys.path` without the folders of an experiment."""
     key = tuple(installed_path())
     if key not in _cache:
         _cache[key] = PluginIndex.scan(key)
@@ -221,7 +221,7 @@ def _listed(words: Sequence[str], conjunction: str) -> str:
 
 
 def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Name, version and the requirements on AudioZEN, from the first lines; a long description may follow them."""
+    """Name, version and requirements on AudioZEN, from the headers above the description."""
     headers: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
@@ -231,7 +231,7 @@ def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:
     name = headers.get("name", [""])[0]
     if not name:
         raise ValueError("it has no name")
-    # Told apart by name alone, since nobody may ever look at what they ask for. AudioZEN's extras name AudioZEN itself.
+    # Versions are parsed only when somebody asks for them. AudioZEN's own extras require AudioZEN, which says nothing.
     asked = (wanted for wanted in headers.get("requires-dist", ()) if _names_us(wanted) and name != FIRST_PARTY)
     return normalised(name), headers.get("version", [""])[0], tuple(asked)
 
@@ -242,7 +242,7 @@ def _names_us(requirement: str) -> bool:
 
 
 def _parse(text: str) -> Iterator[tuple[str, str, str]]:
-    """Group, name and value of each entry point of ours."""
+    """Group, name and value of each entry point in the groups `audiozen.…`."""
     group = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):

@@ -1,7 +1,7 @@
-"""The metadata of installed distributions, read straight from their folders.
+"""Reads the metadata of installed distributions from their folders.
 
-`importlib.metadata` tells the same, but its import alone takes longer than all the rest of `audiozen --help`, and it
-parses whatever it reads. It is used for what lies in archives.
+`importlib.metadata` could do this, but importing it takes longer than the rest of `audiozen --help`, and it parses
+every file that it reads. It is only used for distributions in archives.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 Reader = Callable[[str], str | None]
-"""Gives the text of one metadata file, such as `entry_points.txt`, or None where there is no such file."""
+"""Returns the text of one metadata file, such as `entry_points.txt`, or None if there is no such file."""
 
 _SUFFIXES = (".dist-info", ".egg-info")
 
 
 def installed_metadata(search_path: Iterable[str]) -> Iterator[tuple[str, Reader]]:
-    """Every distribution on a search path: where its metadata lies, and how to read it.
+    """Every distribution on a search path: where its metadata is, and how to read it.
 
-    Of a distribution that is there more than once, the first counts, as it does for an import.
+    If a distribution is found more than once, the first counts, as for an import.
 
     Args:
         search_path: the entries of a `sys.path`.
@@ -34,7 +34,7 @@ def installed_metadata(search_path: Iterable[str]) -> Iterator[tuple[str, Reader
 
 
 def normalised(distribution: str) -> str:
-    """A distribution's name as indexes compare it.
+    """The normalised name of a distribution, by which package indexes compare names.
 
     >>> normalised("Acme_Losses")
     'acme-losses'

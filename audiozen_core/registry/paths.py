@@ -1,6 +1,6 @@
-"""From a `path` to the object that it names.
+"""Resolves a `path` to the object that it names.
 
-The form of a path alone decides how it is read; what happens to be installed never does:
+Only the form of a path decides how it is read, not what is installed:
 
 | form | meaning |
 | --- | --- |
@@ -8,11 +8,11 @@ The form of a path alone decides how it is read; what happens to be installed ne
 | `distribution:name` | the same, from that distribution |
 | `module.attr`, `pkg.module.Class.method` | a dotted import, the experiment's own folders first |
 
-So `sdnn` is a component even where a file `sdnn.py` lies beside the TOML, `sdnn.Model` is in that file even where a
-component `sdnn` is installed, and a component whose name has a dot in it is reached as `distribution:name` only.
+So `sdnn` is a component even if there is a file `sdnn.py` beside the TOML, and `sdnn.Model` is in that file even if a
+component `sdnn` is installed. A component whose name contains a dot can only be written as `distribution:name`.
 
-Each step of a dotted path is an attribute of what was found so far, else a sub-module of it. The package `audiozen` is
-imported like any other.
+Each part of a dotted path is looked up as an attribute of the object found so far, then as a sub-module of it. The
+package `audiozen` is imported like any other.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any
 
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.hints import Missing, missing_error, module_error, unknown_name_hints
+from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import (
     NoSuchModuleError,
+    capture_standard_output,
     get_attribute,
     import_module,
-    standard_output_held_back,
 )
 from audiozen_core.registry.index import Entry, PluginIndex, installed_index
 
@@ -41,14 +41,14 @@ _NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a `path` led to.
+    """The object that a `path` names.
 
     Attributes:
         path: the path as it was written.
         target: the object.
         dotted: its import path: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
-        entry: the installed component, if it was reached by name.
-        printed: what was written to the standard output while it was imported (held back from there).
+        entry: the installed component, if the path is the name of one.
+        printed: what the import wrote to the standard output, where it was captured.
     """
 
     path: str
@@ -59,17 +59,17 @@ class Resolved:
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
-    """Finds and imports what a path names. Recipe-local modules need an open `ImportScope`.
+    """Imports the object that a path names. Recipe-local modules need an open `ImportScope`.
 
     Args:
-        path: the value of `path` in the TOML, of whatever type it is.
-        section: the section of the TOML (`model_g`, `train_dataset`, …), which says where a plain name is looked up;
-            None, or a section without a group of its own, looks in all groups.
+        path: the value of `path` in the TOML, which may be of any type.
+        section: the section of the TOML (`model_g`, `train_dataset`, …), which determines the group in
+            which a plain name is looked up. None, or a section without a group, looks in all groups.
         index: the installed components (default: those of this process).
 
     Raises:
-        PathError: the path is malformed or leads to nothing, or its module fails to import.
-        AudioZenError: an error of this family that the module itself raised, such as `MissingExtraError`.
+        PathError: the path is malformed, names nothing, or its module fails to import.
+        AudioZenError: the module itself raised one, such as `MissingExtraError`.
 
     >>> resolve("fractions.Fraction.from_float").target(0.5)
     Fraction(1, 2)
@@ -83,14 +83,14 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
         return load(entry, path=path)
-    with standard_output_held_back() as held:
+    with capture_standard_output() as captured:
         try:
             target = _walk(path)
-        except Missing as missing:
-            raise missing_error(missing, path) from None
+        except MissingNameError as missing:
+            raise missing_name_error(missing, path) from None
     if isinstance(target, ModuleType):
         raise module_error(path, target)
-    return Resolved(path, target, path, printed=held.text)
+    return Resolved(path, target, path, printed=captured.text)
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
@@ -98,33 +98,33 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
 
     Args:
         entry: the component.
-        path: how it was spelled, for messages.
+        path: how the TOML spells it, for messages.
 
     Raises:
-        PathError: its module fails to import, or does not have it; the message names the distribution.
-        AudioZenError: an error of this family that the module itself raised, such as `MissingExtraError`.
+        PathError: its module fails to import or lacks the object. The message names the distribution.
+        AudioZenError: the module itself raised one, such as `MissingExtraError`.
     """
     spelled = entry.spelling if path is None else path
     value, _, extras = entry.value.partition("[")
     module, _, attributes = (part.strip() for part in value.partition(":"))
     try:
-        with standard_output_held_back() as held:
+        with capture_standard_output() as captured:
             target = _import_whole(module)
             for done, name in enumerate(parts := attributes.split(".") if attributes else []):
                 owner = ".".join([module, *parts[:done]])
                 try:
                     target = get_attribute(target, name, owner)
                 except AttributeError:
-                    raise missing_error(Missing(owner, name, target), "") from None
+                    raise missing_name_error(MissingNameError(owner, name, target), "") from None
         if isinstance(target, ModuleType):
             raise module_error(entry.value, target)
     except PathError as error:
         raise _of_component(error, spelled, entry, extras.rstrip("] ")) from error.__cause__
-    return Resolved(spelled, target, ".".join(filter(None, [module, attributes])), entry, held.text)
+    return Resolved(spelled, target, ".".join(filter(None, [module, attributes])), entry, captured.text)
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:
-    """The error of an installed component that is broken: whose it is comes first."""
+    """The error for a broken installed component; its message begins with the distribution."""
     absent = isinstance(error.__cause__, ModuleNotFoundError)
     remedy = f"pip install '{entry.distribution}[{extras}]'" if extras and absent else error.remedy
     return PathError(
@@ -141,7 +141,7 @@ def _well_formed(path: object) -> str:
         kind = "a table" if isinstance(path, dict) else "an array" if isinstance(path, list) else f"`{path}`"
         raise PathError("malformed", f"a `path` is a string, not {kind}", remedy='write it as path = "module.Class"')
     if not path.strip():
-        raise PathError("malformed", "an empty `path` names nothing", remedy='write it as path = "module.Class"')
+        raise PathError("malformed", "the `path` is empty", remedy='write it as path = "module.Class"')
     dotted = "." in path and ":" not in path
     if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
         return path
@@ -152,7 +152,7 @@ def _well_formed(path: object) -> str:
     shown = shown if len(shown) <= 80 else shown[:79] + "…"
     raise PathError(
         "malformed",
-        f"`{shown}` is no well-formed `path`",
+        f"`{shown}` is not a well-formed `path`",
         near=[mended] if _is_dotted(mended) and len(path) <= _LONGEST else (),
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
@@ -167,16 +167,16 @@ def _walk(dotted: str) -> Any:
     try:
         module = import_module(head)
     except NoSuchModuleError:
-        raise Missing("", head, None, ".".join(rest)) from None
+        raise MissingNameError("", head, None, ".".join(rest)) from None
     return _follow(module, rest, head)
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
-    """What the names lead to from an object on. An attribute goes before a sub-module of the same name."""
+    """The object that the names lead to, starting from `owner`. Attributes come before sub-modules of the same name."""
     if not names:
         return owner
     name, *rest = names
-    missing = Missing(found, name, owner, ".".join(rest))
+    missing = MissingNameError(found, name, owner, ".".join(rest))
     try:
         attribute = get_attribute(owner, name, found)
     except AttributeError:
@@ -184,8 +184,8 @@ def _follow(owner: Any, names: list[str], found: str) -> Any:
     else:
         try:
             return _follow(attribute, rest, f"{found}.{name}")
-        except Missing as deeper:
-            # A package may export, say, a function `model` from its sub-module `model`.
+        except MissingNameError as deeper:
+            # A package may export a function `model` from its sub-module `model`, and the path may mean the sub-module.
             if isinstance(attribute, ModuleType):
                 raise
             missing = deeper
@@ -199,10 +199,10 @@ def _follow(owner: Any, names: list[str], found: str) -> Any:
 
 
 def _import_whole(module: str) -> Any:
-    """Imports the module of an entry point, whose name must exist as it stands."""
+    """Imports the module of an entry point."""
     try:
         return import_module(module)
     except NoSuchModuleError:
         pass
     found, _, name = module.rpartition(".")
-    raise missing_error(Missing(found, name, None), "")
+    raise missing_name_error(MissingNameError(found, name, None), "")

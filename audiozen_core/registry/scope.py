@@ -1,4 +1,4 @@
-"""The modules that lie beside an experiment's TOML file, seen by that experiment alone."""
+"""Makes the modules beside an experiment's TOML file importable for that experiment only."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _FOUNDATIONS = (
     "setuptools pkg_resources cffi pygments markdown_it mdurl"
 )
 RESERVED = frozenset({*sys.stdlib_module_names, *_FOUNDATIONS.split()})
-"""Top-level names that a file beside a TOML never takes: Python's own modules, AudioZEN, and what it runs on."""
+"""Top-level names that a file beside a TOML can't replace: Python's modules, AudioZEN, and its dependencies."""
 
 
 class ImportScope:
     """A context in which the folders of one experiment come first on the import path.
 
-    Inside, `trainer` is the experiment's own `trainer.py`, even where a package of that name is installed or already
-    imported. On leaving, `sys.path` and `sys.modules` are as before, but for installed modules that were imported for
-    the first time; those stay, as torch can't be imported twice. On entering again, the experiment finds its own
-    modules again, as it left them. Scopes may be nested: only the innermost is in force.
+    Inside, `trainer` is the experiment's own `trainer.py`, even if a package of that name is installed or already
+    imported. On leaving, `sys.path` and `sys.modules` are restored, except that newly imported installed modules stay,
+    because torch can't be imported twice. Entering again restores the experiment's own modules. Scopes may be nested;
+    only the innermost is active.
 
-    A file whose name is in `RESERVED` is not used, so that a `logging.py` or a `torch.py` in the folder breaks nothing;
-    `hidden` tells of it. A module that was imported from the very same file before is shared, not imported twice.
+    A file whose name is in `RESERVED` is ignored, so that a `logging.py` or a `torch.py` in the folder breaks nothing;
+    `hidden` finds it. A module that was already imported from the same file is shared, not imported twice.
 
-    The import path belongs to the process: two threads can't have different scopes at one time. A process that is
-    forked inside a scope is inside it, too.
+    The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
+    is forked inside a scope is inside it, too.
 
     Args:
-        dirs: the folders, first one first.
+        dirs: the folders, in the order in which they are searched.
     """
 
     _open: ClassVar[list[ImportScope]] = []
@@ -45,7 +45,7 @@ class ImportScope:
         self._extra_path: list[str] = []
         self._outer_path: list[str] = []
         self._before: dict[str, ModuleType] = {}
-        self._set_aside: dict[str, ModuleType] = {}
+        self._displaced: dict[str, ModuleType] = {}
         self._guard = _ReservedNames(self)
 
     @classmethod
@@ -61,9 +61,9 @@ class ImportScope:
 
     def __enter__(self) -> ImportScope:
         if self._open:
-            self._open[-1]._leave()
+            self._open[-1]._deactivate()
         self._open.append(self)
-        self._come_in()
+        self._activate()
         return self
 
     def __exit__(
@@ -71,13 +71,13 @@ class ImportScope:
     ) -> None:
         if self.current() is not self:
             raise RuntimeError("import scopes must be left in the reverse order of entering")
-        self._leave()
+        self._deactivate()
         self._open.pop()
         if self._open:
-            self._open[-1]._come_in()
+            self._open[-1]._activate()
 
     def local_modules(self) -> dict[str, Path]:
-        """The importable modules and packages that lie in the folders, by name."""
+        """The importable modules and packages in the folders, by name."""
         found: dict[str, Path] = {}
         for folder in self.dirs:
             for name, place in _importable(folder):
@@ -85,30 +85,30 @@ class ImportScope:
         return found
 
     def hidden(self, name: str) -> Path | None:
-        """The file beside the TOML that is not used because its name is reserved, if the module `name` has one."""
+        """The file beside the TOML that is ignored because the name of this module is reserved, if there is one."""
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 
-    def _come_in(self) -> None:
+    def _activate(self) -> None:
         self._outer_path = list(sys.path)
         self._before = dict(sys.modules)
         for folder in self.dirs:
             finder = sys.path_importer_cache.get(folder)
             if finder is not None and hasattr(finder, "invalidate_caches"):
-                finder.invalidate_caches()  # a file that was written a moment ago is to be seen
+                finder.invalidate_caches()  # otherwise a file that was just written might not be found
         own = {name.partition(".")[0] for name in self._modules}
         local = {name for name in self.local_modules() if name not in RESERVED}
-        # A package that others imported from this very folder is shared, unless the scope has its own copy already.
-        taken = own | {name for name in local if name in sys.modules and not self._lies_here(name)}
+        # A package that others imported from this folder is shared, unless the scope already has its own copy.
+        taken = own | {name for name in local if name in sys.modules and not self._is_in_folders(name)}
         for name in list(sys.modules):
             if name.partition(".")[0] in taken:
-                self._set_aside[name] = sys.modules.pop(name)
+                self._displaced[name] = sys.modules.pop(name)
         sys.modules.update(self._modules)
         sys.path[:0] = [*self.dirs, *self._extra_path]
         place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0
         sys.meta_path.insert(place, self._guard)
 
-    def _leave(self) -> None:
+    def _deactivate(self) -> None:
         sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._guard]
         known = {*self._outer_path, *self.dirs}
         self._extra_path = [entry for entry in sys.path if entry not in known]
@@ -118,27 +118,27 @@ class ImportScope:
         for name in own:
             del sys.modules[name]
         self._modules = own
-        sys.modules.update(self._set_aside)
-        self._set_aside = {}
+        sys.modules.update(self._displaced)
+        self._displaced = {}
         self._before = {}
         sys.path[:] = self._outer_path
 
     def _is_local(self, top: str, new: Collection[str]) -> bool:
-        """Whether a top-level name belongs to the scope: imported here, from here."""
+        """Whether a top-level name belongs to the scope: imported inside it, from its folders."""
         if top in RESERVED or (top in self._before and self._before[top] is sys.modules.get(top)):
             return False
         if top in sys.modules:
-            return self._lies_here(top)
-        # A package whose own import failed leaves its sub-modules behind.
-        return any(self._lies_here(name) for name in new if name.startswith(f"{top}."))
+            return self._is_in_folders(top)
+        # If the import of a package fails, its sub-modules stay in `sys.modules`.
+        return any(self._is_in_folders(name) for name in new if name.startswith(f"{top}."))
 
-    def _lies_here(self, name: str) -> bool:
+    def _is_in_folders(self, name: str) -> bool:
         places = set(_places(sys.modules[name]))
         return any(Path(folder, *name.split(".")) in places for folder in (*self.dirs, *self._extra_path))
 
 
 class _ReservedNames:
-    """Finds reserved modules where they would be without the scope's folders."""
+    """Finds reserved modules outside the scope's folders."""
 
     def __init__(self, scope: ImportScope) -> None:
         self._scope = scope
@@ -158,8 +158,8 @@ def installed_path() -> list[str]:
 
 
 def _places(module: object) -> Iterator[Path]:
-    """Where a module lies: its path without a suffix, and the folders of a package."""
-    names = getattr(module, "__dict__", {})  # no getattr on the module itself: some modules import on that
+    """The files of a module: its path without a suffix, and the folders of a package."""
+    names = getattr(module, "__dict__", {})  # no `getattr` on the module, which makes some modules import their parts
     file = names.get("__file__")
     if isinstance(file, str):
         yield Path(file).with_name(Path(file).name.partition(".")[0])
@@ -170,7 +170,7 @@ def _places(module: object) -> Iterator[Path]:
 
 
 def _importable(folder: str) -> Iterator[tuple[str, Path]]:
-    """Names and places of the modules in a folder. One without `__init__.py` counts for nothing: `exp/` is one, too."""
+    """The modules in a folder. Folders without `__init__.py`, such as `exp/`, are not packages here."""
     try:
         with os.scandir(folder) as items:
             found = sorted(items, key=lambda item: item.name)

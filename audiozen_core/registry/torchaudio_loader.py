@@ -1,9 +1,8 @@
 """The one place that imports torchaudio.
 
-The wheel of torchaudio on the package index is linked against CUDA: beside a torch built for the CPU alone, its
-compiled extension can't be loaded and `import torchaudio` raises `OSError`. Its Python part (models, transforms, most
-of `functional`) needs no extension. `install` makes every later `import torchaudio` in this process, whoever writes
-it, fall back to that part.
+The wheel of torchaudio on the package index is linked against CUDA. With a CPU-only build of torch its compiled
+extension can't be loaded, and `import torchaudio` raises `OSError`. Its Python part (models, transforms, most of
+`functional`) needs no extension. After `install`, every `import torchaudio` in this process falls back to that part.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ def load_torchaudio() -> ModuleType:
 
 
 def install() -> None:
-    """Makes `import torchaudio` fall back to the Python part; imports nothing itself, and may be called repeatedly."""
+    """Makes `import torchaudio` fall back to the Python part. Imports nothing itself, and may be called repeatedly."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 class _Finder:
-    """Finds torchaudio where Python does, and gives it a loader that knows the fallback."""
+    """Finds torchaudio as Python does, and replaces its loader by one with the fallback."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if fullname != NAME:
@@ -63,12 +62,12 @@ class _Loader(SourceFileLoader):
                 super().exec_module(module)
             except Exception:
                 _forget_parts()
-                raise error  # noqa: B904 - the first failure is the one that tells
-            _say_so(error)
+                raise error  # noqa: B904 - the first failure is the cause
+            _warn(error)
 
 
 class _NoExtension(ModuleType):
-    """Stands in for `torchaudio._extension` and says that nothing of it is available, whatever it is asked for."""
+    """Replaces `torchaudio._extension` and reports every part of it as unavailable."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_IS_") or name.endswith("_AVAILABLE"):
@@ -81,7 +80,7 @@ class _NoExtension(ModuleType):
 
 
 def _refusing(function: Callable[..., Any]) -> Callable[..., NoReturn]:
-    """Decorates a function that only the compiled extension can carry out."""
+    """Decorates a function that needs the compiled extension."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError(
@@ -102,7 +101,7 @@ def _forget_parts() -> None:
             del sys.modules[name]
 
 
-def _say_so(error: OSError) -> None:
+def _warn(error: OSError) -> None:
     from audiozen_core.logging import get_logger
 
     cause = error.__cause__ or error

@@ -1,4 +1,4 @@
-"""Checks of data sets."""
+"""Checks data sets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from audiozen_core.data.loader import BatchLoader
 
 
 def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num_workers: int = 2) -> None:
-    """A data set survives workers, and gives the same batches with any number of them, in this epoch and the next.
+    """Checks that a data set gives the same batches with and without workers, in two epochs.
 
     Args:
         build: makes the data set.
-        batch_size: samples a batch.
-        num_workers: the processes to compare with none.
+        batch_size: samples in a batch.
+        num_workers: the number of workers to compare with none.
 
     Raises:
-        AssertionError: it does not, or an epoch can't be repeated.
+        AssertionError: it does not, or repeating an epoch gives other batches.
     """
     alone = _epochs(build, batch_size, 0)
     assert alone[0], "it gives no batch"
@@ -30,10 +30,10 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
 
 
 def _epochs(build: Callable[[], Dataset[Any]], batch_size: int, num_workers: int) -> list[list[Any]]:
-    # Without persistent workers, which would outlive the check.
+    # Persistent workers would outlive the check.
     options: dict[str, Any] = {"persistent_workers": False} if num_workers else {}
     loader = BatchLoader(build(), batch_size=batch_size, shuffle=True, num_workers=num_workers, seed=3, **options)
-    # What was drawn before must make no difference.
+    # Random numbers that were drawn before must not make a difference.
     torch.manual_seed(num_workers)
     return [list(loader.epoch(epoch)) for epoch in (1, 2)]
 
@@ -43,7 +43,7 @@ def _compare(first: list[list[Any]], second: list[list[Any]], when: str) -> None
         assert len(batches) == len(others), f"epoch {epoch} has {len(others)} batches instead of {len(batches)} {when}"
         for place, (batch, other) in enumerate(zip(batches, others, strict=True)):
             where = f"batch {place} of epoch {epoch}"
-            assert _same(batch, other), f"{where} is another {when}"
+            assert _same(batch, other), f"{where} differs {when}"
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The check of what an import does besides."""
+"""Checks the side effects of an import."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import tempfile
 
 from audiozen_core.registry.scope import installed_path
 
-# Compared before and after the import, in a process of its own. What is there in any run is imported before: torch, and
-# AudioZEN itself.
+# The child compares this state before and after the import. It imports torch and AudioZEN first, as every run does.
 _CHILD = """
 import json, logging, os, random, signal, sys, threading, time, warnings
 sys.path[:] = json.loads(sys.argv[2])
@@ -46,19 +45,19 @@ print("\\x00" + json.dumps({"seconds": seconds, "changed": changed}), file=sys._
 
 
 def check_import(module: str, *, seconds: float = 2.0) -> None:
-    """A module is imported within a budget, prints nothing, and changes nothing that others share.
+    """Checks that a module is imported quickly, prints nothing, and changes no global state.
 
-    It must leave alone: environment, working directory and its files, `sys.path`, filters of warnings, root logger,
+    It must not change: environment, working directory and its files, `sys.path`, filters of warnings, root logger,
     threads, signal handlers, random numbers, and torch's global settings.
 
     Args:
         module: the dotted name.
-        seconds: CPU time that the import may take, that of torch and of AudioZEN left out.
+        seconds: CPU time that the import may take, without torch and AudioZEN.
 
     Raises:
-        AssertionError: what it does, or how long it takes.
+        AssertionError: the import prints or changes something, or takes too long.
     """
-    path = [os.path.abspath(entry) for entry in installed_path()]  # noqa: PTH100 - the child works elsewhere
+    path = [os.path.abspath(entry) for entry in installed_path()]  # noqa: PTH100 - the child has another working directory
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, "-c", _CHILD, module, json.dumps(path)],
@@ -66,7 +65,7 @@ def check_import(module: str, *, seconds: float = 2.0) -> None:
             capture_output=True,
             text=True,
             check=False,
-            # Bytecode is not what is meant by files.
+            # Bytecode files are allowed.
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
     said, found, answer = done.stderr.partition("\x00")

@@ -1,4 +1,4 @@
-"""Checks of models and losses."""
+"""Checks models and losses."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from audiozen_core.checkpoint import CheckpointStore
 
 
 def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
-    """A model goes through a checkpoint and gives the same output, bit for bit, and every weight gets a gradient.
+    """Checks that all weights get gradients, and that a restored model gives the same output, bit for bit.
 
     Args:
-        build: makes the model, as the TOML would: `lambda: Net(bands=4)`.
-        inputs: what its `forward` takes.
+        build: makes the model: `lambda: Net(bands=4)`.
+        inputs: the arguments of its `forward`.
 
     Raises:
         AssertionError: it does not.
     """
     torch.manual_seed(0)
     model = build()
-    # A step in training mode first, so that what it keeps besides weights (running means) is not as it was built.
+    # One step in training mode first, so that buffers such as running means differ from those of a new model.
     output = _first(model.train()(*inputs))
     torch.autograd.backward(output.abs().square().mean())
     for name, weight in model.named_parameters():
@@ -59,7 +59,7 @@ def check_loss(
     gradcheck: bool = True,
     draw: Callable[..., Tensor] = torch.randn,
 ) -> None:
-    """A loss is a finite scalar with finite gradients, also for silence, and the gradients are the true ones.
+    """Checks that a loss is a finite scalar with finite, correct gradients, for silence too.
 
     Args:
         loss: called with an estimate and a target of `shape`.
@@ -69,7 +69,7 @@ def check_loss(
         draw: makes random input of a shape: `torch.rand` for magnitudes.
 
     Raises:
-        AssertionError: it does not hold.
+        AssertionError: it is not.
     """
     torch.manual_seed(0)
     for name, scale in (("random input", 1.0), ("silence", 0.0)):

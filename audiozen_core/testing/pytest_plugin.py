@@ -1,4 +1,4 @@
-"""The fixtures of the test kit. pytest imports this module in every project, so it imports nothing heavy itself."""
+"""The fixtures of the test kit. pytest imports this module in every project, so it must be quick to import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tiny_experiment(tmp_path: Path) -> TinyExperiment:
 
 @pytest.fixture
 def hook_recorder() -> HookRecorder:
-    """A plugin that records the call of every hook."""
+    """A hook plugin that records the calls of all hooks."""
     from audiozen_core.testing.recorder import HookRecorder
 
     return HookRecorder()

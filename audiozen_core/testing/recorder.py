@@ -1,4 +1,4 @@
-"""A plugin that answers every hook and keeps what it was called with."""
+"""A hook plugin that implements every hook and records the calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiozen_core.hooks.specs import hookimpl
 
 
 class HookRecorder:
-    """Records each call of each hook, in order, and answers None to all.
+    """Records every call of every hook, in order, and returns None.
 
     Attributes:
         calls: name and arguments of each call.
@@ -36,7 +36,7 @@ class HookRecorder:
 
     @property
     def transcript(self) -> list[str]:
-        """A line for each call: the hook and those of its arguments that are words, whole numbers, or yes and no."""
+        """A line for each call: the hook and its arguments that are strings, integers or booleans."""
         return [
             " ".join([name, *(f"{key}={value}" for key, value in given.items() if isinstance(value, str | int))])
             for name, given in self.calls
@@ -48,9 +48,9 @@ class HookRecorder:
 
 
 def _recording(hook: str) -> Callable[..., None]:
-    """A method that takes whatever the hook's spec has.
+    """A method that takes all arguments of the hook's spec.
 
-    pluggy reads the names of arguments from the code object, so that it has to be code with those names.
+    pluggy reads the names of arguments from the code object, so the method is compiled with those names.
     """
     names = list(inspect.signature(getattr(specs, hook)).parameters)
     given = ", ".join(f"{name}={name}" for name in names)

@@ -1,4 +1,4 @@
-"""An experiment on generated audio that takes a second, for tests."""
+"""A small experiment on generated audio, for tests. It runs in about a second."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RATE = 16000
 
 
 def write_pairs(folder: Path, count: int = 4, *, seconds: float = 0.5, sr: int = RATE) -> None:
-    """Writes tones with and without noise, the same every time, as `noisy/clip_0.wav`, `clean/clip_0.wav`, ….
+    """Writes tones with and without noise as `noisy/clip_0.wav`, `clean/clip_0.wav`, …; always the same ones.
 
     Args:
-        folder: where `noisy` and `clean` are made.
+        folder: the folder in which `noisy` and `clean` are created.
         count: the number of clips.
         seconds: their length.
         sr: their sampling rate in hertz.
@@ -59,17 +59,17 @@ _VALUES: dict[str, Any] = {
         for role in ("validate_dataset", "test_dataset")
     },
     "predict_dataset": {"path": "audio_folder", "args": {"folder": "noisy"}},
-    # Its import alone takes longer than the run.
+    # Importing TensorBoard takes longer than the run.
     "hooks": [{"path": "audiozen:tensorboard", "enabled": False}],
 }
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run has left.
+    """What a run has produced.
 
     Attributes:
-        folder: the folder of the run.
+        folder: the run folder.
         hooks: the calls of all hooks.
     """
 
@@ -93,7 +93,7 @@ class TinyExperiment:
 
     Attributes:
         folder: where its TOML file, its audio and its runs are.
-        values: what the TOML file says; change it as you like before `run`.
+        values: the contents of the TOML file; change them as you like before `run`.
     """
 
     folder: Path
@@ -109,7 +109,7 @@ class TinyExperiment:
 
     @property
     def file(self) -> Path:
-        """The TOML file; `run` writes it anew."""
+        """The TOML file; `run` writes it again."""
         return self.folder / "tiny.toml"
 
     def set(self, section: str, path: str | None = None, **args: Any) -> TinyExperiment:
@@ -132,7 +132,7 @@ class TinyExperiment:
         return self
 
     def write(self) -> Path:
-        """Writes the TOML file and gives its path."""
+        """Writes the TOML file and returns its path."""
         self.file.write_text(emit(self.values), encoding="utf-8")
         return self.file
 
@@ -142,10 +142,10 @@ class TinyExperiment:
         """Checks the experiment and runs it in this process.
 
         Args:
-            modes: what to do, in order; `train` if there is none.
-            resume: go on with the run that is there.
+            modes: the modes to run, in order; by default `train`.
+            resume: continue the existing run.
             ckpt_path: as for `audiozen run`.
-            hooks: what records the calls; look at it after a run that ends with an error.
+            hooks: the recorder of the calls. Pass one to see the calls of a run that ends with an error.
 
         Raises:
             AudioZenError: whatever `audiozen run` would print.
@@ -159,7 +159,7 @@ class TinyExperiment:
 
 
 class _Recorded(Experiment):
-    """An experiment that one more plugin takes part in."""
+    """An experiment with the recorder as an additional hook plugin."""
 
     def __init__(self, loaded: Experiment, recorder: HookRecorder) -> None:
         super().__init__(loaded.checked, loaded.scope, loaded.modes)

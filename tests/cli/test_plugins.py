@@ -90,7 +90,7 @@ def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, s
 
 
 @pytest.mark.parametrize(("arguments", "imported"), [(["--help"], False), (["plugins"], True)])
-def test_what_a_plugin_asks_for_is_read_by_the_list_alone(install, site, arguments, imported):  # noqa: F811
+def test_only_the_list_reads_what_a_plugin_requires(install, site, arguments, imported):  # noqa: F811
     install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
@@ -117,36 +117,36 @@ def test_one_component_is_shown_with_its_arguments_and_toml_to_paste(acme, audio
     assert "# weights: Path, None by default" in toml
 
 
-def test_a_hook_is_shown_with_what_it_answers_and_when(acme, audiozen):
-    card = json.loads(audiozen("plugins", "show", "announce", "--json").out)
-    assert card["hooks"] == ["on_run_end", "on_epoch_start"]
-    assert card["phase"] == "persist"
-    assert card["snippet"] == '[[hooks]]\npath = "announce"'
+def test_a_hook_is_shown_with_its_hooks_and_its_phase(acme, audiozen):
+    info = json.loads(audiozen("plugins", "show", "announce", "--json").out)
+    assert info["hooks"] == ["on_run_end", "on_epoch_start"]
+    assert info["phase"] == "persist"
+    assert info["snippet"] == '[[hooks]]\npath = "announce"'
 
 
-def test_a_dotted_path_is_shown_by_what_it_is(audiozen):
-    card = json.loads(audiozen("plugins", "show", "torch.optim.SGD", "--json").out)
-    assert card["kind"] == "optimizer"
-    assert next(argument for argument in card["arguments"] if argument["name"] == "params")["injected"]
-    assert "params" not in tomli.loads(card["snippet"])["optimizer"]["args"]
+def test_the_kind_of_a_dotted_path_is_determined_by_its_base_class(audiozen):
+    info = json.loads(audiozen("plugins", "show", "torch.optim.SGD", "--json").out)
+    assert info["kind"] == "optimizer"
+    assert next(argument for argument in info["arguments"] if argument["name"] == "params")["injected"]
+    assert "params" not in tomli.loads(info["snippet"])["optimizer"]["args"]
 
 
-def test_a_name_that_nobody_has_comes_with_a_near_one(acme, audiozen):
+def test_an_unknown_name_comes_with_a_similar_one(acme, audiozen):
     outcome = audiozen("plugins", "show", "anounce")
     assert outcome.code == 2
     assert "did you mean `announce`?" in outcome.err
 
 
 @pytest.mark.parametrize("entry", installed_index().entries(), ids=lambda entry: entry.name)
-def test_what_is_shown_of_our_own_parts_can_be_pasted_as_it_is(entry):
+def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
     from audiozen_core.binding.arguments import check_arguments
-    from audiozen_core.inspection.card import describe
+    from audiozen_core.inspection.component_info import component_info
     from audiozen_core.kinds import KINDS
     from audiozen_core.registry.paths import load
 
-    card = describe(entry.spelling, entry.kind)
-    assert card.doc
-    parts = tomli.loads(card.snippet)
+    info = component_info(entry.spelling, entry.kind)
+    assert info.doc
+    parts = tomli.loads(info.snippet)
     table = parts.get(entry.kind, {})
     table = table[0] if isinstance(table, list) else table
     injected = KINDS[entry.kind].injected
@@ -209,7 +209,7 @@ def test_the_doctor_finds_everything_that_is_wrong_and_says_what_helps(ailing, a
     assert [name for name, row in found.items() if row["severity"] == "warning"] == ["acme-prints"]
 
 
-def test_metadata_that_nobody_can_read_are_named_even_where_they_break_torch(site, audiozen):  # noqa: F811
+def test_unreadable_metadata_is_named_even_if_it_breaks_the_import_of_torch(site, audiozen):  # noqa: F811
     folder = site / "bad-1.0.dist-info"
     folder.mkdir()
     (folder / "entry_points.txt").write_text("[audiozen.model]\nnonsense\n")
@@ -229,7 +229,7 @@ def test_one_distribution_can_be_looked_at_alone(ailing, audiozen):
     assert audiozen("plugins", "doctor", "acme-nobody").code == 2
 
 
-def test_of_what_is_well_nothing_is_said(audiozen):
+def test_the_doctor_reports_nothing_about_a_healthy_distribution(audiozen):
     outcome = audiozen("plugins", "doctor", "audiozen")
     assert outcome.code == 0, outcome.out
     assert "all well" in outcome.out
@@ -238,7 +238,7 @@ def test_of_what_is_well_nothing_is_said(audiozen):
 # ------------------------------------------------------------------------------------------ a hundred
 
 
-def test_of_a_hundred_plugins_the_doctor_names_the_five_that_are_wrong(install, audiozen):  # noqa: F811
+def test_the_doctor_finds_the_five_broken_ones_among_a_hundred_plugins(install, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen("plugins", "doctor", "--timeout", "3")
     assert outcome.code == 1
@@ -249,7 +249,7 @@ def test_of_a_hundred_plugins_the_doctor_names_the_five_that_are_wrong(install, 
     assert "`acme-left:sdr` or `acme-right:sdr`" in outcome.out
 
 
-def test_a_hundred_plugins_leave_a_run_of_the_small_recipe_unharmed(install, tmp_path, repository, audiozen):  # noqa: F811
+def test_a_hundred_plugins_do_not_affect_a_run_of_the_small_recipe(install, tmp_path, repository, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen(
         "run", str(repository / "recipes/mini_denoise/sdnn/baseline.toml"),
@@ -263,7 +263,7 @@ def test_a_hundred_plugins_leave_a_run_of_the_small_recipe_unharmed(install, tmp
     assert not any(name.startswith(("acme", "plugin_")) for name in sys.modules)
 
 
-def test_a_plugin_with_a_default_hooks_name_takes_nothing_over(install, project, audiozen):  # noqa: F811
+def test_a_plugin_with_the_name_of_a_default_hook_does_not_replace_it(install, project, audiozen):  # noqa: F811
     install("acme", {"acme": "1 / 0"}, hooks={"progress": "acme:Progress", "checkpoint": "acme:Checkpoint"})
     assert audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1").code == 0
     with (project / "tiny.toml").open("a") as file:
@@ -273,7 +273,7 @@ def test_a_plugin_with_a_default_hooks_name_takes_nothing_over(install, project,
     assert "write `acme:progress` or `audiozen:progress`" in outcome.err
 
 
-def test_one_that_is_named_fails_with_its_own_place_below_its_distribution(install, project, audiozen):  # noqa: F811
+def test_a_broken_plugin_that_is_named_fails_with_its_distribution_and_line(install, project, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen("check", "tiny.toml", "--set", "model.path=raises")
     assert outcome.code == 2
@@ -301,7 +301,7 @@ def test_a_plugin_may_bring_a_command(install, audiozen):  # noqa: F811
     assert audiozen("shout", "hello").out == "HELLO\n"
 
 
-def test_a_broken_command_harms_nobody_and_is_named_when_called(install, audiozen):  # noqa: F811
+def test_a_broken_command_affects_nothing_until_it_is_called(install, audiozen):  # noqa: F811
     install("acme-bad", {"acme_bad": "raise OSError('no')"}, commands={"bad": "acme_bad:command"})
     install("acme-not", {"acme_not": "command = 3"}, commands={"not": "acme_not:command"})
     assert audiozen("--help").code == 0
@@ -321,7 +321,7 @@ def test_two_commands_of_one_name_are_called_with_their_distribution(install, au
     assert "right:shout" in audiozen("--help").out
 
 
-def test_a_plugin_cannot_take_the_place_of_a_command_of_ours(install, project, audiozen):  # noqa: F811
+def test_a_plugin_cannot_replace_one_of_our_commands(install, project, audiozen):  # noqa: F811
     install("acme-tools", {"acme_tools": COMMAND}, commands={"check": "acme_tools:echo"})
     assert "no mistakes found" in audiozen("check", "tiny.toml").out
     assert audiozen("acme-tools:check", "a").out == "A\n"

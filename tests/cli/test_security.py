@@ -71,5 +71,5 @@ def test_a_path_is_a_name_and_never_a_file(project, audiozen, path):
     (project / "evil.py").write_text(EVIL)
     outcome = audiozen("check", "tiny.toml", "--set", f'model.path="{path}"')
     assert outcome.code == 2
-    assert "no well-formed `path`" in outcome.err
+    assert "not a well-formed `path`" in outcome.err
     assert not (project / "run.txt").exists()

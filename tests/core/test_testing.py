@@ -25,7 +25,7 @@ from tests.installed import install, site  # noqa: F401 - fixtures
 # ------------------------------------------------------------------------------------------ entry points
 
 
-def test_our_own_entry_points_are_as_we_ask_of_others():
+def test_our_own_entry_points_pass_the_check():
     assert len(check_entry_points("audiozen")) >= 20
 
 
@@ -37,11 +37,11 @@ def test_our_own_entry_points_are_as_we_ask_of_others():
         ("class Net: ...", {"models": {"acme_net": "acme:Net"}}, "nothing reads the group"),
         ("class Net: ...", {"metric": {"pesq": "acme:Net"}}, "audiozen 0.1.0 has a metric of that name too"),
         ("print(3)\nclass Net: ...", {"metric": {"acme_net": "acme:Net"}}, "prints '3"),
-        ("class Net: ...", {"hooks": {"acme_net": "acme:Net"}}, "answers no hook"),
-        ("class Net: ...", {}, "brings no component"),
+        ("class Net: ...", {"hooks": {"acme_net": "acme:Net"}}, "implements no hook"),
+        ("class Net: ...", {}, "has no components"),
     ],
 )
-def test_an_entry_point_that_is_not_right_is_named(install, module, groups, message):  # noqa: F811
+def test_a_wrong_entry_point_is_named(install, module, groups, message):  # noqa: F811
     install("acme", {"acme": module}, **groups)
     with pytest.raises(AssertionError, match=message):
         check_entry_points("acme")
@@ -91,7 +91,11 @@ def test_a_signature_has_to_be_typed_and_described():
             self.given = anything
 
     check_signature(Right, "model")
-    for wrong, message in ((Untyped, "has no type"), (Silent, "says nothing of `bands`"), (AnyKeyword, "any keyword")):
+    for wrong, message in (
+        (Untyped, "has no type"),
+        (Silent, "does not describe `bands`"),
+        (AnyKeyword, "any keyword"),
+    ):
         with pytest.raises(AssertionError, match=message):
             check_signature(wrong)
     with pytest.raises(AssertionError, match="no docstring"):
@@ -102,7 +106,7 @@ def hooks(**methods):
     return type("Hooks", (), {name: hookimpl(method) for name, method in methods.items()})
 
 
-def test_hooks_have_to_be_ones_that_are_called():
+def test_hooks_have_to_exist():
     assert check_hooks(hooks(on_epoch_end=lambda self, epoch: None)) == {"on_epoch_end": "on_epoch_end"}
     with pytest.raises(AssertionError, match="did you mean `on_epoch_end`"):
         check_hooks(hooks(on_epoch_ends=lambda self: None))
@@ -242,7 +246,7 @@ MEDDLES = """
 """
 
 
-def test_an_import_has_to_leave_alone_what_others_share(install):  # noqa: F811
+def test_an_import_must_not_change_global_state(install):  # noqa: F811
     install("acme", {"acme_module": MEDDLES})
     with pytest.raises(AssertionError) as caught:
         check_import("acme_module", seconds=1e9)
@@ -260,7 +264,7 @@ def test_an_import_has_to_leave_alone_what_others_share(install):  # noqa: F811
         ("VALUE = sum(range(300_000))", r"takes 0\.\d s, more than 0"),
     ],
 )
-def test_an_import_has_to_be_quiet_to_succeed_and_to_keep_to_its_budget(install, module, message):  # noqa: F811
+def test_an_import_must_succeed_print_nothing_and_be_quick(install, module, message):  # noqa: F811
     install("acme", {"acme_module": module})
     with pytest.raises(AssertionError, match=message):
         check_import("acme_module", seconds=0)
@@ -269,7 +273,7 @@ def test_an_import_has_to_be_quiet_to_succeed_and_to_keep_to_its_budget(install,
 # ------------------------------------------------------------------------------------------ the pytest plugin
 
 
-def test_the_fixtures_are_there_without_an_import_and_import_no_torch(tmp_path):
+def test_the_fixtures_exist_without_an_import_and_do_not_import_torch(tmp_path):
     (tmp_path / "test_acme.py").write_text(
         "import sys\n"
         "def test_nothing_heavy_is_imported():\n    assert 'torch' not in sys.modules\n"

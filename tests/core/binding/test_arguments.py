@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from nowhere import Unknown
 
 
-def problems(target, args, **options):
+def findings(target, args, **options):
     """The code of each finding, with the argument that its message names."""
     found = check_arguments(target, args, **options)
     return [(finding.code, re.search("argument `(.*?)`", finding.message)[1]) for finding in found]
 
 
-def the_problem(target, args, **options):
+def the_finding(target, args, **options):
     (found,) = check_arguments(target, args, **options)
     return found
 
@@ -46,12 +46,12 @@ class Net:
 # ------------------------------------------------------------------------------------------ names
 
 
-def test_right_arguments_have_no_problem():
+def test_correct_arguments_have_no_findings():
     assert check_arguments(Net, {"width": 8, "dropout": 0.5}) == []
 
 
-def test_an_unknown_argument_is_told_with_a_near_one_and_the_signature():
-    found = the_problem(torch.optim.RAdam, {"weight_decy": 1e-5}, injected=["params"], name="torch.optim.RAdam")
+def test_an_unknown_argument_is_reported_with_a_similar_one_and_the_signature():
+    found = the_finding(torch.optim.RAdam, {"weight_decy": 1e-5}, injected=["params"], name="torch.optim.RAdam")
     assert found.code == UNKNOWN_ARGUMENT
     assert found.message == "unknown argument `weight_decy` for torch.optim.RAdam"
     assert found.place == ("args", "weight_decy")
@@ -60,25 +60,25 @@ def test_an_unknown_argument_is_told_with_a_near_one_and_the_signature():
     assert found.notes == ("signature: RAdam(params, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, …)",)
 
 
-def test_an_unknown_argument_that_is_near_to_nothing_gets_no_suggestion():
-    found = the_problem(Net, {"width": 8, "zebra": 1})
+def test_an_unknown_argument_without_a_similar_name_gets_no_suggestion():
+    found = the_finding(Net, {"width": 8, "zebra": 1})
     assert (found.suggestion, found.label) == (None, "")
 
 
-def test_a_missing_argument_is_told():
-    found = the_problem(Net, {})
+def test_a_missing_argument_is_reported():
+    found = the_finding(Net, {})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args",))
     assert found.message == "missing argument `width` for Net"
 
 
-def test_a_misspelt_required_argument_is_one_problem_not_two():
-    assert problems(Net, {"widht": 8}) == [(UNKNOWN_ARGUMENT, "widht")]
-    assert problems(Net, {"zebra": 8}) == [(UNKNOWN_ARGUMENT, "zebra"), (MISSING_ARGUMENT, "width")]
+def test_a_misspelt_required_argument_is_reported_once():
+    assert findings(Net, {"widht": 8}) == [(UNKNOWN_ARGUMENT, "widht")]
+    assert findings(Net, {"zebra": 8}) == [(UNKNOWN_ARGUMENT, "zebra"), (MISSING_ARGUMENT, "width")]
 
 
-def test_all_problems_come_at_once_and_in_order():
+def test_all_findings_are_reported_at_once_and_in_order():
     args = {"dropuot": 1, "width": "8", "depth": 1.5}
-    assert problems(Net, args) == [
+    assert findings(Net, args) == [
         (UNKNOWN_ARGUMENT, "dropuot"),
         (WRONG_ARGUMENT_TYPE, "width"),
         (WRONG_ARGUMENT_TYPE, "depth"),
@@ -86,38 +86,38 @@ def test_all_problems_come_at_once_and_in_order():
 
 
 def test_an_injected_argument_is_neither_missing_nor_settable():
-    assert problems(torch.optim.Adam, {}) == [(MISSING_ARGUMENT, "params")], "negative control: not injected"
-    assert problems(torch.optim.Adam, {}, injected=["params"]) == []
-    found = the_problem(torch.optim.Adam, {"params": []}, injected=["params"])
+    assert findings(torch.optim.Adam, {}) == [(MISSING_ARGUMENT, "params")], "negative control: not injected"
+    assert findings(torch.optim.Adam, {}, injected=["params"]) == []
+    found = the_finding(torch.optim.Adam, {"params": []}, injected=["params"])
     assert found.code == INJECTED_ARGUMENT
     assert "is set by AudioZEN" in found.message
 
 
 def test_an_injected_name_that_the_target_does_not_have_is_just_unknown():
-    assert problems(Net, {"width": 1, "params": 1}, injected=["params"]) == [(UNKNOWN_ARGUMENT, "params")]
+    assert findings(Net, {"width": 1, "params": 1}, injected=["params"]) == [(UNKNOWN_ARGUMENT, "params")]
 
 
 def test_positional_only_arguments_cannot_be_given():
     def scale(factor, /, offset=0): ...
 
-    assert problems(scale, {"factor": 2}) == [(POSITIONAL_ONLY, "factor")]
-    assert problems(scale, {}) == [(POSITIONAL_ONLY, "factor")]
-    assert problems(scale, {}, injected=["factor"]) == []
+    assert findings(scale, {"factor": 2}) == [(POSITIONAL_ONLY, "factor")]
+    assert findings(scale, {}) == [(POSITIONAL_ONLY, "factor")]
+    assert findings(scale, {}, injected=["factor"]) == []
 
 
 def test_a_class_that_takes_nothing_says_so():
     class Empty(nn.Module): ...
 
-    assert "takes no arguments" in the_problem(Empty, {"width": 1}).message
-    assert problems(Empty, {}) == []
+    assert "takes no arguments" in the_finding(Empty, {"width": 1}).message
+    assert findings(Empty, {}) == []
 
 
-def test_a_builtin_without_a_signature_is_not_judged():
+def test_a_builtin_without_a_signature_is_not_checked():
     assert check_arguments(torch.relu, {"anything": 1}) == []
     assert signature_text(torch.relu) == ""
 
 
-def test_what_is_not_callable_is_not_judged():
+def test_a_target_that_is_not_callable_is_not_checked():
     assert check_arguments(3, {"anything": 1}) == []
 
 
@@ -140,10 +140,10 @@ def test_what_is_not_callable_is_not_judged():
         ("torchaudio.models.ConvTasNet", {"num_sources": 1, "msk_activate": "relu"}, []),
     ],
 )
-def test_parts_of_torch_are_bound(path, args, injected):
+def test_arguments_of_torch_classes_are_checked(path, args, injected):
     target = resolve(path).target
     assert check_arguments(target, args, injected=injected) == []
-    assert problems(target, {**args, "zzz": 1}, injected=injected) == [(UNKNOWN_ARGUMENT, "zzz")], "negative control"
+    assert findings(target, {**args, "zzz": 1}, injected=injected) == [(UNKNOWN_ARGUMENT, "zzz")], "negative control"
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_parts_of_torch_are_bound(path, args, injected):
         ("torch.nn.LSTM", {"input_size": 3, "hidden_size": 4, "batch_first": 1}, ("batch_first",)),
     ],
 )
-def test_wrong_values_for_parts_of_torch_are_found(path, args, wrong):
-    found = the_problem(resolve(path).target, args, injected=["params", "optimizer"])
+def test_wrong_values_for_torch_classes_are_found(path, args, wrong):
+    found = the_finding(resolve(path).target, args, injected=["params", "optimizer"])
     assert (found.code, found.place) == (WRONG_ARGUMENT_TYPE, ("args", *wrong))
 
 
@@ -218,58 +218,58 @@ class Local(Base):
 
 @pytest.mark.parametrize("cls", [Named, Anything, OldStyle, Popping])
 def test_keywords_are_followed_to_the_parent(cls):
-    assert problems(cls, {"max_epochs": 3}, injected=["components"]) == []
-    found = the_problem(cls, {"max_epoch": 3}, injected=["components"])
+    assert findings(cls, {"max_epochs": 3}, injected=["components"]) == []
+    found = the_finding(cls, {"max_epoch": 3}, injected=["components"])
     assert (found.code, found.suggestion) == (UNKNOWN_ARGUMENT, "max_epochs")
-    assert problems(cls, {"max_epochs": "many"}, injected=["components"]) == [(WRONG_ARGUMENT_TYPE, "max_epochs")]
-    assert problems(cls, {}) == [(MISSING_ARGUMENT, "components")]
+    assert findings(cls, {"max_epochs": "many"}, injected=["components"]) == [(WRONG_ARGUMENT_TYPE, "max_epochs")]
+    assert findings(cls, {}) == [(MISSING_ARGUMENT, "components")]
 
 
-def test_what_the_class_itself_hands_on_cannot_be_given():
-    assert problems(Fixing, {"max_epochs": 3}, injected=["components"]) == [(UNKNOWN_ARGUMENT, "max_epochs")]
-    assert problems(Fixing, {"patience": 3}, injected=["components"]) == []
+def test_an_argument_that_the_class_passes_to_its_parent_itself_is_refused():
+    assert findings(Fixing, {"max_epochs": 3}, injected=["components"]) == [(UNKNOWN_ARGUMENT, "max_epochs")]
+    assert findings(Fixing, {"patience": 3}, injected=["components"]) == []
 
 
 def test_names_read_from_the_keywords_are_known():
-    assert problems(Popping, {"gain": 2.0, "bias": 1}, injected=["components"]) == []
+    assert findings(Popping, {"gain": 2.0, "bias": 1}, injected=["components"]) == []
     assert "gain=…" in signature_text(Popping)
 
 
-def test_keywords_that_are_dropped_are_told_of_as_ignored():
-    found = the_problem(Forgetting, {"max_epochs": 3}, injected=["components"])
+def test_keywords_that_are_dropped_are_reported_as_ignored():
+    found = the_finding(Forgetting, {"max_epochs": 3}, injected=["components"])
     assert found.code == UNKNOWN_ARGUMENT
     assert "would be ignored" in found.message
 
 
 @pytest.mark.parametrize("cls", [Opaque, Local])
-def test_keywords_that_cannot_be_followed_are_not_judged(cls):
-    assert problems(cls, {"whatever": 3}, injected=["components"]) == []
+def test_keywords_that_cannot_be_followed_are_not_checked(cls):
+    assert findings(cls, {"whatever": 3}, injected=["components"]) == []
 
 
-def test_a_class_without_source_is_not_judged():
+def test_a_class_without_source_is_not_checked():
     scope: dict[str, Any] = {"Base": Base}
     exec("class Made(Base):\n    def __init__(self, **kwargs):\n        super().__init__(**kwargs)", scope)
-    assert problems(scope["Made"], {"whatever": 3}) == []
+    assert findings(scope["Made"], {"whatever": 3}) == []
 
 
-def test_a_required_name_read_from_the_keywords_is_missing_without_it():
+def test_a_name_that_is_read_from_the_keywords_without_a_default_is_required():
     class Needing:
         def __init__(self, **kwargs):
             self.width = kwargs["width"]
             self.depth = kwargs.pop("depth")
 
-    assert problems(Needing, {"width": 1}) == [(MISSING_ARGUMENT, "depth")]
+    assert findings(Needing, {"width": 1}) == [(MISSING_ARGUMENT, "depth")]
 
 
-def test_the_constructor_of_torch_modules_takes_nothing():
+def test_keywords_passed_to_the_constructor_of_torch_modules_are_unknown():
     class Careless(nn.Module):
         def __init__(self, width: int, **kwargs):
             super().__init__(**kwargs)
 
-    assert problems(Careless, {"width": 1, "zebra": 2}) == [(UNKNOWN_ARGUMENT, "zebra")]
+    assert findings(Careless, {"width": 1, "zebra": 2}) == [(UNKNOWN_ARGUMENT, "zebra")]
 
 
-def test_cooperative_classes_are_followed_along_their_order_of_resolution():
+def test_cooperative_classes_are_followed_along_their_method_resolution_order():
     class Left:
         def __init__(self, left=1, **kwargs):
             super().__init__(**kwargs)
@@ -280,25 +280,25 @@ def test_cooperative_classes_are_followed_along_their_order_of_resolution():
 
     class Both(Left, Right): ...
 
-    assert problems(Both, {"left": 1, "right": 2}) == []
-    assert problems(Left, {"right": 2}) == [(UNKNOWN_ARGUMENT, "right")], "negative control: alone it has no `right`"
+    assert findings(Both, {"left": 1, "right": 2}) == []
+    assert findings(Left, {"right": 2}) == [(UNKNOWN_ARGUMENT, "right")], "negative control: alone it has no `right`"
 
 
-def test_positions_that_the_class_fills_are_taken_along_the_way():
+def test_arguments_that_the_class_passes_by_position_are_refused():
     class Bidirectional(nn.LSTM):
         def __init__(self, width: int, **kwargs):
             super().__init__(width, width, bidirectional=True, **kwargs)
 
-    assert problems(Bidirectional, {"width": 4, "num_layers": 2}) == []
+    assert findings(Bidirectional, {"width": 4, "num_layers": 2}) == []
     for taken in ("input_size", "hidden_size", "bidirectional", "mode"):
-        assert problems(Bidirectional, {"width": 4, taken: 1}) == [(UNKNOWN_ARGUMENT, taken)]
+        assert findings(Bidirectional, {"width": 4, taken: 1}) == [(UNKNOWN_ARGUMENT, taken)]
 
 
-def test_a_function_with_keywords_is_not_judged_but_for_its_own_names():
+def test_of_a_function_with_keywords_only_the_named_parameters_are_checked():
     def make(width: int, **kwargs): ...
 
-    assert problems(make, {"width": 1, "zebra": 2}) == []
-    assert problems(make, {"width": "1"}) == [(WRONG_ARGUMENT_TYPE, "width")]
+    assert findings(make, {"width": 1, "zebra": 2}) == []
+    assert findings(make, {"width": "1"}) == [(WRONG_ARGUMENT_TYPE, "width")]
 
 
 # ------------------------------------------------------------------------------------------ kinds of callables
@@ -306,10 +306,10 @@ def test_a_function_with_keywords_is_not_judged_but_for_its_own_names():
 
 def test_partials_are_seen_through():
     small = functools.partial(Net, depth=1)
-    assert problems(small, {"width": 3}) == []
-    assert problems(small, {"width": 3, "depth": 4}) == []
-    assert problems(functools.partial(Net, 3), {"depth": 1}) == []
-    assert problems(functools.partial(Net, 3), {"width": 1}) == [(UNKNOWN_ARGUMENT, "width")]
+    assert findings(small, {"width": 3}) == []
+    assert findings(small, {"width": 3, "depth": 4}) == []
+    assert findings(functools.partial(Net, 3), {"depth": 1}) == []
+    assert findings(functools.partial(Net, 3), {"width": 1}) == [(UNKNOWN_ARGUMENT, "width")]
     assert signature_text(small) == "Net(width, depth=1, dropout=0.0)"
 
 
@@ -320,30 +320,30 @@ def test_class_methods_and_callable_objects_are_bound():
 
         def __call__(self, depth: int): ...
 
-    assert problems(Maker.tiny, {"width": "x"}) == [(WRONG_ARGUMENT_TYPE, "width")]
-    assert problems(Maker(), {}) == [(MISSING_ARGUMENT, "depth")]
+    assert findings(Maker.tiny, {"width": "x"}) == [(WRONG_ARGUMENT_TYPE, "width")]
+    assert findings(Maker(), {}) == [(MISSING_ARGUMENT, "depth")]
 
 
-def test_a_new_that_takes_anything_says_nothing():
+def test_a_new_method_that_takes_anything_is_ignored():
     class Counted:
         def __new__(cls, *args, **kwargs):
             return super().__new__(cls)
 
         def __init__(self, width: int): ...
 
-    assert problems(Counted, {"width": 1}) == []
-    assert problems(Counted, {"widht": 1}) == [(UNKNOWN_ARGUMENT, "widht")]
+    assert findings(Counted, {"width": 1}) == []
+    assert findings(Counted, {"widht": 1}) == [(UNKNOWN_ARGUMENT, "widht")]
 
 
-def test_a_class_with_new_alone_is_read_there():
+def test_a_class_with_only_a_new_method_is_checked_against_it():
     class Frozen:
         def __new__(cls, width: int):
             return super().__new__(cls)
 
-    assert problems(Frozen, {}) == [(MISSING_ARGUMENT, "width")]
+    assert findings(Frozen, {}) == [(MISSING_ARGUMENT, "width")]
 
 
-def test_a_metaclass_that_hands_everything_on_says_nothing():
+def test_a_metaclass_that_passes_everything_on_is_ignored():
     class Single(type):
         def __call__(cls, *args, **kwargs):
             return super().__call__(*args, **kwargs)
@@ -351,7 +351,7 @@ def test_a_metaclass_that_hands_everything_on_says_nothing():
     class Only(metaclass=Single):
         def __init__(self, width: int): ...
 
-    assert problems(Only, {"depth": 1, "width": 1}) == [(UNKNOWN_ARGUMENT, "depth")]
+    assert findings(Only, {"depth": 1, "width": 1}) == [(UNKNOWN_ARGUMENT, "depth")]
 
 
 def test_dataclasses_and_decorated_functions_are_read():
@@ -364,21 +364,21 @@ def test_dataclasses_and_decorated_functions_are_read():
     @functools.wraps(Net.__init__)
     def wrapped(*args, **kwargs): ...
 
-    assert problems(Options, {"rate": 1, "names": ["a"]}) == []
-    assert problems(Options, {"rate": 1, "hidden": 1}) == [(UNKNOWN_ARGUMENT, "hidden")]
-    assert problems(wrapped, {"depth": "x", "self": 0, "width": 1}) == [(WRONG_ARGUMENT_TYPE, "depth")]
+    assert findings(Options, {"rate": 1, "names": ["a"]}) == []
+    assert findings(Options, {"rate": 1, "hidden": 1}) == [(UNKNOWN_ARGUMENT, "hidden")]
+    assert findings(wrapped, {"depth": "x", "self": 0, "width": 1}) == [(WRONG_ARGUMENT_TYPE, "depth")]
 
 
-def test_an_explicit_signature_is_believed():
+def test_an_explicit_signature_is_used():
     class Typed:
         def __init__(self, **data): ...
 
     Typed.__signature__ = Net_signature = __import__("inspect").signature(Net)
     assert Net_signature
-    assert problems(Typed, {"width": 1, "zebra": 1}) == [(UNKNOWN_ARGUMENT, "zebra")]
+    assert findings(Typed, {"width": 1, "zebra": 1}) == [(UNKNOWN_ARGUMENT, "zebra")]
 
 
-def test_an_abstract_method_is_no_matter_of_its_arguments():
+def test_abstract_methods_do_not_affect_the_arguments():
     class Abstract(abc.ABC):
         def __init__(self, width: int):
             self.width = width
@@ -386,7 +386,7 @@ def test_an_abstract_method_is_no_matter_of_its_arguments():
         @abc.abstractmethod
         def run(self): ...
 
-    assert problems(Abstract, {"width": 1}) == []
+    assert findings(Abstract, {"width": 1}) == []
 
 
 # ------------------------------------------------------------------------------------------ annotations
@@ -395,26 +395,26 @@ def test_an_abstract_method_is_no_matter_of_its_arguments():
 def annotated(width: Unknown, rate: float, call: Callable[..., Unknown] | None = None, items: Iterable[int] = ()): ...
 
 
-def test_an_annotation_that_cannot_be_resolved_is_not_judged_and_spoils_no_other():
-    assert problems(annotated, {"width": "x", "rate": "y", "call": 3}) == [(WRONG_ARGUMENT_TYPE, "rate")]
+def test_an_annotation_that_cannot_be_resolved_is_not_checked_and_the_others_are():
+    assert findings(annotated, {"width": "x", "rate": "y", "call": 3}) == [(WRONG_ARGUMENT_TYPE, "rate")]
 
 
 def test_string_annotations_are_resolved_in_the_module_of_the_function():
     def path(root: Path, count: int): ...
 
-    assert problems(path, {"root": 3, "count": 1.5}) == [(WRONG_ARGUMENT_TYPE, "root"), (WRONG_ARGUMENT_TYPE, "count")]
+    assert findings(path, {"root": 3, "count": 1.5}) == [(WRONG_ARGUMENT_TYPE, "root"), (WRONG_ARGUMENT_TYPE, "count")]
 
 
-def test_a_value_that_is_the_default_is_right_whatever_the_annotation():
+def test_the_default_is_accepted_even_if_it_contradicts_the_annotation():
     def sloppy(rate: float = "auto", size: int = 2.0): ...
 
-    assert problems(sloppy, {"rate": "auto", "size": 2.0}) == []
-    assert problems(sloppy, {"rate": "slow"}) == [(WRONG_ARGUMENT_TYPE, "rate")], "negative control"
+    assert findings(sloppy, {"rate": "auto", "size": 2.0}) == []
+    assert findings(sloppy, {"rate": "slow"}) == [(WRONG_ARGUMENT_TYPE, "rate")], "negative control"
 
 
-def test_a_nested_component_is_left_to_others():
-    assert problems(Net, {"width": {"path": "torch.nn.ReLU", "args": {}}}) == []
-    assert problems(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [(WRONG_ARGUMENT_TYPE, "width")], "negative control"
+def test_a_nested_component_is_not_checked():
+    assert findings(Net, {"width": {"path": "torch.nn.ReLU", "args": {}}}) == []
+    assert findings(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [(WRONG_ARGUMENT_TYPE, "width")], "negative control"
 
 
 @dataclasses.dataclass
@@ -440,8 +440,8 @@ def test_tables_are_checked_against_dataclasses_all_the_way_down():
     assert "`layers[1].kinds[1]`" in found[2].message
 
 
-def test_a_table_that_lacks_something_is_the_place_of_the_problem():
-    found = the_problem(Codec, {"encoder": {"kinds": []}})
+def test_a_missing_key_is_reported_at_the_table_that_lacks_it():
+    found = the_finding(Codec, {"encoder": {"kinds": []}})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args", "encoder"))
     assert "missing argument `size`" in found.message
 
@@ -449,7 +449,7 @@ def test_a_table_that_lacks_something_is_the_place_of_the_problem():
 # ------------------------------------------------------------------------------------------ the signature as text
 
 
-def test_a_long_signature_is_cut_but_keeps_what_matters():
+def test_a_long_signature_is_cut_but_keeps_the_named_parameters():
     text = signature_text(torch.nn.Transformer, keep=["bias"])
     assert len(text) <= 90
     assert text.startswith("Transformer(d_model=512")
@@ -464,7 +464,7 @@ def test_many_injected_names_are_left_out_of_the_text():
     assert signature_text(trainer, injected[:2]).startswith("trainer(model, optimizer")
 
 
-def test_defaults_that_say_nothing_are_shortened():
+def test_defaults_with_long_or_useless_texts_are_shortened():
     something = object()
 
     def odd(a=something, b=torch.nn.ReLU, c="x" * 90, d=math.pi, e=len): ...
@@ -475,7 +475,7 @@ def test_defaults_that_say_nothing_are_shortened():
 # ------------------------------------------------------------------------------------------ building
 
 
-def test_build_passes_the_arguments_and_the_injected_values_that_are_taken():
+def test_build_passes_the_arguments_and_the_injected_values_that_the_signature_takes():
     model = nn.Linear(2, 2)
     injected = {"params": model.parameters(), "section": "optimizer"}
     optimizer = build(torch.optim.RAdam, {"lr": 0.5}, injected)
@@ -483,7 +483,7 @@ def test_build_passes_the_arguments_and_the_injected_values_that_are_taken():
     assert len(optimizer.param_groups[0]["params"]) == 2
 
 
-def test_build_gives_everything_to_what_takes_any_keyword():
+def test_build_passes_all_injected_values_to_a_target_that_takes_any_keyword():
     assert build(lambda **given: given, {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
 
 
@@ -498,7 +498,7 @@ def test_build_fills_positional_only_parameters():
     assert build(scale, {"offset": 1}, {"factor": 2}) == 21
 
 
-def test_build_makes_what_the_annotations_ask_for():
+def test_build_converts_values_to_the_annotated_types():
     def take(root: Path, sizes: tuple[int, ...], kinds: set[str], codec: Codec, plain: str | Path, more=None):
         return root, sizes, kinds, codec, plain, more
 
@@ -514,7 +514,7 @@ def test_build_makes_what_the_annotations_ask_for():
     assert build(take, args) == (Path("data/x"), (1, 2), {"a"}, codec, "text", [1, 2])
 
 
-def test_build_lets_the_targets_own_error_through():
+def test_build_does_not_change_errors_of_the_target():
     with pytest.raises(ZeroDivisionError):
         build(lambda x: 1 / x, {"x": 0})
 
@@ -523,6 +523,6 @@ def test_build_lets_the_targets_own_error_through():
     ("target", "args"),
     [(Net, {"width": 3, "depth": 1}), (Named, {"components": 1, "max_epochs": 2}), (Codec, {"encoder": {"size": 2}})],
 )
-def test_what_has_no_problem_is_built(target, args):
+def test_arguments_without_findings_can_be_built(target, args):
     assert check_arguments(target, args) == []
     build(target, args)

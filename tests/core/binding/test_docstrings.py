@@ -46,7 +46,7 @@ class Child(Parent):
     """
 
 
-def test_the_nearest_docstring_counts_and_a_text_goes_on_over_lines():
+def test_the_docstring_of_the_class_comes_first_and_a_text_may_have_several_lines():
     docs = parameter_docs(Child)
     assert docs["rate"] == "how often, in the child; seldom."
     assert docs["options"] == "the rest: all of it."
@@ -55,11 +55,11 @@ def test_the_nearest_docstring_counts_and_a_text_goes_on_over_lines():
     assert "value" not in docs
 
 
-def test_numpys_form_is_read_too():
+def test_numpy_style_is_read_too():
     assert parameter_docs(numpy_style) == {"rate": "How often, in hertz.", "size": "How much."}
 
 
-def test_torchs_docstrings_are_understood():
+def test_docstrings_of_torch_are_understood():
     docs = parameter_docs(torch.optim.Adam)
     assert docs["lr"].startswith("learning rate (default: 1e-3).")
     assert docs["betas"].startswith("coefficients used for computing running averages")

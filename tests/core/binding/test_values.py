@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiozen_core.binding.messages import label_and_suggestion, type_text
-from audiozen_core.binding.values import converted, fits, wrong_places
+from audiozen_core.binding.values import convert, fits, wrong_places
 from audiozen_core.diagnostics.toml_text import value_in_words
 
 Rate = NewType("Rate", float)
@@ -170,7 +170,7 @@ def test_the_innermost_wrong_places_are_found(value, annotation, places):
     ],
     ids=str,
 )
-def test_a_wrong_value_is_told_what_was_meant_or_what_is_expected(value, annotation, label, suggestion):
+def test_the_label_at_a_wrong_value_says_what_was_meant_or_what_is_expected(value, annotation, label, suggestion):
     assert label_and_suggestion(value, annotation) == (label, suggestion)
 
 
@@ -225,7 +225,7 @@ annotations = st.recursive(
 
 
 @given(values, annotations)
-def test_any_value_and_any_annotation_get_a_verdict_and_a_place(value, annotation):
+def test_any_value_can_be_checked_against_any_annotation(value, annotation):
     places = wrong_places(value, annotation, ("it",))
     assert (fits(value, annotation) == "no") == bool(places)
     for place, wrong, wanted_there in places:
@@ -240,15 +240,15 @@ def test_any_value_and_any_annotation_get_a_verdict_and_a_place(value, annotatio
 
 
 @given(values, annotations)
-def test_converting_never_fails_on_what_fits(value, annotation):
+def test_converting_never_fails_on_a_value_that_fits(value, annotation):
     if fits(value, annotation) == "yes":
-        converted(value, annotation)
+        convert(value, annotation)
 
 
 def test_values_are_converted_inside_arrays_and_tables():
-    assert converted(["a", "b"], list[Path]) == [Path("a"), Path("b")]
-    assert converted({"x": ["a"]}, dict[str, tuple[Path, ...]]) == {"x": (Path("a"),)}
-    assert converted([3, 3], int | tuple[int, int]) == (3, 3)
-    assert converted("a", str | Path) == "a"
-    assert converted("a", Path | None) == Path("a")
-    assert converted(["x"], tuple[int, ...]) == ["x"], "what does not fit is left as it is"
+    assert convert(["a", "b"], list[Path]) == [Path("a"), Path("b")]
+    assert convert({"x": ["a"]}, dict[str, tuple[Path, ...]]) == {"x": (Path("a"),)}
+    assert convert([3, 3], int | tuple[int, int]) == (3, 3)
+    assert convert("a", str | Path) == "a"
+    assert convert("a", Path | None) == Path("a")
+    assert convert(["x"], tuple[int, ...]) == ["x"], "what does not fit is left as it is"

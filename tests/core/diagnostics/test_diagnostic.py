@@ -14,7 +14,7 @@ def finding(source, column, end_column, **more):
     return Diagnostic("AZ102", "unknown key `weight_decy`", span=span, source=source, **more)
 
 
-def test_a_finding_looks_as_a_compiler_would_print_it():
+def test_a_finding_looks_like_a_compiler_message():
     diagnostic = finding(
         "weight_decy = 1e-5", 1, 12, label="did you mean `weight_decay`?", notes=("signature: f(\n  x)", "help: y")
     )
@@ -59,14 +59,14 @@ def test_combining_marks_do_not():
 
 
 @pytest.mark.parametrize("column", [1, 5, 60, 300, 3000, 5990])
-def test_of_a_long_line_the_part_around_the_place_is_shown(column):
+def test_only_the_part_of_a_long_line_around_the_place_is_shown(column):
     source = "".join(chr(97 + number % 26) for number in range(6000))
     text = render(finding(source, column, column + 4))
     assert carets_below(text) == source[column - 1 : column + 3]
     assert max(map(len, text.splitlines())) < 140
 
 
-def test_a_very_long_value_is_underlined_as_far_as_it_is_shown():
+def test_only_the_shown_part_of_a_very_long_value_is_underlined():
     text = render(finding("x = " + "1" * 10_000, 5, 10_005))
     assert max(map(len, text.splitlines())) < 140
 
@@ -82,7 +82,7 @@ def test_characters_that_would_harm_a_terminal_are_not_printed():
     assert not set(text) & set("\x1b\u202e\r\x07")
 
 
-def test_colours_change_nothing_but_colours():
+def test_colours_do_not_change_the_text():
     diagnostic = finding("lr = x", 6, 7, label="here", notes=("help: y",))
     assert re.sub(r"\x1b\[[0-9;]*m", "", render(diagnostic, colour=True)) == render(diagnostic)
     assert "\x1b[1;31m" in render(diagnostic, colour=True)

@@ -19,7 +19,7 @@ def page() -> str:
     return "\n".join([HEAD, *parts])
 
 
-def test_the_page_is_that_of_the_table():
+def test_the_page_is_up_to_date():
     """If this fails: python -m tests.core.diagnostics.test_errors_page."""
     assert PAGE.read_text(encoding="utf-8") == page()
 

@@ -55,7 +55,7 @@ def test_an_experiment_without_a_trainer_does_not_get_that_of_another(write):
         target("trainer.Trainer")
 
 
-def test_path_and_modules_are_as_before_afterwards(write):
+def test_the_import_path_and_the_modules_are_restored_afterwards(write):
     recipe = write("a", {"nets/__init__": "", "nets/small": "x = 1"}, trainer="import nets.small\nclass Trainer: ...")
     before = state()
     with ImportScope([recipe]):
@@ -64,7 +64,7 @@ def test_path_and_modules_are_as_before_afterwards(write):
     assert state() == before
 
 
-def test_it_is_as_before_after_an_error_too(write):
+def test_they_are_restored_after_an_error_too(write):
     half = {"half/__init__": "import half.part\n1 / 0", "half/part": ""}
     recipe = write("a", half, trainer="import model\nraise ValueError", model="x = 1")
     before = state()
@@ -86,7 +86,7 @@ def test_entering_again_finds_the_same_modules(write):
         assert target("late.Trainer") is trainer, "an import at run time meets the same classes"
 
 
-def test_another_scope_of_the_same_folder_has_modules_of_its_own(write):
+def test_another_scope_of_the_same_folder_has_its_own_modules(write):
     recipe = write("a", trainer="class Trainer: ...")
     with ImportScope([recipe]):
         first = target("trainer.Trainer")
@@ -94,7 +94,7 @@ def test_another_scope_of_the_same_folder_has_modules_of_its_own(write):
         assert target("trainer.Trainer") is not first
 
 
-def test_scopes_may_be_nested_and_the_inner_one_alone_is_in_force(write):
+def test_scopes_may_be_nested_and_only_the_inner_one_is_active(write):
     outer = write("a", trainer="class Trainer: name = 'a'", only_a="x = 1")
     inner = write("b", trainer="class Trainer: name = 'b'")
     before = state()
@@ -124,7 +124,7 @@ def test_leaving_in_the_wrong_order_is_refused(write):
 
 
 @pytest.mark.parametrize("imported_before", [False, True])
-def test_a_local_module_beats_an_installed_one_of_that_name(write, site, imported_before):
+def test_a_local_module_comes_before_an_installed_one_of_that_name(write, site, imported_before):
     write("site", az_trainer="class Trainer: place = 'installed'")
     recipe = write("a", az_trainer="class Trainer: place = 'recipe'")
     installed = importlib.import_module("az_trainer") if imported_before else None
@@ -144,7 +144,7 @@ def test_an_installed_package_comes_back_with_its_parts(write, site):
 
 
 @pytest.mark.parametrize("name", ["logging", "torch", "queue", "audiozen_core", "json", "numpy"])
-def test_a_local_file_with_the_name_of_a_module_that_all_need_is_not_used(write, name):
+def test_a_local_file_with_a_reserved_name_is_ignored(write, name):
     recipe = write("a", **{name: "raise SystemExit('the process is broken')"})
     before = importlib.import_module(name)
     with ImportScope([recipe]) as scope:
@@ -169,7 +169,7 @@ def test_a_standard_module_that_was_not_imported_yet_is_safe_too(write):
     assert done.returncode == 0, done.stderr
 
 
-def test_it_is_safe_in_the_working_directory_as_well(write):
+def test_a_file_with_a_reserved_name_in_the_working_directory_is_ignored_too(write):
     recipe = write("a", wave="own = True", trainer="class Trainer: ...")
     program = (
         "import sys, os; sys.path.insert(0, '')\n"
@@ -190,14 +190,14 @@ def test_a_folder_without_init_hides_no_installed_package(write, site):
         assert importlib.import_module("az_wandb").place == "installed"
 
 
-def test_a_folder_without_init_is_a_package_all_the_same(write):
+def test_a_folder_without_init_can_still_be_imported(write):
     recipe = write("a", {"az_nets/small": "class Net: ..."})
     with ImportScope([recipe]):
         assert target("az_nets.small.Net").__name__ == "Net"
     assert not [name for name in sys.modules if name.startswith("az_nets")]
 
 
-def test_a_module_that_was_imported_from_the_very_same_file_is_shared(write, monkeypatch):
+def test_a_module_that_was_imported_from_the_same_file_is_shared(write, monkeypatch):
     recipe = write("a", {"az_shared/__init__": "class Net: ...", "az_shared/part": "x = 1"})
     monkeypatch.syspath_prepend(str(recipe))
     before = importlib.import_module("az_shared")
@@ -212,7 +212,7 @@ def test_a_module_that_was_imported_from_the_very_same_file_is_shared(write, mon
             sys.modules.pop(name, None)
 
 
-def test_a_path_that_the_recipe_itself_adds_is_its_own_as_well(write):
+def test_modules_below_a_path_that_the_recipe_adds_belong_to_the_scope(write):
     write("shared_a", layers="name = 'a'")
     write("shared_b", layers="name = 'b'")
     text = "import sys, pathlib\nsys.path.append(str(pathlib.Path(__file__).parents[1] / '{}'))\nimport layers"
@@ -242,7 +242,7 @@ def test_the_index_of_installed_components_ignores_the_scope(write):
         assert sys.path != outside
 
 
-def test_reserved_names_are_those_of_python_and_of_what_audiozen_needs():
+def test_reserved_names_are_those_of_python_and_of_the_dependencies():
     assert {"os", "logging", "torch", "numpy", "audiozen", "audiozen_plugins", "click"} <= RESERVED
     assert not {"trainer", "model", "dataset", "loss", "utils"} & RESERVED
 

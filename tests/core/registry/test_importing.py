@@ -43,13 +43,13 @@ def test_a_syntax_error_is_shown_at_its_line(failure):
     assert "at: bad.py:2: def f(:" in error.notes
 
 
-def test_an_import_that_is_missing_inside_is_not_taken_for_the_module_itself(failure):
+def test_a_missing_import_inside_a_module_does_not_look_like_a_missing_module(failure):
     error = failure(bad="import az_not_installed")
     assert error.reason == "import_failed"
     assert "`az_not_installed`" in error.remedy
 
 
-def test_an_attribute_error_of_its_own_is_not_taken_for_a_missing_attribute(failure):
+def test_an_attribute_error_inside_a_module_does_not_look_like_a_missing_attribute(failure):
     error = failure(bad="import math\nmath.nothing")
     assert error.reason == "import_failed"
     assert "AttributeError" in error.message
@@ -66,18 +66,18 @@ def test_every_other_exception_is_reported(failure, raised):
     assert raised.partition("(")[0] in failure(bad=f"raise {raised}").message
 
 
-def test_ctrl_c_passes(write):
+def test_ctrl_c_is_not_caught(write):
     with ImportScope([write("a", bad="raise KeyboardInterrupt")]), pytest.raises(KeyboardInterrupt):
         resolve("bad.Net")
 
 
-def test_an_exception_without_a_text_or_with_a_broken_one_is_no_trouble(failure):
+def test_an_exception_without_a_text_or_with_a_broken_one_is_reported(failure):
     assert failure(bad="raise ValueError").message.endswith("ValueError")
     text = "class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd"
     assert "Odd" in failure(bad=text).message
 
 
-def test_a_module_that_imports_its_parts_late_is_reported_as_well(failure):
+def test_a_failure_on_first_access_to_a_part_is_reported_too(failure):
     error = failure(bad="def __getattr__(name): raise OSError('no library')")
     assert error.reason == "import_failed"
     assert "OSError: no library" in error.message
@@ -93,7 +93,7 @@ def test_a_failed_module_fails_again(write):
 # ------------------------------------------------------------------------------------------ standard output
 
 
-def test_what_it_prints_is_held_back_and_told(write, capsys):
+def test_the_output_of_an_import_is_captured_and_reported(write, capsys):
     with ImportScope([write("a", loud="print('hello')\nclass Net: ...", quiet="class Net: ...")]):
         assert resolve("loud.Net").printed == "hello\n"
         assert resolve("quiet.Net").printed == ""
@@ -118,7 +118,7 @@ def test_a_handler_that_was_made_while_importing_writes_to_the_real_output_after
     assert capsys.readouterr().out == "later\n"
 
 
-def test_standard_output_is_itself_again_after_a_failure(write):
+def test_the_standard_output_is_restored_after_a_failure(write):
     before = sys.stdout
     with ImportScope([write("a", bad="print('x')\n1 / 0")]), pytest.raises(PathError):
         resolve("bad.Net")

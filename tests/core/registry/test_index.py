@@ -38,11 +38,11 @@ def test_a_name_is_found_in_its_kind(index):
     assert index.find("soft_dtw", "loss_function") == entry("soft_dtw")
 
 
-def test_a_name_without_a_kind_is_found_wherever_it_is(index):
+def test_a_name_without_a_kind_is_found_in_any_group(index):
     assert index.find("mix").kind == "dataset"
 
 
-def test_a_distribution_and_a_name_is_the_way_out_of_a_clash(index):
+def test_distribution_and_name_resolve_a_clash(index):
     assert index.find("other-losses:sdr", "loss_function").version == "2.1"
 
 
@@ -62,7 +62,7 @@ def test_two_distributions_with_one_name_are_an_error_that_names_both_and_both_s
     assert caught.value.suggestion is None, "neither is the better one"
 
 
-def test_one_name_in_two_kinds_is_no_clash_within_a_kind(index):
+def test_one_name_in_two_kinds_is_not_a_clash_within_a_kind(index):
     both = PluginIndex([*index, entry("soft_dtw", kind="metric")])
     assert both.find("soft_dtw", "metric").kind == "metric"
     assert [len(group) for group in both.clashes()] == [2]
@@ -76,7 +76,7 @@ def test_clashes_are_listed(index):
     ]
 
 
-def test_an_unknown_name_is_answered_with_near_ones_and_with_all(index):
+def test_the_error_for_an_unknown_name_has_similar_names_and_all_names(index):
     with pytest.raises(PathError) as caught:
         index.find("soft_dwt", "loss_function")
     assert caught.value.reason == "unknown_name"
@@ -86,32 +86,32 @@ def test_an_unknown_name_is_answered_with_near_ones_and_with_all(index):
     assert "torch.nn.MSELoss" in caught.value.remedy
 
 
-def test_a_name_that_is_near_to_nothing_gets_no_suggestion(index):
+def test_a_name_without_similar_ones_gets_no_suggestion(index):
     with pytest.raises(PathError) as caught:
         index.find("zebra", "loss_function")
     assert caught.value.suggestion is None
     assert caught.value.label == ""
 
 
-def test_a_name_of_another_kind_is_said_to_be_that(index):
+def test_the_error_says_if_a_component_of_another_kind_has_the_name(index):
     with pytest.raises(PathError, match=r"acme-losses 1\.0 is a model"):
         index.find("conv_tasnet", "loss_function")
 
 
-def test_an_unknown_distribution_is_answered_with_near_ones(index):
+def test_the_error_for_an_unknown_distribution_has_similar_ones(index):
     with pytest.raises(PathError) as caught:
         index.find("acme-loses:sdr", "loss_function")
     assert caught.value.reason == "unknown_distribution"
     assert caught.value.suggestion == "acme-losses:sdr"
 
 
-def test_a_colon_in_a_dotted_path_is_answered_with_the_dot(index):
+def test_a_colon_in_a_dotted_path_is_corrected_to_a_dot(index):
     with pytest.raises(PathError) as caught:
         index.find("torch.optim:RAdam", "optimizer")
     assert caught.value.suggestion == "torch.optim.RAdam"
 
 
-def test_a_name_that_another_distribution_has_is_said_to_be_there(index):
+def test_the_error_says_if_another_distribution_has_the_name(index):
     with pytest.raises(PathError, match="`acme-losses:soft_dtw`"):
         index.find("other-losses:soft_dtw", "loss_function")
 
@@ -136,7 +136,7 @@ def test_metadata_folders_on_the_search_path_are_read(tmp_path):
     assert found.problems == ()
 
 
-def test_other_groups_are_passed_over(tmp_path):
+def test_groups_of_others_are_ignored(tmp_path):
     folder = add_distribution(tmp_path, "tool", "1.0", model={"net": "tool:Net"})
     text = (folder / "entry_points.txt").read_text(encoding="utf-8")
     (folder / "entry_points.txt").write_text(
@@ -146,7 +146,7 @@ def test_other_groups_are_passed_over(tmp_path):
     assert PluginIndex.scan([str(tmp_path)]).names() == ("net",)
 
 
-def test_of_a_distribution_that_is_there_twice_the_first_on_the_path_counts(tmp_path):
+def test_if_a_distribution_is_installed_twice_the_first_on_the_path_counts(tmp_path):
     add_distribution(tmp_path / "venv", "acme", "2.0", model={"new": "acme:New"})
     add_distribution(tmp_path / "base", "acme", "1.0", model={"old": "acme:Old"})
     first, second = str(tmp_path / "venv"), str(tmp_path / "base")
@@ -186,7 +186,7 @@ def test_an_archive_on_the_path_counts_too(tmp_path):
     ],
     ids=["not UTF-8", "not an entry", "no name", "no metadata"],
 )
-def test_broken_metadata_is_told_and_harms_no_other(tmp_path, damage):
+def test_broken_metadata_is_reported_and_does_not_affect_others(tmp_path, damage):
     damage(add_distribution(tmp_path, "broken", "1.0", model={"bad": "b:B"}))
     add_distribution(tmp_path, "whole", "1.0", model={"good": "g:G"})
     found = PluginIndex.scan([str(tmp_path)])
@@ -195,7 +195,7 @@ def test_broken_metadata_is_told_and_harms_no_other(tmp_path, damage):
     assert "broken-1.0.dist-info" in found.problems[0]
 
 
-def test_a_name_given_twice_by_one_distribution_is_told(tmp_path):
+def test_a_name_that_a_distribution_gives_twice_is_reported(tmp_path):
     folder = add_distribution(tmp_path, "acme", "1.0")
     (folder / "entry_points.txt").write_text("[audiozen.model]\nnet = a:A\nnet = b:B\n", encoding="utf-8")
     found = PluginIndex.scan([str(tmp_path)])
@@ -203,7 +203,7 @@ def test_a_name_given_twice_by_one_distribution_is_told(tmp_path):
     assert "net" in found.problems[0]
 
 
-def test_folders_that_are_not_there_are_passed_over(tmp_path):
+def test_missing_folders_are_ignored(tmp_path):
     assert len(PluginIndex.scan([str(tmp_path / "nowhere"), ""])) == 0
 
 
@@ -216,7 +216,7 @@ def test_the_installed_index_is_scanned_once_until_the_path_changes(distribution
     assert installed_index() is not first
 
 
-def test_forgetting_makes_a_new_installation_seen(site):
+def test_a_new_installation_is_found_after_forget_installed(site):
     assert "late" not in installed_index().names()
     folder = site / "late-1.0.dist-info"
     folder.mkdir()
@@ -227,7 +227,7 @@ def test_forgetting_makes_a_new_installation_seen(site):
     assert "late" in installed_index().names()
 
 
-def test_the_first_party_components_come_through_the_same_door():
+def test_first_party_components_come_through_entry_points_too():
     assert installed_index().find("audiozen:sdnn", "model") == installed_index().find("sdnn", "model")
 
 

@@ -41,7 +41,7 @@ def test_a_name_leads_to_the_installed_component():
     assert found.entry.distribution == "audiozen"
 
 
-def test_a_distribution_and_a_name_lead_to_it_too():
+def test_distribution_and_name_lead_to_the_installed_component():
     assert resolve("audiozen:sdnn", section="model").target is resolve("sdnn", section="model").target
 
 
@@ -102,20 +102,20 @@ def test_a_local_module_is_found_inside_its_scope_only(write):
 # ------------------------------------------------------------------------------------------ which form it is
 
 
-def test_a_plain_name_is_a_component_even_where_a_module_has_it(write):
+def test_a_plain_name_is_a_component_even_if_a_module_has_that_name(write):
     with ImportScope([write("a", sdnn="class Model: ...")]):
         assert resolve("sdnn", section="model").entry.name == "sdnn"
         assert resolve("sdnn.Model", section="model").entry is None
 
 
-def test_a_component_with_a_dot_in_its_name_takes_no_dotted_path_away():
+def test_a_component_with_a_dot_in_its_name_does_not_hide_a_dotted_path():
     evil = Entry("audiozen.optimizer", "torch.optim.RAdam", "fractions:Fraction", "evil", "1.0")
     index = PluginIndex([evil])
     assert resolve("torch.optim.RAdam", section="optimizer", index=index).target.__name__ == "RAdam"
     assert resolve("evil:torch.optim.RAdam", section="optimizer", index=index).target.__name__ == "Fraction"
 
 
-def test_an_attribute_goes_before_a_submodule_of_the_same_name(write):
+def test_an_attribute_comes_before_a_submodule_of_the_same_name(write):
     packages = {
         "az_pack/__init__": "from az_pack.model import model",
         "az_pack/model": "def model(): ...\nclass Net: ...",
@@ -168,14 +168,14 @@ def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, reason, sug
 @pytest.mark.parametrize(
     "path", ["", "  ", ".", "..", "a..b", "a.b.", ":", "a:", ":b", "a b", "a\x00b", "a\nb", "1.2", "a.1"]
 )
-def test_a_string_that_is_no_path_is_said_to_be_none(path):
+def test_a_malformed_path_is_refused(path):
     error = failure(path)
     assert error.reason == "malformed"
     assert error.message.isprintable()
 
 
 @pytest.mark.parametrize("path", ["a" * 10_000_000, "a." * 100_000 + "a", "torch" + ".optim" * 50])
-def test_a_path_of_absurd_length_is_no_path(path):
+def test_a_very_long_path_is_refused(path):
     assert failure(path).reason == "malformed"
     assert len(str(failure(path))) < 500
 
@@ -185,42 +185,42 @@ def test_a_path_of_another_type_is_an_error(path):
     assert "a `path` is a string" in failure(path).message
 
 
-def test_the_near_names_do_not_lead_nowhere_themselves():
+def test_suggested_paths_exist():
     error = failure("torch.optm.NoSuchThing")
     assert error.suggestion is None
     assert "`optim`" in error.label
 
 
-def test_a_near_name_that_is_not_imported_yet_is_not_followed_further():
+def test_a_similar_name_that_is_not_imported_yet_is_suggested_unchecked():
     error = failure("audiozen.model.sdnn.SDNN")
     assert error.suggestion is None
     assert error.label == "did you mean `SDNN`?"
 
 
-def test_a_missing_attribute_lists_what_there_is(write):
+def test_the_error_for_a_missing_attribute_lists_the_existing_ones(write):
     with ImportScope([write("a", trainer="import os\nclass Loop: ...\ndef run(): ...\n_hidden = 1")]):
         assert "note: `trainer` has `Loop`, `run`" in failure("trainer.Xyz").notes
 
 
-def test_a_name_that_is_a_local_module_is_answered_with_its_class(write):
+def test_for_the_name_of_a_local_module_its_class_is_suggested(write):
     with ImportScope([write("a", trainer="1 / 0\nclass Trainer: ...")]):
         error = failure("trainer", section="trainer")
     assert error.suggestion == "trainer.Trainer"
     assert any("`trainer.py`" in note for note in error.notes)
 
 
-def test_a_name_of_torch_is_answered_with_its_dotted_path():
+def test_for_the_name_of_a_torch_class_its_dotted_path_is_suggested():
     assert failure("RAdam", section="optimizer").suggestion == "torch.optim.RAdam"
 
 
-def test_a_local_file_that_is_not_used_is_told_of(write):
+def test_a_local_file_that_is_ignored_is_mentioned(write):
     with ImportScope([write("a", queue="class Track: ...", trainer="from queue import Track")]):
         for path in ("queue.Track", "trainer.Trainer"):
             assert any("`queue.py`" in note and "rename" in note for note in failure(path).notes)
 
 
 @given(st.text(max_size=30))
-def test_no_text_at_all_brings_anything_but_the_one_error(text):
+def test_any_text_leads_to_an_object_or_to_a_path_error(text):
     path = text if text.partition(".")[0] not in sys.stdlib_module_names else f"az_{text}"
     index = PluginIndex([Entry("audiozen.model", "net", "fractions:Fraction", "acme", "1.0")])
     error = outcome(path, section="model", index=index)
@@ -230,7 +230,7 @@ def test_no_text_at_all_brings_anything_but_the_one_error(text):
 
 
 @given(st.text(alphabet="torch.nMSELsoptimRAd:_/ ", min_size=1, max_size=20))
-def test_every_suggestion_is_itself_a_path_that_is_well_formed(path):
+def test_every_suggestion_is_a_well_formed_path(path):
     error = outcome(path, section="optimizer")
     again = outcome(error.suggestion, section="optimizer") if error and error.suggestion else None
     assert again is None or again.reason != "malformed"
@@ -243,7 +243,7 @@ def component(value, name="net"):
     return PluginIndex([Entry("audiozen.model", name, value, "acme", "1.4")])
 
 
-def test_a_component_that_fails_to_import_is_said_to_be_whose_it_is(write, site):
+def test_the_error_of_a_component_that_fails_to_import_names_its_distribution(write, site):
     write("site", az_broken="import math\nraise ValueError('boom')")
     error = failure("net", section="model", index=component("az_broken:Net"))
     assert error.message.startswith("the component `net` of acme 1.4 is broken:")
@@ -262,21 +262,21 @@ def test_a_component_that_is_a_module_is_broken():
     assert failure("net", section="model", index=component("fractions")).reason == "is_module"
 
 
-def test_a_component_may_have_extras_which_its_missing_imports_ask_for(write, site):
+def test_a_missing_import_of_a_component_with_an_extra_names_the_extra(write, site):
     write("site", az_extra="import az_not_installed")
     error = failure("net", section="model", index=component("az_extra:Net [fast]"))
     assert error.remedy == "pip install 'acme[fast]'"
     assert resolve("net", section="model", index=component("fractions:Fraction [fast]")).dotted == "fractions.Fraction"
 
 
-def test_a_broken_component_harms_nobody_who_does_not_name_it(write, site):
+def test_a_broken_component_affects_only_those_who_name_it(write, site):
     write("site", az_broken="raise SystemExit")
     index = PluginIndex([*component("az_broken:Net"), *component("fractions:Fraction", "good")])
     assert resolve("good", section="model", index=index).target.__name__ == "Fraction"
     assert "az_broken" not in sys.modules
 
 
-def test_an_error_made_for_the_user_passes_as_it_is(write, site):
+def test_an_audiozen_error_of_the_module_is_not_changed(write, site):
     write(
         "site",
         az_extra="from audiozen_core.errors import MissingExtraError\n"

@@ -64,7 +64,7 @@ def test_a_recipe_may_import_torchaudio_itself(write):
         assert resolve("model.Spectrogram").target(n_fft=16)(torch.randn(64)).shape == (9, 9)
 
 
-def test_without_its_extension_the_python_part_is_used_and_said_so_once(write, no_torchaudio, monkeypatch):
+def test_without_its_extension_the_python_part_is_used_with_one_warning(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
     with capture_logs() as logs:
         torchaudio = torchaudio_loader.load_torchaudio()
@@ -86,7 +86,7 @@ def test_what_needs_the_extension_says_so_when_it_is_called(write, no_torchaudio
         sys.modules["torchaudio._extension"].something_else  # noqa: B018
 
 
-def test_a_whole_torchaudio_is_left_alone(write, no_torchaudio, monkeypatch):
+def test_a_complete_torchaudio_is_not_changed(write, no_torchaudio, monkeypatch):
     whole = {**HALF, "torchaudio/_extension/__init__": "_IS_X = True", "torchaudio/functional": ""}
     monkeypatch.syspath_prepend(str(write("fake", whole)))
     with capture_logs() as logs:
@@ -103,7 +103,7 @@ def test_another_failure_is_not_hidden(write, no_torchaudio, monkeypatch, raised
         resolve("torchaudio.models.Net")
 
 
-def test_if_the_python_part_fails_too_the_first_failure_is_the_one_told(write, no_torchaudio, monkeypatch):
+def test_if_the_python_part_fails_too_the_first_failure_is_raised(write, no_torchaudio, monkeypatch):
     broken = {**HALF, "torchaudio/models": "raise KeyError('models')"}
     monkeypatch.syspath_prepend(str(write("fake", broken)))
     with pytest.raises(OSError, match="libno_such_library"):
@@ -134,7 +134,7 @@ def test_installing_the_loader_imports_neither_torch_nor_torchaudio(write):
     assert done.returncode == 0, done.stderr
 
 
-def test_installing_twice_is_installing_once():
+def test_installing_twice_has_no_further_effect():
     torchaudio_loader.install()
     before = list(sys.meta_path)
     torchaudio_loader.install()

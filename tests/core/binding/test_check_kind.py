@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiozen_core.binding.arguments import expected_kind
+from audiozen_core.binding.arguments import check_kind
 from audiozen_core.diagnostics.config_codes import ABSTRACT, NOT_CALLABLE, WRONG_KIND
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
@@ -18,7 +18,7 @@ class Something: ...
 
 
 def kind(section, target):
-    found = expected_kind(section, target)
+    found = check_kind(section, target)
     return found and found.code
 
 
@@ -37,8 +37,8 @@ def kind(section, target):
         ("somewhere_else", dict),
     ],
 )
-def test_the_right_kind_is_no_problem(section, target):
-    assert expected_kind(section, target) is None
+def test_a_target_of_the_right_kind_has_no_finding(section, target):
+    assert check_kind(section, target) is None
 
 
 @pytest.mark.parametrize(
@@ -51,17 +51,17 @@ def test_the_right_kind_is_no_problem(section, target):
         ("dataset", dict),
     ],
 )
-def test_a_class_of_another_kind_is_a_problem(section, target):
+def test_a_class_of_another_kind_is_a_finding(section, target):
     assert kind(section, target) == WRONG_KIND
 
 
-def test_it_is_said_where_the_class_belongs():
-    found = expected_kind("model", torch.optim.RAdam)
+def test_the_section_in_which_the_class_belongs_is_named():
+    found = check_kind("model", torch.optim.RAdam)
     assert found.message == "`RAdam` is not a model: it is not a subclass of `torch.nn.Module`"
     assert found.label == "an optimiser belongs in [optimizer]"
 
 
-def test_an_abstract_class_is_a_problem_that_names_what_it_lacks():
+def test_an_abstract_class_is_a_finding_that_names_the_missing_methods():
     class Abstract(nn.Module, abc.ABC):
         @abc.abstractmethod
         def forward(self): ...
@@ -69,25 +69,25 @@ def test_an_abstract_class_is_a_problem_that_names_what_it_lacks():
     class Concrete(Abstract):
         def forward(self): ...
 
-    found = expected_kind("model", Abstract)
+    found = check_kind("model", Abstract)
     assert found.code == ABSTRACT
     assert "`forward`" in found.message
     assert kind("model", Concrete) is None
 
 
 @pytest.mark.parametrize("target", [3, "text", None, {"a": 1}, torch.float32])
-def test_what_cannot_be_called_is_a_problem(target):
+def test_a_target_that_cannot_be_called_is_a_finding(target):
     assert kind("model", target) == NOT_CALLABLE
 
 
-def test_a_function_may_make_a_model_but_no_trainer():
+def test_a_function_may_build_a_model_but_not_a_trainer():
     def make(width: int): ...
 
     assert kind("model", make) is None
     assert kind("trainer", make) == WRONG_KIND
 
 
-def test_a_function_that_says_it_makes_something_else_is_a_problem():
+def test_a_function_with_another_return_annotation_is_a_finding():
     def wrong() -> Something: ...
     def right() -> nn.Linear: ...
     def vague() -> object: ...

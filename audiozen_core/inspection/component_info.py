@@ -1,4 +1,4 @@
-"""One component, imported and described: what `audiozen plugins show` prints."""
+"""Imports one component and describes it, for `audiozen plugins show`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiozen_core.binding.arguments import kind_by_base
 from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
-from audiozen_core.hooks.checks import answered_hooks
+from audiozen_core.hooks.checks import implemented_hooks
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.kinds import KINDS
 from audiozen_core.registry.index import FIRST_PARTY, Entry, installed_index
@@ -24,10 +24,10 @@ class Argument:
 
     Attributes:
         name: its name.
-        type: its annotation as text, "" for none.
-        default: the default as Python writes it; None where it has none.
-        doc: what the docstring says about it.
-        injected: whether AudioZEN gives it.
+        type: its annotation as text; "" without one.
+        default: the default as Python writes it; None without one.
+        doc: its description in the docstring.
+        injected: whether AudioZEN passes it.
     """
 
     name: str
@@ -44,22 +44,22 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ComponentInfo:
     """What is known about one component.
 
     Attributes:
-        name: what a TOML says.
-        kind: the kind, such as `model`; "" where a dotted path does not tell.
-        object: where it lies.
-        origin: the distribution with its version; "" for what is not installed under a name.
-        first_party: whether it came with AudioZEN.
-        arguments: those of its construction, in order.
-        open: whether it takes further keywords of which nothing is known.
+        name: the name that a TOML gives as `path`.
+        kind: the kind, such as `model`; "" if it is not known for a dotted path.
+        object: its import path.
+        origin: the distribution with its version; "" for a dotted path.
+        first_party: whether it is part of AudioZEN.
+        arguments: the arguments of its constructor, in order.
+        open: whether it takes further keywords whose names are not known.
         doc: the docstring.
-        snippet: TOML to paste; "" where the kind is not known.
-        hooks: the hooks it answers, in the order of the specs.
+        snippet: TOML to paste; "" if the kind is not known.
+        hooks: the hooks that it implements, in the order of the specs.
         phase: the phase of a hook plugin.
-        printed: what it wrote to the standard output while it was imported.
+        printed: what its import wrote to the standard output.
     """
 
     name: str
@@ -77,35 +77,35 @@ class Card:
 
     @property
     def signature(self) -> str:
-        """The call with types and defaults, one argument a line where it is long."""
+        """The call with types and defaults. A long one has a line for each argument."""
         name = self.object.rpartition(".")[2].rpartition(":")[2]
         parts = [str(argument) for argument in self.arguments] + ["**…"] * self.open
         line = f"{name}({', '.join(parts)})"
         return line if len(line) <= 88 else "\n".join([f"{name}(", *(f"    {part}," for part in parts), ")"])
 
 
-def describe(path: str, kind: str | None = None) -> Card:
+def component_info(path: str, kind: str | None = None) -> ComponentInfo:
     """Imports one component and describes it.
 
     Args:
         path: a name, `distribution:name`, or a dotted path.
-        kind: the kind, where several have that name.
+        kind: the kind, in case components of several kinds have that name.
 
     Raises:
-        PathError: there is none, or several, or it does not import.
+        PathError: there is no such component, there are several, or it fails to import.
     """
     if "." in path and ":" not in path:
         found = resolve(path)
-        return _card(found, kind or _kind_by_base(found.target), None)
+        return _info_of(found, kind or _kind_by_base(found.target), None)
     entry = installed_index().find(path, kind)
-    return _card(load(entry, path=path), entry.kind, entry)
+    return _info_of(load(entry, path=path), entry.kind, entry)
 
 
-def _card(found: Resolved, kind: str, entry: Entry | None) -> Card:
+def _info_of(found: Resolved, kind: str, entry: Entry | None) -> ComponentInfo:
     target = found.target
     signature = signature_of(target)
-    hooks = answered_hooks(target) if isinstance(target, type) else {}
-    return Card(
+    hooks = implemented_hooks(target) if isinstance(target, type) else {}
+    return ComponentInfo(
         name=found.path,
         kind=kind,
         object=found.dotted,
@@ -122,10 +122,10 @@ def _card(found: Resolved, kind: str, entry: Entry | None) -> Card:
 
 
 def _kind_by_base(target: Any) -> str:
-    """The kind of a component that has no entry point, by what it is a subclass of."""
+    """The kind of a component without an entry point, determined by its base class."""
     if not isinstance(target, type):
         return ""
-    if answered_hooks(target):
+    if implemented_hooks(target):
         return "hooks"
     kind = kind_by_base(target)
     return kind.name if kind else ""
