@@ -166,7 +166,9 @@ class StepScalars:
         values = {name: float(value) for name, value in batch.scalars.items()}
         for name, value in values.items():
             if name.startswith("loss") and not math.isfinite(value):
-                self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=[blame(self._models)]))
+                # If the loss was read late, it has already made the weights NaN, whatever they were before.
+                notes = [] if self.lag else [blame(self._models)]
+                self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False
         self.steps.append(values)
         return self._check(batch.gradients)

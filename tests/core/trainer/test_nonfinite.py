@@ -72,6 +72,13 @@ def test_a_gradient_that_is_not_finite_names_the_parameter_nearest_to_the_loss_t
     assert weights_of(trainer).isfinite().all()
 
 
+def test_weights_are_not_blamed_for_a_loss_that_was_read_late(monkeypatch):
+    monkeypatch.setattr(StepScalars, "lag", 2)
+    with pytest.raises(NonFiniteError) as error:
+        make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
+    assert error.value.notes == ()
+
+
 def test_clipping_does_not_hide_which_gradient_it_was():
     trainer = make_trainer(
         cls=BadGradient, model=two_layers, max_epochs=3, clip_grad_norm_value=1.0, hooks={"clip": ClipGradNorm()}
