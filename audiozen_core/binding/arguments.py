@@ -20,49 +20,27 @@ from audiozen_core.kinds import KINDS, Kind, kind_of
 
 
 def check_arguments(
-    target: Any, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
+    signature: Signature | None, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
 ) -> list[Diagnostic]:
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
     Nested tables with their own `path` are not checked, because it is not known here what they build.
 
     Args:
-        target: the class, function or other callable that a `path` led to.
+        signature: the signature of the target, None where it can't be read.
         args: the arguments as the TOML gives them, plain values.
         injected: names that AudioZEN passes itself; they are never missing, and `args` may not have them.
         name: what to call the target in the messages, such as its path (default: its own name).
 
     Returns:
         The findings, each with its `place`, which begins with `args`: first those about the given arguments, in their
-        order, then the missing arguments. Empty where the signature can't be read, as for some builtins.
+        order, then the missing arguments. Empty without a signature.
 
     >>> from fractions import Fraction
-    >>> [finding.message for finding in check_arguments(Fraction, {"numerater": 1})]
+    >>> [finding.message for finding in check_arguments(signature_of(Fraction), {"numerater": 1})]
     ['unknown argument `numerater` for Fraction']
     """
-    return signature_findings(signature_of(target), args, injected=injected, name=name)
-
-
-def signature_findings(
-    signature: Signature | None, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
-) -> list[Diagnostic]:
-    """Like `check_arguments`, for a signature that has been read already (None where it can't be)."""
     return [] if signature is None else _findings(signature, args, injected, name or signature.name, ("args",))
-
-
-def signature_text(target: Any, injected: Collection[str] = (), *, keep: Collection[str] = ()) -> str:
-    """The signature in one line, without annotations, such as `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
-
-    Args:
-        target: the callable.
-        injected: names that AudioZEN passes itself; more than two of them are shortened to `…`.
-        keep: names of parameters to show even if the text has to be cut.
-
-    Returns:
-        The text, at most about 88 characters, or "" where the signature can't be read.
-    """
-    signature = signature_of(target)
-    return "" if signature is None else signature.text(injected, keep)
 
 
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:

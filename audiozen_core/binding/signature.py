@@ -59,7 +59,15 @@ class Signature:
         return next((found for found in self.parameters if found.name == name), None)
 
     def text(self, injected: Collection[str] = (), keep: Collection[str] = ()) -> str:
-        """The signature in one line; see `arguments.signature_text`."""
+        """The signature in one line, without annotations, such as `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
+
+        Args:
+            injected: names that AudioZEN passes itself; more than two of them are shortened to `…`.
+            keep: names of parameters to show even if the text has to be cut.
+
+        Returns:
+            The text, at most about 88 characters.
+        """
         shown = list(self.parameters)
         if sum(found.name in injected for found in shown) > _SHOWN_INJECTED:
             shown = [found for found in shown if found.name not in injected]

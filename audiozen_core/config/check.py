@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from audiozen_core.binding.arguments import check_kind, signature_findings
+from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
@@ -203,7 +203,7 @@ class _Checker:
             return
         if place in self.composition.unresolved:
             return
-        for problem in signature_findings(checked.signature, args, injected=role.injected, name=component.path):
+        for problem in check_arguments(checked.signature, args, injected=role.injected, name=component.path):
             # Whoever calls a function later passes the arguments that are missing here.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)

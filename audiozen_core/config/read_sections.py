@@ -115,7 +115,7 @@ class _Reader:
     def unknown(self, name: str, value: Any) -> None:
         if not isinstance(value, dict | list):
             owners = [section for section in ("meta", "acoustics") if key_at((section, name))]
-            note = f"help: `{name}` belongs into [{owners[0]}]" if owners else "help: keys belong into a section"
+            note = f"help: `{name}` belongs in [{owners[0]}]" if owners else "help: keys belong in a section"
             message = f"unknown key `{name}` outside of all sections"
             self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return

@@ -1,4 +1,4 @@
-"""One table against its dataclass: unknown and missing keys, types, ranges."""
+"""Reads a table of a TOML into its dataclass, and reports unknown and missing keys, wrong types, and wrong values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.toml_text import toml_text, value_in_words
 
-# Larger integers fit into no tensor.
+# A tensor can't hold larger integers.
 _LARGEST = 2**63 - 1
 
 
 class _InvalidError(Exception):
-    """A value that can't be used, already reported."""
+    """A value can't be used. The reason has been reported already."""
 
 
 class TableReader:
@@ -30,11 +30,11 @@ class TableReader:
 
     def __init__(self, composition: Composition) -> None:
         self.composition = composition
-        # The values that can't be used; others that depend on them need no finding of their own.
+        # Where values can't be used. Whoever compares values leaves these out, since they have a finding already.
         self.invalid: set[KeyPath] = set()
 
     def read(self, kind: type, place: KeyPath, table: Mapping[str, Any]) -> Any:
-        """The table as that dataclass, or None if that can't be made of it; every reason is reported."""
+        """The table as an object of that dataclass, or None if it has errors; all of them are reported."""
         keys = keys_of(kind)
         fields: dict[str, Any] = {"key": place} if issubclass(kind, Component) else {}
         whole = True
@@ -60,12 +60,12 @@ class TableReader:
     # ------------------------------------------------------------------------------------------ keys
 
     def _unknown_key(self, kind: type, place: KeyPath, name: str, missing: list[str]) -> str | None:
-        """Reports a key that the table does not have, and gives the one that may be meant."""
+        """Reports an unknown key, and returns the known one that was probably meant."""
         section = self.composition.spell(place)
         near = self.composition.nearest(name, missing) or self.composition.nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
         if not near and issubclass(kind, Component):
-            notes = (f"help: arguments belong into [{section}.args]",)
+            notes = (f"help: arguments belong in [{section}.args]",)
         self.composition.findings.append(
             self.composition.finding(
                 config_codes.UNKNOWN_KEY,
@@ -82,10 +82,10 @@ class TableReader:
     # ------------------------------------------------------------------------------------------ values
 
     def _value(self, key: Key, place: KeyPath, value: Any) -> Any:
-        """The value in the type of its key.
+        """The value, converted to the type of its key.
 
         Raises:
-            _InvalidError: if it has another type or is out of range.
+            _InvalidError: it has another type or is out of range.
         """
         if place in self.composition.unresolved:
             raise _InvalidError
@@ -108,13 +108,13 @@ class TableReader:
         raise _InvalidError
 
     def _refuse_unwritable(self, place: KeyPath, value: Any) -> None:
-        """Refuses text that is no path, and that no file can hold: such comes from `--set` or the environment."""
+        """Refuses text that can't be in a path or a file. It may come from `--set` or the environment."""
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and (why := "a NUL character" if "\0" in text else not_utf8(text)):
                 raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` holds {why}", place)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
-        """A table within a table; where a component is wanted, its path alone will do."""
+        """Reads a table within a table. Instead of a component, a string may give its path."""
         if isinstance(value, str) and kind is Component:
             return Component(path=value, key=place)
         if not isinstance(value, dict):

@@ -17,7 +17,7 @@ HOOK_NAMES = tuple(
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# `wrap_component` passes an object from plugin to plugin, so there is no single call to wrap.
+# `on_component_built` passes an object from plugin to plugin, so there is no single call to wrap.
 _UNWRAPPABLE = ("on_component_built",)
 
 

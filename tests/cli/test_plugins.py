@@ -140,6 +140,7 @@ def test_an_unknown_name_comes_with_a_similar_one(acme, audiozen):
 @pytest.mark.parametrize("entry", installed_index().entries(), ids=lambda entry: entry.name)
 def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
     from audiozen_core.binding.arguments import check_arguments
+    from audiozen_core.binding.signature import signature_of
     from audiozen_core.inspection.component_info import component_info
     from audiozen_core.kinds import KINDS
     from audiozen_core.registry.paths import load
@@ -150,7 +151,7 @@ def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
     table = parts.get(entry.kind, {})
     table = table[0] if isinstance(table, list) else table
     injected = KINDS[entry.kind].injected
-    assert check_arguments(load(entry).target, table.get("args", {}), injected=injected) == []
+    assert check_arguments(signature_of(load(entry).target), table.get("args", {}), injected=injected) == []
 
 
 # ------------------------------------------------------------------------------------------ doctor

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from audiozen_core.binding.arguments import build, check_arguments, signature_text
+from audiozen_core.binding.arguments import build, check_arguments
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.config_codes import (
     INJECTED_ARGUMENT,
     MISSING_ARGUMENT,
@@ -27,14 +28,18 @@ if TYPE_CHECKING:
     from nowhere import Unknown
 
 
+def check(target, args, **options):
+    return check_arguments(signature_of(target), args, **options)
+
+
 def findings(target, args, **options):
     """The code of each finding, with the argument that its message names."""
-    found = check_arguments(target, args, **options)
+    found = check(target, args, **options)
     return [(finding.code, re.search("argument `(.*?)`", finding.message)[1]) for finding in found]
 
 
 def the_finding(target, args, **options):
-    (found,) = check_arguments(target, args, **options)
+    (found,) = check(target, args, **options)
     return found
 
 
@@ -47,7 +52,7 @@ class Net:
 
 
 def test_correct_arguments_have_no_findings():
-    assert check_arguments(Net, {"width": 8, "dropout": 0.5}) == []
+    assert check(Net, {"width": 8, "dropout": 0.5}) == []
 
 
 def test_an_unknown_argument_is_reported_with_a_similar_one_and_the_signature():
@@ -113,12 +118,12 @@ def test_a_class_that_takes_nothing_says_so():
 
 
 def test_a_builtin_without_a_signature_is_not_checked():
-    assert check_arguments(torch.relu, {"anything": 1}) == []
-    assert signature_text(torch.relu) == ""
+    assert check(torch.relu, {"anything": 1}) == []
+    assert signature_of(torch.relu) is None
 
 
 def test_a_target_that_is_not_callable_is_not_checked():
-    assert check_arguments(3, {"anything": 1}) == []
+    assert check(3, {"anything": 1}) == []
 
 
 # ------------------------------------------------------------------------------------------ torch and torchaudio
@@ -142,7 +147,7 @@ def test_a_target_that_is_not_callable_is_not_checked():
 )
 def test_arguments_of_torch_classes_are_checked(path, args, injected):
     target = resolve(path).target
-    assert check_arguments(target, args, injected=injected) == []
+    assert check(target, args, injected=injected) == []
     assert findings(target, {**args, "zzz": 1}, injected=injected) == [(UNKNOWN_ARGUMENT, "zzz")], "negative control"
 
 
@@ -232,7 +237,7 @@ def test_an_argument_that_the_class_passes_to_its_parent_itself_is_refused():
 
 def test_names_read_from_the_keywords_are_known():
     assert findings(Popping, {"gain": 2.0, "bias": 1}, injected=["components"]) == []
-    assert "gain=…" in signature_text(Popping)
+    assert "gain=…" in signature_of(Popping).text()
 
 
 def test_keywords_that_are_dropped_are_reported_as_ignored():
@@ -310,7 +315,7 @@ def test_partials_are_seen_through():
     assert findings(small, {"width": 3, "depth": 4}) == []
     assert findings(functools.partial(Net, 3), {"depth": 1}) == []
     assert findings(functools.partial(Net, 3), {"width": 1}) == [(UNKNOWN_ARGUMENT, "width")]
-    assert signature_text(small) == "Net(width, depth=1, dropout=0.0)"
+    assert signature_of(small).text() == "Net(width, depth=1, dropout=0.0)"
 
 
 def test_class_methods_and_callable_objects_are_bound():
@@ -430,7 +435,7 @@ class Codec:
 
 
 def test_tables_are_checked_against_dataclasses_all_the_way_down():
-    found = check_arguments(Codec, {"encoder": {"sise": 3}, "layers": [{"size": 1}, {"size": "2", "kinds": ["a", 3]}]})
+    found = check(Codec, {"encoder": {"sise": 3}, "layers": [{"size": 1}, {"size": "2", "kinds": ["a", 3]}]})
     assert [(finding.code, finding.place) for finding in found] == [
         (UNKNOWN_ARGUMENT, ("args", "encoder", "sise")),
         (WRONG_ARGUMENT_TYPE, ("args", "layers", 1, "size")),
@@ -450,7 +455,7 @@ def test_a_missing_key_is_reported_at_the_table_that_lacks_it():
 
 
 def test_a_long_signature_is_cut_but_keeps_the_named_parameters():
-    text = signature_text(torch.nn.Transformer, keep=["bias"])
+    text = signature_of(torch.nn.Transformer).text(keep=["bias"])
     assert len(text) <= 90
     assert text.startswith("Transformer(d_model=512")
     assert text.endswith("…, bias=True, …)")
@@ -460,8 +465,8 @@ def test_many_injected_names_are_left_out_of_the_text():
     def trainer(model, optimizer, loaders, hooks, max_epochs=100): ...
 
     injected = ["model", "optimizer", "loaders", "hooks"]
-    assert signature_text(trainer, injected) == "trainer(max_epochs=100, …)"
-    assert signature_text(trainer, injected[:2]).startswith("trainer(model, optimizer")
+    assert signature_of(trainer).text(injected) == "trainer(max_epochs=100, …)"
+    assert signature_of(trainer).text(injected[:2]).startswith("trainer(model, optimizer")
 
 
 def test_defaults_with_long_or_useless_texts_are_shortened():
@@ -469,7 +474,7 @@ def test_defaults_with_long_or_useless_texts_are_shortened():
 
     def odd(a=something, b=torch.nn.ReLU, c="x" * 90, d=math.pi, e=len): ...
 
-    assert signature_text(odd) == "odd(a=…, b=ReLU, c=…, d=3.141592653589793, e=…)"
+    assert signature_of(odd).text() == "odd(a=…, b=ReLU, c=…, d=3.141592653589793, e=…)"
 
 
 # ------------------------------------------------------------------------------------------ building
@@ -524,5 +529,5 @@ def test_build_does_not_change_errors_of_the_target():
     [(Net, {"width": 3, "depth": 1}), (Named, {"components": 1, "max_epochs": 2}), (Codec, {"encoder": {"size": 2}})],
 )
 def test_arguments_without_findings_can_be_built(target, args):
-    assert check_arguments(target, args) == []
+    assert check(target, args) == []
     build(target, args)
