@@ -63,6 +63,6 @@ def command(
     if form == "text":
         click.echo(f"{file}: no mistakes found")
     if build:
-        from audiozen_core.experiment.dry_run import try_out
+        from audiozen_core.experiment.dry_run import dry_run
 
-        click.echo(try_out(experiment))
+        click.echo(dry_run(experiment))

@@ -13,7 +13,7 @@ from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.load import Inspection, LoadedConfig, in_order, inspect_config
+from audiozen_core.config.load import Inspection, LoadedConfig, inspect_config, sort_findings
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -34,11 +34,11 @@ class Check:
 
     Attributes:
         components: those whose `path` could be resolved, by key path.
-        diagnostics: errors and warnings, sorted by place.
+        findings: errors and warnings, sorted by place.
     """
 
     components: Mapping[KeyPath, CheckedComponent]
-    diagnostics: tuple[Diagnostic, ...]
+    findings: tuple[Diagnostic, ...]
 
 
 def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | None = None) -> Check:
@@ -57,7 +57,7 @@ def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | 
         for component in loaded.components:
             if checked := checker.check(component):
                 components[component.key] = checked
-    return Check(components, in_order(loaded.composition, checker.findings))
+    return Check(components, sort_findings(loaded.composition, checker.findings))
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -115,7 +115,7 @@ def check_inspection(inspection: Inspection) -> CheckedConfig:
         ConfigError: with every error and warning, those found while reading included, sorted by place.
     """
     check = check_components(inspection)
-    findings = in_order(inspection.composition, [*inspection.findings, *check.diagnostics])
+    findings = sort_findings(inspection.composition, [*inspection.findings, *check.findings])
     if inspection.config is None or any(finding.severity == "error" for finding in findings):
         raise ConfigError(findings)
     return CheckedConfig(inspection.config, findings, inspection.composition, check.components)

@@ -57,7 +57,7 @@ class CheckedConfig:
 
     Attributes:
         config: the configuration.
-        warnings: old spellings, dropped arguments and the like, sorted by place.
+        warnings: renamed keys, dropped arguments and the like, sorted by place.
         composition: the values with their origins.
         components: the components by key path, without the hooks that are switched off.
     """

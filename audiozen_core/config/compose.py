@@ -1,4 +1,4 @@
-"""An experiment's values from all its layers: the files that it extends, the file itself, the overrides."""
+"""Composes an experiment from its layers: the files that it extends, the file itself, the overrides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_FILES = 50
 def compose(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Composition:
-    """Reads a file and those that it extends, lays the overrides on top and follows the references.
+    """Reads a file and the files that it extends, applies the overrides and replaces the references.
 
     Args:
         path: the TOML file of an experiment.
@@ -31,14 +31,14 @@ def compose(
         environment: the variables for `${env:…}` (default: those of the process).
 
     Returns:
-        The values; what is wrong with them is in `findings`.
+        The values; mistakes in them are in `findings`.
 
     Raises:
         ConfigError: if the file, or one that it extends, can't be read.
     """
     main = Document.read(path)
     composition = Composition(main)
-    stack = _Stack(composition)
+    stack = _FileStack(composition)
     stack.add(main)
     if stack.failures:
         raise ConfigError(stack.failures)
@@ -47,8 +47,8 @@ def compose(
     return composition
 
 
-class _Stack:
-    """Lays files on top of those that they extend."""
+class _FileStack:
+    """Merges files, each on top of the files that it extends."""
 
     def __init__(self, composition: Composition) -> None:
         self.composition = composition
@@ -66,7 +66,7 @@ class _Stack:
         self.composition.merge(layer)
 
     def bases(self, document: Document) -> list[tuple[KeyPath, str]]:
-        """The files that `extends` names, with the places of their names."""
+        """The files that `extends` names, each with the key path of its name."""
         value: Any = document.values.get("extends", [])
         named = [(("extends",), value)] if not isinstance(value, list) else _entries(value)
         bases = []
@@ -74,7 +74,7 @@ class _Stack:
             if isinstance(name, str):
                 bases.append((place, name))
             else:
-                self.fail(document, place, "`extends` takes the name of a TOML file, or an array of such")
+                self.fail(document, place, "`extends` takes the name of a TOML file, or an array of names")
         return bases
 
     def add_base(self, document: Document, place: KeyPath, name: str) -> None:
@@ -97,14 +97,14 @@ class _Stack:
         self.add(base)
 
     def placed(self, document: Document, place: KeyPath, finding: Diagnostic) -> Diagnostic:
-        """A finding about a whole file, moved to where the file is named."""
+        """Gives a finding about a whole file the place where the file is named."""
         if finding.span:
             return finding
         span = document.value_span(place)
         return document.source.finding(config_codes.BAD_EXTENDS, finding.message, span, notes=finding.notes)
 
     def fail(self, document: Document, place: KeyPath, message: str) -> None:
-        # Beyond the limit each further file would say so again.
+        # One message about the limit is enough.
         if self.count <= MAX_FILES + 1:
             finding = document.source.finding(config_codes.BAD_EXTENDS, message, document.value_span(place))
             self.failures.append(finding)

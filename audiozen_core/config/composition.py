@@ -1,4 +1,4 @@
-"""The values of an experiment, layer upon layer, each with the place it comes from."""
+"""The values of an experiment, merged layer by layer, each with its origin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.suggestions import nearest
 
-_READ_AT_MOST = 100
+# Searching for similar names is slow, so it stops once there are more findings than anybody reads.
+_MAX_SUGGESTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,15 @@ class Origin:
 
 @dataclass(slots=True)
 class Composition:
-    """What the layers say together.
+    """The merged values of all layers.
 
     Attributes:
         main: the file that the user named.
         values: the values, in current names.
-        origins: where each value, table and entry of an array was set last.
-        replaced: what a later layer replaced: origin and value, oldest first.
-        unresolved: values with a reference that could not be followed, already reported.
-        findings: what was found on the way.
+        origins: the origin of each value, table and array entry: where it was set last.
+        replaced: the values that later layers replaced, oldest first, each with its origin.
+        unresolved: values with a reference that can't be followed; each has been reported.
+        findings: errors and warnings so far.
     """
 
     main: Document
@@ -80,21 +81,21 @@ class Composition:
         return value
 
     def origin(self, key_path: KeyPath) -> Origin:
-        """Where the value was set; of one that is not there, the nearest table above."""
+        """The origin of a value, or of the nearest table above it if it is not set."""
         while key_path and key_path not in self.origins:
             key_path = key_path[:-1]
         return self.origins[key_path] if key_path else Origin(self.main, ())
 
     def spell(self, key_path: KeyPath) -> str:
-        """The key path in the words of the document that set it."""
+        """The key path as written in the document that set it, old names included."""
         origin = self.origins.get(key_path)
         if origin is None and key_path:
             return spell((*self.origin(key_path[:-1]).key, key_path[-1]))
         return spell(origin.key if origin else key_path)
 
     def nearest(self, name: str, candidates: Iterable[str]) -> str | None:
-        """The candidate most like the name, unless there are so many findings that nobody reads them all."""
-        return nearest(name, candidates) if len(self.findings) < _READ_AT_MOST else None
+        """The candidate that is most similar to the name, if any is similar enough."""
+        return nearest(name, candidates) if len(self.findings) < _MAX_SUGGESTIONS else None
 
     def finding(self, code: str, message: str, key_path: KeyPath, **more: Any) -> Diagnostic:
         """A finding at the place where a value was set."""
@@ -109,17 +110,17 @@ class Composition:
     # ------------------------------------------------------------------------------------------ building
 
     def merge(self, layer: Layer) -> None:
-        """Lays a layer on top: tables are merged, all else is replaced."""
+        """Adds a layer on top: tables are merged, any other value is replaced."""
         self.findings += layer.findings
         self._merge_table(self.values, layer.values, (), layer)
 
     def put(self, key_path: KeyPath, value: Any, layer: Layer) -> None:
-        """Sets one value; tables on the way to it are made, and an index may be one past the end of its array."""
+        """Sets one value. Missing tables above it are created, and an index one past the end of an array appends."""
         container: Any = self.values
         for length, part in enumerate(key_path[:-1], start=1):
             if isinstance(container, dict) and part not in container:
                 container[part] = {}
-                self.origins[key_path[:length]] = Origin(layer.document, layer.places[key_path[:length]])
+                self.origins[key_path[:length]] = Origin(layer.document, layer.written[key_path[:length]])
             container = container[part]
         if isinstance(container, dict):
             self._merge_table(container, {str(key_path[-1]): value}, key_path[:-1], layer)
@@ -131,11 +132,11 @@ class Composition:
         self._note_origins(value, key_path, layer)
 
     def _merge_table(self, table: dict[str, Any], above: dict[str, Any], path: KeyPath, layer: Layer) -> None:
-        self._drop_foreign_args(table, above, path, layer)
+        self._drop_args_of_old_path(table, above, path, layer)
         for key, value in above.items():
             place = (*path, key)
             if isinstance(value, dict) and isinstance(table.get(key), dict):
-                self.origins[place] = Origin(layer.document, layer.places[place])
+                self.origins[place] = Origin(layer.document, layer.written[place])
                 self._merge_table(table[key], value, place, layer)
                 continue
             if key in table:
@@ -144,14 +145,14 @@ class Composition:
             self._note_origins(value, place, layer)
 
     def _note_origins(self, value: Any, path: KeyPath, layer: Layer) -> None:
-        for place in places_below(value, path):
-            self.origins[place] = Origin(layer.document, layer.places[place])
+        for place in key_paths_below(value, path):
+            self.origins[place] = Origin(layer.document, layer.written[place])
 
     def _replace(self, old: Any, new: Any, path: KeyPath, layer: Layer) -> None:
         origin = self.origins[path]
         self.replaced.setdefault(path, []).append((origin, old))
         if isinstance(old, dict) != isinstance(new, dict) and not _may_hold_a_table(old) and not _may_hold_a_table(new):
-            new_origin = Origin(layer.document, layer.places[path])
+            new_origin = Origin(layer.document, layer.written[path])
             what = ("a table", "a value") if isinstance(old, dict) else ("a value", "a table")
             self.findings.append(
                 layer.document.source.finding(
@@ -165,8 +166,8 @@ class Composition:
             )
         self.forget(path, old)
 
-    def _drop_foreign_args(self, table: dict[str, Any], above: dict[str, Any], path: KeyPath, layer: Layer) -> None:
-        """Arguments of one component are not those of another."""
+    def _drop_args_of_old_path(self, table: dict[str, Any], above: dict[str, Any], path: KeyPath, layer: Layer) -> None:
+        """Drops the inherited arguments where a layer changes `path`: they belong to another component."""
         old, new = table.get("path"), above.get("path")
         args = table.get("args")
         if old is None or new is None or old == new or not isinstance(args, dict):
@@ -178,7 +179,7 @@ class Composition:
         self.forget(place, table.pop("args"))
         if lost:
             names = ", ".join(f"`{name}`" for name in lost)
-            change = Origin(layer.document, layer.places[(*path, "path")])
+            change = Origin(layer.document, layer.written[(*path, "path")])
             self.findings.append(
                 layer.document.source.finding(
                     config_codes.ARGS_DROPPED,
@@ -191,22 +192,22 @@ class Composition:
             )
 
     def forget(self, key_path: KeyPath, value: Any) -> None:
-        """Forgets where a value that goes away, and all in it, came from."""
-        for place in places_below(value, key_path):
+        """Removes the origins of a value and of everything in it."""
+        for place in key_paths_below(value, key_path):
             del self.origins[place]
 
 
 def _may_hold_a_table(value: Any) -> bool:
-    """Arrays of tables may stand for a table, and a reference for anything."""
+    """Whether the value may become a table: an array of tables, or a reference."""
     return isinstance(value, list) or (isinstance(value, str) and "${" in value)
 
 
-def places_below(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """The key paths of a value at `path` and of all in it."""
+def key_paths_below(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """The key paths of a value at `path` and of everything in it."""
     yield path
     if isinstance(value, dict):
         for key, entry in value.items():
-            yield from places_below(entry, (*path, key))
+            yield from key_paths_below(entry, (*path, key))
     elif isinstance(value, list):
         for index, entry in enumerate(value):
-            yield from places_below(entry, (*path, index))
+            yield from key_paths_below(entry, (*path, index))

@@ -1,4 +1,4 @@
-"""Where a value of an experiment comes from, and what it is for."""
+"""Explains one value of an experiment: where it is set, and what it means."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from audiozen_core.errors import AudioZenError
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All that is known about one key.
+    """What is known about one key.
 
     Attributes:
-        key: the key path, spelt.
-        value: the value as TOML; "" where it is not set.
-        origin: `file:line:column` of what set it; "" where it is not set.
-        replaced: what later layers replaced, oldest first: the value as TOML and its origin.
-        default: what holds where it is not set; "" where there is none.
-        type: the type, as the annotation has it; "" where there is none.
-        doc: what it is for.
+        key: the key path, as text.
+        value: the value as TOML; "" if it is not set.
+        origin: `file:line:column` where it is set; "" if it is not set.
+        replaced: the values that later layers replaced, oldest first: each as TOML, with its origin.
+        default: the value if it is not set; "" if there is none.
+        type: the type, as in the annotation; "" if there is none.
+        doc: what it means.
     """
 
     key: str
@@ -69,7 +69,7 @@ def explain(loaded: LoadedConfig, key: str) -> Explanation:
     try:
         place = current_path(parse_key_path(key))
     except ValueError as error:
-        raise AudioZenError(f"`{key}` is no key: {error}", remedy="write it as `optimizer.args.lr`") from error
+        raise AudioZenError(f"`{key}` is not a key: {error}", remedy="write it as `optimizer.args.lr`") from error
     facts = _facts(loaded, place)
     try:
         value = composition.get(place)
@@ -105,7 +105,7 @@ class _Facts(TypedDict, total=False):
 
 
 def _facts(loaded: LoadedConfig, place: KeyPath) -> _Facts | None:
-    """Default, type and documentation; None if nobody knows the key."""
+    """Default, type and documentation; None if the key is unknown."""
     if not place:
         return None
     known = key_at(place)
@@ -123,7 +123,7 @@ def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
     around = [part for part in loaded.components if part.key == key[: len(part.key)]]
     if not around:
         return None
-    # A collate function stands within the table of a data set, and is a component of its own.
+    # The table of a collate function lies within that of its data set, which is a component too.
     checked = check_component(loaded.composition, max(around, key=lambda part: len(part.key)))
     return next((inner for inner in checked.walk() if inner.component.key == key), None)
 
@@ -152,7 +152,7 @@ def _facts_of_argument(checked: CheckedComponent, name: str) -> _Facts | None:
 
 
 def _first_layer(composition: Composition) -> Path:
-    """The file that everything else is laid upon: the one that holds most of the values."""
+    """The file that the others change: the one with most of the values."""
     files = Counter(origin.key_span.file for origin in composition.origins.values())
     return files.most_common(1)[0][0] if files else composition.main.file
 

@@ -1,4 +1,4 @@
-"""A JSON Schema of experiments in this environment, for editors: sections, keys, names and their arguments."""
+"""A JSON Schema of experiment files for editors: sections, keys, installed components and their arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 
 
 def experiment_schema(index: PluginIndex | None = None) -> Schema:
-    """The JSON Schema (draft 7). Every installed component is imported for its signature.
+    """The JSON Schema (draft 7). Every installed component is imported to read its signature.
 
     Args:
         index: the installed components (default: those of this process).
@@ -35,7 +35,7 @@ def experiment_schema(index: PluginIndex | None = None) -> Schema:
     definitions = {name: _section(kind, index) for name, kind in SECTIONS.items()}
     sections = {name: {"$ref": f"#/definitions/{name}"} for name in SECTIONS}
     suffixed = {f"^{name}_.+$": sections[name] for name, kind in SECTIONS.items() if kind.suffixed}
-    extends = {"description": "the file or files that this one is laid upon, relative to it"}
+    extends = {"description": "the file or files that this one extends, relative to this file"}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "AudioZEN experiment",
@@ -54,7 +54,7 @@ def _section(kind: Kind, index: PluginIndex) -> Schema:
     schema = _table(table_of(kind), kind, index)
     if not kind.array:
         return schema
-    # With a condition in place of a choice, editors point at the key that is wrong, not at the whole section.
+    # With `if` instead of `anyOf`, editors mark the key that is wrong, not the whole section.
     return {"type": ["object", "array"], "if": {"type": "array"}, "then": {"items": schema}, "else": schema}
 
 
@@ -65,7 +65,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
         "properties": {name: _key(key, index) for name, key in keys.items()},
         "additionalProperties": False,
     }
-    # A file that extends another may leave out what that one says, so nothing is required.
+    # No key is required, since a file may inherit it from the file that it extends.
     if issubclass(table, Component) and kind:
         choices = [_choice(name, kind, index) for name in index.names(kind.name)]
         schema["properties"]["path"] = {
@@ -78,7 +78,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
 
 
 def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
-    """An installed name with its documentation, and the rule for its arguments; one that is broken has no rule."""
+    """An installed component with its documentation, and the rule for its arguments; none if it can't be imported."""
     try:
         target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:
@@ -127,7 +127,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 
 def _type(annotation: Any) -> Schema:
-    """The schema of what a TOML may give where the annotation stands; `{}` where that can't be told."""
+    """The schema of the TOML values that fit an annotation; `{}` if that is unknown."""
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}
         return kind if annotation is str else {"anyOf": [kind, _REFERENCE]}

@@ -20,7 +20,7 @@ from audiozen_core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a TOML file says, whether or not it is right.
+    """What could be read of a TOML file, even if it has errors.
 
     Attributes:
         config: the configuration, or None where there are errors.
@@ -36,12 +36,12 @@ class Inspection:
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """What keeps the experiment from running."""
+        """The findings that keep the experiment from running."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What does not."""
+        """The findings that don't."""
         return tuple(finding for finding in self.findings if finding.severity == "warning")
 
 
@@ -51,7 +51,7 @@ class LoadedConfig:
 
     Attributes:
         config: the configuration.
-        warnings: old spellings, dropped arguments and the like, sorted by place.
+        warnings: renamed keys, dropped arguments and the like, sorted by place.
         composition: the values with their origins.
         components: every component of the configuration.
     """
@@ -74,7 +74,7 @@ def load_config(
     Args:
         path: the file.
         overrides: each `key=value`, or `+key=value` to add a key.
-        modes: what is to be run: `train`, `validate`, `test`, `predict`, `finetune`; says which sections are needed.
+        modes: the modes to run, which decide the sections that are needed.
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
@@ -93,21 +93,21 @@ def inspect_config(
     *,
     environment: Mapping[str, str] | None = None,
 ) -> Inspection:
-    """Like `load_config`, but gives the errors along with what could be read in spite of them.
+    """Like `load_config`, but returns the errors together with everything that could be read.
 
     Raises:
         ConfigError: if a file can't be read at all.
     """
     composition = compose(path, overrides, environment)
     sections = read_sections(composition, modes)
-    findings = in_order(composition, composition.findings)
+    findings = sort_findings(composition, composition.findings)
     wrong = any(finding.severity == "error" for finding in findings)
     config = None if wrong else _config(Path(path), composition, sections)
     return Inspection(config, findings, composition, tuple(sections.components()))
 
 
-def in_order(composition: Composition, findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """The findings by place: those of the file itself first, then its bases', then the command line's."""
+def sort_findings(composition: Composition, findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Sorts by place: findings in the file itself come first, then those in extended files, then those in `--set`."""
     return tuple(sorted(findings, key=lambda finding: _place(composition, finding)))
 
 
@@ -120,14 +120,14 @@ def _place(composition: Composition, finding: Diagnostic) -> tuple[Any, ...]:
 
 
 def _config(path: Path, composition: Composition, sections: Sections) -> ExperimentConfig:
-    if sections.meta is None or not sections.parts["trainer"]:
+    if sections.meta is None or not sections.components_by_kind["trainer"]:
         raise AssertionError("a missing section has been reported")
     return ExperimentConfig(
         id=sections.meta.id or path.stem,
         file=Path(os.path.abspath(path)),  # noqa: PTH100 (a symbolic link keeps its name, which is the ID)
         meta=sections.meta,
         acoustics=sections.acoustics or Acoustics(),
-        parts=sections.parts,
+        components=sections.components_by_kind,
         datasets=sections.datasets,
         hooks=sections.hooks,
         text=emit(composition.values),

@@ -11,17 +11,17 @@ from typing import Any
 import tomli
 
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.renamed_keys import Layer, current_name, is_old, old_spelling
+from audiozen_core.config.renamed_keys import Layer, current_name, renamed_key_warning, was_renamed
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, Places, Range, TooDeepError, find_places
+from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, Positions, Range, TooDeepError, find_positions
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, match_key_path, spell
 from audiozen_core.diagnostics.suggestions import nearest
 
-# What findings name as the file of an override; its lines are the overrides in their order.
+# The file name of an override in messages. Line 1 is the first override, line 2 the second.
 COMMAND_LINE = Path("--set")
 
 
@@ -35,9 +35,9 @@ class Override:
     Attributes:
         key: the key path as it was written.
         value: the value.
-        adds: whether a plus sign stands before it.
-        key_ranges: where each part of the key stands among all overrides, in characters.
-        value_range: where the value stands.
+        adds: whether it has a plus sign, so that it may add a key.
+        key_ranges: the character range of each part of the key, in the text of all overrides.
+        value_range: the character range of the value.
     """
 
     key: KeyPath
@@ -48,18 +48,18 @@ class Override:
 
 
 class _BadOverrideError(Exception):
-    """An override that can't be read; the arguments are what is wrong and where."""
+    """An override that can't be read. Its arguments are a message and a character range."""
 
 
 def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
-    """Lays the overrides on top of the files; what can't be applied is reported.
+    """Applies the overrides on top of the files, and reports those that can't be applied.
 
     Args:
         composition: the values of the files.
         overrides: each `key=value`, or `+key=value` to add a key.
     """
     source = Source("\n".join(overrides), COMMAND_LINE)
-    document = Document(source, {}, Places(), composition.main.folder)
+    document = Document(source, {}, Positions(), composition.main.folder)
     start = 0
     read = []
     for text in overrides:
@@ -70,7 +70,7 @@ def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
             finding = source.finding(config_codes.BAD_OVERRIDE, message, source.span(*place), notes=(_FORM,))
             composition.findings.append(finding)
         start += len(text) + 1
-    # A new `path` drops the old arguments, so it comes before the new ones, wherever it stands.
+    # A new `path` drops the old arguments, so every `path` is applied before any argument.
     for override in sorted(read, key=lambda override: override.key[-1] != "path"):
         _apply(composition, document, override)
 
@@ -98,10 +98,10 @@ def _read(text: str, start: int) -> Override:
 
 
 def _read_value(text: str, place: Range) -> Any:
-    """TOML, or else a bare word."""
+    """Reads a value as TOML, or as a bare word if it is not TOML."""
     with suppress(NotTomlError):
         try:
-            find_places(f"value = {text}")
+            find_positions(f"value = {text}")
         except TooDeepError:
             raise _BadOverrideError(f"the value is nested more than {MAX_DEPTH} levels deep", place) from None
     try:
@@ -113,7 +113,7 @@ def _read_value(text: str, place: Range) -> Any:
             reason = str(error).partition(" (at ")[0]
             raise _BadOverrideError(f"the value `{text}` is not valid TOML: {reason}", place) from None
         return text
-    # Further lines are no TOML of one value.
+    # A text with a line break may be several TOML keys; such a text is a bare word too.
     return table["value"] if len(table) == 1 else text
 
 
@@ -124,32 +124,32 @@ def _apply(composition: Composition, document: Document, override: Override) -> 
     path: KeyPath = ()
     for index, part in enumerate(override.key):
         written = override.key[: index + 1]
-        document.places.keys[written] = document.places.values[written] = override.key_ranges[index]
+        document.positions.keys[written] = document.positions.values[written] = override.key_ranges[index]
         last = index + 1 == len(override.key)
-        step = _step(_existing(composition, path), part, path, may_add=override.adds, last=last)
+        step = _resolve_part(_existing(composition, path), part, path, may_add=override.adds, last=last)
         if step is None:
-            composition.findings.append(_unknown(composition, document, override, path, written))
+            composition.findings.append(_unknown_key(composition, document, override, path, written))
             return
-        if isinstance(part, str) and isinstance(step, str) and is_old(path, part):
-            composition.findings.append(old_spelling(document, written, step))
+        if isinstance(part, str) and isinstance(step, str) and was_renamed(path, part):
+            composition.findings.append(renamed_key_warning(document, written, step))
         path = (*path, step)
-    document.places.values[override.key] = override.value_range
+    document.positions.values[override.key] = override.value_range
     layer = Layer(document)
     for length in range(1, len(path)):
-        layer.places[path[:length]] = override.key[:length]
+        layer.written[path[:length]] = override.key[:length]
     composition.put(path, layer.add(path, override.key, override.value), layer)
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:
-    """The value at a place, or an empty table where there is none yet."""
+    """The value at a place, or an empty table if there is none yet."""
     try:
         return composition.get(path)
     except LookupError:
         return {}
 
 
-def _step(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last: bool) -> str | int | None:
-    """The key or index that a part of a key path means in a container, or None if there is none such."""
+def _resolve_part(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last: bool) -> str | int | None:
+    """The key or index that a part of a key path means in a container, or None if it does not exist there."""
     if isinstance(container, list):
         index = as_index(part)
         return index if index is not None and index < len(container) + (may_add and last) else None
@@ -159,7 +159,7 @@ def _step(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last
     return name if may_add or name in container or name in known_keys(path) else None
 
 
-def _unknown(
+def _unknown_key(
     composition: Composition, document: Document, override: Override, path: KeyPath, written: KeyPath
 ) -> Diagnostic:
     container, part = _existing(composition, path), written[-1]
@@ -169,7 +169,7 @@ def _unknown(
     if isinstance(container, list):
         message = f"`{above}` has {len(container)} entries, so there is no `{spell(written)}`"
     elif not isinstance(container, dict):
-        message = f"`{above}` is no table, so there is no `{spell(written)}`"
+        message = f"`{above}` is not a table, so there is no `{spell(written)}`"
     else:
         message = f"there is no `{spell(written)}` to override"
         near = nearest(str(part), [*container, *known_keys(path)])

@@ -1,4 +1,4 @@
-"""From composed values to the typed sections of an experiment, with every finding on the way."""
+"""Reads the typed sections of an experiment from its composed values, and reports every mistake."""
 
 from __future__ import annotations
 
@@ -21,47 +21,48 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
 
-# The sections that become one object each.
-_PARTS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
+# The kinds whose sections become one object each. Data sets and hooks are arrays, and are kept apart.
+_BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
 
 
 @dataclass(slots=True)
 class Sections:
-    """The sections that could be read."""
+    """The sections that could be read: those without mistakes that make them unusable."""
 
     meta: Meta | None = None
     acoustics: Acoustics | None = None
-    parts: dict[str, dict[str, Component]] = field(default_factory=lambda: {kind.name: {} for kind in _PARTS})
+    components_by_kind: dict[str, dict[str, Component]] = field(
+        default_factory=lambda: {kind.name: {} for kind in _BUILT_KINDS}
+    )
     datasets: dict[Mode, list[DatasetComponent]] = field(
         default_factory=lambda: {mode: [] for mode in KINDS["dataset"].modes.values()}
     )
     hooks: list[HookComponent] = field(default_factory=list)
 
     def components(self) -> list[Component]:
-        """Every component, those within `dataloader` included."""
-        found = [part for parts in self.parts.values() for part in parts.values()]
-        for datasets in self.datasets.values():
-            for dataset in datasets:
-                parts = (dataset, dataset.dataloader.collate_fn, dataset.dataloader.sampler)
-                found += [part for part in parts if part]
-        return [*found, *self.hooks]
+        """Every component, including those in `dataloader`."""
+        components = [component for of_kind in self.components_by_kind.values() for component in of_kind.values()]
+        for dataset in (dataset for datasets in self.datasets.values() for dataset in datasets):
+            of_dataset = (dataset, dataset.dataloader.collate_fn, dataset.dataloader.sampler)
+            components += [component for component in of_dataset if component]
+        return [*components, *self.hooks]
 
 
 def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
-    """Reads the sections; what is wrong is added to the composition's findings.
+    """Reads the sections, and adds mistakes to the findings of the composition.
 
     Args:
         composition: the values.
-        modes: the modes to be run, each one of `RUN_MODES`; they say which sections must be there.
+        modes: the modes to run, from `RUN_MODES`; they decide which sections are required.
     """
     reader = _Reader(composition)
-    # First those that nobody knows: what they were meant to be is not reported as incomplete, too.
+    # Unknown sections come first: a section that one of them was meant to be is not reported as missing.
     for name, value in sorted(composition.values.items(), key=lambda item: split_section(item[0]) is not None):
-        reader.section(name, value)
-    reader.missing_sections(modes)
-    reader.partners()
-    reader.numbers()
-    reader.dataloaders_of_training()
+        reader.read(name, value)
+    reader.check_missing_sections(modes)
+    reader.check_partners()
+    reader.check_acoustics()
+    reader.check_training_dataloaders()
     return reader.sections
 
 
@@ -70,15 +71,15 @@ class _Reader:
         self.composition = composition
         self.tables = TableReader(composition)
         self.sections = Sections()
-        # What unknown sections were probably meant to be; those are not reported as missing too.
+        # The sections that unknown ones were probably meant to be.
         self.guessed: set[str] = set()
 
     # ------------------------------------------------------------------------------------------ one section
 
-    def section(self, name: str, value: Any) -> None:
+    def read(self, name: str, value: Any) -> None:
         known = split_section(name)
         if known is None:
-            self.unknown(name, value)
+            self.report_unknown(name, value)
             return
         if name in self.guessed:
             return
@@ -105,24 +106,24 @@ class _Reader:
         sections = self.sections
         if section in kind.modes:
             sections.datasets[kind.modes[section]].append(found)
-        elif kind.name in sections.parts:
-            sections.parts[kind.name][suffix] = found
+        elif kind.name in sections.components_by_kind:
+            sections.components_by_kind[kind.name][suffix] = found
         elif kind.name == "hooks":
             sections.hooks.append(found)
         else:
             setattr(sections, section, found)
 
-    def unknown(self, name: str, value: Any) -> None:
+    def report_unknown(self, name: str, value: Any) -> None:
         if not isinstance(value, dict | list):
             owners = [section for section in ("meta", "acoustics") if key_at((section, name))]
-            note = f"help: `{name}` belongs in [{owners[0]}]" if owners else "help: keys belong in a section"
+            note = f"help: `{name}` belongs in [{owners[0]}]" if owners else "help: every key belongs in a section"
             message = f"unknown key `{name}` outside of all sections"
             self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return
         base, _, suffix = name.rpartition("_")
         # `modl_g` is near to `model_g`, not to `model`.
         suffixed = [f"{kind}_{suffix}" for kind, row in SECTIONS.items() if base and row.suffixed]
-        free = [other for other in (*SECTIONS, *suffixed) if not self.is_whole(other)]
+        free = [other for other in (*SECTIONS, *suffixed) if not self.is_present(other)]
         near = None if base in SECTIONS else self.composition.nearest(name, free)
         if near:
             self.guessed.add(near)
@@ -131,8 +132,8 @@ class _Reader:
         more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
         self.report(config_codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
 
-    def is_whole(self, name: str) -> bool:
-        """Whether the section is there; not so `[model]` of which there is but the header `[model.args]`."""
+    def is_present(self, name: str) -> bool:
+        """Whether the file has the section. A lone `[model.args]` does not count as `[model]`."""
         value = self.composition.values.get(name)
         return value is not None and not (isinstance(value, dict) and value.keys() == {"args"})
 
@@ -141,7 +142,7 @@ class _Reader:
 
     # ------------------------------------------------------------------------------------------ all together
 
-    def missing_sections(self, modes: Sequence[str]) -> None:
+    def check_missing_sections(self, modes: Sequence[str]) -> None:
         names = [name for name, value in self.composition.values.items() if value != []]
         kinds = {known[0] for name in (*names, *self.guessed) if (known := split_section(name))}
         for name, mode in needed_sections(modes).items():
@@ -156,8 +157,8 @@ class _Reader:
                 document.source.finding(config_codes.MISSING_SECTION, message, span, label=label)
             )
 
-    def partners(self) -> None:
-        """Each optimiser has its model, each scheduler its optimiser."""
+    def check_partners(self) -> None:
+        """Checks that each optimiser has its model, and each scheduler its optimiser."""
         names = {known: name for name in self.composition.values if (known := split_section(name))}
         for (kind, suffix), name in names.items():
             partner = SECTIONS[kind].partner
@@ -165,23 +166,23 @@ class _Reader:
             if not partner or (partner, suffix) in names or wanted in self.guessed:
                 continue
             there = [other for found, other in names if found == partner]
-            # Without any partner at all, the missing section is reported already.
+            # If there is no partner at all, the section that is missing has been reported already.
             if not there and not suffix:
                 continue
-            # The partners that have no section of this kind yet: one of them is meant.
+            # The user probably means a partner that has no section of this kind yet.
             free = [section_name(kind, other) for other in there if (kind, other) not in names]
             near = free[0] if len(free) == 1 else self.composition.nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
             label = f"did you mean `{near}`?" if near else ""
             self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=near)
 
-    def numbers(self) -> None:
-        """The lengths of the transform, against each other."""
+    def check_acoustics(self) -> None:
+        """Checks the lengths of the STFT against each other."""
         numbers = self.sections.acoustics or Acoustics()
-        self.at_most("win_length", numbers.win_length, "n_fft", numbers.n_fft)
-        self.at_most("hop_length", numbers.hop_length, "win_length", numbers.win_length)
+        self.check_at_most("win_length", numbers.win_length, "n_fft", numbers.n_fft)
+        self.check_at_most("hop_length", numbers.hop_length, "win_length", numbers.win_length)
 
-    def dataloaders_of_training(self) -> None:
+    def check_training_dataloaders(self) -> None:
         """Refuses a `dataloader` that would be ignored: training sets are joined, and share that of the first."""
         datasets = self.sections.datasets["train"]
         for other in datasets[1:]:
@@ -197,7 +198,7 @@ class _Reader:
                 notes=(f"{first.header}: {self.composition.origin((*first.key, 'dataloader'))}",),
             )
 
-    def at_most(self, name: str, value: int, other: str, limit: int) -> None:
+    def check_at_most(self, name: str, value: int, other: str, limit: int) -> None:
         if value <= limit or {("acoustics", name), ("acoustics", other)} & self.tables.invalid:
             return
         given = self.composition.values.get("acoustics", {})

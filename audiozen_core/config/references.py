@@ -1,4 +1,4 @@
-"""References in values: `${acoustics.sr}`, `${env:DATA_ROOT:-/data}`, `${here}`."""
+"""Replaces references in values: `${acoustics.sr}`, `${env:DATA_ROOT:-/data}`, `${here}`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from audiozen_core.config.composition import Composition, places_below
+from audiozen_core.config.composition import Composition, key_paths_below
 from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import key_at, known_keys
 from audiozen_core.config.toml.interpolation import (
@@ -23,9 +23,9 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, parse_key_path, spell
 from audiozen_core.diagnostics.toml_text import read_scalar, toml_text
 
-# A file of a few kilobytes must not grow to gigabytes by references to references.
+# In characters. References to references could make a file of a few kilobytes grow to gigabytes.
 MAX_GROWTH = 1_000_000
-# An entry of a table or array counts as many characters.
+# The number of characters that an entry of a table or array counts as.
 _NODE = 20
 MAX_CHAIN = 50
 
@@ -33,7 +33,7 @@ _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default
 
 
 def resolve_references(composition: Composition, environment: Mapping[str, str] | None = None) -> None:
-    """Puts what they stand for in the place of all references; what can't be followed is reported and stays."""
+    """Replaces every reference by its value. A reference that can't be followed is reported and stays."""
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
@@ -49,7 +49,7 @@ class _Resolver:
         self.chain: list[KeyPath] = []
         self.pending = dict.fromkeys(
             place
-            for place in places_below(composition.values, ())
+            for place in key_paths_below(composition.values, ())
             if place and isinstance(value := composition.get(place), str) and "${" in value
         )
 
@@ -58,7 +58,7 @@ class _Resolver:
             self.resolve(place)
 
     def resolve(self, place: KeyPath) -> None:
-        """Puts the final value in its place, if that is still to be done."""
+        """Replaces the references of one value, unless that is done already."""
         if place not in self.pending or place in self.composition.unresolved:
             return
         text = self.composition.get(place)
@@ -74,17 +74,17 @@ class _Resolver:
         self.composition.get(place[:-1])[place[-1]] = value
 
     def evaluate(self, text: str, place: KeyPath, *, typed: bool) -> Any:
-        """What a text with references comes to.
+        """The value of a text with references.
 
         Args:
             text: the text.
-            place: the value that it belongs to.
-            typed: whether a reference that is the whole text keeps its type.
+            place: the key path of the value that the text belongs to.
+            typed: whether a text that is one reference takes the type of its value, instead of becoming a string.
         """
         try:
             pieces = split_references(text)
         except UnclosedReferenceError:
-            label = "write `$${` if it is none"
+            label = "write `$${` for the characters themselves"
             raise self.fail(place, "`${` without its `}`", text[text.rfind("${") :], label=label) from None
         if typed and len(pieces) == 1 and isinstance(pieces[0], Reference):
             return self.follow(pieces[0], place, typed=True)
@@ -96,7 +96,7 @@ class _Resolver:
             value = self.follow(piece, place, typed=False)
             if isinstance(value, dict | list):
                 kind = "a table" if isinstance(value, dict) else "an array"
-                raise self.fail(place, f"`{piece}` is {kind}, which can't stand within a string", str(piece))
+                raise self.fail(place, f"`{piece}` is {kind}, which can't be part of a string", str(piece))
             result.append(value if isinstance(value, str) else toml_text(value))
             self.grow(len(result[-1]), place)
         return "".join(result)
@@ -111,7 +111,7 @@ class _Resolver:
         try:
             target = parse_key_path(body)
         except ValueError:
-            message = f"`{reference}` is no reference: it names neither a key nor `here` nor `env:NAME`"
+            message = f"`{reference}` is not a reference: it names neither a key nor `here` nor `env:NAME`"
             raise self.fail(place, message, str(reference)) from None
         return self.value(reference, target, place)
 
@@ -120,7 +120,7 @@ class _Resolver:
     def variable(self, reference: Reference, body: str, place: KeyPath, *, typed: bool) -> Any:
         match = _ENVIRONMENT.fullmatch(body)
         if not match:
-            message = f"`{reference}` names no variable; the form is `${{env:NAME}}` or `${{env:NAME:-default}}`"
+            message = f"`{reference}` does not name a variable; the form is `${{env:NAME}}` or `${{env:NAME:-default}}`"
             raise self.fail(place, message, str(reference))
         name, default = match["name"], match["default"]
         text = self.environment.get(name, "")
@@ -141,16 +141,16 @@ class _Resolver:
     # ------------------------------------------------------------------------------------------ other values
 
     def value(self, reference: Reference, target: KeyPath, place: KeyPath) -> Any:
-        """A copy of the value at another place, with all its own references followed."""
+        """A copy of the value at another place, with its own references replaced."""
         found = self.locate(reference, target, place)
         if isinstance(found, _Default):
             return found.value
         value = self.composition.get(found)
         if not isinstance(value, dict | list):
             return value
-        for entry in list(places_below(value, found)):
+        for entry in list(key_paths_below(value, found)):
             self.visit(reference, entry, place)
-        below = list(places_below(value, ()))[1:]
+        below = list(key_paths_below(value, ()))[1:]
         self.grow(len(below) * _NODE, place)
         if below and len(place) + max(map(len, below)) > MAX_DEPTH:
             raise self.fail(place, f"`{reference}` leads to more than {MAX_DEPTH} levels of nesting", str(reference))
@@ -177,7 +177,7 @@ class _Resolver:
         return found
 
     def visit(self, reference: Reference, entry: KeyPath, place: KeyPath) -> None:
-        """Sees to it that an entry on the way is final."""
+        """Replaces the references of an entry first, if another value is about to read it."""
         if entry in self.composition.unresolved:
             raise _UnresolvedError
         if entry not in self.pending:
@@ -185,7 +185,7 @@ class _Resolver:
         if entry in self.chain:
             circle = [*self.chain[self.chain.index(entry) :], entry]
             names = " → ".join(f"`{self.composition.spell(link)}`" for link in circle)
-            # One finding for the circle, not one for each value on it.
+            # The circle is reported once, not once for each value in it.
             self.composition.unresolved.update(circle)
             raise self.fail(
                 place, f"references in a circle: {names}", str(reference), code=config_codes.REFERENCE_CYCLE
@@ -197,13 +197,13 @@ class _Resolver:
             raise _UnresolvedError
 
     def nothing_there(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
-        """Reports that the target ends at `found`, with what is near to the next part."""
+        """Reports that the target does not exist below `found`, and suggests a similar name."""
         table = self.composition.get(found)
         text = str(reference)
         if not isinstance(table, dict | list):
             return self.fail(place, f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own", text)
         names: Iterable[str] = chain(table, known_keys(found)) if isinstance(table, dict) else ()
-        # A known section that the file leaves out may still be meant, with a key misspelt.
+        # The user may mean a misspelt key of a known section that the file leaves out.
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
             names = known_keys(found)
@@ -220,12 +220,12 @@ class _Resolver:
             raise _UnresolvedError
         self.growth += size
         if self.growth > MAX_GROWTH:
-            raise self.fail(place, "the references of this file make it grow beyond all measure", "${")
+            raise self.fail(place, "the references of this file make it grow without limit", "${")
 
     def fail(
         self, place: KeyPath, message: str, text: str, code: str = config_codes.BAD_REFERENCE, **more: Any
     ) -> Exception:
-        """Reports a finding at the reference itself, if it stands in the file as it is, else at the whole value."""
+        """Reports a finding at the reference itself if the file contains it literally, else at the whole value."""
         origin = self.composition.origin(place)
         source, (start, end) = origin.document.source, origin.document.value_range(origin.key)
         inside = source.text.find(text, start, end)
@@ -236,6 +236,6 @@ class _Resolver:
 
 @dataclass(frozen=True, slots=True)
 class _Default:
-    """The default of a known key that the file leaves out."""
+    """The default of a known key that the file does not set."""
 
     value: Any

@@ -1,4 +1,4 @@
-"""Old names and second names of sections and arguments, in one table."""
+"""Sections and arguments that were renamed, or that have an alias."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.suggestions import nearest
 
-# Names of earlier versions and what they are called now; the suffix of a section stays (`loss_d`).
-OLD_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}
-OLD_ARGUMENTS: dict[KeyPath, str] = {
+# Names of earlier versions, and their names today. A section keeps its suffix (`loss_d`).
+RENAMED_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}
+RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_epoch"): "max_epochs",
     ("trainer", "args", "max_grad_norm"): "clip_grad_norm_value",
     ("trainer", "args", "max_patience"): "patience",
 }
-# Two names of equal rank; inside, the first one of each pair is used.
-EQUAL_SECTIONS = {"train_dataset": "dataset"}
+# Aliases that cause no warning, and the names that AudioZEN uses.
+SECTION_ALIASES = {"train_dataset": "dataset"}
 
 _SUFFIXED_LOSS = re.compile(r"loss_(?P<suffix>.+)")
 
 
 def current_name(parent: KeyPath, key: str) -> str:
-    """The name used inside for a key of a table; `parent` is the table, already in current names.
+    """The current name of a key; `parent` is the key path of its table, in current names.
 
     Example:
         >>> current_name((), "loss"), current_name((), "loss_d"), current_name(("trainer", "args"), "max_epoch")
@@ -36,29 +36,29 @@ def current_name(parent: KeyPath, key: str) -> str:
         'loss'
     """
     if parent:
-        return OLD_ARGUMENTS.get((*parent, key), key)
+        return RENAMED_ARGUMENTS.get((*parent, key), key)
     match = _SUFFIXED_LOSS.fullmatch(key)
-    # `loss_functoin` is no section of a net called `functoin`.
+    # `loss_functoin` is a misspelt `loss_function`, not the loss of a net called `functoin`.
     if match and not key.startswith("loss_function") and not nearest(key, ["loss_function"]):
         return f"loss_function_{match['suffix']}"
-    return OLD_SECTIONS.get(key) or EQUAL_SECTIONS.get(key, key)
+    return RENAMED_SECTIONS.get(key) or SECTION_ALIASES.get(key, key)
 
 
 def current_path(key_path: KeyPath) -> KeyPath:
-    """The key path in the names used inside."""
+    """The key path in current names."""
     current: KeyPath = ()
     for part in key_path:
         current = (*current, current_name(current, part) if isinstance(part, str) else part)
     return current
 
 
-def is_old(parent: KeyPath, key: str) -> bool:
-    """Whether the key has a newer name that a user should hear of."""
-    return current_name(parent, key) != key and not (not parent and key in EQUAL_SECTIONS)
+def was_renamed(parent: KeyPath, key: str) -> bool:
+    """Whether the key has a new name that the user should be told."""
+    return current_name(parent, key) != key and not (not parent and key in SECTION_ALIASES)
 
 
-def old_spelling(document: Document, key_path: KeyPath, new: str) -> Diagnostic:
-    """The warning about an old name, at its place."""
+def renamed_key_warning(document: Document, key_path: KeyPath, new: str) -> Diagnostic:
+    """The warning about an old name."""
     span = document.key_span(key_path)
     old = key_path[-1]
     message = f"`{old}` is the old name of `{new}`"
@@ -74,13 +74,13 @@ class Layer:
     Attributes:
         document: the document.
         values: its values; tables and arrays are copies.
-        places: the key path in the document of each value here.
-        findings: old names, and things said under two names.
+        written: for the key path of each value, its key path as written in the document.
+        findings: old names, and keys that are given under two names.
     """
 
     document: Document
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    written: dict[KeyPath, KeyPath] = field(default_factory=dict)
     findings: list[Diagnostic] = field(default_factory=list)
 
     @classmethod
@@ -91,30 +91,30 @@ class Layer:
         return layer
 
     def add(self, key_path: KeyPath, written: KeyPath, value: Any) -> Any:
-        """The value in current names, if it is to stand at `key_path` and stands at `written` in the document."""
+        """The value in current names; it goes to `key_path`, and stands at `written` in the document."""
         return self._value(key_path, written, value)
 
     def _table(self, current: KeyPath, written: KeyPath, table: Mapping[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in table.items():
             name = current_name(current, key)
-            if name != key and is_old(current, key):
-                self.findings.append(old_spelling(self.document, (*written, key), name))
+            if name != key and was_renamed(current, key):
+                self.findings.append(renamed_key_warning(self.document, (*written, key), name))
             if name in result:
-                self.findings.append(self._two_names((*written, key), self.places[(*current, name)]))
+                self.findings.append(self._duplicate_name((*written, key), self.written[(*current, name)]))
             else:
                 result[name] = self._value((*current, name), (*written, key), value)
         return result
 
     def _value(self, current: KeyPath, written: KeyPath, value: Any) -> Any:
-        self.places[current] = written
+        self.written[current] = written
         if isinstance(value, dict):
             return self._table(current, written, value)
         if isinstance(value, list):
             return [self._value((*current, index), (*written, index), entry) for index, entry in enumerate(value)]
         return value
 
-    def _two_names(self, written: KeyPath, first: KeyPath) -> Diagnostic:
+    def _duplicate_name(self, written: KeyPath, first: KeyPath) -> Diagnostic:
         span, earlier = self.document.key_span(written), self.document.key_span(first)
         return self.document.source.finding(
             config_codes.TWO_SPELLINGS,

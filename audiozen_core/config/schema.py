@@ -1,4 +1,4 @@
-"""What the known sections may hold, asked by key path. The truth is in the dataclasses of `sections`."""
+"""Which keys each table may have, by key path. The dataclasses of `sections` define them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiozen_core.config.sections import (
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import SECTIONS, Kind, split_section
 
-# The rules of `[acoustics]`, whose dataclass stands on a lower floor.
+# The rules of `[acoustics]`: its dataclass is in a room that knows nothing of configurations.
 _ACOUSTICS_RULES: dict[str, Mapping[str, Any]] = {
     "sr": {"minimum": 1, "doc": "the sample rate, in hertz"},
     "n_fft": {"minimum": 1, "doc": "the number of FFT points, in samples"},
@@ -44,7 +44,7 @@ class Key:
     Attributes:
         name: the key.
         type: the annotation of its field.
-        default: the value where it is left out, or `dataclasses.MISSING`.
+        default: the value if the key is left out, or `dataclasses.MISSING`.
         rules: `minimum`, `maximum`, `choices`, `pattern` and `doc`.
     """
 
@@ -65,7 +65,7 @@ def table_of(kind: Kind) -> type:
 
 
 def table_at(key_path: KeyPath) -> type | None:
-    """The dataclass of the table at a place, or None where anything may stand (`args`) or nothing is known."""
+    """The dataclass of the table at a place, or None if it may have any keys (`args`) or is unknown."""
     if not key_path or not isinstance(key_path[0], str) or not (section := split_section(key_path[0])):
         return None
     kind = SECTIONS[section[0]]
@@ -80,7 +80,7 @@ def table_at(key_path: KeyPath) -> type | None:
 
 
 def known_keys(key_path: KeyPath) -> tuple[str, ...]:
-    """The keys that the table at a place may have; empty where anything may stand."""
+    """The keys that the table at a place may have; empty if it may have any."""
     if not key_path:
         return tuple(SECTIONS)
     table = table_at(key_path)
@@ -105,7 +105,7 @@ def keys_of(table: type) -> dict[str, Key]:
             _ACOUSTICS_RULES[field.name] if table is Acoustics else field.metadata,
         )
         for field in dataclasses.fields(table)
-        # `key` says where a component stands; it is not for the TOML.
+        # `key` is the place of a component, which no TOML file sets.
         if not (field.name == "key" and issubclass(table, Component))
     }
 

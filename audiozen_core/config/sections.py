@@ -1,7 +1,7 @@
 """The known sections of an experiment's TOML file, as typed data. Imports no torch.
 
-The fields, their types and their defaults here are the whole truth about what a section may hold: the reader checks a
-file against them, and a field's `metadata` says what a type can't (`minimum`, `choices`, `doc`).
+The fields, their types and their defaults define what a section may hold: the reader checks a file against them. A
+field's `metadata` adds what a type can't express (`minimum`, `choices`, `doc`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Meta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part of the experiment that is named by `path` and built with `args`.
+    """A part of the experiment: `path` names it, and `args` are its arguments.
 
     Attributes:
         path: the name of a plugin, or a dotted import.
@@ -102,7 +102,7 @@ class Dataloader:
 
     batch_size: int = _field("the number of samples in a batch", default=1, minimum=1, maximum=2**31 - 1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
-    # Each of them is a process: a digit too many would bring the computer down.
+    # Each worker is a process: one digit too many would bring the computer down.
     num_workers: int = _field(
         "the number of loading processes; 0 loads in the main one", default=0, minimum=0, maximum=1024
     )
@@ -123,7 +123,7 @@ class Dataloader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetComponent(Component):
-    """A section `[dataset]`, `[validate_dataset]`, …, or one entry of an array of such."""
+    """A section `[dataset]`, `[validate_dataset]`, …, or one entry of an array of these sections."""
 
     dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how its samples become batches"})
 
@@ -137,8 +137,9 @@ class ExperimentConfig:
         file: the TOML file, absolute.
         meta: the section `[meta]`.
         acoustics: the section `[acoustics]`.
-        parts: kind, such as `model`, to suffix (`""` for `[model]`, `"g"` for `[model_g]`) to section. Each optimiser
-            has a model with the same suffix, and each scheduler an optimiser.
+        components: the sections that become one object each, by kind, such as `model`, then by suffix: `""` for
+            `[model]`, `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
+            optimiser.
         datasets: by the mode that they serve; a mode without a section has an empty list.
         hooks: the entries of `[[hooks]]`, in order, disabled ones included.
         text: the effective configuration as TOML, without `extends` and references; loading it gives the same again.
@@ -148,7 +149,7 @@ class ExperimentConfig:
     file: Path
     meta: Meta
     acoustics: Acoustics
-    parts: dict[str, dict[str, Component]]
+    components: dict[str, dict[str, Component]]
     datasets: dict[Mode, list[DatasetComponent]]
     hooks: list[HookComponent]
     text: str
@@ -156,4 +157,4 @@ class ExperimentConfig:
     @property
     def trainer(self) -> Component:
         """The section `[trainer]`."""
-        return self.parts["trainer"][""]
+        return self.components["trainer"][""]

@@ -1,4 +1,4 @@
-"""From a checked config to built objects: networks, optimisers, data, hooks."""
+"""Builds the objects of a checked configuration: networks, optimisers, data, hooks."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
-# These are built from each other; the trainer, which is given all of them, comes last.
+# These need each other, so they are built in this order. Any other kind is built without injected arguments.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
 
 _OWN = f"{FIRST_PARTY}:"
 
 
 def prepare_process(meta: Meta) -> torch.device:
-    """Sets what holds for the whole process (seeds, threads, determinism) and gives the device."""
+    """Sets seeds, threads and determinism for the whole process, and returns the device."""
     seed_generators(meta.seed)
-    # Numbers next to zero slow a CPU down many times, and no result needs them.
+    # Denormal numbers make a CPU many times slower, and no result needs them.
     torch.set_flush_denormal(True)
     if meta.num_threads is not None:
         torch.set_num_threads(meta.num_threads)
     if meta.use_deterministic_algorithms:
-        # What cuBLAS wants to be deterministic; it reads this when CUDA starts.
+        # cuBLAS is deterministic only with this setting, which it reads when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(meta.use_deterministic_algorithms)
     torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
@@ -61,7 +61,7 @@ def prepare_process(meta: Meta) -> torch.device:
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, NumPy and Torch, those of all GPUs included."""
+    """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -78,7 +78,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
     def built(component: Component, **injected: Any) -> Any:
         return lifecycle.wrap_component(component.section, build_component(checked.component(component), injected))
 
-    sections = config.parts
+    sections = config.components
     models = {suffix: built(section).to(device) for suffix, section in sections["model"].items()}
     losses = {suffix: built(section) for suffix, section in sections["loss_function"].items()}
     # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
@@ -114,13 +114,13 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
-    """Refuses an optimiser that wants to call the loss itself, such as LBFGS."""
+    """Refuses an optimiser that calls the loss itself, such as LBFGS."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise BuildError(
-            f"{section.header} {type(optimizer).__name__} evaluates the loss several times a step, by a closure, which "
-            "no trainer gives it",
-            remedy="use an optimiser that steps on gradients, such as torch.optim.RAdam",
+            f"{section.header} {type(optimizer).__name__} evaluates the loss several times a step through a closure, "
+            "which no trainer passes",
+            remedy="use an optimiser that needs only gradients, such as torch.optim.RAdam",
         )
 
 
@@ -168,7 +168,7 @@ def build_loader(
     train: bool,
     cuda: bool,
 ) -> BatchLoader:
-    """Builds the data sets of some sections, joins them into one, and gives what makes batches of it.
+    """Builds the data sets of some sections, joins them into one, and builds the loader that makes batches of it.
 
     Args:
         checked: the configuration.
@@ -225,11 +225,11 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
 def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
     """Calls what `path` names with `args`; components within `args` are built first.
 
-    A function that is called later, such as a loss, is not called: its `args` are bound to it.
+    A function that the trainer calls later, such as a loss, is not called here: its `args` are bound to it.
 
     Args:
         checked: the component, as the check found it.
-        injected: what AudioZEN passes besides, to whatever takes it by name.
+        injected: further arguments by name, passed if the object takes them.
 
     Raises:
         BuildError: the constructor raised, or that of a component within the arguments.
@@ -250,7 +250,7 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise BuildError(
             f"{component.header} can't be built: `{component.path}` raised {type(error).__name__}: {error}",
-            remedy=f"look at {component.args_header}; `--traceback` shows the whole way to the error",
+            remedy=f"look at {component.args_header}; `--traceback` shows the whole traceback",
             notes=(f"named in: {checked.origin}", f"raised in: {last.filename}:{last.lineno}, in {last.name}"),
         ) from error
 
@@ -258,7 +258,7 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
 def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: Mapping[str, Any]) -> Any:
     """A copy of a value within the arguments of `owner`, with each component in it built."""
     if inner := owner.nested.get(key):
-        # Only what it asks for by name: something that takes any keyword has not asked for an optimiser.
+        # Only what it asks for by name: a function that takes any keyword has not asked for an optimiser.
         names = inner.signature.names() if inner.signature else ()
         return build_component(inner, {name: given for name, given in injected.items() if name in names})
     if isinstance(value, list):

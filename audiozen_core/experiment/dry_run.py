@@ -1,4 +1,4 @@
-"""`audiozen check --build`: one batch through the experiment, to see what it costs before it runs for days."""
+"""`audiozen check --build`: one batch through the experiment, to see its cost before it runs for days."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What one batch showed.
+class DryRun:
+    """What one batch has shown.
 
     Attributes:
-        device: where it ran.
+        device: the device.
         parameters: suffix of the net to its number of trainable weights.
-        batch: where each tensor of the batch stands, to its shape.
-        batches: batches of an epoch, None where that is not known.
+        batch: name of each tensor in the batch to its shape.
+        batches: the number of batches in an epoch, None if it is unknown.
         loss: each loss by name.
-        without_gradient: the weights that no loss reaches.
-        memory_mb: the most memory that was taken, in megabytes: of the GPU, else of the process.
-        seconds: the time of a step, forward and backward, the first one left out.
+        without_gradient: the weights that get no gradient from any loss.
+        memory_mb: the peak memory in megabytes, of the GPU if there is one, else of the process.
+        seconds: the time of the second step, forward and backward; the first one is slower.
     """
 
     device: str
@@ -58,11 +58,11 @@ class Trial:
         return "\n".join(f"{name:<12} {fact}" for name, fact in facts.items())
 
 
-def try_out(experiment: Experiment) -> Trial:
+def dry_run(experiment: Experiment) -> DryRun:
     """Builds the experiment, and runs one training batch forward and backward, twice; writes nothing.
 
     Raises:
-        AudioZenError: a part that can't be built.
+        AudioZenError: a component can't be built.
     """
     with experiment.scope:
         trainer, loaders = experiment.build()
@@ -75,7 +75,7 @@ def try_out(experiment: Experiment) -> Trial:
         losses = _step(trainer, batch)
         seconds = time.perf_counter() - started
     named = [(name, weight) for model in trainer.models.values() for name, weight in model.named_parameters()]
-    return Trial(
+    return DryRun(
         device=str(trainer.device),
         parameters={suffix: _size(model) for suffix, model in trainer.models.items()},
         batch=dict(_shapes(batch, "batch")),

@@ -45,8 +45,8 @@ class Experiment:
 
     Args:
         checked: the configuration, with its components resolved.
-        scope: where the modules beside its file are imported from; the one that it was checked in.
-        modes: what to do, in order.
+        scope: the import scope that it was checked in; its modules are found there.
+        modes: the modes to run, in order.
 
     Example:
         >>> experiment = Experiment.load("exp.toml", modes=["train", "test"])  # doctest: +SKIP
@@ -84,17 +84,17 @@ class Experiment:
         return cls(checked, scope, modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
-        """Does what the modes say, one after the other.
+        """Runs the modes, one after the other.
 
         Args:
-            resume: go on with the run that the folder holds; one that has no checkpoint yet starts from its beginning.
+            resume: continue the run in the folder; a run without a checkpoint starts from the beginning.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
-                finetuning starts from its weights (with `resume` if it has no checkpoint of its own yet), the other
-                modes use its weights (`best` by default).
+                finetuning starts from its weights (with `resume`, only if the run has no checkpoint of its own yet),
+                and the other modes use its weights (`best` by default).
             allow_drift: resume although the TOML has changed in what matters since the checkpoint was made.
 
         Raises:
-            AudioZenError: whatever is the user's to mend.
+            AudioZenError: something that the user can fix.
         """
         training = any(mode in TRAINING for mode in self.modes)
         self._check_options(resume, ckpt_path)
@@ -111,7 +111,7 @@ class Experiment:
             if training and not lock.held:
                 stack.enter_context(lock)
             if training and not resume:
-                self._refuse_to_overwrite()  # once more: nobody can begin one now
+                self._refuse_to_overwrite()  # again, now that the lock keeps others from starting a run
             if training and resume:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
             elif ckpt_path is not None or self.modes[0] not in TRAINING:
@@ -142,10 +142,10 @@ class Experiment:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
 
         Returns:
-            The trainer, and the loaders by role.
+            The trainer, and the loaders by mode.
 
         Raises:
-            AudioZenError: a part that can't be built.
+            AudioZenError: a component can't be built.
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
@@ -154,11 +154,11 @@ class Experiment:
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
-        for role in self._roles():
-            with trainer.unreadable.allow_unreadable_files(role):
-                loaders[role] = self._loaders(role, lifecycle, device)
+        for mode in self._data_modes():
+            with trainer.unreadable.allow_unreadable_files(mode):
+                loaders[mode] = self._loaders(mode, lifecycle, device)
         lifecycle.on_setup(trainer=trainer)
-        # Again, so that a training does not depend on which data sets were built beside it.
+        # A second time, so that training does not depend on how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
 
@@ -176,17 +176,17 @@ class Experiment:
         else:
             trainer.predict(loaders["predict"])
 
-    def _roles(self) -> list[Mode]:
-        """The data sets that the modes need; training validates where it can."""
-        wanted: list[Mode] = []
+    def _data_modes(self) -> list[Mode]:
+        """The modes whose data sets are needed; training also validates if there is a data set for it."""
+        needed: list[Mode] = []
         for mode in self.modes:
-            roles: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
-            wanted += [role for role in roles if self.config.datasets[role] and role not in wanted]
-        return wanted
+            both: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
+            needed += [of_data for of_data in both if self.config.datasets[of_data] and of_data not in needed]
+        return needed
 
-    def _loaders(self, role: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
-        """One loader for all training sets together, one for each of the others."""
-        sections, train, cuda = self.config.datasets[role], role == "train", device.type == "cuda"
+    def _loaders(self, mode: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
+        """One loader for all training sets together, or one for each data set of another mode."""
+        sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
         return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda) for group in groups]
 
@@ -211,7 +211,7 @@ class Experiment:
         if which is None and "finetune" not in self.modes and not own:
             self.log.warning(f"{self.folder} has no checkpoint yet: the training starts from its beginning")
             return None
-        loaded = self.store.load(_which(which or "latest"), map_location=trainer.device)
+        loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.config.text, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
             self.log.warning("left behind, since they were saved after it", checkpoints=", ".join(left))
@@ -221,20 +221,20 @@ class Experiment:
         return None
 
     def _is_own(self, which: str) -> bool:
-        """Whether a checkpoint that was asked for is one of this run."""
+        """Whether the checkpoint that the user asked for belongs to this run."""
         if which in ("best", "latest"):
             return True
         folder, path = self.store.folder, Path(which)
         return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
-        """Weights alone; without a name those of the best checkpoint, or of the latest where no epoch was the best."""
+        """Loads the weights of a checkpoint: by default those of the best, or of the latest if there is no best one."""
         if which is None:
             which = "best" if self.store.best is not None else "latest"
-        named = _which(which)
+        named = _checkpoint_name(which)
         path = self.store.locate(named) if isinstance(named, str) else named
         if path.is_dir() and not any(mode in TRAINING for mode in self.modes):
-            # So that what is measured is recorded at the place of the training that it belongs to.
+            # Results are recorded at the epoch and step that the weights come from.
             info = self.store.load(path, owners=(), map_location="cpu")
             trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
         trainer.from_elsewhere = True
@@ -252,7 +252,7 @@ class Experiment:
     # ------------------------------------------------------------------------------- records
 
     def _record(self, trainer: BaseTrainer) -> None:
-        """Leaves the effective config in the run's folder and says in the log what runs where."""
+        """Saves the effective config in the run folder and logs what runs where."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
         write_whole(path, record(self.checked, self.scope.dirs, now))
@@ -282,5 +282,5 @@ def _no_exit() -> Iterator[None]:
 _OTHER_MODEL = "the model's arguments must be those that the checkpoint was made with"
 
 
-def _which(name: str) -> Literal["latest", "best"] | Path:
+def _checkpoint_name(name: str) -> Literal["latest", "best"] | Path:
     return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""What a run was made of: the effective config, the versions in play, the commit, the command line."""
+"""The record of a run: its effective config, the versions of all packages, the commit, the command line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from audiozen_core.config.toml.emit import emit
 
 
 def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
-    """A TOML file that repeats the run, with what it was made of in comments at its head.
+    """A TOML file that repeats the run, with its versions, commit and command line in comments at the top.
 
-    The experiment's ID and the folders that its own modules were imported from are written into `[meta]`, so that the
-    file does the same wherever it lies.
+    The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
+    from any folder.
 
     Args:
         checked: the configuration.
-        import_from: the folders that came first on the import path.
+        import_from: the folders that its own modules were imported from.
         now: the time of the start.
     """
     config = checked.config
@@ -36,14 +36,14 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
         "file": str(config.file),
         "commit": commit_of(config.file.parent),
         "python": f"{platform.python_version()} on {platform.platform()}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions_in_play().items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in imported_versions().items()),
     }
     head = "\n".join(f"# {name}: {' '.join(fact.split())}" for name, fact in facts.items() if fact)
     return f"{head}\n\n{emit(values)}"
 
 
-def versions_in_play() -> dict[str, str]:
-    """The version of every distribution of which a module is imported, by name."""
+def imported_versions() -> dict[str, str]:
+    """The version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
     names = {
         name for module, names in metadata.packages_distributions().items() if module in imported for name in names
@@ -52,7 +52,7 @@ def versions_in_play() -> dict[str, str]:
 
 
 def commit_of(folder: Path) -> str:
-    """The git commit of the checkout that the folder lies in, "" outside of one; says where files were changed."""
+    """The git commit that the folder is at, with the number of changed files; "" outside a repository."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no").splitlines()

@@ -1,4 +1,4 @@
-"""A TOML file as values, each with its place. The values are tomli's; the places are those of `spans`."""
+"""A TOML file as values, each with its place. tomli gives the values, `positions` the positions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config.toml.positions import NotTomlError, Places, Range, TooDeepError, find_places
+from audiozen_core.config.toml.positions import NotTomlError, Positions, Range, TooDeepError, find_positions
 from audiozen_core.config.toml.source import Source
-from audiozen_core.config.toml.syntax_errors import explain, explain_too_deep
+from audiozen_core.config.toml.syntax_errors import explain_syntax_error, explain_too_deep
 from audiozen_core.config.toml.text_file import read_text
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
@@ -22,18 +22,18 @@ from audiozen_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Document:
-    """A TOML document and the places of its keys and values.
+    """A TOML document and the positions of its keys and values.
 
     Attributes:
         source: the text, and the file as the user named it.
-        values: what tomli reads in it.
-        places: the offsets of keys and values in the text.
-        folder: the folder that its relative paths start from, and its `${here}`.
+        values: the values, as tomli reads them.
+        positions: the offsets of keys and values in the text.
+        folder: the folder for its relative paths and for `${here}`.
     """
 
     source: Source
     values: Mapping[str, Any]
-    places: Places
+    positions: Positions
     folder: Path
 
     @classmethod
@@ -41,17 +41,17 @@ class Document:
         """Reads a file.
 
         Raises:
-            ConfigError: if there is no such file, or it is not TOML in UTF-8; the places are in the findings.
+            ConfigError: the file does not exist, or is not TOML in UTF-8; the findings have the positions.
         """
         file = Path(path)
         document = cls.parse(read_text(file), file)
         if not document.values:
-            raise ConfigError([Diagnostic(config_codes.EMPTY, f"`{file}` holds no key, only blanks or comments")])
+            raise ConfigError([Diagnostic(config_codes.EMPTY, f"`{file}` has no keys, only blanks or comments")])
         return document
 
     @classmethod
     def parse(cls, text: str, file: Path) -> Document:
-        r"""Reads a text; `file` is where findings will say that it comes from.
+        r"""Reads a text; `file` is the name that findings show.
 
         Raises:
             ConfigError: if the text is not TOML.
@@ -64,16 +64,16 @@ class Document:
         """
         source = Source(text.replace("\r\n", "\n"), file)
         try:
-            places = find_places(source.text)
+            positions = find_positions(source.text)
         except TooDeepError as deep:
             raise ConfigError([explain_too_deep(source, deep.args[0])]) from None
         except NotTomlError as error:
-            places = error.args[0]
+            positions = error.args[0]
         try:
             values = tomli.loads(source.text)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(explain(error, source, places)) from None
-        return cls(source, values, places, file.parent)
+            raise ConfigError(explain_syntax_error(error, source, positions)) from None
+        return cls(source, values, positions, file.parent)
 
     @property
     def file(self) -> Path:
@@ -81,20 +81,20 @@ class Document:
         return self.source.file
 
     def key_span(self, key_path: KeyPath) -> Span:
-        """Where the key stands; of an entry of an array, the entry. Of a key that is not there, the nearest above."""
-        return self._span(self.places.keys, key_path)
+        """The position of a key, or of an array entry; of the nearest table above if there is no such key."""
+        return self._span(self.positions.keys, key_path)
 
     def value_span(self, key_path: KeyPath) -> Span:
-        """Where the value stands; of a table, its header. Of a value that is not there, the nearest above."""
-        return self._span(self.places.values, key_path)
+        """The position of a value, or of a table's header; of the nearest table above if there is no such value."""
+        return self._span(self.positions.values, key_path)
 
     def line(self, number: int) -> str:
         """The text of a line, counted from 1, without its line end."""
         return self.source.line(number)
 
     def value_range(self, key_path: KeyPath) -> Range:
-        """Where the value stands, as character offsets."""
-        return self._range(self.places.values, key_path)
+        """The position of a value as character offsets."""
+        return self._range(self.positions.values, key_path)
 
     def _span(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Span:
         return self.source.span(*self._range(ranges, key_path))

@@ -1,4 +1,4 @@
-"""Whole tables as a TOML document that reads back to the same values."""
+"""Writes tables as a TOML document that reads back as the same values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def emit(values: Mapping[str, Any], comment: Comment | None = None) -> str:
     `${` in a string becomes `$${`, so that it is not taken for a reference when the text is loaded.
 
     Args:
-        values: what tomli could have read: tables, arrays, strings, numbers, booleans, dates and times.
-        comment: gives the comment for the line of a value or header; "" for none.
+        values: tables, arrays, strings, numbers, booleans, dates and times, as tomli returns them.
+        comment: returns the comment for the line of a value or header; "" for none.
 
     Raises:
-        TypeError: if a value is none of these.
+        TypeError: a value has another type.
 
     Example:
         >>> print(emit({"optimizer": {"path": "torch.optim.RAdam", "args": {"lr": 1e-05, "betas": [0.9, 0.99]}}}))
@@ -44,7 +44,7 @@ class _Emitter:
         self.comment = comment
 
     def table(self, path: KeyPath, name: str, table: Mapping[str, Any]) -> Iterator[str]:
-        """The lines of a table below its header; `name` is what its header says."""
+        """The lines of a table below its header; `name` is the name in the header."""
         below = {key: value for key, value in table.items() if _has_header(value)}
         for key, value in table.items():
             if key not in below:
@@ -52,7 +52,7 @@ class _Emitter:
         for key, value in below.items():
             place, title = (*path, key), f"{name}.{spell_key(key)}" if name else spell_key(key)
             if isinstance(value, Mapping):
-                # A header that holds nothing but headers says nothing.
+                # A table that holds only tables needs no header of its own.
                 if not value or not all(_has_header(entry) for entry in value.values()):
                     yield from ("", self.commented(f"[{title}]", place))
                 yield from self.table(place, title, value)

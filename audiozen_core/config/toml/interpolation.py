@@ -1,11 +1,11 @@
-"""The form of references in a string: `${…}`, and `$${` for the characters themselves."""
+"""The syntax of references in a string: `${…}`, and `$${` for the characters `${`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-# References may stand in the default of a reference, so deep at most.
+# How deep references may be nested in the defaults of other references.
 MAX_NESTING = 16
 
 
@@ -14,7 +14,7 @@ class Reference:
     """One `${…}`.
 
     Attributes:
-        body: what stands between the braces.
+        body: the text between the braces.
     """
 
     body: str
@@ -24,11 +24,11 @@ class Reference:
 
 
 class UnclosedReferenceError(ValueError):
-    """A `${` without its `}`, or too many of them one in another."""
+    """A `${` without its `}`, or references nested too deeply."""
 
 
 def split_references(text: str) -> list[str | Reference]:
-    """A text in pieces: plain ones, in which `$${` has become `${`, and references.
+    """Splits a text into references and plain pieces, in which `$${` has become `${`.
 
     Raises:
         UnclosedReferenceError: if a `}` is missing.

@@ -1,7 +1,7 @@
-"""Where each key and each value of a TOML text stands.
+"""Finds the position of every key and value in a TOML text.
 
-`tomli` says what a document means but not where; this reader says where and leaves the meaning to `tomli`. So it may
-be lenient: what it takes for TOML and `tomli` does not is refused by `tomli` anyway. It is linear in the text.
+`tomli` gives the values of a document but no positions. This reader finds the positions and leaves the values to
+`tomli`. It may be lenient, because `tomli` refuses whatever is not TOML. Its running time is linear in the text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCALAR = re.compile(r"\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]*|[^\s,\]}#]+")
 
 
 class NotTomlError(Exception):
-    """The text is not TOML, as far as this reader can tell; the argument is what it found so far (`Places`)."""
+    """The text is not TOML, as far as this reader can tell. The argument is the `Positions` found so far."""
 
 
 class TooDeepError(Exception):
@@ -35,13 +35,13 @@ class TooDeepError(Exception):
 
 
 @dataclass(slots=True)
-class Places:
+class Positions:
     """Character offsets `(start, end)` of keys and values.
 
     Attributes:
-        keys: the last part of each key, such as `lr` in `optimizer.args.lr = 0.1` or in a header.
-        values: each value; of a table, its header or, where it has none, its key.
-        twice: keys that are set a second time, with both places of the key; `tomli` refuses such a document.
+        keys: the last part of each key, such as `lr` in `optimizer.args.lr = 0.1`, or the name in a header.
+        values: each value; for a table its header, or its key if it has no header.
+        twice: keys that are set a second time, with both positions of the key; `tomli` refuses such a document.
     """
 
     keys: dict[KeyPath, Range] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Places:
     twice: list[tuple[KeyPath, Range, Range]] = field(default_factory=list)
 
 
-def find_places(text: str) -> Places:
+def find_positions(text: str) -> Positions:
     r"""Finds every key and every value of a document whose line ends are `\n`.
 
     Raises:
@@ -57,15 +57,15 @@ def find_places(text: str) -> Places:
         TooDeepError: if it is nested deeper than `MAX_DEPTH`.
 
     Example:
-        >>> places = find_places("[optimizer]\nargs.lr = 0.1")
-        >>> places.keys["optimizer", "args", "lr"], places.values["optimizer", "args", "lr"]
+        >>> positions = find_positions("[optimizer]\nargs.lr = 0.1")
+        >>> positions.keys["optimizer", "args", "lr"], positions.values["optimizer", "args", "lr"]
         ((17, 19), (22, 25))
     """
     reader = _Reader(text)
     try:
         return reader.read()
     except _Stuck:
-        raise NotTomlError(reader.places) from None
+        raise NotTomlError(reader.positions) from None
 
 
 class _Stuck(Exception):  # noqa: N818
@@ -75,12 +75,13 @@ class _Stuck(Exception):  # noqa: N818
 class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.places = Places()
-        # What may not be defined again (a table with a header, a pair), and how many entries each array of tables has.
+        self.positions = Positions()
+        # Tables with a header and keys with a value may not be defined again.
+        # The lengths count the entries of each array of tables.
         self.fixed: set[KeyPath] = set()
         self.lengths: dict[KeyPath, int] = {}
 
-    def read(self) -> Places:
+    def read(self) -> Positions:
         table: KeyPath = ()
         position = self._skip(0, _BLANK_LINES)
         while position < len(self.text):
@@ -92,7 +93,7 @@ class _Reader:
             if position < len(self.text) and self.text[position] not in "\n#":
                 raise _Stuck
             position = self._skip(position, _BLANK_LINES)
-        return self.places
+        return self.positions
 
     # ------------------------------------------------------------------------------------------ statements
 
@@ -112,17 +113,17 @@ class _Reader:
         path = (*path, name)
         if brackets == 2:
             if path in self.fixed:
-                self.places.twice.append((path, self.places.keys[path], place))
+                self.positions.twice.append((path, self.positions.keys[path], place))
             self._record(path, place, (start, end))
             index = self.lengths.get(path, 0)
             self.lengths[path] = index + 1
             path = (*path, index)
         elif path in self.fixed or path in self.lengths:
-            self.places.twice.append((path, self.places.keys[path], place))
+            self.positions.twice.append((path, self.positions.keys[path], place))
         self.fixed.add(path)
-        # The table's own header is a better place than a header that mentions it in passing.
-        self.places.keys[path] = place
-        self.places.values[path] = (start, end)
+        # A header such as `[a.b]` mentions `a` too, but the header `[a]` is the better position of `a`.
+        self.positions.keys[path] = place
+        self.positions.values[path] = (start, end)
         self._check_depth(path, place[0])
         return path, end
 
@@ -137,8 +138,8 @@ class _Reader:
         self._check_depth(path, place[0])
         if not self.text.startswith("=", position):
             raise _Stuck
-        if path in self.places.keys:
-            self.places.twice.append((path, self.places.keys[path], place))
+        if path in self.positions.keys:
+            self.positions.twice.append((path, self.positions.keys[path], place))
         value = self._skip(position + 1, _BLANK)
         end = self._value(path, value)
         self._record(path, place, (value, end))
@@ -146,8 +147,8 @@ class _Reader:
         return end
 
     def _record(self, path: KeyPath, key: Range, value: Range) -> None:
-        self.places.keys.setdefault(path, key)
-        self.places.values.setdefault(path, value)
+        self.positions.keys.setdefault(path, key)
+        self.positions.values.setdefault(path, value)
 
     def _check_depth(self, path: KeyPath, offset: int) -> None:
         if len(path) > MAX_DEPTH:
@@ -156,7 +157,7 @@ class _Reader:
     # ------------------------------------------------------------------------------------------ keys
 
     def _key(self, position: int) -> tuple[list[tuple[str, Range]], int]:
-        """A dotted key, from blanks before it to blanks after it."""
+        """Reads a dotted key with the blanks around it."""
         parts = []
         while True:
             position = self._skip(position, _BLANK)
@@ -181,7 +182,7 @@ class _Reader:
     # ------------------------------------------------------------------------------------------ values
 
     def _value(self, path: KeyPath, start: int) -> int:
-        """The end of the value that starts here; what it holds is recorded below `path`."""
+        """Reads the value that starts here, records everything in it below `path`, and returns its end."""
         self._check_depth(path, start)
         first = self.text[start : start + 1]
         if first == "[":
@@ -225,7 +226,7 @@ class _Reader:
                 raise _Stuck
             return match.end()
         end = self._end_of_multiline(start + 3, quote)
-        # Up to two quotes may stand right before the closing three.
+        # A multi-line string may end with up to two quotes right before the closing three.
         for _ in range(2):
             end += self.text.startswith(quote, end)
         return end

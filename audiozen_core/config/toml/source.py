@@ -1,4 +1,4 @@
-"""A text with lines and columns, and findings about stretches of it."""
+"""A text with lines and columns, and findings about ranges of it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 
 
 class Source:
-    """Turns character offsets of a text into lines and columns.
+    r"""Turns character offsets of a text into lines and columns.
 
     Args:
-        text: the text, with line ends of one character.
-        file: the file it comes from, or what stands for one, such as `--set`.
+        text: the text, with `\n` at the end of each line.
+        file: the file that messages name, or a stand-in such as `--set`.
     """
 
     def __init__(self, text: str, file: Path) -> None:
         self.text = text
         self.file = file
-        # Only "\n" ends a line: `str.splitlines` would count U+2028 and others too, which TOML allows in a text.
+        # Not `str.splitlines`: it also splits at U+2028 and others, which TOML allows within a line.
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def line(self, number: int) -> str:
@@ -31,11 +31,11 @@ class Source:
         return self.text[start : len(self.text) if end < 0 else end]
 
     def span(self, start: int, end: int) -> Span:
-        """The stretch from one offset to before another."""
+        """The span from one offset up to, but not including, another."""
         line, end_line = bisect_right(self.line_starts, start), bisect_right(self.line_starts, end)
         column, end_column = start - self.line_starts[line - 1] + 1, end - self.line_starts[end_line - 1] + 1
         return Span(self.file, line, column, end_line, end_column)
 
     def finding(self, code: str, message: str, span: Span, **more: Any) -> Diagnostic:
-        """A finding about a stretch, with the line that is shown with it."""
+        """A finding about a span, with the line of text that is shown with it."""
         return Diagnostic(code, message, span=span, source=self.line(span.line), **more)

@@ -1,34 +1,34 @@
-"""Why a text is not TOML, in words that help."""
+"""Explains why a text is not TOML."""
 
 from __future__ import annotations
 
 import re
 
-from audiozen_core.config.toml.positions import MAX_DEPTH, Places, Range
+from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 
-# What people write in place of TOML's own words, and what TOML has for it.
+# Words of Python and YAML that people write, and their TOML form.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
-# Of many keys that are set twice the first ones tell enough.
+# A file with more duplicate keys than this is broken as a whole.
 _SHOWN = 20
-# How tomli says that something is defined a second time.
+# The words of tomli's messages about a second definition.
 _TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
 
 
-def explain(error: Exception, source: Source, places: Places) -> list[Diagnostic]:
-    """What is wrong with a text that tomli refuses.
+def explain_syntax_error(error: Exception, source: Source, positions: Positions) -> list[Diagnostic]:
+    """Findings about a text that tomli refuses.
 
     Args:
         error: what tomli raised.
         source: the text.
-        places: what could be found in it.
+        positions: the positions that could be found.
     """
     if isinstance(error, RecursionError):
         return [explain_too_deep(source, 0)]
-    twice = [_explain_twice(source, *twice) for twice in places.twice[:_SHOWN]]
+    twice = [_explain_duplicate(source, *twice) for twice in positions.twice[:_SHOWN]]
     reason, offset = _reason_and_offset(error, source)
     if twice and _TWICE.search(reason):
         return twice
@@ -40,19 +40,19 @@ def explain(error: Exception, source: Source, places: Places) -> list[Diagnostic
         suggestion = _WORDS[word]
         notes = (f"help: write `{suggestion}`" if suggestion else "help: TOML has no such word; leave the key out",)
     elif reason == "Invalid value" and word[:1].isalpha():
-        notes = ("help: strings stand in quotes",)
+        notes = ("help: put strings in quotes",)
     span = source.span(offset, token.end() if token else offset)
     message = f"not valid TOML: {reason}"
     return [*twice, source.finding(config_codes.NOT_TOML, message, span, suggestion=suggestion, notes=notes)]
 
 
 def explain_too_deep(source: Source, offset: int) -> Diagnostic:
-    """Says where the nesting goes beyond the limit."""
+    """A finding where the nesting exceeds the limit."""
     message = f"tables and arrays are nested more than {MAX_DEPTH} levels deep here"
     return source.finding(config_codes.TOO_DEEP, message, source.span(offset, offset + 1))
 
 
-def _explain_twice(source: Source, key_path: KeyPath, first: Range, second: Range) -> Diagnostic:
+def _explain_duplicate(source: Source, key_path: KeyPath, first: Range, second: Range) -> Diagnostic:
     earlier = source.span(*first)
     return source.finding(
         config_codes.NOT_TOML,
@@ -64,7 +64,7 @@ def _explain_twice(source: Source, key_path: KeyPath, first: Range, second: Rang
 
 
 def _reason_and_offset(error: Exception, source: Source) -> tuple[str, int]:
-    """The reason that tomli gives, and where; its releases before 2.1 say the place in the message only."""
+    """The reason that tomli gives, and its offset. Before tomli 2.1 only the message has the position."""
     message = str(error)
     reason, _, where = message.rpartition(" (at ")
     if match := re.fullmatch(r"line (\d+), column (\d+)\)", where):

@@ -1,4 +1,4 @@
-"""The text of a TOML file, or what keeps it from being read."""
+"""Reads the text of a TOML file, or explains why it can't be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_text(file: Path) -> str:
     """Reads a file in UTF-8.
 
     Raises:
-        ConfigError: if there is no such file, or it is not such text, or its name can't be written into a record.
+        ConfigError: the file does not exist, is not UTF-8, or has a path that is not UTF-8.
     """
     if why := not_utf8(os.path.abspath(file)):  # noqa: PTH100 (the name as it was given, links included)
         shown = Path(str(file).encode("utf-8", "backslashreplace").decode())
@@ -110,7 +110,7 @@ def _undecodable(content: bytes, error: UnicodeDecodeError, file: Path) -> Diagn
     column = len(content[start : error.start].decode("utf-8")) + 1
     return Diagnostic(
         config_codes.NOT_UTF8,
-        f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} stands for nothing here",
+        f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} has no meaning here",
         span=Span(file, line, column, line, column + 1),
         source=content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[line - 1],
         notes=("help: save the file in UTF-8",),

@@ -109,7 +109,7 @@ def write(tmp_path):
 def findings(write):
     def findings(text, *overrides, **options):
         inspection = inspect_config(write(text), overrides)
-        return list(check_components(inspection, **options).diagnostics)
+        return list(check_components(inspection, **options).findings)
 
     return findings
 
@@ -205,7 +205,7 @@ def test_an_override_is_pointed_at_on_the_command_line(findings):
 def test_what_a_base_sets_is_pointed_at_in_the_base(write):
     write(VALID.replace("lr = 1", "lrr = 1"), "base.toml")
     loaded = load_config(write("extends = 'base.toml'\n"))
-    (finding,) = check_components(loaded).diagnostics
+    (finding,) = check_components(loaded).findings
     assert (finding.span.file.name, finding.span.line) == ("base.toml", 12)
 
 
@@ -270,11 +270,11 @@ def test_check_config_tells_the_mistakes_of_sections_and_components_together(wri
 
 
 def test_two_experiments_do_not_see_each_others_modules(write, tmp_path):
-    assert check_components(load_config(write(VALID))).diagnostics == ()
+    assert check_components(load_config(write(VALID))).findings == ()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "parts.py").write_text(PARTS.replace("class Net(", "class Other("))
     (tmp_path / "other" / "exp.toml").write_text(VALID)
-    (finding,) = check_components(load_config(tmp_path / "other" / "exp.toml")).diagnostics
+    (finding,) = check_components(load_config(tmp_path / "other" / "exp.toml")).findings
     assert told(finding)[:3] == ("AZ206", 6, 8)
 
 
@@ -289,7 +289,7 @@ def test_a_check_itself_imports_no_torch(tmp_path):
         import sys
         from audiozen_core.config.check import check_components
         from audiozen_core.config.load import load_config
-        found = check_components(load_config({str(tmp_path / "exp.toml")!r})).diagnostics
+        found = check_components(load_config({str(tmp_path / "exp.toml")!r})).findings
         # Nothing can be a model where torch is not imported, and the check does not import it to find that out.
         assert [finding.code for finding in found] == ["AZ146"] * 4, found
         assert "torch" not in sys.modules

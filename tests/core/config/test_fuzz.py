@@ -141,7 +141,7 @@ def inspect(content, overrides=(), *, components=False):
     sound(inspection.findings, content, overrides)
     assert (inspection.config is None) == bool(inspection.errors)
     if components:
-        sound(check_components(inspection).diagnostics, content, overrides)
+        sound(check_components(inspection).findings, content, overrides)
     return inspection.config
 
 

@@ -111,17 +111,17 @@ def test_the_least_that_trains(load, tmp_path):
     assert config.meta == Meta(save_dir="exp")
     assert config.acoustics == Acoustics()
     assert config.trainer == Component(path="enhancement", args={}, key=("trainer",))
-    assert config.parts["model"] == {"": Component(path="sdnn", key=("model",))}
+    assert config.components["model"] == {"": Component(path="sdnn", key=("model",))}
     assert [part.path for part in config.datasets["train"]] == ["mix"]
     assert config.datasets["test"] == config.hooks == []
-    assert config.parts["lr_scheduler"] == {}
+    assert config.components["lr_scheduler"] == {}
 
 
 def test_the_sample_of_the_documentation_loads(load):
     data = '[dataset]\npath = "noisy_speech_mix"\n[validate_dataset]\npath = "noisy_speech_mix"\n'
     loaded = load(f"{DOCUMENTED}\n{data}")
     assert loaded.config.trainer.args == {"max_epochs": 9999, "clip_grad_norm_value": 5}
-    assert loaded.config.parts["loss_function"][""].path == "audiozen.loss.SoftDTWLoss"
+    assert loaded.config.components["loss_function"][""].path == "audiozen.loss.SoftDTWLoss"
     assert [told(warning) for warning in loaded.warnings] == [
         ("AZ110", 10, 1, "max_epochs"),
         ("AZ110", 19, 2, "loss_function"),
@@ -142,11 +142,11 @@ def test_several_nets_are_told_apart_by_suffix(load):
     text += "[model_d]\npath = 'd'\n[optimizer_d]\npath = 'o'\n[lr_scheduler_d]\npath = 's'\ninterval = 'step'\n"
     text += "[loss_function_d]\npath = 'l'\n[model_teacher]\npath = 't'\n"
     config = load(text).config
-    assert list(config.parts["model"]) == ["g", "d", "teacher"]
-    assert list(config.parts["optimizer"]) == ["g", "d"]
-    assert config.parts["lr_scheduler"]["d"].interval == "step"
-    assert list(config.parts["loss_function"]) == ["", "d"]
-    assert config.parts["model"]["d"].section == "model_d"
+    assert list(config.components["model"]) == ["g", "d", "teacher"]
+    assert list(config.components["optimizer"]) == ["g", "d"]
+    assert config.components["lr_scheduler"]["d"].interval == "step"
+    assert list(config.components["loss_function"]) == ["", "d"]
+    assert config.components["model"]["d"].section == "model_d"
 
 
 def test_a_data_set_is_a_table_or_an_array_of_tables(load):

@@ -10,7 +10,7 @@ from audiozen_core.binding import signature
 from audiozen_core.config import check
 from audiozen_core.errors import BuildError
 from audiozen_core.experiment import build
-from audiozen_core.experiment.dry_run import try_out
+from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.registry.paths import resolve
 
@@ -238,7 +238,7 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
 def test_a_dry_run_resolves_nothing_again(recipe, counts):
     experiment = Experiment.load(recipe)
     before = counts.paths.copy()
-    assert try_out(experiment).batches == 4
+    assert dry_run(experiment).batches == 4
     again = counts.paths - before
     assert all(path.startswith("audiozen:") for path in again)
     assert set(counts.signatures.values()) == {1}
@@ -254,7 +254,7 @@ def test_the_counts_notice_a_second_resolve_and_a_second_reading(recipe, counts)
 
 def test_building_works_on_the_objects_that_were_checked(recipe):
     experiment = Experiment.load(recipe)
-    checked = experiment.checked.component(experiment.config.parts["model"]["g"])
+    checked = experiment.checked.component(experiment.config.components["model"]["g"])
     # Nothing looks at the file again, nor at the TOML.
     (recipe.parent / "parts.py").unlink()
     recipe.unlink()

@@ -9,7 +9,7 @@ import tomli
 from hypothesis import assume, given, settings
 
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, TooDeepError, find_places
+from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, TooDeepError, find_positions
 from tests.core.config.toml.toml_texts import documents
 
 
@@ -122,7 +122,7 @@ def test_columns_count_characters_not_bytes():
 def test_windows_line_ends_change_nothing():
     text = "[a]\nx = '''\n1\n'''\ny = [\n 2]\n"
     unix, windows = read(text), read(text.replace("\n", "\r\n"))
-    assert windows.places == unix.places
+    assert windows.positions == unix.positions
     assert windows.line(2) == "x = '''"
 
 
@@ -147,8 +147,8 @@ def test_every_key_and_value_of_tomli_has_its_right_place(text):
     document = read(text)
     assert document.values == values or "nan" in text
     paths = dict(all_paths(values))
-    assert set(paths) == set(document.places.values) == set(document.places.keys)
-    assert document.places.twice == []
+    assert set(paths) == set(document.positions.values) == set(document.positions.keys)
+    assert document.positions.twice == []
     for path, value in paths.items():
         key, found = key_at(document, *path), value_at(document, *path)
         if isinstance(path[-1], str):
@@ -165,7 +165,7 @@ def test_places_of_values_never_overlap_half_way(text):
     except Exception:
         assume(False)
     leaves = [
-        document.places.values[path]
+        document.positions.values[path]
         for path, value in all_paths(document.values)
         if not isinstance(value, (dict, list))
     ]
@@ -178,14 +178,14 @@ def test_places_of_values_never_overlap_half_way(text):
 def test_deep_nesting_is_refused_where_it_becomes_too_deep(open_, close):
     text = "x = " + open_ * 200 + "1" + close * 200
     with pytest.raises(TooDeepError) as caught:
-        find_places(text)
+        find_positions(text)
     assert caught.value.args[0] == len("x = ") + MAX_DEPTH * len(open_) + (len(open_) - 1 and -2)
 
 
 @pytest.mark.parametrize("text", [".".join("a" * 200) + " = 1", f"[{'.'.join('a' * 200)}]"])
 def test_long_dotted_keys_are_refused(text):
     with pytest.raises(TooDeepError):
-        find_places(text)
+        find_positions(text)
 
 
 @pytest.mark.parametrize(
@@ -193,4 +193,4 @@ def test_long_dotted_keys_are_refused(text):
 )
 def test_what_is_not_toml_is_left_to_tomli(text):
     with pytest.raises(NotTomlError):
-        find_places(text)
+        find_positions(text)
