@@ -207,7 +207,7 @@ def _unknown(
     return Diagnostic(
         config_codes.UNKNOWN_ARGUMENT,
         message,
-        label=did_you_mean(near),
+        label=did_you_mean(near[0] if near else None),
         suggestion=spell_key(near[0]) if near else None,
         notes=_signature_note(signature, injected, keep=near[:1]),
         place=place,

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
 from audiozen_core.binding.values import fits
-from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import read_scalar, short_toml_text, toml_text
 
 _WORDS = {
@@ -62,7 +62,7 @@ def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
     """
     meant = _meant(value, annotation)
     if meant is not None:
-        return f"did you mean `{meant}`?", meant
+        return did_you_mean(meant), meant
     words = type_in_words(annotation)
     return (f"expected {words}" if words else ""), None
 

@@ -19,7 +19,7 @@ from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import Key, key_at, known_keys
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.key_path import KeyPath, parse_key_path, spell
-from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.errors import AudioZenError
 
@@ -167,7 +167,7 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
     names = [*above, *known_keys(parent)] if isinstance(above, Mapping) else []
     near = nearest(str(place[-1]), names)
     known = f"the keys there are {', '.join(map(str, dict.fromkeys(names)))}" if names else "there are no keys there"
-    remedy = f"did you mean `{spell((*parent, near))}`?" if near else known
+    remedy = did_you_mean(spell((*parent, near)) if near else None) or known
     return AudioZenError(f"there is no key `{spell(place)}`", remedy=remedy)
 
 

@@ -19,7 +19,7 @@ from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, match_key_path, spell
-from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 
 # The file name of an override in messages. Line 1 is the first override, line 2 the second.
 COMMAND_LINE = Path("--set")
@@ -175,6 +175,6 @@ def _unknown_key(
         near = nearest(str(part), [*container, *known_keys(path)])
         notes = (f"help: `--set +{spell(override.key)}=…` adds a new key",)
     span = document.key_span(written)
-    label = f"did you mean `{near}`?" if near else ""
+    label = did_you_mean(near)
     more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
     return document.source.finding(config_codes.UNKNOWN_OVERRIDE, message, span, **more)

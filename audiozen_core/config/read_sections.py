@@ -19,6 +19,7 @@ from audiozen_core.config.sections import (
 )
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.suggestions import did_you_mean
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
 
 # The kinds whose sections become one object each. Data sets and hooks are arrays, and are kept apart.
@@ -127,7 +128,7 @@ class _Reader:
         near = None if base in SECTIONS else self.composition.nearest(name, free)
         if near:
             self.guessed.add(near)
-        label = f"did you mean `{near}`?" if near else f"`{base}` takes no suffix" if base in SECTIONS else ""
+        label = did_you_mean(near) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
         notes = () if label else (f"sections: {', '.join(SECTIONS)}",)
         more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
         self.report(config_codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
@@ -173,7 +174,7 @@ class _Reader:
             free = [section_name(kind, other) for other in there if (kind, other) not in names]
             near = free[0] if len(free) == 1 else self.composition.nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
-            label = f"did you mean `{near}`?" if near else ""
+            label = did_you_mean(near)
             self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=near)
 
     def check_acoustics(self) -> None:

@@ -15,6 +15,7 @@ from audiozen_core.config.sections import Component, Dataloader
 from audiozen_core.config.toml.text_file import not_utf8
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.suggestions import did_you_mean
 from audiozen_core.diagnostics.toml_text import toml_text, value_in_words
 
 # A tensor can't hold larger integers.
@@ -72,7 +73,7 @@ class TableReader:
                 f"unknown key `{name}` in `[{section}]`",
                 (*place, name),
                 at="key",
-                label=f"did you mean `{near}`?" if near else "",
+                label=did_you_mean(near),
                 suggestion=near,
                 notes=() if near else notes,
             )
@@ -152,7 +153,7 @@ class TableReader:
         near = self.composition.nearest(value, choices)
         names = ", ".join(f"`{choice}`" for choice in choices)
         message = f"`{self.composition.spell(place)}` can't be `{value}`"
-        label = f"did you mean `{near}`?" if near else ""
+        label = did_you_mean(near)
         suggestion = toml_text(near) if near else None
         raise self.report(
             config_codes.BAD_VALUE, message, place, label=label, suggestion=suggestion, notes=(f"one of: {names}",)

@@ -21,6 +21,7 @@ from audiozen_core.config.toml.interpolation import (
 from audiozen_core.config.toml.positions import MAX_DEPTH
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, parse_key_path, spell
+from audiozen_core.diagnostics.suggestions import did_you_mean
 from audiozen_core.diagnostics.toml_text import read_scalar, toml_text
 
 # In characters. References to references could make a file of a few kilobytes grow to gigabytes.
@@ -134,7 +135,7 @@ class _Resolver:
             place,
             f"the environment variable `{name}` is not set",
             str(reference),
-            label=f"did you mean `{near}`?" if near else "",
+            label=did_you_mean(near),
             notes=(f"help: set {name}, or give a default: `${{env:{name}:-…}}`",),
         )
 
@@ -210,7 +211,7 @@ class _Resolver:
         near = self.composition.nearest(str(target[len(found)]), names)
         suggestion = str(Reference(spell((*found, near, *target[len(found) + 1 :])))) if near else None
         message = f"`{reference}` leads nowhere: there is no `{spell(target)}`"
-        label = f"did you mean `{suggestion}`?" if suggestion else ""
+        label = did_you_mean(suggestion)
         return self.fail(place, message, text, label=label, suggestion=suggestion)
 
     # ------------------------------------------------------------------------------------------ failing

@@ -47,9 +47,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(similar_names(word, known, 1)), None)
 
 
-def did_you_mean(names: tuple[str, ...]) -> str:
-    """The question with the best of similar names, or "" without any."""
-    return f"did you mean `{names[0]}`?" if names else ""
+def did_you_mean(text: str | None) -> str:
+    """The question whether this was meant, for a label or a help note; "" without a suggestion."""
+    return f"did you mean `{text}`?" if text else ""
 
 
 def _fold(name: str) -> str:

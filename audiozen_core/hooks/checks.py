@@ -8,7 +8,7 @@ from typing import Any
 
 from audiozen_core.diagnostics.codes import HOOK
 from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.suggestions import did_you_mean, similar_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.hooks import specs
 
 HOOK_NAMES = tuple(
@@ -99,4 +99,4 @@ def _finding(message: str, remedy: str) -> Diagnostic:
 
 def _meant(word: str, known: Iterable[str]) -> str:
     known = list(known)
-    return did_you_mean(similar_names(word, known, 1)) or f"the known ones are {', '.join(known)}"
+    return did_you_mean(nearest(word, known)) or f"the known ones are {', '.join(known)}"

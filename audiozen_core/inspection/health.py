@@ -12,7 +12,7 @@ from dataclasses import replace
 from audiozen_core import __version__
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.suggestions import did_you_mean, similar_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import import_all
 from audiozen_core.kinds import GROUPS
@@ -59,9 +59,10 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagno
     """Entry points where nobody looks for them."""
     for entry in index:
         if entry.kind not in GROUPS:
-            near = did_you_mean(tuple(f"audiozen.{kind}" for kind in similar_names(entry.kind, GROUPS)))
+            near = nearest(entry.kind, GROUPS)
+            remedy = did_you_mean(f"audiozen.{near}") if near else f"the groups are {_GROUPS}"
             message = f"`{entry.name}` of {entry.origin} is in the group {entry.group}, which nothing reads"
-            yield _finding(codes.UNKNOWN_GROUP, message, near or f"the groups are {_GROUPS}", [entry])
+            yield _finding(codes.UNKNOWN_GROUP, message, remedy, [entry])
         elif entry.kind == "commands" and entry.name in commands:
             message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own"
             yield _finding(codes.CLASH, message, f"call it as `audiozen {entry.spelling}`", [entry])

@@ -62,7 +62,7 @@ class PathError(RegistryError):
         self.near = tuple(near)
         # Of two components that clash, neither is a better suggestion than the other.
         self.suggestion = self.near[0] if self.near and reason != "clash" else None
-        self.label = label or did_you_mean(self.near)
+        self.label = label or did_you_mean(next(iter(self.near), None))
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from audiozen_core.diagnostics.suggestions import similar_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, similar_names
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.importing import hidden_note
@@ -56,7 +56,7 @@ def missing_name_error(missing: MissingNameError, path: str) -> PathError:
         if path
         else []
     )
-    label = f"did you mean `{names[0]}`?" if names and not near else ""
+    label = did_you_mean(names[0]) if names and not near else ""
     if not missing.found:
         folders = f" (looked in {' and '.join(scope.dirs)} first)" if scope else ""
         message = f"there is no module `{missing.name}`"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
-from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import ConfigError
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -71,7 +71,7 @@ def _near_files(file: Path) -> tuple[str, ...]:
         return (f"help: there is no folder `{folder}` either",)
     names = _toml_files(folder)
     if match := nearest(file.name, names) or nearest(file.stem, names):
-        return (f"help: did you mean `{folder / match}`?",)
+        return (f"help: {did_you_mean(str(folder / match))}",)
     return (f"help: `{folder}` holds {_list(names)}",) if names else (f"help: `{folder}` holds no TOML file",)
 
 
