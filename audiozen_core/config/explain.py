@@ -63,7 +63,7 @@ def explain(loaded: LoadedConfig, key: str) -> Explanation:
         key: a key path such as `optimizer.args.lr`.
 
     Raises:
-        AudioZenError: there is no such key; the message has a near one.
+        AudioZenError: there is no such key; the message suggests a similar one.
     """
     composition = loaded.composition
     try:
@@ -165,9 +165,9 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
     except LookupError:
         return _unknown(composition, parent)
     names = [*above, *known_keys(parent)] if isinstance(above, Mapping) else []
-    near = nearest(str(place[-1]), names)
+    similar = nearest(str(place[-1]), names)
     known = f"the keys there are {', '.join(map(str, dict.fromkeys(names)))}" if names else "there are no keys there"
-    remedy = did_you_mean(spell((*parent, near)) if near else None) or known
+    remedy = did_you_mean(spell((*parent, similar)) if similar else None) or known
     return AudioZenError(f"there is no key `{spell(place)}`", remedy=remedy)
 
 

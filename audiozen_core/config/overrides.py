@@ -164,7 +164,7 @@ def _unknown_key(
 ) -> Diagnostic:
     container, part = _existing(composition, path), written[-1]
     above = spell(written[:-1])
-    near = None
+    similar = None
     notes: tuple[str, ...] = ()
     if isinstance(container, list):
         message = f"`{above}` has {len(container)} entries, so there is no `{spell(written)}`"
@@ -172,9 +172,9 @@ def _unknown_key(
         message = f"`{above}` is not a table, so there is no `{spell(written)}`"
     else:
         message = f"there is no `{spell(written)}` to override"
-        near = nearest(str(part), [*container, *known_keys(path)])
+        similar = nearest(str(part), [*container, *known_keys(path)])
         notes = (f"help: `--set +{spell(override.key)}=…` adds a new key",)
     span = document.key_span(written)
-    label = did_you_mean(near)
-    more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
+    label = did_you_mean(similar)
+    more: dict[str, Any] = {"label": label, "suggestion": similar, "notes": notes}
     return document.source.finding(config_codes.UNKNOWN_OVERRIDE, message, span, **more)

@@ -122,15 +122,15 @@ class _Reader:
             self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return
         base, _, suffix = name.rpartition("_")
-        # `modl_g` is near to `model_g`, not to `model`.
+        # `modl_g` is similar to `model_g`, not to `model`.
         suffixed = [f"{kind}_{suffix}" for kind, row in SECTIONS.items() if base and row.suffixed]
         free = [other for other in (*SECTIONS, *suffixed) if not self.is_present(other)]
-        near = None if base in SECTIONS else self.composition.nearest(name, free)
-        if near:
-            self.guessed.add(near)
-        label = did_you_mean(near) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
+        similar = None if base in SECTIONS else self.composition.nearest(name, free)
+        if similar:
+            self.guessed.add(similar)
+        label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
         notes = () if label else (f"sections: {', '.join(SECTIONS)}",)
-        more: dict[str, Any] = {"label": label, "suggestion": near, "notes": notes}
+        more: dict[str, Any] = {"label": label, "suggestion": similar, "notes": notes}
         self.report(config_codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
 
     def is_present(self, name: str) -> bool:
@@ -172,10 +172,10 @@ class _Reader:
                 continue
             # The user probably means a partner that has no section of this kind yet.
             free = [section_name(kind, other) for other in there if (kind, other) not in names]
-            near = free[0] if len(free) == 1 else self.composition.nearest(name, free)
+            similar = free[0] if len(free) == 1 else self.composition.nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
-            label = did_you_mean(near)
-            self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=near)
+            label = did_you_mean(similar)
+            self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=similar)
 
     def check_acoustics(self) -> None:
         """Checks the lengths of the STFT against each other."""

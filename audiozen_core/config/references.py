@@ -130,12 +130,12 @@ class _Resolver:
         if default is not None:
             value = self.evaluate(default, place, typed=typed)
             return read_scalar(value) if typed and isinstance(value, str) and "${" not in default else value
-        near = self.composition.nearest(name, self.environment)
+        similar = self.composition.nearest(name, self.environment)
         raise self.fail(
             place,
             f"the environment variable `{name}` is not set",
             str(reference),
-            label=did_you_mean(near),
+            label=did_you_mean(similar),
             notes=(f"help: set {name}, or give a default: `${{env:{name}:-…}}`",),
         )
 
@@ -208,8 +208,8 @@ class _Resolver:
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
             names = known_keys(found)
-        near = self.composition.nearest(str(target[len(found)]), names)
-        suggestion = str(Reference(spell((*found, near, *target[len(found) + 1 :])))) if near else None
+        similar = self.composition.nearest(str(target[len(found)]), names)
+        suggestion = str(Reference(spell((*found, similar, *target[len(found) + 1 :])))) if similar else None
         message = f"`{reference}` leads nowhere: there is no `{spell(target)}`"
         label = did_you_mean(suggestion)
         return self.fail(place, message, text, label=label, suggestion=suggestion)

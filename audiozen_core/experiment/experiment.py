@@ -91,40 +91,31 @@ class Experiment:
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
                 finetuning starts from its weights (with `resume`, only if the run has no checkpoint of its own yet),
                 and the other modes use its weights (`best` by default).
-            allow_drift: resume although the TOML has changed in what matters since the checkpoint was made.
+            allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
 
         Raises:
             AudioZenError: something that the user can fix.
         """
-        training = any(mode in TRAINING for mode in self.modes)
         self._check_options(resume, ckpt_path)
-        lock = RunLock(self.folder)
         with self.scope, kept_for_log_file(), ExitStack() as stack:
-            if training and not resume and not lock.path.exists():
-                self._refuse_to_overwrite()
-            if training and self.folder.is_dir():
-                stack.enter_context(lock)
-            # Built before anything is written: a mistake leaves no folder behind.
-            trainer, loaders = self.build()
-            for loader in chain.from_iterable(loaders.values()):
-                stack.callback(loader.close)
-            if training and not lock.held:
-                stack.enter_context(lock)
-            if training and not resume:
-                self._refuse_to_overwrite()  # again, now that the lock keeps others from starting a run
-            if training and resume:
+            trainer, loaders = self._lock_and_build(stack, resume=resume)
+            if self.trains and resume:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
             elif ckpt_path is not None or self.modes[0] not in TRAINING:
                 self._load_weights(trainer, ckpt_path)
-            if training:
+            if self.trains:
                 remove_partial_files(self.folder)
-            stack.enter_context(_no_exit())
-            with log_file(self.folder / f"{self.config.id}.log"):
+            with _no_exit(), log_file(self.folder / f"{self.config.id}.log"):
                 self._record(trainer)
-                for place, mode in enumerate(self.modes):
-                    if place > 0 and mode not in TRAINING and self.modes[place - 1] in TRAINING:
+                for mode, before in zip(self.modes, (None, *self.modes), strict=False):
+                    if before in TRAINING and mode not in TRAINING:
                         self._load_weights(trainer, None)
                     self._run_mode(mode, trainer, loaders)
+
+    @property
+    def trains(self) -> bool:
+        """Whether one of the modes trains, and so writes checkpoints into the run folder."""
+        return any(mode in TRAINING for mode in self.modes)
 
     def _check_options(self, resume: bool, ckpt_path: str | None) -> None:
         training = [mode for mode in self.modes if mode in TRAINING]
@@ -134,9 +125,32 @@ class Experiment:
             raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
         if ckpt_path is not None and not resume and training == ["train"]:
             raise RunError(
-                "a new training starts from no checkpoint",
-                remedy="go on with the one of the folder by --resume, or start from the weights by --mode finetune",
+                "a new training does not start from a checkpoint",
+                remedy="continue the run of the folder with --resume, or start from the weights with --mode finetune",
             )
+
+    def _lock_and_build(self, stack: ExitStack, *, resume: bool) -> tuple[BaseTrainer, Loaders]:
+        """Builds everything while no other process trains in the run folder; `stack` undoes it when the run ends."""
+        if not self.trains:
+            return self._build(stack)
+        lock = RunLock(self.folder)
+        if not resume and not lock.path.exists():
+            self._refuse_to_overwrite()
+        # The lock lies in the folder, which building must not create: a mistake found there leaves nothing behind.
+        if self.folder.is_dir():
+            stack.enter_context(lock)
+        built = self._build(stack)
+        if not lock.held:
+            stack.enter_context(lock)
+        if not resume:
+            self._refuse_to_overwrite()  # again, now that the lock keeps others from starting a run
+        return built
+
+    def _build(self, stack: ExitStack) -> tuple[BaseTrainer, Loaders]:
+        trainer, loaders = self.build()
+        for loader in chain.from_iterable(loaders.values()):
+            stack.callback(loader.close)
+        return trainer, loaders
 
     def build(self) -> tuple[BaseTrainer, Loaders]:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.

@@ -89,7 +89,7 @@ def test_a_module_that_fails_to_import_shows_its_own_exception(refused, project)
     assert "model.py:1" in said
 
 
-def test_a_constructor_that_refuses_is_named_with_its_section(refused, project):
+def test_a_constructor_that_raises_is_named_with_its_section(refused, project):
     (project / "model.py").write_text(
         "from torch import nn\n"
         "class Model(nn.Module):\n"
@@ -139,7 +139,7 @@ class TestAudio:
         spoil(b"")
         assert "clip_1.wav" in refused()
 
-    def test_a_file_of_no_samples(self, refused, spoil):
+    def test_a_file_without_samples(self, refused, spoil):
         spoil(np.zeros(0))
         assert "clip_1.wav" in refused()
 
@@ -147,14 +147,14 @@ class TestAudio:
         spoil(b"this is no audio at all, but it is long enough to have a header" * 10)
         assert "clip_1.wav" in refused()
 
-    def test_a_file_of_another_rate(self, refused, spoil):
+    def test_a_file_with_another_sample_rate(self, refused, spoil):
         spoil(np.zeros(4000), rate=8000)
         said = refused()
         assert "clip_1.wav" in said
         assert "8000" in said
         assert "16000" in said
 
-    def test_partners_of_different_length(self, refused, spoil):
+    def test_noisy_and_clean_files_of_different_length(self, refused, spoil):
         spoil(np.zeros(4000))
         assert "clip_1" in refused()
 
@@ -182,12 +182,12 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(audiozen, refused, project
     assert before == {path: path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
 
 
-def test_an_optimizer_that_wants_to_call_the_loss_itself(refused):
+def test_an_optimizer_that_calls_the_loss_itself_is_refused(refused):
     said = refused("tiny.toml", "--set", "optimizer.path=torch.optim.LBFGS")
     assert "[optimizer] LBFGS evaluates the loss several times a step" in said
 
 
-def test_resume_with_a_checkpoint_that_is_not_there(refused):
+def test_resume_from_a_checkpoint_that_does_not_exist(refused):
     assert "nowhere" in refused("tiny.toml", "--resume", "--ckpt-path", "nowhere")
 
 
@@ -195,7 +195,7 @@ def test_a_test_without_a_checkpoint(refused):
     assert "exp/tiny" in refused("tiny.toml", "-M", "test")
 
 
-def test_a_checkpoint_that_is_not_there(audiozen, refused, project):
+def test_a_checkpoint_that_does_not_exist(audiozen, refused, project):
     audiozen("run", "tiny.toml")
     said = refused("tiny.toml", "-M", "test", "--ckpt-path", "nowhere", leaves_nothing=False)
     assert "nowhere" in said
@@ -227,7 +227,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints(audiozen, r
     assert [path.name for path in (project / "exp/tiny/checkpoints").glob("epoch_*")] == ["epoch_0001"]
 
 
-def test_a_device_that_is_not_there(refused, project):
+def test_a_device_that_does_not_exist(refused, project):
     change(project, "seed = 1", 'seed = 1\ndevice = "cuda:7"')
     assert "cuda:7" in refused()
 
@@ -284,7 +284,7 @@ def test_a_scheduler_that_runs_out_of_steps(refused, project):
 
 
 @pytest.mark.parametrize("value", ["-1.0", "0", "nan"])
-def test_a_clipping_that_makes_no_sense(refused, project, value):
+def test_an_impossible_clipping_value_is_refused(refused, project, value):
     change(project, "max_epochs = 2", f"max_epochs = 2\nclip_grad_norm_value = {value}")
     assert "`clip_grad_norm_value`" in refused()
 
@@ -302,7 +302,7 @@ def test_a_trainer_without_the_steps_of_a_mode_is_refused_before_the_training(re
     assert "Trainer does not define `test_step`" in refused("tiny.toml", "-M", "train", "test")
 
 
-def test_a_component_that_calls_sys_exit_does_not_end_the_run_in_peace(refused, project):
+def test_a_component_that_calls_sys_exit_ends_the_run_with_an_error(refused, project):
     (project / "model.py").write_text(
         "import sys\n"
         "from audiozen_plugins.model.sdnn import SDNN\n"
@@ -315,11 +315,11 @@ def test_a_component_that_calls_sys_exit_does_not_end_the_run_in_peace(refused, 
 
 def test_modes_and_options_that_contradict_each_other(refused, project):
     assert "no training to resume" in refused("tiny.toml", "-M", "test", "--resume")
-    assert "starts from no checkpoint" in refused("tiny.toml", "--ckpt-path", "somewhere")
+    assert "does not start from a checkpoint" in refused("tiny.toml", "--ckpt-path", "somewhere")
     assert "holds no checkpoint" in refused("tiny.toml", "-M", "test", "train")
 
 
-def test_two_predictions_that_would_be_one_file(refused, audiozen, project):
+def test_two_predictions_with_the_same_file_name_are_refused(refused, audiozen, project):
     assert audiozen("run", "tiny.toml").code == 0
     (project / "ids.py").write_text(
         "from audiozen_plugins.dataset.audio_folder import AudioFolder\n"
@@ -345,7 +345,7 @@ def test_a_loss_that_cannot_be_learnt_from(refused, project, value, words):
     assert words in refused(leaves_nothing=False)
 
 
-def test_a_folder_that_cannot_be_made(refused, project):
+def test_a_folder_that_cannot_be_created(refused, project):
     (project / "file").write_text("")
     change(project, 'save_dir = "exp"', 'save_dir = "file"')
     assert "file" in refused()
@@ -377,7 +377,7 @@ def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
         ("sr = 16000", "sr = 99999999999999999999", "`acoustics.sr` must be at most"),
     ],
 )
-def test_a_value_that_nothing_can_be_made_of(refused, project, old, new, words):
+def test_a_value_that_cannot_be_used(refused, project, old, new, words):
     change(project, old, new)
     assert words in refused()
 

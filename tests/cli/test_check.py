@@ -36,7 +36,7 @@ def test_no_findings_as_json_is_an_empty_array(audiozen, project):
     assert (outcome.code, json.loads(outcome.out)) == (0, [])
 
 
-def test_build_runs_one_batch_and_tells_what_it_costs(audiozen, project):
+def test_build_runs_one_batch_and_reports_its_cost(audiozen, project):
     outcome = audiozen("check", "tiny.toml", "--build")
     assert outcome.code == 0, outcome.err
     facts = dict(line.split(maxsplit=1) for line in outcome.out.splitlines()[1:])

@@ -40,7 +40,7 @@ def test_a_change_that_matters_is_shown_and_stops_and_allow_drift_overrides(audi
     assert (ran / "exp/tiny/checkpoints/epoch_0003").is_dir()
 
 
-def test_with_allow_drift_the_arguments_are_those_of_now_and_the_next_resume_sees_no_change(audiozen, ran):
+def test_with_allow_drift_the_new_arguments_apply_and_the_next_resume_sees_no_change(audiozen, ran):
     change = ["--set", "optimizer.args.lr=1e-9", "--set", "trainer.args.max_epochs=3"]
     outcome = audiozen("run", "tiny.toml", "--resume", "--allow-drift", *change)
     assert "lr=1e-09" in outcome.err
@@ -51,7 +51,7 @@ def test_with_allow_drift_the_arguments_are_those_of_now_and_the_next_resume_see
     assert outcome.code == 0, outcome.err
 
 
-def test_a_finetuning_goes_on_from_its_own_checkpoints_or_begins_where_it_is_told_to(audiozen, ran, monkeypatch):
+def test_finetuning_resumes_from_its_own_checkpoints_or_starts_from_the_named_one(audiozen, ran, monkeypatch):
     base = "exp/tiny/checkpoints/best"
     start = ["run", "tiny.toml", "--set", "meta.id=tuned", "-M", "finetune", "--resume", "--ckpt-path", base]
     with monkeypatch.context() as patched:
@@ -67,7 +67,7 @@ def test_a_finetuning_goes_on_from_its_own_checkpoints_or_begins_where_it_is_tol
     assert "max_epochs = 2 is reached" in audiozen(*start).err
 
 
-def test_going_on_from_another_run_leaves_something_to_go_on_from_at_once(audiozen, ran):
+def test_resuming_from_another_run_saves_a_checkpoint_at_once(audiozen, ran):
     shutil.copytree(ran / "exp/tiny", ran / "exp/other", symlinks=True)
     resume = ["run", "tiny.toml", "--set", "meta.id=other", "--resume"]
     outcome = audiozen(*resume, "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")  # there is nothing left to train
@@ -79,7 +79,7 @@ def test_going_on_from_another_run_leaves_something_to_go_on_from_at_once(audioz
     assert "max_epochs = 2 is reached" in audiozen(*resume).err
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_is_not_written_over_and_can_be_mended_by_hand_alone(audiozen, ran):
+def test_a_run_with_only_damaged_checkpoints_is_not_overwritten_and_needs_manual_repair(audiozen, ran):
     for path in (ran / "exp/tiny/checkpoints").glob("epoch_*/manifest.json"):
         path.write_text("{")
     outcome = audiozen("run", "tiny.toml")
@@ -90,21 +90,21 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_written_over_and_can_be_
     assert "they can't be repaired: delete or move this folder to start over" in outcome.err
 
 
-def test_beside_a_run_that_is_on_a_new_one_is_told_of_it(audiozen, ran):
+def test_a_second_run_of_a_folder_is_told_about_the_first(audiozen, ran):
     with RunLock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
     assert "is in use" in outcome.err
 
 
-def test_a_change_that_does_not_matter_is_told_and_goes_on(audiozen, ran):
+def test_a_harmless_change_is_logged_and_the_run_resumes(audiozen, ran):
     outcome = audiozen("run", "tiny.toml", "--resume", "--set", "trainer.args.max_epochs=3")
     assert outcome.code == 0
     assert "the TOML has changed" in outcome.err
     assert "trainer.args.max_epochs" in outcome.err
 
 
-def test_another_version_than_that_of_the_checkpoint_is_told_and_goes_on(audiozen, ran, monkeypatch):
+def test_a_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, monkeypatch):
     monkeypatch.setattr(resuming, "current_versions", lambda: {"torch": "9.9", "python": platform.python_version()})
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
@@ -112,7 +112,7 @@ def test_another_version_than_that_of_the_checkpoint_is_told_and_goes_on(audioze
     assert "python has changed" not in outcome.err
 
 
-def test_a_run_that_has_no_checkpoint_yet_starts_from_its_beginning_and_says_so(audiozen, project):
+def test_a_run_without_a_checkpoint_starts_from_the_beginning_and_says_so(audiozen, project):
     assert audiozen("run", "tiny.toml", "--set", "meta.id=plain").code == 0
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
@@ -124,7 +124,7 @@ def test_a_run_that_has_no_checkpoint_yet_starts_from_its_beginning_and_says_so(
     assert difference(plain["model"], resumed["model"]) is None
 
 
-def test_what_a_killed_run_left_half_written_is_swept_and_what_a_live_one_writes_is_not(audiozen, ran):
+def test_partial_files_of_a_killed_run_are_removed_and_those_of_a_live_one_are_not(audiozen, ran):
     dead, mine = ran / "exp/tiny/.metrics.jsonl.4194305-12ab.partial", ran / f"exp/tiny/.a.{os.getpid()}-12ab.partial"
     for path in (dead, mine):
         path.write_text("half")

@@ -49,7 +49,7 @@ def test_the_saved_config_finds_the_modules_beside_the_file_it_came_from(audioze
     assert (project / "again/tiny/checkpoints/latest").exists()
 
 
-def test_the_saved_config_says_what_the_run_was_made_of(audiozen, project):
+def test_the_saved_config_records_versions_commit_and_command(audiozen, project):
     for command in (["init", "-q"], ["add", "tiny.toml"], ["commit", "-qm", "experiment"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
@@ -279,7 +279,7 @@ def test_the_log_tells_which_checkpoint_was_used_and_how_the_run_ended(audiozen,
     assert [record["epoch"] for record in records if "test/si_sdr" in record] == [2]
 
 
-def test_an_error_in_the_run_stands_in_its_log(audiozen, project):
+def test_an_error_in_the_run_is_in_its_log(audiozen, project):
     (project / "model.py").write_text(
         "from audiozen_plugins.model.sdnn import SDNN\n"
         "class Model(SDNN):\n"

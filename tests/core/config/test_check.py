@@ -118,11 +118,11 @@ def told(finding):
     return finding.code, finding.span.line, finding.span.column, finding.suggestion
 
 
-def test_a_right_file_has_no_findings(findings):
+def test_a_file_without_mistakes_has_no_findings(findings):
     assert findings(VALID) == []
 
 
-def test_the_example_of_the_design(findings):
+def test_a_misspelt_argument_gets_a_suggestion_and_the_signature(findings):
     text = VALID.replace("lr = 1\n", "lr = 1\nweight_decy = 1e-5\n")
     (finding,) = findings(text)
     assert told(finding) == ("AZ140", 13, 1, "weight_decay")
@@ -187,7 +187,7 @@ def test_components_within_arguments_are_checked_too(findings, args, told_):
     assert [told(finding)[:3] for finding in result] == told_
 
 
-def test_a_function_as_loss_or_collate_fn_gets_the_rest_later(findings):
+def test_a_function_as_loss_or_collate_fn_may_lack_the_arguments_that_are_passed_later(findings):
     text = VALID.replace('"torch.nn.MSELoss"', '"parts.loss"\nargs.weight = 2')
     assert findings(text) == []
     (finding,) = findings(text.replace("weight = 2", "weigt = 2"))
@@ -202,14 +202,14 @@ def test_an_override_is_pointed_at_on_the_command_line(findings):
     assert (finding.span.file.name, finding.span.line, finding.span.column) == ("--set", 1, 19)
 
 
-def test_what_a_base_sets_is_pointed_at_in_the_base(write):
+def test_a_mistake_in_an_extended_file_is_pointed_at_there(write):
     write(VALID.replace("lr = 1", "lrr = 1"), "base.toml")
     loaded = load_config(write("extends = 'base.toml'\n"))
     (finding,) = check_components(loaded).findings
     assert (finding.span.file.name, finding.span.line) == ("base.toml", 12)
 
 
-def test_what_hangs_on_a_broken_reference_is_not_reported_twice(findings):
+def test_a_value_with_a_broken_reference_is_not_reported_twice(findings):
     assert findings(VALID, "optimizer.args.lr=${no.thing}", "dataset.args=${no.thing}", "model.path=${no.thing}") == []
 
 
@@ -259,7 +259,7 @@ def test_a_module_that_fails_prints_or_exits(write, findings, capsys, tmp_path):
     assert capsys.readouterr().out == ""
 
 
-def test_check_config_tells_the_mistakes_of_sections_and_components_together(write):
+def test_check_config_reports_mistakes_in_sections_and_components_together(write):
     text = VALID.replace("lr = 1", "lrr = 1").replace("[meta]", "[meta]\nsede = 3").replace("parts.Hook", "parts.Hok")
     with pytest.raises(ConfigError) as caught:
         check_config(write(text), ["trainer.args.x=1"])

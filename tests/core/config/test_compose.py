@@ -71,7 +71,7 @@ def test_each_value_and_table_has_an_origin_and_nothing_else_has(write):
     assert places(composition.values) - {()} == set(composition.origins)
 
 
-def test_of_several_bases_the_last_wins_and_the_file_itself_over_all(write):
+def test_later_extended_files_win_and_the_file_itself_wins_over_all(write):
     write("one.toml", "[meta]\nseed = 1\ndevice = 'cpu'\nuse_amp = true\n")
     write("two.toml", "[meta]\nseed = 2\ndevice = 'mps'\n")
     file = write("exp.toml", "extends = ['one.toml', 'two.toml']\n[meta]\nseed = 3\n")
@@ -85,7 +85,7 @@ def test_bases_are_found_beside_the_file_that_names_them(write):
     assert compose(file).values == {"meta": {"seed": 1, "device": "cpu"}}
 
 
-def test_one_base_may_be_reached_on_two_ways(write):
+def test_a_file_may_be_extended_twice(write):
     write("root.toml", "[meta]\nseed = 1\n")
     write("a.toml", "extends = 'root.toml'\n")
     write("b.toml", "extends = 'root.toml'\n")
@@ -121,7 +121,7 @@ def test_extends_of_another_type(write, value):
     assert [finding.code for finding in failure(write("exp.toml", f"extends = {value}\n"))] == ["AZ132"]
 
 
-def test_bases_without_end_are_refused(write):
+def test_too_many_extended_files_are_refused(write):
     names = [f"'f{number}.toml'" for number in range(MAX_FILES + 5)]
     for name in names:
         write(name.strip("'"), "a = 1")
@@ -152,7 +152,7 @@ def test_the_same_path_keeps_the_inherited_arguments(write):
     assert composition.findings == []
 
 
-def test_a_new_path_by_override_drops_them_too_in_whatever_order(write):
+def test_a_new_path_by_override_drops_inherited_arguments_in_any_order(write):
     file = write("exp.toml", "[optimizer]\npath = 'Adam'\nargs = {lr = 1, eps = 2}\n")
     composition = compose(file, ["+optimizer.args.lr=3", "optimizer.path=SGD"])
     assert composition.values["optimizer"] == {"path": "SGD", "args": {"lr": 3}}
@@ -166,7 +166,7 @@ def test_a_component_within_arguments_is_a_component_too(write):
     assert compose(file).values["model"]["args"]["encoder"] == {"path": "b"}
 
 
-def test_a_table_that_gives_way_to_a_value_is_told(write):
+def test_a_table_that_is_replaced_by_a_value_gets_a_warning(write):
     write("base.toml", "[model.args]\nencoder = {x = 1}\ndecoder = 1\n")
     file = write("exp.toml", "extends = 'base.toml'\n[model.args]\nencoder = 3\ndecoder = {y = 1}\n")
     composition = compose(file)
@@ -178,7 +178,7 @@ def test_a_table_that_gives_way_to_a_value_is_told(write):
 # ---------------------------------------------------------------------------------------------- old spellings
 
 
-def test_old_spellings_are_one_with_the_new_ones_across_layers(write):
+def test_old_and_new_names_are_merged_across_layers(write):
     write("base.toml", "[trainer.args]\nmax_epoch = 9\nmax_grad_norm = 5\n[loss]\npath = 'a'\n[loss_d]\npath = 'b'\n")
     file = write("exp.toml", "extends = 'base.toml'\n[trainer.args]\nmax_epochs = 2\n[loss_function]\npath = 'c'\n")
     composition = compose(file, ["trainer.args.max_grad_norm=1", "loss_d.path=d"])
@@ -299,7 +299,7 @@ def test_a_mistyped_override_is_pointed_at(exp, override, column, suggestion):
     "override",
     ["", "+", "=", "=1", "lr", "a b=1", "a..b=1", "a.=1", ".a=1", "meta.seed=", "meta.seed=[1", "meta.seed='x"],
 )
-def test_what_is_no_override_is_told(exp, override):
+def test_a_text_that_is_not_an_override_is_reported(exp, override):
     composition = compose(exp, [override])
     assert codes_of(composition) == ["AZ130"]
     assert "--set optimizer.args.lr=3e-4" in composition.findings[0].notes[0]
@@ -310,7 +310,7 @@ def test_overrides_of_two_hundred_levels_are_refused(exp, override):
     assert codes_of(compose(exp, [override])) == ["AZ130"]
 
 
-def test_of_two_overrides_of_one_key_the_last_wins(exp):
+def test_the_last_of_two_overrides_of_one_key_wins(exp):
     assert compose(exp, ["meta.seed=1", "meta.seed=2"]).values["meta"]["seed"] == 2
 
 

@@ -175,7 +175,7 @@ def test_ten_thousand_mutated_recipes_get_findings_and_nothing_else(text, overri
     inspect(text.encode("utf-8", "surrogatepass"), overrides)
 
 
-def test_the_texts_that_are_mutated_can_be_read():
+def test_the_texts_before_mutation_can_be_read():
     for text in TEXTS[:-1]:
         assert inspect(text.encode()) is not None
 

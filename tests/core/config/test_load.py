@@ -103,7 +103,7 @@ def told(finding):
 # ---------------------------------------------------------------------------------------------- what is right
 
 
-def test_the_least_that_trains(load, tmp_path):
+def test_a_minimal_file_loads_with_all_defaults(load, tmp_path):
     loaded = load(MINIMAL)
     config = loaded.config
     assert loaded.warnings == ()
@@ -295,7 +295,7 @@ def test_a_mistake_is_pointed_at(write, text, told_):
     assert [told(finding) for finding in findings if finding.severity == "error"] == [(code, line + 1, *rest)]
 
 
-def test_a_wrong_type_is_told_in_words_with_the_value(findings):
+def test_a_wrong_type_is_described_in_words(findings):
     (finding,) = findings(MINIMAL, "meta.use_amp=1.5")
     assert finding.message == "`meta.use_amp` must be `true` or `false`, not the float `1.5`"
     assert finding.label == "expected `true` or `false`"
@@ -306,7 +306,7 @@ def test_a_value_that_is_wrong_is_not_compared_with_others(findings):
     assert [finding.code for finding in result] == ["AZ105", "AZ107"]
 
 
-def test_an_unresolved_reference_is_no_wrong_type_too(findings):
+def test_an_unresolved_reference_is_not_reported_as_a_wrong_type(findings):
     (finding,) = findings(MINIMAL, "meta.seed=${nothing.here}")
     assert finding.code == "AZ133"
 
@@ -340,7 +340,7 @@ def test_load_config_raises_all_that_it_found(write):
 # ---------------------------------------------------------------------------------------------- the tables behind it
 
 
-def test_every_key_is_documented_and_may_be_left_out_or_not_on_purpose():
+def test_every_key_is_documented_and_required_keys_are_listed():
     required = set()
     for name in (*SECTIONS, "x"):
         table = table_at((name,))

@@ -64,7 +64,7 @@ def test_defaults_of_known_sections_count_as_values(values):
     assert result["a"] == {"sr": 16000, "seed": 0}
 
 
-def test_second_and_old_names_are_understood(values):
+def test_references_accept_aliases_and_old_names(values):
     assert values("[dataset]\nargs.root = 1\n[a]\nx = '${train_dataset.args.root}'\n")["a"]["x"] == 1
 
 
@@ -148,7 +148,7 @@ def test_a_reference_that_cannot_be_followed_is_pointed_at(findings, value, colu
     assert message in finding.message
 
 
-def test_near_names_are_suggested(findings):
+def test_similar_names_are_suggested(findings):
     reference, variable = findings("[acoustics]\na = '${acoustics.n_ftf}'\nb = '${env:DATA_ROT}'\n", DATA_ROOT="x")
     assert reference.suggestion == "${acoustics.n_fft}"
     assert "DATA_ROOT" in variable.label

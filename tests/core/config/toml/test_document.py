@@ -32,7 +32,7 @@ def write(folder, content, name="exp.toml"):
     return file
 
 
-def test_a_file_is_read_with_places(tmp_path):
+def test_a_file_is_read_with_positions(tmp_path):
     document = Document.read(write(tmp_path, b"[meta]\r\nseed = 1\r\n"))
     assert document.values == {"meta": {"seed": 1}}
     assert document.value_span(("meta", "seed")).line == 2

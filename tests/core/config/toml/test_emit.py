@@ -49,7 +49,7 @@ def typed(value):
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=5))
-def test_what_is_written_reads_back_the_same(values):
+def test_emitted_toml_reads_back_as_the_same_values(values):
     assert typed(unescaped(tomli.loads(emit(values)))) == typed(values)
 
 
@@ -80,18 +80,18 @@ def test_long_arrays_have_a_line_for_each_entry():
     assert tomli.loads(text)["files"][1] == "b" * 60
 
 
-def test_deep_long_arrays_take_no_time_beyond_their_size():
+def test_the_time_for_deep_long_arrays_is_linear_in_their_size():
     value = ["x" * 101]
     for _ in range(60):
         value = [value]
     assert tomli.loads(emit({"a": value}))["a"] == value
 
 
-def test_comments_stand_at_the_lines_of_values_and_headers():
+def test_comments_are_on_the_lines_of_values_and_headers():
     text = emit({"a": {"x": 1, "y": 2}}, lambda path: "set here" if path in {("a",), ("a", "y")} else "")
     assert text == "[a]  # set here\nx = 1\ny = 2  # set here\n"
 
 
-def test_a_value_that_toml_lacks_is_refused():
+def test_a_value_that_toml_cannot_express_is_refused():
     with pytest.raises(TypeError, match="NoneType"):
         emit({"a": None})

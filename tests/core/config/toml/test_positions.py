@@ -63,7 +63,7 @@ def test_dotted_and_quoted_keys():
     assert value_at(document, "optimizer", "my args", "l.r") == "1"
 
 
-def test_an_escaped_key_goes_by_its_meaning():
+def test_an_escaped_key_is_unescaped():
     assert key_at(read('"caf\\u00e9" = 1'), "café") == '"caf\\u00e9"'
 
 
@@ -191,6 +191,6 @@ def test_long_dotted_keys_are_refused(text):
 @pytest.mark.parametrize(
     "text", ["a", "a =", "= 1", "[a", "a = [1", "a = {b = 1", "a = '", 'a = """', "a = [1 2]", "]"]
 )
-def test_what_is_not_toml_is_left_to_tomli(text):
+def test_text_that_is_not_toml_is_left_to_tomli(text):
     with pytest.raises(NotTomlError):
         find_positions(text)
