@@ -1,7 +1,7 @@
-"""All that is wrong with what is installed: the findings of `plugins doctor`.
+"""Finds what is wrong with the installed components, for `plugins doctor`.
 
-Each finding names its components in notes of the form `component: acme:sdr (acme 1.0, audiozen.metric)`. What keeps no
-component from being used is a warning.
+Each finding names its components in notes of the form `component: acme:sdr (acme 1.0, audiozen.metric)`. It is a
+warning if the component can still be used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
 
 def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Iterator[Diagnostic]:
-    """What the metadata alone tell: clashes, unknown groups, other versions, metadata that can't be read.
+    """What the metadata shows: clashes, unknown groups, other versions, and metadata that can't be read.
 
     Args:
         index: what is installed.
@@ -38,7 +38,7 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         others = " ".join(sorted({entry.distribution for entry in entries} - {FIRST_PARTY}))
         yield _finding(
             codes.CLASH,
-            f"the {entries[0].prose} `{entries[0].name}` is of {owners}",
+            f"the {entries[0].prose} `{entries[0].name}` is published by {owners}",
             f"write {ways}, or pip uninstall one of {others}",
             entries,
         )
@@ -49,19 +49,19 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
             seen.add(entry.distribution)
             yield _finding(
                 codes.OTHER_VERSION,
-                f"{entry.origin} is made for audiozen{entry.requires}; this is audiozen {__version__}",
+                f"{entry.origin} requires audiozen{entry.requires}; this is audiozen {__version__}",
                 f"pip install --upgrade {entry.distribution}, or pip install 'audiozen{entry.requires}'",
                 [other for other in index if other.distribution == entry.distribution],
             )
 
 
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:
-    """Entry points where nobody looks for them."""
+    """Entry points in groups that AudioZEN does not read, and commands that it would not find."""
     for entry in index:
         if entry.kind not in GROUPS:
             near = nearest(entry.kind, GROUPS)
             remedy = did_you_mean(f"audiozen.{near}") if near else f"the groups are {_GROUPS}"
-            message = f"`{entry.name}` of {entry.origin} is in the group {entry.group}, which nothing reads"
+            message = f"`{entry.name}` of {entry.origin} is in the group {entry.group}, which AudioZEN does not read"
             yield _finding(codes.UNKNOWN_GROUP, message, remedy, [entry])
         elif entry.kind == "commands" and entry.name in commands:
             message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own"
@@ -69,7 +69,7 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagno
 
 
 def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
-    """What comes to light when everything is imported, in a child process.
+    """What importing every component in a child process shows.
 
     Args:
         index: what is installed.

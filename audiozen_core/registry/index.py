@@ -179,7 +179,7 @@ class PluginIndex:
         having = [entry.spelling for entry in self.entries(kind) if entry.name == plain]
         return PathError(
             "unknown_distribution",
-            f"no installed distribution `{distribution}` brings components",
+            f"there is no installed distribution `{distribution}` with components",
             near=near,
             notes=[f"installed: {', '.join(owners) or 'none that does'}"]
             + ([f"note: there is {', '.join(f'`{spelling}`' for spelling in having)}"] if having else []),

@@ -37,8 +37,10 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
     assert entries, f"{distribution} is not installed, or has no components"
     for entry in entries:
         what = f"{entry.group}: {entry.name} = {entry.value}"
-        assert entry.kind in GROUPS, f"{what}: nothing reads the group; there are audiozen.{', audiozen.'.join(GROUPS)}"
-        assert admits(entry.requires, __version__), f"{distribution} asks for audiozen{entry.requires}"
+        assert entry.kind in GROUPS, (
+            f"{what}: AudioZEN does not read this group; the groups are audiozen.{', audiozen.'.join(GROUPS)}"
+        )
+        assert admits(entry.requires, __version__), f"{distribution} requires audiozen{entry.requires}"
         others = [other for other in index.entries(entry.kind) if other.name == entry.name and other != entry]
         assert not others, f"{what}: {others[0].origin} has a {entry.prose} of that name too"
         try:

@@ -24,7 +24,7 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
         AssertionError: it does not, or repeating an epoch gives other batches.
     """
     alone = _epochs(build, batch_size, 0)
-    assert alone[0], "it gives no batch"
+    assert alone[0], "it yields no batches"
     _compare(alone, _epochs(build, batch_size, 0), "when the epoch is repeated")
     _compare(alone, _epochs(build, batch_size, num_workers), f"with {num_workers} workers")
 

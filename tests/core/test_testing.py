@@ -34,7 +34,7 @@ def test_our_own_entry_points_pass_the_check():
     [
         ("1 / 0", {"model": {"acme_net": "acme:Net"}}, "ZeroDivisionError"),
         ("class Net: ...", {"model": {"acme_net": "acme:Net"}}, "is not a model"),
-        ("class Net: ...", {"models": {"acme_net": "acme:Net"}}, "nothing reads the group"),
+        ("class Net: ...", {"models": {"acme_net": "acme:Net"}}, "does not read this group"),
         ("class Net: ...", {"metric": {"pesq": "acme:Net"}}, "audiozen 0.1.0 has a metric of that name too"),
         ("print(3)\nclass Net: ...", {"metric": {"acme_net": "acme:Net"}}, "prints '3"),
         ("class Net: ...", {"hooks": {"acme_net": "acme:Net"}}, "implements no hook"),
@@ -49,7 +49,7 @@ def test_a_wrong_entry_point_is_named(install, module, groups, message):  # noqa
 
 def test_a_plugin_for_another_version_is_noticed(install):  # noqa: F811
     install("acme", {"acme": "class M: ..."}, requires="audiozen>=7", metric={"m": "acme:M"})
-    with pytest.raises(AssertionError, match="acme asks for audiozen>=7"):
+    with pytest.raises(AssertionError, match="acme requires audiozen>=7"):
         check_entry_points("acme")
 
 
