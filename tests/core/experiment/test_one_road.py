@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.binding import signature
-from audiozen_core.config import check
 from audiozen_core.errors import BuildError
-from audiozen_core.experiment import build
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
-from audiozen_core.registry.paths import resolve
+from audiozen_core.registry import paths
 
 PARTS = """\
 import torch
@@ -175,15 +173,16 @@ class Counts:
     def __init__(self, monkeypatch):
         self.paths = Counter()
         self.signatures = Counter()
-        for module in (check, build):
-            monkeypatch.setattr(module, "resolve", self.counted_resolve)
+        self.well_formed = paths._well_formed
+        # `resolve` hands every path to this, whoever calls it.
+        monkeypatch.setattr(paths, "_well_formed", self.counted_path)
         # `signature_of` hands on to one of these, whoever calls it and under whatever name it was imported.
         for name in ("_of_class", "_of_function"):
             monkeypatch.setattr(signature, name, self.counted(getattr(signature, name)))
 
-    def counted_resolve(self, path, **options):
+    def counted_path(self, path):
         self.paths[path] += 1
-        return resolve(path, **options)
+        return self.well_formed(path)
 
     def counted(self, read):
         def counted(target):
