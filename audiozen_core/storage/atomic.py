@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -96,6 +96,31 @@ def write_new(path: Path, content: bytes | str) -> Digest:
     finally:
         os.close(descriptor)
     return Digest(len(data), sha256.hexdigest())
+
+
+def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
+    """Like `write_new`, for a library that writes the file itself: sets its mode, hashes it, and waits for the disk.
+
+    Args:
+        path: the file, which must not exist yet.
+        write: writes the file, or replaces it if the library works that way.
+
+    Raises:
+        OSError: the disk refused, or `path` exists; a part of the file may be there.
+    """
+    # Only a file that we create ourselves shows which mode the umask allows.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    os.close(descriptor)
+    write(path)
+    sha256, size = hashlib.sha256(), 0
+    with open_regular(path) as file:
+        os.fchmod(file.fileno(), mode)
+        while chunk := file.read(_CHUNK):
+            sha256.update(chunk)
+            size += len(chunk)
+        os.fsync(file.fileno())
+    return Digest(size, sha256.hexdigest())
 
 
 def open_regular(path: Path) -> BinaryIO:

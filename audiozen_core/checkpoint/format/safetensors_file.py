@@ -1,11 +1,12 @@
 """One safetensors file, written and read by the `safetensors` library.
 
-The library serializes to memory and parses from memory. The disk is left to `storage.atomic`, which syncs, hashes and
-follows the umask; `safetensors.save_file` does none of the three.
+The library writes the file straight from the memory of the tensors, without a copy and without holding the GIL. It does
+not sync, hash or follow the umask, so `storage.atomic` does that afterwards. It parses bytes that have been verified.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import safetensors
 
-from audiozen_core.storage.atomic import Digest, write_new
+from audiozen_core.storage.atomic import Digest, complete_new
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     Raises:
         OSError: the disk refused.
     """
-    # A specification holds only an address, so the tensors must stay alive until the library has copied them.
+    # A specification holds only an address, so the tensors must stay alive until the library has written them.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     specifications = {
         name: safetensors.TensorSpec(
@@ -50,7 +51,15 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         )
         for name, tensor in plain.items()
     }
-    return write_new(path, safetensors.serialize(specifications, dict(metadata) or None))
+
+    def write(path: Path) -> None:
+        try:
+            safetensors.serialize_file(specifications, path, dict(metadata) or None)
+        except safetensors.SafetensorError as error:
+            # The library hides the error number in a text. A full disk is refused earlier, by the store.
+            raise OSError(errno.EIO, str(error), str(path)) from error
+
+    return complete_new(path, write)
 
 
 def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

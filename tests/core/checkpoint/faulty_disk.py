@@ -16,7 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
+
 from audiozen_core.storage import append, atomic
+
+_real_serialize_file = safetensors.serialize_file
 
 
 class KilledError(BaseException):
@@ -99,6 +103,22 @@ class FaultyDisk:
             return os.write(descriptor, data)
 
         return self._operation("write", f"{len(data)} bytes", write)
+
+    def serialize_file(self, tensors: Any, path: Path, metadata: Any) -> None:
+        """Stands in for the library, which writes with system calls of its own: one write, which may be cut short."""
+
+        def write() -> None:
+            _real_serialize_file(tensors, path, metadata)
+            content = Path(path).read_bytes()
+            if self.fault and self.fault.kind == "kill within" and len(self.done) == self.fault.at:
+                content = content[: len(content) // 2]
+                Path(path).write_bytes(content)
+            self._names(path)[Path(path).name] = Node(content, b"")
+
+        try:
+            self._operation("write", f"{Path(path).name} by the library", write)
+        except OSError as error:
+            raise safetensors.SafetensorError(f"I/O error: {error}") from error
 
     def fsync(self, descriptor: int) -> None:
         def sync() -> None:  # The real one is slow, and makes no difference here.
@@ -212,4 +232,5 @@ def install(monkeypatch: Any, disk: FaultyDisk) -> FaultyDisk:
     """Makes the code under test use `disk` instead of the real one."""
     monkeypatch.setattr(atomic, "os", disk)
     monkeypatch.setattr(append, "os", disk)
+    monkeypatch.setattr(safetensors, "serialize_file", disk.serialize_file)
     return disk

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from audiozen_core.storage import atomic
 from audiozen_core.storage.atomic import (
+    complete_new,
     open_regular,
     read_link,
     read_regular,
@@ -165,3 +167,30 @@ def test_temporary_files_of_dead_processes_are_deleted(tmp_path):
     assert len(remove_partial_files(tmp_path)) == 3
     alive = [f".{name}.{os.getpid()}-abcd1234.partial" for name in ("average_last_2", "latest", "scores.csv")]
     assert sorted(path.name for path in tmp_path.iterdir()) == [*alive, "outside"]
+
+
+def test_a_file_that_a_library_writes_gets_the_mode_of_the_umask_and_the_hash_of_what_is_there(tmp_path):
+    def write(path):
+        aside = path.with_suffix(".tmp")
+        aside.write_bytes(b"of the library")
+        aside.chmod(0o600)
+        aside.rename(path)
+
+    before = os.umask(0o027)
+    try:
+        digest = complete_new(tmp_path / "a", write)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    assert (digest.size, digest.sha256) == (14, hashlib.sha256(b"of the library").hexdigest())
+    with pytest.raises(FileExistsError):
+        complete_new(tmp_path / "a", write)
+
+
+def test_a_library_that_leaves_a_link_in_place_of_its_file_is_refused(tmp_path):
+    def write(path):
+        path.unlink()
+        path.symlink_to("/dev/null")
+
+    with pytest.raises(OSError, match="symbolic link"):
+        complete_new(tmp_path / "a", write)
