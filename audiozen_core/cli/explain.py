@@ -38,10 +38,9 @@ def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback
 
 
 def _code(code: str) -> str:
-    import audiozen_core.diagnostics.config_codes  # noqa: F401 - adds its codes to the table
-    from audiozen_core.diagnostics.codes import TABLE
+    from audiozen_core.diagnostics.codes import explanations
 
-    if code not in TABLE:
-        raise AudioZenError(f"there is no code {code}", remedy=f"the codes are {', '.join(sorted(TABLE))}")
-    found = TABLE[code]
-    return f"{found.code}: {found.title}\n\n{found.explanation}"
+    known = explanations()
+    if code not in known:
+        raise AudioZenError(f"there is no code {code}", remedy=f"the codes are {', '.join(known)}")
+    return known[code]
