@@ -230,7 +230,7 @@ class Experiment:
         if left := self.store.rewind(loaded.path):
             self.log.warning("left behind, since they were saved after it", checkpoints=", ".join(left))
         path = self.store.latest or loaded.path
-        trainer.from_elsewhere = self.store.latest is None
+        trainer.start_is_unsaved = self.store.latest is None
         self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
         return None
 
@@ -251,7 +251,7 @@ class Experiment:
             # Results are recorded at the epoch and step that the weights come from.
             info = self.store.load(path, owners=(), map_location="cpu")
             trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
-        trainer.from_elsewhere = True
+        trainer.start_is_unsaved = True
         for suffix, model in trainer.models.items():
             owner = f"model_{suffix}" if suffix else "model"
             weights = load_weights(path, owner=owner, map_location=trainer.device)

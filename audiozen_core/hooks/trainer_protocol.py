@@ -79,7 +79,7 @@ class Trainer(Protocol):
         seed: the seed of the run.
         use_amp: whether automatic mixed precision is on.
         config_text: the effective TOML.
-        from_elsewhere: whether the weights come from another run, so that the run's own checkpoints do not hold them.
+        start_is_unsaved: whether the state that the run starts from is in none of its own checkpoints, as in finetuning.
         log: a structlog logger.
         progress: how far the training is.
         num_batches: the number of batches in an epoch; None if the data set has no length.
@@ -100,7 +100,7 @@ class Trainer(Protocol):
     seed: int
     use_amp: bool
     config_text: str
-    from_elsewhere: bool
+    start_is_unsaved: bool
     log: FilteringBoundLogger
     progress: Progress
     num_batches: int | None

@@ -19,8 +19,7 @@ class Parts:
         components: the components.
 
     Attributes:
-        from_elsewhere: whether the weights come from another run, as in finetuning, so that the run's own checkpoints
-            do not hold them.
+        start_is_unsaved: whether the state that the run starts from is in none of its own checkpoints, as in finetuning.
     """
 
     def __init__(self, components: Components) -> None:
@@ -36,7 +35,7 @@ class Parts:
         self.seed = components.seed
         self.use_amp = components.use_amp
         self.config_text = components.config_text
-        self.from_elsewhere = False
+        self.start_is_unsaved = False
         self.acoustics = components.acoustics
         self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
         self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length

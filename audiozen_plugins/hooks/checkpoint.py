@@ -53,7 +53,7 @@ class Checkpoint:
         self._failures, self._interrupted = 0, False
         if mode == "train":
             store.sweep()
-            if trainer.from_elsewhere:
+            if trainer.start_is_unsaved:
                 self._save(trainer)
                 self._writer.wait()
 
