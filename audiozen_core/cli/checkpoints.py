@@ -80,11 +80,11 @@ def verify(exp: Path) -> int:
 @click.option("--damaged", is_flag=True, help="Also delete damaged checkpoints.")
 def prune(exp: Path, keep: int, damaged: bool) -> None:
     """Delete all but the newest checkpoints, never best or latest. Refused while the run is active."""
-    from audiozen_core.experiment.lock import RunLock
+    from audiozen_core.experiment.lock import run_lock
 
     store = _store(exp)
     _checkpoints_of(store)
-    with RunLock(store.folder.parent):
+    with run_lock(store.folder.parent):
         deleted = store.prune(keep, damaged=damaged)
     for path in deleted:
         click.echo(f"deleted {path.name}")

@@ -26,7 +26,7 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
-from audiozen_core.experiment.lock import RunLock
+from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
@@ -131,22 +131,11 @@ class Experiment:
 
     def _lock_and_build(self, stack: ExitStack, *, resume: bool) -> tuple[BaseTrainer, Loaders]:
         """Builds everything while no other process trains in the run folder; `stack` undoes it when the run ends."""
-        if not self.trains:
-            return self._build(stack)
-        lock = RunLock(self.folder)
-        if not resume and not lock.path.exists():
-            self._refuse_to_overwrite()
-        # The lock lies in the folder, which building must not create: a mistake found there leaves nothing behind.
-        if self.folder.is_dir():
-            stack.enter_context(lock)
-        built = self._build(stack)
-        if not lock.held:
-            stack.enter_context(lock)
-        if not resume:
-            self._refuse_to_overwrite()  # again, now that the lock keeps others from starting a run
-        return built
-
-    def _build(self, stack: ExitStack) -> tuple[BaseTrainer, Loaders]:
+        if self.trains:
+            # The lock removes the folder again if building fails before anything is written to it.
+            stack.enter_context(run_lock(self.folder))
+            if not resume:
+                self._refuse_to_overwrite()
         trainer, loaders = self.build()
         for loader in chain.from_iterable(loaders.values()):
             stack.callback(loader.close)

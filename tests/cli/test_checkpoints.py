@@ -8,7 +8,7 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.experiment import lock
-from audiozen_core.experiment.lock import RunLock
+from audiozen_core.experiment.lock import run_lock
 from audiozen_core.storage import atomic
 
 
@@ -58,7 +58,7 @@ def test_prune_keeps_the_best_and_the_latest(audiozen, store):
 
 
 def test_prune_is_refused_while_the_run_is_active(audiozen, store):
-    with RunLock(store.folder.parent):
+    with run_lock(store.folder.parent):
         outcome = audiozen("checkpoints", "prune", "exp", "--keep", "1")
     assert outcome.code == 2
     assert "is in use" in outcome.err
@@ -74,7 +74,7 @@ def test_prune_frees_space_on_a_full_disk(audiozen, store, monkeypatch):
     assert outcome.code == 0, outcome.err
     assert len(store.list()) == 2
     monkeypatch.undo()
-    with RunLock(store.folder.parent):
+    with run_lock(store.folder.parent):
         assert json.loads((store.folder.parent / "run.lock.json").read_text())["pid"] == os.getpid()
 
 

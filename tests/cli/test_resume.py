@@ -12,7 +12,7 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.experiment import resume as resuming
-from audiozen_core.experiment.lock import RunLock
+from audiozen_core.experiment.lock import run_lock
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.signals import Signals
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
@@ -91,7 +91,7 @@ def test_a_run_with_only_damaged_checkpoints_is_not_overwritten_and_needs_manual
 
 
 def test_a_second_run_of_a_folder_is_told_about_the_first(audiozen, ran):
-    with RunLock(ran / "exp/tiny"):
+    with run_lock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
     assert "is in use" in outcome.err
@@ -132,9 +132,16 @@ def test_partial_files_of_a_killed_run_are_removed_and_those_of_a_live_one_are_n
     assert (dead.exists(), mine.exists()) == (False, True)
 
 
+def test_a_run_that_can_t_be_built_leaves_nothing_behind(audiozen, project):
+    outcome = audiozen("run", "tiny.toml", "--set", "dataset.args.noisy_dir=data/missing")
+    assert outcome.code == 2
+    assert "data/missing" in outcome.err
+    assert not (project / "exp").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--resume"], ["-M", "finetune", "--resume"]])
 def test_a_folder_in_use_is_refused_with_who_uses_it(audiozen, ran, arguments):
-    with RunLock(ran / "exp/tiny"):
+    with run_lock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml", *arguments)
     assert outcome.code == 2
     assert f"is in use: process {os.getpid()} on " in outcome.err

@@ -15,14 +15,14 @@ import pytest
 from audiozen_core import logging
 from audiozen_core.errors import RunError
 from audiozen_core.experiment import lock
-from audiozen_core.experiment.lock import LOCK, RunLock
+from audiozen_core.experiment.lock import LOCK, run_lock
 
 NOTE, MARKER = f"{LOCK}.json", f"{LOCK}.marker"
 HOLDS = """
 import errno, fcntl, os, sys
 from pathlib import Path
 from audiozen_core import logging
-from audiozen_core.experiment.lock import RunLock
+from audiozen_core.experiment.lock import run_lock
 
 logging.configure()  # the log goes to stderr
 
@@ -31,7 +31,7 @@ def refuse(*_):
 
 if "NO_LOCKS" in os.environ:
     fcntl.flock = refuse
-with RunLock(Path(sys.argv[1])):
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -75,7 +75,7 @@ def refusing(code):
 
 
 def test_a_second_run_is_refused_with_who_holds_the_lock(tmp_path, holder):
-    with pytest.raises(RunError) as error, RunLock(tmp_path):
+    with pytest.raises(RunError) as error, run_lock(tmp_path):
         pass
     assert error.value.message.startswith(
         f"{tmp_path} is in use: process {holder.pid} on {socket.gethostname()}, since 20"
@@ -86,22 +86,20 @@ def test_a_second_run_is_refused_with_who_holds_the_lock(tmp_path, holder):
 
 def test_the_message_names_the_batch_job(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    with RunLock(tmp_path), pytest.raises(RunError, match=", job 77, since 20"), RunLock(tmp_path):
+    with run_lock(tmp_path), pytest.raises(RunError, match=", job 77, since 20"), run_lock(tmp_path):
         pass
 
 
 def test_a_run_that_ended_leaves_nothing_behind(tmp_path, holder):
     holder.communicate("")
     assert list(tmp_path.iterdir()) == []
-    with RunLock(tmp_path) as held:
-        assert held.held
+    with run_lock(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, NOTE]
-    assert not held.held
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_failed_frees_the_lock(tmp_path):
-    with pytest.raises(ValueError, match="the training"), RunLock(tmp_path):
+    with pytest.raises(ValueError, match="the training"), run_lock(tmp_path):
         raise ValueError("the training failed")
     assert list(tmp_path.iterdir()) == []
 
@@ -109,13 +107,13 @@ def test_a_run_that_failed_frees_the_lock(tmp_path):
 def test_the_lock_of_a_run_that_was_killed_is_taken_over_with_one_line(tmp_path, holder, capsys):
     kill(holder)
     assert (tmp_path / NOTE).exists()
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert json.loads((tmp_path / NOTE).read_text())["pid"] == os.getpid()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "took over the lock of a run that was killed" in lines[0]
     assert f"process {holder.pid} on" in lines[0]
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
     assert capsys.readouterr().err == ""
 
@@ -123,7 +121,7 @@ def test_the_lock_of_a_run_that_was_killed_is_taken_over_with_one_line(tmp_path,
 def test_a_zombie_does_not_hold_the_lock(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -142,20 +140,20 @@ FORKS = HOLDS.replace(
 def test_a_child_that_outlives_a_killed_run_does_not_keep_its_lock(tmp_path):
     process = start(tmp_path, FORKS)
     child = int(process.stdout.readline())
-    with pytest.raises(RunError, match="is in use"), RunLock(tmp_path):
+    with pytest.raises(RunError, match="is in use"), run_lock(tmp_path):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
     os.kill(child, 0)  # it lives
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
     os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("inherited", [False, True], ids=["RunLock", "a plain flock"])
+@pytest.mark.parametrize("inherited", [False, True], ids=["run_lock", "a plain flock"])
 def test_a_plain_flock_would_be_kept_by_such_a_child(tmp_path, inherited):
     """The negative control of the test above: without filelock's care at forks the child keeps the lock."""
-    plain = FORKS.replace("RunLock(Path(sys.argv[1]))", "open(sys.argv[1] + '/run.lock', 'w') as file").replace(
+    plain = FORKS.replace("run_lock(Path(sys.argv[1]))", "open(sys.argv[1] + '/run.lock', 'w') as file").replace(
         "    child = os.fork()", "    fcntl.flock(file, fcntl.LOCK_EX)\n    child = os.fork()"
     )
     process = start(tmp_path, plain if inherited else FORKS)
@@ -187,24 +185,24 @@ def test_a_killed_run_with_workers_frees_its_lock_at_once(tmp_path):
     assert process.stdout.readline() == "held\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
 def test_a_lock_leaves_no_empty_folders_that_it_has_made(tmp_path):
-    with RunLock(tmp_path / "exp/a"):
+    with run_lock(tmp_path / "exp/a"):
         pass
     assert list(tmp_path.iterdir()) == []
-    with RunLock(tmp_path / "exp/a"):
+    with run_lock(tmp_path / "exp/a"):
         (tmp_path / "exp/a/log").touch()
     assert [path.name for path in (tmp_path / "exp/a").iterdir()] == ["log"]
 
 
 def test_the_same_process_may_not_hold_it_twice(tmp_path):
-    with RunLock(tmp_path):
-        with pytest.raises(RunError, match=f"process {os.getpid()} on"), RunLock(tmp_path):
+    with run_lock(tmp_path):
+        with pytest.raises(RunError, match=f"process {os.getpid()} on"), run_lock(tmp_path):
             pass
-        with pytest.raises(RunError, match="is in use"), RunLock(tmp_path / ".." / tmp_path.name):
+        with pytest.raises(RunError, match="is in use"), run_lock(tmp_path / ".." / tmp_path.name):
             pass
         assert (tmp_path / NOTE).exists()
 
@@ -215,10 +213,10 @@ GARBAGE = ["", "{", "[]", '{"host": 1}', "[" * 4000, '{"job": ', "null"]
 @pytest.mark.parametrize("text", GARBAGE, ids=lambda text: text[:12])
 def test_a_note_that_nobody_understands_neither_holds_nor_frees_the_lock(tmp_path, text, holder):
     (tmp_path / NOTE).write_text(text)
-    with pytest.raises(RunError, match="is in use: another process"), RunLock(tmp_path):
+    with pytest.raises(RunError, match="is in use: another process"), run_lock(tmp_path):
         pass
     kill(holder)
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert json.loads((tmp_path / NOTE).read_text())["pid"] == os.getpid()
 
 
@@ -241,7 +239,7 @@ def test_a_lock_that_is_a_link_or_not_a_file_is_refused(tmp_path, kind):
     thesis, run = tmp_path / "thesis.tex", tmp_path / "run"
     run.mkdir()
     plant(run / LOCK, kind, thesis)
-    with pytest.raises(RunError) as error, RunLock(run):
+    with pytest.raises(RunError) as error, run_lock(run):
         pass
     assert error.value.message == f"{run / LOCK} is a link or not a regular file, so it can't be the lock of a run"
     assert thesis.exists() == (kind != "link to nothing")
@@ -253,7 +251,7 @@ def test_the_note_is_not_written_through_a_link(tmp_path, kind):
     thesis, run = tmp_path / "thesis.tex", tmp_path / "run"
     run.mkdir()
     plant(run / NOTE, kind, thesis)
-    with RunLock(run):
+    with run_lock(run):
         assert json.loads((run / NOTE).read_text())["pid"] == os.getpid()
     assert list(run.iterdir()) == []
     assert thesis.exists() == (kind != "link to nothing")
@@ -267,7 +265,7 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path, locks, killed):
         first = start(tmp_path, **locks)
         assert first.stdout.readline() == "held\n"
         kill(first)
-    code = HOLDS.replace("with RunLock", "sys.stdin.readline()\nwith RunLock", 1)
+    code = HOLDS.replace("with run_lock", "sys.stdin.readline()\nwith run_lock", 1)
     processes = [start(tmp_path, code, **locks) for _ in range(4)]
     for process in processes:
         process.stdin.write("go\n")
@@ -286,10 +284,10 @@ def test_a_run_in_another_container_holds_its_lock_although_its_number_means_not
         process.communicate("")
         pytest.skip("this system lets nobody make a process namespace")
     assert json.loads((tmp_path / NOTE).read_text())["pid"] == 1
-    with pytest.raises(RunError, match="is in use: process 1 on "), RunLock(tmp_path):
+    with pytest.raises(RunError, match="is in use: process 1 on "), run_lock(tmp_path):
         pass
     kill(process)
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -301,28 +299,28 @@ def test_without_kernel_locks_a_marker_keeps_others_away(tmp_path, monkeypatch, 
     monkeypatch.setattr(fcntl, "flock", refusing(code))
     holder = start(tmp_path, NO_LOCKS=str(code))
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(RunError, match=f"is in use: process {holder.pid} on") as error, RunLock(tmp_path):
+    with pytest.raises(RunError, match=f"is in use: process {holder.pid} on") as error, run_lock(tmp_path):
         pass
     assert f"if it is dead, delete {tmp_path / MARKER}" in error.value.remedy
     assert capsys.readouterr().err.count("the file system has no locks; a marker file is used") == 1
     kill(holder)
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert json.loads((tmp_path / NOTE).read_text())["pid"] == os.getpid()
-        with pytest.raises(RunError, match="is in use"), RunLock(tmp_path):
+        with pytest.raises(RunError, match="is in use"), run_lock(tmp_path):
             pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_kernel_locks_a_marker_of_another_machine_counts_until_it_is_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         there = (tmp_path / MARKER).read_text().replace(socket.gethostname(), "elsewhere")
         there = there.replace(str(os.getpid()), str(2**22 + 1))
     (tmp_path / MARKER).write_text(there)
-    with pytest.raises(RunError, match="is in use"), RunLock(tmp_path):
+    with pytest.raises(RunError, match="is in use"), run_lock(tmp_path):
         pass
     (tmp_path / MARKER).unlink()
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -330,7 +328,7 @@ def test_without_kernel_locks_a_marker_of_another_machine_counts_until_it_is_del
 def test_on_a_full_disk_the_lock_holds_without_its_note(tmp_path, monkeypatch, code):
     (tmp_path / NOTE).write_text(json.dumps({"host": "here", "pid": 1, "since": "2026"}))  # of a run that was killed
     monkeypatch.setattr(lock, "write_whole", refusing(code))
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         other = subprocess.run(
             [sys.executable, "-c", HOLDS, str(tmp_path)], capture_output=True, text=True, input="", check=False
         )
@@ -341,14 +339,14 @@ def test_on_a_full_disk_the_lock_holds_without_its_note(tmp_path, monkeypatch, c
 def test_on_a_full_disk_without_kernel_locks_nothing_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
     monkeypatch.setattr(filelock.SoftFileLock, "_write_lock_info", refusing(errno.ENOSPC))
-    with pytest.raises(OSError, match="No space left"), RunLock(tmp_path):
+    with pytest.raises(OSError, match="No space left"), run_lock(tmp_path):
         pass
 
 
 def test_a_disk_that_refuses_the_note_is_an_error_and_the_lock_is_free_again(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "write_whole", refusing(errno.EIO))
-    with pytest.raises(OSError, match="Input/output"), RunLock(tmp_path):
+    with pytest.raises(OSError, match="Input/output"), run_lock(tmp_path):
         pass
     monkeypatch.undo()
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
