@@ -3,7 +3,7 @@ from audiozen_core.hooks.lifecycle import Plugin as Plugin
 from audiozen_core.hooks.nonfinite import BatchLocation as BatchLocation
 from audiozen_core.hooks.nonfinite import NonFiniteAnswer as NonFiniteAnswer
 from audiozen_core.hooks.nonfinite import NonFiniteError as NonFiniteError
-from audiozen_core.hooks.requests import RollbackRequest as RollbackRequest
+from audiozen_core.hooks.nonfinite import RollbackRequest as RollbackRequest
 from audiozen_core.hooks.specs import DEFAULT_PHASE as DEFAULT_PHASE
 from audiozen_core.hooks.specs import PHASES as PHASES
 from audiozen_core.hooks.specs import hookimpl as hookimpl

@@ -1,4 +1,4 @@
-"""The error for a loss or gradient that is NaN or infinite, as the trainer reports it and hooks answer it."""
+"""What a trainer and its hooks say to each other about a loss or gradient that is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, RunError
 
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 NonFiniteAnswer = Literal["skip", "rollback"]
@@ -52,14 +52,24 @@ class NonFiniteError(RunError):
         notes: further lines, each "kind: text".
     """
 
-    def __init__(
-        self,
-        what: str,
-        location: BatchLocation,
-        *,
-        remedy: str = _REMEDY,
-        notes: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, what: str, location: BatchLocation, *, remedy: str = _REMEDY, notes: Sequence[str] = ()) -> None:
         super().__init__(f"{what} at {location}", remedy=remedy, notes=notes)
         self.what = what
         self.location = location
+
+
+class RollbackRequest(AudioZenError):  # noqa: N818 (a request, which may be granted)
+    """Raised during a training epoch: restore the last checkpoint, and continue from there.
+
+    The trainer calls the hook `rollback`. If no hook can restore a checkpoint, the run ends with `reason`.
+
+    Args:
+        reason: the error that makes it necessary.
+
+    Example:
+        >>> raise RollbackRequest(RunError("the loss has doubled"))  # doctest: +SKIP
+    """
+
+    def __init__(self, reason: AudioZenError) -> None:
+        super().__init__(reason.message, remedy=reason.remedy, notes=reason.notes)
+        self.reason = reason

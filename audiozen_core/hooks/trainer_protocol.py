@@ -79,7 +79,7 @@ class Trainer(Protocol):
         seed: the seed of the run.
         use_amp: whether automatic mixed precision is on.
         config_text: the effective TOML.
-        start_is_unsaved: whether the state that the run starts from is in none of its own checkpoints, as in finetuning.
+        start_is_unsaved: whether no checkpoint of this run holds the state that it starts from, as in finetuning.
         log: a structlog logger.
         progress: how far the training is.
         num_batches: the number of batches in an epoch; None if the data set has no length.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,10 +11,9 @@ from torch import Tensor
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy
-from audiozen_core.hooks.requests import RollbackRequest
+from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.trainer.arguments import above, at_least, check_loss, one_of
+from audiozen_core.trainer.arguments import above, at_least, check_loss
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation, prefixed
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
@@ -121,7 +120,6 @@ class BaseTrainer(Evaluation):
         self.gradient_accumulation_steps = at_least(1, gradient_accumulation_steps=gradient_accumulation_steps)
         self.plot_norm = plot_norm
         self.log_interval = at_least(0, log_interval=log_interval)
-        one_of(get_args(NonFinitePolicy), on_nonfinite=on_nonfinite)
         self.on_nonfinite = on_nonfinite
         self.max_nonfinite = at_least(0, max_nonfinite=max_nonfinite)
         for scheduler in self.lr_schedulers.values():
