@@ -65,4 +65,5 @@ def command(
     if build:
         from audiozen_core.experiment.dry_run import dry_run
 
-        click.echo(dry_run(experiment))
+        for name, fact in dry_run(experiment).items():
+            click.echo(f"{name:<12} {fact}")

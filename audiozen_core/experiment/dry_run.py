@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.loader import to_device
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.kinds import section_name
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.memory import peak_memory
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What one batch has shown.
-
-    Attributes:
-        device: the device.
-        parameters: suffix of the net to its number of trainable weights.
-        batch: name of each tensor in the batch to its shape.
-        batches: the number of batches in an epoch, None if it is unknown.
-        loss: each loss by name.
-        without_gradient: the weights that get no gradient from any loss.
-        memory_mb: the peak memory in megabytes, of the GPU if there is one, else of the process.
-        seconds: the time of the second step, forward and backward; the first one is slower.
-    """
-
-    device: str
-    parameters: Mapping[str, int]
-    batch: Mapping[str, tuple[int, ...]]
-    batches: int | None
-    loss: Mapping[str, float]
-    without_gradient: tuple[str, ...]
-    memory_mb: float
-    seconds: float
-
-    def __str__(self) -> str:
-        names = {suffix: f"model_{suffix}" if suffix else "model" for suffix in self.parameters}
-        epoch = f", {_span(self.seconds * self.batches)} an epoch" if self.batches else ""
-        facts = {
-            "device": self.device,
-            "weights": ", ".join(f"{names[suffix]} {size:,}" for suffix, size in self.parameters.items()),
-            "batch": ", ".join(f"{name} {list(shape)}" for name, shape in self.batch.items()),
-            "batches": f"{self.batches} an epoch" if self.batches else "unknown",
-            "loss": ", ".join(f"{name} {value:.4g}" for name, value in self.loss.items()),
-            "memory": f"{self.memory_mb:.0f} MB at the peak",
-            "time": f"{self.seconds:.3f} s a step{epoch}",
-        }
-        if self.without_gradient:
-            facts["no gradient"] = ", ".join(self.without_gradient)
-        return "\n".join(f"{name:<12} {fact}" for name, fact in facts.items())
-
-
-def dry_run(experiment: Experiment) -> DryRun:
+def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice; writes nothing.
+
+    Returns:
+        What that has shown, in words: the device, the number of weights, the shapes in the batch, the losses, the peak
+        memory, and the time of the second step, because the first one is slower.
 
     Raises:
         AudioZenError: a component can't be built.
@@ -74,17 +36,20 @@ def dry_run(experiment: Experiment) -> DryRun:
         started = time.perf_counter()
         losses = _step(trainer, batch)
         seconds = time.perf_counter() - started
+    batches = loader.num_batches
     named = [(name, weight) for model in trainer.models.values() for name, weight in model.named_parameters()]
-    return DryRun(
-        device=str(trainer.device),
-        parameters={suffix: _size(model) for suffix, model in trainer.models.items()},
-        batch=dict(_shapes(batch, "batch")),
-        batches=_length(loader),
-        loss={name: float(value) for name, value in losses.items()},
-        without_gradient=tuple(name for name, weight in named if weight.requires_grad and weight.grad is None),
-        memory_mb=_peak_memory(trainer.device) / 1e6,
-        seconds=seconds,
-    )
+    facts = {
+        "device": str(trainer.device),
+        "weights": ", ".join(f"{section_name('model', name)} {_size(net):,}" for name, net in trainer.models.items()),
+        "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),
+        "batches": "unknown" if batches is None else f"{batches} an epoch",
+        "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),
+        "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak",
+        "time": f"{seconds:.3f} s a step" + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
+    }
+    if unused := [name for name, weight in named if weight.requires_grad and weight.grad is None]:
+        facts["no gradient"] = ", ".join(unused)
+    return facts
 
 
 def _step(trainer: BaseTrainer, batch: Any) -> dict[str, Tensor]:
@@ -99,9 +64,9 @@ def _size(model: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
-def _shapes(value: Any, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(value: Any, name: str) -> Iterator[tuple[str, list[int]]]:
     if isinstance(value, Tensor):
-        yield name, tuple(value.shape)
+        yield name, list(value.shape)
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _shapes(entry, str(key))
@@ -110,22 +75,7 @@ def _shapes(value: Any, name: str) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield from _shapes(entry, f"{name}[{index}]")
 
 
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    # Kilobytes, but on macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-
-
-def _length(loader: BatchLoader) -> int | None:
-    try:
-        return len(loader)
-    except TypeError:
-        return None
-
-
-def _span(seconds: float) -> str:
+def _hours(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,9 +1,8 @@
-"""Checks of a trainer's arguments and of what its steps return, beyond what types can say."""
+"""Checks of a trainer's arguments and of what its steps return, beyond their types."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TypeVar
 
 from torch import Tensor
@@ -13,43 +12,32 @@ from audiozen_core.errors import RunError
 _Number = TypeVar("_Number", int, float, int | None, float | None)
 
 
-def at_least(least: int, **argument: _Number) -> _Number:
-    """The argument's value; None passes.
+def at_least(limit: int, **argument: _Number) -> _Number:
+    """The value of the argument, given by its name; None passes.
 
     Raises:
-        RunError: the value is less than `least`, or not finite.
+        RunError: the value is less than the limit, or not finite.
 
     Example:
         >>> at_least(1, patience=3)
         3
     """
     ((name, value),) = argument.items()
-    if value is not None and not (value >= least and _is_finite(value)):
-        raise RunError(
-            f"`{name}` is {value}, but must be at least {least}, and finite", remedy=f"set {name} in [trainer.args]"
-        )
+    if value is not None and not limit <= value < math.inf:
+        raise _out_of_range(name, value, f"at least {limit}, and finite")
     return value
 
 
-def above(limit: float, **argument: float | None) -> float | None:
-    """The argument's value; None passes.
-
-    Raises:
-        RunError: the value is not above `limit`, or not finite.
-
-    Example:
-        >>> above(0, clip_grad_norm_value=5)
-        5
-    """
+def above(limit: int, **argument: _Number) -> _Number:
+    """As `at_least`, but the value must be greater than the limit."""
     ((name, value),) = argument.items()
-    if value is not None and not (value > limit and _is_finite(value)):
-        raise RunError(f"`{name}` is {value}, but must be above {limit}", remedy=f"set {name} in [trainer.args]")
+    if value is not None and not limit < value < math.inf:
+        raise _out_of_range(name, value, f"above {limit}, and finite")
     return value
 
 
-def _is_finite(value: float) -> bool:
-    # An integer can be too large for a float, and `isfinite` would raise an error.
-    return isinstance(value, int) or math.isfinite(value)
+def _out_of_range(name: str, value: float, wanted: str) -> RunError:
+    return RunError(f"`{name}` is {value}, but must be {wanted}", remedy=f"set {name} in [trainer.args]")
 
 
 def check_loss(name: str, loss: object) -> None:
@@ -66,14 +54,3 @@ def check_loss(name: str, loss: object) -> None:
             f"`{name}` does not depend on any weight that is trained",
             remedy="look for a `detach()` or `no_grad()` between the model and the loss",
         )
-
-
-def one_of(known: Sequence[str], **argument: str) -> None:
-    """Refuses an unknown word.
-
-    Raises:
-        RunError: the value is not one of `known`.
-    """
-    ((name, value),) = argument.items()
-    if value not in known:
-        raise RunError(f"`{name}` is {value!r}", remedy=f"use one of {', '.join(known)} in [trainer.args]")

@@ -6,17 +6,15 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.progress import Progress
 from audiozen_core.kinds import Mode
-from audiozen_core.logging import get_logger
-from audiozen_core.trainer.arguments import at_least, one_of
+from audiozen_core.trainer.arguments import at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.memory import translate_memory_errors
 from audiozen_core.trainer.parts import Parts
@@ -24,25 +22,14 @@ from audiozen_core.trainer.steps import Steps
 
 
 class Evaluation(Steps, Parts):
-    """The half of a trainer that changes no weights.
-
-    Args:
-        components: the components to work with.
-        save_max_score: whether a higher score is better.
-        on_bad_data: what happens to a sample that can't be read.
-        max_bad_data: how many samples may be left out in a run.
-    """
+    """The half of a trainer that changes no weights; the docstring of `BaseTrainer` explains the arguments."""
 
     def __init__(
         self, components: Components, *, save_max_score: bool, on_bad_data: UnreadablePolicy, max_bad_data: int
     ) -> None:
         super().__init__(components)
-        one_of(get_args(UnreadablePolicy), on_bad_data=on_bad_data)
         self.save_max_score = save_max_score
         self.unreadable = UnreadableSamples(on_bad_data, at_least(0, max_bad_data=max_bad_data))
-        self.log = get_logger()
-        self.progress = Progress()
-        self.batch_size: int | None = None
 
     def validate(self, loaders: Sequence[BatchLoader]) -> float:
         """Runs the validation once and returns the score."""

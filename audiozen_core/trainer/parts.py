@@ -1,4 +1,4 @@
-"""The components of a trainer as its attributes."""
+"""What every trainer has, whatever it does: its components as attributes, its log, and how far it is."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.stft import Stft
+from audiozen_core.hooks.progress import Progress
+from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 
 
 class Parts:
-    """Unpacks the components: all of a kind by suffix (`models`), and the only one by a short name (`model`).
-
-    Args:
-        components: the components.
-
-    Attributes:
-        start_is_unsaved: whether the state that the run starts from is in none of its own checkpoints, as in finetuning.
-    """
+    """Unpacks the components: all of a kind by suffix (`models`), and the only one by a short name (`model`)."""
 
     def __init__(self, components: Components) -> None:
         self.models = components.models
@@ -35,12 +30,15 @@ class Parts:
         self.seed = components.seed
         self.use_amp = components.use_amp
         self.config_text = components.config_text
-        self.start_is_unsaved = False
         self.acoustics = components.acoustics
         self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
         self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length
         transform = Stft(self.acoustics)
         self.stft, self.istft = transform.transform, transform.inverse
+        self.log = get_logger()
+        self.progress = Progress()
+        self.batch_size: int | None = None
+        self.start_is_unsaved = False
 
     @property
     def model(self) -> nn.Module:

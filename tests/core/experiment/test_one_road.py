@@ -237,7 +237,7 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
 def test_a_dry_run_resolves_nothing_again(recipe, counts):
     experiment = Experiment.load(recipe)
     before = counts.paths.copy()
-    assert dry_run(experiment).batches == 4
+    assert dry_run(experiment)["batches"] == "4 an epoch"
     again = counts.paths - before
     assert all(path.startswith("audiozen:") for path in again)
     assert set(counts.signatures.values()) == {1}

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from audiozen_core.binding.arguments import check_arguments
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
-from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
-from audiozen_core.hooks.requests import RollbackRequest
+from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError, RollbackRequest
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import base_trainer
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
@@ -371,13 +372,14 @@ def test_without_a_checkpoint_to_go_back_to_the_error_stands():
         make(cls=BadLoss, max_epochs=3, on_nonfinite="rollback")[0].train(make_loader())
 
 
-def test_a_policy_that_is_not_known_is_named():
-    with pytest.raises(RunError, match="`on_nonfinite` is 'ignore'"):
-        make_trainer(on_nonfinite="ignore")
+@pytest.mark.parametrize("argument", ["on_nonfinite", "on_bad_data"])
+def test_the_check_of_a_file_refuses_an_unknown_policy(argument):
+    (found,) = check_arguments(signature_of(TinyTrainer), {argument: "skipp"}, injected=("components",))
+    assert (found.place, found.suggestion) == (("args", argument), '"skip"')
 
 
 @pytest.mark.parametrize("minutes", [math.nan, math.inf, -1.0])
-def test_a_number_of_minutes_that_no_clock_reaches_is_refused(minutes):
+def test_a_number_of_minutes_out_of_range_is_refused(minutes):
     with pytest.raises(RunError, match=f"`save_ckpt_minutes` is {minutes}, but must be at least 0, and finite"):
         make_trainer(save_ckpt_minutes=minutes)
     make_trainer(save_ckpt_minutes=0.5)
