@@ -14,10 +14,7 @@ _UNLIMITED = 1_000_000
 def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> None:
     """Prints a table of plain text, without lines. In a terminal, long cells are wrapped to fit.
 
-    Args:
-        rows: the cells, as they are: brackets are not markup. A row may be shorter than the others.
-        headings: one a column; without them there is no line of headings.
-        right: the headings of the columns that are aligned to the right.
+    A row may be shorter than the others. `right` names the headings of the columns that are aligned to the right.
     """
     from rich.console import Console
     from rich.table import Table

@@ -26,10 +26,6 @@ class SeededDataset(Dataset[Any]):
     """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
 
     An item that can't be read is returned as an `UnreadableSample`.
-
-    Args:
-        dataset: the data set, indexed by integers.
-        seed: the seed of the run.
     """
 
     def __init__(self, dataset: Dataset[Any], seed: int) -> None:
@@ -51,9 +47,7 @@ class SeededDataset(Dataset[Any]):
 class SeededStream(IterableDataset[Any]):
     """An iterable data set that seeds the generators from (seed, epoch, worker) at the start of each epoch.
 
-    Args:
-        dataset: the data set; if it has `set_epoch`, that is called before each epoch.
-        seed: the seed of the run.
+    If the data set has `set_epoch`, that is called before each epoch.
     """
 
     def __init__(self, dataset: IterableDataset[Any], seed: int) -> None:
@@ -75,10 +69,7 @@ class SeededStream(IterableDataset[Any]):
 class EpochSampler(Sampler[Key]):
     """Gives the keys (epoch, index) of one epoch, starting at any item, in an order drawn from (seed, epoch).
 
-    Args:
-        indices: the number of items, or a sampler that gives the indices.
-        shuffle: whether to draw a new order for each epoch; ignored if `indices` is a sampler.
-        seed: the seed of the run.
+    `indices` is the number of items, or a sampler that gives the indices, in its own order.
     """
 
     def __init__(self, indices: int | Sampler[int], *, shuffle: bool, seed: int) -> None:
@@ -261,12 +252,8 @@ def _no_workers() -> None:
 def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]:
     """Makes batches in the main process without disturbing the training's generators.
 
-    Saving and restoring the states takes 0.1 ms, so it happens once for each batch and not for each item.
-
-    Args:
-        batches: the iterator of the loader.
-        keep: whether a batch continues with the generators that the one before left. A stream needs this because it is
-            seeded only once an epoch.
+    Saving and restoring the states takes 0.1 ms, so it happens once for each batch and not for each item. With `keep`,
+    a batch continues with the generators as the batch before left them: a stream is seeded only once an epoch.
     """
     own = None
     while True:

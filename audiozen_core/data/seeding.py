@@ -18,9 +18,6 @@ def seed_from(*numbers: int) -> None:
 
     The seeds are a hash of the numbers. So neighbours such as (seed, epoch, 3) and (seed, epoch, 4) get independent
     streams, and so do the three generators.
-
-    Args:
-        numbers: any integers, such as seed, epoch and index.
     """
     python_seed, torch_seed, numpy_seed = derive_seeds(*numbers)
     random.seed(python_seed)

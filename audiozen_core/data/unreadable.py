@@ -20,11 +20,7 @@ class UnreadableSample:
 
     A worker sends it to the main process as ordinary data. An exception would arrive as text in another one.
 
-    Attributes:
-        message: what is wrong; it names the file.
-        remedy: what to do about it.
-        notes: further lines.
-        final: whether no sample can follow, as in a stream, whose iterator can't continue after an exception.
+    If it is `final`, no sample can follow: the iterator of a stream can't continue after an exception.
     """
 
     message: str
@@ -34,12 +30,7 @@ class UnreadableSample:
 
     @classmethod
     def from_error(cls, error: DataError | OSError, index: int | None) -> UnreadableSample:
-        """Makes one from an error.
-
-        Args:
-            error: the error that the data set raised.
-            index: the index of the sample in the data set; None in a stream.
-        """
+        """Makes one from an error that the data set raised at `index`, which is None in a stream."""
         if isinstance(error, DataError):
             return cls(error.message, error.remedy, error.notes, final=index is None)
         what = "the next sample" if index is None else f"sample {index}"
@@ -48,23 +39,14 @@ class UnreadableSample:
 
 @dataclass(frozen=True, slots=True)
 class PartialBatch:
-    """A batch of which some samples can't be read.
-
-    Attributes:
-        unreadable: these samples.
-        batch: the other samples, collated; None if there are none.
-    """
+    """A batch of which some samples can't be read: these, and the others, collated; None if there are no others."""
 
     unreadable: tuple[UnreadableSample, ...]
     batch: Any
 
 
 class PartialCollate:
-    """Collates the samples that could be read, and passes the unreadable ones on beside them.
-
-    Args:
-        collate_fn: makes a batch from a list of samples.
-    """
+    """Collates the samples that could be read, and passes the unreadable ones on beside them."""
 
     def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
         self.collate_fn = collate_fn
@@ -109,11 +91,7 @@ class UnreadableSamples:
 
     @contextmanager
     def allow_unreadable_files(self, role: str) -> Iterator[None]:
-        """Applies the policy to the data sets that are built within the block.
-
-        Args:
-            role: what the data sets are for, such as `test`.
-        """
+        """Applies the policy to the data sets that are built within the block, for a role such as `test`."""
         if self.policy == "stop":
             yield
             return
@@ -129,10 +107,6 @@ class UnreadableSamples:
 
     def report_skipped(self, what: str, *, nothing_left: bool = False) -> None:
         """Warns if samples have been skipped since `collect_skipped`, because scores then stand for fewer samples.
-
-        Args:
-            what: the data set or the evaluation that skipped them.
-            nothing_left: whether all samples were skipped.
 
         Raises:
             DataError: all samples were skipped.

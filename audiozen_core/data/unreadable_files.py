@@ -19,8 +19,7 @@ _on_unreadable: ContextVar[Callable[[DataError], object] | None] = ContextVar("o
 def skip_unreadable_files(on_unreadable: Callable[[DataError], object]) -> Iterator[None]:
     """Makes `keep_readable` skip unreadable files within the block.
 
-    Args:
-        on_unreadable: is called with the error of each skipped file. It raises an error if there are too many.
+    `on_unreadable` is called with the error of each skipped file, and raises an error if there are too many.
     """
     token = _on_unreadable.set(on_unreadable)
     try:

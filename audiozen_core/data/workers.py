@@ -26,10 +26,7 @@ def stop_workers_with(owner: object, iterator: Any) -> weakref.finalize[..., Any
     """Stops the workers of a loader's iterator when their owner is deleted or the process exits.
 
     Torch and Python stop forgotten workers with SIGTERM and then wait for them. Our workers ignore SIGTERM, so they
-    would wait forever.
-
-    Returns:
-        A function that stops the workers at once.
+    would wait forever. Returns a function that stops the workers at once.
     """
     finalizer = weakref.finalize(owner, stop_workers, iterator)
     finalizer.atexit = False  # `_stop_all_workers` does it, before multiprocessing waits for the workers

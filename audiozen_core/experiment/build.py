@@ -127,10 +127,8 @@ def _check_step(section: Component, optimizer: Optimizer) -> None:
 def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
     """Builds the hooks that take part without being named: AudioZEN's own whose class says `default = True`.
 
-    A hook of another distribution has to be named, so that installing a package never changes an experiment.
-
-    Args:
-        named: the hooks that the TOML names, to replace them or to switch them off.
+    A hook of another distribution has to be named, so that installing a package never changes an experiment. Hooks that
+    the TOML names are left out: it replaces them or switches them off.
     """
     plugins = []
     for entry in installed_index().entries("hooks"):
@@ -170,12 +168,8 @@ def build_loader(
 ) -> BatchLoader:
     """Builds the data sets of some sections, joins them into one, and builds the loader that makes batches of it.
 
-    Args:
-        checked: the configuration.
-        sections: one section or more; the check has made sure that several agree on their `dataloader`.
-        lifecycle: the hooks, which may wrap each data set and the loader.
-        train: whether the batches are for training, which shuffles by default.
-        cuda: whether the batches go to a GPU, for which memory is pinned by default.
+    The check has made sure that the sections agree on their `dataloader`. By default a loader for training shuffles,
+    and one for a GPU pins its memory. Hooks may wrap each data set and the loader.
     """
     config = checked.config
     datasets = []
@@ -225,11 +219,8 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
 def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
     """Calls what `path` names with `args`; components within `args` are built first.
 
-    A function that the trainer calls later, such as a loss, is not called here: its `args` are bound to it.
-
-    Args:
-        checked: the component, as the check found it.
-        injected: further arguments by name, passed if the object takes them.
+    A function that the trainer calls later, such as a loss, is not called here: its `args` are bound to it. Injected
+    arguments are passed if the object takes them.
 
     Raises:
         BuildError: the constructor raised, or that of a component within the arguments.

@@ -32,14 +32,7 @@ _ABSENT = "(not set)"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value that differs.
-
-    Attributes:
-        key: its place, such as `optimizer.args.lr`.
-        before: the value that the checkpoint was made with, as text.
-        now: the value in the TOML, as text.
-        affects_training: whether the result of the training would differ.
-    """
+    """One value that differs, with its key, such as `optimizer.args.lr`, and both values as text."""
 
     key: str
     before: str
@@ -51,12 +44,7 @@ class Change:
 
 
 def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
-    """The values in which two effective configurations differ.
-
-    Args:
-        before: the TOML that the checkpoint was made with.
-        now: the TOML of this run.
-        find: finds the components whose classes say what is safe to change.
+    """The values in which two effective configurations differ; `find` finds the components that say what is safe.
 
     Example:
         >>> changes = compare_configs(
@@ -76,15 +64,7 @@ def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
 
 
 def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> None:
-    """Raises an error if a change affects training.
-
-    Args:
-        changes: what has changed.
-        folder: the run's directory, for the remedy.
-
-    Raises:
-        CheckpointError: lists these changes.
-    """
+    """Raises an error that lists the changes that affect training, if there are any; `folder` is that of the run."""
     if affecting := [change for change in changes if change.affects_training]:
         raise CheckpointError(
             "settings that affect training have changed since the checkpoint was saved, so the result would differ",

@@ -21,11 +21,6 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
-
-    Args:
-        checked: the configuration.
-        import_from: the folders that its own modules were imported from.
-        now: the time of the start.
     """
     config = checked.config
     values = copy.deepcopy(checked.composition.values)

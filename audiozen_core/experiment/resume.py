@@ -26,8 +26,8 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
     """Restores the state of a checkpoint, if the settings that affect training are the same.
 
     Args:
-        trainer: the trainer, built from the TOML of this run.
-        loaded: the checkpoint; it holds the TOML that it was made with.
+        trainer: built from the TOML of this run.
+        loaded: the checkpoint, which holds the TOML that it was made with.
         config_text: the effective TOML of this run.
         allow_drift: resume even if settings that affect training have changed. Optimisers, schedulers and losses then
             get the arguments in the TOML. A scheduler is fast-forwarded to where the training is; a component of
@@ -51,10 +51,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
     """Puts the changed arguments of optimisers, schedulers and losses into the state of a checkpoint.
 
-    Args:
-        state: the checkpoint's state, by name.
-        changes: of the TOML.
-        trainer: the trainer, built from the TOML of this run; its schedulers are stepped.
+    The trainer is built from the TOML of this run. Its schedulers are stepped.
 
     Raises:
         CheckpointError: a scheduler with its new arguments ends before the place where the training is.
@@ -117,13 +114,8 @@ def _adapt_scheduler(
 ) -> dict[str, Any]:
     """The state of a scheduler with its new arguments, at the place where the training is.
 
-    Stepping one of torch's schedulers also sets the learning rate of its optimiser.
-
-    Args:
-        entry: the scheduler, with its new arguments.
-        saved: the state in the checkpoint; None if the scheduler was another class, or absent.
-        progress: the state of the trainer's progress.
-        changes: the names of the changed arguments.
+    Stepping one of torch's schedulers also sets the learning rate of its optimiser. `saved` is None if the checkpoint
+    was made without a scheduler, or with one of another class.
 
     Raises:
         CheckpointError: the scheduler ends before that place.

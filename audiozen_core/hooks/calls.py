@@ -12,13 +12,7 @@ from audiozen_core.errors import AudioZenError, HookError
 
 
 def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """The function, with errors that name the plugin. An `AudioZenError` and Ctrl-C pass unchanged.
-
-    Args:
-        function: an implementation of the hook.
-        plugin: the plugin, as messages call it.
-        hook: the name of the hook.
-    """
+    """The function, with errors that name the plugin. An `AudioZenError` and Ctrl-C pass unchanged."""
 
     @functools.wraps(function)
     def named(*args: Any) -> Any:
@@ -30,11 +24,6 @@ def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Calla
 
 def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
     """A wrapper with errors that name the plugin, and that must let the errors of other hooks through.
-
-    Args:
-        function: a generator function, marked with `hookimpl(wrapper=True)`.
-        plugin: the plugin, as messages call it.
-        hook: the name of the hook.
 
     Raises:
         HookError: when called: the wrapper did not yield, yielded twice, or swallowed the error of a hook within it.

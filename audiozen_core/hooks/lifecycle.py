@@ -90,6 +90,7 @@ class Lifecycle(HookCallers):
             call = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
             setattr(self, name, call if implementations else silent)
         self._manager = manager
+        self._by_name = by_name
 
     if not TYPE_CHECKING:  # a type checker knows the names from `HookCallers`, and refuses all others
 
@@ -97,15 +98,7 @@ class Lifecycle(HookCallers):
             raise AttributeError(f"there is no hook `{name}`")
 
     def wrap_component(self, section: str, component: Any) -> Any:
-        """Calls `on_component_built`; each plugin gets what the previous one returned.
-
-        Args:
-            section: the section of the TOML.
-            component: what has been built.
-
-        Returns:
-            The component to use.
-        """
+        """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""
         for implementation in reversed(self._manager.hook.on_component_built.get_hookimpls()):
             values = {"section": section, "component": component}
             answer = implementation.function(*(values[name] for name in implementation.argnames))
@@ -115,8 +108,7 @@ class Lifecycle(HookCallers):
     def order(self, hook: str) -> list[Plugin]:
         """The plugins that implement a hook, first to last."""
         names = [implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()]
-        by_name = {plugin.name: plugin for plugin in self.plugins}
-        return [by_name[name] for name in reversed(names)]
+        return [self._by_name[name] for name in reversed(names)]
 
     def wrappers(self, hook: str) -> set[str]:
         """The names of the plugins that wrap the other implementations of a hook."""

@@ -22,12 +22,7 @@ _MINI_CORPUS = Path("recipes", "mini_denoise", "corpus", "manifest.csv")
 def new_plugin(name: str, into: Path) -> Path:
     """Writes a package with a loss, a model, a hook and their tests, ready for `pip install -e`.
 
-    Args:
-        name: the short name, such as `acme` for the distribution `audiozen-plugin-acme`.
-        into: the parent folder.
-
-    Returns:
-        The folder of the package.
+    The short name `acme` makes the distribution `audiozen-plugin-acme`. Returns the folder of the package.
 
     Raises:
         RunError: the name is invalid, or the folder is not empty.
@@ -50,14 +45,8 @@ def new_plugin(name: str, into: Path) -> Path:
 def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
     """Writes a recipe with a TOML file and a model of its own.
 
-    Args:
-        name: `DATASET/MODEL`.
-        into: the folder of the recipes.
-        manifest: the table of recordings to train on. Default: the table of the small corpus, which is searched for
-            beside AudioZEN and above `into`.
-
-    Returns:
-        The folder of the recipe.
+    The name is `DATASET/MODEL`. By default the recipe trains on the manifest of the small corpus, which is searched for
+    beside AudioZEN and above `into`. Returns the folder of the recipe.
 
     Raises:
         RunError: the name is invalid, the folder is not empty, or there is no corpus.

@@ -14,11 +14,7 @@ from audiozen_core.kinds import section_name
 
 
 class GradientNorms:
-    """Measures the norm of each parameter's gradient, on the device, so that nothing waits for it.
-
-    Args:
-        models: suffix to network.
-    """
+    """Measures the norm of each parameter's gradient, on the device, so that nothing waits for it."""
 
     def __init__(self, models: Mapping[str, nn.Module]) -> None:
         self._parameters = {
@@ -45,14 +41,7 @@ class GradientNorms:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredGradients:
-    """The norms of the gradients of one network.
-
-    Attributes:
-        suffix: of the network.
-        names: the parameters that have a gradient.
-        single: the norm of each [parameters].
-        total: the norm of all gradients together, a scalar.
-    """
+    """The norms of the gradients of one network: `single` of each [parameters], `total` of all together, a scalar."""
 
     suffix: str
     names: list[str]

@@ -12,12 +12,7 @@ from audiozen_core.errors import RunError
 
 @dataclass(slots=True)
 class Scheduler:
-    """A learning-rate scheduler and its interval.
-
-    Attributes:
-        scheduler: one of `torch.optim.lr_scheduler`, or an object with the same methods.
-        interval: `epoch`, or `step` for every optimiser step.
-    """
+    """One of `torch.optim.lr_scheduler`, or an object with the same methods; `interval` is `epoch` or `step`."""
 
     scheduler: Any
     interval: str = "epoch"

@@ -37,10 +37,6 @@ class StepScalars:
         device: where the steps are computed.
         models: suffix to network; the error for a loss tells whether the weights are to blame.
         judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped.
-
-    Attributes:
-        steps: the scalars of each step that have been read, oldest first.
-        read_at_once: read every value at once, even if the GPU has to wait; a batch can only be skipped in this way.
     """
 
     def __init__(
@@ -72,12 +68,7 @@ class StepScalars:
         self._window.clear()
 
     def add(self, outputs: Mapping[str, Any], *, batch_idx: int, batch: Any) -> bool:
-        """Takes the scalars among a step's outputs.
-
-        Args:
-            outputs: what the step returned; numbers and tensors of one element are kept, detached.
-            batch_idx: the index of the batch in the epoch, for messages.
-            batch: the batch; its `id`, if it has one, is used in messages.
+        """Takes the scalars among a step's outputs: numbers, and tensors of one element. Messages name the batch.
 
         Returns:
             Whether to learn from the batch; False if it is to be skipped.
@@ -150,12 +141,9 @@ class StepScalars:
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Restores what `state_dict` returned."""
-        names, rows = (
-            state_dict["names"],
-            zip(state_dict["values"].tolist(), state_dict["present"].tolist(), strict=True),
-        )
+        rows = zip(state_dict["values"].tolist(), state_dict["present"].tolist(), strict=True)
         self.steps = [
-            {name: value for name, value, there in zip(names, values, present, strict=True) if there}
+            {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
             for values, present in rows
         ]
         self._pending.clear()

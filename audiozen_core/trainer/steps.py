@@ -80,11 +80,6 @@ _NEEDED = {
 def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> None:
     """Refuses a trainer that lacks a step, before hours of training end in that error.
 
-    Args:
-        trainer: the trainer.
-        modes: the modes of the run.
-        validates: whether a training validates.
-
     Raises:
         RunError: names the first method that is missing.
     """
