@@ -179,5 +179,5 @@ def _aliases(encoded: Any) -> dict[str, str]:
     return {
         key: node["$tensor"]
         for key, node in encoded.get("$ordered", encoded.items())
-        if isinstance(node, dict) and "offset" not in node and node.get("$tensor", key) != key
+        if isinstance(node, dict) and node.get("$tensor", key) != key
     }

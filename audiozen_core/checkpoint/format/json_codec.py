@@ -11,20 +11,13 @@ from __future__ import annotations
 
 import base64
 import math
-from collections import Counter, OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PosixPath, WindowsPath
 from typing import Any
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Encode = Callable[[Any, "Encoder"], Json]
 Decode = Callable[[Any, "Decoder"], Any]
-
-MAX_DEPTH = 100
-_MAX_BITS = 8192
-_FACTORIES: dict[str, Callable[[], Any] | None] = {
-    "none": None, "dict": dict, "list": list, "set": set, "int": int, "float": float, "str": str, "tuple": tuple,
-}  # fmt: skip
 
 
 class DecodeError(ValueError):
@@ -32,39 +25,25 @@ class DecodeError(ValueError):
 
 
 class Encoder:
-    """Turns values into JSON, and collects those that it can't turn.
-
-    Args:
-        owner: whose state the value is; every key path starts with it.
-        encoders: how each type is encoded.
-
-    Attributes:
-        problems: "`key path` reason" for each value that can't be stored.
-        attachments: what is stored outside the JSON: a name made from its key path, the value, and the JSON object that
-            stands for it.
-    """
+    """Turns the state of `owner` into JSON; `problems` says "`key path` reason" for each value that can't be stored."""
 
     def __init__(self, owner: str, encoders: Mapping[type, Encode] | None = None) -> None:
         self.problems: list[str] = []
-        self.attachments: list[tuple[str, Any, dict[str, Json]]] = []
         self._encoders = ENCODERS if encoders is None else encoders
         self._owner = owner
-        self._keys: list[Any] = []
+        self.keys: list[Any] = []
         self._open: list[int] = []
-        self._names = {"__metadata__"}
 
     def encode(self, value: Any) -> Json:
         """The value as JSON; null where it can't be stored, which `problems` then says."""
         kind = type(value)
-        if kind in (type(None), bool, str):
+        if kind in (type(None), bool, int, str):
             return value  # type: ignore[no-any-return]
         encode = self._encoders.get(kind)
         if encode is None:
             return self.refuse(f"holds {describe_type(value)}")
         if id(value) in self._open:
             return self.refuse("contains itself")
-        if len(self._open) >= MAX_DEPTH:
-            return self.refuse(f"is nested deeper than {MAX_DEPTH} levels")
         self._open.append(id(value))
         try:
             return encode(value, self)
@@ -73,11 +52,11 @@ class Encoder:
 
     def member(self, key: Any, value: Any) -> Json:
         """One member of a container, as JSON."""
-        self._keys.append(key)
+        self.keys.append(key)
         try:
             return self.encode(value)
         finally:
-            self._keys.pop()
+            self.keys.pop()
 
     def items(self, values: Iterable[Any]) -> list[Json]:
         """The members of a sequence, as JSON."""
@@ -89,38 +68,19 @@ class Encoder:
 
     def refuse(self, reason: str) -> Json:
         """Records that the value at the current key path can't be stored; returns null."""
-        path = self._owner + "".join(f"[{key!r}]" for key in self._keys)
+        path = self._owner + "".join(f"[{key!r}]" for key in self.keys)
         self.problems.append(f"`{path}` {reason}")
         return None
 
-    def attach(self, value: Any, node: dict[str, Json]) -> Json:
-        """Stores a value outside the JSON, in which `node` stands for it."""
-        plain = name = ".".join(map(str, self._keys)) or "~"
-        count = 1
-        while name in self._names:
-            count += 1
-            name = f"{plain}~{count}"
-        self._names.add(name)
-        self.attachments.append((name, value, node))
-        return node
-
 
 class Decoder:
-    """Turns JSON back into values.
-
-    Args:
-        decoders: how each object marked with a `$` is decoded.
-    """
+    """Turns JSON back into values."""
 
     def __init__(self, decoders: Mapping[str, Decode] | None = None) -> None:
         self.decoders: Mapping[str, Decode] = DECODERS if decoders is None else decoders
 
     def decode(self, node: Json) -> Any:
-        """The value that a piece of JSON stands for.
-
-        Raises:
-            DecodeError: the JSON was not written by `Encoder`.
-        """
+        """The value that a piece of JSON stands for; a `DecodeError` if `Encoder` did not write it."""
         if isinstance(node, list):
             return [self.decode(member) for member in node]
         if not isinstance(node, dict):
@@ -156,12 +116,6 @@ def describe_type(value: object) -> str:
     return f"an object of `{kind.__module__}.{kind.__qualname__}`"
 
 
-def _encode_int(value: int, encoder: Encoder) -> Json:
-    return (
-        value if value.bit_length() <= _MAX_BITS else encoder.refuse(f"holds an integer of more than {_MAX_BITS} bits")
-    )
-
-
 def _encode_float(value: float, _: Encoder) -> Json:
     return value if math.isfinite(value) else {"$float": repr(value)}
 
@@ -190,59 +144,31 @@ def _decode_ordered(node: Any, decoder: Decoder) -> OrderedDict[Any, Any]:
     return table
 
 
-def _encode_default(value: defaultdict[Any, Any], encoder: Encoder) -> Json:
-    names = [name for name, factory in _FACTORIES.items() if factory is value.default_factory]
-    if not names:
-        return encoder.refuse(f"makes its defaults with {describe_type(value.default_factory)}")
-    return {"$defaultdict": encoder.pairs(value), "factory": names[0]}
-
-
-def _encode_set(value: set[Any] | frozenset[Any], encoder: Encoder) -> Json:
-    members = [encoder.encode(member) for member in value]
-    return {f"${type(value).__name__}": sorted(members, key=repr)}
-
-
-def _encode_bytes(value: bytes | bytearray, _: Encoder) -> Json:
-    return {f"${type(value).__name__}": base64.b64encode(value).decode()}
-
-
-def _encode_path(value: Path, _: Encoder) -> Json:
-    return {"$path": str(value)}
+def _encode_set(value: set[Any], encoder: Encoder) -> Json:
+    # Sorted, because the order of a set differs from process to process.
+    return {"$set": sorted((encoder.encode(member) for member in value), key=repr)}
 
 
 ENCODERS: dict[type, Encode] = {
-    int: _encode_int,
     float: _encode_float,
-    complex: lambda value, encoder: {"$complex": encoder.items((value.real, value.imag))},
-    bytes: _encode_bytes,
-    bytearray: _encode_bytes,
+    bytes: lambda value, _: {"$bytes": base64.b64encode(value).decode()},
     list: lambda value, encoder: encoder.items(value),
     tuple: lambda value, encoder: {"$tuple": encoder.items(value)},
     set: _encode_set,
-    frozenset: _encode_set,
-    deque: lambda value, encoder: {"$deque": encoder.items(value), "maxlen": value.maxlen},
     dict: _encode_dict,
     OrderedDict: _encode_ordered,
-    defaultdict: _encode_default,
+    # The milestones of `MultiStepLR`.
     Counter: lambda value, encoder: {"$counter": encoder.pairs(value)},
-    PosixPath: _encode_path,
-    WindowsPath: _encode_path,
 }
 """How each type is encoded. A subclass is a type of its own, and is refused."""
 
 DECODERS: dict[str, Decode] = {
     "$float": lambda node, _: float(node["$float"]),
-    "$complex": lambda node, decoder: complex(*decoder.items(node["$complex"])),
     "$bytes": lambda node, _: base64.b64decode(node["$bytes"], validate=True),
-    "$bytearray": lambda node, _: bytearray(base64.b64decode(node["$bytearray"], validate=True)),
     "$tuple": lambda node, decoder: tuple(decoder.items(node["$tuple"])),
     "$set": lambda node, decoder: set(decoder.items(node["$set"])),
-    "$frozenset": lambda node, decoder: frozenset(decoder.items(node["$frozenset"])),
-    "$deque": lambda node, decoder: deque(decoder.items(node["$deque"]), node["maxlen"]),
     "$dict": lambda node, decoder: dict(decoder.pairs(node["$dict"])),
     "$ordered": _decode_ordered,
-    "$defaultdict": lambda node, decoder: defaultdict(_FACTORIES[node["factory"]], decoder.pairs(node["$defaultdict"])),
     "$counter": lambda node, decoder: Counter(dict(decoder.pairs(node["$counter"]))),
-    "$path": lambda node, _: Path(node["$path"]),
 }
 """How each object marked with a `$` is decoded."""

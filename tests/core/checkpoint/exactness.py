@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,23 +20,17 @@ def difference(left: Any, right: Any, path: str = "") -> str | None:
         same = left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
         return None if same else f"{path}: {left!r} is not {right!r}"
     if isinstance(left, Mapping):
-        if _attributes(left) != _attributes(right):
+        if isinstance(left, OrderedDict) and vars(left) != vars(right):
             return f"{path}: attributes differ"
         return difference(list(left.items()), list(right.items()), f"{path}/")
-    if isinstance(left, (list, tuple, deque)):
+    if isinstance(left, (list, tuple)):
         if len(left) != len(right):
             return f"{path}: {len(left)} members are not {len(right)}"
         pairs = enumerate(zip(left, right, strict=True))
         return next(filter(None, (difference(a, b, f"{path}[{i}]") for i, (a, b) in pairs)), None)
-    if isinstance(left, (float, complex)):
+    if isinstance(left, float):
         return None if repr(left) == repr(right) else f"{path}: {left!r} is not {right!r}"
     return None if left == right else f"{path}: {left!r} is not {right!r}"
-
-
-def _attributes(table: Mapping[Any, Any]) -> object:
-    if isinstance(table, defaultdict):
-        return table.default_factory
-    return vars(table) if isinstance(table, OrderedDict) else None
 
 
 def _tensor_difference(left: torch.Tensor, right: torch.Tensor, path: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections import Counter, OrderedDict, deque, namedtuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,18 @@ def through_files(state: Any, folder: Path) -> Any:
 
 
 VALUES = [
-    None, True, False, 0, -1, 2**200, 1.0, -0.0, 0.1, 1e-300, math.inf, -math.inf, math.nan, 3 + 4j,
-    complex(-0.0, math.nan),
-    "", "text", "$tensor", "ein Wörtchen \ud800 \x00", b"", b"\x00\xff", bytearray(b"ab"),
-    [], (), {}, set(), [1, [2, (3,)]], (1, [2]), {1, 2, "x"}, frozenset({(1, 2)}),
+    None, True, False, 0, -1, 2**200, 1.0, -0.0, 0.1, 1e-300, math.inf, -math.inf, math.nan,
+    "", "text", "$tensor", "ein Wörtchen \ud800 \x00", b"", b"\x00\xff",
+    [], (), {}, set(), [1, [2, (3,)]], (1, [2]), {1, 2, "x", (3, 4)},
     {"a": 1, "b": {"c": (None,)}}, {0: "a", "0": "b", None: "c", (1, "x"): "d", True + 1: "e", 1.5: "f", b"k": "g"},
     {"$tensor": "no tensor at all"}, {"": {"": 1}}, OrderedDict(b=1, a=2), Counter({4: 2, 2: 1}),
-    defaultdict(list, {"a": [1]}), defaultdict(None, {1: 2}), deque([1, 2], maxlen=5), deque(),
-    Path("exp/baseline"), torch.Size([2, 3]), torch.float16, torch.device("cuda:1"),
-    np.float64(0.1), np.int32(7), np.bool_(True), np.str_("x"), np.datetime64("2026-11-22"), np.complex64(1 + 2j),
+    np.float64(0.1), np.int32(7), np.bool_(True), np.complex64(1 + 2j), np.longdouble("0.1"),
     np.arange(6, dtype=">f8").reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.zeros((0, 2), np.uint32),
-    np.array(5.0), np.array(["a", "bc"]), np.array([True, False]), np.longdouble("0.1"),
+    np.array(5.0), np.array([True, False]),
 ]  # fmt: skip
 
 
-# Not by their text: that of a set differs from process to process, and the workers of a run must agree on names.
+# The text of a set differs from process to process, so it can't be a test's name: parallel test workers must agree.
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_value_is_restored_exactly(value):
     assert difference(through_text({"value": value, "again": [value]}), {"value": value, "again": [value]}) is None
@@ -64,7 +61,7 @@ def test_the_comparison_in_these_tests_notices_small_differences():
     assert difference({"a": 1, "b": 2}, {"b": 2, "a": 1})
     assert difference(torch.zeros(2), torch.zeros(2, dtype=torch.float64))
     assert difference(torch.tensor(0.0), torch.tensor(-0.0))
-    assert difference(defaultdict(list), defaultdict(dict))
+    assert difference(OrderedDict(), {})
 
 
 @pytest.mark.parametrize(
@@ -119,6 +116,16 @@ def test_a_tensor_with_two_names_is_stored_once_and_shared_again():
     assert back["bias"][0] == 0
 
 
+def test_a_transposed_tensor_with_two_names_is_stored_once_and_shared_again():
+    weight = torch.arange(6.0).reshape(2, 3).t()
+    tensors, _ = flatten("owner", [weight, weight.detach()])
+    assert set(tensors) == {"0"}
+    back = through_text([weight, weight.detach()])
+    assert difference(back, [weight, weight]) is None
+    assert back[0].stride() == (1, 3)
+    assert back[0].data_ptr() == back[1].data_ptr()
+
+
 @pytest.mark.parametrize(
     "views",
     [
@@ -127,33 +134,16 @@ def test_a_tensor_with_two_names_is_stored_once_and_shared_again():
         pytest.param(lambda x: [x[:5], x[3:]], id="two slices that overlap"),
         pytest.param(lambda x: [x.view(2, 4), x.view(2, 4).t()], id="a transpose"),
         pytest.param(lambda x: [x, x[1].expand(3), x.view(4, 2)[:, 1]], id="columns and an expanded item"),
+        pytest.param(lambda x: [x, x.view(torch.int32)], id="another dtype"),
         pytest.param(
             lambda x: [torch.view_as_complex(x.view(4, 2)), torch.view_as_complex(x.view(4, 2))[1:]], id="complex"
         ),
     ],
 )
-def test_views_of_one_tensor_share_memory_again(views):
+def test_tensors_that_overlap_are_stored_as_tensors_of_their_own(views, tmp_path):
     tensors = views(torch.arange(1.0, 9.0))
-    back = through_text(tensors)
-    assert difference(back, tensors) is None
-    pointers, expected = ([t.data_ptr() - all_[0].data_ptr() for t in all_] for all_ in (back, tensors))
-    assert pointers == expected
-    assert [t.stride() for t in back] == [t.stride() for t in tensors]
-
-
-def test_the_tensor_around_views_gets_a_name_that_no_other_tensor_has():
-    t = torch.arange(9.0)
-    own = {"w~memory": torch.full((4,), 7.0), "w~memory~": torch.zeros(2)}
-    for state in ({**own, "w": t[0:6], "v": t[3:9]}, {"w": t[0:6], "v": t[3:9], **own}):
-        back = through_text(state)
-        assert difference(back, state) is None
-        back["w"][3] = -1
-        assert back["v"][0] == -1
-
-
-@pytest.mark.parametrize("value", [np.str_(""), np.bytes_(b""), np.array(["ab"])[:0], np.array("")], ids=repr)
-def test_empty_numpy_strings_are_restored(value, tmp_path):
-    assert difference(through_files({"value": value}, tmp_path), {"value": value}) is None
+    assert len(flatten("owner", tensors)[0]) == len(tensors)
+    assert difference(through_files(tensors, tmp_path), tensors) is None
 
 
 def test_a_numpy_scalar_without_bytes_is_refused():
@@ -239,11 +229,11 @@ class Colour(int):
         (object(), "holds an object of `builtins.object`"),
         (Pair(1, 2), "holds an object of `tests.core.checkpoint.format.test_state_codec.Pair`"),
         (Colour(3), "holds an object of `tests.core.checkpoint.format.test_state_codec.Colour`"),
-        (defaultdict(lambda: 1), "makes its defaults with the function"),
+        (deque([1]), "holds an object of `collections.deque`"),
         (torch.zeros(2, device="meta"), "without data"),
         (torch.eye(2).to_sparse(), "layout torch.sparse_coo"),
         (np.array([object()]), "holds an array of object"),
-        pytest.param(2**100_000, "holds an integer of more than", id="huge"),
+        (np.array(["a"]), "holds an array of <U1"),
     ],
 )
 def test_the_error_for_an_unstorable_value_names_owner_and_key_path(value, reason):
@@ -262,22 +252,11 @@ def test_one_error_names_all_unstorable_values():
     assert "hook['b']" in caught.value.notes[0]
 
 
-def test_a_state_that_contains_itself_or_is_nested_too_deeply_is_refused():
+def test_a_state_that_contains_itself_is_refused():
     loop: list[Any] = []
     loop.append({"again": loop})
     with pytest.raises(UnstorableStateError, match="contains itself"):
         flatten("hook", loop)
-    deep: list[Any] = []
-    for _ in range(150):
-        deep = [deep]
-    with pytest.raises(UnstorableStateError, match="nested deeper"):
-        flatten("hook", deep)
-
-
-def test_memory_shared_by_two_dtypes_is_refused():
-    tensor = torch.zeros(4)
-    with pytest.raises(UnstorableStateError, match="`a` and `b`, which share memory"):
-        flatten("hook", {"a": tensor, "b": tensor.view(torch.int32)})
 
 
 @pytest.mark.parametrize(
@@ -285,10 +264,9 @@ def test_memory_shared_by_two_dtypes_is_refused():
     [
         {"$tensor": "missing"},
         {"$tensor": 3},
-        {"$tensor": "x", "size": [9], "stride": [1], "offset": 0},
-        {"$tensor": "x", "size": [1], "stride": [1], "offset": -1},
-        {"$tensor": "x", "size": [2], "stride": [-1], "offset": 2},
-        {"$tensor": "x", "size": "ab", "stride": [1]},
+        {"$tensor": "x", "stride": [-1]},
+        {"$tensor": "x", "stride": [1, 1]},
+        {"$tensor": "x", "stride": "a"},
         {"$tensor": "x", "dtype": "complex64"},
         {"$module": "os.system"},
         {"$tuple": 1},
@@ -296,10 +274,8 @@ def test_memory_shared_by_two_dtypes_is_refused():
         {"$dict": [[1]]},
         {"$float": "one"},
         {"$bytes": "*"},
-        {"$dtype": "nn"},
         {"$array": "x", "array_dtype": "O", "array_shape": [1]},
         {"$scalar": "", "array_dtype": "<f8"},
-        {"$defaultdict": [], "factory": "eval"},
     ],
     ids=str,
 )
