@@ -18,87 +18,34 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError
 from audiozen_core.checkpoint.format.manifest import Manifest, check_contents, check_sizes, read_manifest
-from audiozen_core.checkpoint.names import (
-    BEST,
-    LATEST,
-    base_name,
-    free_name,
-    is_checkpoint,
-    is_managed_name,
-    is_stale_name,
-)
+from audiozen_core.checkpoint.info import CheckpointInfo
+from audiozen_core.checkpoint.names import BEST, LATEST, base_name, free_name, is_checkpoint, is_stale_name
 from audiozen_core.storage import atomic
 from audiozen_core.storage.atomic import read_link, remove, rename, sync_folder, temporary_name
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryEntry:
-    """One checkpoint of the folder.
-
-    Attributes:
-        path: its folder.
-        manifest: None if it can't be read.
-        reason: why the checkpoint can't be used, as far as file names, sizes and the manifest tell; empty if it can.
-    """
-
-    path: Path
-    manifest: Manifest | None
-    reason: str
-
-    @property
-    def name(self) -> str:
-        """The folder's name, such as `epoch_0003`."""
-        return self.path.name
-
-    @property
-    def stale(self) -> bool:
-        """Whether a run that was resumed from an earlier checkpoint has left it behind."""
-        return is_stale_name(self.name)
-
-    @property
-    def managed(self) -> bool:
-        """Whether the store chose its name, and may therefore rename and delete it."""
-        return is_managed_name(self.name)
-
-    @property
-    def step(self) -> int:
-        """Optimiser steps done when it was saved; -1 if unknown."""
-        return self.manifest.step if self.manifest else -1
-
-    @property
-    def serial(self) -> int:
-        """Its position in the order of the saves; -1 if unknown."""
-        return self.manifest.serial if self.manifest else -1
-
-
 class CheckpointDirectory:
-    """The folder `checkpoints` of one experiment.
-
-    Args:
-        folder: it need not exist.
-    """
+    """The folder `checkpoints` of one experiment, which need not exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     # ------------------------------------------------------------------------------- reading
 
-    def entries(self, *, thorough: bool = False) -> list[DirectoryEntry]:
+    def entries(self, *, thorough: bool = False) -> list[CheckpointInfo]:
         """All checkpoints in the order in which they were saved; those with an unknown position come first.
 
-        Args:
-            thorough: whether to read every byte of them; otherwise only names, sizes and the manifest.
+        Only names, sizes and the manifests are checked, unless `thorough` asks for every byte.
         """
         check = check_contents if thorough else check_sizes
         found = [_entry(path, check) for path in self._folders() if _is_listed(path)]
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
-    def find(self, name: str) -> DirectoryEntry | None:
+    def find(self, name: str) -> CheckpointInfo | None:
         """The checkpoint of that name."""
         path = self.folder / name
         return _entry(path) if _is_listed(path) else None
@@ -129,13 +76,14 @@ class CheckpointDirectory:
     # ------------------------------------------------------------------------------- changing
 
     def make_writable(self) -> None:
-        """Makes sure that checkpoints can be saved here; deletes the folders that a copy made out of the two links.
-
-        Raises:
-            CheckpointWriteError: the folder is something else, or a link to nowhere; or a folder `best` or `latest`
-                holds what no checkpoint beside it holds.
-        """
-        self._check_folder()
+        """Makes sure that checkpoints can be saved here; deletes the folders that a copy made out of the two links."""
+        if not self.folder.is_dir() and (self.folder.is_symlink() or self.folder.exists()):
+            target = read_link(self.folder)
+            raise CheckpointWriteError(
+                f"{self.folder} is {f'a link to {target}, which does not exist' if target else 'not a folder'}: "
+                "no checkpoint can be saved",
+                remedy=f"mount or create {target}, or delete the link" if target else "move it elsewhere",
+            )
         for link in (BEST, LATEST):
             path = self.folder / link
             if path.is_dir() and not path.is_symlink():
@@ -146,28 +94,11 @@ class CheckpointDirectory:
                     )
                 self.delete([path])
 
-    def _check_folder(self) -> None:
-        if self.folder.is_dir() or not (self.folder.is_symlink() or self.folder.exists()):
-            return
-        target = read_link(self.folder)
-        what = f"is a link to {target}, which does not exist" if target else "is not a folder"
-        remedy = f"mount or create {target}, or delete the link" if target else "move it elsewhere"
-        raise CheckpointWriteError(f"{self.folder} {what}: no checkpoint can be saved", remedy=remedy)
-
     def _has_duplicate(self, path: Path) -> bool:
         with contextlib.suppress(DamagedCheckpointError):
             manifest = read_manifest(path)
             return any(entry.managed and not entry.reason and entry.manifest == manifest for entry in self.entries())
         return False
-
-    def free_name(self, name: str) -> str:
-        """The name, or the first of `name_2`, `name_3`, … that nothing in the folder has."""
-        return free_name(self.folder, name)
-
-    def install(self, temporary: Path, name: str) -> None:
-        """Gives a complete checkpoint its name, which must be free."""
-        rename(temporary, self.folder / name)
-        sync_folder(self.folder)
 
     def set_link(self, link: str, name: str | None) -> None:
         """Moves `best` or `latest`, durably; None removes it."""
@@ -201,19 +132,16 @@ class CheckpointDirectory:
         """Takes `.stale` off the name of a checkpoint; returns the name that it has now."""
         if not is_stale_name(name):
             return name
-        current = self.free_name(base_name(name))
+        current = free_name(self.folder, base_name(name))
         rename(self.folder / name, self.folder / current)
         sync_folder(self.folder)
         return current
 
     def reconcile(self, name: str | None) -> list[str]:
-        """Makes all else agree with `latest`: later checkpoints become stale, and `best` is what it was back then.
+        """Makes everything else agree with `name`, which `latest` points at.
 
-        Args:
-            name: the checkpoint that `latest` points at.
-
-        Returns:
-            The names of the checkpoints that have become stale.
+        Later checkpoints become stale, and `best` is what it was when this one was saved. Returns the names of the
+        checkpoints that have become stale.
         """
         entries = {entry.name: entry for entry in self.entries()}
         latest = entries.get(name or "")
@@ -233,20 +161,16 @@ class CheckpointDirectory:
         return [entry.name for entry in late]
 
     def mark_all_stale(self) -> list[str]:
-        """Marks all checkpoints as stale and removes the links, because the run goes on from somewhere else.
-
-        Returns:
-            The names of the checkpoints that have become stale.
-        """
+        """Marks all checkpoints as stale, because the run continues from elsewhere; returns their names."""
         self.set_link(LATEST, None)
         self.set_link(BEST, None)
         current = [entry for entry in self.entries() if entry.managed and not entry.stale]
         self._mark_stale(current)
         return [entry.name for entry in current]
 
-    def _mark_stale(self, entries: Sequence[DirectoryEntry]) -> None:
-        # The newest goes last. Without links it counts as `latest` until then, so that a crash in between leaves the
-        # old `latest` or the new one, and none that lies between them.
+    def _mark_stale(self, entries: Sequence[CheckpointInfo]) -> None:
+        # The newest goes last. Without links it counts as `latest` until then, so a crash in between leaves either the
+        # old `latest` or the new one, never a checkpoint between them.
         for entry in entries:
             rename(entry.path, self.folder / free_name(self.folder, f"{entry.name}.stale", separator=""))
         if entries:
@@ -255,10 +179,7 @@ class CheckpointDirectory:
     def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
         """Deletes all but `keep` managed checkpoints; see `CheckpointStore.prune`.
 
-        Args:
-            keep: how many to keep, `best` and `latest` among them.
-            damaged: whether to delete those that can't be used as well.
-            spare_ahead: whether to keep, in addition, stale ones with more steps than the run has reached again.
+        `spare_ahead` keeps, in addition, stale ones with more steps than the run has reached again.
         """
         entries = self.entries(thorough=damaged)
         if damaged:
@@ -266,13 +187,13 @@ class CheckpointDirectory:
         # Without links a damaged checkpoint may still be the newest.
         unusable = {entry.name for entry in entries if damaged and entry.reason}
         linked = {self.link_target(BEST), self.link_target(LATEST)} - unusable
-        reached = max((entry.step for entry in entries if entry.managed and not entry.stale), default=0)
+        reached = max((entry.step or 0 for entry in entries if entry.managed and not entry.stale), default=0)
         usable = [
             entry
             for entry in entries
             if (entry.managed or entry.name in linked)
             and not entry.reason
-            and not (spare_ahead and entry.stale and entry.step > reached)
+            and not (spare_ahead and entry.stale and (entry.step or 0) > reached)
         ]
         # The last ones are deleted first: stale ones, then the oldest.
         order = sorted(usable, key=lambda entry: (entry.name in linked, not entry.stale, entry.serial), reverse=True)
@@ -282,7 +203,7 @@ class CheckpointDirectory:
         self.delete(doomed)
         return doomed
 
-    def _point_at_usable(self, entries: Sequence[DirectoryEntry]) -> None:
+    def _point_at_usable(self, entries: Sequence[CheckpointInfo]) -> None:
         """Moves `latest` from a damaged checkpoint to the newest usable one, and removes `best` from a damaged one."""
         usable = [entry.name for entry in entries if entry.managed and not entry.reason and not entry.stale]
         damaged = {entry.name for entry in entries if entry.reason}
@@ -295,11 +216,11 @@ def _is_listed(path: Path) -> bool:
     return not path.name.startswith(".") and path.name not in (BEST, LATEST) and is_checkpoint(path)
 
 
-def _entry(path: Path, check: Callable[[Path, Manifest], object] = check_sizes) -> DirectoryEntry:
+def _entry(path: Path, check: Callable[[Path, Manifest], object] = check_sizes) -> CheckpointInfo:
     manifest = None
     try:
         manifest = read_manifest(path)
         check(path, manifest)
     except DamagedCheckpointError as error:
-        return DirectoryEntry(path, manifest, error.reason)
-    return DirectoryEntry(path, manifest, "")
+        return CheckpointInfo(path, manifest, error.reason)
+    return CheckpointInfo(path, manifest, "")

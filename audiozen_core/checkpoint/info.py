@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.checkpoint.directory import DirectoryEntry
+from audiozen_core.checkpoint.format.manifest import Manifest
+from audiozen_core.checkpoint.names import is_managed_name, is_stale_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,61 +33,63 @@ class LoadedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """One row of the list of checkpoints.
+    """A checkpoint in the folder of an experiment.
 
     Attributes:
         path: its folder.
-        epoch: epochs completed; None if the manifest can't be read.
-        step: optimiser steps done; None if the manifest can't be read.
-        score: the validation score, if there was one.
-        size: bytes on the disk.
-        intact: whether it can be used.
+        manifest: what was recorded when it was saved; None if that can't be read.
         reason: why it can't be used; empty if it can.
         best: whether `best` points at it.
         latest: whether `latest` points at it.
-        stale: whether a run that was resumed from an earlier checkpoint has left it behind.
     """
 
     path: Path
-    epoch: int | None
-    step: int | None
-    score: float | None
-    size: int
-    intact: bool
+    manifest: Manifest | None
     reason: str
-    best: bool
-    latest: bool
-    stale: bool
+    best: bool = False
+    latest: bool = False
 
+    @property
+    def name(self) -> str:
+        """The folder's name, such as `epoch_0003`."""
+        return self.path.name
 
-def checkpoint_info(entry: DirectoryEntry, reason: str, *, best: bool, latest: bool) -> CheckpointInfo:
-    """The row of the list for one checkpoint.
+    @property
+    def epoch(self) -> int | None:
+        """Epochs completed; None if unknown."""
+        return self.manifest.epoch if self.manifest else None
 
-    Args:
-        entry: the checkpoint.
-        reason: why it can't be used; empty if it can.
-        best: whether `best` points at it.
-        latest: whether `latest` points at it.
-    """
-    manifest = entry.manifest
-    return CheckpointInfo(
-        path=entry.path,
-        epoch=manifest.epoch if manifest else None,
-        step=manifest.step if manifest else None,
-        score=manifest.score if manifest else None,
-        size=sum(map(_size, entry.path.rglob("*"))),
-        intact=not reason,
-        reason=reason,
-        best=best,
-        latest=latest,
-        stale=entry.stale,
-    )
+    @property
+    def step(self) -> int | None:
+        """Optimiser steps done; None if unknown."""
+        return self.manifest.step if self.manifest else None
 
+    @property
+    def score(self) -> float | None:
+        """The validation score, if there was one."""
+        return self.manifest.score if self.manifest else None
 
-def _size(path: Path) -> int:
-    """The size of a file; 0 for a folder, and for a file that a run has deleted meanwhile."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return 0
-    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    @property
+    def size(self) -> int | None:
+        """Bytes of its files; None if unknown."""
+        return sum(file.size for file in self.manifest.files.values()) if self.manifest else None
+
+    @property
+    def serial(self) -> int:
+        """Its position in the order of the saves; -1 if unknown."""
+        return self.manifest.serial if self.manifest else -1
+
+    @property
+    def intact(self) -> bool:
+        """Whether it can be used."""
+        return not self.reason
+
+    @property
+    def managed(self) -> bool:
+        """Whether the store chose its name, and may therefore rename and delete it."""
+        return is_managed_name(self.name)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a run that was resumed from an earlier checkpoint has left it behind."""
+        return is_stale_name(self.name)

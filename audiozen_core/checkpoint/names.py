@@ -6,13 +6,10 @@ import re
 from pathlib import Path
 
 from audiozen_core.checkpoint.format.manifest import MANIFEST, STATE
-from audiozen_core.errors import CheckpointError
 
 BEST = "best"
 LATEST = "latest"
 _MANAGED = re.compile(r"(?P<name>epoch_\d+(?:_step_\d+)?)(?:_\d+)?(?P<stale>\.stale\d*)?")
-_ANY_STALE = re.compile(r".+\.stale\d*")
-_ALLOWED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 def is_managed_name(name: str) -> bool:
@@ -37,29 +34,12 @@ def base_name(name: str) -> str:
 
 
 def free_name(folder: Path, name: str, separator: str = "_") -> str:
-    """The name, or the first of `name_2`, `name_3`, … that nothing in the folder has.
-
-    Args:
-        folder: it need not exist.
-        name: the name that is wanted.
-        separator: what stands before the number.
-    """
+    """The name, or the first of `name_2`, `name_3`, … that nothing in the folder has."""
     free, count = name, 1
     while (folder / free).exists() or (folder / free).is_symlink():
         count += 1
         free = f"{name}{separator}{count}"
     return free
-
-
-def checked_name(name: str) -> str:
-    """The name, if a checkpoint may have it.
-
-    Raises:
-        CheckpointError: it would be mistaken for something else.
-    """
-    if not _ALLOWED.fullmatch(name) or name in (BEST, LATEST) or _ANY_STALE.fullmatch(name):
-        raise CheckpointError(f"a checkpoint can't be called {name!r}")
-    return name
 
 
 def is_checkpoint(path: Path) -> bool:

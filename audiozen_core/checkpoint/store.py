@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from audiozen_core.checkpoint.directory import CheckpointDirectory, DirectoryEntry
+from audiozen_core.checkpoint.directory import CheckpointDirectory
 from audiozen_core.checkpoint.errors import (
     MAKE_ROOM,
     CheckpointWriteError,
@@ -17,11 +17,11 @@ from audiozen_core.checkpoint.errors import (
     translate_disk_errors,
 )
 from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
-from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint, checkpoint_info
-from audiozen_core.checkpoint.names import BEST, LATEST, base_name, checked_name
+from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint
+from audiozen_core.checkpoint.names import BEST, LATEST, base_name, free_name
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import make_folder, remove, temporary_name
+from audiozen_core.storage.atomic import make_folder
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ class CheckpointStore:
         step: int,
         score: float | None = None,
         is_best: bool = False,
-        name: str | None = None,
+        within_epoch: bool = False,
         keep: int | None = None,
     ) -> Path:
         """Writes one checkpoint. When this returns, all of it is on the disk, and `latest` points at it.
@@ -76,9 +76,10 @@ class CheckpointStore:
             step: optimiser steps done.
             score: the validation score of this epoch, if there is one.
             is_best: whether `best` should point at it.
-            name: the name of the folder; by default `epoch_0003` for epoch 3. If the name is taken, the checkpoint gets
-                a free one, such as `epoch_0003_2`, and an earlier checkpoint of that name is deleted unless it is the
-                best. Only names of these forms and `epoch_0003_step_0000090` are ever pruned or marked as stale.
+            within_epoch: whether it is saved during the epoch after `epoch`. Its folder is then called
+                `epoch_0004_step_0000090`, and `epoch_0003` otherwise. If the name is taken, the checkpoint gets a free
+                one, such as `epoch_0003_2`, and an earlier checkpoint of that name is deleted unless it is the best.
+                Only folders with such names are ever pruned or marked as stale.
             keep: how many checkpoints to keep at most, always including `best` and `latest`; None for all.
 
         Returns:
@@ -90,35 +91,32 @@ class CheckpointStore:
         """
         from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
 
-        wanted = checked_name(f"epoch_{epoch:04d}" if name is None else name)
-        _check_keep(keep)
+        wanted = f"epoch_{epoch + 1:04d}_step_{step:07d}" if within_epoch else f"epoch_{epoch:04d}"
         packed = state if isinstance(state, PackedState) else pack(state)
-        with self._ready_to_write(packed.size):
+        with translate_disk_errors(f"no checkpoint could be saved in {self.folder}"):
+            self._prepare_folder(packed.size)
             entries = self._directory.entries()
             serial = max((entry.serial for entry in entries), default=-1) + 1
-            best = self._best_entry(entries)
+            best_name = self._directory.link_target(BEST)
+            best = next((entry for entry in entries if entry.name == best_name), None)
             if best and best.manifest and (best.manifest.epoch, best.manifest.step) == (epoch, step):
                 # The best state is being saved again; its old checkpoint may be deleted below.
                 is_best = True
-            name = self._directory.free_name(wanted)
+            name = free_name(self.folder, wanted)
             best_name = name if is_best else best.name if best else None
-            temporary = self.folder / temporary_name(name)
-            try:
-                write_checkpoint(temporary, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
-                self._directory.install(temporary, name)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    remove(temporary)
-                raise
+            path = self.folder / name
+            write_checkpoint(path, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
             self._directory.set_link(LATEST, name)
             if is_best:
                 self._directory.set_link(BEST, name)
         replaced = [e.path for e in entries if e.managed and base_name(e.name) == wanted and not e.stale]
-        with self._warn_of_disk_errors("older checkpoints could not be deleted"):
-            self._directory.delete(path for path in replaced if path.name != best_name)
+        try:
+            self._directory.delete(old for old in replaced if old.name != best_name)
             if keep is not None:
                 self._directory.prune(keep, spare_ahead=True)
-        return self.folder / name
+        except OSError as error:
+            get_logger().warning("older checkpoints could not be deleted", folder=str(self.folder), error=str(error))
+        return path
 
     def rewind(self, path: Path) -> Sequence[str]:
         """Makes `path` the latest checkpoint. Call it after every resume, before the next save.
@@ -178,7 +176,6 @@ class CheckpointStore:
         Raises:
             CheckpointWriteError: the disk refused.
         """
-        _check_keep(keep)
         with translate_disk_errors(f"{self.folder} can't be pruned"):
             return self._directory.prune(keep, damaged=damaged)
 
@@ -249,18 +246,12 @@ class CheckpointStore:
     def list(self, *, verify: bool = True) -> Sequence[CheckpointInfo]:
         """All checkpoints, the oldest first. `verify=False` checks only manifests and sizes, which is fast."""
         best, latest = self._directory.link_target(BEST), self._directory.link_target(LATEST)
-        infos = []
-        for entry in self._directory.entries():
-            reason = entry.reason
-            if verify and not reason:
-                try:
-                    self.verify(entry.path)
-                except DamagedCheckpointError as error:
-                    reason = error.reason
-            if reason and not entry.path.exists():
-                continue  # A running training has deleted it meanwhile.
-            infos.append(checkpoint_info(entry, reason, best=entry.name == best, latest=entry.name == latest))
-        return infos
+        return [
+            replace(entry, best=entry.name == best, latest=entry.name == latest)
+            for entry in self._directory.entries(thorough=verify)
+            # A running training may have deleted it meanwhile.
+            if entry.intact or entry.path.exists()
+        ]
 
     # ------------------------------------------------------------------------------- finding
 
@@ -292,7 +283,7 @@ class CheckpointStore:
             notes=self._notes(),
         )
 
-    def _latest_first(self) -> Iterator[DirectoryEntry]:
+    def _latest_first(self) -> Iterator[CheckpointInfo]:
         """`latest`, then the checkpoints saved before it, the newest first."""
         name = self._directory.link_target(LATEST)
         # Checkpoints with other names may belong to another run.
@@ -321,7 +312,7 @@ class CheckpointStore:
         except DamagedCheckpointError as error:
             if name != self._directory.link_target(BEST):
                 return self._read_best(read)
-            intact = [info.path.name for info in self.list() if info.intact]
+            intact = [info.name for info in self.list() if info.intact]
             raise DamagedCheckpointError(
                 entry.path,
                 error.reason,
@@ -348,36 +339,17 @@ class CheckpointStore:
         entry = self._directory.find(name) if name else None
         return entry.path if entry else None
 
-    def _best_entry(self, entries: Sequence[DirectoryEntry]) -> DirectoryEntry | None:
-        name = self._directory.link_target(BEST)
-        return next((entry for entry in entries if entry.name == name), None)
-
     def _notes(self) -> tuple[str, ...]:
         names = [f"{entry.name}{' (damaged)' * bool(entry.reason)}" for entry in self._directory.entries()]
         return (f"{self.folder} holds: {', '.join(names)}",) if names else ()
 
-    @contextlib.contextmanager
-    def _ready_to_write(self, size: int) -> Iterator[None]:
-        with translate_disk_errors(f"no checkpoint could be saved in {self.folder}"):
-            self._directory.make_writable()
-            make_folder(self.folder)
-            free = shutil.disk_usage(self.folder).free
-            if free < size + _HEADROOM:
-                raise CheckpointWriteError(
-                    f"{self.folder} has no space for a checkpoint of {size / 1e6:.1f} MB: "
-                    f"{free / 1e6:.1f} MB are free, and {_HEADROOM / 1e6:.1f} MB must stay free",
-                    remedy=MAKE_ROOM,
-                )
-            yield
-
-    @contextlib.contextmanager
-    def _warn_of_disk_errors(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            get_logger().warning(what, folder=str(self.folder), error=str(error))
-
-
-def _check_keep(keep: int | None) -> None:
-    if keep is not None and keep < 1:
-        raise CheckpointError(f"at least one checkpoint must be kept, not {keep}")
+    def _prepare_folder(self, size: int) -> None:
+        self._directory.make_writable()
+        make_folder(self.folder)
+        free = shutil.disk_usage(self.folder).free
+        if free < size + _HEADROOM:
+            raise CheckpointWriteError(
+                f"{self.folder} has no space for a checkpoint of {size / 1e6:.1f} MB: "
+                f"{free / 1e6:.1f} MB are free, and {_HEADROOM / 1e6:.1f} MB must stay free",
+                remedy=MAKE_ROOM,
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import make_folder, read_regular, remove, rename, sync_folder, temporary_name
+from audiozen_core.storage.atomic import make_folder, read_regular
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +74,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
         latest = weights
         for name, weight in weights.items():
             if isinstance(weight, torch.Tensor) and (weight.is_floating_point() or weight.is_complex()):
-                double = weight.to(torch.complex128 if weight.is_complex() else torch.float64)
+                double = weight.to(torch.promote_types(weight.dtype, torch.float64))
                 total[name] = total[name] + double if name in total else double
     for name, weight in total.items():
         latest[name] = (weight / len(paths)).to(latest[name].dtype)
@@ -83,31 +82,14 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
 
 def write_average(paths: Sequence[Path], output: Path) -> None:
-    """Writes the mean of the weights of several checkpoints as a new checkpoint, completely or not at all.
-
-    Args:
-        paths: the folders of the checkpoints, the newest last.
-        output: the folder to create.
-
-    Raises:
-        CheckpointError: the weights differ in their names or shapes.
-        OSError: the disk refused; nothing of the new checkpoint is left.
-    """
+    """Writes the mean of the weights of several checkpoints, the newest last, as a new checkpoint."""
     from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])
     owners = [owner for owner in newest if owner == "model" or owner.startswith("model_")]
     packed = pack({owner: average(paths, owner=owner) for owner in owners})
     make_folder(output.parent)
-    temporary = output.with_name(temporary_name(output.name))
-    try:
-        write_checkpoint(temporary, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
-        rename(temporary, output)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            remove(temporary)
-        raise
-    sync_folder(output.parent)
+    write_checkpoint(output, packed, epoch=manifest.epoch, step=manifest.step, score=None, serial=0, best=None)
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:

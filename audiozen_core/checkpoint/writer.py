@@ -60,7 +60,7 @@ class CheckpointWriter:
         step: int,
         score: float | None = None,
         is_best: bool = False,
-        name: str | None = None,
+        within_epoch: bool = False,
         keep: int | None = None,
     ) -> None:
         """Starts a save; the arguments are those of `CheckpointStore.save`.
@@ -76,7 +76,13 @@ class CheckpointWriter:
         def write(packed: PackedState) -> None:
             try:
                 folder = self.store.save(
-                    packed, epoch=epoch, step=step, score=score, is_best=is_best, name=name, keep=keep
+                    packed,
+                    epoch=epoch,
+                    step=step,
+                    score=score,
+                    is_best=is_best,
+                    within_epoch=within_epoch,
+                    keep=keep,
                 )
                 self._results.append(SaveResult(epoch, step, is_best, folder))
             except BaseException as error:

@@ -53,7 +53,7 @@ def list_command(exp: Path) -> None:
             "?" if info.epoch is None else str(info.epoch),
             "?" if info.step is None else str(info.step),
             "" if info.score is None else f"{info.score:.4g}",
-            f"{info.size / 1e6:.1f}",
+            "?" if info.size is None else f"{info.size / 1e6:.1f}",
             _state(info),
         )
         for info in infos
@@ -109,7 +109,6 @@ def average(exp: Path, last: int, output: Path | None) -> None:
     from it.
     """
     from audiozen_core.checkpoint.errors import translate_disk_errors
-    from audiozen_core.checkpoint.names import is_managed_name
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
@@ -117,7 +116,7 @@ def average(exp: Path, last: int, output: Path | None) -> None:
     # may belong to another run.
     newest: dict[int | None, CheckpointInfo] = {}
     for info in reversed(_checkpoints_of(store)):
-        if info.intact and not info.stale and is_managed_name(info.path.name):
+        if info.intact and not info.stale and info.managed:
             newest.setdefault(info.step, info)
     chosen = list(newest.values())[:last][::-1]
     if len(chosen) < last:

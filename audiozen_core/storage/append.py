@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 
@@ -66,10 +65,7 @@ class LineFile:
         try:
             while self._pending:
                 # The system may write less than it was given; the rest is written next, so that the line is complete.
-                written = os.write(self._descriptor, self._pending)
-                if written == 0:
-                    return OSError(errno.EIO, os.strerror(errno.EIO))
-                del self._pending[:written]
+                del self._pending[: os.write(self._descriptor, self._pending)]
         except OSError as error:
             return error
         return None

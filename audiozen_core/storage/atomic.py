@@ -28,7 +28,6 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """The error numbers of a full disk or an exhausted quota."""
 
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(_PARTIAL))
-_CHUNK = 1 << 20
 # What a file system answers to an operation that it does not have.
 _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
@@ -73,53 +72,47 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
 def write_new(path: Path, content: bytes | str) -> Digest:
     """Writes a file that does not exist yet, and waits until its bytes are on the disk (its name may not be).
 
-    Raises:
-        OSError: the disk refused, or `path` exists; a part of the file may be there.
+    After an `OSError` a part of the file may be there.
     """
-    data = memoryview(content.encode() if isinstance(content, str) else content)
-    sha256 = hashlib.sha256()
+    data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        for start in range(0, len(data), _CHUNK):
-            chunk = data[start : start + _CHUNK]
-            sha256.update(chunk)
-            while chunk:
-                # The system may write less than it was given.
-                written = os.write(descriptor, chunk)
-                if written == 0:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                chunk = chunk[written:]
+        rest = memoryview(data)
+        while rest:
+            # The system may write less than it was given.
+            rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     except OSError as error:
         # A call on a descriptor does not know the file's name.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
-    return Digest(len(data), sha256.hexdigest())
+    return Digest(len(data), hashlib.sha256(data).hexdigest())
 
 
 def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
     """Like `write_new`, for a library that writes the file itself: sets its mode, hashes it, and waits for the disk.
 
-    Args:
-        path: the file, which must not exist yet.
-        write: writes the file, or replaces it if the library works that way.
-
-    Raises:
-        OSError: the disk refused, or `path` exists; a part of the file may be there.
+    `write` writes the file, or replaces it if the library works that way.
     """
     # Only a file that we create ourselves shows which mode the umask allows.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     os.close(descriptor)
     write(path)
-    sha256, size = hashlib.sha256(), 0
     with open_regular(path) as file:
         os.fchmod(file.fileno(), mode)
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            size += len(chunk)
+        digest = hash_file(file)
         os.fsync(file.fileno())
+    return digest
+
+
+def hash_file(file: BinaryIO) -> Digest:
+    """Reads a file to its end, piece by piece."""
+    sha256, size = hashlib.sha256(), 0
+    while piece := file.read(1 << 20):
+        sha256.update(piece)
+        size += len(piece)
     return Digest(size, sha256.hexdigest())
 
 
@@ -145,11 +138,7 @@ def read_regular(path: Path) -> bytes:
 def replace_link(link: Path, target: str) -> bool:
     """Points the symbolic link `link` at its sibling `target`, in one step and durably.
 
-    Returns:
-        False if the file system has no symbolic links; nothing has been changed then.
-
-    Raises:
-        OSError: the disk refused; `link` is unchanged.
+    Returns False, without a change, if the file system has no symbolic links.
     """
     temporary = link.with_name(temporary_name(link.name))
     try:
@@ -231,13 +220,9 @@ def is_temporary(name: str) -> bool:
 
 
 def remove_partial_files(folder: Path) -> list[Path]:
-    """Deletes what dead processes have left half-written in a folder; leaves alone what a live process is writing.
+    """Deletes what dead processes have left half-written in a folder, and returns the paths.
 
-    Returns:
-        The files and folders that were deleted.
-
-    Raises:
-        OSError: the disk refused.
+    What a live process is writing stays.
     """
     partial = [path for path in sorted(folder.iterdir()) if _is_abandoned(path.name)] if folder.is_dir() else []
     for path in partial:

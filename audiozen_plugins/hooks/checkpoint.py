@@ -139,7 +139,7 @@ class Checkpoint:
             step=progress.step,
             score=score,
             is_best=progress.is_best,
-            name=f"epoch_{progress.epoch + 1:04d}_step_{progress.step:07d}" if progress.batch else None,
+            within_epoch=progress.batch > 0,
             keep=trainer.max_num_checkpoints,
         )
         if not self._writer.background:

@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_not_averaged(audiozen, store):
 def test_a_state_that_was_saved_twice_counts_once_in_the_average(audiozen, store):
     shutil.copytree(store.folder / "epoch_0001", store.folder / "of_another_run")
     state = {"model": {"weight": torch.full((2,), 9.0)}}
-    store.save(state, epoch=4, step=40, name="epoch_0005_step_0000040")
+    store.save(state, epoch=4, step=40, within_epoch=True)
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
     assert outcome.code == 0, outcome.err
     assert load_weights(store.folder.parent / "average_last_2")["weight"].tolist() == [6.0, 6.0]

@@ -126,7 +126,7 @@ def test_a_run_stopped_at_any_operation_and_resumed_ends_with_the_same_state(kin
 
 
 def test_these_tests_notice_a_checkpoint_written_in_place(tries, monkeypatch):
-    monkeypatch.setattr("audiozen_core.checkpoint.store.temporary_name", lambda name: "epoch_0099")
+    monkeypatch.setattr("audiozen_core.checkpoint.format.checkpoint.temporary_name", lambda name: "epoch_0099")
     with pytest.raises(AssertionError, match="epoch_0099"):
         check(tries, "kill", 3)
 

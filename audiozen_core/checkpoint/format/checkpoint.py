@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import re
@@ -30,7 +31,7 @@ from audiozen_core.checkpoint.format.manifest import (
 from audiozen_core.checkpoint.format.safetensors_file import FormatError, parse_tensors, write_tensors
 from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import make_new_folder, sync_folder, write_new
+from audiozen_core.storage.atomic import make_new_folder, remove, rename, sync_folder, temporary_name, write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,8 @@ class PackedState:
     def clone(self, reuse: PackedState | None = None) -> PackedState:
         """Copies the tensors to the CPU, so that the training can change the originals meanwhile.
 
-        Args:
-            reuse: an earlier clone that is no longer needed. Its memory is overwritten, because allocating new memory
-                takes longer than copying into it.
+        The memory of `reuse`, an earlier clone that is no longer needed, is overwritten, because allocating new memory
+        takes longer than copying into it.
         """
         old = reuse.tensors if reuse else {}
         tensors = {
@@ -69,20 +69,17 @@ class PackedState:
 
 
 def _copy(tensor: Tensor, reuse: Tensor | None) -> Tensor:
-    fits = reuse is not None and (reuse.shape, reuse.dtype, reuse.stride()) == (
-        tensor.shape,
-        tensor.dtype,
-        tensor.stride(),
-    )
-    return reuse.copy_(tensor) if fits and reuse is not None else tensor.to("cpu", copy=True)
+    if reuse is None or _layout(reuse) != _layout(tensor):
+        return tensor.to("cpu", copy=True)
+    return reuse.copy_(tensor)
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.dtype, tensor.stride()
 
 
 def pack(state: Mapping[str, Any]) -> PackedState:
-    """Splits the states of all owners into tensors and JSON.
-
-    Raises:
-        UnstorableStateError: a state holds something that can't be stored.
-    """
+    """Splits the states of all owners into tensors and JSON."""
     tensors: dict[str, dict[str, Tensor]] = {}
     metadata: dict[str, dict[str, str]] = {}
     owners = {}
@@ -100,20 +97,25 @@ def pack(state: Mapping[str, Any]) -> PackedState:
 def write_checkpoint(
     folder: Path, packed: PackedState, *, epoch: int, step: int, score: float | None, serial: int, best: str | None
 ) -> None:
-    """Writes a checkpoint into a folder that does not exist yet, and waits until it is on the disk.
-
-    Raises:
-        OSError: the disk refused; the folder may be there, without a manifest.
-    """
-    make_new_folder(folder)
-    files = {
-        name: write_tensors(folder / name, tensors, packed.metadata[name]) for name, tensors in packed.tensors.items()
-    }
-    files[STATE] = write_new(folder / STATE, packed.text)
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    manifest = Manifest(epoch, step, score, serial, best, created, current_versions(), files)
-    write_new(folder / MANIFEST, manifest.text())
-    sync_folder(folder)
+    """Writes a checkpoint into a folder that does not exist yet, durably: completely, or not at all."""
+    temporary = folder.with_name(temporary_name(folder.name))
+    try:
+        make_new_folder(temporary)
+        files = {
+            name: write_tensors(temporary / name, tensors, packed.metadata[name])
+            for name, tensors in packed.tensors.items()
+        }
+        files[STATE] = write_new(temporary / STATE, packed.text)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        manifest = Manifest(epoch, step, score, serial, best, created, current_versions(), files)
+        write_new(temporary / MANIFEST, manifest.text())
+        sync_folder(temporary)
+        rename(temporary, folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+        raise
+    sync_folder(folder.parent)
 
 
 def current_versions() -> dict[str, str]:
@@ -124,12 +126,7 @@ def current_versions() -> dict[str, str]:
 def read_checkpoint(
     folder: Path, owners: Collection[str] | None = None, map_location: torch.device | str = "cpu"
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Reads a checkpoint, or the states of some owners; every byte is verified before it is used.
-
-    Raises:
-        DamagedCheckpointError: the checkpoint is damaged; the message says how.
-        CheckpointError: the checkpoint holds nothing for one of `owners`.
-    """
+    """Reads a checkpoint, or the states of some owners; every byte is verified before it is used."""
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
     entries = read_state(folder, manifest)
@@ -155,10 +152,8 @@ def _read_owner(
         if name is not None:
             tensors, _ = parse_tensors(read_verified(folder, name, manifest))
         return unflatten(entry["state"], {key: tensor.to(map_location) for key, tensor in tensors.items()})
-    except FormatError as error:
-        raise DamagedCheckpointError(folder, f"{name}: {error}") from error
-    except DecodeError as error:
-        raise DamagedCheckpointError(folder, f"the state of `{owner}` in {STATE}: {error}") from error
+    except (FormatError, DecodeError) as error:
+        raise DamagedCheckpointError(folder, f"the state of `{owner}` is malformed: {error}") from error
 
 
 def _file_name(owner: str, taken: Collection[str]) -> str:

@@ -38,11 +38,7 @@ def storable_dtypes() -> dict[torch.dtype, str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Digest:
-    """Writes tensors of storable dtypes, from any device and with any strides, to a file that does not exist yet.
-
-    Raises:
-        OSError: the disk refused.
-    """
+    """Writes tensors of storable dtypes, from any device and with any strides, to a file that does not exist yet."""
     # A specification holds only an address, so the tensors must stay alive until the library has written them.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     specifications = {
@@ -63,16 +59,10 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
 
 def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Parses the bytes of a file.
+    """Parses the bytes of a file into the tensors by name, and the metadata.
 
     The bytes must have been verified already, where their digest is known. The tensors own their memory; it is never
     more than the bytes are long.
-
-    Returns:
-        The tensors by name, and the metadata.
-
-    Raises:
-        FormatError: the bytes are not a valid safetensors file.
     """
     import torch
 
@@ -96,21 +86,6 @@ def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, st
     # `deserialize` checks the metadata without returning them.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, header.get("__metadata__", {})
-
-
-def check_header(path: Path) -> None:
-    """Checks the header of a file without reading its tensors.
-
-    Raises:
-        OSError: the file can't be read.
-        FormatError: the file is not a valid safetensors file.
-    """
-    try:
-        # numpy, because the framework is imported, and torch takes longer. No array is made.
-        with safetensors.safe_open(path, framework="numpy"):
-            pass
-    except safetensors.SafetensorError as error:
-        raise FormatError(str(error)) from None
 
 
 def _torch_name(dtype: torch.dtype) -> str:

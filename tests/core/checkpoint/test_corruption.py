@@ -172,10 +172,8 @@ def test_a_malformed_tensor_header_with_a_matching_digest_is_refused(store, path
     (path / "model.safetensors").write_bytes(content)
     digest = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     forge(path, lambda fields: fields["files"].update({"model.safetensors": digest}))
-    with pytest.raises(DamagedCheckpointError, match=r"model\.safetensors: .*header too large"):
+    with pytest.raises(DamagedCheckpointError, match=r"the state of `model` is malformed: .*header too large"):
         store.load(path)
-    with pytest.raises(DamagedCheckpointError, match="header too large"):
-        store.verify(path)
 
 
 def test_a_checkpoint_of_a_newer_format_says_so(store, path):
@@ -186,5 +184,5 @@ def test_a_checkpoint_of_a_newer_format_says_so(store, path):
 
 
 def test_a_moved_or_renamed_checkpoint_still_loads(store, path, tmp_path):
-    path.rename(tmp_path / "keepsake")
-    assert not assert_refused_or_right(store, tmp_path / "keepsake")
+    path.rename(tmp_path / "elsewhere")
+    assert not assert_refused_or_right(store, tmp_path / "elsewhere")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
-from audiozen_core.checkpoint import store as store_module
+from audiozen_core.checkpoint.format import checkpoint
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
 
@@ -205,7 +205,7 @@ def test_an_error_at_any_operation_loses_nothing_and_leaves_no_partial_checkpoin
 
 @pytest.mark.parametrize("bench", ["the next", "the best again"], indirect=True)
 def test_these_tests_notice_a_save_that_writes_in_place(bench, monkeypatch):
-    monkeypatch.setattr(store_module, "temporary_name", lambda name: "epoch_0099")
+    monkeypatch.setattr(checkpoint, "temporary_name", lambda name: "epoch_0099")
     reasons = []
     for at, _ in enumerate(operations(bench)):
         root, _, _ = bench.attempt(Fault(at, "kill before"))

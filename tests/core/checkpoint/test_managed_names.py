@@ -9,7 +9,7 @@ import pytest
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
 from audiozen_core.storage import atomic
-from tests.core.checkpoint.small_states import damage, names, save, state, weight
+from tests.core.checkpoint.small_states import damage, names, save, weight
 
 
 @pytest.fixture
@@ -88,12 +88,6 @@ def test_a_checkpoint_takes_a_free_name_where_something_else_has_its_name(store,
     assert not (tmp_path / "gone").exists()
     assert names(store) == ["epoch_0003", "epoch_0004_2"]
     assert weight(store) == 4
-
-
-def test_a_checkpoint_saved_under_a_name_of_the_users_own_is_not_deleted_for_another(store):
-    for value in (1.0, 2.0):
-        store.save(state(value), epoch=1, step=1, name="keepsake")
-    assert names(store) == ["keepsake", "keepsake_2"]
 
 
 def test_a_damaged_checkpoint_of_the_same_name_is_deleted_too(store):

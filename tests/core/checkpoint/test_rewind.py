@@ -80,9 +80,9 @@ def test_a_rewind_to_a_checkpoint_newer_than_latest_keeps_its_name(store):
 def test_stale_checkpoints_are_kept_until_the_run_has_done_as_many_steps_again(store):
     save(store, 1, 2, 3)
     store.rewind(store.folder / "epoch_0001")
-    store.save(state(15.0), epoch=1, step=15, name="epoch_0002_step_0000015", keep=1)
+    store.save(state(15.0), epoch=1, step=15, within_epoch=True, keep=1)
     assert sorted(names(store)) == ["epoch_0002.stale", "epoch_0002_step_0000015", "epoch_0003.stale"]
-    store.save(state(25.0), epoch=2, step=25, name="epoch_0003_step_0000025", keep=1)
+    store.save(state(25.0), epoch=2, step=25, within_epoch=True, keep=1)
     assert sorted(names(store)) == ["epoch_0003.stale", "epoch_0003_step_0000025"]
     store.save(state(30.0), epoch=3, step=30, keep=1)
     assert names(store) == ["epoch_0003"]

@@ -12,8 +12,9 @@ from audiozen_core.checkpoint import (
     NoCheckpointError,
     average,
     load_weights,
-    weights,
 )
+from audiozen_core.checkpoint.format import checkpoint
+from audiozen_core.checkpoint.weights import write_average
 from audiozen_core.errors import CheckpointError
 from tests.core.checkpoint.exactness import difference
 
@@ -113,11 +114,11 @@ def test_an_average_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path,
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(weights, "rename", refuse)
+        patched.setattr(checkpoint, "rename", refuse)
         with pytest.raises(OSError, match="No space left"):
-            weights.write_average([path], tmp_path / "means/mean")
+            write_average([path], tmp_path / "means/mean")
     assert list((tmp_path / "means").iterdir()) == []
-    weights.write_average([path], tmp_path / "means/mean")
+    write_average([path], tmp_path / "means/mean")
     assert load_weights(tmp_path / "means/mean")["w"].tolist() == [1.0, 1.0]
 
 

@@ -73,12 +73,6 @@ def test_a_short_write_is_continued(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
-def test_a_disk_that_accepts_no_bytes_is_an_error_and_not_an_endless_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: 0)
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        write_whole(tmp_path / "file", b"x")
-
-
 def test_a_new_file_never_replaces_an_old_one(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(FileExistsError):
