@@ -13,13 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO, cast
 
+from audiozen_core.diagnostics import codes
 from audiozen_core.errors import AudioZenError
 from audiozen_core.registry import torchaudio_loader
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.scope import ImportScope
 
 _SHOWN_FRAMES = 3
-_SHOWN_OUTPUT = 400
 
 
 class NoSuchModuleError(Exception):
@@ -51,11 +51,8 @@ def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
         AttributeError: there is no such attribute.
         PathError: the access raises another error.
     """
-    try:
-        with _reporting(owner_name, AttributeError):
-            return getattr(owner, name)
-    except AttributeError:
-        raise AttributeError(f"`{owner_name}` has no attribute `{name}`") from None
+    with _reporting(owner_name, AttributeError):
+        return getattr(owner, name)
 
 
 @contextlib.contextmanager
@@ -70,11 +67,16 @@ def _reporting(name: str, passed: type[Exception]) -> Iterator[None]:
 
 
 def _import_failed(name: str, error: BaseException) -> PathError:
+    trace = traceback.TracebackException.from_exception(error)
     if isinstance(error, SystemExit):
         message = f"the module `{name}` ends the program while it is imported: sys.exit({error.code!r})"
     else:
-        message = f"the module `{name}` fails while it is imported: {_said(error)}"
-    notes = [f"at: {line}" for line in user_frames(error, name)]
+        # `str(error)` could fail, as an exception of a plugin may have any `__str__`.
+        text = "".join(str(trace).splitlines()[:1])
+        message = f"the module `{name}` fails while it is imported: {type(error).__name__}{text and f': {text}'}"
+    notes = [f"at: {line}" for line in _user_frames(trace.stack, name)]
+    if isinstance(error, SyntaxError) and error.filename:
+        notes.append(f"at: {_short(error.filename)}:{error.lineno}: {(error.text or '…').strip()}")
     remedy = ""
     if isinstance(error, ImportError) and error.name:
         scope = ImportScope.current()
@@ -83,17 +85,7 @@ def _import_failed(name: str, error: BaseException) -> PathError:
             notes.append(hidden_note(hidden.name))
         elif isinstance(error, ModuleNotFoundError):
             remedy = f"install the package that has the module `{error.name}`, or mend the import"
-    return PathError("import_failed", message, notes=notes, remedy=remedy)
-
-
-def _said(error: BaseException) -> str:
-    """The type of an exception and the first line of its text."""
-    kind = type(error).__name__
-    try:
-        lines = str(error).splitlines()
-    except Exception:  # somebody else's __str__
-        return kind
-    return f"{kind}: {lines[0]}" if lines else kind
+    return PathError(codes.IMPORT_FAILED, message, notes=notes, remedy=remedy)
 
 
 def hidden_note(file: str) -> str:
@@ -101,39 +93,29 @@ def hidden_note(file: str) -> str:
     return f"note: `{file}` beside the TOML is ignored, as Python or AudioZEN needs the module of that name; rename it"
 
 
-def user_frames(error: BaseException, name: str) -> list[str]:
-    """The last frames of a traceback in the user's code, innermost last, as `file:line in function: text`.
+def _user_frames(stack: traceback.StackSummary, name: str) -> list[str]:
+    """The last frames in the user's code, innermost last, as `file:line in function: text`.
 
-    Args:
-        error: the exception.
-        name: the module that was imported. Its package counts as the user's code wherever it is installed.
+    The package of the module `name` counts as the user's code wherever it is installed.
     """
-    frames = [
-        (frame, number)
-        for frame, number in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith("<frozen ") and not _is_machinery(frame.f_code.co_filename)
-    ]
+    machinery = {__file__, importlib.__file__, torchaudio_loader.__file__}
+    frames = [frame for frame in stack if frame.filename not in machinery and not frame.filename.startswith("<frozen ")]
     top = name.partition(".")[0]
     own = [
-        (frame, number)
-        for frame, number in frames
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == top or _is_own(frame.f_code.co_filename)
+        frame
+        for frame in frames
+        if top in Path(frame.filename).with_suffix("").parts or not _is_installed(frame.filename)
     ]
-    shown = traceback.StackSummary.extract(iter((own or frames)[-_SHOWN_FRAMES:]))
-    lines = [f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line or '…'}" for frame in shown]
-    if isinstance(error, SyntaxError) and error.filename:
-        lines.append(f"{_short(error.filename)}:{error.lineno}: {(error.text or '…').strip()}")
-    return lines
+    return [
+        f"{_short(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line or '…'}"
+        for frame in (own or frames)[-_SHOWN_FRAMES:]
+    ]
 
 
-def _is_machinery(file: str) -> bool:
-    return file in {__file__, importlib.__file__, torchaudio_loader.__file__}
-
-
-def _is_own(file: str) -> bool:
-    """Whether a file is neither part of the standard library nor installed."""
+def _is_installed(file: str) -> bool:
+    """Whether a file belongs to the standard library or to an installed package."""
     folders = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in folders)
+    return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in folders)
 
 
 def _short(file: str) -> str:
@@ -145,7 +127,7 @@ def _short(file: str) -> str:
     return file
 
 
-class CapturedOutput:
+class _CapturedOutput:
     """Replaces the standard output during an import and keeps what is written.
 
     A module may keep this object, as a log handler does. So once released, it passes everything on to the real output.
@@ -154,32 +136,25 @@ class CapturedOutput:
     def __init__(self, output: TextIO) -> None:
         self._output = output
         self._captured = io.StringIO()
-        self._released = False
+        self.released = False
 
     def write(self, text: str) -> int:
-        """Keeps the text, or passes it on after `release`."""
-        return (self._output if self._released else self._captured).write(text)
-
-    def release(self) -> None:
-        """Ends the capture."""
-        self._released = True
+        return (self._output if self.released else self._captured).write(text)
 
     @property
     def text(self) -> str:
-        """The beginning of what was captured."""
-        text = self._captured.getvalue()
-        return text if len(text) <= _SHOWN_OUTPUT else text[:_SHOWN_OUTPUT] + "…"
+        return self._captured.getvalue()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._output, name)
 
 
 @contextlib.contextmanager
-def capture_standard_output() -> Iterator[CapturedOutput]:
+def capture_standard_output() -> Iterator[_CapturedOutput]:
     """Captures what the block prints."""
-    captured = CapturedOutput(sys.stdout)
+    captured = _CapturedOutput(sys.stdout)
     with contextlib.redirect_stdout(cast(TextIO, captured)):
         try:
             yield captured
         finally:
-            captured.release()
+            captured.released = True

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from audiozen_core.diagnostics.suggestions import similar_names
+from audiozen_core.diagnostics import codes
+from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import wanted_versions
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.installed import installed_metadata, normalised
+from audiozen_core.registry.installed import metadata_folders, normalised, read_metadata
 from audiozen_core.registry.scope import installed_path
 
 FIRST_PARTY = "audiozen"
@@ -22,15 +23,9 @@ _PREFIX = "audiozen."
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """One installed component.
+    """One installed component: an entry point, such as `sdnn = audiozen_plugins.model.sdnn:SDNN` in `audiozen.model`.
 
-    Attributes:
-        group: the entry point group, such as `audiozen.model`.
-        name: the name that a TOML gives as `path`.
-        value: the object, such as `audiozen_plugins.model.sdnn:SDNN`.
-        distribution: the normalised name of its distribution, such as `acme-losses`.
-        version: the version of that distribution.
-        requirements: the distribution's requirements on AudioZEN, such as `audiozen>=0.1`.
+    The name of the distribution is normalised. Its requirements are those on AudioZEN, such as `audiozen>=0.1`.
     """
 
     group: str
@@ -91,15 +86,16 @@ class PluginIndex:
         """
         entries: dict[tuple[str, str, str], Entry] = {}
         problems: list[str] = []
-        for place, read in installed_metadata(sys.path if search_path is None else search_path):
+        for folder in metadata_folders(sys.path if search_path is None else search_path):
             try:
-                text = read("entry_points.txt") or ""
+                text = read_metadata(folder, "entry_points.txt")
                 if _PREFIX not in text:
                     continue
-                name, version, requirements = _headers(read("METADATA") or read("PKG-INFO") or "")
+                headers = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
+                name, version, requirements = _headers(headers)
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
-                problems.append(f"the metadata in {place} can't be read: {error}")
+                problems.append(f"the metadata in {folder} can't be read: {error}")
                 continue
             for group, key, value in lines:
                 entry = Entry(group, key, value, name, version, requirements)
@@ -160,29 +156,30 @@ class PluginIndex:
                 notes.append(f"note: `{plain}` of {other.origin} is a {other.prose}")
             else:
                 notes.append(f"note: {other.origin} has one; it is `{other.spelling}`")
+        near = nearest(plain, names)
         example = f", such as `{known.example}`" if known and known.example else ""
         return PathError(
-            "unknown_name",
-            f"no {what} named `{plain}` is installed"
-            if not prefix
-            else f"`{prefix[:-1]}` has no {what} named `{plain}`",
-            near=[prefix + near for near in similar_names(plain, names)],
+            codes.UNKNOWN_NAME,
+            f"`{prefix[:-1]}` has no {what} named `{plain}`" if prefix else f"no {what} named `{plain}` is installed",
+            suggestion=prefix + near if near else None,
             notes=notes,
             remedy=f"a class or function of any module is named by its dotted path{example}",
         )
 
     def _unknown_distribution(self, distribution: str, plain: str, kind: str | None) -> PathError:
         owners = sorted({entry.distribution for entry in self._entries})
-        near = [f"{owner}:{plain}" for owner in similar_names(normalised(distribution), owners)]
-        if all(part.isidentifier() for part in (*distribution.split("."), plain)) and "." in distribution:
-            near.insert(0, f"{distribution}.{plain}")
-        having = [entry.spelling for entry in self.entries(kind) if entry.name == plain]
+        near = nearest(normalised(distribution), owners)
+        suggestion = f"{near}:{plain}" if near else None
+        if "." in distribution and all(part.isidentifier() for part in (*distribution.split("."), plain)):
+            suggestion = f"{distribution}.{plain}"
+        notes = [f"installed: {', '.join(owners) or 'none that does'}"]
+        if having := [f"`{entry.spelling}`" for entry in self.entries(kind) if entry.name == plain]:
+            notes.append(f"note: there is {', '.join(having)}")
         return PathError(
-            "unknown_distribution",
+            codes.UNKNOWN_DISTRIBUTION,
             f"there is no installed distribution `{distribution}` with components",
-            near=near,
-            notes=[f"installed: {', '.join(owners) or 'none that does'}"]
-            + ([f"note: there is {', '.join(f'`{spelling}`' for spelling in having)}"] if having else []),
+            suggestion=suggestion,
+            notes=notes,
             remedy="`distribution:name` names a component of one distribution; a dotted path has no colon",
         )
 
@@ -204,20 +201,14 @@ def forget_installed() -> None:
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:
-    owners = [
-        entry.origin if len({e.kind for e in entries}) == 1 else f"{entry.origin} ({entry.kind})" for entry in entries
-    ]
-    spellings = list(dict.fromkeys(f"`{entry.spelling}`" for entry in entries))
+    of_one_kind = len({entry.kind for entry in entries}) == 1
+    owners = [entry.origin if of_one_kind else f"{entry.origin} ({entry.kind})" for entry in entries]
+    spellings = dict.fromkeys(f"`{entry.spelling}`" for entry in entries)
     return PathError(
-        "clash",
-        f"`{name}` is the name of {len(entries)} installed components, of {_listed(owners, 'and')}",
-        near=list(dict.fromkeys(entry.spelling for entry in entries)),
-        label=f"write {_listed(spellings, 'or')}",
+        codes.CLASH,
+        f"`{name}` is the name of {len(entries)} installed components, of {' and '.join(owners)}",
+        label=f"write {' or '.join(spellings)}",
     )
-
-
-def _listed(words: Sequence[str], conjunction: str) -> str:
-    return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:

@@ -18,10 +18,11 @@ package `audiozen` is imported like any other.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from audiozen_core.diagnostics import codes
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
@@ -48,14 +49,14 @@ class Resolved:
         target: the object.
         dotted: its import path: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path is the name of one.
-        printed: what the import wrote to the standard output, where it was captured.
+        printed: what the import wrote to the standard output.
     """
 
     path: str
     target: Any
     dotted: str
-    entry: Entry | None = None
-    printed: str = ""
+    entry: Entry | None
+    printed: str
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
@@ -83,22 +84,12 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
         return load(entry, path=path)
-    with capture_standard_output() as captured:
-        try:
-            target = _walk(path)
-        except MissingNameError as missing:
-            raise missing_name_error(missing, path) from None
-    if isinstance(target, ModuleType):
-        raise module_error(path, target)
-    return Resolved(path, target, path, printed=captured.text)
+    module, *names = path.split(".")
+    return _import_object(module, names, path)
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
-    """Imports an installed component.
-
-    Args:
-        entry: the component.
-        path: how the TOML spells it, for messages.
+    """Imports an installed component. `path` is how the TOML spells it, for messages.
 
     Raises:
         PathError: its module fails to import or lacks the object. The message names the distribution.
@@ -108,19 +99,26 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
     value, _, extras = entry.value.partition("[")
     module, _, attributes = (part.strip() for part in value.partition(":"))
     try:
-        with capture_standard_output() as captured:
-            target = _import_whole(module)
-            for done, name in enumerate(parts := attributes.split(".") if attributes else []):
-                owner = ".".join([module, *parts[:done]])
-                try:
-                    target = get_attribute(target, name, owner)
-                except AttributeError:
-                    raise missing_name_error(MissingNameError(owner, name, target), "") from None
-        if isinstance(target, ModuleType):
-            raise module_error(entry.value, target)
+        imported = _import_object(module, attributes.split(".") if attributes else [])
     except PathError as error:
         raise _of_component(error, spelled, entry, extras.rstrip("] ")) from error.__cause__
-    return Resolved(spelled, target, ".".join(filter(None, [module, attributes])), entry, captured.text)
+    return replace(imported, path=spelled, entry=entry)
+
+
+def _import_object(module: str, names: list[str], path: str = "") -> Resolved:
+    """Imports a module and follows the names from it.
+
+    A `path` is one that the user wrote, for which similar paths are suggested.
+    """
+    try:
+        with capture_standard_output() as captured:
+            target = _follow(_import(module, names), names, module)
+    except MissingNameError as missing:
+        raise missing_name_error(missing, path) from None
+    dotted = ".".join([module, *names])
+    if isinstance(target, ModuleType):
+        raise module_error(dotted, target)
+    return Resolved(path, target, dotted, None, captured.text)
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:
@@ -128,7 +126,7 @@ def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> 
     absent = isinstance(error.__cause__, ModuleNotFoundError)
     remedy = f"pip install '{entry.distribution}[{extras}]'" if extras and absent else error.remedy
     return PathError(
-        error.reason,
+        error.code,
         f"the component `{spelled}` of {entry.origin} is broken: {error.message}",
         notes=(*error.notes, f"entry point: {entry.group}: {entry.name} = {entry.value}"),
         remedy=remedy or f"tell the authors of {entry.distribution}, or install another version of it",
@@ -139,9 +137,11 @@ def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> 
 def _well_formed(path: object) -> str:
     if not isinstance(path, str):
         kind = "a table" if isinstance(path, dict) else "an array" if isinstance(path, list) else f"`{path}`"
-        raise PathError("malformed", f"a `path` is a string, not {kind}", remedy='write it as path = "module.Class"')
+        raise PathError(
+            codes.MALFORMED_PATH, f"a `path` is a string, not {kind}", remedy='write it as path = "module.Class"'
+        )
     if not path.strip():
-        raise PathError("malformed", "the `path` is empty", remedy='write it as path = "module.Class"')
+        raise PathError(codes.MALFORMED_PATH, "the `path` is empty", remedy='write it as path = "module.Class"')
     dotted = "." in path and ":" not in path
     if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
         return path
@@ -151,9 +151,9 @@ def _well_formed(path: object) -> str:
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in start)
     shown = shown if len(shown) <= 80 else shown[:79] + "…"
     raise PathError(
-        "malformed",
+        codes.MALFORMED_PATH,
         f"`{shown}` is not a well-formed `path`",
-        near=[mended] if _is_dotted(mended) and len(path) <= _LONGEST else (),
+        suggestion=mended if _is_dotted(mended) and len(path) <= _LONGEST else None,
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
 
@@ -162,13 +162,13 @@ def _is_dotted(path: str) -> bool:
     return all(part.isidentifier() for part in path.split("."))
 
 
-def _walk(dotted: str) -> Any:
-    head, *rest = dotted.split(".")
+def _import(module: str, names: list[str]) -> ModuleType:
+    """Imports the module in which the names are looked up."""
     try:
-        module = import_module(head)
+        return import_module(module)
     except NoSuchModuleError:
-        raise MissingNameError("", head, None, ".".join(rest)) from None
-    return _follow(module, rest, head)
+        found, _, name = module.rpartition(".")
+        raise MissingNameError(found, name, None, names) from None
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
@@ -176,7 +176,7 @@ def _follow(owner: Any, names: list[str], found: str) -> Any:
     if not names:
         return owner
     name, *rest = names
-    missing = MissingNameError(found, name, owner, ".".join(rest))
+    missing = MissingNameError(found, name, owner, rest)
     try:
         attribute = get_attribute(owner, name, found)
     except AttributeError:
@@ -196,13 +196,3 @@ def _follow(owner: Any, names: list[str], found: str) -> Any:
     except NoSuchModuleError:
         raise missing from None
     return _follow(module, rest, f"{found}.{name}")
-
-
-def _import_whole(module: str) -> Any:
-    """Imports the module of an entry point."""
-    try:
-        return import_module(module)
-    except NoSuchModuleError:
-        pass
-    found, _, name = module.rpartition(".")
-    raise missing_name_error(MissingNameError(found, name, None), "")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import audiozen.trainer
 import audiozen_plugins.model
+from audiozen_core.diagnostics import codes
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import Entry, PluginIndex
@@ -88,14 +89,14 @@ def test_a_public_name_whose_module_fails_is_an_error(write, monkeypatch):
     folder = write("model", sdnn="raise ValueError")
     monkeypatch.setattr(audiozen_plugins.model, "__path__", [str(folder)])
     monkeypatch.delitem(sys.modules, "audiozen_plugins.model.sdnn")
-    assert failure("audiozen.model.SDNN").reason == "import_failed"
+    assert failure("audiozen.model.SDNN").code == codes.IMPORT_FAILED
 
 
 def test_a_local_module_is_found_inside_its_scope_only(write):
     with ImportScope([write("a", trainer="class Trainer: ...")]):
         assert resolve("trainer.Trainer").target.__name__ == "Trainer"
     error = failure("trainer.Trainer")
-    assert error.reason == "no_module"
+    assert error.code == codes.NO_MODULE
     assert "`trainer.py`" in error.remedy
 
 
@@ -136,31 +137,31 @@ def test_only_what_is_named_is_imported(write):
 
 
 @pytest.mark.parametrize(
-    ("path", "reason", "suggestion"),
+    ("path", "code", "suggestion"),
     [
-        ("torch.optim.RAdm", "no_attribute", "torch.optim.RAdam"),
-        ("torch.optm.RAdam", "no_module", "torch.optim.RAdam"),
-        ("tourch.optim.RAdam", "no_module", "torch.optim.RAdam"),
-        ("torch.nn.MSELos.forward", "no_module", "torch.nn.MSELoss.forward"),
-        ("torch.nn.MSELoss.foward", "no_attribute", "torch.nn.MSELoss.forward"),
-        ("torch.optim.radam", "is_module", "torch.optim.radam.RAdam"),
-        ("audiozen.trainer.base_trainer", "is_module", "audiozen.trainer.base_trainer.BaseTrainer"),
-        ("audiozen.trainer.base_trainer.BaseTrainr", "no_attribute", "audiozen.trainer.base_trainer.BaseTrainer"),
-        ("audiozen.loss.SoftDTW", "no_attribute", "audiozen.loss.SoftDTWLoss"),
-        ("audiozen.los.SoftDTWLoss", "no_module", "audiozen.loss.SoftDTWLoss"),
-        ("audiozn.model.SDNN", "no_module", "audiozen.model.SDNN"),
-        ("./trainer.Trainer", "malformed", "trainer.Trainer"),
-        ("recipes/sdnn/model.Model", "malformed", "recipes.sdnn.model.Model"),
-        ("trainer.Trainer()", "malformed", "trainer.Trainer"),
-        (" torch.optim.RAdam", "malformed", "torch.optim.RAdam"),
-        ("torch..optim.RAdam", "malformed", "torch.optim.RAdam"),
-        ("fractions.Nothing", "no_attribute", None),
-        ("no_such_module_at_all.Thing", "no_module", None),
+        ("torch.optim.RAdm", codes.NO_ATTRIBUTE, "torch.optim.RAdam"),
+        ("torch.optm.RAdam", codes.NO_MODULE, "torch.optim.RAdam"),
+        ("tourch.optim.RAdam", codes.NO_MODULE, "torch.optim.RAdam"),
+        ("torch.nn.MSELos.forward", codes.NO_MODULE, "torch.nn.MSELoss.forward"),
+        ("torch.nn.MSELoss.foward", codes.NO_ATTRIBUTE, "torch.nn.MSELoss.forward"),
+        ("torch.optim.radam", codes.IS_MODULE, "torch.optim.radam.RAdam"),
+        ("audiozen.trainer.base_trainer", codes.IS_MODULE, "audiozen.trainer.base_trainer.BaseTrainer"),
+        ("audiozen.trainer.base_trainer.BaseTrainr", codes.NO_ATTRIBUTE, "audiozen.trainer.base_trainer.BaseTrainer"),
+        ("audiozen.loss.SoftDTW", codes.NO_ATTRIBUTE, "audiozen.loss.SoftDTWLoss"),
+        ("audiozen.los.SoftDTWLoss", codes.NO_MODULE, "audiozen.loss.SoftDTWLoss"),
+        ("audiozn.model.SDNN", codes.NO_MODULE, "audiozen.model.SDNN"),
+        ("./trainer.Trainer", codes.MALFORMED_PATH, "trainer.Trainer"),
+        ("recipes/sdnn/model.Model", codes.MALFORMED_PATH, "recipes.sdnn.model.Model"),
+        ("trainer.Trainer()", codes.MALFORMED_PATH, "trainer.Trainer"),
+        (" torch.optim.RAdam", codes.MALFORMED_PATH, "torch.optim.RAdam"),
+        ("torch..optim.RAdam", codes.MALFORMED_PATH, "torch.optim.RAdam"),
+        ("fractions.Nothing", codes.NO_ATTRIBUTE, None),
+        ("no_such_module_at_all.Thing", codes.NO_MODULE, None),
     ],
 )
-def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, reason, suggestion):
+def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, code, suggestion):
     error = failure(path)
-    assert (error.reason, error.suggestion) == (reason, suggestion)
+    assert (error.code, error.suggestion) == (code, suggestion)
     if suggestion:
         assert error.label == f"did you mean `{suggestion}`?"
 
@@ -170,13 +171,13 @@ def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, reason, sug
 )
 def test_a_malformed_path_is_refused(path):
     error = failure(path)
-    assert error.reason == "malformed"
+    assert error.code == codes.MALFORMED_PATH
     assert error.message.isprintable()
 
 
 @pytest.mark.parametrize("path", ["a" * 10_000_000, "a." * 100_000 + "a", "torch" + ".optim" * 50])
 def test_a_very_long_path_is_refused(path):
-    assert failure(path).reason == "malformed"
+    assert failure(path).code == codes.MALFORMED_PATH
     assert len(str(failure(path))) < 500
 
 
@@ -233,7 +234,7 @@ def test_any_text_leads_to_an_object_or_to_a_path_error(text):
 def test_every_suggestion_is_a_well_formed_path(path):
     error = outcome(path, section="optimizer")
     again = outcome(error.suggestion, section="optimizer") if error and error.suggestion else None
-    assert again is None or again.reason != "malformed"
+    assert again is None or again.code != codes.MALFORMED_PATH
 
 
 # ------------------------------------------------------------------------------------------ broken components
@@ -259,7 +260,7 @@ def test_a_component_that_is_not_where_its_metadata_says_is_broken(value):
 
 
 def test_a_component_that_is_a_module_is_broken():
-    assert failure("net", section="model", index=component("fractions")).reason == "is_module"
+    assert failure("net", section="model", index=component("fractions")).code == codes.IS_MODULE
 
 
 def test_a_missing_import_of_a_component_with_an_extra_names_the_extra(write, site):
