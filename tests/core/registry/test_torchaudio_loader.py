@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -37,6 +38,11 @@ def run(program, *folders):
     return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
 
 
+def load_torchaudio():
+    torchaudio_loader.install()
+    return importlib.import_module("torchaudio")
+
+
 @pytest.fixture
 def no_torchaudio():
     """Forgets the torchaudio that is loaded, and brings it back."""
@@ -67,8 +73,8 @@ def test_a_recipe_may_import_torchaudio_itself(write):
 def test_without_its_extension_the_python_part_is_used_with_one_warning(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
     with capture_logs() as logs:
-        torchaudio = torchaudio_loader.load_torchaudio()
-        assert torchaudio_loader.load_torchaudio() is torchaudio
+        torchaudio = load_torchaudio()
+        assert load_torchaudio() is torchaudio
     assert torchaudio.x == "whole"
     assert torchaudio.models.Net is resolve("torchaudio.models.Net").target
     assert [(entry["log_level"], "libno_such_library" in entry["reason"]) for entry in logs] == [("warning", True)]
@@ -76,7 +82,7 @@ def test_without_its_extension_the_python_part_is_used_with_one_warning(write, n
 
 def test_what_needs_the_extension_says_so_when_it_is_called(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
-    functional = torchaudio_loader.load_torchaudio().functional
+    functional = load_torchaudio().functional
     assert functional._IS_TORCHAUDIO_EXT_AVAILABLE is False
     with pytest.raises(RuntimeError, match="`forced_align` needs its compiled extension"):
         functional.forced_align()
@@ -90,7 +96,7 @@ def test_a_complete_torchaudio_is_not_changed(write, no_torchaudio, monkeypatch)
     whole = {**HALF, "torchaudio/_extension/__init__": "_IS_X = True", "torchaudio/functional": ""}
     monkeypatch.syspath_prepend(str(write("fake", whole)))
     with capture_logs() as logs:
-        torchaudio_loader.load_torchaudio()
+        load_torchaudio()
     assert logs == []
     assert sys.modules["torchaudio._extension"]._IS_X is True
 
@@ -103,12 +109,17 @@ def test_another_failure_is_not_hidden(write, no_torchaudio, monkeypatch, raised
         resolve("torchaudio.models.Net")
 
 
-def test_if_the_python_part_fails_too_the_first_failure_is_raised(write, no_torchaudio, monkeypatch):
+def test_a_failure_of_the_python_part_is_not_hidden(write, no_torchaudio, monkeypatch):
     broken = {**HALF, "torchaudio/models": "raise KeyError('models')"}
     monkeypatch.syspath_prepend(str(write("fake", broken)))
-    with pytest.raises(OSError, match="libno_such_library"):
-        torchaudio_loader.load_torchaudio()
-    assert not [name for name in sys.modules if name.startswith("torchaudio")]
+    with pytest.raises(KeyError, match="models"):
+        load_torchaudio()
+
+
+def test_a_part_that_was_found_before_the_failure_counts_as_unavailable(write, no_torchaudio, monkeypatch):
+    half = {**HALF, "torchaudio/_extension/__init__": f"_IS_TORCHAUDIO_EXT_AVAILABLE = True{EXTENSION}"}
+    monkeypatch.syspath_prepend(str(write("fake", half)))
+    assert load_torchaudio().functional._IS_TORCHAUDIO_EXT_AVAILABLE is False
 
 
 def test_the_plain_import_fails_without_the_loader(write):
