@@ -20,7 +20,7 @@ RESERVED = frozenset({*sys.stdlib_module_names, *_FOUNDATIONS.split()})
 
 
 class ImportScope:
-    """A context in which the folders of one experiment come first on the import path.
+    """A context in which the folders of one experiment come first on the import path, in their order.
 
     Inside, `trainer` is the experiment's own `trainer.py`, even if a package of that name is installed or already
     imported. On leaving, `sys.path` and `sys.modules` are restored, except that newly imported installed modules stay,
@@ -32,9 +32,6 @@ class ImportScope:
 
     The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
     is forked inside a scope is inside it, too.
-
-    Args:
-        dirs: the folders, in the order in which they are searched.
     """
 
     _open: ClassVar[list[ImportScope]] = []
@@ -46,7 +43,6 @@ class ImportScope:
         self._outer_path: list[str] = []
         self._before: dict[str, ModuleType] = {}
         self._displaced: dict[str, ModuleType] = {}
-        self._guard = _ReservedNames(self)
 
     @classmethod
     def of_file(cls, toml: Path | str) -> ImportScope:
@@ -89,6 +85,10 @@ class ImportScope:
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Finds reserved modules outside the folders. Python asks an open scope, as it stands in `sys.meta_path`."""
+        return PathFinder.find_spec(fullname, installed_path()) if path is None and fullname in RESERVED else None
+
     def _activate(self) -> None:
         self._outer_path = list(sys.path)
         self._before = dict(sys.modules)
@@ -106,18 +106,15 @@ class ImportScope:
         sys.modules.update(self._modules)
         sys.path[:0] = [*self.dirs, *self._extra_path]
         place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0
-        sys.meta_path.insert(place, self._guard)
+        sys.meta_path.insert(place, self)
 
     def _deactivate(self) -> None:
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self._guard]
+        sys.meta_path.remove(self)
         known = {*self._outer_path, *self.dirs}
         self._extra_path = [entry for entry in sys.path if entry not in known]
         new = [name for name, module in list(sys.modules.items()) if self._before.get(name) is not module]
         local = {top for top in {name.partition(".")[0] for name in new} if self._is_local(top, new)}
-        own = {name: sys.modules[name] for name in new if name.partition(".")[0] in local}
-        for name in own:
-            del sys.modules[name]
-        self._modules = own
+        self._modules = {name: sys.modules.pop(name) for name in new if name.partition(".")[0] in local}
         sys.modules.update(self._displaced)
         self._displaced = {}
         self._before = {}
@@ -135,18 +132,6 @@ class ImportScope:
     def _is_in_folders(self, name: str) -> bool:
         places = set(_places(sys.modules[name]))
         return any(Path(folder, *name.split(".")) in places for folder in (*self.dirs, *self._extra_path))
-
-
-class _ReservedNames:
-    """Finds reserved modules outside the scope's folders."""
-
-    def __init__(self, scope: ImportScope) -> None:
-        self._scope = scope
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if path is not None or fullname not in RESERVED:
-            return None
-        return PathFinder.find_spec(fullname, installed_path())
 
 
 def installed_path() -> list[str]:
