@@ -14,7 +14,7 @@ from audiozen_core.binding.values import convert, dataclass_of, wrong_places
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell, spell_key
-from audiozen_core.diagnostics.suggestions import did_you_mean, similar_names
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
@@ -24,17 +24,15 @@ def check_arguments(
 ) -> list[Diagnostic]:
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
-    Nested tables with their own `path` are not checked, because it is not known here what they build.
+    Nested tables with their own `path` are not checked, because it is not known here what they build. The `place` of
+    each finding begins with `args`. The findings about the given arguments come first, in their order, then the missing
+    arguments. Without a signature there are none.
 
     Args:
         signature: the signature of the target, None where it can't be read.
         args: the arguments as the TOML gives them, plain values.
         injected: names that AudioZEN passes itself; they are never missing, and `args` may not have them.
         name: what to call the target in the messages, such as its path (default: its own name).
-
-    Returns:
-        The findings, each with its `place`, which begins with `args`: first those about the given arguments, in their
-        order, then the missing arguments. Empty without a signature.
 
     >>> from fractions import Fraction
     >>> [finding.message for finding in check_arguments(signature_of(Fraction), {"numerater": 1})]
@@ -72,13 +70,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
 def call_arguments(
     signature: Signature | None, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What `build` calls a target with: positional arguments, and keywords.
-
-    Args:
-        signature: what the target takes, None where it can't be read.
-        args: as for `build`.
-        injected: as for `build`.
-    """
+    """What `build` calls a target with: positional arguments, and keywords."""
     injected = injected or {}
     if signature is None:
         return [], {**args, **injected}
@@ -91,15 +83,13 @@ def call_arguments(
 
 
 def check_kind(section: str, target: Any) -> Diagnostic | None:
-    """Checks that the object is of the kind that the section needs.
+    """Checks that the object is of the kind that a section needs; None if it is.
+
+    Except for a trainer, a function may take the place of a class: it is called as a factory.
 
     Args:
         section: the section of the TOML, such as `model_g` or `train_dataset`, or the name of a kind.
         target: the object that its `path` led to.
-
-    Returns:
-        The finding, or None if the kind is right. Except for a trainer, a function may take the place of a class: it
-        is called as a factory.
     """
     kind = kind_of(section)
     what = kind.with_article if kind else f"a {section}"
@@ -167,9 +157,11 @@ def _findings(
         parameter = signature.get(key)
         if parameter is None:
             if not signature.open:
-                near = _free_names(signature, key, args, injected)
-                misspelt.update(near[:1])
-                found.append(_unknown(signature, key, near, injected, name, (*place, key)))
+                free = [known for known in signature.names() if known not in injected and known not in args]
+                near = nearest(key, free)
+                if near:
+                    misspelt.add(near)
+                found.append(_unknown(signature, key, near, name, (*place, key)))
         elif key in injected:
             message = f"argument `{key}` of {name} is set by AudioZEN"
             found.append(
@@ -186,19 +178,12 @@ def _findings(
             found.append(_positional(signature, parameter.name, name, place))
         else:
             message = f"missing argument `{parameter.name}` for {name}"
-            notes = _signature_note(signature, injected, keep=[parameter.name])
+            notes = (f"signature: {signature.text(parameter.name)}",)
             found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, notes=notes, place=place))
     return found
 
 
-def _free_names(signature: Signature, key: str, args: Mapping[str, Any], injected: Collection[str]) -> tuple[str, ...]:
-    """The arguments not yet given that are similar to an unknown one, best first."""
-    return similar_names(key, [known for known in signature.names() if known not in injected and known not in args])
-
-
-def _unknown(
-    signature: Signature, key: str, near: tuple[str, ...], injected: Collection[str], name: str, place: KeyPath
-) -> Diagnostic:
+def _unknown(signature: Signature, key: str, near: str | None, name: str, place: KeyPath) -> Diagnostic:
     message = f"unknown argument `{key}` for {name}"
     if signature.ignoring and not near:
         message = f"argument `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
@@ -207,9 +192,9 @@ def _unknown(
     return Diagnostic(
         config_codes.UNKNOWN_ARGUMENT,
         message,
-        label=did_you_mean(near[0] if near else None),
-        suggestion=spell_key(near[0]) if near else None,
-        notes=_signature_note(signature, injected, keep=near[:1]),
+        label=did_you_mean(near),
+        suggestion=spell_key(near) if near else None,
+        notes=(f"signature: {signature.text(near)}",),
         place=place,
         at="key",
     )
@@ -220,7 +205,7 @@ def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Di
         config_codes.POSITIONAL_ONLY,
         f"argument `{key}` of {name} can only be given by position, which a TOML can't do",
         label="wrap it in a function of your own",
-        notes=_signature_note(signature),
+        notes=(f"signature: {signature.text()}",),
         place=place,
         at="key",
     )
@@ -242,19 +227,13 @@ def _wrong_values(
         message = (
             f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
         )
-        notes = _signature_note(signature, keep=[parameter.name])
+        notes = (f"signature: {signature.text(parameter.name)}",)
         found.append(
             Diagnostic(
                 config_codes.WRONG_ARGUMENT_TYPE, message, label=label, suggestion=suggestion, notes=notes, place=inner
             )
         )
     return found
-
-
-def _signature_note(
-    signature: Signature, injected: Collection[str] = (), keep: Collection[str] = ()
-) -> tuple[str, ...]:
-    return (f"signature: {signature.text(injected, keep)}",)
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -20,16 +20,12 @@ def parameter_docs(target: Any) -> dict[str, str]:
 
     The docstrings of a class, of its constructor and of its parents are read, in Google style (which PyTorch's
     resembles) and in NumPy style. If several describe a parameter, that of the class comes before its parents'.
-
-    Args:
-        target: a class, a function, or another callable.
-
-    Example:
-        >>> parameter_docs(parameter_docs)
-        {'target': 'a class, a function, or another callable.'}
     """
     found: dict[str, str] = {}
-    for source in _sources(target):
+    sources = [target]
+    if isinstance(target, type):
+        sources = [source for base in inspect.getmro(target) for source in (base, vars(base).get("__init__"))]
+    for source in sources:
         # `inspect.getdoc` would return the docstring of a parent where there is none.
         text = getattr(source, "__doc__", None)
         if isinstance(text, str) and source not in _BARE:
@@ -42,13 +38,6 @@ def summary(target: Any) -> str:
     """The first paragraph of the docstring, as one line; "" without one."""
     text = getattr(target, "__doc__", None)
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if isinstance(text, str) else ""
-
-
-def _sources(target: Any) -> list[Any]:
-    """The objects whose docstrings may describe the parameters, the class itself first."""
-    if not isinstance(target, type):
-        return [target]
-    return [source for base in inspect.getmro(target) for source in (base, vars(base).get("__init__"))]
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:

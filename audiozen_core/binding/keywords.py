@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A call that passes the keywords on to a constructor of a parent class.
+    """A call that passes the keywords on to a constructor of a parent class, besides its own arguments.
 
-    Attributes:
-        parent: the name of the class in `Parent.__init__(self, **kwargs)`, or None for `super()`.
-        positional: the number of arguments that the call passes by position, without `self`.
-        keywords: the names that the call passes itself.
+    `parent` is the class in `Parent.__init__(self, **kwargs)`, or None for `super()`; `self` is not in `positional`.
     """
 
     parent: str | None
@@ -40,12 +37,7 @@ class KeywordUse:
 
 
 def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
-    """Reads what a method does with its keyword dictionary.
-
-    Args:
-        function: the method, a plain Python function.
-        keywords: the name of the dictionary, mostly `kwargs`.
-    """
+    """Reads what a plain Python function does with its keyword dictionary, which is mostly called `kwargs`."""
     try:
         source = inspect.getsource(function)
         # An indented method goes below an `if`, since dedenting it would change its multi-line strings.
@@ -79,8 +71,8 @@ def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> N
                     use.taken[key] = use.taken.get(key, False) or optional
                 case _:
                     use.readable = False
-        case ast.Attribute(attr="update" | "copy"):
-            use.readable = use.readable and parent.attr == "update"
+        case ast.Attribute(attr="update"):
+            pass
         case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
             # A name that is stored replaces what the user gave, so it is optional. A name that is read is required.
             use.taken.setdefault(key, not isinstance(context, ast.Load))
@@ -95,17 +87,15 @@ def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> N
 def _forward(call: ast.Call) -> Forward | None:
     """The call, if it calls the constructor of a parent class."""
     match call.func:
-        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
-            parent, bound = None, 0
-        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__new__" | "__call__" as method):
+        case ast.Attribute(
+            value=ast.Call(func=ast.Name(id="super")), attr="__init__" | "__new__" | "__call__" as method
+        ):
+            # `super().__new__(cls, …)` is the only one of them that passes its first parameter itself.
             parent, bound = None, int(method == "__new__")
         case ast.Attribute(value=ast.Name(id=named) | ast.Attribute(attr=named), attr="__init__"):
             parent, bound = named, 1
         case _:
             return None
     plain = [argument for argument in call.args if not isinstance(argument, ast.Starred)]
-    return Forward(parent, len(plain) - bound, frozenset(_names(call)))
-
-
-def _names(call: ast.Call) -> Iterator[str]:
-    return (keyword.arg for keyword in call.keywords if keyword.arg is not None)
+    names = frozenset(keyword.arg for keyword in call.keywords if keyword.arg is not None)
+    return Forward(parent, len(plain) - bound, names)

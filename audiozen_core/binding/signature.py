@@ -8,7 +8,6 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
@@ -17,7 +16,6 @@ from audiozen_core.binding.keywords import Forward, keyword_use
 
 _WIDTH = 88
 _DEFAULT_WIDTH = 24
-_SHOWN_INJECTED = 2
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 # Constructors that take `**kwargs` only to refuse them. They are listed by name, so that torch is not imported here.
@@ -58,36 +56,26 @@ class Signature:
         """The parameter of that name."""
         return next((found for found in self.parameters if found.name == name), None)
 
-    def text(self, injected: Collection[str] = (), keep: Collection[str] = ()) -> str:
+    def text(self, keep: str | None = None) -> str:
         """The signature in one line, without annotations, such as `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
 
-        Args:
-            injected: names that AudioZEN passes itself; more than two of them are shortened to `…`.
-            keep: names of parameters to show even if the text has to be cut.
-
-        Returns:
-            The text, at most about 88 characters.
+        The last parameters of a long one are left out, except for the one to keep.
         """
-        shown = list(self.parameters)
-        if sum(found.name in injected for found in shown) > _SHOWN_INJECTED:
-            shown = [found for found in shown if found.name not in injected]
-        items = [(found.name, _parameter_text(found)) for found in shown]
-        left_out = len(shown) < len(self.parameters)
-        kept = {name for name, _ in items}
-        if len(_line(self.name, items, kept, self.open or left_out)) > _WIDTH:
-            kept = {name for name, _ in items if name in keep}
-            for name, _ in items:
-                if len(_line(self.name, items, kept | {name}, True)) > _WIDTH:
-                    break
-                kept.add(name)
-        return _line(self.name, items, kept, self.open or left_out)
+        shown = {found.name: _parameter_text(found) for found in self.parameters}
+        more = ["…"] if self.open else []
+        while len(line := f"{self.name}({', '.join([*shown.values(), *more])})") > _WIDTH:
+            last = next((name for name in reversed(shown) if name != keep), None)
+            if last is None:
+                break
+            del shown[last]
+            more = ["…"]
+        return line
 
 
 def signature_of(target: Any) -> Signature | None:
     """The signature of a class (of its constructor), of a function, or of another callable.
 
-    Returns:
-        None if it can't be read, as for some builtins, or if the target is not callable.
+    None if it can't be read, as for some builtins, or if the target is not callable.
     """
     if isinstance(target, functools.partial):
         inner = signature_of(target.func)
@@ -146,7 +134,7 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
         parameters = parameters[1:]  # self
     named = tuple(found for found in parameters if found.kind not in _VARIADIC)
     keywords = next((found.name for found in parameters if found.kind is Parameter.VAR_KEYWORD), None)
-    if keywords is None or _key(function) in _TAKING_NOTHING:
+    if keywords is None or (function.__module__, getattr(function, "__qualname__", "")) in _TAKING_NOTHING:
         return Signature(cls.__name__, named)
     use = keyword_use(inspect.unwrap(function), keywords)
     taken = tuple(
@@ -242,26 +230,6 @@ def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
 def _as_keyword(parameter: Parameter) -> Parameter:
     only = parameter.kind is Parameter.POSITIONAL_ONLY
     return parameter if only else parameter.replace(kind=Parameter.KEYWORD_ONLY)
-
-
-def _key(function: Callable[..., Any]) -> tuple[str, str]:
-    return getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
-
-
-def _line(name: str, items: list[tuple[str, str]], kept: Collection[str], more: bool) -> str:
-    return f"{name}({', '.join(_shortened(items, kept, more))})"
-
-
-def _shortened(items: list[tuple[str, str]], kept: Collection[str], more: bool) -> Iterator[str]:
-    gap = False
-    for name, text in items:
-        if name in kept:
-            if gap:
-                yield "…"
-            yield text
-        gap = name not in kept
-    if gap or more:
-        yield "…"
 
 
 def _parameter_text(parameter: Parameter) -> str:

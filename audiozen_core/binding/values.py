@@ -23,8 +23,10 @@ Fit = Literal["yes", "no", "foreign", "unknown"]
 """Whether a value fits a type. `foreign`: TOML has no values of this type. `unknown`: the type can't be checked."""
 
 _TOML = (str, bool, int, float, list, Mapping, datetime.date, datetime.time)
+# In Python a boolean is an integer, and a `datetime` is a `date`; in TOML they are different types.
 _SCALARS: dict[Any, tuple[type, ...]] = {
     str: (str,),
+    bool: (bool,),
     int: (int,),
     float: (int, float),
     complex: (int, float),
@@ -59,11 +61,8 @@ def fits(value: Any, annotation: Any) -> Fit:
         return "yes" if any(same) else "no"
     if origin in (Union, types.UnionType):
         return _any_of([fits(value, member) for member in get_args(annotation)])
-    if annotation is bool or isinstance(value, bool):
-        return _fits_boolean(value, origin)
     if origin in _SCALARS:
-        # In Python a `datetime` is a `date`; in TOML they are different types.
-        return "yes" if _exact(value, _SCALARS[origin]) else "no"
+        return "yes" if type(value) in _SCALARS[origin] else "no"
     if not isinstance(origin, type):
         return "foreign" if origin is collections.abc.Callable else "unknown"
     if issubclass(origin, PurePath):
@@ -74,7 +73,11 @@ def fits(value: Any, annotation: Any) -> Fit:
         return _fits_mapping(value, get_args(annotation))
     if dataclasses.is_dataclass(origin):
         return _fits_dataclass(value, origin)
-    if issubclass(origin, enum.Enum) or getattr(origin, "_is_protocol", False) or _key(origin) in _LENIENT:
+    if (
+        issubclass(origin, enum.Enum)
+        or getattr(origin, "_is_protocol", False)
+        or (origin.__module__, origin.__qualname__) in _LENIENT
+    ):
         return "unknown"
     return "unknown" if isinstance(value, origin) else "foreign"
 
@@ -102,7 +105,7 @@ def convert(value: Any, annotation: Any) -> Any:
         return value
     annotation = _likeliest_member(value, unwrap(annotation))
     origin = get_origin(annotation) or annotation
-    if not isinstance(origin, type) or fits(value, annotation) not in ("yes", "foreign", "unknown"):
+    if not isinstance(origin, type) or fits(value, annotation) == "no":
         return value
     if isinstance(value, str):
         return origin(value) if issubclass(origin, PurePath) else value
@@ -156,26 +159,13 @@ def _same_form(value: Any, origin: Any) -> bool:
 
 def _any_of(found: list[Fit]) -> Fit:
     """Whether a value fits a union. `no` comes before `foreign`: a value that TOML could have given right is wrong."""
-    order: tuple[Fit, ...] = ("yes", "unknown", "no", "foreign")
-    return next((fit for fit in order if fit in found), "unknown")
+    order: tuple[Fit, ...] = ("yes", "unknown", "no")
+    return next((fit for fit in order if fit in found), "foreign")
 
 
 def _all_of(found: list[Fit]) -> Fit:
     order: tuple[Fit, ...] = ("no", "foreign", "unknown")
     return next((fit for fit in order if fit in found), "yes")
-
-
-def _fits_boolean(value: Any, origin: Any) -> Fit:
-    if origin is bool:
-        return "yes" if isinstance(value, bool) else "no"
-    if not isinstance(origin, type):
-        return "foreign" if origin is collections.abc.Callable else "unknown"
-    known = origin in _SCALARS or is_array(origin) or origin in MAPPINGS or issubclass(origin, PurePath)
-    return "no" if known or dataclasses.is_dataclass(origin) else "foreign"
-
-
-def _exact(value: Any, kinds: tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and not (isinstance(value, datetime.datetime) and datetime.datetime not in kinds)
 
 
 def _item_annotations(items: list[Any], annotation: Any) -> list[Any]:
@@ -213,7 +203,3 @@ def _fits_dataclass(value: Any, cls: type) -> Fit:
     if not required <= value.keys() <= set(signature.names()):
         return "no"
     return _all_of([fits(value[found.name], found.annotation) for found in signature.parameters if found.name in value])
-
-
-def _key(cls: type) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__

@@ -454,19 +454,9 @@ def test_a_missing_key_is_reported_at_the_table_that_lacks_it():
 # ------------------------------------------------------------------------------------------ the signature as text
 
 
-def test_a_long_signature_is_cut_but_keeps_the_named_parameters():
-    text = signature_of(torch.nn.Transformer).text(keep=["bias"])
-    assert len(text) <= 90
-    assert text.startswith("Transformer(d_model=512")
-    assert text.endswith("…, bias=True, …)")
-
-
-def test_many_injected_names_are_left_out_of_the_text():
-    def trainer(model, optimizer, loaders, hooks, max_epochs=100): ...
-
-    injected = ["model", "optimizer", "loaders", "hooks"]
-    assert signature_of(trainer).text(injected) == "trainer(max_epochs=100, …)"
-    assert signature_of(trainer).text(injected[:2]).startswith("trainer(model, optimizer")
+def test_a_long_signature_is_cut_but_keeps_the_named_parameter():
+    text = signature_of(torch.nn.Transformer).text(keep="bias")
+    assert text == "Transformer(d_model=512, nhead=8, num_encoder_layers=6, bias=True, …)"
 
 
 def test_defaults_with_long_or_useless_texts_are_shortened():
