@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from inspect import Parameter
 from typing import Any
 
-from audiozen_core import __version__
-from audiozen_core.binding.arguments import check_kind
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.diagnostic import render
-from audiozen_core.errors import AudioZenError
 from audiozen_core.hooks.checks import hook_findings, implemented_hooks
-from audiozen_core.kinds import GROUPS, kind_of
-from audiozen_core.registry.compatibility import admits
+from audiozen_core.inspection.health import metadata_findings, select_distributions
+from audiozen_core.inspection.probe import findings_about
+from audiozen_core.kinds import kind_of
 from audiozen_core.registry.index import Entry, forget_installed, installed_index
 from audiozen_core.registry.installed import normalised
 from audiozen_core.registry.paths import load
 
 
 def check_entry_points(distribution: str) -> tuple[Entry, ...]:
-    """Checks that each entry point of a distribution leads to a component of its group, under an unused name.
+    """Checks a distribution as `audiozen plugins doctor` does, and each of its hooks as `check_hooks` does.
 
     Args:
         distribution: such as `audiozen-plugin-acme`. It has to be installed; `pip install -e .` is enough.
@@ -29,29 +28,19 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
         The entry points.
 
     Raises:
-        AssertionError: an entry point is wrong; the message says how.
+        AssertionError: an entry point is wrong, or another distribution has its name; the message says how.
     """
     forget_installed()
-    index = installed_index()
-    entries = tuple(entry for entry in index if entry.distribution == normalised(distribution))
+    name = normalised(distribution)
+    index = select_distributions(installed_index(), [name])
+    entries = tuple(entry for entry in index if entry.distribution == name)
     assert entries, f"{distribution} is not installed, or has no components"
+    findings = [*metadata_findings(index), *itertools.chain.from_iterable(map(findings_about, entries))]
+    assert not findings, "\n\n".join(render(finding) for finding in findings)
     for entry in entries:
-        what = f"{entry.group}: {entry.name} = {entry.value}"
-        assert entry.kind in GROUPS, (
-            f"{what}: AudioZEN does not read this group; the groups are audiozen.{', audiozen.'.join(GROUPS)}"
-        )
-        assert admits(entry.requires, __version__), f"{distribution} requires audiozen{entry.requires}"
-        others = [other for other in index.entries(entry.kind) if other.name == entry.name and other != entry]
-        assert not others, f"{what}: {others[0].origin} has a {entry.prose} of that name too"
-        try:
-            found = load(entry)
-        except AudioZenError as error:
-            raise AssertionError(f"{what}: {error}") from error
-        assert not found.printed, f"{what}: importing it prints {found.printed!r}"
-        wrong = check_kind(entry.kind, found.target)
-        assert wrong is None, f"{what}: {wrong and wrong.message}"
-        if entry.kind == "hooks" and isinstance(found.target, type):
-            check_hooks(found.target)
+        hook = load(entry).target if entry.kind == "hooks" else None
+        if isinstance(hook, type):
+            check_hooks(hook)
     return entries
 
 
