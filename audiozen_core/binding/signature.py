@@ -22,14 +22,11 @@ _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _TAKING_NOTHING = {("torch.nn.modules.module", "Module.__init__")}
 
 
-class _Unknown:
+class _UnknownDefault:
     """Stands for a default that exists but can't be read."""
 
     def __repr__(self) -> str:
         return "…"
-
-
-UNKNOWN_DEFAULT = _Unknown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,7 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
         return Signature(cls.__name__, named)
     use = keyword_use(inspect.unwrap(function), keywords)
     taken = tuple(
-        Parameter(name, Parameter.KEYWORD_ONLY, default=UNKNOWN_DEFAULT if optional else Parameter.empty)
+        Parameter(name, Parameter.KEYWORD_ONLY, default=_UnknownDefault() if optional else Parameter.empty)
         for name, optional in use.taken.items()
         if name.isidentifier()
     )
@@ -232,14 +229,18 @@ def _as_keyword(parameter: Parameter) -> Parameter:
     return parameter if only else parameter.replace(kind=Parameter.KEYWORD_ONLY)
 
 
+def default_text(default: Any) -> str:
+    """A default as Python writes it; a class or a function by its name."""
+    try:
+        return default.__name__ if isinstance(default, type | types.FunctionType) else repr(default)
+    except Exception:  # somebody else's __repr__
+        return "…"
+
+
 def _parameter_text(parameter: Parameter) -> str:
     if parameter.default is Parameter.empty:
         return parameter.name
-    try:
-        default = parameter.default
-        text = default.__name__ if isinstance(default, type | types.FunctionType) else repr(default)
-    except Exception:  # somebody else's __repr__
-        text = "…"
+    text = default_text(parameter.default)
     if len(text) > _DEFAULT_WIDTH or "\n" in text or re.search(r" at 0x|^<", text):
         text = "…"
     return f"{parameter.name}={text}"

@@ -8,7 +8,6 @@ whoever knows the file adds it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,25 +120,6 @@ def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
         "suggestion": diagnostic.suggestion,
         "notes": list(diagnostic.notes),
     }
-
-
-def from_data(data: Mapping[str, Any]) -> Diagnostic:
-    """The finding that `as_data` gave; `source`, `place` and `at` are not part of the data.
-
-    Example:
-        >>> from_data(as_data(Diagnostic("AZ123", "`exp.toml` is empty", notes=("help: delete it",)))).notes
-        ('help: delete it',)
-    """
-    numbers = (data["line"], data["column"], data["end_line"], data["end_column"])
-    return Diagnostic(
-        data["code"],
-        data["message"],
-        data["severity"],
-        span=Span(Path(data["file"]), *numbers) if data["file"] is not None else None,
-        label=data["label"],
-        suggestion=data["suggestion"],
-        notes=tuple(data["notes"]),
-    )
 
 
 def as_annotation(diagnostic: Diagnostic) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from pathlib import PurePath
@@ -30,9 +29,7 @@ def toml_text(value: Any) -> str:
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return _float_text(value)
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, str):
         return quote(escape_references(value))
@@ -111,9 +108,3 @@ def read_scalar(text: str) -> Any:
 def escape_references(text: str) -> str:
     """The text with each `${` as `$${`, which stands for the characters themselves."""
     return text.replace("${", "$${")
-
-
-def _float_text(value: float) -> str:
-    if math.isnan(value):
-        return "nan"
-    return repr(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")

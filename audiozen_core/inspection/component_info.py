@@ -10,7 +10,7 @@ from typing import Any
 from audiozen_core.binding.arguments import kind_by_base
 from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.messages import type_text
-from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
+from audiozen_core.binding.signature import default_text, signature_of
 from audiozen_core.hooks.checks import implemented_hooks
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.kinds import KINDS
@@ -20,21 +20,13 @@ from audiozen_core.registry.paths import Resolved, load, resolve
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a component.
-
-    Attributes:
-        name: its name.
-        type: its annotation as text; "" without one.
-        default: the default as Python writes it; None without one.
-        doc: its description in the docstring.
-        injected: whether AudioZEN passes it.
-    """
+    """One argument of a component: type and default as text, its description, and whether AudioZEN passes it."""
 
     name: str
     type: str
     default: str | None
     doc: str
-    injected: bool = False
+    injected: bool
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.type}" if self.type else self.name
@@ -71,9 +63,9 @@ class ComponentInfo:
     open: bool
     doc: str
     snippet: str
-    hooks: tuple[str, ...] = ()
-    phase: str = ""
-    printed: str = ""
+    hooks: tuple[str, ...]
+    phase: str
+    printed: str
 
     @property
     def signature(self) -> str:
@@ -85,11 +77,7 @@ class ComponentInfo:
 
 
 def component_info(path: str, kind: str | None = None) -> ComponentInfo:
-    """Imports one component and describes it.
-
-    Args:
-        path: a name, `distribution:name`, or a dotted path.
-        kind: the kind, in case components of several kinds have that name.
+    """Imports one component and describes it. The kind is needed if components of several kinds have that name.
 
     Raises:
         PathError: there is no such component, there are several, or it fails to import.
@@ -138,20 +126,9 @@ def _arguments(target: Any, injected: tuple[str, ...]) -> list[Argument]:
         Argument(
             found.name,
             "" if found.annotation is Parameter.empty else type_text(found.annotation),
-            _default(found),
+            None if found.default is Parameter.empty else default_text(found.default),
             docs.get(found.name, ""),
             found.name in injected,
         )
         for found in (signature.parameters if signature else ())
     ]
-
-
-def _default(parameter: Parameter) -> str | None:
-    if parameter.default is Parameter.empty:
-        return None
-    if parameter.default is UNKNOWN_DEFAULT:
-        return "…"
-    try:
-        return repr(parameter.default)
-    except Exception:  # somebody else's __repr__
-        return "…"

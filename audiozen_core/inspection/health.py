@@ -25,9 +25,7 @@ _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Iterator[Diagnostic]:
     """What the metadata shows: clashes, unknown groups, other versions, and metadata that can't be read.
 
-    Args:
-        index: what is installed.
-        commands: the names of AudioZEN's own commands, which no plugin can have.
+    The `commands` are AudioZEN's own, whose names no plugin can have.
     """
     for problem in index.problems:
         remedy = "pip install --force-reinstall the distribution, or remove that folder"
@@ -69,12 +67,7 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagno
 
 
 def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
-    """What importing every component in a child process shows.
-
-    Args:
-        index: what is installed.
-        limit: seconds that one import may take.
-    """
+    """What importing every component in a child process shows. One import may take `limit` seconds."""
     entries = [entry for entry in index if entry.kind in GROUPS]
     try:
         for entry, findings in import_all(entries, limit):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from audiozen_core.diagnostics import codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic, from_data
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RegistryError
 from audiozen_core.registry.index import Entry
 from audiozen_core.registry.scope import installed_path
@@ -25,19 +25,12 @@ _CHILD = (
     "import sys; sys.path[:] = [entry for entry in sys.path if entry]\n"
     "from audiozen_core.inspection.probe import main; main()"
 )
-_STARTING = 300.0
-"""Seconds in which the child starts and imports torch, even on a very slow machine."""
 
 
 def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Diagnostic]]]:
-    """Imports components in a child process. After a component that hangs or ends it, a new one is started.
+    """Imports components in a child process, and yields each with the findings about it.
 
-    Args:
-        entries: the components.
-        limit: seconds that one import may take.
-
-    Yields:
-        Each component with the findings about it.
+    After a component that hangs or ends the process, a new one is started. The limit is in seconds, for each component.
 
     Raises:
         RegistryError: the child does not start.
@@ -45,20 +38,28 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
     waiting = list(entries)
     while waiting:
         with _Child(waiting) as child:
-            for entry in list(waiting):
-                findings = child.answer(entry, limit)
-                waiting.pop(0)
-                yield entry, findings
-                if child.is_over:
+            # The first answer says that torch is imported, whose time does not count for a component.
+            if child.answer() is None:
+                raise RegistryError("the process that imports the plugins did not start", notes=child.output())
+            while waiting:
+                entry = waiting.pop(0)
+                try:
+                    answer = child.answer(limit)
+                except queue.Empty:
+                    message = f"{entry.title}: its import takes longer than {limit:g} s"
+                    yield entry, [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message)]
                     break
+                if answer is None:
+                    message = f"{entry.title}: its import ends the process, {child.end()}"
+                    yield entry, [Diagnostic(codes.IMPORT_ENDS_PROCESS, message, notes=child.output())]
+                    break
+                yield entry, [Diagnostic(**{**finding, "notes": tuple(finding["notes"])}) for finding in answer]
 
 
 class _Child:
-    """One child process with its requests."""
+    """One child process, which imports the entries in their order."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
-        self.is_over = False
-        self._asked = 0
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CHILD],
@@ -71,7 +72,7 @@ class _Child:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, installed_path()))},
         )
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._answers: queue.Queue[list[dict[str, Any]] | None] = queue.Queue()
         request = {"path": installed_path(), "entries": [dataclasses.asdict(entry) for entry in entries]}
         threading.Thread(target=self._read, daemon=True).start()
         with contextlib.suppress(BrokenPipeError):
@@ -89,31 +90,18 @@ class _Child:
         self._process.wait()
         self._errors.close()
 
-    def answer(self, entry: Entry, limit: float) -> list[Diagnostic]:
-        """The child's findings about the next component, which has to be `entry`."""
-        with contextlib.suppress(queue.Empty):
-            begun = self._answers.get(timeout=_STARTING)
-            if begun is None and not self._asked:
-                self._end()
-                raise RegistryError("the process that imports the plugins did not start", notes=self._output())
-            self._asked += 1
-            answer = self._answers.get(timeout=limit) if begun else None
-            if answer is not None:
-                return [from_data(finding) for finding in answer["findings"]]
-            message = f"{entry.title}: its import ends the process, {self._end()}"
-            return [Diagnostic(codes.IMPORT_ENDS_PROCESS, message, notes=self._output())]
-        self.is_over = True
-        message = f"{entry.title}: its import takes longer than {limit:g} s"
-        return [Diagnostic(codes.IMPORT_TAKES_TOO_LONG, message)]
+    def answer(self, limit: float | None = None) -> list[dict[str, Any]] | None:
+        """The next answer, or None if the process ended. Raises `queue.Empty` after the limit in seconds."""
+        return self._answers.get(timeout=limit)
 
-    def _end(self) -> str:
+    def end(self) -> str:
         """Waits for the end of the process and says how it ended."""
-        self.is_over = True
         code = self._process.wait()
         return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
-    def _output(self) -> tuple[str, ...]:
+    def output(self) -> tuple[str, ...]:
         """A note with the last of what the process wrote to the standard error, if it wrote anything."""
+        self._process.wait()
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace")[-2000:].strip()
         return (f"output: {text}",) if text else ()

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
 from audiozen_core.binding.messages import type_text
-from audiozen_core.binding.signature import UNKNOWN_DEFAULT, signature_of
+from audiozen_core.binding.signature import default_text, signature_of
 from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.kinds import KINDS
 
@@ -20,11 +20,6 @@ def snippet(kind: str, path: str, target: Any) -> str:
 
     Arguments without a default come first, with a value of the right type and the comment `required`. An argument that
     is None by default is written as a comment, because TOML has no `None`.
-
-    Args:
-        kind: the kind of component, such as `model`.
-        path: the `path` to write.
-        target: the component.
 
     Example:
         >>> from fractions import Fraction
@@ -52,10 +47,10 @@ def _arguments(kind: str, target: Any) -> list[str]:
     signature = signature_of(target)
     injected = KINDS[kind].injected
     # A function can be a loss itself. Its first two arguments are then passed with each call, so the TOML lacks them.
-    called_later = 2 if kind == "loss_function" and not isinstance(target, type) and signature else 0
     parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
-    if called_later and len([found for found in parameters if found.default is found.empty]) >= called_later:
-        parameters = parameters[called_later:]
+    called_later = kind == "loss_function" and not isinstance(target, type)
+    if called_later and sum(found.default is found.empty for found in parameters) >= 2:
+        parameters = parameters[2:]
     parameters = [found for found in parameters if found.kind is not Parameter.POSITIONAL_ONLY]
     parameters.sort(key=lambda found: found.default is not Parameter.empty)
     return [_line(found) for found in parameters]
@@ -70,7 +65,7 @@ def _line(parameter: Parameter) -> str:
     try:
         return f"{parameter.name} = {toml_text(as_toml_value(parameter.default))}"
     except TypeError:
-        return f"# {words}{'' if parameter.default is UNKNOWN_DEFAULT else f', {parameter.default!r} by default'}"
+        return f"# {words}, {default_text(parameter.default)} by default"
 
 
 def _is_known(parameter: Parameter) -> bool:

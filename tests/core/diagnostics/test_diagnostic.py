@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, as_annotation, as_data, from_data, render
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Span, as_annotation, as_data, render
 
 
 def finding(source, column, end_column, **more):
@@ -94,18 +94,6 @@ def test_a_finding_as_data_goes_through_json():
     assert (data["file"], data["line"], data["column"], data["end_column"]) == ("exp.toml", 27, 6, 7)
     assert data["suggestion"] == "0.1"
     assert as_data(Diagnostic("AZ120", "no such file"))["line"] is None
-
-
-@pytest.mark.parametrize(
-    "diagnostic",
-    [
-        Diagnostic("AZ120", "no such file"),
-        Diagnostic("AZ148", "it prints", "warning", notes=("output: hello", "help: tell the authors")),
-        finding("", 6, 7, label="here", suggestion="0.1"),
-    ],
-)
-def test_a_finding_comes_back_from_json(diagnostic):
-    assert from_data(json.loads(json.dumps(as_data(diagnostic)))) == diagnostic
 
 
 def test_a_finding_as_an_annotation_is_one_line():
