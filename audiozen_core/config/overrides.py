@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.renamed_keys import Layer, current_name, renamed_key_warning, was_renamed
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, Positions, Range, TooDeepError, find_positions
+from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range, TooDeepError, find_positions
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -99,14 +98,13 @@ def _read(text: str, start: int) -> Override:
 
 def _read_value(text: str, place: Range) -> Any:
     """Reads a value as TOML, or as a bare word if it is not TOML."""
-    with suppress(NotTomlError):
-        try:
-            find_positions(f"value = {text}")
-        except TooDeepError:
-            raise _BadOverrideError(f"the value is nested more than {MAX_DEPTH} levels deep", place) from None
+    try:
+        find_positions(f"value = {text}")
+    except TooDeepError:
+        raise _BadOverrideError(f"the value is nested more than {MAX_DEPTH} levels deep", place) from None
     try:
         table = tomli.loads(f"value = {text}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if not text:
             raise _BadOverrideError('the override has no value; an empty string is `""`', place) from None
         if text[0] in "[{\"'":

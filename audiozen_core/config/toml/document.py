@@ -10,9 +10,9 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config.toml.positions import NotTomlError, Positions, Range, TooDeepError, find_positions
+from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range, TooDeepError, find_positions
 from audiozen_core.config.toml.source import Source
-from audiozen_core.config.toml.syntax_errors import explain_syntax_error, explain_too_deep
+from audiozen_core.config.toml.syntax_errors import explain_syntax_error
 from audiozen_core.config.toml.text_file import read_text
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
@@ -66,12 +66,13 @@ class Document:
         try:
             positions = find_positions(source.text)
         except TooDeepError as deep:
-            raise ConfigError([explain_too_deep(source, deep.args[0])]) from None
-        except NotTomlError as error:
-            positions = error.args[0]
+            offset: int = deep.args[0]
+            message = f"tables and arrays are nested more than {MAX_DEPTH} levels deep here"
+            span = source.span(offset, offset + 1)
+            raise ConfigError([source.finding(config_codes.TOO_DEEP, message, span)]) from None
         try:
             values = tomli.loads(source.text)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ConfigError(explain_syntax_error(error, source, positions)) from None
         return cls(source, values, positions, file.parent)
 
@@ -87,10 +88,6 @@ class Document:
     def value_span(self, key_path: KeyPath) -> Span:
         """The position of a value, or of a table's header; of the nearest table above if there is no such value."""
         return self._span(self.positions.values, key_path)
-
-    def line(self, number: int) -> str:
-        """The text of a line, counted from 1, without its line end."""
-        return self.source.line(number)
 
     def value_range(self, key_path: KeyPath) -> Range:
         """The position of a value as character offsets."""

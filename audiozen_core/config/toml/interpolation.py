@@ -5,17 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# How deep references may be nested in the defaults of other references.
-MAX_NESTING = 16
-
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One `${…}`.
-
-    Attributes:
-        body: the text between the braces.
-    """
+    """One `${…}`; `body` is the text between the braces."""
 
     body: str
 
@@ -24,7 +17,7 @@ class Reference:
 
 
 class UnclosedReferenceError(ValueError):
-    """A `${` without its `}`, or references nested too deeply."""
+    """A `${` without its `}`."""
 
 
 def split_references(text: str) -> list[str | Reference]:
@@ -61,6 +54,4 @@ def _closing_brace(text: str, position: int) -> int:
         depth += -1 if match.group() == "}" else 1
         if depth == 0:
             return match.start()
-        if depth > MAX_NESTING:
-            break
     raise UnclosedReferenceError

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import tomli
@@ -22,12 +23,14 @@ _BLANK_LINES = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BASIC_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _LITERAL_STRING = re.compile(r"'[^'\n]*'")
-_IN_MULTILINE_BASIC = re.compile(r'\\[\s\S]|"""')
-_SCALAR = re.compile(r"\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]*|[^\s,\]}#]+")
-
-
-class NotTomlError(Exception):
-    """The text is not TOML, as far as this reader can tell. The argument is the `Positions` found so far."""
+# A string, a date and a time with a blank between them, or any other value. A string over several lines may end with up
+# to two quotes right before the closing three.
+_SCALAR = re.compile(
+    r'''"""(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*"{3,5}'''
+    r"""|'''(?:[^']|'{1,2}(?!'))*'{3,5}"""
+    rf"""|{_BASIC_STRING.pattern}|{_LITERAL_STRING.pattern}"""
+    r"""|\d{4}-\d\d-\d\d \d\d:[^\s,\]}#]*|[^\s,\]}#"'][^\s,\]}#]*"""
+)
 
 
 class TooDeepError(Exception):
@@ -52,8 +55,9 @@ class Positions:
 def find_positions(text: str) -> Positions:
     r"""Finds every key and every value of a document whose line ends are `\n`.
 
+    In a text that is not TOML, it finds those before the first mistake.
+
     Raises:
-        NotTomlError: if the text is not TOML.
         TooDeepError: if it is nested deeper than `MAX_DEPTH`.
 
     Example:
@@ -62,14 +66,13 @@ def find_positions(text: str) -> Positions:
         ((17, 19), (22, 25))
     """
     reader = _Reader(text)
-    try:
-        return reader.read()
-    except _Stuck:
-        raise NotTomlError(reader.positions) from None
+    with suppress(_Stuck):
+        reader.read()
+    return reader.positions
 
 
 class _Stuck(Exception):  # noqa: N818
-    """The reader can't go on."""
+    """The text is not TOML, as far as this reader can tell."""
 
 
 class _Reader:
@@ -81,7 +84,7 @@ class _Reader:
         self.fixed: set[KeyPath] = set()
         self.lengths: dict[KeyPath, int] = {}
 
-    def read(self) -> Positions:
+    def read(self) -> None:
         table: KeyPath = ()
         position = self._skip(0, _BLANK_LINES)
         while position < len(self.text):
@@ -93,7 +96,6 @@ class _Reader:
             if position < len(self.text) and self.text[position] not in "\n#":
                 raise _Stuck
             position = self._skip(position, _BLANK_LINES)
-        return self.positions
 
     # ------------------------------------------------------------------------------------------ statements
 
@@ -189,8 +191,6 @@ class _Reader:
             return self._array(path, start)
         if first == "{":
             return self._inline_table(path, start)
-        if first and first in "\"'":
-            return self._string(start, first)
         if match := _SCALAR.match(self.text, start):
             return match.end()
         raise _Stuck
@@ -218,29 +218,6 @@ class _Reader:
         if not self.text.startswith(closing, position):
             raise _Stuck
         return position
-
-    def _string(self, start: int, quote: str) -> int:
-        if not self.text.startswith(quote * 3, start):
-            match = (_BASIC_STRING if quote == '"' else _LITERAL_STRING).match(self.text, start)
-            if not match:
-                raise _Stuck
-            return match.end()
-        end = self._end_of_multiline(start + 3, quote)
-        # A multi-line string may end with up to two quotes right before the closing three.
-        for _ in range(2):
-            end += self.text.startswith(quote, end)
-        return end
-
-    def _end_of_multiline(self, start: int, quote: str) -> int:
-        if quote == "'":
-            end = self.text.find("'''", start)
-            if end < 0:
-                raise _Stuck
-            return end + 3
-        for match in _IN_MULTILINE_BASIC.finditer(self.text, start):
-            if match.group() == '"""':
-                return match.end()
-        raise _Stuck
 
     def _skip(self, position: int, pattern: re.Pattern[str]) -> int:
         match = pattern.match(self.text, position)

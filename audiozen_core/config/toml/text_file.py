@@ -10,9 +10,6 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import ConfigError
 
-_UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
 
 def read_text(file: Path) -> str:
     """Reads a file in UTF-8.
@@ -20,10 +17,14 @@ def read_text(file: Path) -> str:
     Raises:
         ConfigError: the file does not exist, is not UTF-8, or has a path that is not UTF-8.
     """
-    if why := not_utf8(os.path.abspath(file)):  # noqa: PTH100 (the name as it was given, links included)
+    if why := not_utf8(os.path.abspath(file)):  # noqa: PTH100 (a symbolic link keeps its name)
         shown = Path(str(file).encode("utf-8", "backslashreplace").decode())
         raise _unreadable(shown, f"has {why} in its path", ("help: rename the file or the folder",))
-    return _decode(_read_bytes(file), file)
+    try:
+        # Some editors on Windows begin a file with a byte order mark, which `utf-8-sig` leaves out.
+        return _read_bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError([_undecodable(error, file)]) from None
 
 
 def not_utf8(text: str) -> str | None:
@@ -80,31 +81,8 @@ def _list(names: list[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
-def _decode(content: bytes, file: Path) -> str:
-    if content.startswith(_UTF16_MARKS):
-        message = f"`{file}` is text in UTF-16, but TOML is text in UTF-8"
-        raise ConfigError([Diagnostic(config_codes.NOT_UTF8, message, notes=("help: save the file in UTF-8",))])
-    if content.startswith(_UTF8_MARK):
-        source = content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[0].removeprefix("\ufeff")
-        raise ConfigError(
-            [
-                Diagnostic(
-                    config_codes.BYTE_ORDER_MARK,
-                    "the file begins with a byte order mark, which TOML does not allow",
-                    span=Span(file, 1, 1, 1, 2),
-                    source=source,
-                    label="three invisible bytes stand before this",
-                    notes=("help: save the file as UTF-8 without BOM",),
-                )
-            ]
-        )
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError([_undecodable(content, error, file)]) from None
-
-
-def _undecodable(content: bytes, error: UnicodeDecodeError, file: Path) -> Diagnostic:
+def _undecodable(error: UnicodeDecodeError, file: Path) -> Diagnostic:
+    content = error.object
     line = content.count(b"\n", 0, error.start) + 1
     start = content.rfind(b"\n", 0, error.start) + 1
     column = len(content[start : error.start].decode("utf-8")) + 1

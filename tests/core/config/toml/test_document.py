@@ -1,4 +1,4 @@
-"""Files that are not TOML, and what is said about them."""
+"""Reading a TOML file, and the errors for files that are not TOML."""
 
 import os
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_a_file_is_read_with_positions(tmp_path):
     assert document.file == tmp_path / "exp.toml"
 
 
-def test_a_missing_file_names_its_near_neighbour(tmp_path):
+def test_a_missing_file_gets_a_similar_name_suggested(tmp_path):
     write(tmp_path, b"a = 1", "baseline.toml")
     diagnostic = finding(tmp_path / "baselin.toml")
     assert diagnostic.code == "AZ120"
@@ -66,12 +66,12 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     assert "not a regular file" in finding(tmp_path / "exp.toml").message
 
 
-def test_a_name_with_a_null_character():
+def test_a_file_name_with_a_nul_character_is_refused():
     assert finding("exp\0.toml").code == "AZ120"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"# nothing\n"])
-def test_an_empty_file(tmp_path, content):
+def test_a_file_without_keys_is_refused(tmp_path, content):
     assert finding(write(tmp_path, content)).code == "AZ123"
 
 
@@ -82,14 +82,18 @@ def test_bytes_that_are_not_utf8_are_pointed_at(tmp_path):
     assert "0xe9" in diagnostic.message
 
 
-def test_utf16_is_named(tmp_path):
-    assert "UTF-16" in finding(write(tmp_path, "a = 1".encode("utf-16"))).message
+def test_utf16_is_not_utf8(tmp_path):
+    diagnostic = finding(write(tmp_path, "a = 1".encode("utf-16")))
+    assert (diagnostic.code, place(diagnostic)) == ("AZ121", (1, 1))
+    assert "UTF-8" in diagnostic.notes[0]
 
 
-def test_a_byte_order_mark_is_named(tmp_path):
-    diagnostic = finding(write(tmp_path, b"\xef\xbb\xbf[meta]\nseed = 0"))
-    assert diagnostic.code == "AZ122"
-    assert diagnostic.source == "[meta]"
+def test_a_byte_order_mark_is_left_out_and_moves_no_position(tmp_path):
+    document = Document.read(write(tmp_path, b"\xef\xbb\xbfseed = 0"))
+    assert document.values == {"seed": 0}
+    assert document.key_span(("seed",)).column == 1
+    broken = finding(write(tmp_path, b"\xef\xbb\xbfa = 'x'\nb = '\xe9'"))
+    assert place(broken) == (2, 6)
 
 
 def test_a_file_of_600_kilobytes_is_read_with_its_positions(tmp_path):
@@ -125,7 +129,7 @@ def test_nesting_of_two_hundred_levels_is_refused(text):
         ("a = 1\r\nb = \r\n", (2, 5), "Invalid value"),
     ],
 )
-def test_broken_toml_has_its_place_and_the_reason_of_tomli(text, where, reason):
+def test_a_syntax_error_has_a_place_and_a_reason(text, where, reason):
     (diagnostic,) = findings(text)
     assert diagnostic.code == "AZ126"
     assert place(diagnostic) == where
@@ -134,7 +138,7 @@ def test_broken_toml_has_its_place_and_the_reason_of_tomli(text, where, reason):
 
 
 @pytest.mark.parametrize(("word", "help_"), [("True", "`true`"), ("None", "leave the key out"), ("hann", "quotes")])
-def test_words_that_toml_does_not_have(word, help_):
+def test_a_word_of_python_or_yaml_gets_a_hint(word, help_):
     (diagnostic,) = findings(f"a = {word}")
     assert help_ in diagnostic.notes[0]
     assert diagnostic.span.end_column - diagnostic.span.column == len(word)
@@ -158,6 +162,6 @@ def test_a_key_that_is_set_twice_shows_both_places(text, where):
     assert diagnostic.notes[0].startswith("first: exp.toml:")
 
 
-def test_an_integer_of_thousands_of_digits():
+def test_an_integer_of_thousands_of_digits_is_refused():
     (diagnostic,) = findings("a = 1\nb = " + "9" * 5000)
-    assert place(diagnostic)[0] == 2
+    assert diagnostic.code == "AZ126"

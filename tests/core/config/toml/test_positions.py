@@ -1,4 +1,4 @@
-"""Where keys and values stand, in every form that TOML has."""
+"""The positions of keys and values, in every form that TOML has."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import tomli
 from hypothesis import assume, given, settings
 
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.positions import MAX_DEPTH, NotTomlError, TooDeepError, find_positions
+from audiozen_core.config.toml.positions import MAX_DEPTH, TooDeepError, find_positions
 from tests.core.config.toml.toml_texts import documents
 
 
@@ -67,7 +67,7 @@ def test_an_escaped_key_is_unescaped():
     assert key_at(read('"caf\\u00e9" = 1'), "café") == '"caf\\u00e9"'
 
 
-def test_a_header_is_the_place_of_its_table_even_if_a_deeper_one_came_first():
+def test_a_table_has_the_position_of_its_header_even_if_a_deeper_header_comes_first():
     document = read("[a.b]\nx = 1\n[ a ]\ny = 2")
     assert document.key_span(("a",)).line == 3
     assert value_at(document, "a") == "[ a ]"
@@ -123,7 +123,7 @@ def test_windows_line_ends_change_nothing():
     text = "[a]\nx = '''\n1\n'''\ny = [\n 2]\n"
     unix, windows = read(text), read(text.replace("\n", "\r\n"))
     assert windows.positions == unix.positions
-    assert windows.line(2) == "x = '''"
+    assert windows.source.line(2) == "x = '''"
 
 
 def test_line_separators_of_unicode_do_not_end_a_line():
@@ -131,7 +131,7 @@ def test_line_separators_of_unicode_do_not_end_a_line():
     assert document.value_span(("b",)).line == 2
 
 
-def test_a_key_that_is_not_there_is_placed_at_the_nearest_above():
+def test_a_missing_key_has_the_position_of_the_table_above():
     document = read("[a]\nx = 1")
     assert document.value_span(("a", "missing", "deep")) == document.value_span(("a",))
     assert document.value_span(("z",)).line == 1
@@ -139,7 +139,7 @@ def test_a_key_that_is_not_there_is_placed_at_the_nearest_above():
 
 @settings(max_examples=300, deadline=None)
 @given(documents())
-def test_every_key_and_value_of_tomli_has_its_right_place(text):
+def test_every_key_and_value_that_tomli_reads_has_the_right_position(text):
     try:
         values = tomli.loads(text)
     except tomli.TOMLDecodeError:
@@ -159,7 +159,7 @@ def test_every_key_and_value_of_tomli_has_its_right_place(text):
 
 @settings(max_examples=200, deadline=None)
 @given(documents())
-def test_places_of_values_never_overlap_half_way(text):
+def test_values_do_not_overlap(text):
     try:
         document = read(text)
     except Exception:
@@ -191,6 +191,6 @@ def test_long_dotted_keys_are_refused(text):
 @pytest.mark.parametrize(
     "text", ["a", "a =", "= 1", "[a", "a = [1", "a = {b = 1", "a = '", 'a = """', "a = [1 2]", "]"]
 )
-def test_text_that_is_not_toml_is_left_to_tomli(text):
-    with pytest.raises(NotTomlError):
-        find_positions(text)
+def test_text_that_is_not_toml_has_the_positions_before_the_mistake(text):
+    positions = find_positions(f"first = 1\n{text}")
+    assert positions.values["first",] == (8, 9)
