@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from audiozen_core.config.renamed_keys import Layer
+from audiozen_core.config.renamed_keys import SECTION_ALIASES, current_name
 from audiozen_core.config.toml.document import Document
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.diagnostics.key_path import KeyPath, spell
-from audiozen_core.diagnostics.suggestions import nearest
-
-# Searching for similar names is slow, so it stops once there are more findings than anybody reads.
-_MAX_SUGGESTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value was set.
-
-    Attributes:
-        document: the file, or the overrides of the command line.
-        key: its key path there, as it is written there.
-    """
+    """Where a value was set: in which document, and its key path as it is written there."""
 
     document: Document
     key: KeyPath
@@ -93,108 +84,137 @@ class Composition:
             return spell((*self.origin(key_path[:-1]).key, key_path[-1]))
         return spell(origin.key if origin else key_path)
 
-    def nearest(self, name: str, candidates: Iterable[str]) -> str | None:
-        """The candidate that is most similar to the name, if any is similar enough."""
-        return nearest(name, candidates) if len(self.findings) < _MAX_SUGGESTIONS else None
-
     def finding(self, code: str, message: str, key_path: KeyPath, **more: Any) -> Diagnostic:
         """A finding at the place where a value was set."""
         return self.placed(Diagnostic(code, message, **more), key_path)
 
     def placed(self, finding: Diagnostic, key_path: KeyPath) -> Diagnostic:
         """The finding with its place in a file: where the value at its own `place` below `key_path` was set."""
-        origin = self.origin((*key_path, *finding.place))
-        span = origin.key_span if finding.at == "key" else origin.value_span
-        return replace(finding, span=span, source=origin.document.source.line(span.line))
+        return _at(finding, self.origin((*key_path, *finding.place)))
 
     # ------------------------------------------------------------------------------------------ building
 
-    def merge(self, layer: Layer) -> None:
-        """Adds a layer on top: tables are merged, any other value is replaced."""
-        self.findings += layer.findings
-        self._merge_table(self.values, layer.values, (), layer)
+    def merge(self, document: Document) -> None:
+        """Adds a file on top: its tables are merged, and any other value replaces the one below."""
+        values = {key: value for key, value in document.values.items() if key != "extends"}
+        self._merge_table(self.values, values, (), Origin(document, ()))
 
-    def put(self, key_path: KeyPath, value: Any, layer: Layer) -> None:
-        """Sets one value. Missing tables above it are created, and an index one past the end of an array appends."""
+    def put(self, key_path: KeyPath, value: Any, origin: Origin) -> None:
+        """Sets one value. Missing tables above it are created, and an index one past the end of an array appends.
+
+        `origin.key` is the key path as it was written, so it has the same length as `key_path`.
+        """
         container: Any = self.values
         for length, part in enumerate(key_path[:-1], start=1):
+            above = Origin(origin.document, origin.key[:length])
+            self._warn_of_old_name(part, above)
             if isinstance(container, dict) and part not in container:
                 container[part] = {}
-                self.origins[key_path[:length]] = Origin(layer.document, layer.written[key_path[:length]])
+                self.origins[key_path[:length]] = above
             container = container[part]
+        parent = Origin(origin.document, origin.key[:-1])
         if isinstance(container, dict):
-            self._merge_table(container, {str(key_path[-1]): value}, key_path[:-1], layer)
-            return
-        index = int(key_path[-1])
-        if index < len(container):
-            self._replace(container[index], value, key_path, layer)
-        container[index : index + 1] = [value]
-        self._note_origins(value, key_path, layer)
+            self._merge_table(container, {str(origin.key[-1]): value}, key_path[:-1], parent)
+        else:
+            self._set(container, int(key_path[-1]), value, key_path, origin)
 
-    def _merge_table(self, table: dict[str, Any], above: dict[str, Any], path: KeyPath, layer: Layer) -> None:
-        self._drop_args_of_old_path(table, above, path, layer)
+    def _merge_table(self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin) -> None:
+        self._drop_args_of_old_path(table, above, path, origin)
+        written: dict[str, Origin] = {}
         for key, value in above.items():
-            place = (*path, key)
-            if isinstance(value, dict) and isinstance(table.get(key), dict):
-                self.origins[place] = Origin(layer.document, layer.written[place])
-                self._merge_table(table[key], value, place, layer)
-                continue
-            if key in table:
-                self._replace(table[key], value, place, layer)
-            table[key] = value
-            self._note_origins(value, place, layer)
+            name = current_name(path, key)
+            below = Origin(origin.document, (*origin.key, key))
+            self._warn_of_old_name(name, below)
+            if name in written:
+                self._refuse_second_name(below, written[name])
+            else:
+                written[name] = below
+                self._set(table, name, value, (*path, name), below)
 
-    def _note_origins(self, value: Any, path: KeyPath, layer: Layer) -> None:
-        for place in key_paths_below(value, path):
-            self.origins[place] = Origin(layer.document, layer.written[place])
+    def _set(self, container: Any, key: Any, value: Any, place: KeyPath, origin: Origin) -> None:
+        """Merges a table into the one below it, and replaces any other value. Tables and arrays are copied."""
+        old = container[key] if place in self.origins else None
+        merged = isinstance(value, dict) and isinstance(old, dict)
+        if place in self.origins and not merged:
+            self._replace(old, value, place, origin)
+        self.origins[place] = origin
+        if isinstance(value, dict):
+            new: Any = old if merged else {}
+            self._merge_table(new, value, place, origin)
+        elif isinstance(value, list):
+            new = []
+            for index, entry in enumerate(value):
+                self._set(new, index, entry, (*place, index), Origin(origin.document, (*origin.key, index)))
+        else:
+            new = value
+        if isinstance(container, list):
+            container[key : key + 1] = [new]
+        else:
+            container[key] = new
 
-    def _replace(self, old: Any, new: Any, path: KeyPath, layer: Layer) -> None:
-        origin = self.origins[path]
-        self.replaced.setdefault(path, []).append((origin, old))
+    def _replace(self, old: Any, new: Any, path: KeyPath, origin: Origin) -> None:
+        before = self.origins[path]
+        self.replaced.setdefault(path, []).append((before, old))
         if isinstance(old, dict) != isinstance(new, dict) and not _may_hold_a_table(old) and not _may_hold_a_table(new):
-            new_origin = Origin(layer.document, layer.written[path])
             what = ("a table", "a value") if isinstance(old, dict) else ("a value", "a table")
-            self.findings.append(
-                layer.document.source.finding(
-                    config_codes.KIND_CHANGED,
-                    f"`{spell(new_origin.key)}` is {what[1]} here and {what[0]} in {origin.key_span.file}",
-                    new_origin.key_span,
-                    severity="warning",
-                    label=f"replaces the whole {what[0].removeprefix('a ')}",
-                    notes=(f"replaced: {origin}",),
-                )
+            self._warn(
+                config_codes.KIND_CHANGED,
+                f"`{spell(origin.key)}` is {what[1]} here and {what[0]} in {before.key_span.file}",
+                origin,
+                label=f"replaces the whole {what[0].removeprefix('a ')}",
+                notes=(f"replaced: {before}",),
             )
-        self.forget(path, old)
+        self._forget(path, old)
 
-    def _drop_args_of_old_path(self, table: dict[str, Any], above: dict[str, Any], path: KeyPath, layer: Layer) -> None:
+    def _drop_args_of_old_path(
+        self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin
+    ) -> None:
         """Drops the inherited arguments where a layer changes `path`: they belong to another component."""
-        old, new = table.get("path"), above.get("path")
-        args = table.get("args")
+        old, new, args = table.get("path"), above.get("path"), table.get("args")
         if old is None or new is None or old == new or not isinstance(args, dict):
             return
-        own = above.get("args")
-        lost = [key for key in args if not (isinstance(own, dict) and key in own)]
         place: KeyPath = (*path, "args")
-        origin = self.origins[place]
-        self.forget(place, table.pop("args"))
-        if lost:
+        inherited = self.origins[place]
+        self._forget(place, table.pop("args"))
+        own = above.get("args")
+        kept = {current_name(place, key) for key in own} if isinstance(own, dict) else set()
+        if lost := [key for key in args if key not in kept]:
             names = ", ".join(f"`{name}`" for name in lost)
-            change = Origin(layer.document, layer.written[(*path, "path")])
-            self.findings.append(
-                layer.document.source.finding(
-                    config_codes.ARGS_DROPPED,
-                    f"the inherited arguments {names} of `{old}` are dropped from `{spell(change.key[:-1])}`",
-                    change.value_span,
-                    severity="warning",
-                    label="the path changes here",
-                    notes=(f"inherited: {origin}",),
-                )
+            self._warn(
+                config_codes.ARGS_DROPPED,
+                f"the inherited arguments {names} of `{old}` are dropped from `{spell(origin.key)}`",
+                Origin(origin.document, (*origin.key, "path")),
+                at="value",
+                label="the path changes here",
+                notes=(f"inherited: {inherited}",),
             )
 
-    def forget(self, key_path: KeyPath, value: Any) -> None:
+    def _warn_of_old_name(self, name: str | int, origin: Origin) -> None:
+        old = origin.key[-1]
+        if isinstance(name, str) and old not in (name, *SECTION_ALIASES):
+            message = f"`{old}` is the old name of `{name}`"
+            self._warn(config_codes.OLD_SPELLING, message, origin, label=f"write `{name}`", suggestion=name)
+
+    def _refuse_second_name(self, origin: Origin, first: Origin) -> None:
+        message = f"`{spell(origin.key)}` and `{spell(first.key)}` are two names of one thing"
+        finding = Diagnostic(
+            config_codes.TWO_SPELLINGS, message, at="key", label="keep one of them", notes=(f"first: {first}",)
+        )
+        self.findings.append(_at(finding, origin))
+
+    def _warn(self, code: str, message: str, origin: Origin, at: Literal["key", "value"] = "key", **more: Any) -> None:
+        self.findings.append(_at(Diagnostic(code, message, severity="warning", at=at, **more), origin))
+
+    def _forget(self, key_path: KeyPath, value: Any) -> None:
         """Removes the origins of a value and of everything in it."""
         for place in key_paths_below(value, key_path):
             del self.origins[place]
+
+
+def _at(finding: Diagnostic, origin: Origin) -> Diagnostic:
+    """The finding with the position of a key or value in its file."""
+    span = origin.key_span if finding.at == "key" else origin.value_span
+    return replace(finding, span=span, source=origin.document.source.line(span.line))
 
 
 def _may_hold_a_table(value: Any) -> bool:

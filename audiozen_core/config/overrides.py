@@ -9,8 +9,8 @@ from typing import Any
 
 import tomli
 
-from audiozen_core.config.composition import Composition
-from audiozen_core.config.renamed_keys import Layer, current_name, renamed_key_warning, was_renamed
+from audiozen_core.config.composition import Composition, Origin
+from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range, TooDeepError, find_positions
@@ -128,14 +128,9 @@ def _apply(composition: Composition, document: Document, override: Override) -> 
         if step is None:
             composition.findings.append(_unknown_key(composition, document, override, path, written))
             return
-        if isinstance(part, str) and isinstance(step, str) and was_renamed(path, part):
-            composition.findings.append(renamed_key_warning(document, written, step))
         path = (*path, step)
     document.positions.values[override.key] = override.value_range
-    layer = Layer(document)
-    for length in range(1, len(path)):
-        layer.written[path[:length]] = override.key[:length]
-    composition.put(path, layer.add(path, override.key, override.value), layer)
+    composition.put(path, override.value, Origin(document, override.key))
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:

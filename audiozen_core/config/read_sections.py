@@ -19,7 +19,7 @@ from audiozen_core.config.sections import (
 )
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.diagnostics.suggestions import did_you_mean
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
 
 # The kinds whose sections become one object each. Data sets and hooks are arrays, and are kept apart.
@@ -125,7 +125,7 @@ class _Reader:
         # `modl_g` is similar to `model_g`, not to `model`.
         suffixed = [f"{kind}_{suffix}" for kind, row in SECTIONS.items() if base and row.suffixed]
         free = [other for other in (*SECTIONS, *suffixed) if not self.is_present(other)]
-        similar = None if base in SECTIONS else self.composition.nearest(name, free)
+        similar = None if base in SECTIONS else nearest(name, free)
         if similar:
             self.guessed.add(similar)
         label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
@@ -172,7 +172,7 @@ class _Reader:
                 continue
             # The user probably means a partner that has no section of this kind yet.
             free = [section_name(kind, other) for other in there if (kind, other) not in names]
-            similar = free[0] if len(free) == 1 else self.composition.nearest(name, free)
+            similar = free[0] if len(free) == 1 else nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
             label = did_you_mean(similar)
             self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=similar)

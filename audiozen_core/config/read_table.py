@@ -15,7 +15,7 @@ from audiozen_core.config.sections import Component, Dataloader
 from audiozen_core.config.toml.text_file import not_utf8
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.diagnostics.suggestions import did_you_mean
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import toml_text, value_in_words
 
 # A tensor can't hold larger integers.
@@ -63,7 +63,7 @@ class TableReader:
     def _unknown_key(self, kind: type, place: KeyPath, name: str, missing: list[str]) -> str | None:
         """Reports an unknown key, and returns the known one that was probably meant."""
         section = self.composition.spell(place)
-        near = self.composition.nearest(name, missing) or self.composition.nearest(name, keys_of(kind))
+        near = nearest(name, missing) or nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
         if not near and issubclass(kind, Component):
             notes = (f"help: arguments belong in [{section}.args]",)
@@ -150,7 +150,7 @@ class TableReader:
             raise self.wrong_type(place, "a string", value)
         if value in choices:
             return value
-        near = self.composition.nearest(value, choices)
+        near = nearest(value, choices)
         names = ", ".join(f"`{choice}`" for choice in choices)
         message = f"`{self.composition.spell(place)}` can't be `{value}`"
         label = did_you_mean(near)

@@ -16,7 +16,7 @@ from audiozen_core.config.toml.interpolation import Reference, UnclosedReference
 from audiozen_core.config.toml.positions import MAX_DEPTH
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, parse_key_path, spell
-from audiozen_core.diagnostics.suggestions import did_you_mean
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import read_scalar, toml_text
 
 _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
@@ -118,7 +118,7 @@ class _Resolver:
         if default is not None:
             value = self.evaluate(default, place, typed=typed)
             return read_scalar(value) if typed and isinstance(value, str) and "${" not in default else value
-        similar = self.composition.nearest(name, self.environment)
+        similar = nearest(name, self.environment)
         raise self.fail(
             place,
             f"the environment variable `{name}` is not set",
@@ -193,7 +193,7 @@ class _Resolver:
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
             names = known_keys(found)
-        similar = self.composition.nearest(str(target[len(found)]), names)
+        similar = nearest(str(target[len(found)]), names)
         suggestion = str(Reference(spell((*found, similar, *target[len(found) + 1 :])))) if similar else None
         message = f"`{reference}` leads nowhere: there is no `{spell(target)}`"
         label = did_you_mean(suggestion)

@@ -194,7 +194,7 @@ HUGE = {
     "arrays of tables": "[[hooks]]\n" * 5_000,
     "dots": "a" + ".a" * 200_000 + " = 1",
     "references": "[a]\nt = [1, 2, 3]\n" + "".join(f"k{number} = '${{a.t}}'\n" for number in range(5_000)),
-    "broken references": "[a]\n" + "".join(f"k{number} = '${{a.t{number}}}'\n" for number in range(5_000)),
+    "broken references": "[a]\n" + "".join(f"k{number} = '${{a.t{number}}}'\n" for number in range(500)),
     "blanks": " " * 400_000 + "\n" * 90_000 + "x",
     "comments": "#" * 450_000,
     "one key again and again": "a = 1\n" * 80_000,
