@@ -34,6 +34,7 @@ def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback
 
     logging.configure()
     loaded = load_config(Path(subject), overrides, modes=())
+    loaded.raise_errors()
     click.echo(explain(loaded, key) if key else effective_toml(loaded), nl=bool(key))
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audiozen_core.binding.arguments import check_arguments, check_kind
-from audiozen_core.binding.signature import Signature, signature_of
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.load import Inspection, LoadedConfig, inspect_config, sort_findings
+from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -28,36 +26,28 @@ from audiozen_core.registry.scope import ImportScope
 _PASSED_LATER = (config_codes.MISSING_ARGUMENT, config_codes.POSITIONAL_ONLY)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The outcome of checking components.
-
-    Attributes:
-        components: those whose `path` could be resolved, by key path.
-        findings: errors and warnings, sorted by place.
-    """
-
-    components: Mapping[KeyPath, CheckedComponent]
-    findings: tuple[Diagnostic, ...]
-
-
-def check_components(loaded: LoadedConfig | Inspection, *, index: PluginIndex | None = None) -> Check:
+def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> CheckedConfig:
     """Resolves every component of a configuration and binds its arguments, without building any of them.
 
     Every `path` is imported, including those of tables within `args`, and its `args` are bound to the signature.
-    Modules beside the TOML file are found through the `ImportScope` that is open, else through one of the file's own.
 
     Args:
-        loaded: the configuration, or what could be read of one that has errors.
+        loaded: what was read.
         index: the installed components (default: those of this process).
+
+    Raises:
+        ConfigError: with every error and warning, those found while reading included, sorted by place.
     """
-    checker = _Checker(loaded.composition, index)
+    composition = loaded.composition
+    checker = _Checker(composition, index)
     components = {}
-    with nullcontext() if ImportScope.current() else import_scope(loaded.composition):
-        for component in loaded.components:
+    scope = _import_scope(composition)
+    with scope:
+        for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-    return Check(components, sort_findings(loaded.composition, checker.findings))
+    loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -67,14 +57,14 @@ def check_component(composition: Composition, component: Component) -> CheckedCo
         ConfigError: its `path` can't be resolved, or names something that its section can't use.
     """
     checker = _Checker(composition)
-    with nullcontext() if ImportScope.current() else import_scope(composition):
+    with _import_scope(composition):
         checked = checker.check_as(component, _role(component))
     if checked is None:
         raise ConfigError(checker.findings)
     return checked
 
 
-def import_scope(composition: Composition) -> ImportScope:
+def _import_scope(composition: Composition) -> ImportScope:
     """Where an experiment's own modules are looked up: `meta.import_from`, else the file's folder and its parent."""
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
@@ -84,53 +74,9 @@ def import_scope(composition: Composition) -> ImportScope:
     return ImportScope.of_file(composition.main.file)
 
 
-def check_config(
-    path: str | os.PathLike[str],
-    overrides: Sequence[str] = (),
-    modes: Sequence[str] = ("train",),
-    *,
-    environment: Mapping[str, str] | None = None,
-) -> CheckedConfig:
-    """Reads a file like `load_config` and checks its components too, so that one error names every mistake.
-
-    Args:
-        path: the file.
-        overrides: each `key=value`, or `+key=value` to add a key.
-        modes: what is to be run.
-        environment: the variables for `${env:…}` (default: those of the process).
-
-    Raises:
-        ConfigError: with every error and warning, sorted by place.
-    """
-    return check_inspection(inspect_config(path, overrides, modes, environment=environment))
-
-
-def check_inspection(inspection: Inspection) -> CheckedConfig:
-    """Checks the components of a file that has been read.
-
-    Args:
-        inspection: what was read.
-
-    Raises:
-        ConfigError: with every error and warning, those found while reading included, sorted by place.
-    """
-    check = check_components(inspection)
-    findings = sort_findings(inspection.composition, [*inspection.findings, *check.findings])
-    if inspection.config is None or any(finding.severity == "error" for finding in findings):
-        raise ConfigError(findings)
-    return CheckedConfig(inspection.config, findings, inspection.composition, check.components)
-
-
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What a component is for.
-
-    Attributes:
-        section: where its name is looked up, None for anywhere.
-        injected: the arguments that AudioZEN passes.
-        called_later: whether AudioZEN keeps a function to call it with more arguments, instead of calling it to build
-            something.
-    """
+    """What a component is for; `Kind` explains the attributes. Without a section, its name is looked up in all."""
 
     section: str | None
     injected: tuple[str, ...] = ()
@@ -151,8 +97,6 @@ class _Checker:
         self.composition = composition
         self.index = index
         self.findings: list[Diagnostic] = []
-        # By identity, as a target need not be hashable; the target beside its signature keeps that identity taken.
-        self.signatures: dict[int, tuple[Any, Signature | None]] = {}
 
     def check(self, component: Component) -> CheckedComponent | None:
         """Checks a component and those within its arguments; None if its object can't be used for its section."""
@@ -184,7 +128,7 @@ class _Checker:
             self.place(problem, key)
             return None
         called_later = role.called_later and not isinstance(resolved.target, type)
-        signature = self.signature(resolved.target)
+        signature = signature_of(resolved.target)
         checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
         self.check_arguments(checked, role)
         return checked
@@ -207,12 +151,6 @@ class _Checker:
             # Whoever calls a function later passes the arguments that are missing here.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)
-
-    def signature(self, target: Any) -> Signature | None:
-        """The signature of an object, read once even if several components name it."""
-        if id(target) not in self.signatures:
-            self.signatures[id(target)] = target, signature_of(target)
-        return self.signatures[id(target)][1]
 
     def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
         try:

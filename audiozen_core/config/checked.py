@@ -12,6 +12,7 @@ from audiozen_core.config.sections import Component, ExperimentConfig
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.registry.paths import Resolved
+from audiozen_core.registry.scope import ImportScope
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,14 @@ class CheckedConfig:
         warnings: renamed keys, dropped arguments and the like, sorted by place.
         composition: the values with their origins.
         components: the components by key path, without the hooks that are switched off.
+        scope: the import scope in which they were found.
     """
 
     config: ExperimentConfig
     warnings: tuple[Diagnostic, ...]
     composition: Composition
     components: Mapping[KeyPath, CheckedComponent]
+    scope: ImportScope
 
     def component(self, component: Component) -> CheckedComponent:
         """The checked form of a component of `config`.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.messages import type_text
@@ -24,43 +23,10 @@ from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.errors import AudioZenError
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What is known about one key.
+def explain(loaded: LoadedConfig, key: str) -> str:
+    """What is known about one key, such as `optimizer.args.lr`: value, origin, default, type and meaning.
 
-    Attributes:
-        key: the key path, as text.
-        value: the value as TOML; "" if it is not set.
-        origin: `file:line:column` where it is set; "" if it is not set.
-        replaced: the values that later layers replaced, oldest first: each as TOML, with its origin.
-        default: the value if it is not set; "" if there is none.
-        type: the type, as in the annotation; "" if there is none.
-        doc: what it means.
-    """
-
-    key: str
-    value: str = ""
-    origin: str = ""
-    replaced: tuple[tuple[str, str], ...] = ()
-    default: str = ""
-    type: str = ""
-    doc: str = ""
-
-    def __str__(self) -> str:
-        lines = [f"{self.key} = {self.value}" if self.value else f"{self.key} is not set"]
-        lines += [f"  set by    {self.origin}"] if self.origin else []
-        lines += [f"  replaces  {value}, set by {origin}" for value, origin in reversed(self.replaced)]
-        facts = {"default": self.default, "type": self.type, "what for": self.doc}
-        lines += [f"  {name:<9} {fact}" for name, fact in facts.items() if fact]
-        return "\n".join(lines)
-
-
-def explain(loaded: LoadedConfig, key: str) -> Explanation:
-    """Explains one key of an experiment, set or not; what it names is imported for the documentation.
-
-    Args:
-        loaded: the config.
-        key: a key path such as `optimizer.args.lr`.
+    The key need not be set. The component that it belongs to is imported for its documentation.
 
     Raises:
         AudioZenError: there is no such key; the message suggests a similar one.
@@ -76,10 +42,13 @@ def explain(loaded: LoadedConfig, key: str) -> Explanation:
     except LookupError:
         if facts is None:
             raise _unknown(composition, place) from None
-        return Explanation(spell(place), **facts)
-    replaced = tuple((_text(old), str(origin)) for origin, old in composition.replaced.get(place, ()))
-    origin = str(composition.origin(place))
-    return replace(Explanation(spell(place), **(facts or {})), value=_text(value), origin=origin, replaced=replaced)
+        lines = [f"{spell(place)} is not set"]
+    else:
+        lines = [f"{spell(place)} = {_text(value)}", f"  set by    {composition.origin(place)}"]
+        for origin, old in reversed(composition.replaced.get(place, ())):
+            lines.append(f"  replaces  {_text(old)}, set by {origin}")
+    lines += [f"  {name:<9} {fact}" for name, fact in (facts or {}).items() if fact]
+    return "\n".join(lines)
 
 
 def effective_toml(loaded: LoadedConfig) -> str:
@@ -98,14 +67,8 @@ def effective_toml(loaded: LoadedConfig) -> str:
     return emit(composition.values, comment)
 
 
-class _Facts(TypedDict, total=False):
-    default: str
-    type: str
-    doc: str
-
-
-def _facts(loaded: LoadedConfig, place: KeyPath) -> _Facts | None:
-    """Default, type and documentation; None if the key is unknown."""
+def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
+    """Default, type and documentation as far as known, in this order; None if the key is unknown."""
     if not place:
         return None
     known = key_at(place)
@@ -114,13 +77,13 @@ def _facts(loaded: LoadedConfig, place: KeyPath) -> _Facts | None:
     if place[-2:-1] == ("args",) and (checked := _checked_at(loaded, place[:-2])):
         return _facts_of_argument(checked, str(place[-1]))
     if place[-1] == "path" and (checked := _checked_at(loaded, place[:-1])):
-        return {"doc": summary(checked.target)}
+        return {"what for": summary(checked.target)}
     return {} if place in loaded.composition.origins else None
 
 
 def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
     """The component whose table stands at a place, which may be within the arguments of another."""
-    around = [part for part in loaded.components if part.key == key[: len(part.key)]]
+    around = [part for part in loaded.sections.components() if part.key == key[: len(part.key)]]
     if not around:
         return None
     # The table of a collate function lies within that of its data set, which is a component too.
@@ -128,27 +91,28 @@ def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
     return next((inner for inner in checked.walk() if inner.component.key == key), None)
 
 
-def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> _Facts:
-    facts: _Facts = {"doc": str(known.rules.get("doc", "")), "type": type_text(known.type)}
+def _facts_of_key(known: Key, loaded: LoadedConfig, place: KeyPath) -> dict[str, str]:
+    facts = {}
     if not known.required and not isinstance(known.default, dict | list) and known.default is not None:
         facts["default"] = _text(known.default)
+    doc = str(known.rules.get("doc", ""))
     checked = _checked_at(loaded, place[:-1]) if place[-1] == "path" else None
     if checked is not None and (what := summary(checked.target)):
-        facts["doc"] = f"{facts['doc']}; here: {what}"
-    return facts
+        doc = f"{doc}; here: {what}"
+    return {**facts, "type": type_text(known.type), "what for": doc}
 
 
-def _facts_of_argument(checked: CheckedComponent, name: str) -> _Facts | None:
+def _facts_of_argument(checked: CheckedComponent, name: str) -> dict[str, str] | None:
     doc = parameter_docs(checked.target).get(name, "")
     parameter = checked.signature.get(name) if checked.signature else None
     if parameter is None:
-        return {"doc": doc} if doc else None
-    facts: _Facts = {"doc": doc}
+        return {"what for": doc} if doc else None
+    facts = {}
     if parameter.default is not inspect.Parameter.empty:
         facts["default"] = _text(parameter.default)
     if parameter.annotation is not inspect.Parameter.empty:
         facts["type"] = type_text(parameter.annotation)
-    return facts
+    return {**facts, "what for": doc}
 
 
 def _first_layer(composition: Composition) -> Path:

@@ -13,9 +13,9 @@ import torch
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.config.check import check_inspection, import_scope
+from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
-from audiozen_core.config.load import inspect_config
+from audiozen_core.config.load import load_config
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import CheckpointError, RunError
 from audiozen_core.experiment.build import (
@@ -32,7 +32,6 @@ from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import get_logger, kept_for_log_file, log_file
-from audiozen_core.registry.scope import ImportScope
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.steps import check_steps
@@ -45,7 +44,6 @@ class Experiment:
 
     Args:
         checked: the configuration, with its components resolved.
-        scope: the import scope that it was checked in; its modules are found there.
         modes: the modes to run, in order.
 
     Example:
@@ -53,7 +51,7 @@ class Experiment:
         >>> experiment.run()  # doctest: +SKIP
     """
 
-    def __init__(self, checked: CheckedConfig, scope: ImportScope, modes: Sequence[RunMode] = ("train",)) -> None:
+    def __init__(self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
         self.checked = checked
         self.config = checked.config
         self.warnings = checked.warnings
@@ -61,7 +59,7 @@ class Experiment:
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
-        self.scope = scope
+        self.scope = checked.scope
 
     @classmethod
     def load(
@@ -77,11 +75,7 @@ class Experiment:
         Raises:
             ConfigError: everything that is wrong with it.
         """
-        inspection = inspect_config(path, overrides, modes)
-        scope = import_scope(inspection.composition)
-        with scope:
-            checked = check_inspection(inspection)
-        return cls(checked, scope, modes)
+        return cls(check_config(load_config(path, overrides, modes)), modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
         """Runs the modes, one after the other.

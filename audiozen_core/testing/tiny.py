@@ -162,7 +162,7 @@ class _Recorded(Experiment):
     """An experiment with the recorder as an additional hook plugin."""
 
     def __init__(self, loaded: Experiment, recorder: HookRecorder) -> None:
-        super().__init__(loaded.checked, loaded.scope, loaded.modes)
+        super().__init__(loaded.checked, loaded.modes)
         self.recorder = recorder
 
     def lifecycle(self) -> Lifecycle:

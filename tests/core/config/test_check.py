@@ -1,4 +1,4 @@
-"""Every component of a file against what its path names."""
+"""Checking the components of a file against the classes and functions that their paths name."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from audiozen_core.config.check import check_components, check_config
-from audiozen_core.config.load import inspect_config, load_config
+from audiozen_core.config.check import check_config
+from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
 from audiozen_core.registry.index import Entry, PluginIndex
 
@@ -93,6 +93,13 @@ path = "parts.Hook"
 """
 
 
+def findings_in(loaded, **options):
+    try:
+        return list(check_config(loaded, **options).warnings)
+    except ConfigError as error:
+        return list(error.diagnostics)
+
+
 @pytest.fixture
 def write(tmp_path):
     (tmp_path / "parts.py").write_text(PARTS)
@@ -108,13 +115,12 @@ def write(tmp_path):
 @pytest.fixture
 def findings(write):
     def findings(text, *overrides, **options):
-        inspection = inspect_config(write(text), overrides)
-        return list(check_components(inspection, **options).findings)
+        return findings_in(load_config(write(text), overrides), **options)
 
     return findings
 
 
-def told(finding):
+def position(finding):
     return finding.code, finding.span.line, finding.span.column, finding.suggestion
 
 
@@ -125,14 +131,14 @@ def test_a_file_without_mistakes_has_no_findings(findings):
 def test_a_misspelt_argument_gets_a_suggestion_and_the_signature(findings):
     text = VALID.replace("lr = 1\n", "lr = 1\nweight_decy = 1e-5\n")
     (finding,) = findings(text)
-    assert told(finding) == ("AZ140", 13, 1, "weight_decay")
+    assert position(finding) == ("AZ140", 13, 1, "weight_decay")
     assert finding.message == "unknown argument `weight_decy` for torch.optim.RAdam"
     assert finding.label == "did you mean `weight_decay`?"
     assert finding.notes[0].startswith("signature: RAdam(params, lr=0.001")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told_"),
+    ("old", "new", "expected"),
     [
         ("lr = 1", "lr = 'fast'", ("AZ144", 12, 6)),
         ("lr = 1", "params = 1", ("AZ142", 12, 1)),
@@ -159,14 +165,14 @@ def test_a_misspelt_argument_gets_a_suggestion_and_the_signature(findings):
         ("parts.Hook", "parts.Hok", ("AZ206", 24, 8)),
     ],
 )
-def test_a_mistake_is_pointed_at(findings, old, new, told_):
+def test_a_mistake_has_its_code_and_position(findings, old, new, expected):
     assert VALID.count(old) == 1
     result = findings(VALID.replace(old, new))
-    assert [told(finding)[:3] for finding in result] == [told_]
+    assert [position(finding)[:3] for finding in result] == [expected]
 
 
 @pytest.mark.parametrize(
-    ("args", "told_"),
+    ("args", "expected"),
     [
         ("encoder = {path = 'parts.Encoder', args = {depth = 3}}", []),
         ("encoder = {path = 'parts.Encodr', args = {depth = 3}}", [("AZ206", 7, 24)]),
@@ -182,35 +188,35 @@ def test_a_mistake_is_pointed_at(findings, old, new, told_):
         ("encoder.list = [1, {path = 'parts.Hok'}]", [("AZ206", 7, 33)]),
     ],
 )
-def test_components_within_arguments_are_checked_too(findings, args, told_):
+def test_components_within_arguments_are_checked_too(findings, args, expected):
     result = findings(VALID.replace('path = "parts.Net"', f'path = "parts.Net"\nargs.{args}'))
-    assert [told(finding)[:3] for finding in result] == told_
+    assert [position(finding)[:3] for finding in result] == expected
 
 
 def test_a_function_as_loss_or_collate_fn_may_lack_the_arguments_that_are_passed_later(findings):
     text = VALID.replace('"torch.nn.MSELoss"', '"parts.loss"\nargs.weight = 2')
     assert findings(text) == []
     (finding,) = findings(text.replace("weight = 2", "weigt = 2"))
-    assert told(finding) == ("AZ140", 9, 6, "weight")
+    assert position(finding) == ("AZ140", 9, 6, "weight")
     text = VALID.replace('"parts.collate"', '{path = "parts.collate", args = {pad = 1}}')
     assert findings(text) == []
-    assert told(findings(text.replace("pad = 1", "pod = 1"))[0]) == ("AZ140", 21, 47, "pad")
+    assert position(findings(text.replace("pad = 1", "pod = 1"))[0]) == ("AZ140", 21, 47, "pad")
 
 
-def test_an_override_is_pointed_at_on_the_command_line(findings):
+def test_a_mistake_in_an_override_has_its_position_on_the_command_line(findings):
     (finding,) = findings(VALID, "optimizer.args.lr=fast")
     assert (finding.span.file.name, finding.span.line, finding.span.column) == ("--set", 1, 19)
 
 
-def test_a_mistake_in_an_extended_file_is_pointed_at_there(write):
+def test_a_mistake_in_an_extended_file_has_its_position_in_that_file(write):
     write(VALID.replace("lr = 1", "lrr = 1"), "base.toml")
-    loaded = load_config(write("extends = 'base.toml'\n"))
-    (finding,) = check_components(loaded).findings
+    (finding,) = findings_in(load_config(write("extends = 'base.toml'\n")))
     assert (finding.span.file.name, finding.span.line) == ("base.toml", 12)
 
 
 def test_a_value_with_a_broken_reference_is_not_reported_twice(findings):
-    assert findings(VALID, "optimizer.args.lr=${no.thing}", "dataset.args=${no.thing}", "model.path=${no.thing}") == []
+    result = findings(VALID, "optimizer.args.lr=${no.thing}", "dataset.args=${no.thing}", "model.path=${no.thing}")
+    assert [finding.code for finding in result] == ["AZ133"] * 3
 
 
 @pytest.mark.parametrize(
@@ -223,7 +229,7 @@ def test_a_value_with_a_broken_reference_is_not_reported_twice(findings):
         ("sr = 8000", "n_fft = 256", []),
     ],
 )
-def test_a_models_own_n_fft_agrees_with_the_acoustics(findings, acoustics, args, expected):
+def test_an_n_fft_of_the_model_must_agree_with_the_acoustics(findings, acoustics, args, expected):
     text = VALID.replace("[model]\n", f"[acoustics]\n{acoustics}\n[model]\n").replace(
         'path = "parts.Net"\n', f'path = "parts.Net"\n{"args." + args if args else ""}\n'
     )
@@ -241,11 +247,11 @@ def test_a_hook_that_is_switched_off_is_not_imported_but_must_exist(findings):
     index = PluginIndex([entry])
     assert findings(text, index=index) == []
     (finding,) = findings(text.replace("tensorboard", "tensorbord"), index=index)
-    assert told(finding) == ("AZ203", 26, 8, '"tensorboard"')
+    assert position(finding) == ("AZ203", 26, 8, '"tensorboard"')
     assert findings(text.replace("'tensorboard'", "'parts.Nothing'"), index=index) == []
 
 
-def test_a_module_that_fails_prints_or_exits(write, findings, capsys, tmp_path):
+def test_a_module_that_fails_exits_or_prints_while_imported_is_reported(write, findings, capsys, tmp_path):
     (tmp_path / "failing.py").write_text("1 / 0\n")
     (tmp_path / "leaving.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "talking.py").write_text("print('hello')\nfrom parts import Net\n")
@@ -262,20 +268,20 @@ def test_a_module_that_fails_prints_or_exits(write, findings, capsys, tmp_path):
 def test_check_config_reports_mistakes_in_sections_and_components_together(write):
     text = VALID.replace("lr = 1", "lrr = 1").replace("[meta]", "[meta]\nsede = 3").replace("parts.Hook", "parts.Hok")
     with pytest.raises(ConfigError) as caught:
-        check_config(write(text), ["trainer.args.x=1"])
+        check_config(load_config(write(text), ["trainer.args.x=1"]))
     assert [finding.code for finding in caught.value.diagnostics] == ["AZ102", "AZ140", "AZ206", "AZ131"]
-    loaded = check_config(write(VALID.replace("loss_function", "loss")))
-    assert [finding.code for finding in loaded.warnings] == ["AZ110"]
-    assert loaded.config.trainer.path == "parts.Trainer"
+    checked = check_config(load_config(write(VALID.replace("loss_function", "loss"))))
+    assert [finding.code for finding in checked.warnings] == ["AZ110"]
+    assert checked.config.trainer.path == "parts.Trainer"
 
 
 def test_two_experiments_do_not_see_each_others_modules(write, tmp_path):
-    assert check_components(load_config(write(VALID))).findings == ()
+    assert findings_in(load_config(write(VALID))) == []
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "parts.py").write_text(PARTS.replace("class Net(", "class Other("))
     (tmp_path / "other" / "exp.toml").write_text(VALID)
-    (finding,) = check_components(load_config(tmp_path / "other" / "exp.toml")).findings
-    assert told(finding)[:3] == ("AZ206", 6, 8)
+    (finding,) = findings_in(load_config(tmp_path / "other" / "exp.toml"))
+    assert position(finding)[:3] == ("AZ206", 6, 8)
 
 
 def test_a_check_itself_imports_no_torch(tmp_path):
@@ -287,11 +293,16 @@ def test_a_check_itself_imports_no_torch(tmp_path):
     )
     program = f"""
         import sys
-        from audiozen_core.config.check import check_components
+        from audiozen_core.config.check import check_config
         from audiozen_core.config.load import load_config
-        found = check_components(load_config({str(tmp_path / "exp.toml")!r})).findings
-        # Nothing can be a model where torch is not imported, and the check does not import it to find that out.
-        assert [finding.code for finding in found] == ["AZ146"] * 4, found
+        from audiozen_core.errors import ConfigError
+        try:
+            check_config(load_config({str(tmp_path / "exp.toml")!r}))
+        except ConfigError as error:
+            # Nothing can be a model where torch is not imported, and the check does not import it to find that out.
+            assert [finding.code for finding in error.diagnostics] == ["AZ146"] * 4, error
+        else:
+            raise AssertionError("the check found nothing")
         assert "torch" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)

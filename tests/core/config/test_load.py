@@ -10,7 +10,7 @@ import pytest
 import tomli
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.config.load import inspect_config, load_config
+from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_at
 from audiozen_core.config.sections import Component, Dataloader, Meta
 from audiozen_core.errors import ConfigError
@@ -91,7 +91,7 @@ def load(write):
 @pytest.fixture
 def findings(write):
     def findings(text, *overrides, modes=("train",)):
-        return inspect_config(write(text), overrides, modes).findings
+        return load_config(write(text), overrides, modes).findings
 
     return findings
 
@@ -106,7 +106,7 @@ def told(finding):
 def test_a_minimal_file_loads_with_all_defaults(load, tmp_path):
     loaded = load(MINIMAL)
     config = loaded.config
-    assert loaded.warnings == ()
+    assert loaded.findings == ()
     assert (config.id, config.file) == ("exp", tmp_path / "exp.toml")
     assert config.meta == Meta(save_dir="exp")
     assert config.acoustics == Acoustics()
@@ -122,7 +122,7 @@ def test_the_sample_of_the_documentation_loads(load):
     loaded = load(f"{DOCUMENTED}\n{data}")
     assert loaded.config.trainer.args == {"max_epochs": 9999, "clip_grad_norm_value": 5}
     assert loaded.config.components["loss_function"][""].path == "audiozen.loss.SoftDTWLoss"
-    assert [told(warning) for warning in loaded.warnings] == [
+    assert [told(warning) for warning in loaded.findings] == [
         ("AZ110", 10, 1, "max_epochs"),
         ("AZ110", 19, 2, "loss_function"),
     ]
@@ -173,7 +173,7 @@ def test_the_dataloader_and_its_parts_by_path(load):
         collate_fn=Component(path="a.b", key=("dataset", "dataloader", "collate_fn")),
         sampler=Component(path="c.d", args={"x": 1}, key=("dataset", "dataloader", "sampler")),
     )
-    assert {part.path for part in loaded.components} >= {"a.b", "c.d", "mix", "enhancement"}
+    assert {part.path for part in loaded.sections.components()} >= {"a.b", "c.d", "mix", "enhancement"}
 
 
 def test_hooks_come_in_order_and_may_be_switched_off(load):
@@ -290,7 +290,7 @@ def test_a_misspelt_section_is_not_missing_as_well(findings):
 def test_a_mistake_is_pointed_at(write, text, told_):
     # Whatever the mistake does not touch comes from the minimal file.
     write(MINIMAL, "minimal.toml")
-    findings = inspect_config(write(f"extends = 'minimal.toml'\n{text}")).findings
+    findings = load_config(write(f"extends = 'minimal.toml'\n{text}")).findings
     code, line, *rest = told_
     assert [told(finding) for finding in findings if finding.severity == "error"] == [(code, line + 1, *rest)]
 
@@ -320,19 +320,20 @@ def test_an_optimiser_without_its_model_suggests_the_free_one(findings):
 def test_findings_in_files_and_overrides_come_in_order(write):
     write("[meta]\nsave_dir = 1\n", "base.toml")
     text = "extends = 'base.toml'\n" + MINIMAL.replace('[meta]\nsave_dir = "exp"', "[meta]\nsede = 1") + "[x]\n"
-    inspection = inspect_config(write(text), ["meta.sed=1"])
-    assert [(finding.span.file.name, finding.span.line) for finding in inspection.findings] == [
+    loaded = load_config(write(text), ["meta.sed=1"])
+    assert [(finding.span.file.name, finding.span.line) for finding in loaded.findings] == [
         ("exp.toml", 4),
         ("exp.toml", 15),
         ("base.toml", 2),
         ("--set", 1),
     ]
-    assert inspection.config is None
+    with pytest.raises(ConfigError):
+        _ = loaded.config
 
 
-def test_load_config_raises_all_that_it_found(write):
+def test_a_configuration_with_errors_raises_all_findings(write):
     with pytest.raises(ConfigError) as caught:
-        load_config(write(MINIMAL + "[loss_d]\npath = 1\n[x]\n[y]\n"))
+        _ = load_config(write(MINIMAL + "[loss_d]\npath = 1\n[x]\n[y]\n")).config
     assert [finding.code for finding in caught.value.diagnostics] == ["AZ110", "AZ105", "AZ101", "AZ101"]
     assert "exp.toml:15:8" in str(caught.value)
 
@@ -361,7 +362,7 @@ def test_reading_a_config_imports_no_torch(write):
     program = f"""
         import sys
         from audiozen_core.config.load import load_config
-        load_config({str(write(MINIMAL))!r})
+        load_config({str(write(MINIMAL))!r}).config
         assert "torch" not in sys.modules and "numpy" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
@@ -399,7 +400,7 @@ def test_a_second_training_set_may_leave_out_its_dataloader_or_repeat_the_first(
 )
 def test_another_dataloader_of_a_second_training_set_is_refused_at_its_place(load, second):
     with pytest.raises(ConfigError) as caught:
-        load(TRAINING_SETS + second)
+        _ = load(TRAINING_SETS + second).config
     (finding,) = caught.value.diagnostics
     line = TRAINING_SETS.count("\n") + 1
     assert (finding.code, finding.span.line, finding.span.column) == ("AZ113", line, 1)

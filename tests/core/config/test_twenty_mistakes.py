@@ -1,10 +1,11 @@
-"""A file with twenty mistakes gets twenty findings, each on its line and column, in one run."""
+"""A file with twenty mistakes gets twenty findings in one run, each at its line and column."""
 
 import re
 
 import pytest
 
 from audiozen_core.config.check import check_config
+from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
 
 PARTS = """
@@ -118,7 +119,7 @@ def test_twenty_mistakes_get_twenty_findings_at_their_places(tmp_path, newline):
     file = tmp_path / "exp.toml"
     file.write_bytes(text.replace("\n", newline).encode())
     with pytest.raises(ConfigError) as caught:
-        check_config(file)
+        check_config(load_config(file))
     found = [
         (finding.code, finding.span.line, finding.span.column, finding.span.end_column)
         for finding in caught.value.diagnostics
