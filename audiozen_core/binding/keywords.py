@@ -28,7 +28,7 @@ class KeywordUse:
     Attributes:
         taken: the names that it reads, each with whether it is optional, as in `kwargs.pop("gain", 1.0)`.
         forwards: the calls that pass them on to a parent class.
-        readable: whether that is all. False if they are used in any other way, or the source can't be read.
+        readable: false if they are used in any other way too, or the source can't be read.
     """
 
     taken: dict[str, bool] = field(default_factory=dict)

@@ -65,12 +65,7 @@ _BEFORE = 40
 
 
 def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
-    """The finding in the form of a compiler message, without a newline at the end.
-
-    Args:
-        diagnostic: the finding.
-        colour: whether to add ANSI colours.
-    """
+    """The finding in the form of a compiler message, without a newline at the end."""
 
     def paint(text: str, style: str) -> str:
         return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if colour and text else text

@@ -58,14 +58,10 @@ def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tup
     """Reads a key path as users write it on the command line or in a reference.
 
     Entries of an array are named by index, as in `validate_dataset.0.args` or `validate_dataset[0].args`. A bare number
-    may also be a key; only the values can tell.
-
-    Args:
-        text: the text.
-        start: where to begin.
+    may also be a key; only the values can tell. So only a part like `[0]` becomes an integer.
 
     Returns:
-        Each part with its start and end in the text, and the end of the path. Only a part like `[0]` is an integer.
+        Each part with its start and end in the text, and the end of the path.
 
     Raises:
         ValueError: there is no key path.

@@ -14,11 +14,6 @@ _MOST = 1000
 def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """The known names most similar to a word, best first. Case, `-` and `_` hardly matter.
 
-    Args:
-        word: what was written.
-        known: the names to choose from.
-        limit: the maximum number of names.
-
     Example:
         >>> similar_names("SoftDTW", ["soft_dtw", "si_snr", "sdnn"])
         ('soft_dtw',)
@@ -27,12 +22,12 @@ def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str,
         return ()
     folded: dict[str, list[str]] = {}
     for name in dict.fromkeys(islice(known, _MOST)):
-        folded.setdefault(_fold(name), []).append(name)
+        if name != word:
+            folded.setdefault(_fold(name), []).append(name)
     keys = difflib.get_close_matches(_fold(word), list(folded), n=limit, cutoff=0.65)
-    names = [
-        name for key in keys for name in sorted(folded[key], key=lambda name: -_likeness(word, name)) if name != word
-    ]
-    return tuple(names[:limit])
+    # Names that differ only in case, `-` and `_` have one key.
+    names = (name for key in keys for name in difflib.get_close_matches(word, folded[key], n=limit, cutoff=0))
+    return tuple(islice(names, limit))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -54,7 +49,3 @@ def did_you_mean(text: str | None) -> str:
 
 def _fold(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
-
-
-def _likeness(word: str, name: str) -> float:
-    return difflib.SequenceMatcher(None, word, name).ratio()

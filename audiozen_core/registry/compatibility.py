@@ -15,9 +15,6 @@ def wanted_versions(requirements: Iterable[str]) -> str:
     A requirement counts if its marker holds on this machine. One that belongs to an extra does not count, and neither
     does one that can't be read: odd metadata must not keep a plugin out.
 
-    Args:
-        requirements: the values of `Requires-Dist`.
-
     >>> wanted_versions(["audiozen[metrics]>=0.1,<0.2", "audiozen<9; extra == 'old'"])
     '<0.2,>=0.1'
     """
@@ -36,11 +33,9 @@ def wanted_versions(requirements: Iterable[str]) -> str:
 
 
 def admits(versions: str, version: str) -> bool:
-    """Whether a version is one of those asked for. Clauses that can't be read admit everything.
+    """Whether a version is one of those that the clauses ask for. Clauses that can't be read admit everything.
 
-    Args:
-        versions: clauses as in `Requires-Dist`, such as `>=0.1,<0.2`.
-        version: the installed one. A development version or release candidate counts like a release.
+    A development version or release candidate counts like a release.
 
     >>> admits(">=0.1,<0.2", "0.1.7"), admits("~=1.4", "2.0"), admits("==0.1.*", "0.1.3")
     (True, False, True)

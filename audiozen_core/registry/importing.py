@@ -22,25 +22,20 @@ from audiozen_core.registry.scope import ImportScope
 _SHOWN_FRAMES = 3
 
 
-class NoSuchModuleError(Exception):
-    """There is no module of that name. A module that exists but fails raises `PathError`."""
-
-
-def import_module(name: str) -> ModuleType:
-    """Imports a module by its full dotted name.
+def import_module(name: str) -> ModuleType | None:
+    """Imports a module by its full dotted name; None if there is no such module.
 
     Raises:
-        NoSuchModuleError: the module does not exist.
         PathError: the module raises an error or calls `sys.exit`; that exception is the `__cause__`.
         AudioZenError: the module itself raises one.
     """
     torchaudio_loader.install()
-    with _reporting(name, NoSuchModuleError):
+    with _reporting(name):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name == name:
-                raise NoSuchModuleError(name) from None
+                return None
             raise
 
 
@@ -56,13 +51,13 @@ def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _reporting(name: str, passed: type[Exception]) -> Iterator[None]:
-    """Turns exceptions into a `PathError`, except for Ctrl-C, `AudioZenError` and the type `passed`."""
+def _reporting(name: str, *passed: type[Exception]) -> Iterator[None]:
+    """Turns exceptions into a `PathError`, except for Ctrl-C, `AudioZenError` and the types in `passed`."""
     try:
         yield
-    except (AudioZenError, passed, KeyboardInterrupt):
-        raise
     except BaseException as error:
+        if isinstance(error, (AudioZenError, KeyboardInterrupt, *passed)):
+            raise
         raise _import_failed(name, error) from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -79,14 +79,14 @@ class PluginIndex:
         self.problems = tuple(problems)
 
     @classmethod
-    def scan(cls, search_path: Sequence[str] | None = None) -> PluginIndex:
-        """Reads the metadata of every distribution on the search path (default: `sys.path`).
+    def scan(cls, search_path: Iterable[str]) -> PluginIndex:
+        """Reads the metadata of every distribution on a search path.
 
         If a distribution is found twice, the first counts, as for an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
         problems: list[str] = []
-        for folder in metadata_folders(sys.path if search_path is None else search_path):
+        for folder in metadata_folders(search_path):
             try:
                 text = read_metadata(folder, "entry_points.txt")
                 if _PREFIX not in text:
@@ -184,20 +184,17 @@ class PluginIndex:
         )
 
 
-_cache: dict[tuple[str, ...], PluginIndex] = {}
-
-
 def installed_index() -> PluginIndex:
     """The index of this process, scanned once for each state of `sys.path` without the folders of an experiment."""
-    key = tuple(installed_path())
-    if key not in _cache:
-        _cache[key] = PluginIndex.scan(key)
-    return _cache[key]
+    return _scan_once(tuple(installed_path()))
 
 
 def forget_installed() -> None:
     """Makes the next `installed_index` read the metadata again, after something was installed."""
-    _cache.clear()
+    _scan_once.cache_clear()
+
+
+_scan_once = functools.cache(PluginIndex.scan)
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:

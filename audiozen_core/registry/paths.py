@@ -26,12 +26,7 @@ from audiozen_core.diagnostics import codes
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
-from audiozen_core.registry.importing import (
-    NoSuchModuleError,
-    capture_standard_output,
-    get_attribute,
-    import_module,
-)
+from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
 from audiozen_core.registry.index import Entry, PluginIndex, installed_index
 
 __all__ = ["PathError", "Resolved", "load", "resolve"]
@@ -164,11 +159,11 @@ def _is_dotted(path: str) -> bool:
 
 def _import(module: str, names: list[str]) -> ModuleType:
     """Imports the module in which the names are looked up."""
-    try:
-        return import_module(module)
-    except NoSuchModuleError:
+    imported = import_module(module)
+    if imported is None:
         found, _, name = module.rpartition(".")
-        raise MissingNameError(found, name, None, names) from None
+        raise MissingNameError(found, name, None, names)
+    return imported
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
@@ -191,8 +186,7 @@ def _follow(owner: Any, names: list[str], found: str) -> Any:
             missing = deeper
     if not isinstance(owner, ModuleType) or not hasattr(owner, "__path__"):
         raise missing
-    try:
-        module = import_module(f"{owner.__name__}.{name}")
-    except NoSuchModuleError:
-        raise missing from None
+    module = import_module(f"{owner.__name__}.{name}")
+    if module is None:
+        raise missing
     return _follow(module, rest, f"{found}.{name}")
