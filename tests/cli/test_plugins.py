@@ -62,7 +62,7 @@ def test_the_list_tells_origin_and_status_without_an_import(acme, install, audio
     assert "acme" not in sys.modules
 
 
-def test_the_list_of_one_kind_is_also_json(acme, audiozen):
+def test_one_kind_can_be_listed_as_json(acme, audiozen):
     rows = json.loads(audiozen("plugins", "model", "--json").out)
     assert [row["name"] for row in rows] == ["net", "sdnn"]
     assert rows[0]["distribution"] == "acme"
@@ -131,7 +131,7 @@ def test_the_kind_of_a_dotted_path_is_determined_by_its_base_class(audiozen):
     assert "params" not in tomli.loads(info["snippet"])["optimizer"]["args"]
 
 
-def test_an_unknown_name_comes_with_a_similar_one(acme, audiozen):
+def test_a_similar_name_is_suggested_for_an_unknown_one(acme, audiozen):
     outcome = audiozen("plugins", "show", "anounce")
     assert outcome.code == 2
     assert "did you mean `announce`?" in outcome.err
@@ -222,7 +222,7 @@ def test_unreadable_metadata_is_named_even_if_it_breaks_the_import_of_torch(site
     assert "plugins doctor" in audiozen("plugins").out
 
 
-def test_one_distribution_can_be_looked_at_alone(ailing, audiozen):
+def test_the_doctor_can_examine_one_distribution_alone(ailing, audiozen):
     outcome = audiozen("plugins", "doctor", "acme-prints")
     assert outcome.code == 0
     assert "warning[AZ148]: the metric `prints` of acme-prints 1.0: it writes to the standard output" in outcome.out
@@ -294,7 +294,7 @@ COMMAND = """
 """
 
 
-def test_a_plugin_may_bring_a_command(install, audiozen):  # noqa: F811
+def test_a_plugin_can_add_a_command(install, audiozen):  # noqa: F811
     install("acme-tools", {"acme_tools": COMMAND}, commands={"shout": "acme_tools:echo"})
     assert "shout  from acme-tools 1.0" in audiozen("--help").out
     assert "acme_tools" not in sys.modules

@@ -226,7 +226,7 @@ class NotForWorkers(Noise):
 
 
 @pytest.mark.parametrize(("dataset", "message"), [(OwnNumbers, "workers"), (NotForWorkers, "no workers")])
-def test_a_data_set_has_to_be_the_same_with_any_number_of_workers(dataset, message):
+def test_a_data_set_has_to_give_the_same_batches_with_any_number_of_workers(dataset, message):
     check_dataset(Noise)
     with pytest.raises(Exception, match=message):
         check_dataset(dataset)

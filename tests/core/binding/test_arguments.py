@@ -299,7 +299,7 @@ def test_arguments_that_the_class_passes_by_position_are_refused():
         assert findings(Bidirectional, {"width": 4, taken: 1}) == [(UNKNOWN_ARGUMENT, taken)]
 
 
-def test_of_a_function_with_keywords_only_the_named_parameters_are_checked():
+def test_only_the_named_parameters_of_a_function_with_keywords_are_checked():
     def make(width: int, **kwargs): ...
 
     assert findings(make, {"width": 1, "zebra": 2}) == []
@@ -309,7 +309,7 @@ def test_of_a_function_with_keywords_only_the_named_parameters_are_checked():
 # ------------------------------------------------------------------------------------------ kinds of callables
 
 
-def test_partials_are_seen_through():
+def test_the_signature_of_a_partial_lacks_what_it_passes_itself():
     small = functools.partial(Net, depth=1)
     assert findings(small, {"width": 3}) == []
     assert findings(small, {"width": 3, "depth": 4}) == []
@@ -434,7 +434,7 @@ class Codec:
     layers: list[Encoder] = dataclasses.field(default_factory=list)
 
 
-def test_tables_are_checked_against_dataclasses_all_the_way_down():
+def test_nested_tables_are_checked_against_dataclasses():
     found = check(Codec, {"encoder": {"sise": 3}, "layers": [{"size": 1}, {"size": "2", "kinds": ["a", 3]}]})
     assert [(finding.code, finding.place) for finding in found] == [
         (UNKNOWN_ARGUMENT, ("args", "encoder", "sise")),

@@ -54,7 +54,7 @@ def test_wide_characters_push_the_caret():
     assert render(finding("漢字 = x", 1, 3)).splitlines()[4] == "   | ^^^^"
 
 
-def test_combining_marks_do_not():
+def test_combining_marks_do_not_push_the_caret():
     assert render(finding("e\u0301 = x", 6, 7)).splitlines()[4] == "   | " + " " * 4 + "^"
 
 
@@ -71,7 +71,7 @@ def test_only_the_shown_part_of_a_very_long_value_is_underlined():
     assert max(map(len, text.splitlines())) < 140
 
 
-def test_a_value_over_several_lines_is_underlined_to_the_end_of_its_first():
+def test_a_value_over_several_lines_is_underlined_up_to_the_end_of_its_first_line():
     assert carets_below(render(finding("x = [1,", 5, 2, end_line=29))) == "[1,"
 
 

@@ -46,12 +46,12 @@ OTHER_PYTHON = f"python_version < '{sys.version_info.major}.{sys.version_info.mi
         ("audiozen @ https://example.org/a.whl", ""),
     ],
 )
-def test_a_requirement_is_read_in_every_form(install, requirement, versions):
+def test_requirements_are_read_in_every_form(install, requirement, versions):
     install("acme", {}, requires=requirement, model={"net": "acme:Net"})
     assert installed_index().find("acme:net").requires == versions
 
 
-def test_the_requirements_of_several_lines_hold_together(install):
+def test_requirements_on_several_lines_are_combined(install):
     install(
         "acme", {}, requires="torch>=2\nRequires-Dist: audiozen>=0.1\nRequires-Dist: audiozen<7", model={"net": "a:N"}
     )
@@ -77,7 +77,7 @@ def test_requirements_on_others_do_not_count(install, requirement):
         "audiozen \x00<1",
     ],
 )
-def test_odd_metadata_stops_nobody(install, requirement):
+def test_a_malformed_requirement_does_not_block_a_plugin(install, requirement):
     install("acme", {}, requires=requirement, model={"net": "acme:Net"})
     assert admits(installed_index().find("acme:net").requires, audiozen_core.__version__)
 

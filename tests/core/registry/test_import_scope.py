@@ -64,7 +64,7 @@ def test_the_import_path_and_the_modules_are_restored_afterwards(write):
     assert state() == before
 
 
-def test_they_are_restored_after_an_error_too(write):
+def test_the_import_path_and_the_modules_are_restored_after_an_error(write):
     half = {"half/__init__": "import half.part\n1 / 0", "half/part": ""}
     recipe = write("a", half, trainer="import model\nraise ValueError", model="x = 1")
     before = state()
@@ -134,7 +134,7 @@ def test_a_local_module_comes_before_an_installed_one_of_that_name(write, site, 
     assert importlib.import_module("az_trainer").Trainer.place == "installed"
 
 
-def test_an_installed_package_comes_back_with_its_parts(write, site):
+def test_an_installed_package_is_restored_with_its_submodules(write, site):
     write("site", {"az_pack/__init__": "", "az_pack/part": "x = 1"})
     part = importlib.import_module("az_pack.part")
     with ImportScope([write("a", az_pack="class Net: ...")]):
@@ -153,7 +153,7 @@ def test_a_local_file_with_a_reserved_name_is_ignored(write, name):
     assert sys.modules[name] is before
 
 
-def test_a_standard_module_that_was_not_imported_yet_is_safe_too(write):
+def test_a_local_file_does_not_replace_a_standard_module_that_is_not_imported_yet(write):
     recipe = write("a", wave="own = True", colorsys="own = True", mine="own = True")
     program = (
         "import sys\n"
@@ -183,7 +183,7 @@ def test_a_file_with_a_reserved_name_in_the_working_directory_is_ignored_too(wri
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_without_init_hides_no_installed_package(write, site):
+def test_a_folder_without_init_does_not_hide_an_installed_package(write, site):
     write("site", az_wandb="place = 'installed'")
     recipe = write("a", {"az_wandb/run": "x = 1"})
     with ImportScope([recipe]):

@@ -23,7 +23,7 @@ def failure(write):
     return fail
 
 
-def test_its_exception_is_shown_with_the_line_and_kept_as_the_cause(failure):
+def test_the_exception_of_a_module_is_shown_with_its_line_and_kept_as_the_cause(failure):
     error = failure(bad="x = 1\nraise ValueError('boom')")
     assert error.code == codes.IMPORT_FAILED
     assert error.message == "the module `bad` fails while it is imported: ValueError: boom"
@@ -32,7 +32,7 @@ def test_its_exception_is_shown_with_the_line_and_kept_as_the_cause(failure):
     assert error.__cause__.__traceback__ is not None
 
 
-def test_the_lines_shown_are_the_users_own(failure):
+def test_only_lines_of_the_user_are_shown(failure):
     error = failure(bad="import inner", inner="import json\njson.loads('{')")
     places = [note for note in error.notes if note.startswith("at: ")]
     assert [place.split(" in ")[0] for place in places] == ["at: bad.py:1", "at: inner.py:2"]
@@ -102,7 +102,7 @@ def test_the_output_of_an_import_is_captured_and_reported(write, capsys):
     assert capsys.readouterr().out == "afterwards\n"
 
 
-def test_a_handler_that_was_made_while_importing_writes_to_the_real_output_afterwards(write, capsys):
+def test_a_log_handler_made_during_an_import_writes_to_the_real_output_afterwards(write, capsys):
     text = (
         "import logging, sys\nhandler = logging.StreamHandler(sys.stdout)\nhandler.stream.write('held')\nclass Net: ..."
     )

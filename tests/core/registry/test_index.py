@@ -48,7 +48,7 @@ def test_a_distribution_is_known_under_all_spellings_of_its_name(index, spelling
     assert index.find(spelling, "loss_function").distribution == "other-losses"
 
 
-def test_two_distributions_with_one_name_are_an_error_that_names_both_and_both_spellings(index):
+def test_a_name_in_two_distributions_is_an_error_that_names_both_and_their_spellings(index):
     with pytest.raises(PathError) as caught:
         index.find("sdr", "loss_function")
     text = str(caught.value)
@@ -132,7 +132,7 @@ def test_metadata_folders_on_the_search_path_are_read(tmp_path):
     assert found.problems == ()
 
 
-def test_groups_of_others_are_ignored(tmp_path):
+def test_entry_point_groups_of_other_programs_are_ignored(tmp_path):
     folder = add_distribution(tmp_path, "tool", "1.0", model={"net": "tool:Net"})
     text = (folder / "entry_points.txt").read_text(encoding="utf-8")
     (folder / "entry_points.txt").write_text(

@@ -203,14 +203,14 @@ def test_the_error_for_a_missing_attribute_lists_the_existing_ones(write):
         assert "note: `trainer` has `Loop`, `run`" in failure("trainer.Xyz").notes
 
 
-def test_for_the_name_of_a_local_module_its_class_is_suggested(write):
+def test_the_name_of_a_local_module_gets_its_class_as_a_suggestion(write):
     with ImportScope([write("a", trainer="1 / 0\nclass Trainer: ...")]):
         error = failure("trainer", section="trainer")
     assert error.suggestion == "trainer.Trainer"
     assert any("`trainer.py`" in note for note in error.notes)
 
 
-def test_for_the_name_of_a_torch_class_its_dotted_path_is_suggested():
+def test_the_name_of_a_torch_class_gets_its_dotted_path_as_a_suggestion():
     assert failure("RAdam", section="optimizer").suggestion == "torch.optim.RAdam"
 
 
@@ -270,7 +270,7 @@ def test_a_missing_import_of_a_component_with_an_extra_names_the_extra(write, si
     assert resolve("net", section="model", index=component("fractions:Fraction [fast]")).dotted == "fractions.Fraction"
 
 
-def test_a_broken_component_affects_only_those_who_name_it(write, site):
+def test_a_broken_component_does_not_affect_the_others(write, site):
     write("site", az_broken="raise SystemExit")
     index = PluginIndex([*component("az_broken:Net"), *component("fractions:Fraction", "good")])
     assert resolve("good", section="model", index=index).target.__name__ == "Fraction"

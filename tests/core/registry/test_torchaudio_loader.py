@@ -70,7 +70,7 @@ def test_a_recipe_may_import_torchaudio_itself(write):
         assert resolve("model.Spectrogram").target(n_fft=16)(torch.randn(64)).shape == (9, 9)
 
 
-def test_without_its_extension_the_python_part_is_used_with_one_warning(write, no_torchaudio, monkeypatch):
+def test_the_python_part_is_used_with_one_warning_if_the_extension_fails(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
     with capture_logs() as logs:
         torchaudio = load_torchaudio()
@@ -80,7 +80,7 @@ def test_without_its_extension_the_python_part_is_used_with_one_warning(write, n
     assert [(entry["log_level"], "libno_such_library" in entry["reason"]) for entry in logs] == [("warning", True)]
 
 
-def test_what_needs_the_extension_says_so_when_it_is_called(write, no_torchaudio, monkeypatch):
+def test_a_function_that_needs_the_extension_says_so_when_it_is_called(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
     functional = load_torchaudio().functional
     assert functional._IS_TORCHAUDIO_EXT_AVAILABLE is False
