@@ -48,5 +48,5 @@ def is_checkpoint(path: Path) -> bool:
         return False
     if (path / MANIFEST).exists() or (path / STATE).exists():
         return True
-    # A checkpoint that has lost both is recognized by its name, unless the folder holds what no checkpoint holds.
+    # A checkpoint that has lost both is recognized by its name, unless the folder holds other files.
     return is_managed_name(path.name) and all(file.suffix == ".safetensors" for file in path.iterdir())

@@ -108,7 +108,7 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
         raise DamagedCheckpointError(path, f"the file can't be read: {error}") from error
     weights = {name: tensor.to(map_location) for name, tensor in tensors.items()}
     for name, kept in metadata.items():
-        # A tied weight is stored once; the metadata map its other names to the stored one.
+        # A tied weight is stored once, and the metadata map its other names to the stored name.
         if kept in weights and name not in weights:
             weights[name] = weights[kept]
     return weights

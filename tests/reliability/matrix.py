@@ -1,4 +1,4 @@
-"""The trainings of the resume matrix: each has some state that a resume must not lose."""
+"""The trainings of the resume matrix. Each has some state that a resume must not lose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPOCHS = 3
 
 
 class Ema:
-    """The running mean of the weights; it is part of the score, so that losing it shows everywhere."""
+    """A running mean of the weights."""
 
     def __init__(self) -> None:
         self.mean: dict[str, torch.Tensor] = {}
@@ -44,7 +44,7 @@ class Ema:
 
 
 class HalfPrecision(TinyTrainer):
-    """Under bfloat16."""
+    """Trains in half precision."""
 
     def __init__(self, components, **args):
         super().__init__(components, **args)
@@ -59,7 +59,7 @@ class Wavering(TinyTrainer):
 
 
 class NotANumber(TinyTrainer):
-    """The loss of the very first batch is NaN, so that every stop comes after it or repeats it."""
+    """The loss of the first batch is NaN, so every stop comes after it or repeats it."""
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)["loss"]
@@ -71,13 +71,13 @@ class Row:
     """One row of the matrix.
 
     Attributes:
-        args: of the trainer.
-        vital: the entries of a checkpoint without which the end must differ, where the run is stopped in mid-epoch.
+        args: the arguments of the trainer.
+        vital: the owners whose state must matter: without it, a run stopped within an epoch ends differently.
         cls: the trainer's class.
         scheduler: makes the scheduler of an optimiser.
-        interval: when it steps.
+        interval: when the scheduler steps.
         hooks: makes further hooks, by name.
-        workers: processes that make the data.
+        workers: how many processes load the data.
     """
 
     args: dict[str, Any] = field(default_factory=dict)
@@ -103,17 +103,17 @@ class Row:
         asynchronous: bool = False,
         seed: int = 1,
     ) -> dict[str, Any]:
-        """Trains to the end, from a state if there is one; gives the state then, and the metrics of each epoch."""
+        """Trains to the end, from `state` if it is given; returns the last state and the metrics of each epoch."""
         trainer = self.trainer(folder, every=every, asynchronous=asynchronous)
         ends: list[dict[str, float]] = []
 
-        class Listens:
+        class Listener:
             @hookimpl
             def on_epoch_end(self, metrics):
                 ends.append(dict(metrics))
 
-        trainer.hooks._manager.register(Listens(), "listens")
-        torch.rand(11)  # the generators are somewhere else
+        trainer.hooks._manager.register(Listener(), "listens")
+        torch.rand(11)  # A resume must restore the generators, wherever they are.
         if state is not None:
             trainer.load_checkpoint(state)
         loaders = [make_loader(seed=seed, num_workers=self.workers), make_loader(shuffle=False)]
@@ -166,7 +166,7 @@ ROWS = {
 
 
 def end_difference(whole: dict[str, Any], resumed: dict[str, Any]) -> str | None:
-    """Where two trainings have ended differently, in words; None if nowhere. Epochs before the resume do not count."""
+    """Where the ends of two trainings differ, in words; None if nowhere. Epochs before the resume do not count."""
     epochs = len(resumed["metrics"])
     tail = {**whole, "metrics": whole["metrics"][len(whole["metrics"]) - epochs :]}
     return difference(tail, resumed)

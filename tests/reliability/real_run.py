@@ -1,4 +1,4 @@
-"""A real run to be killed: `audiozen run` on real speech and noise, with workers that make the batches."""
+"""A run for the kill tests: `audiozen run` on real speech and noise, with workers that load the batches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ snrs = [0]
 path = "reports.Reports"
 """
 
-# Tells the killer how far the run is. Lines go out by one system call, whatever becomes of the process.
+# Tells the test how far the run is. Each line is one system call, so a kill never loses half a line.
 REPORTS = """\
 import os
 

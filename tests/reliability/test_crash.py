@@ -1,4 +1,4 @@
-"""A training that is stopped at any file operation, in every way, and resumed ends like an undisturbed one."""
+"""A training that is stopped at any file operation and resumed ends like one that never stopped."""
 
 import errno
 import json
@@ -26,12 +26,12 @@ FAULTS = {
     "no space once": {"kind": "refuse", "code": errno.ENOSPC},
     "I/O error": {"kind": "refuse", "code": errno.EIO},
 }
-LIVES_ON = ("short write", "no space once", "I/O error")
+SURVIVED = ("short write", "no space once", "I/O error")
 IN_WRITES = ("kill within a write", "short write")
 
 
 class Wavering(TinyTrainer):
-    """The second epoch is the best: `best` stays on a checkpoint that is older than those that are pruned."""
+    """The second epoch is the best, so `best` is older than the checkpoints that are pruned."""
 
     def validation_epoch_end(self, outputs):
         return super().validation_epoch_end(outputs) - 100.0 * abs(self.progress.epoch - 2)
@@ -91,14 +91,14 @@ def tries(tmp_path, monkeypatch):
 
 
 def check(tries, kind, stride, offset=0):
-    """Tries every `stride`-th operation; returns how many."""
+    """Stops the training at every `stride`-th operation; returns how often."""
     disk, whole = tries.train(tries.fresh())
-    begun = next(at for at, done in enumerate(disk.done) if "metrics.jsonl" in done) + 1
+    started = next(at for at, done in enumerate(disk.done) if "metrics.jsonl" in done) + 1
     points = [at for at, done in enumerate(disk.done) if kind not in IN_WRITES or done.startswith("write")]
     for at in points[offset % stride :: stride]:
         where = f"{kind} at operation {at}: {disk.done[at]}"
         root, outcome = tries.stopped(kind, at)
-        if kind in LIVES_ON and at >= begun:
+        if kind in SURVIVED and at >= started:
             assert isinstance(outcome, tuple), (where, outcome)
             assert difference(whole, outcome) is None, where
         install(tries.monkeypatch, FaultyDisk(root))
@@ -146,7 +146,7 @@ def _watch(event, arguments):
     if not watching or event not in CHANGES:
         return
     if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & 0o1102):
-        return  # opened to read
+        return  # only for reading
     if str(arguments[0]).startswith(watching[0]) or str(arguments[1]).startswith(watching[0]):
         watched.append((event, Path(str(arguments[0])).name))
 
@@ -157,7 +157,7 @@ def test_the_faulty_disk_counts_every_operation(tries):
     watching.append(str(root))
     disk, _ = tries.train(root)
     watching.clear()
-    # The interpreter itself reports what is opened for writing, created, renamed, linked or deleted. Both must agree.
+    # The interpreter reports every file that is opened for writing, created, renamed, linked or deleted.
     counted = [done for done in disk.done if done.split()[0] not in ("write", "fsync")]
     reopened = len([event for event in watched if event == ("open", "metrics.jsonl")]) - 1
     assert len(watched) - reopened == len(counted) > 50

@@ -1,4 +1,4 @@
-"""A real file system that is full: the run goes on, loses no record, and saves again once there is space."""
+"""A run on a full file system continues, loses no record, and saves again once there is space."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A real run with workers, killed with SIGKILL at random moments again and again, ends like an undisturbed one."""
+"""A real run that is killed with SIGKILL again and again ends like one that was not killed."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def reads_until(process, wanted, times):
 
 @LINUX
 @pytest.mark.parametrize(("kills", "epochs"), KILLS)
-def test_a_run_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one(
+def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not_killed(
     tmp_path, record_property, kills, epochs
 ):
     project, chooser = make_project(tmp_path / "killed", epochs), random.Random(kills)

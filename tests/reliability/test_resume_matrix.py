@@ -1,22 +1,23 @@
-"""Stopped at any step, a training ends as if it had never stopped: the same state, to the last bit and type."""
+"""A training that is stopped at any step and resumed ends with the state of one that never stopped, bit for bit."""
 
 import pytest
 
 from audiozen_core.data import loader
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
-# The short form takes every third stop, another third in each row, and saves aside in every other row; the long one
-# takes them all.
+# By default each row tries a third of its stops, and every other row saves in the background. The slow cases try all.
 CASES = [pytest.param(name, place % 2 == 0, 3, id=f"{name}, every third") for place, name in enumerate(ROWS)]
 CASES += [
-    pytest.param(name, aside, 1, id=f"{name}, {'aside' if aside else 'at once'}", marks=pytest.mark.slow)
+    pytest.param(
+        name, background, 1, id=f"{name}, {'in the background' if background else 'at once'}", marks=pytest.mark.slow
+    )
     for name in ROWS
-    for aside in (False, True)
+    for background in (False, True)
 ]
 
 
 def whole_and_stops(row, folder, asynchronous):
-    """How the training ends that never stops, and the checkpoints of one that saves after each step."""
+    """The end of a training that never stops, and the checkpoints of one that saves after each step."""
     whole = row.run(folder / "whole", asynchronous=asynchronous)
     saving = row.run(folder / "saving", every=1, asynchronous=asynchronous)
     assert end_difference(whole, saving) is None, "saving has changed the training"
@@ -31,7 +32,7 @@ def test_a_training_resumed_after_any_step_ends_with_the_same_state(tmp_path, na
     assert len(chosen) >= 2
     for place, (stop, state) in enumerate(chosen):
         if state["progress"]["epoch"] == whole["progress"]["epoch"]:
-            continue  # it is the end
+            continue  # The training has ended.
         resumed = row.run(tmp_path / f"resumed {place}", state=state)
         assert end_difference(whole, resumed) is None, f"stopped at {stop}"
 
@@ -58,7 +59,7 @@ def test_a_training_stopped_twice_ends_with_the_same_state(tmp_path, name):
             assert end_difference(whole, resumed) is None, f"stopped at {stops[first][0]} and {stop}"
 
 
-def test_these_tests_notice_a_piece_of_state_from_the_first_of_two_stops(tmp_path):
+def test_these_tests_notice_a_piece_of_state_from_an_earlier_stop(tmp_path):
     row = ROWS["float32"]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
     row.run(tmp_path / "again", state=stops[1][1], every=1, asynchronous=True)

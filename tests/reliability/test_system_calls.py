@@ -1,4 +1,4 @@
-"""The same with real system calls: a tracer kills the process, or makes the system refuse, at each of them."""
+"""A training survives a kill or an error at any of its real system calls, which `strace` injects."""
 
 import multiprocessing
 import re
@@ -19,16 +19,16 @@ from tests.reliability.test_crash import train
 CALLS = ("write", "fsync", "mkdir", "rename", "symlink", "unlink", "rmdir")
 FAULTS = {
     "killed": (CALLS, "signal=KILL:when={at}"),
-    "disk full from there on": (("write", "mkdir", "symlink"), "error=ENOSPC:when={at}+"),
+    "disk full from then on": (("write", "mkdir", "symlink"), "error=ENOSPC:when={at}+"),
     "I/O error": (CALLS, "error=EIO:when={at}"),
 }
 
 
-def train_when_told(root, told):
-    """Runs in a process of its own. Errors of the disk may end it; other errors may not."""
+def train_on_signal(root, signal):
+    """Trains in a process of its own, once the tracer is attached. Only errors of the disk may end it early."""
     torch.set_num_threads(1)
     sys.stderr = sys.stdout = None
-    told.recv()
+    signal.recv()
     try:
         train(root)
     except (AudioZenError, OSError):
@@ -44,12 +44,12 @@ class Tracer:
         self.context.set_forkserver_preload(["tests.reliability.test_crash"])
 
     def run(self, inject=None):
-        """The folder that is left, the exit code, and how often each call was seen."""
+        """Returns the folder that is left, the exit code, and how often each call was made."""
         self.count += 1
         root, log = self.folder / f"run {self.count}", self.folder / f"calls {self.count}"
         root.mkdir()
         theirs, ours = self.context.Pipe(duplex=False)
-        child = self.context.Process(target=train_when_told, args=(root, theirs))
+        child = self.context.Process(target=train_on_signal, args=(root, theirs))
         child.start()
         command = ["strace", "-f", "-y", "-o", log, "-e", f"trace={','.join(CALLS)}", "-p", str(child.pid)]
         if inject:

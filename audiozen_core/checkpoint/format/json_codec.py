@@ -35,7 +35,7 @@ class Encoder:
         self._open: list[int] = []
 
     def encode(self, value: Any) -> Json:
-        """The value as JSON; null where it can't be stored, which `problems` then says."""
+        """The value as JSON; null if it can't be stored, and `problems` then says why."""
         kind = type(value)
         if kind in (type(None), bool, int, str):
             return value  # type: ignore[no-any-return]

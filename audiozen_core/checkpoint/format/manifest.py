@@ -26,13 +26,9 @@ class Manifest:
     """The content of `manifest.json`.
 
     Attributes:
-        epoch: epochs completed.
-        step: optimiser steps done.
-        score: the validation score, if there was one.
         serial: the number of the save in its folder; the newest checkpoint has the highest.
         best: the name of the best checkpoint when this one was saved, which may be this one.
         created: when it was saved, in ISO 8601.
-        versions: the versions of audiozen, torch and Python.
         files: name to digest of every other file.
     """
 

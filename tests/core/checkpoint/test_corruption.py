@@ -1,4 +1,4 @@
-"""A checkpoint that has been changed in any way is refused with a reason, or gives what was saved, nothing else."""
+"""A changed checkpoint is refused with a reason, or loads exactly what was saved."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FILES = ("manifest.json", "model.safetensors", "state.json")
 
 
 def assert_refused_or_right(store: CheckpointStore, path: Path) -> bool:
-    """Whether it was refused; what is read in spite of the change must be what was saved."""
+    """Whether it was refused. If it was read in spite of the change, the state must be what was saved."""
     try:
         loaded = store.load(path)
     except DamagedCheckpointError:
@@ -108,7 +108,7 @@ def test_swapped_bytes_are_noticed(store, path):
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrites a manifest as somebody would who knows how it is sealed."""
+    """Rewrites a manifest with a valid seal, as an attacker could."""
     fields = json.loads((path / "manifest.json").read_text())
     del fields["seal"]
     change(fields)

@@ -1,4 +1,4 @@
-"""Damage drawn at random: a clear error, or the checkpoint before it, never a wrong weight, never another error."""
+"""Random damage gives a clear error or the checkpoint before it, never a wrong weight and never another error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check(store, name, damage):
         try:
             loaded = store.load(store.folder / "epoch_0002")
         except DamagedCheckpointError:
-            # What is named as damaged is passed over: the newest whole one comes in its place.
+            # `latest` skips the damaged checkpoint and loads the one before it.
             latest = store.load("latest")
             assert (latest.epoch, difference(latest.state, state(1))) == (1, None)
             return True
@@ -75,10 +75,10 @@ def test_damage_is_refused_or_harmless(store, name, damage):
 @pytest.mark.slow
 @given(st.sampled_from(FILES), DAMAGE)
 @settings(max_examples=10_000, **SETTINGS)
-def test_damage_is_refused_or_harmless_at_length(store, name, damage):
+def test_ten_thousand_kinds_of_damage_are_refused_or_harmless(store, name, damage):
     check(store, name, damage)
 
 
-def test_the_check_sees_damage_and_its_absence(store):
+def test_the_check_of_these_tests_tells_damage_from_no_damage(store):
     assert check(store, "model.safetensors", ("flip", 9000, 1))
     assert not check(store, "model.safetensors", ("overwrite", 0, b""))

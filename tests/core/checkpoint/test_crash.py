@@ -1,4 +1,4 @@
-"""A save is stopped at each of its file operations, in every way; the old or the new checkpoint is intact."""
+"""A save that is stopped at any of its file operations leaves the old checkpoint or the new one intact."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def assert_sound(bench: Workbench, root: Path) -> None:
 
 
 def operations(bench: Workbench) -> list[str]:
-    """The operations of an undisturbed save."""
+    """The operations of a save without a fault."""
     _, disk, error = bench.attempt(None)
     assert error is None
     return disk.done

@@ -1,4 +1,4 @@
-"""A process that saves without end is killed for real, again and again; what it leaves is whole."""
+"""A process that saves in a loop is really killed, again and again; its checkpoints stay intact."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ KILLS = 15
 SIZE = 50_000
 
 
-def save_without_end(folder: Path, report: Connection) -> None:
-    """Goes on from what is there, and tells of each save when it starts and when it is done."""
+def save_in_a_loop(folder: Path, report: Connection) -> None:
+    """Continues from the latest checkpoint, and reports the start and the end of each save."""
     torch.set_num_threads(1)
     store = CheckpointStore(folder)
     store.sweep()
@@ -42,7 +42,7 @@ def test_repeated_kills_while_saving_lose_or_damage_no_checkpoint(tmp_path):
     saved = 0
     for _ in range(KILLS):
         ours, theirs = context.Pipe(duplex=False)
-        child = context.Process(target=save_without_end, args=(store.folder, theirs), daemon=True)
+        child = context.Process(target=save_in_a_loop, args=(store.folder, theirs), daemon=True)
         child.start()
         theirs.close()
         messages = [ours.recv() for _ in range(2 * chooser.randrange(1, 4) - 1)]
@@ -59,7 +59,7 @@ def test_repeated_kills_while_saving_lose_or_damage_no_checkpoint(tmp_path):
 
 
 def assert_sound(store: CheckpointStore, saved: int, started: int) -> None:
-    """What was reported as saved is there; all that is there is whole."""
+    """Every checkpoint is intact, and nothing that was reported as saved is lost."""
     assert [info.reason for info in store.list() if not info.intact] == []
     if saved == 0:
         return
@@ -73,7 +73,7 @@ def assert_sound(store: CheckpointStore, saved: int, started: int) -> None:
 
 
 def remaining(connection: Connection) -> list[tuple[str, int]]:
-    """What was sent before the end."""
+    """The messages that were sent before the process died."""
     messages = []
     try:
         while True:
@@ -83,6 +83,6 @@ def remaining(connection: Connection) -> list[tuple[str, int]]:
 
 
 def spin(rounds: int) -> None:
-    """Lets a while go by without a look at a clock."""
+    """Passes some time without a clock."""
     for _ in range(rounds):
         pass

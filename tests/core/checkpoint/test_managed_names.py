@@ -1,4 +1,4 @@
-"""What people put into the folder themselves, and copies of it that have no links any more."""
+"""The store leaves files of the user alone, and a copy without symbolic links works like the original."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.core.checkpoint.small_states import damage, names, save, weight
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow; the crash tests check it
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
 @pytest.fixture
 def crowded(store, tmp_path):
-    """Three checkpoints, and what people have put beside them."""
+    """Three checkpoints, and what a user has put beside them."""
     save(store, 1, 2, 3)
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     save(other, *range(50, 60))

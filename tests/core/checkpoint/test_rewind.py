@@ -1,4 +1,4 @@
-"""Going back to an earlier checkpoint: what came later is left behind and never wins."""
+"""After a return to an earlier checkpoint, the later ones are stale and are never loaded by default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.core.checkpoint.small_states import damage, names, save, state, weigh
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow; the crash tests check it
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 

@@ -1,4 +1,4 @@
-"""Saving, finding, keeping and leaving behind checkpoints."""
+"""Checkpoints are saved, listed, loaded and pruned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.core.checkpoint.small_states import damage, names, save, state, weigh
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow, and watched by the crash tests
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow; the crash tests check it
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
@@ -174,7 +174,7 @@ def test_nothing_is_written_for_an_unstorable_state(store):
     assert not store.folder.exists()
 
 
-# ----------------------------------------------------------------------------------------------- nothing there
+# ----------------------------------------------------------------------------------------------- missing checkpoints
 
 
 def test_loading_from_an_empty_folder_says_that_there_is_no_checkpoint(store):

@@ -1,4 +1,4 @@
-"""All of torch.optim and all its schedulers: saved, read back, and continued as if nothing had happened."""
+"""Every optimiser and scheduler of torch resumes from its saved state, bit for bit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Warmup:
 
 
 class Training:
-    """A small net under one optimiser, and a scheduler where one is given."""
+    """A small network with one optimiser and perhaps a scheduler."""
 
     def __init__(self, optimizer: str = "SGD", scheduler: str | None = None, **arguments: Any) -> None:
         torch.manual_seed(0)

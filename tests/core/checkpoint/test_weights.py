@@ -1,4 +1,4 @@
-"""Weights out of a checkpoint, a bare file, or the mean of several."""
+"""Weights are loaded from a checkpoint or a bare file, or averaged over several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines that are appended, whatever the disk says in between."""
+"""Lines are appended completely and in order, even if the disk is full for a while."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from audiozen_core.storage.append import LineFile
 
 
 class Disk:
-    """Stands in for `os`: takes so many bytes, then refuses until it is told to take more."""
+    """Stands in for `os`: a disk with room for so many bytes."""
 
     def __init__(self, room):
         self.room = room
@@ -46,7 +46,7 @@ def test_refused_lines_are_written_complete_and_in_order_once_there_is_space(tmp
     assert file.close() == 0
 
 
-def test_bytes_refused_to_the_end_are_counted(tmp_path, disk):
+def test_the_bytes_that_are_lost_at_the_end_are_counted(tmp_path, disk):
     file = LineFile(tmp_path / "lines")
     disk.room = 0
     file.write("äb")
@@ -55,7 +55,7 @@ def test_bytes_refused_to_the_end_are_counted(tmp_path, disk):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_device_that_is_really_full_is_not_an_error_either():
+def test_a_real_device_that_is_full_raises_nothing():
     file = LineFile(Path("/dev/full"))
     assert file.write("line").errno == errno.ENOSPC
     assert file.close() == 5

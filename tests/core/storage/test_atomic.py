@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, with the user's umask, and links move in one step."""
+"""Files appear complete or not at all, with modes that follow the umask, and links move in one step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from audiozen_core.storage.atomic import (
 
 
 @pytest.mark.parametrize("content", [b"ab\x00", "Wörter\n", b"", b"0123456789" * 200_000])
-def test_content_of_each_kind_is_written_and_hashed(content, tmp_path):
+def test_bytes_and_text_of_any_length_are_written_and_hashed(content, tmp_path):
     digest = write_whole(tmp_path / "file", content)
     written = (tmp_path / "file").read_bytes()
     assert written == (content.encode() if isinstance(content, str) else content)
@@ -163,7 +163,7 @@ def test_temporary_files_of_dead_processes_are_deleted(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [*alive, "outside"]
 
 
-def test_a_file_that_a_library_writes_gets_the_mode_of_the_umask_and_the_hash_of_what_is_there(tmp_path):
+def test_a_file_written_by_a_library_gets_the_mode_of_the_umask_and_the_hash_of_its_content(tmp_path):
     def write(path):
         aside = path.with_suffix(".tmp")
         aside.write_bytes(b"of the library")

@@ -1,4 +1,4 @@
-"""A safetensors file is one that other programs read, and a malformed one is refused with an error of ours."""
+"""Other programs read the files that are written here, and a malformed file is a `FormatError`."""
 
 from __future__ import annotations
 
@@ -86,26 +86,26 @@ BAD = {
     "seven bytes": b"1234567",
     "a header of 2^63 bytes": (2**63).to_bytes(8, "little") + b"{}",
     "a header longer than the file": (100).to_bytes(8, "little") + b"{}",
-    "no JSON": file_of(b"{nonsense"),
-    "no UTF-8": file_of(b"\xff\xfe"),
-    "a list": file_of([1]),
+    "not JSON": file_of(b"{nonsense"),
+    "not UTF-8": file_of(b"\xff\xfe"),
+    "a header that is a list": file_of([1]),
     "endless nesting": file_of(b"[" * 100_000),
     "a name twice": file_of(b'{"a": 1, "a": 2}'),
-    "metadata that are no texts": file_of({"__metadata__": {"a": 1}}, b""),
-    "an entry that is no table": file_of({"a": 1}),
+    "metadata that are not strings": file_of({"__metadata__": {"a": 1}}, b""),
+    "an entry that is not an object": file_of({"a": 1}),
     "an unknown dtype": file_of({"a": field(dtype="F31")}),
-    "a dtype that is no text": file_of({"a": field(dtype=["F32"])}),
+    "a dtype that is not a string": file_of({"a": field(dtype=["F32"])}),
     "a negative size": file_of({"a": field(shape=(-2,))}),
-    "a size that is no integer": file_of({"a": field(shape=(2.0,))}),
-    "a truth as a size": file_of({"a": field(shape=(2, True))}),
-    "a shape that is no list": file_of({"a": field(shape="2")}),
+    "a size that is not an integer": file_of({"a": field(shape=(2.0,))}),
+    "a boolean as a size": file_of({"a": field(shape=(2, True))}),
+    "a shape that is not a list": file_of({"a": field(shape="2")}),
     "a shape of 2^62 items": file_of({"a": field(shape=(2**31, 2**31))}),
     "sizes that overflow": file_of({"a": field(shape=(0, 2**62, 2**62), offsets=(0, 0)), "b": field()}),
     "too few bytes for the shape": file_of({"a": field(offsets=(0, 4))}),
-    "bytes from the end to the start": file_of({"a": field(offsets=(8, 0))}),
+    "offsets in the wrong order": file_of({"a": field(offsets=(8, 0))}),
     "three offsets": file_of({"a": field(offsets=(0, 4, 8))}),
     "a gap before the first": file_of({"a": field(offsets=(8, 16))}, b"\x00" * 16),
-    "two on one place": file_of({"a": field(), "b": field()}),
+    "two tensors in one place": file_of({"a": field(), "b": field()}),
     "a tensor beyond the end": file_of({"a": field(shape=(4,), offsets=(0, 16))}),
     "bytes that belong to no tensor": file_of({"a": field(shape=(1,), offsets=(0, 4))}),
 }
