@@ -232,6 +232,7 @@ class Colour(int):
         (deque([1]), "holds an object of `collections.deque`"),
         (torch.zeros(2, device="meta"), "without data"),
         (torch.eye(2).to_sparse(), "layout torch.sparse_coo"),
+        (torch.empty(2, dtype=torch.bits8), "holds a tensor of torch.bits8"),
         (np.array([object()]), "holds an array of object"),
         (np.array(["a"]), "holds an array of <U1"),
     ],
