@@ -459,6 +459,13 @@ def test_a_long_signature_is_cut_but_keeps_the_named_parameter():
     assert text == "Transformer(d_model=512, nhead=8, num_encoder_layers=6, bias=True, …)"
 
 
+def test_the_parameter_to_keep_is_shown_even_if_it_is_longer_than_the_line():
+    name = "width" * 20
+    parameters = {"first": 1, name: 2}
+    function = eval(f"lambda {', '.join(f'{key}={value}' for key, value in parameters.items())}: None")
+    assert signature_of(function).text(keep=name) == f"<lambda>({name}=2, …)"
+
+
 def test_defaults_with_long_or_useless_texts_are_shortened():
     something = object()
 

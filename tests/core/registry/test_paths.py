@@ -210,6 +210,13 @@ def test_the_name_of_a_local_module_gets_its_class_as_a_suggestion(write):
     assert any("`trainer.py`" in note for note in error.notes)
 
 
+def test_a_local_module_that_is_not_python_gets_a_note_and_no_suggestion(write):
+    with ImportScope([write("a", trainer="class Trainer(:")]):
+        error = failure("trainer", section="trainer")
+    assert error.suggestion is None
+    assert any("`trainer.py`" in note for note in error.notes)
+
+
 def test_the_name_of_a_torch_class_gets_its_dotted_path_as_a_suggestion():
     assert failure("RAdam", section="optimizer").suggestion == "torch.optim.RAdam"
 
