@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _number(default: int, doc: str) -> Any:
+    return field(default=default, metadata={"minimum": 1, "doc": doc})
 
 
 @dataclass(frozen=True, slots=True)
 class Acoustics:
-    """The section `[acoustics]`.
+    """The section `[acoustics]`."""
 
-    Attributes:
-        sr: the sample rate, in hertz.
-        n_fft: the number of FFT points, in samples.
-        hop_length: the number of samples between successive frames.
-        win_length: the length of the STFT window, in samples; at most `n_fft`.
-        window: `hann` or `rectangular`.
-    """
-
-    sr: int = 16000
-    n_fft: int = 512
-    hop_length: int = 256
-    win_length: int = 512
-    window: str = "hann"
+    sr: int = _number(16000, "the sample rate, in hertz")
+    n_fft: int = _number(512, "the number of FFT points, in samples")
+    hop_length: int = _number(256, "the number of samples between successive frames")
+    win_length: int = _number(512, "the length of the STFT window, in samples; at most `n_fft`")
+    window: str = field(default="hann", metadata={"choices": ("hann", "rectangular"), "doc": "the window of the STFT"})

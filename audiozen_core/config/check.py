@@ -114,10 +114,11 @@ class _Checker:
         key = component.key
         # A string that stands alone, as for `collate_fn`, is the path itself.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
+        # A component within the arguments may ask for the arguments that its owner is passed.
         nested = {
-            inner: checked
-            for inner, table in _components_in(component.args, (*key, "args"))
-            if (checked := self.check_nested(inner, table, role))
+            inner.key: checked
+            for inner in _components_in(component.args, (*key, "args"))
+            if (checked := self.check_as(inner, _Role(None, role.injected)))
         }
         if place in self.composition.unresolved:
             return None
@@ -132,11 +133,6 @@ class _Checker:
         checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
         self.check_arguments(checked, role)
         return checked
-
-    def check_nested(self, key: KeyPath, table: dict[str, Any], role: _Role) -> CheckedComponent | None:
-        """Checks a table with a `path` within arguments; it may ask for the arguments that its owner is passed."""
-        component = Component(path=table["path"], args=table.get("args", {}), key=key)
-        return self.check_as(component, _Role(None, role.injected))
 
     def check_arguments(self, checked: CheckedComponent, role: _Role) -> None:
         component = checked.component
@@ -215,11 +211,11 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+def _components_in(value: Any, place: KeyPath) -> Iterator[Component]:
     """The outermost tables with a `path` of their own within a value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in items:
         if is_component(entry):
-            yield (*place, key), entry
+            yield Component(path=entry["path"], args=entry.get("args", {}), key=(*place, key))
         else:
             yield from _components_in(entry, (*place, key))

@@ -7,37 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli
-
 from audiozen_core.config.composition import Composition, Origin
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.config.schema import known_keys
 from audiozen_core.config.toml.document import Document
-from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range, TooDeepError, find_positions
+from audiozen_core.config.toml.positions import MAX_DEPTH, Positions, Range
 from audiozen_core.config.toml.source import Source
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, match_key_path, spell
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
+from audiozen_core.errors import ConfigError
 
 # The file name of an override in messages. Line 1 is the first override, line 2 the second.
 COMMAND_LINE = Path("--set")
-
 
 _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3e-4`"
 
 
 @dataclass(frozen=True, slots=True)
-class Override:
-    """One `--set key=value`.
-
-    Attributes:
-        key: the key path as it was written.
-        value: the value.
-        adds: whether it has a plus sign, so that it may add a key.
-        key_ranges: the character range of each part of the key, in the text of all overrides.
-        value_range: the character range of the value.
-    """
+class _Override:
+    """One `--set key=value`; with a plus sign it may add a key. Ranges are offsets in the text of all overrides."""
 
     key: KeyPath
     value: Any
@@ -51,12 +41,7 @@ class _BadOverrideError(Exception):
 
 
 def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
-    """Applies the overrides on top of the files, and reports those that can't be applied.
-
-    Args:
-        composition: the values of the files.
-        overrides: each `key=value`, or `+key=value` to add a key.
-    """
+    """Applies the overrides on top of the files, and reports those that can't be applied."""
     source = Source("\n".join(overrides), COMMAND_LINE)
     document = Document(source, {}, Positions(), composition.main.folder)
     start = 0
@@ -77,7 +62,7 @@ def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def _read(text: str, start: int) -> Override:
+def _read(text: str, start: int) -> _Override:
     whole = (start, start + len(text))
     adds = text.startswith("+")
     try:
@@ -93,32 +78,27 @@ def _read(text: str, start: int) -> Override:
     blanks = len(text[end + 1 :]) - len(text[end + 1 :].lstrip())
     value_range = (start + end + 1 + blanks, start + len(text))
     value = _read_value(text[end + 1 :].strip(), value_range)
-    return Override(tuple(part for part, _ in parts), value, adds, key_ranges, value_range)
+    return _Override(tuple(part for part, _ in parts), value, adds, key_ranges, value_range)
 
 
 def _read_value(text: str, place: Range) -> Any:
     """Reads a value as TOML, or as a bare word if it is not TOML."""
     try:
-        find_positions(f"value = {text}")
-    except TooDeepError:
-        raise _BadOverrideError(f"the value is nested more than {MAX_DEPTH} levels deep", place) from None
-    try:
-        table = tomli.loads(f"value = {text}")
-    except ValueError as error:
+        values = Document.parse(f"value = {text}", COMMAND_LINE).values
+    except ConfigError as error:
         if not text:
             raise _BadOverrideError('the override has no value; an empty string is `""`', place) from None
         if text[0] in "[{\"'":
-            reason = str(error).partition(" (at ")[0]
-            raise _BadOverrideError(f"the value `{text}` is not valid TOML: {reason}", place) from None
+            raise _BadOverrideError(f"the value can't be read: {error.diagnostics[0].message}", place) from None
         return text
     # A text with a line break may be several TOML keys; such a text is a bare word too.
-    return table["value"] if len(table) == 1 else text
+    return values["value"] if len(values) == 1 else text
 
 
 # ---------------------------------------------------------------------------------------------- applying
 
 
-def _apply(composition: Composition, document: Document, override: Override) -> None:
+def _apply(composition: Composition, document: Document, override: _Override) -> None:
     path: KeyPath = ()
     for index, part in enumerate(override.key):
         written = override.key[: index + 1]
@@ -153,7 +133,7 @@ def _resolve_part(container: Any, part: str | int, path: KeyPath, *, may_add: bo
 
 
 def _unknown_key(
-    composition: Composition, document: Document, override: Override, path: KeyPath, written: KeyPath
+    composition: Composition, document: Document, override: _Override, path: KeyPath, written: KeyPath
 ) -> Diagnostic:
     container, part = _existing(composition, path), written[-1]
     above = spell(written[:-1])
@@ -167,7 +147,11 @@ def _unknown_key(
         message = f"there is no `{spell(written)}` to override"
         similar = nearest(str(part), [*container, *known_keys(path)])
         notes = (f"help: `--set +{spell(override.key)}=…` adds a new key",)
-    span = document.key_span(written)
-    label = did_you_mean(similar)
-    more: dict[str, Any] = {"label": label, "suggestion": similar, "notes": notes}
-    return document.source.finding(config_codes.UNKNOWN_OVERRIDE, message, span, **more)
+    return document.source.finding(
+        config_codes.UNKNOWN_OVERRIDE,
+        message,
+        document.key_span(written),
+        label=did_you_mean(similar),
+        suggestion=similar,
+        notes=notes,
+    )

@@ -10,13 +10,7 @@ from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.read_table import TableReader
 from audiozen_core.config.schema import key_at, table_of
-from audiozen_core.config.sections import (
-    Component,
-    Dataloader,
-    DatasetComponent,
-    HookComponent,
-    Meta,
-)
+from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, HookComponent, Meta
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
@@ -50,12 +44,7 @@ class Sections:
 
 
 def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
-    """Reads the sections, and adds mistakes to the findings of the composition.
-
-    Args:
-        composition: the values.
-        modes: the modes to run, from `RUN_MODES`; they decide which sections are required.
-    """
+    """Reads the sections, and adds mistakes to the findings of the composition. `modes` decide what is required."""
     reader = _Reader(composition)
     # Unknown sections come first: a section that one of them was meant to be is not reported as missing.
     for name, value in sorted(composition.values.items(), key=lambda item: split_section(item[0]) is not None):
@@ -97,7 +86,9 @@ class _Reader:
             if isinstance(table, dict):
                 yield path, table
             elif path not in self.composition.unresolved:
-                self.tables.wrong_type(path, "a table", table, notes=_table_help(self.composition.spell(path), table))
+                section = self.composition.spell(path)
+                notes = (f'help: write\n[{section}]\npath = "{table}"',) if isinstance(table, str) else ()
+                self.tables.wrong_type(path, "a table", table, notes=notes)
 
     def store(self, section: str, suffix: str, place: KeyPath, table: Mapping[str, Any]) -> None:
         kind = SECTIONS[section]
@@ -130,8 +121,8 @@ class _Reader:
             self.guessed.add(similar)
         label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
         notes = () if label else (f"sections: {', '.join(SECTIONS)}",)
-        more: dict[str, Any] = {"label": label, "suggestion": similar, "notes": notes}
-        self.report(config_codes.UNKNOWN_SECTION, f"unknown section `{name}`", (name,), **more)
+        message = f"unknown section `{name}`"
+        self.report(config_codes.UNKNOWN_SECTION, message, (name,), label=label, suggestion=similar, notes=notes)
 
     def is_present(self, name: str) -> bool:
         """Whether the file has the section. A lone `[model.args]` does not count as `[model]`."""
@@ -220,7 +211,3 @@ def _without_keys(dataset: DatasetComponent) -> Dataloader:
         collate_fn=table.collate_fn and replace(table.collate_fn, key=()),
         sampler=table.sampler and replace(table.sampler, key=()),
     )
-
-
-def _table_help(section: str, value: Any) -> tuple[str, ...]:
-    return (f'help: write\n[{section}]\npath = "{value}"',) if isinstance(value, str) else ()

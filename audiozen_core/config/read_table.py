@@ -83,11 +83,7 @@ class TableReader:
     # ------------------------------------------------------------------------------------------ values
 
     def _value(self, key: Key, place: KeyPath, value: Any) -> Any:
-        """The value, converted to the type of its key.
-
-        Raises:
-            _InvalidError: it has another type or is out of range.
-        """
+        """The value, converted to the type of its key. Raises `_InvalidError` if it can't be used."""
         if place in self.composition.unresolved:
             raise _InvalidError
         self._refuse_unwritable(place, value)

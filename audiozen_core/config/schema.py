@@ -19,14 +19,6 @@ from audiozen_core.config.sections import (
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import SECTIONS, Kind, split_section
 
-# The rules of `[acoustics]`: its dataclass is in a room that knows nothing of configurations.
-_ACOUSTICS_RULES: dict[str, Mapping[str, Any]] = {
-    "sr": {"minimum": 1, "doc": "the sample rate, in hertz"},
-    "n_fft": {"minimum": 1, "doc": "the number of FFT points, in samples"},
-    "hop_length": {"minimum": 1, "doc": "the number of samples between successive frames"},
-    "win_length": {"minimum": 1, "doc": "the length of the STFT window, in samples; at most `n_fft`"},
-    "window": {"choices": ("hann", "rectangular"), "doc": "the window of the STFT"},
-}
 # The kinds whose sections have keys besides `path` and `args`.
 _TABLES: dict[str, type] = {
     "meta": Meta,
@@ -39,14 +31,7 @@ _TABLES: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a table.
-
-    Attributes:
-        name: the key.
-        type: the annotation of its field.
-        default: the value if the key is left out, or `dataclasses.MISSING`.
-        rules: `minimum`, `maximum`, `choices`, `pattern` and `doc`.
-    """
+    """One key of a table. `rules` may have `minimum`, `maximum`, `choices` and `pattern`, and always has `doc`."""
 
     name: str
     type: Any
@@ -102,7 +87,7 @@ def keys_of(table: type) -> dict[str, Key]:
             field.name,
             hints[field.name],
             field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default,
-            _ACOUSTICS_RULES[field.name] if table is Acoustics else field.metadata,
+            field.metadata,
         )
         for field in dataclasses.fields(table)
         # `key` is the place of a component, which no TOML file sets.

@@ -34,7 +34,7 @@ class Meta:
         default=None,
         metadata={"doc": "the folders that come first on the import path; by default that of the file, and its parent"},
     )
-    seed: int = _field("the seed of every random number generator", default=0, minimum=0, maximum=2**63 - 1)
+    seed: int = _field("the seed of every random number generator", default=0, minimum=0)
     use_amp: bool = _field("train in automatic mixed precision", default=False)
     use_deterministic_algorithms: bool = _field(
         "use deterministic algorithms only: slower, but repeatable", default=False
@@ -45,20 +45,12 @@ class Meta:
         pattern=r"auto|cpu|mps|cuda(:\d+)?",
         choices=("auto", "cpu", "cuda", "mps"),
     )
-    num_threads: int | None = _field(
-        "the number of CPU threads; torch chooses by default", default=None, minimum=1, maximum=1024
-    )
+    num_threads: int | None = _field("the number of CPU threads; torch chooses by default", default=None, minimum=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part of the experiment: `path` names it, and `args` are its arguments.
-
-    Attributes:
-        path: the name of a plugin, or a dotted import.
-        args: the arguments, as the TOML gives them.
-        key: the place of its table in the document, such as `("model_g",)` or `("validate_dataset", 0)`.
-    """
+    """A part of the experiment, and the `key` path of its table, such as `("validate_dataset", 0)`."""
 
     path: str = _field("the name of an installed component, or a dotted import")
     args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments it is built with"})
@@ -100,7 +92,7 @@ class HookComponent(Component):
 class Dataloader:
     """The table `dataloader` of a data set: how its samples become batches."""
 
-    batch_size: int = _field("the number of samples in a batch", default=1, minimum=1, maximum=2**31 - 1)
+    batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
     # Each worker is a process: one digit too many would bring the computer down.
     num_workers: int = _field(
@@ -108,9 +100,7 @@ class Dataloader:
     )
     drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
     pin_memory: bool | None = _field("pin the batches' memory; by default where there is a GPU", default=None)
-    prefetch_factor: int | None = _field(
-        "batches loaded ahead by each worker", default=None, minimum=1, maximum=2**31 - 1
-    )
+    prefetch_factor: int | None = _field("batches loaded ahead by each worker", default=None, minimum=1)
     persistent_workers: bool | None = _field("keep the workers between epochs, as by default", default=None)
     timeout: float = _field(
         "seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0, maximum=1_000_000

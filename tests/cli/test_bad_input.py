@@ -1,4 +1,4 @@
-"""What bad input gets: one clear error, exit code 2, no traceback, nothing half-written."""
+"""Bad input gets one clear error and exit code 2: no traceback, and no partial files."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from .conftest import RATE, write_pairs
 
 @pytest.fixture
 def refused(audiozen, project):
-    """Runs a command that has to be refused; gives what it said."""
+    """Runs a command that must fail, and returns its error output."""
 
     def call(*arguments, leaves_nothing=True):
         outcome = audiozen("run", *(arguments or ("tiny.toml",)))
@@ -33,12 +33,12 @@ def change(project, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def test_no_such_file(refused):
+def test_a_missing_file_gets_a_similar_name_suggested(refused):
     assert "no file `tinny.toml`" in (said := refused("tinny.toml")) or "tinny.toml" in said
     assert "tiny.toml" in said
 
 
-def test_broken_toml_has_a_line_and_a_column(refused, project):
+def test_a_syntax_error_has_its_line(refused, project):
     change(project, "seed = 1", "seed = ")
     assert "tiny.toml:3:" in refused()
 
@@ -73,7 +73,7 @@ def test_a_missing_section_is_named(refused, project):
     assert "`[optimizer]`" in (said := refused()) or "`optimizer`" in said
 
 
-def test_all_mistakes_come_at_once(refused, project):
+def test_all_mistakes_are_reported_at_once(refused, project):
     for old, new in (("seed = 1", "sead = 1"), ("lr = 1e-3", "lrr = 1e-3"), ('"sdnn"', '"sdnnn"')):
         change(project, old, new)
     said = refused()
@@ -191,7 +191,7 @@ def test_resume_from_a_checkpoint_that_does_not_exist(refused):
     assert "nowhere" in refused("tiny.toml", "--resume", "--ckpt-path", "nowhere")
 
 
-def test_a_test_without_a_checkpoint(refused):
+def test_testing_without_a_checkpoint_is_refused(refused):
     assert "exp/tiny" in refused("tiny.toml", "-M", "test")
 
 
@@ -201,13 +201,13 @@ def test_a_checkpoint_that_does_not_exist(audiozen, refused, project):
     assert "nowhere" in said
 
 
-def test_weights_of_another_model(audiozen, refused, project):
+def test_weights_of_another_model_are_refused(audiozen, refused, project):
     audiozen("run", "tiny.toml")
     said = refused("tiny.toml", "-M", "test", "--set", "model.args.hidden_size=16", leaves_nothing=False)
     assert "do not fit [model]" in said
 
 
-def test_finetuning_without_a_checkpoint(refused):
+def test_finetuning_without_a_checkpoint_is_refused(refused):
     assert "--ckpt-path" in refused("tiny.toml", "-M", "finetune")
 
 
@@ -251,7 +251,7 @@ def test_more_files_make_a_longer_epoch(audiozen, project):
     assert "steps=6" in outcome.err
 
 
-def test_rates_that_disagree(refused, project):
+def test_a_sample_rate_that_differs_from_the_audio_is_refused(refused, project):
     change(project, "sr = 16000", "sr = 48000")
     said = refused()
     assert "16000 Hz" in said
@@ -313,7 +313,7 @@ def test_a_component_that_calls_sys_exit_ends_the_run_with_an_error(refused, pro
     assert "sys.exit(0)" in refused(leaves_nothing=False)
 
 
-def test_modes_and_options_that_contradict_each_other(refused, project):
+def test_modes_and_options_that_contradict_each_other_are_refused(refused, project):
     assert "no training to resume" in refused("tiny.toml", "-M", "test", "--resume")
     assert "does not start from a checkpoint" in refused("tiny.toml", "--ckpt-path", "somewhere")
     assert "holds no checkpoint" in refused("tiny.toml", "-M", "test", "train")
@@ -339,13 +339,13 @@ def test_two_predictions_with_the_same_file_name_are_refused(refused, audiozen, 
         ("None", "is a NoneType"),
     ],
 )
-def test_a_loss_that_cannot_be_learnt_from(refused, project, value, words):
+def test_a_loss_without_a_gradient_is_refused(refused, project, value, words):
     (project / "losses.py").write_text(f"def loss(estimate, target):\n    return {value}\n")
     change(project, '"torch.nn.L1Loss"', '"losses.loss"')
     assert words in refused(leaves_nothing=False)
 
 
-def test_a_folder_that_cannot_be_created(refused, project):
+def test_a_run_folder_that_cannot_be_created_is_refused(refused, project):
     (project / "file").write_text("")
     change(project, 'save_dir = "exp"', 'save_dir = "file"')
     assert "file" in refused()
@@ -377,16 +377,16 @@ def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
         ("sr = 16000", "sr = 99999999999999999999", "`acoustics.sr` must be at most"),
     ],
 )
-def test_a_value_that_cannot_be_used(refused, project, old, new, words):
+def test_a_value_out_of_range_is_refused(refused, project, old, new, words):
     change(project, old, new)
     assert words in refused()
 
 
-def test_a_file_whose_name_is_not_utf8(refused, project):
+def test_a_file_whose_name_is_not_utf8_is_refused(refused, project):
     name = os.fsdecode(b"t\xffny.toml")
     (project / "tiny.toml").rename(project / name)
     assert "has bytes that are not UTF-8 in its path" in refused(name)
 
 
-def test_an_override_that_is_not_utf8(refused):
+def test_an_override_that_is_not_utf8_is_refused(refused):
     assert "bytes that are not UTF-8" in refused("tiny.toml", "--set", os.fsdecode(b"meta.save_dir=e\xff"))

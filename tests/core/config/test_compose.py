@@ -1,4 +1,4 @@
-"""Layers: `extends`, `--set`, and where each value came from."""
+"""Layers: `extends`, `--set`, and the origin of each value."""
 
 from datetime import date
 from pathlib import Path
@@ -37,7 +37,7 @@ def failure(path):
 # ---------------------------------------------------------------------------------------------- extends
 
 
-def test_tables_are_merged_and_all_else_is_replaced(write):
+def test_tables_are_merged_and_other_values_are_replaced(write):
     write("base.toml", "[meta]\nseed = 1\nsave_dir = 'exp'\n[model]\npath = 'sdnn'\nargs = {a = [1, 2], b = 1}\n")
     file = write("exp.toml", "extends = 'base.toml'\n[meta]\nseed = 2\n[model.args]\na = [3]\n")
     composition = compose(file)
@@ -48,7 +48,7 @@ def test_tables_are_merged_and_all_else_is_replaced(write):
     assert composition.findings == []
 
 
-def test_every_value_knows_the_file_and_the_place_that_set_it(write):
+def test_every_value_has_the_file_and_position_that_set_it(write):
     write("base.toml", "[meta]\nseed = 1\nsave_dir = 'exp'\n")
     file = write("exp.toml", "extends = 'base.toml'\n\n[meta]\nseed = 2\n")
     composition = compose(file, ["meta.device=cpu"])
@@ -59,7 +59,7 @@ def test_every_value_knows_the_file_and_the_place_that_set_it(write):
     assert (old, origin.value_span.file.name, origin.value_span.line) == (1, "base.toml", 2)
 
 
-def test_each_value_and_table_has_an_origin_and_nothing_else_has(write):
+def test_every_value_has_an_origin_and_every_origin_has_a_value(write):
     write("base.toml", "[model]\npath = 'a'\nargs = {x = [{y = 1}], z = 2}\n")
     file = write("exp.toml", "extends = 'base.toml'\n[model]\npath = 'b'\nargs.x = 1\n[[hooks]]\npath = 'h'\n")
     composition = compose(file, ["+hooks.0.args.deep=[1,2]"])
@@ -71,14 +71,14 @@ def test_each_value_and_table_has_an_origin_and_nothing_else_has(write):
     assert places(composition.values) - {()} == set(composition.origins)
 
 
-def test_later_extended_files_win_and_the_file_itself_wins_over_all(write):
+def test_later_extended_files_win_and_the_file_itself_comes_last(write):
     write("one.toml", "[meta]\nseed = 1\ndevice = 'cpu'\nuse_amp = true\n")
     write("two.toml", "[meta]\nseed = 2\ndevice = 'mps'\n")
     file = write("exp.toml", "extends = ['one.toml', 'two.toml']\n[meta]\nseed = 3\n")
     assert compose(file).values["meta"] == {"seed": 3, "device": "mps", "use_amp": True}
 
 
-def test_bases_are_found_beside_the_file_that_names_them(write):
+def test_an_extended_file_is_relative_to_the_file_that_names_it(write):
     write("shared/deep/root.toml", "[meta]\nseed = 1\n")
     write("shared/base.toml", "extends = 'deep/root.toml'\n[meta]\ndevice = 'cpu'\n")
     file = write("recipes/exp.toml", "extends = '../shared/base.toml'\n")
@@ -103,21 +103,21 @@ def test_files_in_a_circle_are_named(write):
     assert place(finding) == ("c.toml", 1, 11)
 
 
-def test_a_missing_base_is_placed_where_it_is_named(write):
+def test_a_missing_extended_file_is_reported_where_it_is_named(write):
     write("base.toml", "[meta]\n")
     (finding,) = failure(write("exp.toml", "extends = [\n  'base.toml',\n  'bose.toml',\n]\n"))
     assert place(finding) == ("exp.toml", 3, 3)
     assert "base.toml`?" in finding.notes[0]
 
 
-def test_a_broken_base_is_placed_in_the_base(write):
+def test_a_mistake_in_an_extended_file_is_reported_in_that_file(write):
     write("base.toml", "[meta]\nseed = = 1\n")
     (finding,) = failure(write("exp.toml", "extends = 'base.toml'\n"))
     assert place(finding)[:2] == ("base.toml", 2)
 
 
 @pytest.mark.parametrize("value", ["3", "{a = 1}", "[1]", "true"])
-def test_extends_of_another_type(write, value):
+def test_extends_must_be_a_name_or_an_array_of_names(write, value):
     assert [finding.code for finding in failure(write("exp.toml", f"extends = {value}\n"))] == ["AZ132"]
 
 
@@ -152,7 +152,7 @@ def test_a_new_path_by_override_drops_inherited_arguments_in_any_order(write):
     assert place(finding) == ("--set", 2, 16)
 
 
-def test_a_component_within_arguments_is_a_component_too(write):
+def test_a_new_path_of_a_nested_component_drops_its_arguments(write):
     write("base.toml", "[model.args.encoder]\npath = 'a'\nargs = {x = 1}\n")
     file = write("exp.toml", "extends = 'base.toml'\n[model.args.encoder]\npath = 'b'\n")
     assert compose(file).values["model"]["args"]["encoder"] == {"path": "b"}
@@ -199,7 +199,7 @@ def test_the_old_name_of_one_section_is_free_elsewhere(write):
         ("[trainer.args]\nmax_epochs = 1\nmax_epoch = 2\n", 3),
     ],
 )
-def test_one_thing_under_two_names_in_one_file(write, text, line):
+def test_two_names_of_one_thing_in_one_file_are_refused(write, text, line):
     composition = compose(write("exp.toml", text))
     (finding,) = [finding for finding in composition.findings if finding.severity == "error"]
     assert finding.code == "AZ109"
@@ -278,7 +278,7 @@ def test_an_override_sets_one_value(exp, override, path, value):
         ("validate_dataset.²=1", 1, None),
     ],
 )
-def test_a_mistyped_override_is_pointed_at(exp, override, column, suggestion):
+def test_an_override_of_an_unknown_key_has_a_position_and_a_suggestion(exp, override, column, suggestion):
     composition = compose(exp, ["meta.seed=1", override])
     (finding,) = composition.findings
     assert finding.code in {"AZ130", "AZ131"}
@@ -306,6 +306,6 @@ def test_the_last_of_two_overrides_of_one_key_wins(exp):
     assert compose(exp, ["meta.seed=1", "meta.seed=2"]).values["meta"]["seed"] == 2
 
 
-def test_overrides_of_several_lines_keep_the_places_of_later_ones(exp):
+def test_an_override_of_several_lines_moves_no_position_of_later_ones(exp):
     composition = compose(exp, ["meta.save_dir='''\na\nb'''", "meta.sed=1"])
     assert place(composition.findings[0]) == ("--set", 4, 6)

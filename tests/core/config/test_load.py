@@ -1,4 +1,4 @@
-"""From a file to the typed configuration, and every mistake in between."""
+"""Reading a file into the typed configuration, and every mistake in its sections."""
 
 import dataclasses
 import re
@@ -117,7 +117,7 @@ def test_a_minimal_file_loads_with_all_defaults(load, tmp_path):
     assert config.components["lr_scheduler"] == {}
 
 
-def test_the_sample_of_the_documentation_loads(load):
+def test_the_documented_example_loads(load):
     data = '[dataset]\npath = "noisy_speech_mix"\n[validate_dataset]\npath = "noisy_speech_mix"\n'
     loaded = load(f"{DOCUMENTED}\n{data}")
     assert loaded.config.trainer.args == {"max_epochs": 9999, "clip_grad_norm_value": 5}
@@ -128,7 +128,7 @@ def test_the_sample_of_the_documentation_loads(load):
     ]
 
 
-def test_the_effective_text_loads_to_the_same_again(load, write):
+def test_the_effective_text_loads_to_the_same_configuration(load, write):
     text = MINIMAL + "[dataset.args]\nroot = '${here}/$${x}'\nn = '${acoustics.sr}'\n[[hooks]]\npath = 'a'\n"
     first = load(text, "meta.seed=7").config
     second = load_config(write(first.text, "again.toml")).config
@@ -137,7 +137,7 @@ def test_the_effective_text_loads_to_the_same_again(load, write):
     assert dataclasses.replace(second, id=first.id, file=first.file) == first
 
 
-def test_several_nets_are_told_apart_by_suffix(load):
+def test_a_suffix_distinguishes_sections_of_one_kind(load):
     text = MINIMAL.replace("[model]", "[model_g]").replace("[optimizer]", "[optimizer_g]")
     text += "[model_d]\npath = 'd'\n[optimizer_d]\npath = 'o'\n[lr_scheduler_d]\npath = 's'\ninterval = 'step'\n"
     text += "[loss_function_d]\npath = 'l'\n[model_teacher]\npath = 't'\n"
@@ -159,7 +159,7 @@ def test_a_data_set_is_a_table_or_an_array_of_tables(load):
     assert datasets["test"][0].key == ("test_dataset",)
 
 
-def test_the_dataloader_and_its_parts_by_path(load):
+def test_a_dataloader_may_name_its_collate_function_and_sampler(load):
     text = MINIMAL + (
         "[dataset.dataloader]\nbatch_size = 8\ntimeout = 3\nshuffle = false\ncollate_fn = 'a.b'\n"
         "sampler = {path = 'c.d', args = {x = 1}}\n"
@@ -185,11 +185,11 @@ def test_hooks_come_in_order_and_may_be_switched_off(load):
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
-def test_devices(load, device):
+def test_every_known_device_is_accepted(load, device):
     assert load(MINIMAL, f"meta.device={device}").config.meta.device == device
 
 
-def test_an_integer_will_do_for_a_float(load):
+def test_an_integer_is_accepted_as_a_float(load):
     timeout = load(MINIMAL, "dataset.dataloader.timeout=3").config.datasets["train"][0].dataloader.timeout
     assert isinstance(timeout, float)
 
@@ -207,7 +207,7 @@ def test_an_integer_will_do_for_a_float(load):
         ([], ["meta", "trainer", "model"]),
     ],
 )
-def test_what_is_needed_depends_on_the_modes(findings, modes, missing):
+def test_the_modes_decide_which_sections_are_needed(findings, modes, missing):
     result = findings("[acoustics]\nsr = 8000\n\n\n", modes=modes)
     assert [finding.code for finding in result] == ["AZ103"] * len(missing)
     assert [re.search(r"\[(\w+)\]", finding.message)[1] for finding in result] == missing
@@ -219,7 +219,7 @@ def test_an_empty_array_of_data_sets_counts_as_missing(findings):
     assert finding.code == "AZ103"
 
 
-def test_a_misspelt_section_is_not_missing_as_well(findings):
+def test_a_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
     (finding,) = findings(MINIMAL.replace("[optimizer]", "[optimiser]"))
     assert told(finding) == ("AZ101", 10, 2, "optimizer")
     (finding,) = findings(MINIMAL.replace("path = 'sdnn'", "").replace('path = "sdnn"', 'pth = "sdnn"'))
@@ -287,7 +287,7 @@ def test_a_misspelt_section_is_not_missing_as_well(findings):
         ("[lr_scheduler_g]\npath = 'x'", ("AZ108", 1, 2, "lr_scheduler")),
     ],
 )
-def test_a_mistake_is_pointed_at(write, text, told_):
+def test_a_mistake_has_its_code_position_and_suggestion(write, text, told_):
     # Whatever the mistake does not touch comes from the minimal file.
     write(MINIMAL, "minimal.toml")
     findings = load_config(write(f"extends = 'minimal.toml'\n{text}")).findings
@@ -317,7 +317,7 @@ def test_an_optimiser_without_its_model_suggests_the_free_one(findings):
     assert told(finding) == ("AZ108", 10, 2, "optimizer_g")
 
 
-def test_findings_in_files_and_overrides_come_in_order(write):
+def test_findings_are_sorted_by_file_then_overrides(write):
     write("[meta]\nsave_dir = 1\n", "base.toml")
     text = "extends = 'base.toml'\n" + MINIMAL.replace('[meta]\nsave_dir = "exp"', "[meta]\nsede = 1") + "[x]\n"
     loaded = load_config(write(text), ["meta.sed=1"])
@@ -398,7 +398,7 @@ def test_a_second_training_set_may_leave_out_its_dataloader_or_repeat_the_first(
         'dataloader = {batch_size = 4, collate_fn = "a.b", sampler = "c.d"}',
     ],
 )
-def test_another_dataloader_of_a_second_training_set_is_refused_at_its_place(load, second):
+def test_a_different_dataloader_of_a_second_training_set_is_refused(load, second):
     with pytest.raises(ConfigError) as caught:
         _ = load(TRAINING_SETS + second).config
     (finding,) = caught.value.diagnostics
