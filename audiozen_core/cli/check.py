@@ -8,23 +8,13 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import FORMATS, show_findings
-from audiozen_core.cli.run import SeveralModes
-from audiozen_core.kinds import RUN_MODES
+from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, SeveralModes
 
 
 @click.command(cls=SeveralModes, name="check")
-@click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
-@click.option(
-    "-M",
-    "--mode",
-    "modes",
-    metavar="MODE…",
-    type=click.Choice(RUN_MODES),
-    multiple=True,
-    default=("train",),
-    help="The modes that the file will be run in. Default: train.",
-)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as in `audiozen run`.")
+@FILE
+@MODES
+@OVERRIDES
 @click.option(
     "--format",
     "form",
@@ -39,10 +29,8 @@ from audiozen_core.kinds import RUN_MODES
     help="Also build everything, run one training batch forward and backward, and report shapes, weights, memory "
     "and time. Nothing is written.",
 )
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def command(
-    file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool, traceback: bool
-) -> None:
+@TRACEBACK
+def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:
     """Find every mistake in a TOML file: resolve each `path` and check each argument, without building anything.
 
     The exit code is 2 if there are mistakes, else 0.

@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audiozen_core.cli.options import ListByDefault
 from audiozen_core.cli.table import echo_table
 from audiozen_core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from audiozen_core.checkpoint import CheckpointInfo, CheckpointStore
-
-
-class ListByDefault(click.Group):
-    """Reads `checkpoints EXP` as `checkpoints list EXP`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Inserts `list` if the first argument is not a subcommand."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
 
 
 @click.group(cls=ListByDefault, name="checkpoints")

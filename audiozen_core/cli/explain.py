@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from audiozen_core.cli.options import OVERRIDES, TRACEBACK
 from audiozen_core.errors import AudioZenError
 
 _CODE = re.compile(r"AZ\d{3}", re.IGNORECASE)
@@ -15,9 +16,9 @@ _CODE = re.compile(r"AZ\d{3}", re.IGNORECASE)
 @click.command(name="explain")
 @click.argument("subject", metavar="EXP.toml|CODE")
 @click.argument("key", required=False)
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as in `audiozen run`.")
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def command(subject: str, key: str | None, overrides: tuple[str, ...], traceback: bool) -> None:
+@OVERRIDES
+@TRACEBACK
+def command(subject: str, key: str | None, overrides: tuple[str, ...]) -> None:
     """Show where a value of an experiment comes from, or what an error code such as AZ101 means.
 
     \b

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from audiozen_core.cli.options import FILE, OVERRIDES, TRACEBACK
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command(name="hooks")
-@click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a value, as in `audiozen run`.")
+@FILE
+@OVERRIDES
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, including hooks that no plugin answers.")
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def command(file: Path, overrides: tuple[str, ...], as_json: bool, traceback: bool) -> None:
+@TRACEBACK
+def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show which plugins answer each hook of an experiment, in which order, and why they are loaded.
 
     Only the hooks are built: no model, no data.

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from audiozen_core.cli.options import TRACEBACK
 
-@click.group(name="new", context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(name="new")
 def command() -> None:
     """Create a new plugin or recipe that works as it is."""
 
@@ -21,8 +23,8 @@ def command() -> None:
     default=Path(),
     help="The parent folder. Default: the current one.",
 )
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def plugin_command(name: str, into: Path, traceback: bool) -> None:
+@TRACEBACK
+def plugin_command(name: str, into: Path) -> None:
     """Create a package with a loss, a model and a hook, and with tests, a README and CI.
 
     NAME is the short name: `acme` creates the distribution `audiozen-plugin-acme`.
@@ -47,8 +49,8 @@ def plugin_command(name: str, into: Path, traceback: bool) -> None:
     type=click.Path(path_type=Path),
     help="The table of recordings to train on. Default: the table of the small corpus.",
 )
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def recipe_command(name: str, into: Path | None, manifest: Path | None, traceback: bool) -> None:
+@TRACEBACK
+def recipe_command(name: str, into: Path | None, manifest: Path | None) -> None:
     """Create a recipe: a TOML file, a model and a README."""
     from audiozen_core.scaffold.scaffold import new_recipe
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audiozen_core.cli.options import JSON, TRACEBACK, ListByDefault
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -17,17 +18,7 @@ if TYPE_CHECKING:
     from audiozen_core.registry.index import Entry
 
 
-class ListByDefault(click.Group):
-    """Reads `plugins` as `plugins list`, and `plugins model` as `plugins list model`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Inserts `list` if no command is named."""
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-@click.group(cls=ListByDefault, name="plugins", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ListByDefault, name="plugins")
 def command() -> None:
     """List the installed components, describe one, or diagnose them.
 
@@ -41,7 +32,7 @@ def command() -> None:
 
 @command.command(name="list")
 @click.argument("kind", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML file can use as `path`.
 
@@ -101,9 +92,9 @@ def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 @command.command(name="show")
 @click.argument("name")
 @click.option("--kind", help="The kind, if components of several kinds have that name.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def show_command(name: str, kind: str | None, as_json: bool, traceback: bool) -> None:
+@JSON
+@TRACEBACK
+def show_command(name: str, kind: str | None, as_json: bool) -> None:
     """Import one component and describe it: arguments, docstring, hooks, and TOML ready to paste.
 
     NAME is what a TOML file uses as `path`: a name, `distribution:name`, or a dotted path.
@@ -144,7 +135,7 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
     help="Seconds that importing one component may take.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Import every component in a separate process, and report what is wrong and how to fix it.
 

@@ -9,41 +9,12 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import show_findings
-from audiozen_core.kinds import RUN_MODES
-
-
-class SeveralModes(click.Command):
-    """Lets one `-M` take several modes: reads `-M train test` as `-M train -M test`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeats the option before each further mode."""
-        spread: list[str] = []
-        modes_follow = False
-        for place, argument in enumerate(args):
-            first = modes_follow and args[place - 1] in ("-M", "--mode")
-            if modes_follow and not first and argument in RUN_MODES:
-                spread.append("-M")
-            elif argument in ("-M", "--mode"):
-                modes_follow = True
-            elif not first:
-                modes_follow = False
-            spread.append(argument)
-        return super().parse_args(ctx, spread)
+from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, SeveralModes
 
 
 @click.command(cls=SeveralModes, name="run")
-@click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
-@click.option(
-    "-M",
-    "--mode",
-    "modes",
-    metavar="MODE…",
-    type=click.Choice(RUN_MODES),
-    multiple=True,
-    default=("train",),
-    help="What to do, in order: train, finetune, validate, test, predict. Takes several: -M train test. "
-    "Default: train.",
-)
+@FILE
+@MODES
 @click.option(
     "-R",
     "--resume",
@@ -57,14 +28,7 @@ class SeveralModes(click.Command):
     "with (default: best). PATH is a checkpoint's folder or a .safetensors file of weights.",
 )
 @click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
-@click.option(
-    "--set",
-    "overrides",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Change a value of the TOML file: --set optimizer.args.lr=3e-4. Add a new key with --set +KEY=VALUE. "
-    "May be repeated.",
-)
+@OVERRIDES
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -72,7 +36,7 @@ class SeveralModes(click.Command):
     show_default=True,
     help="Show log lines of this level and above.",
 )
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
+@TRACEBACK
 def command(
     file: Path,
     modes: tuple[str, ...],
@@ -81,7 +45,6 @@ def command(
     allow_drift: bool,
     overrides: tuple[str, ...],
     log_level: str,
-    traceback: bool,
 ) -> None:
     """Check a TOML file, then run the experiment that it describes.
 

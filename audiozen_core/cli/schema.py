@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from audiozen_core.cli.options import TRACEBACK
+
 
 @click.command(name="schema")
 @click.option(
@@ -16,8 +18,8 @@ import click
     type=click.Path(path_type=Path),
     help="The file to write. Default: standard output.",
 )
-@click.option("--traceback", is_flag=True, help="Show the full traceback of an error.")
-def command(output: Path | None, traceback: bool) -> None:
+@TRACEBACK
+def command(output: Path | None) -> None:
     """Write a JSON Schema of the installed components, which editors use to complete and check TOML files.
 
     \b

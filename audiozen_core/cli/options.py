@@ -1,0 +1,61 @@
+"""What several commands share: arguments, options, and two ways to read a command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.kinds import RUN_MODES
+
+FILE = click.argument("file", metavar="EXP.toml", type=click.Path(path_type=Path))
+MODES = click.option(
+    "-M",
+    "--mode",
+    "modes",
+    metavar="MODE…",
+    type=click.Choice(RUN_MODES),
+    multiple=True,
+    default=("train",),
+    help=f"The modes, in order: {', '.join(RUN_MODES)}. Takes several: -M train test. Default: train.",
+)
+OVERRIDES = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change a value of the TOML file: --set optimizer.args.lr=3e-4. Add a new key with --set +KEY=VALUE. "
+    "May be repeated.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+# `main.show` looks for it in the command line, so that no command has to pass it on.
+TRACEBACK = click.option("--traceback", is_flag=True, expose_value=False, help="Show the full traceback of an error.")
+
+
+class SeveralModes(click.Command):
+    """Lets one `-M` take several modes: reads `-M train test` as `-M train -M test`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeats the option before each further mode."""
+        spread: list[str] = []
+        modes_follow = False
+        for place, argument in enumerate(args):
+            first = modes_follow and args[place - 1] in ("-M", "--mode")
+            if modes_follow and not first and argument in RUN_MODES:
+                spread.append("-M")
+            elif argument in ("-M", "--mode"):
+                modes_follow = True
+            elif not first:
+                modes_follow = False
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+class ListByDefault(click.Group):
+    """Runs the subcommand `list` if none is named: reads `plugins model` as `plugins list model`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Inserts `list`."""
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
