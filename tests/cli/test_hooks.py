@@ -1,4 +1,4 @@
-"""`audiozen hooks`: who runs when, and why."""
+"""`audiozen hooks`: which plugins run when, and why."""
 
 import json
 
@@ -31,7 +31,7 @@ enabled = false
 """
 
 
-def test_every_hook_is_told_with_its_order_its_owner_and_its_reason(project, audiozen):
+def test_each_plugin_is_listed_in_order_with_its_owner_and_its_reason(project, audiozen):
     (project / "mine.py").write_text(HOOKS)
     toml = project / "tiny.toml"
     line = len(toml.read_text().splitlines()) + 2
@@ -61,7 +61,7 @@ def test_every_hook_is_told_with_its_order_its_owner_and_its_reason(project, aud
     }
 
 
-def test_a_hook_of_the_distribution_s_own_spelling_replaces_the_default(project, audiozen):
+def test_a_hook_named_with_its_distribution_replaces_the_default(project, audiozen):
     with (project / "tiny.toml").open("a") as file:
         file.write('[[hooks]]\npath = "audiozen:progress"\n[hooks.args]\nline_seconds = 1\n')
     data = json.loads(audiozen("hooks", "tiny.toml", "--json").out)

@@ -1,4 +1,4 @@
-"""`audiozen new`: what it writes works as it stands."""
+"""`audiozen new`: what it creates works as it is."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def ruff(folder):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_new_plugin_passes_ruff_and_says_which_audiozen_it_is_for(tmp_path, audiozen):
+def test_a_new_plugin_passes_ruff_and_requires_compatible_versions_of_audiozen(tmp_path, audiozen):
     outcome = audiozen("new", "plugin", "acme-losses", "--into", tmp_path)
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "audiozen-plugin-acme-losses"
@@ -49,7 +49,7 @@ def test_a_new_plugin_installs_and_passes_its_own_tests(tmp_path):
 
 
 def test_the_parts_of_a_new_plugin_work_together(tmp_path, monkeypatch, tiny_experiment):
-    """Quickly, without an installation: by dotted path."""
+    """A quick test by dotted paths, without an installation."""
     folder = scaffold.new_plugin("acme", tmp_path)
     monkeypatch.syspath_prepend(str(folder / "src"))
     tiny_experiment.set("model", "audiozen_plugin_acme.model.FrameMask", num_freqs=65)
@@ -76,7 +76,7 @@ def test_a_new_recipe_passes_ruff_and_runs_on_the_small_corpus(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["../evil", "Acme", "acme_x", "a/b", "", "acme-", "1acme"])
-def test_a_name_that_will_not_do_is_refused_and_nothing_is_written(tmp_path, audiozen, name):
+def test_an_invalid_name_is_refused_and_nothing_is_written(tmp_path, audiozen, name):
     outcome = audiozen("new", "plugin", name, "--into", tmp_path)
     assert outcome.code == 2
     assert "is not a valid plugin name" in outcome.err
@@ -91,7 +91,7 @@ def test_a_recipe_is_named_by_data_set_and_model(tmp_path, audiozen, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_there_is_left_alone(tmp_path, audiozen):
+def test_an_existing_folder_is_not_touched(tmp_path, audiozen):
     (tmp_path / "audiozen-plugin-acme").mkdir()
     (tmp_path / "audiozen-plugin-acme" / "mine").write_text("kept")
     outcome = audiozen("new", "plugin", "acme", "--into", tmp_path)
@@ -100,7 +100,7 @@ def test_what_is_there_is_left_alone(tmp_path, audiozen):
     assert [path.name for path in (tmp_path / "audiozen-plugin-acme").iterdir()] == ["mine"]
 
 
-def test_without_a_corpus_a_manifest_has_to_be_named(tmp_path, monkeypatch, audiozen):
+def test_without_a_corpus_the_error_asks_for_a_manifest(tmp_path, monkeypatch, audiozen):
     monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "site" / "audiozen_core" / "scaffold" / "scaffold.py"))
     outcome = audiozen("new", "recipe", "mini/gru", "--into", tmp_path)
     assert outcome.code == 2
@@ -110,7 +110,7 @@ def test_without_a_corpus_a_manifest_has_to_be_named(tmp_path, monkeypatch, audi
     assert 'manifest = "${here}/../../table.csv"' in (tmp_path / "mini/gru/baseline.toml").read_text()
 
 
-def test_the_templates_are_part_of_what_is_installed(tmp_path):
+def test_the_templates_are_part_of_the_wheel(tmp_path):
     wheel = build_wheel(MANIFEST.parents[3], tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("audiozen_core/scaffold/templates/")}

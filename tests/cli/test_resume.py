@@ -1,4 +1,4 @@
-"""What `--resume` refuses, and what it lets pass."""
+"""What `--resume` refuses, and what it accepts."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def ran(audiozen, project):
     return project
 
 
-def test_a_change_that_matters_is_shown_and_stops_and_allow_drift_overrides(audiozen, ran):
+def test_a_change_that_affects_training_stops_a_resume_unless_drift_is_allowed(audiozen, ran):
     change = ["--set", "optimizer.args.lr=0.5", "--set", "trainer.args.max_epochs=3"]
     before = sorted(path.name for path in (ran / "exp/tiny").iterdir())
     outcome = audiozen("run", "tiny.toml", "--resume", *change)
@@ -90,7 +90,7 @@ def test_a_run_with_only_damaged_checkpoints_is_not_overwritten_and_needs_manual
     assert "they can't be repaired: delete or move this folder to start over" in outcome.err
 
 
-def test_a_second_run_of_a_folder_is_told_about_the_first(audiozen, ran):
+def test_a_second_run_in_one_folder_is_refused(audiozen, ran):
     with run_lock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
@@ -132,7 +132,7 @@ def test_partial_files_of_a_killed_run_are_removed_and_those_of_a_live_one_are_n
     assert (dead.exists(), mine.exists()) == (False, True)
 
 
-def test_a_run_that_can_t_be_built_leaves_nothing_behind(audiozen, project):
+def test_a_run_that_cannot_be_built_leaves_nothing_behind(audiozen, project):
     outcome = audiozen("run", "tiny.toml", "--set", "dataset.args.noisy_dir=data/missing")
     assert outcome.code == 2
     assert "data/missing" in outcome.err
@@ -152,7 +152,7 @@ def test_a_run_leaves_no_lock_behind(ran):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_command_with_its_code_and_the_run_can_go_on(audiozen, project, monkeypatch, number, code):
+def test_a_signal_sets_the_exit_code_and_the_run_can_be_resumed(audiozen, project, monkeypatch, number, code):
     @hookimpl
     def on_epoch_start(self, epoch):
         if epoch == 2:
@@ -169,7 +169,7 @@ def test_a_signal_ends_the_command_with_its_code_and_the_run_can_go_on(audiozen,
 
 @pytest.fixture
 def broken(project):
-    """A file whose header is right, so that nothing is noticed until it is read."""
+    """A file with a valid header, so that the damage shows only when its samples are read."""
     shutil.rmtree(project / "data")
     write_pairs(project / "data", names="clip_{}.flac")
     path = project / "data/noisy/clip_1.flac"

@@ -67,7 +67,7 @@ def test_the_saved_config_records_versions_commit_and_command(audiozen, project)
     assert f"# commit: {commit}, with uncommitted changes in 1 files\n" in saved.read_text()
 
 
-def test_one_seed_gives_identical_weights_and_another_does_not(audiozen, project):
+def test_one_seed_gives_identical_weights_and_a_different_one_does_not(audiozen, project):
     for name in ("a", "b"):
         assert audiozen("run", "tiny.toml", "--set", f"meta.save_dir={name}").code == 0
     audiozen("run", "tiny.toml", "--set", "meta.save_dir=c", "--set", "meta.seed=2")
@@ -90,7 +90,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(audiozen,
     assert epochs == [1, 2, 3, 4]
 
 
-def test_a_finished_run_resumes_to_its_end_and_goes_on_to_the_test(audiozen, project):
+def test_a_finished_run_can_be_resumed_and_then_tested(audiozen, project):
     audiozen("run", "tiny.toml")
     before = weights(project)
     outcome = audiozen("run", "tiny.toml", "-R", "-M", "train", "test")
@@ -100,7 +100,7 @@ def test_a_finished_run_resumes_to_its_end_and_goes_on_to_the_test(audiozen, pro
     assert same(before, weights(project))
 
 
-def test_the_modes_that_use_a_checkpoint(audiozen, project):
+def test_validate_test_and_predict_use_a_checkpoint(audiozen, project):
     audiozen("run", "tiny.toml")
     assert "epoch_000" in audiozen("run", "tiny.toml", "-M", "validate").err
     latest = audiozen("run", "tiny.toml", "--mode", "test", "--ckpt-path", "latest")
@@ -229,7 +229,7 @@ clean_dir = "data/clean"
 """
 
 
-def test_two_nets_train_each_by_its_own_optimiser_and_resume(audiozen, project):
+def test_two_networks_train_with_an_optimiser_each_and_resume(audiozen, project):
     (project / "gan.toml").write_text(GAN)
     (project / "model.py").write_text(
         "from torch import nn\n"
@@ -259,7 +259,7 @@ def test_two_nets_train_each_by_its_own_optimiser_and_resume(audiozen, project):
     assert audiozen("run", "gan.toml", "-R", "--set", "trainer.args.max_epochs=3").code == 0
 
 
-def test_an_optimiser_without_its_net_is_a_mistake(audiozen, project):
+def test_an_optimiser_without_its_network_is_a_mistake(audiozen, project):
     (project / "gan.toml").write_text(GAN.replace("[model_g]", "[model_h]"))
     outcome = audiozen("check", "gan.toml")
     assert outcome.code == 2

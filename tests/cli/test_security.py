@@ -1,4 +1,4 @@
-"""What may run code and what may not: the user's own TOML file does, nothing that comes with a checkpoint does."""
+"""The user's own TOML file can run code; nothing that comes with a checkpoint can."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ def trained(project, audiozen):
     return project
 
 
-def test_a_config_that_travels_with_a_checkpoint_is_not_read(trained, audiozen):
+def test_the_config_in_a_checkpoint_never_imports_code(trained, audiozen):
     checkpoint = (trained / "exp/tiny/checkpoints/best").resolve()
     (checkpoint / "evil.py").write_text(EVIL)
     for folder in (checkpoint, checkpoint.parent, checkpoint.parent.parent):
@@ -30,15 +30,15 @@ def test_a_config_that_travels_with_a_checkpoint_is_not_read(trained, audiozen):
         assert "evil" not in sys.modules
 
 
-def test_the_same_module_does_run_where_the_user_s_own_file_names_it(trained, audiozen):
-    """Else the test above would prove nothing."""
+def test_a_module_that_the_users_own_file_names_does_run(trained, audiozen):
+    """The negative control of the test above."""
     (trained / "evil.py").write_text(EVIL)
     audiozen("check", "tiny.toml", "--set", "model.path=evil.Model")
     assert (trained / "run.txt").exists()
 
 
-def test_names_within_a_checkpoint_lead_nowhere_else(trained, audiozen):
-    """The table of files is sealed; whoever seals it anew still can't point outside."""
+def test_names_in_a_checkpoint_cannot_lead_out_of_it(trained, audiozen):
+    """The table of files has a checksum. Even with a new checksum it can't point outside."""
     checkpoint = (trained / "exp/tiny/checkpoints/best").resolve()
     manifest = checkpoint / "manifest.json"
     text = manifest.read_text()
@@ -49,7 +49,7 @@ def test_names_within_a_checkpoint_lead_nowhere_else(trained, audiozen):
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "..", ""])
-def test_a_name_from_a_config_does_not_leave_the_folder_of_the_runs(project, audiozen, name):
+def test_an_id_in_a_config_cannot_lead_out_of_save_dir(project, audiozen, name):
     before = sorted(project.parent.iterdir())
     outcome = audiozen("run", "tiny.toml", "--set", f'+meta.id="{name}"')
     assert outcome.code == 2, outcome.err
@@ -57,8 +57,8 @@ def test_a_name_from_a_config_does_not_leave_the_folder_of_the_runs(project, aud
     assert sorted(project.parent.iterdir()) == before
 
 
-def test_the_suffix_of_a_section_leads_no_file_elsewhere(tmp_path):
-    """A suffix is any text; the store makes file names of it."""
+def test_the_suffix_of_a_section_cannot_lead_out_of_the_checkpoint(tmp_path):
+    """A suffix can be any text, and the store makes file names from it."""
     store = CheckpointStore(tmp_path / "run" / "checkpoints")
     store.save({"model_../../evil": {"weight": torch.ones(2)}}, epoch=1, step=1)
     assert store.load("latest").state["model_../../evil"]["weight"].tolist() == [1.0, 1.0]

@@ -70,7 +70,7 @@ def test_seeds_are_the_same_on_every_machine():
     assert derive_seeds(0, 1, 2) == (1821348257668951299, 16126506680994340379, 264996996)
 
 
-def test_restored_generators_continue_where_they_were_in_the_midst_of_a_pair_of_normals():
+def test_restored_generators_continue_in_the_middle_of_a_pair_of_normals():
     """Each of these generators draws normals in pairs and keeps the second one."""
 
     def draw():

@@ -128,7 +128,7 @@ def test_nothing_is_imported_if_nothing_has_changed():
         drift(BEFORE, BEFORE.replace("seed = 1", "seed = 2"), find)
 
 
-def test_a_hook_of_somebody_else_can_say_that_it_only_watches():
+def test_a_third_party_hook_can_say_that_it_only_watches():
     class Watches:
         affects_training = False
 
@@ -149,7 +149,7 @@ def hooks(*paths, **args):
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2])
-def test_of_several_hooks_of_one_kind_each_is_compared(changed):
+def test_several_hooks_with_one_path_are_compared_one_by_one(changed):
     before, now = hooks("ema", "ema", "ema"), hooks("ema", "ema", "ema", **{f"_{changed}": 9})
     name = "ema" if changed == 0 else f"ema#{changed + 1}"
     assert [str(change) for change in drift(before, now)] == [f"hooks.{name}.args.decay: 0 -> 9"]
@@ -167,12 +167,12 @@ def test_of_several_hooks_of_one_kind_each_is_compared(changed):
         ("my.progress", True),
     ],
 )
-def test_only_our_own_hooks_are_free_and_not_whatever_has_their_name(path, affects):
+def test_a_third_party_hook_with_the_name_of_a_safe_one_is_not_safe(path, affects):
     assert {change.affects_training for change in drift(hooks(path, path), hooks(path, path, _0=1, _1=2))} == {affects}
     assert {change.affects_training for change in drift("", hooks(path))} == {affects}
 
 
-def test_the_remedy_leads_somewhere():
+def test_the_remedy_names_the_checkpoint_of_the_run():
     changes = drift(BEFORE, BEFORE.replace("seed = 1", "seed = 2"))
     with pytest.raises(CheckpointError) as error:
         refuse_changes(changes, Path("exp/a"))

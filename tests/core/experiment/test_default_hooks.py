@@ -40,7 +40,7 @@ def test_a_hook_of_another_distribution_never_becomes_a_default(monkeypatch):
     assert names() == OURS
 
 
-def test_a_hook_says_itself_which_arguments_it_has_as_a_default(monkeypatch):
+def test_a_default_hook_names_its_own_default_arguments(monkeypatch):
     seen = []
     monkeypatch.setattr(TensorBoard, "__init__", lambda self, required=True: seen.append(required))
     build.default_hooks()

@@ -151,7 +151,7 @@ def test_a_child_that_outlives_a_killed_run_does_not_keep_its_lock(tmp_path):
 
 
 @pytest.mark.parametrize("inherited", [False, True], ids=["run_lock", "a plain flock"])
-def test_a_plain_flock_would_be_kept_by_such_a_child(tmp_path, inherited):
+def test_such_a_child_would_keep_a_plain_flock(tmp_path, inherited):
     """The negative control of the test above: without filelock's care at forks the child keeps the lock."""
     plain = FORKS.replace("run_lock(Path(sys.argv[1]))", "open(sys.argv[1] + '/run.lock', 'w') as file").replace(
         "    child = os.fork()", "    fcntl.flock(file, fcntl.LOCK_EX)\n    child = os.fork()"
@@ -189,7 +189,7 @@ def test_a_killed_run_with_workers_frees_its_lock_at_once(tmp_path):
         pass
 
 
-def test_a_lock_leaves_no_empty_folders_that_it_has_made(tmp_path):
+def test_a_lock_removes_the_folders_it_created_if_they_stay_empty(tmp_path):
     with run_lock(tmp_path / "exp/a"):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -198,7 +198,7 @@ def test_a_lock_leaves_no_empty_folders_that_it_has_made(tmp_path):
     assert [path.name for path in (tmp_path / "exp/a").iterdir()] == ["log"]
 
 
-def test_the_same_process_may_not_hold_it_twice(tmp_path):
+def test_one_process_cannot_hold_the_lock_twice(tmp_path):
     with run_lock(tmp_path):
         with pytest.raises(RunError, match=f"process {os.getpid()} on"), run_lock(tmp_path):
             pass
@@ -211,7 +211,7 @@ GARBAGE = ["", "{", "[]", '{"host": 1}', "[" * 4000, '{"job": ', "null"]
 
 
 @pytest.mark.parametrize("text", GARBAGE, ids=lambda text: text[:12])
-def test_a_note_that_nobody_understands_neither_holds_nor_frees_the_lock(tmp_path, text, holder):
+def test_an_unreadable_note_neither_holds_nor_frees_the_lock(tmp_path, text, holder):
     (tmp_path / NOTE).write_text(text)
     with pytest.raises(RunError, match="is in use: another process"), run_lock(tmp_path):
         pass
@@ -221,7 +221,7 @@ def test_a_note_that_nobody_understands_neither_holds_nor_frees_the_lock(tmp_pat
 
 
 def plant(path, kind, thesis):
-    """Puts something that is not a plain file of one name at `path`."""
+    """Puts something at `path` that is a link or not a regular file."""
     if kind != "link to nothing":
         thesis.write_text("years of work")
     if kind == "hard link":
@@ -260,7 +260,7 @@ def test_the_note_is_not_written_through_a_link(tmp_path, kind):
 
 @pytest.mark.parametrize("locks", [{}, {"NO_LOCKS": str(errno.ENOLCK)}], ids=["locks", "no locks"])
 @pytest.mark.parametrize("killed", [False, True], ids=["new", "killed"])
-def test_of_many_that_come_at_once_one_gets_it(tmp_path, locks, killed):
+def test_only_one_of_many_simultaneous_runs_gets_the_lock(tmp_path, locks, killed):
     if killed:
         first = start(tmp_path, **locks)
         assert first.stdout.readline() == "held\n"
@@ -270,7 +270,7 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path, locks, killed):
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    # The one that holds it waits for its input to end; the others have ended by themselves.
+    # The process that holds the lock waits for its input to end; the others have exited.
     got = ["held\n" in iter(process.stdout.readline, "") for process in processes]
     assert got.count(True) == 1
     for process in processes:
@@ -278,7 +278,7 @@ def test_of_many_that_come_at_once_one_gets_it(tmp_path, locks, killed):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_in_another_container_holds_its_lock_although_its_number_means_nothing_here(tmp_path):
+def test_a_run_in_another_container_holds_its_lock_although_its_pid_means_nothing_here(tmp_path):
     process = start(tmp_path, HOLDS, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     if process.stdout.readline() != "held\n":
         process.communicate("")
@@ -336,14 +336,14 @@ def test_on_a_full_disk_the_lock_holds_without_its_note(tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_full_disk_without_kernel_locks_nothing_goes_on(tmp_path, monkeypatch):
+def test_on_a_full_disk_without_kernel_locks_the_run_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
     monkeypatch.setattr(filelock.SoftFileLock, "_write_lock_info", refusing(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left"), run_lock(tmp_path):
         pass
 
 
-def test_a_disk_that_refuses_the_note_is_an_error_and_the_lock_is_free_again(tmp_path, monkeypatch):
+def test_an_error_while_writing_the_note_frees_the_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "write_whole", refusing(errno.EIO))
     with pytest.raises(OSError, match="Input/output"), run_lock(tmp_path):
         pass

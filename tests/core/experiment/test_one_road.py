@@ -244,7 +244,7 @@ def test_a_dry_run_resolves_nothing_again(recipe, counts):
     assert counts.signatures == signatures
 
 
-def test_the_counts_notice_a_second_resolve_and_a_second_reading(recipe, counts):
+def test_the_counters_notice_a_second_resolve_and_a_second_reading(recipe, counts):
     Experiment.load(recipe)
     once = counts.paths.copy(), counts.signatures.copy()
     Experiment.load(recipe)

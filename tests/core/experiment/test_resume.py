@@ -1,4 +1,4 @@
-"""What `--allow-drift` makes of a checkpoint: the new arguments, with the counts of the checkpoint."""
+"""How `--allow-drift` puts new arguments into the state of a checkpoint."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def resumed(state, changes, optimizer, scheduler=None, interval="epoch", epochs=
     return rates.seen, after
 
 
-def test_without_a_change_nothing_is_touched():
+def test_without_changes_the_state_stays_as_it_is():
     state = state_of(Adam)
     assert adapt_state(state, [], trainer(Adam)) == state
 
@@ -73,7 +73,7 @@ def test_the_optimizer_gets_its_new_arguments_and_keeps_its_moments():
     assert state["optimizer"]["param_groups"][0]["lr"] == 0.05
 
 
-def test_a_new_rate_is_lowered_as_if_the_training_had_begun_with_it():
+def test_a_new_rate_follows_the_schedule_as_if_the_training_had_started_with_it():
     halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
     state = state_of(lambda weights: SGD(weights, lr=0.8), halves)
     rates, _ = resumed(state, changed("optimizer.args.lr"), lambda weights: SGD(weights, lr=0.08), halves)
@@ -81,7 +81,7 @@ def test_a_new_rate_is_lowered_as_if_the_training_had_begun_with_it():
 
 
 def rates_of(optimizer, scheduler, steps):
-    """The rate before each of so many steps of a scheduler that had these arguments from the beginning."""
+    """The learning rate before each step, with a scheduler that had these arguments from the beginning."""
     whole = trainer(optimizer, scheduler)
     rates = []
     for _ in range(steps):
@@ -92,7 +92,7 @@ def rates_of(optimizer, scheduler, steps):
 
 
 class Own(LRScheduler):
-    """A scheduler of somebody else, in torch's form."""
+    """A third-party scheduler with the methods of torch's."""
 
     def get_lr(self):
         return [base * 0.9**self.last_epoch for base in self.base_lrs]
@@ -142,7 +142,7 @@ CHANGED = {
 }
 
 
-def test_another_argument_leaves_the_rate_where_the_scheduler_has_it():
+def test_a_change_of_another_argument_leaves_the_scheduled_rate_alone():
     halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
     state = state_of(sgd(0.8), halves)
     now = lambda weights: SGD(weights, lr=0.8, weight_decay=0.1)  # noqa: E731
@@ -171,7 +171,7 @@ def test_a_scheduler_that_ends_too_early_is_an_error():
         resumed(state, changed("lr_scheduler.args.total_steps"), SGD, cycle(7, 0.1), "step")
 
 
-def test_a_plateau_remembers_its_best_and_the_rate_changes_only_with_the_optimizer_s():
+def test_a_plateau_scheduler_remembers_its_best_and_takes_a_new_rate_only_from_the_optimizer():
     def plateau(patience):
         return lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=patience)
 

@@ -1,4 +1,4 @@
-"""The reference of the hooks is made of their specs."""
+"""The reference page of the hooks, generated from their specs."""
 
 import inspect
 import re
@@ -13,10 +13,10 @@ SPECS = Path(specs.__file__)
 PAGE = SPECS.parents[2] / "docs" / "hooks_reference.md"
 HEAD = """# Hooks, one by one
 
-In the order of a run. How to write one is told in [Write a hook](write_a_hook.md). A method names those arguments that
-it needs. Where the first answer counts, the others are not asked once somebody has answered.
+All hooks, in the order of a run. [Write a hook](write_a_hook.md) explains how to write one. A method names only the
+arguments that it needs. If the first answer counts, the remaining plugins are not asked.
 
-This page is made of `audiozen_core/hooks/specs.py` by `python -m tests.core.hooks.test_hooks_reference`.
+This page is generated from `audiozen_core/hooks/specs.py` by `python -m tests.core.hooks.test_hooks_reference`.
 """
 SECTION = re.compile(r"^# -{20,} (?P<title>.+)$|^def (?P<hook>\w+)\(", re.MULTILINE)
 
@@ -55,7 +55,7 @@ def signature(spec) -> str:
     return str(inspect.signature(spec)).replace("'", "")
 
 
-def test_the_page_is_that_of_the_specs():
+def test_the_page_matches_the_specs():
     """If this fails: python -m tests.core.hooks.test_hooks_reference."""
     assert PAGE.read_text(encoding="utf-8") == page()
 

@@ -19,7 +19,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny):
-    # Nothing is learnt, so that the second epoch is certain not to be better than the first.
+    # The network learns nothing, so the second epoch can't be better than the first.
     return tiny.set("optimizer", lr=0.0).set("trainer", log_interval=2).run("train")
 
 
@@ -45,7 +45,7 @@ def evaluation(mode, batches):
     return [f"on_evaluation_start mode={mode} num_batches={batches}", *steps]
 
 
-def test_the_transcript_of_two_epochs(trained):
+def test_two_epochs_call_the_hooks_in_order(trained):
     built = ["model", "loss_function", "optimizer", "trainer", "dataset", "dataset.dataloader"]
     built += ["validate_dataset", "validate_dataset.dataloader"]
     expected = [
@@ -84,7 +84,7 @@ def test_the_transcript_of_two_epochs(trained):
         "on_teardown",
     ]
     transcript = trained.hooks.transcript
-    # A checkpoint is on the disk some time after it was asked for.
+    # A checkpoint reaches the disk some time after the save began.
     saved = [place for place, line in enumerate(transcript) if line.startswith("on_checkpoint_saved")]
     assert [transcript[place] for place in saved] == [f"on_checkpoint_saved is_best={best}" for best in (True, False)]
     asked = [place for place, line in enumerate(transcript) if line == "on_checkpoint_save"]
@@ -92,13 +92,13 @@ def test_the_transcript_of_two_epochs(trained):
     assert [line for line in transcript if not line.startswith("on_checkpoint_saved")] == expected
 
 
-def test_a_score_comes_with_the_end_of_a_validation(trained):
+def test_the_end_of_a_validation_passes_the_score(trained):
     scores = [call["score"] for call in trained.hooks.of("on_evaluation_end")]
     assert scores == trained.metrics("validate/score")
     assert [call["score"] for call in trained.hooks.of("on_best_found")] == scores[:1]
 
 
-def test_the_transcript_of_a_test_and_a_prediction(trained, tiny):
+def test_a_test_and_a_prediction_call_the_hooks_in_order(trained, tiny):
     lines = tiny.run("test", "predict").hooks.transcript
     start = lines.index("on_setup")
     assert lines[start + 1 :] == [
@@ -117,7 +117,7 @@ def test_the_transcript_of_a_test_and_a_prediction(trained, tiny):
     ]
 
 
-def test_a_resumed_run_is_told_what_the_hooks_added_to_its_checkpoint(trained, tiny):
+def test_a_resumed_run_passes_on_what_the_hooks_added_to_its_checkpoint(trained, tiny):
     tiny.set("trainer", max_epochs=3)
     names = tiny.run("train", resume=True).hooks.names
     assert names[names.index("on_setup") :][:3] == ["on_setup", "on_checkpoint_load", "on_run_start"]
@@ -212,20 +212,20 @@ def mine(tiny_experiment):
     return tiny_experiment.set("trainer", max_epochs=1)
 
 
-def test_what_a_hook_adds_to_a_checkpoint_comes_back(mine):
+def test_a_hook_gets_back_what_it_added_to_a_checkpoint(mine):
     mine.add_hook("mine.Adds").run("train")
     mine.set("trainer", max_epochs=2)
     with pytest.raises(AudioZenError, match=r"`mine.Adds` .* failed in `on_checkpoint_load`: RuntimeError: got 3"):
         mine.run("train", resume=True)
 
 
-def test_a_checkpoint_that_is_vetoed_is_not_written(mine):
+def test_a_hook_can_veto_a_checkpoint(mine):
     outcome = mine.add_hook("mine.Refuses").set("trainer", max_epochs=2).run("train")
     assert outcome.checkpoints == ["epoch_0002"]
     assert outcome.hooks.names.count("on_checkpoint_saved") == 1
 
 
-def test_an_error_is_told_to_all_before_the_run_is_torn_down(mine, hook_recorder):
+def test_all_hooks_learn_of_an_error_before_teardown(mine, hook_recorder):
     with pytest.raises(AudioZenError, match=r"`mine.Breaks` .* failed in `on_gradients_ready`: OSError: no gradients"):
         mine.add_hook("mine.Breaks").run("train", hooks=hook_recorder)
     assert hook_recorder.names[-2:] == ["on_exception", "on_teardown"]
@@ -233,7 +233,7 @@ def test_an_error_is_told_to_all_before_the_run_is_torn_down(mine, hook_recorder
     assert isinstance(hook_recorder.of("on_exception")[0]["error"], AudioZenError)
 
 
-def test_a_hook_s_own_state_goes_on_where_it_was(mine, caplog):
+def test_a_resumed_run_restores_the_state_of_a_hook(mine, caplog):
     mine.add_hook("mine.Counts").run("train")
     outcome = mine.set("trainer", max_epochs=3).run("train", resume=True)
     assert "2 epochs so far" in (outcome.folder / "tiny.log").read_text()
@@ -243,7 +243,7 @@ def test_a_component_can_be_wrapped_when_it_is_built(mine):
     assert mine.add_hook("mine.Wraps").run("train").metrics("train/loss") == [7.0]
 
 
-def test_a_checkpoint_can_be_asked_for_at_any_step(mine):
+def test_a_hook_can_request_a_checkpoint_at_any_step(mine):
     outcome = mine.add_hook("mine.Asks").run("train")
     assert "epoch_0001_step_0000001" in outcome.checkpoints
     names = outcome.hooks.names
@@ -256,9 +256,9 @@ def test_a_checkpoint_can_be_asked_for_at_any_step(mine):
     ]
 
 
-def test_a_run_that_goes_back_tells_it(mine):
+def test_a_rollback_calls_its_hook(mine):
     hooks = mine.add_hook("mine.SpoilsOnce").set("trainer", on_nonfinite="rollback", max_nonfinite=1).run("train").hooks
-    # When a checkpoint has reached the disk is up to the disk.
+    # The order is not fixed: checkpoints are written in the background.
     names = [name for name in hooks.names if name != "on_checkpoint_saved"]
     assert names[names.index("rollback") :][:3] == ["rollback", "on_checkpoint_load", "on_rollback"]
     assert hooks.names[-1] == "on_teardown"

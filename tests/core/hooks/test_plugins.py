@@ -26,28 +26,28 @@ def test_hooks_run_by_phase_and_within_a_phase_by_name():
     assert [plugin.name for plugin in lifecycle.order("on_epoch_start")] == seen
 
 
-def test_the_first_answer_counts_where_one_is_asked_for():
+def test_the_first_answer_counts_for_a_hook_with_one_answer():
     first = Plugin("a", make(stop_reason=lambda self: None))
     second = Plugin("b", make(stop_reason=lambda self: "enough"))
     third = Plugin("c", make(stop_reason=lambda self: "too much"))
     assert Lifecycle([third, second, first]).stop_reason(trainer=None) == "enough"
 
 
-def test_a_hook_that_nobody_implements_answers_as_pluggy_would():
+def test_a_hook_without_implementations_answers_as_pluggy_would():
     lifecycle = Lifecycle()
     for name in HOOK_NAMES:
         spec = getattr(specs, name).audiozen_spec
         assert getattr(lifecycle, name)(trainer=None) == (None if spec["firstresult"] else [])
 
 
-def test_a_built_component_is_handed_on_from_plugin_to_plugin():
+def test_each_plugin_gets_the_component_that_the_previous_one_returned():
     double = Plugin("a", make(on_component_built=lambda self, component: component * 2))
     leave = Plugin("b", make(on_component_built=lambda self, section: None))
     add = Plugin("c", make(on_component_built=lambda self, section, component: component + 1))
     assert Lifecycle([add, leave, double]).wrap_component("model", 5) == 11
 
 
-def test_a_hook_that_raises_is_named_with_where_it_comes_from():
+def test_the_error_names_the_hook_that_raised_and_its_origin():
     def breaks(self):
         raise KeyError("x")
 
@@ -56,7 +56,7 @@ def test_a_hook_that_raises_is_named_with_where_it_comes_from():
         Lifecycle([plugin]).on_epoch_start(trainer=None, epoch=1)
 
 
-def test_an_error_made_for_the_user_passes_through_as_it_is():
+def test_an_audiozen_error_passes_unchanged():
     def refuses(self):
         raise RunError("no disk")
 
@@ -74,7 +74,7 @@ def test_an_error_made_for_the_user_passes_through_as_it_is():
         (type("NotMade", (), {}), "is a class, not an object"),
     ],
 )
-def test_what_pluggy_would_pass_over_is_an_error(plugin, message):
+def test_mistakes_that_pluggy_ignores_are_errors(plugin, message):
     with pytest.raises(HookError, match=message):
         Lifecycle([Plugin("a", plugin)])
 
@@ -88,12 +88,12 @@ def test_a_misspelt_hook_or_argument_comes_with_a_suggestion():
     assert error.value.notes == ("help: did you mean `epoch`?",)
 
 
-def test_two_plugins_of_one_name_are_refused():
+def test_two_plugins_with_one_name_are_refused():
     with pytest.raises(HookError, match="two hook plugins are called `a`"):
         Lifecycle([Plugin("a", make()), Plugin("a", make())])
 
 
-def test_plugins_with_a_state_are_listed():
+def test_plugins_that_have_state_are_listed():
     class Counts:
         def state_dict(self):
             return {}

@@ -1,4 +1,4 @@
-"""Wrappers stand around the other implementations of a hook; what they may not do is hide an error."""
+"""Wrappers run around the other implementations of a hook, and must not hide an error."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_a_wrapper_that_swallows_an_exception_is_an_error_that_names_it_and_keep
     assert "`a` (default) failed in `on_epoch_start`: KeyError" in str(caught.value.__cause__)
 
 
-def test_a_wrapper_that_lets_an_exception_through_leaves_it_as_it_is():
+def test_an_exception_passes_through_a_wrapper_unchanged():
     cleaned = []
 
     def lets_through(self):
@@ -74,7 +74,7 @@ def test_a_wrapper_that_lets_an_exception_through_leaves_it_as_it_is():
 
 
 @pytest.mark.parametrize("place", ["before", "after", "instead"])
-def test_a_wrapper_that_raises_is_named(place):
+def test_the_error_names_a_wrapper_that_raised(place):
     def raises(self):
         if place == "before":
             raise ValueError("mine")
@@ -89,7 +89,7 @@ def test_a_wrapper_that_raises_is_named(place):
         Lifecycle([Plugin("w", wrapper("on_epoch_start", raises)), other]).on_epoch_start(trainer=None, epoch=1)
 
 
-def test_an_error_made_for_the_user_passes_through_a_wrapper():
+def test_an_audiozen_error_passes_through_a_wrapper():
     def replaces(self):
         try:
             yield
@@ -100,7 +100,7 @@ def test_an_error_made_for_the_user_passes_through_a_wrapper():
         failing(replaces)
 
 
-def test_a_wrapper_has_to_yield_just_once():
+def test_a_wrapper_must_yield_exactly_once():
     def twice(self):
         yield
         yield
@@ -131,7 +131,7 @@ def test_a_wrapper_has_to_yield_just_once():
         ({"trylast": True}, "on_epoch_start", "marked `tryfirst` or `trylast`"),
     ],
 )
-def test_what_gets_round_the_order_or_hides_errors_is_refused(options, hook, message):
+def test_options_of_pluggy_that_bypass_the_phases_or_hide_errors_are_refused(options, hook, message):
     def around(self):
         yield
 
@@ -145,13 +145,13 @@ def test_a_wrapper_without_yield_is_refused():
         Lifecycle([Plugin("a", wrapper("on_epoch_start", lambda self: None))])
 
 
-def test_an_optional_hook_may_be_one_of_a_later_version():
+def test_an_optional_hook_may_belong_to_a_later_version():
     later = type("Later", (), {"on_moon_rise": hookimpl(optionalhook=True)(lambda self: None)})()
     assert Lifecycle([Plugin("later", later)]).on_epoch_start(trainer=None, epoch=1) == []
 
 
 @pytest.mark.parametrize("hook", ["on_teardown", "on_exception"])
-def test_all_are_told_of_the_end_whatever_becomes_of_the_first(hook):
+def test_all_hooks_learn_of_the_end_even_if_the_first_one_raises(hook):
     closed = []
 
     def breaks(self):
@@ -163,7 +163,7 @@ def test_all_are_told_of_the_end_whatever_becomes_of_the_first(hook):
     assert closed == ["b"]
 
 
-def test_an_ordinary_hook_that_raises_ends_the_call():
+def test_any_other_hook_that_raises_ends_the_call():
     called = []
 
     def breaks(self):

@@ -38,7 +38,7 @@ def test_training_finds_the_linear_map():
     assert trainer.progress.step == 300
 
 
-def test_two_runs_from_one_seed_end_with_the_same_weights():
+def test_two_runs_with_one_seed_end_with_the_same_weights():
     first = make_trainer(max_epochs=3)
     first.train(make_loader(seed=1))
     second = make_trainer(max_epochs=3)
@@ -46,7 +46,7 @@ def test_two_runs_from_one_seed_end_with_the_same_weights():
     assert torch.equal(weights_of(first), weights_of(second))
 
 
-def test_another_seed_ends_with_other_weights():
+def test_a_different_seed_gives_different_weights():
     first = make_trainer(max_epochs=3)
     first.train(make_loader(seed=1))
     second = make_trainer(max_epochs=3)
@@ -54,7 +54,7 @@ def test_another_seed_ends_with_other_weights():
     assert not torch.equal(weights_of(first), weights_of(second))
 
 
-def test_accumulated_batches_weigh_as_one_big_batch_the_short_last_window_included():
+def test_accumulated_batches_equal_one_big_batch_even_in_the_shorter_last_window():
     def sgd(parameters):
         return torch.optim.SGD(parameters, lr=0.1)
 
@@ -70,14 +70,14 @@ def test_accumulated_batches_weigh_as_one_big_batch_the_short_last_window_includ
     assert not torch.allclose(weights_of(without), weights_of(large), atol=1e-4)
 
 
-def test_max_steps_ends_the_training_within_an_epoch_and_validates():
+def test_max_steps_ends_the_training_inside_an_epoch_and_still_validates():
     trainer = make_trainer(max_epochs=9, max_steps=7)
     trainer.train(make_loader(), [make_loader()])
     assert trainer.progress.step == 7
     assert trainer.progress.best_score is not None
 
 
-def test_validation_comes_at_its_interval_and_after_the_last_epoch():
+def test_validation_runs_at_its_interval_and_after_the_last_epoch():
     recorder = Recorder()
     trainer = make_trainer(max_epochs=5, validation_interval=2, hooks={"recorder": recorder})
     trainer.train(make_loader(), [make_loader()])
@@ -93,7 +93,7 @@ def test_scalars_of_single_steps_are_recorded_at_their_interval():
 
 
 @pytest.mark.parametrize(("save_max_score", "scores", "best"), [(True, [1, 3, 2], 2), (False, [3, 1, 2], 2)])
-def test_the_best_epoch_is_that_of_the_highest_score_or_of_the_lowest(save_max_score, scores, best):
+def test_the_best_epoch_has_the_highest_score_or_the_lowest(save_max_score, scores, best):
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return scores[self.progress.epoch - 1]
@@ -126,7 +126,7 @@ def test_a_scheduler_steps_once_an_epoch_or_once_an_optimiser_step():
     assert by_step.optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.5**2)
 
 
-def test_plateau_gets_the_score():
+def test_a_plateau_scheduler_gets_the_score():
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return {1: 5.0, 2: 6.0, 3: 1.0, 4: 1.0}[self.progress.epoch]
@@ -139,14 +139,14 @@ def test_plateau_gets_the_score():
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
 
 
-def test_a_plateau_scheduler_that_takes_better_for_worse_is_refused():
+def test_a_plateau_scheduler_with_the_wrong_mode_is_refused():
     with pytest.raises(RunError, match=r"mode = 'min'.*better when higher"):
         make_trainer(scheduler=ReduceLROnPlateau)
     with pytest.raises(RunError, match="once an epoch"):
         make_trainer(scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, mode="max"), interval="step")
 
 
-def test_a_loss_that_is_not_a_number_stops_with_step_batch_and_samples():
+def test_a_loss_that_is_nan_stops_the_run_and_names_step_batch_and_samples():
     class Breaks(TinyTrainer):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)["loss"]
@@ -177,7 +177,7 @@ def test_weights_that_are_not_finite_stop_the_run_before_the_checkpoint():
     assert saved == []
 
 
-def test_several_losses_reach_only_the_nets_of_their_suffixes():
+def test_each_of_several_losses_trains_only_the_network_with_its_suffix():
     class Two(BaseTrainer):
         def training_step(self, batch, batch_idx):
             made = self.models["g"](batch["x"])
@@ -222,12 +222,12 @@ def test_a_mode_without_its_step_names_the_class_and_the_method(mode):
 
 
 @pytest.mark.parametrize("argument", ["max_epochs", "max_steps", "patience", "save_ckpt_interval", "log_interval"])
-def test_an_argument_out_of_its_range_is_named(argument):
+def test_the_error_names_an_argument_that_is_out_of_range(argument):
     with pytest.raises(RunError, match=f"`{argument}` is -1"):
         make_trainer(**{argument: -1})
 
 
-def test_evaluation_changes_no_weight_and_gives_its_scalars():
+def test_evaluation_changes_no_weights_and_returns_its_scalars():
     trainer = make_trainer()
     before = weights_of(trainer)
     score = trainer.validate([make_loader(shuffle=False)])
@@ -237,7 +237,7 @@ def test_evaluation_changes_no_weight_and_gives_its_scalars():
     assert trainer.progress.best_epoch == 0
 
 
-def test_the_transform_of_the_acoustics_goes_there_and_back():
+def test_the_stft_of_the_acoustics_can_be_inverted():
     trainer = make_trainer()
     wave = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     spectrogram = trainer.stft(wave)
@@ -245,7 +245,7 @@ def test_the_transform_of_the_acoustics_goes_there_and_back():
     assert torch.allclose(trainer.istft(spectrogram, length=8000), wave, atol=1e-5)
 
 
-def test_half_precision_waves_are_transformed_in_full():
+def test_half_precision_waves_are_transformed_in_float32():
     spectrogram = make_trainer().stft(torch.randn(1, 8000).bfloat16())
     assert spectrogram.dtype == torch.complex64
 
@@ -273,7 +273,7 @@ SCHEDULERS = {
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_a_training_that_goes_on_from_its_state_ends_as_if_it_had_not_stopped(scheduler, epochs):
+def test_a_resumed_training_ends_like_an_uninterrupted_one(scheduler, epochs):
     def run(state=None, hooks=()):
         trainer = make_trainer(max_epochs=4, scheduler=SCHEDULERS[scheduler], hooks=hooks)
         if state:
@@ -329,13 +329,13 @@ def test_an_exception_reaches_the_hooks_and_then_the_caller():
     assert [type(item).__name__ for item in seen] == ["Interrupt", "str"]
 
 
-def test_a_hook_that_nobody_implements_is_a_plain_function():
+def test_a_hook_without_implementations_is_a_plain_function():
     lifecycle = Lifecycle()
     assert lifecycle.on_training_step_end.__module__ == "audiozen_core.hooks.lifecycle"
 
 
 @pytest.mark.parametrize("size", [16, 24, 4])
-def test_an_epoch_does_not_go_on_in_its_midst_with_other_data_than_it_began_with(size):
+def test_an_interrupted_epoch_does_not_continue_with_different_data(size):
     trainer = make_trainer(max_steps=3)
     trainer.train(make_loader(20))
     state = trainer.checkpoint()
@@ -349,7 +349,7 @@ def test_an_epoch_does_not_go_on_in_its_midst_with_other_data_than_it_began_with
     assert again.progress.step == 10
 
 
-def test_a_loss_that_remembers_something_is_among_the_state_and_a_plain_one_is_not(tmp_path):
+def test_checkpoints_hold_a_loss_that_has_state_and_no_other_loss(tmp_path):
     class Normalised(nn.Module):
         def __init__(self):
             super().__init__()
@@ -374,7 +374,7 @@ def test_a_loss_that_remembers_something_is_among_the_state_and_a_plain_one_is_n
     assert "loss_function" not in run(nn.MSELoss()).checkpoint()
 
 
-def test_an_error_that_ends_the_run_is_not_hidden_by_a_hook_that_fails_afterwards(capsys):
+def test_a_hook_that_fails_during_teardown_does_not_hide_the_error_that_ended_the_run(capsys):
     class Wrong(TinyTrainer):
         def training_step(self, batch, batch_idx):
             raise ZeroDivisionError("the first")

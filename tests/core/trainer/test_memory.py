@@ -45,7 +45,7 @@ def test_a_full_computer_is_reported_with_the_batch_size_and_the_peak():
 
 
 class Dies(Pairs):
-    """A worker that makes an item of it is killed, as the system does where memory runs out."""
+    """Kills the worker that reads an item, as the system does when memory runs out."""
 
     def __getitem__(self, index):
         if torch.utils.data.get_worker_info():
@@ -54,7 +54,7 @@ class Dies(Pairs):
 
 
 class Waits:
-    """Torch tells the main process of a dead worker wherever that is just then: here, in a hook."""
+    """Torch notices a dead worker wherever the main process is at that moment: here, in a hook."""
 
     @hookimpl
     def on_epoch_start(self):
@@ -71,7 +71,7 @@ def test_a_worker_that_the_system_has_killed_is_a_failure_of_the_loader(hooks):
 
 
 class Ends(Pairs):
-    """A worker that makes an item of it ends by itself, or hangs."""
+    """The worker that reads an item exits or hangs."""
 
     def __init__(self, how):
         super().__init__()
@@ -94,7 +94,7 @@ def test_a_worker_that_ends_by_itself_is_a_failure_of_the_loader(how):
 
 
 class AsksTheDead(TinyTrainer):
-    """Torch asks a worker for the memory of a batch, and its socket is not there any more."""
+    """Torch asks a worker for the memory of a batch, but the socket of the worker is gone."""
 
     def training_step(self, batch, batch_idx):
         descriptor = DupFd(0)
@@ -102,13 +102,13 @@ class AsksTheDead(TinyTrainer):
         descriptor.detach()
 
 
-def test_a_batch_whose_worker_has_ended_in_the_meantime_is_a_failure_of_the_loader():
+def test_a_batch_from_a_worker_that_has_just_ended_is_a_failure_of_the_loader():
     with pytest.raises(RunError, match="the data loader has failed near step 1") as error:
         make_trainer(cls=AsksTheDead).train(make_loader())
     assert "No such file" in str(error.value)
 
 
-def test_a_file_that_the_step_itself_does_not_find_is_another_error():
+def test_a_missing_file_in_a_training_step_is_not_a_failure_of_the_loader():
     class Looks(TinyTrainer):
         def training_step(self, batch, batch_idx):
             open("/nowhere/file")  # noqa: PTH123, SIM115
@@ -133,7 +133,7 @@ def test_another_error_passes_through():
         make_trainer(cls=Wrong).train(make_loader())
 
 
-def test_what_torch_says_of_memory_without_a_type_of_its_own_passes_through():
+def test_a_plain_runtime_error_about_memory_passes_through():
     class Huge(TinyTrainer):
         def training_step(self, batch, batch_idx):
             torch.empty(10**15)
@@ -151,7 +151,7 @@ class Wrong(Pairs):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_of_the_data_set_is_not_taken_for_one_of_the_loader(workers):
+def test_an_error_in_the_data_set_is_not_a_failure_of_the_loader(workers):
     with pytest.raises(RuntimeError, match="or so it seems") as error:
         make_trainer().train(BatchLoader(Wrong(), batch_size=4, num_workers=workers))
     assert not isinstance(error.value, RunError)

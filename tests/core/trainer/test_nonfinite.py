@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: what is told of it, and what the policies make of it."""
+"""A loss or gradient that is not finite: what the error says, and what the policies do."""
 
 import math
 
@@ -23,7 +23,7 @@ from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, w
 
 
 class BadLoss(TinyTrainer):
-    """The loss of one batch, by what its items are, is NaN."""
+    """The loss of one batch is NaN."""
 
     bad = (2, 1)
 
@@ -43,7 +43,7 @@ class _Blow(torch.autograd.Function):
 
 
 class BadGradient(TinyTrainer):
-    """The loss is finite; the gradient of the first layer of one batch is not."""
+    """For one batch the loss is finite, but the gradient of the first layer is not."""
 
     def training_step(self, batch, batch_idx):
         first, second = self.model
@@ -63,7 +63,7 @@ def two_layers():
     return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
 
 
-def test_a_gradient_that_is_not_finite_names_the_parameter_nearest_to_the_loss_the_step_and_the_samples():
+def test_the_error_for_a_gradient_names_the_parameter_nearest_to_the_loss_the_step_and_the_samples():
     trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3)
     with pytest.raises(NonFiniteError) as error:
         trainer.train(make_loader())
@@ -80,7 +80,7 @@ def test_weights_are_not_blamed_for_a_loss_that_was_read_late(monkeypatch):
     assert error.value.notes == ()
 
 
-def test_clipping_does_not_hide_which_gradient_it_was():
+def test_clipping_does_not_hide_which_gradient_was_not_finite():
     trainer = make_trainer(
         cls=BadGradient, model=two_layers, max_epochs=3, clip_grad_norm_value=1.0, hooks={"clip": ClipGradNorm()}
     )
@@ -88,13 +88,13 @@ def test_clipping_does_not_hide_which_gradient_it_was():
         trainer.train(make_loader())
 
 
-def test_with_accumulation_all_batches_of_the_step_are_named():
+def test_with_accumulation_the_error_names_all_batches_of_the_step():
     trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3, gradient_accumulation_steps=3)
     with pytest.raises(NonFiniteError, match=r"at step 3 \(epoch 2, batches 0 to 2; samples"):
         trainer.train(make_loader())
 
 
-def test_it_is_told_whether_the_weights_were_to_blame():
+def test_the_error_says_whether_the_weights_are_to_blame():
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
     assert "all weights are finite" in str(error.value)
@@ -111,7 +111,7 @@ def test_it_is_told_whether_the_weights_were_to_blame():
 
 
 @pytest.mark.parametrize("cls", [BadLoss, BadGradient])
-def test_skip_learns_nothing_from_the_batch_and_counts_it(cls):
+def test_a_skipped_batch_counts_as_a_step_and_teaches_nothing(cls):
     trainer, hook = make(cls=cls, model=two_layers, max_epochs=3, on_nonfinite="skip")
     trainer.train(make_loader())
     assert hook.count == 1
@@ -120,10 +120,10 @@ def test_skip_learns_nothing_from_the_batch_and_counts_it(cls):
     assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.steps)
 
 
-def test_skip_is_the_same_as_never_having_had_the_batch():
+def test_skipping_a_batch_is_the_same_as_leaving_it_out():
     class Absent(TinyTrainer):
         def _learn(self, batch, batch_idx):
-            # The random numbers of the forward pass are drawn all the same.
+            # The forward pass of a skipped batch has drawn its random numbers, too.
             if (self.progress.epoch + 1, batch_idx) == BadLoss.bad:
                 self._forward(batch, batch_idx)
                 return {}
@@ -139,7 +139,7 @@ def test_skip_is_the_same_as_never_having_had_the_batch():
     assert not torch.equal(weights_of(skipped), weights_of(with_all))
 
 
-def test_skip_lets_nothing_of_the_batch_into_running_means_either():
+def test_a_skipped_batch_does_not_change_running_means():
     class Poisoned(Pairs):
         def __getitem__(self, index):
             item = super().__getitem__(index)
@@ -155,13 +155,13 @@ def test_skip_lets_nothing_of_the_batch_into_running_means_either():
     assert trainer.model[1].num_batches_tracked == 8
 
 
-def test_of_many_samples_a_few_are_named():
+def test_the_error_names_only_a_few_of_many_samples():
     few, many = (str(BatchLocation(1, 1, (0,), tuple(f"s{i}" for i in range(count)))) for count in (8, 11))
     assert few.endswith("samples: s0, s1, s2, s3, s4, s5, s6, s7)")
     assert many.endswith("s6, s7 and 3 more)")
 
 
-def test_the_remedy_names_the_policy_that_goes_on():
+def test_the_remedy_names_the_policy_that_continues():
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
     assert 'on_nonfinite = "skip"' in error.value.remedy
@@ -194,7 +194,7 @@ class Flaky(TinyTrainer):
 
 
 @pytest.mark.parametrize("bad", [(0,), (1,), (0, 1)])
-def test_skip_within_a_window_takes_back_the_bad_batches_alone(bad):
+def test_skip_within_a_window_undoes_only_the_bad_batches(bad):
     def normalised():
         return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
 
@@ -206,7 +206,7 @@ def test_skip_within_a_window_takes_back_the_bad_batches_alone(bad):
     assert trainer.progress.step == 4
 
 
-def test_what_the_policies_have_found_is_in_the_checkpoints(tmp_path):
+def test_checkpoints_hold_what_the_policies_have_found(tmp_path):
     hooks = {"checkpoint": Checkpoint()}
     trainer, hook = make(tmp_path, cls=BadLoss, hooks=hooks, max_epochs=3, on_nonfinite="rollback")
     trainer.train(make_loader())
@@ -216,7 +216,7 @@ def test_what_the_policies_have_found_is_in_the_checkpoints(tmp_path):
 
 
 class Policy:
-    """Somebody else's hook, with the same means."""
+    """A third-party hook that uses only the public means."""
 
     def __init__(self, answer, *, read_at_once=True):
         self.answer, self.read_at_once, self.errors = answer, read_at_once, []
@@ -231,7 +231,7 @@ class Policy:
         return self.answer
 
 
-def test_a_hook_of_somebody_else_can_skip_a_batch():
+def test_a_third_party_hook_can_skip_a_batch():
     policy = Policy("skip")
     trainer = make_trainer(cls=BadLoss, max_epochs=3, hooks={"policy": policy})
     trainer.train(make_loader())
@@ -239,14 +239,14 @@ def test_a_hook_of_somebody_else_can_skip_a_batch():
     assert weights_of(trainer).isfinite().all()
 
 
-def test_a_batch_that_is_part_of_the_weights_already_cannot_be_skipped(monkeypatch):
+def test_a_batch_that_has_already_changed_the_weights_cannot_be_skipped(monkeypatch):
     monkeypatch.setattr(StepScalars, "lag", 2)
     with pytest.raises(NonFiniteError, match=r"`loss` is nan at step 7 \(epoch 2, batch 1"):
         make_trainer(cls=BadLoss, max_epochs=3, hooks={"policy": Policy("skip")}).train(make_loader())
 
 
 class StopsRising:
-    """Asks for a rollback, and leaves a batch out, on its own account."""
+    """Asks for a rollback and leaves a batch out, for a reason of its own."""
 
     def __init__(self):
         self.asked = False
@@ -281,7 +281,7 @@ def test_any_hook_can_ask_for_a_rollback_and_leave_out_a_batch(tmp_path):
     assert trainer.progress.step == 10
 
 
-def test_a_rollback_that_nobody_can_do_ends_the_run_with_its_reason():
+def test_a_rollback_that_no_hook_can_do_ends_the_run_with_its_reason():
     with pytest.raises(RunError, match="the loss rises"):
         make_trainer(hooks={"stops": StopsRising()}, max_epochs=2).train(make_loader())
 
@@ -305,7 +305,7 @@ def test_the_weights_are_scanned_for_each_checkpoint_within_an_epoch(tmp_path, m
     assert scans == [0, 0, 1]
 
 
-def test_skip_has_a_limit():
+def test_the_run_ends_after_too_many_skipped_batches():
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx)["loss"] * float("inf")
@@ -319,7 +319,7 @@ def test_skip_has_a_limit():
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 @pytest.mark.parametrize("bad", [(1, 1), (2, 1), (3, 4)])
-def test_rollback_goes_back_and_on_without_the_batch(tmp_path, bad, asynchronous):
+def test_rollback_restores_the_checkpoint_and_continues_without_the_batch(tmp_path, bad, asynchronous):
     class Bad(BadLoss):
         pass
 
@@ -356,7 +356,7 @@ def test_rollback_restores_weights_from_before_a_loss_that_was_read_late(tmp_pat
     assert torch.equal(weights_of(trainer), weights_of(absent))
 
 
-def test_rollback_has_a_limit_too(tmp_path):
+def test_the_run_ends_after_too_many_rollbacks(tmp_path):
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx)["loss"] * float("nan")
@@ -367,7 +367,7 @@ def test_rollback_has_a_limit_too(tmp_path):
         trainer.train(make_loader())
 
 
-def test_without_a_checkpoint_to_go_back_to_the_error_stands():
+def test_without_a_checkpoint_a_rollback_raises_the_error():
     with pytest.raises(NonFiniteError):
         make(cls=BadLoss, max_epochs=3, on_nonfinite="rollback")[0].train(make_loader())
 
@@ -385,11 +385,11 @@ def test_a_number_of_minutes_out_of_range_is_refused(minutes):
     make_trainer(save_ckpt_minutes=0.5)
 
 
-def test_a_number_too_large_for_a_float_is_a_number_all_the_same():
+def test_an_argument_may_be_an_integer_too_large_for_a_float():
     assert make_trainer(max_steps=10**400, clip_grad_norm_value=10**400).max_steps == 10**400
 
 
-def test_gradients_that_are_only_together_too_large_are_told_so():
+def test_the_error_says_if_only_the_norm_of_all_gradients_together_is_infinite():
     model = nn.Linear(1, 1)
     model.weight.grad, model.bias.grad = torch.full((1, 1), 1.5e19), torch.full((1,), 1.5e19)
     measured = GradientNorms({"": model}).measure()[""]
@@ -397,14 +397,14 @@ def test_gradients_that_are_only_together_too_large_are_told_so():
     assert "together is infinite" in measured.complaint()
 
 
-def test_the_norms_are_those_of_torch():
+def test_the_norms_equal_those_of_torch():
     model = two_layers()
     model(torch.ones(2, 4)).sum().backward()
     total = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
     assert torch.equal(GradientNorms({"": model}).measure()[""].total, total)
 
 
-def test_weights_of_any_kind_may_be_looked_at():
+def test_weights_of_any_type_and_layout_can_be_checked():
     model = nn.BatchNorm1d(3)
     model.int8 = nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
     model.float8 = nn.Parameter(torch.ones(2).to(torch.float8_e4m3fn), requires_grad=False)
@@ -417,14 +417,14 @@ def test_weights_of_any_kind_may_be_looked_at():
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.complex64, torch.float64], ids=str)
-def test_the_first_weight_that_is_not_finite_is_named(dtype):
+def test_the_error_names_the_first_weight_that_is_not_finite(dtype):
     model = two_layers()
     model[1].more = nn.Parameter(torch.tensor([1.0, math.nan]).to(dtype), requires_grad=False)
     with pytest.raises(RunError, match=r"the weights of `model_g` are not finite after epoch 3; .* `1.more`"):
         check_weights({"g": model}, 3)
 
 
-def test_a_weight_that_is_infinite_is_not_finite():
+def test_an_infinite_weight_is_refused():
     model = two_layers()
     with torch.no_grad():
         model[1].bias[0] = -math.inf
@@ -432,7 +432,7 @@ def test_a_weight_that_is_infinite_is_not_finite():
         check_weights({"": model}, 1)
 
 
-def test_a_nan_in_a_buffer_is_told_by_its_name():
+def test_the_error_names_a_buffer_that_holds_a_nan():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     model[1].running_var[2] = math.nan
     with pytest.raises(RunError, match=r"the buffers of `model` are not finite .* `1.running_var`"):
@@ -462,7 +462,7 @@ class Overflows(TinyTrainer):
         return loss
 
 
-def test_overflows_of_the_scaler_are_counted_and_stop_nothing():
+def test_overflows_of_the_scaler_are_counted_and_do_not_stop_the_run():
     amp = Amp(dtype="float16", init_scale=16.0)
     trainer = make_trainer(cls=Overflows, max_epochs=3, hooks={"amp": amp})
     trainer.use_amp = True
@@ -472,7 +472,7 @@ def test_overflows_of_the_scaler_are_counted_and_stop_nothing():
     assert weights_of(trainer).isfinite().all()
 
 
-def test_overflows_without_end_are_an_error():
+def test_too_many_overflows_in_a_row_are_an_error():
     trainer = make_trainer(cls=Overflows, max_epochs=9, hooks={"amp": Amp(dtype="float16", max_overflows=7)})
     trainer.use_amp = trainer.often = True
     with pytest.raises(RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8"):

@@ -1,4 +1,4 @@
-"""When checkpoints are saved, and what a disk that refuses comes to."""
+"""When checkpoints are saved, and what happens if a save fails."""
 
 import shutil
 import threading
@@ -42,7 +42,7 @@ class Disk:
 
 
 @pytest.mark.parametrize("aside", [True, False])
-def test_a_disk_that_refuses_does_not_end_the_run_which_says_so_and_tries_again(tmp_path, monkeypatch, capsys, aside):
+def test_a_failed_save_does_not_end_the_run_which_warns_and_tries_again(tmp_path, monkeypatch, capsys, aside):
     Disk(monkeypatch, 1, 3, 4)
     trainer = trained(tmp_path, max_epochs=6, save_ckpt_async=aside)
     assert trainer.progress.epoch == 6
@@ -53,7 +53,7 @@ def test_a_disk_that_refuses_does_not_end_the_run_which_says_so_and_tries_again(
 
 
 @pytest.mark.parametrize("aside", [True, False])
-def test_three_refusals_in_a_row_stop_the_run(tmp_path, monkeypatch, aside):
+def test_three_failed_saves_in_a_row_stop_the_run(tmp_path, monkeypatch, aside):
     disk = Disk(monkeypatch, 2, 3, 4)
     with pytest.raises(CheckpointWriteError, match="the disk is full"):
         trained(tmp_path, max_epochs=9, save_ckpt_async=aside)
@@ -62,7 +62,7 @@ def test_three_refusals_in_a_row_stop_the_run(tmp_path, monkeypatch, aside):
 
 
 @pytest.mark.parametrize("aside", [True, False])
-def test_the_last_checkpoint_is_tried_twice_and_then_an_error(tmp_path, monkeypatch, aside):
+def test_a_last_checkpoint_that_fails_twice_is_an_error(tmp_path, monkeypatch, aside):
     Disk(monkeypatch, 3)
     trained(tmp_path / "once", max_epochs=3, save_ckpt_async=aside)
     assert names(tmp_path / "once")[-1] == "epoch_0003"
@@ -72,7 +72,7 @@ def test_the_last_checkpoint_is_tried_twice_and_then_an_error(tmp_path, monkeypa
     assert names(tmp_path / "twice") == ["epoch_0001", "epoch_0002"]
 
 
-def test_free_space_is_looked_at_before_a_save(tmp_path, monkeypatch, capsys):
+def test_free_space_is_checked_before_a_save(tmp_path, monkeypatch, capsys):
     usage = namedtuple("usage", "total used free")
     free = iter([1 << 30, 100, 1 << 30])
     real = shutil.disk_usage
@@ -83,7 +83,7 @@ def test_free_space_is_looked_at_before_a_save(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("aside", [True, False])
-def test_who_asks_for_a_moment_that_the_disk_refused_gets_it(tmp_path, monkeypatch, aside):
+def test_a_request_repeats_a_save_that_failed_at_the_same_step(tmp_path, monkeypatch, aside):
     Disk(monkeypatch, 1)
 
     class waits:
@@ -102,16 +102,16 @@ def test_who_asks_for_a_moment_that_the_disk_refused_gets_it(tmp_path, monkeypat
     assert names(tmp_path) == ["epoch_0001_step_0000002", "epoch_0001_step_0000004", "epoch_0001"]
 
 
-def test_an_interval_of_steps_saves_in_the_midst_of_an_epoch(tmp_path):
+def test_an_interval_of_steps_saves_during_an_epoch(tmp_path):
     trained(tmp_path, max_epochs=2, save_ckpt_interval_steps=3)
     assert names(tmp_path) == [
         "epoch_0001_step_0000003", "epoch_0001", "epoch_0002_step_0000006", "epoch_0002_step_0000009", "epoch_0002"
     ]  # fmt: skip
 
 
-def test_minutes_save_at_the_first_step_after_them(tmp_path):
+def test_an_interval_of_minutes_saves_at_the_first_step_after_it(tmp_path):
     class Clock:
-        """Every look at it takes 40 seconds."""
+        """Moves on by 40 seconds whenever somebody reads it."""
 
         now = 0
 
@@ -123,7 +123,7 @@ def test_minutes_save_at_the_first_step_after_them(tmp_path):
     assert names(tmp_path) == ["epoch_0001_step_0000003", "epoch_0001"]
 
 
-def test_while_gradients_are_accumulated_nothing_is_saved(tmp_path):
+def test_no_checkpoint_is_saved_while_gradients_accumulate(tmp_path):
     seen = []
 
     class Batches:
@@ -135,7 +135,7 @@ def test_while_gradients_are_accumulated_nothing_is_saved(tmp_path):
     assert seen == [2, 4, 5, 0]
 
 
-def test_a_checkpoint_in_the_midst_of_the_epoch_after_the_best_is_not_the_best(tmp_path):
+def test_a_checkpoint_during_the_epoch_after_the_best_one_is_not_the_best(tmp_path):
     hook = Checkpoint()
     trainer = make_trainer(tmp_path, hooks={"checkpoint": hook}, max_epochs=2, save_ckpt_interval_steps=2)
     trainer.train(make_loader(), [make_loader()])
@@ -172,18 +172,18 @@ def _weights_saved(tmp_path, monkeypatch, until=8):
     return weights_of(first), torch.cat([weight.flatten() for weight in loaded.state["model"].values()])
 
 
-def test_what_is_written_aside_is_the_state_at_the_moment_of_the_save(tmp_path, monkeypatch):
+def test_a_background_save_holds_the_state_at_the_moment_of_the_save(tmp_path, monkeypatch):
     before, saved = _weights_saved(tmp_path, monkeypatch)
     assert torch.equal(before, saved)
 
 
-def test_without_the_copy_it_would_be_a_later_state(tmp_path, monkeypatch):
+def test_without_the_copy_a_background_save_would_hold_a_later_state(tmp_path, monkeypatch):
     monkeypatch.setattr(PackedState, "clone", lambda self, reuse: self)
     before, saved = _weights_saved(tmp_path, monkeypatch)
     assert not torch.equal(before, saved)
 
 
-def test_a_failure_aside_that_is_not_the_disks_ends_the_run_at_the_next_step(tmp_path, monkeypatch):
+def test_a_bug_in_a_background_save_ends_the_run_at_the_next_step(tmp_path, monkeypatch):
     def broken(*args, **how):
         raise ZeroDivisionError
 
@@ -204,7 +204,7 @@ def test_a_failure_aside_that_is_not_the_disks_ends_the_run_at_the_next_step(tmp
     assert steps[-1] == 6
 
 
-def test_what_cannot_be_stored_is_told_at_the_save_itself(tmp_path):
+def test_state_that_cannot_be_stored_is_an_error_at_the_save_itself(tmp_path):
     class Odd:
         def state_dict(self):
             return {"a": object()}

@@ -18,7 +18,7 @@ from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_
 
 
 class Norms:
-    """Looks at the gradients that reach the optimiser."""
+    """Records the gradients that reach the optimiser."""
 
     phase = "step"
 
@@ -31,7 +31,7 @@ class Norms:
         self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
 
 
-def test_no_gradient_reaches_the_optimiser_longer_than_the_limit():
+def test_the_norm_of_the_gradients_that_reach_the_optimiser_is_within_the_limit():
     unclipped, clipped = Norms(), Norms()
     make_trainer(max_epochs=1, hooks={"norms": unclipped}).train(make_loader())
     make_trainer(max_epochs=1, clip_grad_norm_value=0.5, hooks={"clip": ClipGradNorm(), "norms": clipped}).train(
@@ -49,7 +49,7 @@ def test_a_gradient_below_the_limit_stays_as_it_is():
     assert torch.allclose(weights_of(plain), weights_of(clipped), atol=1e-6)
 
 
-def test_the_norm_before_clipping_is_recorded_where_plot_norm_asks():
+def test_plot_norm_records_the_norm_before_clipping():
     trainer = make_trainer(max_epochs=1, plot_norm=True, clip_grad_norm_value=1e-3, hooks={"clip": ClipGradNorm()})
     trainer.train(make_loader())
     assert min(step["grad_norm"] for step in trainer.scalars.steps) > 1e-2
@@ -102,7 +102,7 @@ def test_amp_scales_float16_gradients_on_a_gpu_and_keeps_the_scale():
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (None, 6)])
-def test_patience_ends_the_training_when_the_best_is_too_long_ago(patience, epochs):
+def test_patience_ends_the_training_after_too_many_epochs_without_a_better_score(patience, epochs):
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return {1: 1.0, 2: 2.0}.get(self.progress.epoch, 0.5)
@@ -112,7 +112,7 @@ def test_patience_ends_the_training_when_the_best_is_too_long_ago(patience, epoc
     assert trainer.progress.epoch == epochs
 
 
-def test_without_a_validation_patience_waits():
+def test_without_validation_patience_never_stops_the_training():
     trainer = make_trainer(max_epochs=3, patience=1, hooks={"patience": Patience()})
     trainer.train(make_loader())
     assert trainer.progress.epoch == 3
@@ -127,14 +127,14 @@ def test_without_a_validation_patience_waits():
     ],
     ids=str,
 )
-def test_arguments_of_amp_that_make_no_sense_are_refused(arguments):
+def test_arguments_of_amp_out_of_range_are_refused(arguments):
     ((name, value),) = arguments.items()
     with pytest.raises(RunError, match=re.escape(f"`{name}` is {value!r}")):
         Amp(**arguments)
 
 
 class TakesTurns(BaseTrainer):
-    """Every other batch is the other net's."""
+    """Two networks that take turns, batch by batch."""
 
     def training_step(self, batch, batch_idx):
         suffix = "gd"[batch_idx % 2]
@@ -153,7 +153,7 @@ def train_in_turns(amp):
     return {suffix: (net.weight.detach(), trainer.optimizers[suffix].state[net.weight]) for suffix, net in nets.items()}
 
 
-def test_nets_that_take_turns_are_scaled_each_in_its_own_steps():
+def test_networks_that_take_turns_are_scaled_each_in_its_own_steps():
     scaled, plain = train_in_turns(Amp(dtype="float16", init_scale=1024.0)), train_in_turns(Amp())
     for suffix, steps in (("g", 3), ("d", 2)):
         torch.testing.assert_close(scaled[suffix][0], plain[suffix][0], rtol=0, atol=1e-2)

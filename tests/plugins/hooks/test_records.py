@@ -42,7 +42,7 @@ def test_a_number_that_is_not_finite_becomes_null(tmp_path):
     assert lines(tmp_path)[-1]["validate/score"] is None
 
 
-def test_a_run_that_goes_on_writes_over_what_it_makes_again_and_over_half_a_line(tmp_path):
+def test_a_resumed_run_overwrites_repeated_records_and_half_a_line(tmp_path):
     make_trainer(tmp_path, max_epochs=2, hooks={"jsonl": MetricsJsonl()}).train(make_loader())
     first = lines(tmp_path)[0]
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -56,7 +56,7 @@ def test_a_run_that_goes_on_writes_over_what_it_makes_again_and_over_half_a_line
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_stands_where_the_records_belong_and_is_no_file_is_refused_without_waiting(tmp_path, make):
+def test_metrics_jsonl_refuses_anything_but_a_regular_file_without_waiting(tmp_path, make):
     make(tmp_path / "metrics.jsonl")
     with pytest.raises(RunError, match=r"metrics.jsonl` is not a regular file"):
         make_trainer(tmp_path, hooks={"jsonl": MetricsJsonl()}).train(make_loader())
@@ -74,7 +74,7 @@ def test_tensorboard_holds_the_scalars_and_the_config(tmp_path):
     assert b"seed = 0" in text.tensor_proto.string_val[0]
 
 
-def test_a_tensorboard_that_is_missing_is_named_only_where_it_was_asked_for(monkeypatch, tmp_path):
+def test_a_missing_tensorboard_is_an_error_only_if_it_is_required(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"tensorboard") as error:
         TensorBoard()
@@ -84,7 +84,7 @@ def test_a_tensorboard_that_is_missing_is_named_only_where_it_was_asked_for(monk
 
 
 class FullFor:
-    """A device that is always full stands where a file of the run was, from one epoch to another."""
+    """Replaces a file of the run by a device that is always full, from one epoch to another."""
 
     phase = "precision"
 
@@ -104,7 +104,7 @@ class FullFor:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_tensorboard_lacks_what_the_disk_refused_and_goes_on_with_the_next_epoch(tmp_path, monkeypatch, capsys):
+def test_tensorboard_continues_with_the_next_epoch_after_a_failed_write(tmp_path, monkeypatch, capsys):
     full = FullFor(monkeypatch, LocalFileSystem, "_write", (2, 4))
     trainer = make_trainer(tmp_path, max_epochs=5, log_interval=1, hooks={"full": full, "tb": TensorBoard()})
     trainer.train(make_loader())
@@ -118,7 +118,7 @@ def test_tensorboard_lacks_what_the_disk_refused_and_goes_on_with_the_next_epoch
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_going_back_on_a_full_disk_leaves_what_it_would_drop_and_ends_nothing(tmp_path, monkeypatch, capsys, full):
+def test_a_rollback_on_a_full_disk_keeps_the_records_and_the_run_continues(tmp_path, monkeypatch, capsys, full):
     jsonl = MetricsJsonl()
     trainer = make_trainer(tmp_path, max_epochs=3, hooks={"jsonl": jsonl})
     jsonl.on_run_start(trainer, "train")
@@ -139,7 +139,7 @@ def test_going_back_on_a_full_disk_leaves_what_it_would_drop_and_ends_nothing(tm
     assert ("can't be written" in capsys.readouterr().err) == full
 
 
-def test_the_records_so_far_are_synchronised_with_each_checkpoint(tmp_path, monkeypatch):
+def test_each_checkpoint_syncs_the_records_so_far_to_disk(tmp_path, monkeypatch):
     synced = []
 
     def sync(descriptor):
@@ -170,7 +170,7 @@ def test_without_a_terminal_each_epoch_is_one_line(tmp_path, capsys):
     assert "epoch 1/2" in capsys.readouterr().err
 
 
-def test_within_a_long_epoch_there_is_a_line_now_and_then(capsys):
+def test_a_long_epoch_prints_a_line_now_and_then(capsys):
     make_trainer(max_epochs=1, hooks={"progress": Progress(bars=False, line_seconds=0)}).train(make_loader())
     assert "epoch 1, batch 3/5: step 3  loss" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What a signal does to a training, wherever it comes."""
+"""What a signal does, whenever it arrives."""
 
 import math
 import signal
@@ -62,9 +62,7 @@ MOMENTS = [{"step": 0}, {"step": 4}, {"step": 8}, {"validation": 1}, {"validatio
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 @pytest.mark.parametrize(("number", "code"), [(TERM, 143), (INT, 130), (signal.SIGHUP, 129)])
-def test_the_step_is_finished_the_state_saved_and_the_resumed_run_ends_as_if_nothing_had_been(
-    tmp_path, number, code, moment
-):
+def test_a_signal_lets_the_step_finish_saves_the_state_and_a_resumed_run_ends_the_same(tmp_path, number, code, moment):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stop:
         run(tmp_path / "stopped", number, **moment)
@@ -77,7 +75,7 @@ def test_the_step_is_finished_the_state_saved_and_the_resumed_run_ends_as_if_not
     assert torch.equal(torch.get_rng_state(), whole.checkpoint()["rng"]["torch"])
 
 
-def test_in_the_validation_after_the_last_step_the_resumed_run_validates_and_ends(tmp_path):
+def test_a_run_stopped_in_its_last_validation_repeats_it_when_resumed(tmp_path):
     def train(resume, *sent):
         hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": Sends(*sent, validation=1)}
         trainer = make_trainer(tmp_path, hooks=hooks, max_steps=3)
@@ -92,14 +90,14 @@ def test_in_the_validation_after_the_last_step_the_resumed_run_validates_and_end
     assert (trainer.progress.step, trainer.progress.epoch, trainer.progress.best_epoch) == (3, 1, 1)
 
 
-def test_in_the_midst_of_accumulation_the_step_is_finished_first(tmp_path):
+def test_a_signal_during_accumulation_lets_the_step_finish_first(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, TERM, step=0)
     (name,) = [info.path.name for info in CheckpointStore(tmp_path / "checkpoints").list()]
     assert name == "epoch_0001_step_0000001"
 
 
-def test_under_nohup_a_terminal_that_goes_away_ends_nothing(tmp_path):
+def test_under_nohup_a_closed_terminal_does_not_end_the_run(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert run(tmp_path, signal.SIGHUP, step=1).progress.epoch == 3
@@ -107,14 +105,14 @@ def test_under_nohup_a_terminal_that_goes_away_ends_nothing(tmp_path):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_usr1_saves_and_goes_on(tmp_path):
+def test_usr1_saves_a_checkpoint_and_the_run_continues(tmp_path):
     trainer = run(tmp_path, USR1, step=1)
     assert trainer.progress.epoch == 3
     assert "epoch_0001_step_0000002" in [info.path.name for info in CheckpointStore(tmp_path / "checkpoints").list()]
     assert torch.equal(weights_of(trainer), weights_of(run(tmp_path / "whole")))
 
 
-def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(tmp_path):
+def test_a_second_ctrl_c_stops_at_once_without_saving(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, INT, INT, step=1)
     assert CheckpointStore(tmp_path / "checkpoints").list() == []
@@ -126,7 +124,7 @@ def test_a_second_ctrl_c_stops_at_once_even_with_another_signal_in_between(tmp_p
     assert CheckpointStore(tmp_path / "checkpoints").list() == []
 
 
-def test_a_signal_is_acknowledged_at_once_and_so_is_the_end(tmp_path, capfd):
+def test_the_log_acknowledges_a_signal_at_once_and_reports_the_end(tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, INT, INT, step=1)
     said = capfd.readouterr().err
@@ -141,7 +139,7 @@ def test_a_signal_is_acknowledged_at_once_and_so_is_the_end(tmp_path, capfd):
     assert "Ctrl-C" not in said
 
 
-def test_of_many_ctrl_c_the_second_is_answered_and_each_one_interrupts(capfd):
+def test_each_further_ctrl_c_interrupts_but_only_the_second_is_acknowledged(capfd):
     signals = Signals()
     signals._receive(INT, None)
     for _ in range(3):
@@ -150,7 +148,7 @@ def test_of_many_ctrl_c_the_second_is_answered_and_each_one_interrupts(capfd):
     assert capfd.readouterr().err.count("stopped at once") == 1
 
 
-def test_a_terminal_that_is_gone_does_not_keep_the_signal_from_being_heard(tmp_path, monkeypatch):
+def test_a_signal_takes_effect_even_if_the_terminal_is_gone(tmp_path, monkeypatch):
     def refuse(descriptor, data):
         raise OSError
 
@@ -182,7 +180,7 @@ class SendsAtTheEnd:
 
 
 @pytest.mark.parametrize("hook", ["on_run_end", "on_teardown"])
-def test_a_signal_that_comes_when_the_training_has_ended_stops_before_the_next_mode(tmp_path, hook):
+def test_a_signal_after_the_training_stops_the_run_before_the_next_mode(tmp_path, hook):
     hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": SendsAtTheEnd(hook)}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2)
 
@@ -198,7 +196,7 @@ def test_a_signal_that_comes_when_the_training_has_ended_stops_before_the_next_m
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 1e20])
-def test_a_grace_time_that_is_no_time_is_refused(seconds):
+def test_a_grace_time_out_of_range_is_refused(seconds):
     with pytest.raises(RunError, match=r"`signals` .*`grace_seconds` is"):
         Signals(grace_seconds=seconds)
 
@@ -222,15 +220,15 @@ def test_after_the_grace_time_the_run_ends_without_a_checkpoint(tmp_path):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_test_stops_after_the_batch():
+def test_a_signal_stops_a_test_after_the_batch():
     trainer = make_trainer(hooks={"signals": Signals(), "sends": Sends(TERM, validation=0)})
     with pytest.raises(Interrupted, match="there was nothing to save"):
         trainer.test([make_loader()])
 
 
-def test_a_hook_that_changes_the_state_for_a_validation_is_told_that_it_is_broken_off(tmp_path):
+def test_a_hook_that_changes_the_state_for_a_validation_learns_that_it_is_abandoned(tmp_path):
     class Swaps:
-        """As an average of the weights would: they are others while the validation runs."""
+        """Replaces the weights while a validation runs, as a weight average would."""
 
         def on(self, trainer, sign):
             with torch.no_grad():

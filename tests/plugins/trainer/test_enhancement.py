@@ -69,7 +69,7 @@ def loader(batch_size=2, **options):
     return BatchLoader(Utterances(**options), batch_size=batch_size)
 
 
-def test_a_magnitude_model_that_changes_nothing_gives_the_noisy_wave_back(tmp_path):
+def test_a_magnitude_model_that_changes_nothing_returns_the_noisy_wave(tmp_path):
     noisy = torch.randn(2, 8001, generator=torch.Generator().manual_seed(0))
     trainer = make(tmp_path)
     wave, magnitude = trainer.enhance(noisy)
@@ -78,7 +78,7 @@ def test_a_magnitude_model_that_changes_nothing_gives_the_noisy_wave_back(tmp_pa
     assert trainer.model.seen == [(2, 257, 32)]
 
 
-def test_a_waveform_model_gets_waves_with_a_channel_if_it_wants_one(tmp_path):
+def test_add_channel_gives_a_waveform_model_waves_with_a_channel(tmp_path):
     noisy = torch.randn(2, 8000)
     for add_channel, shape in ((False, (2, 8000)), (True, (2, 1, 8000))):
         trainer = make(tmp_path, domain="waveform", add_channel=add_channel)
@@ -88,7 +88,7 @@ def test_a_waveform_model_gets_waves_with_a_channel_if_it_wants_one(tmp_path):
         assert magnitude is None
 
 
-def test_the_delay_of_a_model_is_taken_out(tmp_path):
+def test_the_delay_of_a_model_is_removed(tmp_path):
     class Late(Gain):
         out_delay = 3
 
@@ -126,7 +126,7 @@ class Spy(nn.Module):
     ],
 )
 @pytest.mark.parametrize("domain", ["magnitude", "waveform"])
-def test_the_loss_compares_what_it_or_the_toml_asks_for(tmp_path, domain, loss_domain, own, shapes):
+def test_the_loss_or_the_toml_chooses_what_is_compared(tmp_path, domain, loss_domain, own, shapes):
     loss = Spy(own)
     trainer = make(tmp_path, loss=loss, domain=domain, loss_domain=loss_domain)
     noisy = torch.randn(2, 8000)
@@ -149,7 +149,7 @@ def test_training_lowers_the_loss(tmp_path):
     assert trainer.model.gain < 2.95
 
 
-def test_the_test_leaves_a_table_a_csv_and_the_audio(tmp_path, capsys):
+def test_a_test_prints_a_table_and_writes_a_csv_and_the_audio(tmp_path, capsys):
     trainer = make(tmp_path, model=Gain(0.5))
     metrics = trainer.test([loader(size=4)])
     assert metrics["test/si_sdr_gain"] == pytest.approx(0, abs=1e-3)
@@ -169,7 +169,7 @@ def test_the_test_leaves_a_table_a_csv_and_the_audio(tmp_path, capsys):
             assert np.abs(wave - noisy / 2).max() < 1e-3
 
 
-def test_a_second_test_starts_its_report_anew(tmp_path):
+def test_a_second_test_starts_a_new_report(tmp_path):
     trainer = make(tmp_path, save_enhanced=False)
     trainer.test([loader(size=4)])
     trainer.test([loader(size=2)])
@@ -184,13 +184,13 @@ def test_prediction_needs_no_clean_files_and_keeps_the_lengths(tmp_path):
     assert soundfile.info(tmp_path / "enhanced" / "a" / "one.wav").frames == 8000
 
 
-def test_an_id_that_leads_out_of_the_folder_is_refused(tmp_path):
+def test_a_sample_id_that_leads_out_of_the_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="leads out of"):
         make(tmp_path / "run").predict([loader(size=1, clean=False, ids=["../../etc/passwd"])])
     assert not list(tmp_path.rglob("passwd*"))
 
 
-def test_a_metric_whose_package_is_missing_is_left_out_and_said_so(tmp_path, monkeypatch, capsys):
+def test_a_metric_whose_package_is_missing_is_left_out_with_a_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "pesq", None)
     trainer = make(tmp_path, metrics=["si_sdr", "pesq"])
     assert [metric.name for metric in trainer.metrics] == ["si_sdr"]
