@@ -11,9 +11,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.hooks import specs
 
-HOOK_NAMES = tuple(
-    name for name, value in vars(specs).items() if hasattr(value, f"{specs.PROJECT}_spec") and callable(value)
-)
+HOOK_NAMES = tuple(name for name, value in vars(specs.Hooks).items() if hasattr(value, f"{specs.PROJECT}_spec"))
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
@@ -79,7 +77,7 @@ def _method_findings(name: str, function: Callable[..., Any]) -> Iterator[Diagno
         if not options.get("optionalhook"):
             yield _finding(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
         return
-    known = list(inspect.signature(getattr(specs, hook)).parameters)
+    known = list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:]
     for argument in list(inspect.signature(function).parameters)[1:]:
         if argument not in known:
             yield _finding(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.callers import HookCallers
 from audiozen_core.hooks.calls import named_call, named_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
 
@@ -52,7 +51,7 @@ class Plugin:
         return f"hook plugin `{self.name}`{owner} ({self.origin})"
 
 
-class Lifecycle(HookCallers):
+class Lifecycle(specs.Hooks):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook that nobody implements is a plain function that returns at once, so that a
@@ -68,7 +67,7 @@ class Lifecycle(HookCallers):
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self.plugins = tuple(sorted(plugins, key=_order))
         manager = pluggy.PluginManager(specs.PROJECT)
-        manager.add_hookspecs(specs)
+        manager.add_hookspecs(specs.Hooks)
         # pluggy calls the plugin registered last first.
         for plugin in reversed(self.plugins):
             if manager.has_plugin(plugin.name):
@@ -85,17 +84,12 @@ class Lifecycle(HookCallers):
                 watched = named_wrapper if implementation.wrapper else named_call
                 owner = by_name[implementation.plugin_name]
                 implementation.function = watched(implementation.function, owner, name)
-            first_only = (getattr(specs, name).audiozen_spec or {}).get("firstresult")
+            first_only = (getattr(specs.Hooks, name).audiozen_spec or {}).get("firstresult")
             silent = _no_answer if first_only else _no_answers
             call = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
             setattr(self, name, call if implementations else silent)
         self._manager = manager
         self._by_name = by_name
-
-    if not TYPE_CHECKING:  # a type checker knows the names from `HookCallers`, and refuses all others
-
-        def __getattr__(self, name: str) -> Any:
-            raise AttributeError(f"there is no hook `{name}`")
 
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pluggy
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     import torch
 
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
-    from audiozen_core.hooks.trainer_protocol import Trainer
+
+# Stands for the protocol in `trainer_protocol`, which imports this module, because a trainer has hooks.
+Trainer: TypeAlias = Any
 
 PROJECT = "audiozen"
 PHASES = ("precision", "gradient", "step", "monitor", "persist")
@@ -39,269 +41,243 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-# ---------------------------------------------------------------------------------------------- the run
+class Hooks:
+    """Every hook as a method; `trainer.hooks` has each of them as a callable that takes keyword arguments only.
 
-
-@hookspec
-def on_component_built(section: str, component: Any) -> Any:
-    """A component has been built, and nothing uses it yet.
-
-    Called once for each model, loss function, optimiser, scheduler, data set, loader and trainer, as they are built.
-
-    Args:
-        section: the section of the TOML, such as `model_g`, `train_dataset`, `train_dataset.dataloader` or `trainer`.
-        component: the object.
-
-    Returns:
-        An object to use in its place, or None to keep it. Each plugin gets what the previous one returned.
+    A hook whose first answer counts returns that answer, or None.
     """
 
+    # ------------------------------------------------------------------------------------------ the run
 
-@hookspec
-def on_setup(trainer: Trainer) -> None:
-    """Everything is built; no checkpoint is loaded and nothing is written yet.
+    @hookspec
+    def on_component_built(self, section: str, component: Any) -> Any:
+        """A component has been built, and nothing uses it yet.
 
-    Called once, in every mode. Register your own state for the checkpoints here: `trainer.state.register("ema", ema)`.
-    Open files in `on_run_start`, not here.
-    """
+        Called once for each model, loss function, optimiser, scheduler, data set, loader and trainer.
 
+        Args:
+            section: the section of the TOML, such as `model_g`, `trainer`, or `train_dataset.dataloader`.
+            component: the object.
 
-@hookspec
-def on_run_start(trainer: Trainer, mode: Mode) -> None:
-    """A mode begins: everything is built, and the checkpoint to start from, if any, is loaded."""
+        Returns:
+            An object to use in its place, or None to keep it. Each plugin gets what the previous one returned.
+        """
 
+    @hookspec
+    def on_setup(self, trainer: Trainer) -> None:
+        """Everything is built; no checkpoint is loaded and nothing is written yet.
 
-@hookspec
-def on_run_end(trainer: Trainer, mode: Mode) -> None:
-    """A mode has ended without an error."""
+        Called once, in every mode. Register your own state for the checkpoints here:
+        `trainer.state.register("ema", ema)`. Open files in `on_run_start`, not here.
+        """
 
+    @hookspec
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
+        """A mode begins: everything is built, and the checkpoint to start from, if any, is loaded."""
 
-@hookspec
-def on_exception(trainer: Trainer, error: BaseException) -> None:
-    """The run is about to end with an error or with Ctrl-C, which is raised again afterwards."""
+    @hookspec
+    def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
+        """A mode has ended without an error."""
 
+    @hookspec
+    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        """The run is about to end with an error or with Ctrl-C, which is raised again afterwards."""
+
+    @hookspec
+    def on_teardown(self, trainer: Trainer) -> None:
+        """The last call of a mode, after success and after failure: close files here."""
+
+    # ------------------------------------------------------------------------------------------ training
+
+    @hookspec
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
+        """A training epoch begins; `epoch` counts from 1."""
+
+    @hookspec(firstresult=True)
+    def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
+        """Asked before each training batch, before it is copied to the device: leave it out?
+
+        A batch that is left out counts as done, but nothing is computed for it and nothing is learnt from it.
+
+        Args:
+            trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
+            batch_idx: the index of the batch in the epoch, from 0.
+
+        Returns:
+            True to leave it out, None to let others decide.
+        """
+
+    @hookspec
+    def on_training_step_start(self, trainer: Trainer, batch: Any, batch_idx: int) -> None:
+        """A batch is on the device and `training_step` comes next."""
 
-@hookspec
-def on_teardown(trainer: Trainer) -> None:
-    """The last call of a mode, after success and after failure: close files here."""
+    @hookspec(firstresult=True)
+    def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
+        """Asked before each step of any mode: the context in which the forward pass and the loss run.
 
+        Returns:
+            A context manager, or None to let others decide.
+        """
 
-# ---------------------------------------------------------------------------------------------- training
-
-
-@hookspec
-def on_epoch_start(trainer: Trainer, epoch: int) -> None:
-    """A training epoch begins; `epoch` counts from 1."""
-
-
-@hookspec(firstresult=True)
-def skip_batch(trainer: Trainer, batch_idx: int) -> bool | None:
-    """Asked before each training batch, before it is copied to the device: leave it out?
-
-    A batch that is left out counts as done, but nothing is computed for it and nothing is learnt from it.
-
-    Args:
-        trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
-        batch_idx: the index of the batch in the epoch, from 0.
-
-    Returns:
-        True to leave it out, None to let others decide.
-    """
-
-
-@hookspec
-def on_training_step_start(trainer: Trainer, batch: Any, batch_idx: int) -> None:
-    """A batch is on the device and `training_step` comes next."""
-
-
-@hookspec(firstresult=True)
-def autocast(trainer: Trainer) -> AbstractContextManager[Any] | None:
-    """Asked before each step of any mode: the context in which the forward pass and the loss run.
-
-    Returns:
-        A context manager, or None to let others decide.
-    """
-
-
-@hookspec(firstresult=True)
-def backward(trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
-    """Back-propagates one loss, already divided by the number of accumulated batches.
-
-    Args:
-        trainer: the trainer.
-        loss: a scalar.
-        inputs: the parameters that get gradients, if several networks are trained; None for all.
-
-    Returns:
-        True if it was done, None to let others do it; without an answer the trainer calls `loss.backward()`.
-    """
-
-
-@hookspec
-def on_gradients_ready(trainer: Trainer) -> None:
-    """All gradients of an optimiser step are complete. AMP unscales them in `precision`; clipping is in `gradient`."""
-
-
-@hookspec(firstresult=True)
-def optimizer_step(trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
-    """One optimiser is about to take its step.
-
-    Returns:
-        True if it was done, or left out on purpose; None to let others do it.
-    """
-
-
-@hookspec
-def on_optimizer_step_end(trainer: Trainer, step: int) -> None:
-    """All optimisers have stepped and the gradients are cleared; `step` counts from 1."""
-
-
-@hookspec
-def on_training_step_end(trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
-    """A batch is done, or was left out.
-
-    Args:
-        trainer: the trainer.
-        batch: the batch, on the device; None if it was left out or could not be read.
-        batch_idx: the index of the batch in the epoch, from 0.
-        outputs: what `training_step` returned, detached; empty if the batch was left out. Reading a value makes the
-            GPU wait, so do it rarely.
-    """
-
-
-@hookspec
-def on_epoch_end(trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-    """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
-
-    Args:
-        trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
-        epoch: counts from 1.
-        metrics: the scalars of this epoch, such as `train/loss` and `validate/score`.
-    """
-
-
-@hookspec(firstresult=True)
-def on_nonfinite(trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
-    """A loss or gradient is NaN or infinite: what now?
-
-    Args:
-        trainer: the trainer.
-        error: what is not finite, and `error.location`, the batches that it comes from.
-
-    Returns:
-        "skip" to learn nothing from the batches; buffers that the forward pass has changed are yours to restore, and
-        it takes `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook
-        `rollback`. None to let others decide; without an answer the run ends with the error.
-    """
-
-
-@hookspec(firstresult=True)
-def rollback(trainer: Trainer, error: Exception) -> bool | None:
-    """Restore the last checkpoint: `on_nonfinite` was answered with "rollback", or a hook has raised `RollbackRequest`.
-
-    Args:
-        trainer: the trainer; `load_checkpoint` restores a state.
-        error: the reason.
-
-    Returns:
-        True if it was done, None to let others do it; without an answer the run ends with the error.
-    """
-
-
-@hookspec
-def on_rollback(trainer: Trainer) -> None:
-    """The training is back at an earlier state, that of `trainer.progress`: drop what you recorded since then."""
-
-
-@hookspec(firstresult=True)
-def stop_reason(trainer: Trainer) -> str | None:
-    """Asked after each epoch: is the training over?
-
-    Returns:
-        The reason, in words, or None to continue.
-    """
-
-
-# ---------------------------------------------------------------------------------------------- evaluation
-
-
-@hookspec
-def on_evaluation_start(trainer: Trainer, mode: Mode, num_batches: int | None) -> None:
-    """Validation, test or prediction begins; `num_batches` is None if a data set has no length."""
-
-
-@hookspec
-def on_evaluation_step_end(trainer: Trainer, mode: Mode, batch_idx: int, dataloader_idx: int) -> None:
-    """One batch of an evaluation is done."""
-
-
-@hookspec
-def on_evaluation_end(trainer: Trainer, mode: Mode, score: float | None, metrics: Mapping[str, float]) -> None:
-    """An evaluation is over.
-
-    Args:
-        trainer: the trainer.
-        mode: `validate`, `test` or `predict`.
-        score: what `validation_epoch_end` returned; None in the other modes.
-        metrics: all scalars of the evaluation.
-    """
-
-
-@hookspec
-def on_evaluation_abandoned(trainer: Trainer, mode: Mode) -> None:
-    """An evaluation is interrupted because the run stops: undo what `on_evaluation_start` has done to the state.
-
-    A checkpoint may be saved next. `on_evaluation_end` is not called.
-    """
-
-
-@hookspec
-def on_best_found(trainer: Trainer, score: float) -> None:
-    """The validation has reached the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
-
-
-# ---------------------------------------------------------------------------------------------- records
-
-
-@hookspec
-def on_log(trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
-    """There are scalars to record.
-
-    Args:
-        trainer: the trainer.
-        metrics: name to value, such as `train/loss`, `validate/si_sdr` or `test/pesq`.
-        step: the optimiser step, from 0.
-        epoch: the epoch, from 0 before training.
-    """
-
-
-@hookspec
-def on_checkpoint_save(trainer: Trainer, extra: dict[str, Any]) -> None:
-    """A checkpoint is about to be written: put your own entries into `extra`, under a key of your own."""
-
-
-@hookspec(firstresult=True)
-def skip_checkpoint_reason(trainer: Trainer, epoch: int) -> str | None:
-    """Asked before a checkpoint is written: is there a reason not to?
-
-    Returns:
-        The reason not to write it, in words, or None.
-    """
-
-
-@hookspec
-def on_checkpoint_request(trainer: Trainer, reason: str) -> None:
-    """A hook asks for a checkpoint now; it is on the disk when the call returns.
-
-    Call `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")` only while `trainer.between_steps` is true.
-    """
-
-
-@hookspec
-def on_checkpoint_saved(trainer: Trainer, folder: Path, is_best: bool) -> None:
-    """A checkpoint is complete on the disk, in `folder`."""
-
-
-@hookspec
-def on_checkpoint_load(trainer: Trainer, extra: Mapping[str, Any]) -> None:
-    """A checkpoint has been read and is about to be restored; `extra` holds what `on_checkpoint_save` added."""
+    @hookspec(firstresult=True)
+    def backward(self, trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
+        """Back-propagates one loss, already divided by the number of accumulated batches.
+
+        Args:
+            trainer: the trainer.
+            loss: a scalar.
+            inputs: the parameters that get gradients, if several networks are trained; None for all.
+
+        Returns:
+            True if it was done, None to let others do it; without an answer the trainer calls `loss.backward()`.
+        """
+
+    @hookspec
+    def on_gradients_ready(self, trainer: Trainer) -> None:
+        """All gradients of an optimiser step are complete. `precision` unscales them (AMP); `gradient` clips them."""
+
+    @hookspec(firstresult=True)
+    def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
+        """One optimiser is about to take its step.
+
+        Returns:
+            True if it was done, or left out on purpose; None to let others do it.
+        """
+
+    @hookspec
+    def on_optimizer_step_end(self, trainer: Trainer, step: int) -> None:
+        """All optimisers have stepped and the gradients are cleared; `step` counts from 1."""
+
+    @hookspec
+    def on_training_step_end(self, trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
+        """A batch is done, or was left out.
+
+        Args:
+            trainer: the trainer.
+            batch: the batch, on the device; None if it was left out or could not be read.
+            batch_idx: the index of the batch in the epoch, from 0.
+            outputs: what `training_step` returned, detached; empty if the batch was left out. Reading a value makes the
+                GPU wait, so do it rarely.
+        """
+
+    @hookspec
+    def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
+
+        Args:
+            trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
+            epoch: counts from 1.
+            metrics: the scalars of this epoch, such as `train/loss` and `validate/score`.
+        """
+
+    @hookspec(firstresult=True)
+    def on_nonfinite(self, trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
+        """A loss or gradient is NaN or infinite: what now?
+
+        Args:
+            trainer: the trainer.
+            error: what is not finite, and `error.location`, the batches that it comes from.
+
+        Returns:
+            "skip" to learn nothing from the batches; your hook restores buffers that the forward pass has changed, and
+            needs `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook
+            `rollback`. None to let others decide; without an answer the run ends with the error.
+        """
+
+    @hookspec(firstresult=True)
+    def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
+        """Restore the last checkpoint: a hook has answered `on_nonfinite` with "rollback" or raised `RollbackRequest`.
+
+        Args:
+            trainer: the trainer; `load_checkpoint` restores a state.
+            error: the reason.
+
+        Returns:
+            True if it was done, None to let others do it; without an answer the run ends with the error.
+        """
+
+    @hookspec
+    def on_rollback(self, trainer: Trainer) -> None:
+        """The training is back at an earlier state, that of `trainer.progress`: drop what you recorded since then."""
+
+    @hookspec(firstresult=True)
+    def stop_reason(self, trainer: Trainer) -> str | None:
+        """Asked after each epoch: is the training over?
+
+        Returns:
+            The reason, in words, or None to continue.
+        """
+
+    # ------------------------------------------------------------------------------------------ evaluation
+
+    @hookspec
+    def on_evaluation_start(self, trainer: Trainer, mode: Mode, num_batches: int | None) -> None:
+        """Validation, test or prediction begins; `num_batches` is None if a data set has no length."""
+
+    @hookspec
+    def on_evaluation_step_end(self, trainer: Trainer, mode: Mode, batch_idx: int, dataloader_idx: int) -> None:
+        """One batch of an evaluation is done."""
+
+    @hookspec
+    def on_evaluation_end(
+        self, trainer: Trainer, mode: Mode, score: float | None, metrics: Mapping[str, float]
+    ) -> None:
+        """An evaluation is over.
+
+        Args:
+            trainer: the trainer.
+            mode: `validate`, `test` or `predict`.
+            score: what `validation_epoch_end` returned; None in the other modes.
+            metrics: all scalars of the evaluation.
+        """
+
+    @hookspec
+    def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
+        """An evaluation is interrupted because the run stops: undo what `on_evaluation_start` has done to the state.
+
+        A checkpoint may be saved next. `on_evaluation_end` is not called.
+        """
+
+    @hookspec
+    def on_best_found(self, trainer: Trainer, score: float) -> None:
+        """The validation has reached the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
+
+    # ------------------------------------------------------------------------------------------ records
+
+    @hookspec
+    def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+        """There are scalars to record.
+
+        Args:
+            trainer: the trainer.
+            metrics: name to value, such as `train/loss`, `validate/si_sdr` or `test/pesq`.
+            step: the optimiser step, from 0.
+            epoch: the epoch, from 0 before training.
+        """
+
+    @hookspec
+    def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
+        """A checkpoint is about to be written: put your own entries into `extra`, under a key of your own."""
+
+    @hookspec(firstresult=True)
+    def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
+        """Asked before a checkpoint is written: is there a reason not to?
+
+        Returns:
+            The reason not to write it, in words, or None.
+        """
+
+    @hookspec
+    def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
+        """A hook asks for a checkpoint now; it is on the disk when the call returns.
+
+        Call `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")` only if `trainer.between_steps` is true.
+        """
+
+    @hookspec
+    def on_checkpoint_saved(self, trainer: Trainer, folder: Path, is_best: bool) -> None:
+        """A checkpoint is complete on the disk, in `folder`."""
+
+    @hookspec
+    def on_checkpoint_load(self, trainer: Trainer, extra: Mapping[str, Any]) -> None:
+        """A checkpoint has been read and is about to be restored; `extra` holds what `on_checkpoint_save` added."""

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from audiozen_core.hooks.callers import HookCallers
 from audiozen_core.hooks.nonfinite import NonFinitePolicy
 from audiozen_core.hooks.progress import Progress
+from audiozen_core.hooks.specs import Hooks
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +127,7 @@ class Trainer(Protocol):
     max_nonfinite: int
 
     @property
-    def hooks(self) -> HookCallers:
+    def hooks(self) -> Hooks:
         """Every hook as a callable: `trainer.hooks.on_log(trainer=trainer, …)`."""
         ...
 

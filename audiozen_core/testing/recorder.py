@@ -52,7 +52,7 @@ def _recording(hook: str) -> Callable[..., None]:
 
     pluggy reads the names of arguments from the code object, so the method is compiled with those names.
     """
-    names = list(inspect.signature(getattr(specs, hook)).parameters)
+    names = list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:]
     given = ", ".join(f"{name}={name}" for name in names)
     made: dict[str, Callable[..., None]] = {}
     exec(f"def {hook}(self, {', '.join(names)}): self.calls.append(({hook!r}, dict({given})))", made)

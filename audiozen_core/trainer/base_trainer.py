@@ -239,7 +239,9 @@ class BaseTrainer(Evaluation):
             window = min(window, self.num_batches - batch_idx // window * window)
         for count, (name, loss) in enumerate(losses.items(), start=1):
             net = self.models.get(name.removeprefix("loss_")) if name != "loss" else None
-            inputs = [weight for weight in net.parameters() if weight.requires_grad] if net else None
+            inputs: list[Tensor] | None = None
+            if net is not None:
+                inputs = [weight for weight in net.parameters() if weight.requires_grad]
             share = loss / window if window > 1 else loss
             if not self.hooks.backward(trainer=self, loss=share, inputs=inputs):
                 # Several losses may share parts of one graph.

@@ -258,7 +258,7 @@ def test_a_hook_can_request_a_checkpoint_at_any_step(mine):
 
 def test_a_rollback_calls_its_hook(mine):
     hooks = mine.add_hook("mine.SpoilsOnce").set("trainer", on_nonfinite="rollback", max_nonfinite=1).run("train").hooks
-    # The order is not fixed: checkpoints are written in the background.
+    # A checkpoint that is written in the background can be complete at any time.
     names = [name for name in hooks.names if name != "on_checkpoint_saved"]
     assert names[names.index("rollback") :][:3] == ["rollback", "on_checkpoint_load", "on_rollback"]
     assert hooks.names[-1] == "on_teardown"
