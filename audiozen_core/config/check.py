@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiozen_core.binding.arguments import check_arguments, check_kind
-from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
@@ -97,6 +97,7 @@ class _Checker:
         self.composition = composition
         self.index = index
         self.findings: list[Diagnostic] = []
+        self.signatures: dict[int, tuple[Any, Signature | None]] = {}
 
     def check(self, component: Component) -> CheckedComponent | None:
         """Checks a component and those within its arguments; None if its object can't be used for its section."""
@@ -129,10 +130,17 @@ class _Checker:
             self.place(problem, key)
             return None
         called_later = role.called_later and not isinstance(resolved.target, type)
-        signature = signature_of(resolved.target)
+        signature = self.signature(resolved.target)
         checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
         self.check_arguments(checked, role)
         return checked
+
+    def signature(self, target: Any) -> Signature | None:
+        """The signature of an object, read once even if several components name it."""
+        # By identity, because a target need not be hashable; the target is kept, so that no other takes its identity.
+        if id(target) not in self.signatures:
+            self.signatures[id(target)] = target, signature_of(target)
+        return self.signatures[id(target)][1]
 
     def check_arguments(self, checked: CheckedComponent, role: _Role) -> None:
         component = checked.component

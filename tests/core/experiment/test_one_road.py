@@ -212,7 +212,7 @@ def paths_in(value):
 
 
 @pytest.mark.parametrize("modes", [["train"], ["test"], ["train", "test"]])
-def test_each_path_is_resolved_once_and_building_reads_no_signature_again(recipe, counts, modes):
+def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts, modes):
     experiment = Experiment.load(recipe, modes=modes)
     expected = Counter(paths_in(experiment.checked.composition.values))
     assert len(expected) == 15
@@ -224,6 +224,7 @@ def test_each_path_is_resolved_once_and_building_reads_no_signature_again(recipe
     assert counts.paths - Counter(default_hooks) == expected
     assert set(default_hooks.values()) == {1}
     assert counts.signatures == signatures
+    assert set(signatures.values()) == {1}
     assert {"parts.Net", "parts.Weighting", "parts.collate", "torch.nn.functional.mse_loss"} <= set(counts.signatures)
     # All of it has really been built.
     assert trainer.models["g"].encoder.in_features == 3
