@@ -260,7 +260,7 @@ def list_audio(folder: str | Path) -> list[Path]:
 def require_folder(folder: Path) -> None:
     """Raises a `DataError` unless `folder` is a folder."""
     if not folder.exists():
-        raise DataError(f"there is no folder `{folder}`", remedy=f"relative paths start at `{Path.cwd()}`")
+        raise DataError(f"there is no folder `{folder}`", remedy=f"relative paths are resolved from `{Path.cwd()}`")
     if not folder.is_dir():
         raise DataError(f"`{folder}` is not a folder", remedy="give the folder that holds the audio files")
 
@@ -277,7 +277,7 @@ def _open_bytes(path: Path) -> io.FileIO:
             raise DataError(f"`{path}` is empty (0 bytes)", remedy="make the file again, or leave it out")
         return io.FileIO(path)
     except FileNotFoundError as error:
-        remedy = f"relative paths start at `{Path.cwd()}`"
+        remedy = f"relative paths are resolved from `{Path.cwd()}`"
         raise DataError(f"there is no audio file `{path}`", remedy=remedy) from error
     except OSError as error:
         raise DataError(f"`{path}` can't be read: {error.strerror}", remedy="check its permissions") from error

@@ -29,18 +29,18 @@ def skip_unreadable_files(on_unreadable: Callable[[DataError], object]) -> Itera
 
 
 def keep_readable(items: Iterable[_Item], check: Callable[[_Item], object]) -> list[_Item]:
-    """Checks each file of a data set and returns those that pass.
+    """Checks each file of a data set and returns the readable ones.
 
     Args:
-        items: the files, or any objects that stand for them.
-        check: raises a `DataError` for a file that can't be read, for instance when it looks at the header.
+        items: the files, or objects that represent them, such as a pair of files.
+        check: reads the header of a file, for instance, and raises a `DataError` if the file can't be read.
 
     Raises:
-        DataError: a file can't be read. With `trainer.args.on_bad_data = "skip"` the file is skipped instead, unless
-            that makes more than `max_bad_data`.
+        DataError: a file can't be read. With `trainer.args.on_bad_data = "skip"`, unreadable files are skipped, and it
+            is an error if there are more than `max_bad_data` of them, or if no readable file is left.
     """
     on_unreadable = _on_unreadable.get()
-    readable = []
+    readable, errors = [], []
     for item in items:
         try:
             check(item)
@@ -48,6 +48,13 @@ def keep_readable(items: Iterable[_Item], check: Callable[[_Item], object]) -> l
             if on_unreadable is None:
                 raise
             on_unreadable(error)
+            errors.append(error)
         else:
             readable.append(item)
+    if errors and not readable:
+        raise DataError(
+            f"all {len(errors)} files of the data set are unreadable; the first error: {errors[0].message}",
+            remedy=errors[0].remedy,
+            notes=errors[0].notes,
+        )
     return readable

@@ -17,23 +17,23 @@ from audiozen_plugins.dataset.collate import pad_collate
 
 
 class AudioFolder(Dataset[dict[str, Any]]):
-    """The audio files of a folder and of all folders below it, or of a list.
+    """The audio files of a folder and its subfolders, or the files of a list.
 
-    The header of each file is read when the data set is built. So a file with a wrong sample rate is an error before
-    any result is written.
+    The header of each file is read when the data set is built. So a file that can't be read or has another sample rate
+    is found before any result is written. It is an error, or is skipped if `trainer.args.on_bad_data` is `skip`.
 
     An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The id is the
     path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,
     their ids keep it. For a list, the path is relative to the deepest folder that contains all files.
 
     Args:
-        folder: the folder; either this or `files`.
+        folder: the folder. Give either `folder` or `files`.
         files: a list of files.
         sr: the sample rate that all files must have, in hertz.
 
     Raises:
-        DataError: neither or both of `folder` and `files` are given; the folder is missing or has no audio file; a
-            file can't be read or has another sample rate.
+        DataError: neither `folder` nor `files` is given, or both are; the folder is missing or has no audio file; a
+            file can't be read or has another sample rate, and is not skipped; all files are skipped.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -42,8 +42,9 @@ class AudioFolder(Dataset[dict[str, Any]]):
         self, folder: str | Path | None = None, files: Sequence[str | Path] | None = None, sr: int = 16000
     ) -> None:
         if (folder is None) == (files is None):
-            given = "neither" if folder is None else "both"
-            raise DataError(f"{given} of `folder` and `files` are given", remedy="set one of them")
+            if folder is None:
+                raise DataError("neither `folder` nor `files` is given", remedy="set one of them")
+            raise DataError("both `folder` and `files` are given", remedy="set only one of them")
         self.sr = sr
         if folder is not None:
             root = Path(folder).expanduser()
@@ -67,14 +68,17 @@ class AudioFolder(Dataset[dict[str, Any]]):
 
 
 def _absolute(path: Path) -> Path:
-    """Removes each `..`, so that no id leads out of the folder with the results. Symbolic links stay as they are."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
+    """Makes a path absolute, and removes each `..` from it.
+
+    The results are written to files that are named after the ids. An id with `..` would lead out of the results folder.
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace symbolic links by their targets
 
 
 def _ids(root: Path, paths: Sequence[Path]) -> list[str]:
     relative = [_absolute(path).relative_to(root) for path in paths]
     if len(set(relative)) < len(relative):
         twice = Counter(relative).most_common(1)[0][0]
-        raise DataError(f"`{twice}` is in `files` twice", remedy="list each file once")
+        raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
     bare = Counter(path.with_suffix("") for path in relative)
     return [(path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative]

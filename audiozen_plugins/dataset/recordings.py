@@ -1,4 +1,4 @@
-"""The recordings that a data set draws from. A manifest or a folder names them; a pool reads or caches them."""
+"""The recordings that a data set mixes: a manifest or a folder lists them, and a pool reads and caches them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Recording:
 
     Attributes:
         path: the file.
-        name: its name in the id of a sample; it can be part of a file name.
+        name: the recording's part of the id of a sample. Files are named after the id, so the name has no `/`.
         voice: the speaker. Recordings with the same voice may be joined.
         kind: the kind of noise, or the language of speech.
     """
@@ -46,27 +46,33 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list
         split: the split, such as `train`; None for all.
 
     Raises:
-        DataError: the manifest is missing, lacks a column, or has no such recording.
+        DataError: the manifest is missing, can't be read, lacks a column or a value, or has no such recording; a voice
+            or a kind of noise contains `/`.
     """
     manifest = Path(manifest).expanduser()
     rows = list(_rows(manifest))
     chosen = [row for row in rows if row["role"] == role and split in (None, row["split"])]
     if not chosen:
-        splits = ", ".join(sorted({row["split"] for row in rows if row["role"] == role})) or "none"
+        splits = sorted({row["split"] for row in rows if row["role"] == role})
+        if not splits:
+            raise DataError(f"`{manifest}` lists no {role}", remedy=f"add rows with `{role}` in the column `role`")
         raise DataError(
             f"`{manifest}` lists no {role} in the split `{split}`",
-            remedy=f"choose one of the splits with {role}: {splits}",
+            remedy=f"choose a split that has {role}: {', '.join(splits)}",
         )
     return [
         Recording(
-            manifest.parent / row["file"], "-".join(filter(None, (_label(row), _stem(row)))), row["voice"], row["kind"]
+            manifest.parent / row["file"],
+            "-".join(filter(None, (row[_label_column(row)], Path(row["file"]).stem))),
+            row["voice"],
+            row["kind"],
         )
         for row in chosen
     ]
 
 
 def from_folder(folder: str | Path) -> list[Recording]:
-    """Finds all audio files of a folder. The name of a subfolder is the voice and the kind of its files.
+    """Finds all audio files of a folder. The voice and the kind of a recording are the name of its subfolder.
 
     Raises:
         DataError: the folder is missing or has no audio file.
@@ -90,7 +96,9 @@ class Pool:
             read opens the file.
 
     Raises:
-        DataError: a file can't be read or has another sample rate. If the recordings are cached: a file is silent.
+        DataError: a file can't be read or has another sample rate; a file is silent. Without the cache, only the
+            headers are read here, because reading all samples would take as long as an epoch. A silent file is then
+            found when an item is drawn from it.
     """
 
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
@@ -101,8 +109,6 @@ class Pool:
         if sum(self.lengths) * 2 <= cache_mb * 1e6:
             self._samples = self._load_cache()
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
-        if not self.recordings:
-            raise DataError(f"none of the {len(recordings)} recordings can be read", remedy="check the files")
 
     def _measure(self, recording: Recording) -> None:
         self.lengths.append(audio_info(recording.path, sr=self.sr).frames)
@@ -110,8 +116,8 @@ class Pool:
     def _load_cache(self) -> np.ndarray:
         """Reads all samples into one array.
 
-        Forked workers share its memory. With one object for each recording, their reference counts would soon make each
-        worker copy most pages.
+        Forked workers share the memory of this array. With one object per recording, each use of an object would change
+        its reference count, and copy-on-write would soon give each worker its own copy of the pages around the objects.
         """
         samples = np.empty(sum(self.lengths), np.int16)
         free, self.lengths = samples, []
@@ -121,7 +127,8 @@ class Pool:
             wave = _to_int16(recording, self.sr)
             if len(wave) > len(free):
                 raise DataError(
-                    f"`{recording.path}` has more samples than its header says", remedy="make the file again"
+                    f"`{recording.path}` has more samples than its header says",
+                    remedy="create the file again, or leave it out",
                 )
             free[: len(wave)] = wave
             free = free[len(wave) :]
@@ -164,11 +171,14 @@ def _rows(manifest: Path) -> Iterator[dict[str, str]]:
         text = manifest.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(
-            f"there is no manifest `{manifest}`", remedy=f"relative paths start at `{Path.cwd()}`"
+            f"there is no manifest `{manifest}`", remedy=f"relative paths are resolved from `{Path.cwd()}`"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"the manifest `{manifest}` is not in UTF-8: {error}", remedy="save it in UTF-8") from error
+    except OSError as error:
         raise DataError(
-            f"the manifest `{manifest}` can't be read: {error}", remedy="give a CSV file in UTF-8"
+            f"the manifest `{manifest}` can't be read: {error.strerror}",
+            remedy="check that it is a file and that you have permission to read it",
         ) from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
@@ -182,19 +192,23 @@ def _rows(manifest: Path) -> Iterator[dict[str, str]]:
             raise DataError(
                 f"line {reader.line_num} of `{manifest}` has too few values", remedy="add a value for each column"
             )
+        column = _label_column(row)
+        if "/" in row[column]:
+            raise DataError(
+                f"line {reader.line_num} of `{manifest}`: the {column} `{row[column]}` contains `/`, but files are "
+                "named after it",
+                remedy="use another character, such as `-`",
+            )
         yield row
 
 
-def _stem(row: dict[str, str]) -> str:
-    return Path(row["file"]).stem
-
-
-def _label(row: dict[str, str]) -> str:
-    return row["voice"] if row["role"] == "speech" else row["kind"]
+def _label_column(row: dict[str, str]) -> str:
+    """The column whose value becomes part of the recording's name."""
+    return "voice" if row["role"] == "speech" else "kind"
 
 
 def _to_int16(recording: Recording, sr: int) -> np.ndarray:
     wave = read_audio(recording.path, sr=sr).numpy()
     if not wave.any():
-        raise DataError(f"`{recording.path}` is silent", remedy="leave it out")
+        raise DataError(f"`{recording.path}` is silent", remedy="leave the file out")
     return np.round(wave * 32768).clip(-32768, 32767).astype(np.int16)

@@ -45,14 +45,14 @@ def test_no_id_leads_out_of_the_folder_with_the_results(write, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({}, "neither of `folder` and `files`"),
-        ({"folder": "in", "files": ["in/a.wav"]}, "both of `folder` and `files`"),
+        ({}, "neither `folder` nor `files` is given"),
+        ({"folder": "in", "files": ["in/a.wav"]}, "both `folder` and `files` are given"),
         ({"folder": "empty"}, "no audio file in `empty`"),
         ({"folder": "nowhere"}, "no folder `nowhere`"),
         ({"folder": "in/a.wav"}, r"`in/a\.wav` is not a folder"),
         ({"files": []}, "`files` is an empty list"),
         ({"files": ["in/a.wav", "in/no.wav"]}, r"no audio file `in/no\.wav`"),
-        ({"files": ["in/a.wav", "in/../in/a.wav"]}, r"`a\.wav` is in `files` twice"),
+        ({"files": ["in/a.wav", "in/../in/a.wav"]}, r"`files` contains `a\.wav` twice"),
         ({"folder": "in", "sr": 8000}, r"a\.wav` has a sample rate of 16000 Hz"),
     ],
 )

@@ -265,7 +265,16 @@ def test_wrong_arguments_are_errors_that_name_them(arguments, what, manifest):
             "file,role,voice,kind,split\nmissing.wav,speech,v,en,train\nb.wav,noise,,x,train\n",
             r"no audio file .*missing",
         ),
-        ("file,role,voice,kind,split\na.wav,speech,v,en,train\n", "no noise in the split `train`"),
+        ("file,role,voice,kind,split\na.wav,speech,v,en,train\n", "lists no noise\n"),
+        (
+            "file,role,voice,kind,split\na.wav,speech,v,en,train\nb.wav,noise,,x,dev\n",
+            "no noise in the split `train`\n.*choose a split that has noise: dev",
+        ),
+        ("file,role,voice,kind,split\na.wav,speech,a/b,en,train\n", "line 2 of .*: the voice `a/b` contains `/`"),
+        (
+            "file,role,voice,kind,split\na.wav,speech,v,en/gb,train\nb.wav,noise,v,../x,train\n",
+            r"line 3 of .*: the kind `\.\./x` contains `/`",
+        ),
     ],
 )
 def test_a_wrong_manifest_is_an_error_that_names_it(text, what, tmp_path):
@@ -274,6 +283,17 @@ def test_a_wrong_manifest_is_an_error_that_names_it(text, what, tmp_path):
     with pytest.raises(DataError, match=what) as error:
         NoisySpeechMix(tmp_path / "manifest.csv", split="train")
     assert str(tmp_path) in str(error.value)
+
+
+def test_unreadable_manifest_is_an_error_with_the_reason(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("file,role,voice,kind,split\nä.wav,speech,v,en,train\n".encode("latin-1"))
+
+    with pytest.raises(DataError, match=r"latin\.csv` is not in UTF-8") as encoding_error:
+        NoisySpeechMix(tmp_path / "latin.csv")
+    assert "save it in UTF-8" in str(encoding_error.value)
+    with pytest.raises(DataError, match="can't be read: Is a directory") as system_error:
+        NoisySpeechMix(tmp_path)
+    assert "UTF-8" not in str(system_error.value)
 
 
 def test_a_manifest_with_a_byte_order_mark_and_quoted_names_is_read(write, tmp_path):

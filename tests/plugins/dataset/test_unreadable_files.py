@@ -46,14 +46,20 @@ def test_a_mixture_is_made_of_the_readable_recordings(folders, cache_mb):
         assert all(mixtures[index]["noisy"].isfinite().all() for index in range(len(mixtures)))
 
 
-def test_recordings_without_any_readable_file_are_an_error(folders):
+def test_data_set_without_readable_files_is_an_error(folders):
     for path in (folders / "speech").iterdir():
         path.write_text("no audio")
-    with (
-        skip_unreadable_files(lambda error: None),
-        pytest.raises(DataError, match="none of the 4 recordings can be read"),
+    shutil.copytree(folders / "speech", folders / "clean")
+    for build in (
+        lambda: NoisySpeechMix(speech_dir=folders / "speech", noise_dir=folders / "noise"),
+        lambda: AudioFolder(folders / "speech"),
+        lambda: NoisyCleanFolders(folders / "speech", folders / "clean"),
     ):
-        NoisySpeechMix(speech_dir=folders / "speech", noise_dir=folders / "noise")
+        with (
+            skip_unreadable_files(lambda error: None),
+            pytest.raises(DataError, match=r"all 4 files of the data set are unreadable; the first error: .*0\.flac"),
+        ):
+            build()
 
 
 def test_folders_skip_files_without_a_valid_header(folders):
