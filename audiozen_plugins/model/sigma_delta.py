@@ -7,8 +7,9 @@ are learned as in Shrestha et al., "Efficient Video and Audio Processing with Lo
 Two choices make these blocks fast without changing what they compute:
 
 - They pass on *levels*, the running sums of the spikes, instead of the spikes. A weight matrix and a delay commute with
-  the running sum, so the sigma unit can come before them. The gradient of a spike passes straight through the
-  threshold, so the gradient of a delta unit followed by a sigma unit is the identity, and needs no computation.
+  the running sum, so the sigma unit can be moved in front of them. There it directly follows a delta unit. The gradient
+  of a spike passes straight through the threshold, so the gradient of both units together is the identity, and needs no
+  computation.
 - Tensors are laid out as [channels, frames, batch]. A delay then shifts whole rows, one matrix product handles all
   clips and frames, and each step of the recursion over the frames handles the whole batch.
 
@@ -65,29 +66,33 @@ def delta_spikes(levels: Tensor) -> Tensor:
 
 
 class _DeltaSigma(torch.autograd.Function):
-    """A delta unit, followed by a sigma unit; `Delta` says what it computes."""
+    """A delta unit, followed by a sigma unit. `Delta` documents the computation."""
 
     @staticmethod
     def forward(ctx: Any, activation: Tensor, threshold: float) -> Tensor:
-        levels = torch.empty_like(activation)
-        frames = levels.unbind(1)
+        spikes = torch.empty_like(activation)
         previous = activation.new_zeros(activation.shape[0], activation.shape[2])
         change, residual = torch.empty_like(previous), previous.clone()
-        for now, spike in zip(activation.unbind(1), frames, strict=True):
+        for now, spike in zip(activation.unbind(1), spikes.unbind(1), strict=True):
             torch.sub(now, previous, out=change).add_(residual)
-            # The gradient of hardtanh keeps values within (-threshold, threshold), which are those that are not sent.
+            # The residual is the change if its magnitude is below the threshold, and 0 otherwise. `hardtanh_backward`
+            # computes exactly that in one operation, where `abs`, `<` and `where` would be three.
             torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
             torch.sub(change, residual, out=spike)
             previous = now
-        # For all frames at once: torch uses several threads even for a small floor, which takes longer than one thread.
-        levels.floor_()
-        for before, spike in itertools.pairwise(frames):
-            spike.add_(before)
+        # One call for all frames. For a single frame, torch would start several threads, which takes longer than the
+        # rounding itself.
+        spikes.floor_()
+        # The running sum is computed in place: each spike becomes the level of its frame.
+        levels = spikes
+        for before, level in itertools.pairwise(levels.unbind(1)):
+            level.add_(before)
         return levels
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        # The sigma unit sums all later gradients, and the delta unit subtracts that sum of the next frame.
+        # Backwards, the sigma unit gives each spike the sum of the gradients of its own and all later frames. The delta
+        # unit subtracts the same sum of the next frame. So the gradient of the frame itself remains.
         return grads[0], None
 
 
@@ -99,8 +104,8 @@ class Delta(nn.Module):
     threshold and the rounding.
 
     Args:
-        threshold: the smallest change that is sent, in the unit of the activation. It is rounded down to a multiple of
-            1/64, as on the neuromorphic hardware: 0.1 becomes 0.09375.
+        threshold: the smallest change that is sent; 1 means 4096 of the steps that `forward` counts in. The threshold
+            is rounded down to a multiple of 1/64, as on the neuromorphic hardware: 0.1 becomes 0.09375 (384 steps).
     """
 
     def __init__(self, threshold: float) -> None:
@@ -118,25 +123,25 @@ class _Shift(torch.autograd.Function):
     """Delays each channel by its own number of frames."""
 
     @staticmethod
-    def forward(ctx: Any, levels: Tensor, delay: Tensor, frames: Tensor) -> Tensor:
-        shifted = _shift_rows(levels, frames)
-        ctx.save_for_backward(shifted, frames)
+    def forward(ctx: Any, levels: Tensor, delay: Tensor, whole_delay: Tensor) -> Tensor:
+        shifted = _shift_rows(levels, whole_delay)
+        ctx.save_for_backward(shifted, whole_delay)
         return shifted
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad,) = grads
-        shifted, frames = ctx.saved_tensors
-        # A longer delay lowers a rising level: d level / d delay is minus its rise since the last frame.
+        shifted, whole_delay = ctx.saved_tensors
+        # A longer delay lowers a rising level: d level / d delay is minus the rise of the level since the last frame.
         rise = torch.sub(shifted[:, 1:], shifted[:, :-1]).mul_(grad[:, 1:]).sum(dim=(1, 2))
         rise += torch.sum(shifted[:, 0] * grad[:, 0], dim=1)
-        return _shift_rows(grad, -frames), -rise, None
+        return _shift_rows(grad, -whole_delay), -rise, None
 
 
-def _shift_rows(x: Tensor, frames: Tensor) -> Tensor:
-    """Returns x[c, t - frames[c], b], which is zero outside of x."""
+def _shift_rows(x: Tensor, delay: Tensor) -> Tensor:
+    """Returns x[c, t - delay[c], b], and zero where `t - delay[c]` is outside of x; delays are whole frames."""
     channels, length, batch = x.shape
-    source = torch.arange(length, device=x.device) - frames[:, None]
+    source = torch.arange(length, device=x.device) - delay[:, None]
     outside = (source < 0) | (source >= length)
     rows = source.clamp(0, length - 1) + torch.arange(channels, device=x.device)[:, None] * length
     shifted = x.reshape(-1, batch).index_select(0, rows.view(-1))
@@ -163,11 +168,11 @@ class AxonalDelay(nn.Module):
     def forward(self, levels: Tensor) -> Tensor:
         """Delays levels [channels, frames, batch]."""
         if self.training:
-            # The parameter itself stays in range. Far outside, it would take many steps to return.
+            # Keeps the parameter in range. A parameter far outside would take many steps to return.
             with torch.no_grad():
                 self.delay.clamp_(0, self.max_delay)
-        frames = self.delay.detach().clamp(0, self.max_delay).floor().long() + self.fixed
-        shifted: Tensor = _Shift.apply(levels, self.delay, frames)  # type: ignore[no-untyped-call]
+        whole_delay = self.delay.detach().clamp(0, self.max_delay).floor().long() + self.fixed
+        shifted: Tensor = _Shift.apply(levels, self.delay, whole_delay)  # type: ignore[no-untyped-call]
         return shifted
 
 
@@ -182,6 +187,7 @@ class Synapse(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(in_channels)
+        # The published weights are those of a 3-D convolution with one tap. The same shape lets them load unchanged.
         self.weight = Parameter(torch.empty(out_channels, in_channels, 1, 1, 1).uniform_(-bound, bound))
 
     def forward(self, levels: Tensor) -> Tensor:
@@ -203,7 +209,7 @@ class Neuron(nn.Module):
         self.rectify = rectify
         self.delta = Delta(threshold)
         self.bias: Tensor
-        self.register_buffer("bias", torch.zeros(1))  # always zero, but part of the published weights
+        self.register_buffer("bias", torch.zeros(1))  # always zero; it exists because the published weights contain it
 
     def forward(self, activation: Tensor) -> Tensor:
         """Converts activations [channels, frames, batch], in steps of 1/4096, to levels of the same shape."""
@@ -262,7 +268,7 @@ class OutputBlock(nn.Module):
     Args:
         in_channels: the number of input channels.
         out_channels: the number of output channels.
-        threshold: has no effect on the values, but is part of the published weights.
+        threshold: has no effect on the values; it exists because the published weights contain it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, threshold: float) -> None:
