@@ -12,6 +12,7 @@ from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.calls import named_call, named_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
+from audiozen_core.hooks.trainer_protocol import Trainer
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
@@ -51,7 +52,7 @@ class Plugin:
         return f"hook plugin `{self.name}`{owner} ({self.origin})"
 
 
-class Lifecycle(specs.Hooks):
+class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook that nobody implements is a plain function that returns at once, so that a

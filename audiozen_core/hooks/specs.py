@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
 
-# Stands for the protocol in `trainer_protocol`, which imports this module, because a trainer has hooks.
-Trainer: TypeAlias = Any
+# A variable, because the trainer that hooks get has hooks itself: `trainer_protocol.Trainer` closes the circle.
+Trainer = TypeVar("Trainer")
 
 PROJECT = "audiozen"
 PHASES = ("precision", "gradient", "step", "monitor", "persist")
@@ -41,7 +41,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-class Hooks:
+class Hooks(Generic[Trainer]):
     """Every hook as a method; `trainer.hooks` has each of them as a callable that takes keyword arguments only.
 
     A hook whose first answer counts returns that answer, or None.

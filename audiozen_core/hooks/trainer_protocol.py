@@ -127,7 +127,7 @@ class Trainer(Protocol):
     max_nonfinite: int
 
     @property
-    def hooks(self) -> Hooks:
+    def hooks(self) -> Hooks[Trainer]:
         """Every hook as a callable: `trainer.hooks.on_log(trainer=trainer, …)`."""
         ...
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.arguments import at_least
 from audiozen_core.trainer.components import Components
@@ -35,7 +36,9 @@ class Evaluation(Steps, Parts):
         """Runs the validation once and returns the score."""
         with self._running("validate"):
             score, metrics = self._validate(loaders, compare=False)
-            self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
+            self.hooks.on_log(
+                trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
+            )
         return score
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
@@ -43,15 +46,17 @@ class Evaluation(Steps, Parts):
         with self._running("test"):
             outputs = self._evaluate("test", loaders, self.test_step)
             metrics = prefixed("test", self.test_epoch_end(outputs) or {})
-            self.hooks.on_evaluation_end(trainer=self, mode="test", score=None, metrics=metrics)
-            self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch)
+            self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
+            self.hooks.on_log(
+                trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
+            )
         return metrics
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches."""
         with self._running("predict"):
             self._evaluate("predict", loaders, self.predict_step)
-            self.hooks.on_evaluation_end(trainer=self, mode="predict", score=None, metrics={})
+            self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="predict", score=None, metrics={})
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
@@ -63,8 +68,8 @@ class Evaluation(Steps, Parts):
         metrics = prefixed("validate", scalars)
         if compare and self._is_better(score):
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
-            self.hooks.on_best_found(trainer=self, score=score)
-        self.hooks.on_evaluation_end(trainer=self, mode="validate", score=score, metrics=metrics)
+            self.hooks.on_best_found(trainer=self._as_trainer, score=score)
+        self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="validate", score=score, metrics=metrics)
         return score, metrics
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
@@ -76,7 +81,7 @@ class Evaluation(Steps, Parts):
             model.eval()
         lengths = [loader.num_batches for loader in loaders]
         total = None if None in lengths else sum(length or 0 for length in lengths)
-        self.hooks.on_evaluation_start(trainer=self, mode=mode, num_batches=total)
+        self.hooks.on_evaluation_start(trainer=self._as_trainer, mode=mode, num_batches=total)
         outputs: list[list[Any]] = []
         self.unreadable.collect_skipped()
         with torch.no_grad():
@@ -90,29 +95,34 @@ class Evaluation(Steps, Parts):
                     with self._autocast():
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
                     self.hooks.on_evaluation_step_end(
-                        trainer=self, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
+                        trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
         self.unreadable.report_skipped(mode, nothing_left=not any(outputs))
         return outputs
 
     # ------------------------------------------------------------------------------- shared by all modes
 
+    @property
+    def _as_trainer(self) -> Trainer:
+        """This object as hooks see it; `BaseTrainer`, which is derived from this class, has everything they need."""
+        return cast(Trainer, self)
+
     @contextmanager
     def _running(self, mode: Mode) -> Iterator[None]:
         try:
-            self.hooks.on_run_start(trainer=self, mode=mode)
+            self.hooks.on_run_start(trainer=self._as_trainer, mode=mode)
             with translate_memory_errors(self):
                 yield
-            self.hooks.on_run_end(trainer=self, mode=mode)
+            self.hooks.on_run_end(trainer=self._as_trainer, mode=mode)
         except BaseException as error:
             for last_call in (partial(self.hooks.on_exception, error=error), self.hooks.on_teardown):
                 try:
-                    last_call(trainer=self)
+                    last_call(trainer=self._as_trainer)
                 except Exception as another:
                     # This error must not hide the one that has ended the run.
                     self.log.error("a hook failed while the run was ending", reason=str(another))
             raise
-        self.hooks.on_teardown(trainer=self)
+        self.hooks.on_teardown(trainer=self._as_trainer)
 
     def _is_better(self, score: float) -> bool:
         best = self.progress.best_score
@@ -122,7 +132,7 @@ class Evaluation(Steps, Parts):
         return best is None or (score > best if self.save_max_score else score < best)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self)
+        context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
         return context or nullcontext()
 
 

@@ -28,7 +28,8 @@ def run(trainer: BaseTrainer) -> None:
     Hook().on_epoch_end(trainer)
 """
 REFUSED = {
-    "trainer.hooks.on_logg(trainer=trainer)": '"Hooks" has no attribute "on_logg"',
+    "trainer.hooks.on_logg(trainer=trainer)": '"Hooks[Trainer]" has no attribute "on_logg"',
+    "trainer.hooks.on_best_found(trainer=None, score=1.0)": 'has incompatible type "None"; expected "Trainer"',
     "trainer.hooks.on_best_found(trainer=trainer, scores=1.0)": 'Unexpected keyword argument "scores"',
     "trainer.hooks.on_best_found(trainer=trainer, score='high')": 'incompatible type "str"; expected "float"',
     "trainer.progres": '"Trainer" has no attribute "progres"',
