@@ -88,7 +88,7 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
         return []
     annotation = _likeliest_member(value, unwrap(annotation))
     inner: list[tuple[Any, Any, KeyPath]] = []
-    if isinstance(value, list):
+    if isinstance(value, list) and is_array(get_origin(annotation) or annotation):
         inner = [
             (item, wanted, (*where, place))
             for place, (item, wanted) in enumerate(zip(value, _item_annotations(value, annotation), strict=False))

@@ -47,8 +47,10 @@ class _Resolver:
             try:
                 self.resolve(place)
             except RecursionError:
-                self.composition.unresolved.add(place)
+                # One finding is enough: the values on the way lead through too many others as well.
+                self.composition.unresolved.update(self.pending)
                 self.fail(place, "this reference leads through too many others", "${")
+                return
 
     def resolve(self, place: KeyPath) -> None:
         """Replaces the references of one value, unless that is done already."""

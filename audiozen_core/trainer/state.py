@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from audiozen_core.errors import CheckpointError
+from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.trainer_protocol import Stateful
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.components import Components
@@ -86,7 +86,17 @@ class StateRegistry:
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """The state of every entry, by name."""
-        return {name: entry.state_dict() for name, entry in self._entries.items()}
+        states = {}
+        for name, entry in self._entries.items():
+            try:
+                states[name] = entry.state_dict()
+            except AudioZenError:
+                raise
+            except Exception as error:
+                # Whoever saves must not be blamed for an error in the state of a hook or a model.
+                message = f"`{name}` has failed to return its state: {type(error).__name__}: {error}"
+                raise CheckpointError(message, remedy="`--traceback` shows the whole traceback") from error
+        return states
 
     def load_state_dict(self, state_dict: Mapping[str, dict[str, Any]], /) -> None:
         """Restores every entry. The names must be exactly those that were saved.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core import __version__
-from audiozen_core.checkpoint.errors import DamagedCheckpointError
+from audiozen_core.checkpoint.errors import DamagedCheckpointError, UnstorableStateError
 from audiozen_core.checkpoint.format.json_codec import DecodeError
 from audiozen_core.checkpoint.format.manifest import (
     FORMAT,
@@ -82,16 +82,23 @@ def pack(state: Mapping[str, Any]) -> PackedState:
     """Splits the states of all owners into tensors and JSON."""
     tensors: dict[str, dict[str, Tensor]] = {}
     metadata: dict[str, dict[str, str]] = {}
-    owners = {}
+    texts = []
     for owner, value in state.items():
-        owned, encoded = flatten(owner, value)
-        name = _file_name(owner, tensors) if owned else None
-        owners[owner] = {"tensors": name, "state": encoded}
+        try:
+            owned, encoded = flatten(owner, value)
+            name = _file_name(owner, tensors) if owned else None
+            texts.append(f"{json.dumps(owner)}:{_json({'tensors': name, 'state': encoded})}")
+        except (ValueError, RecursionError) as error:
+            # JSON has limits: the nesting, and the digits of an integer. The owner has to be named here.
+            raise UnstorableStateError(f"the state of `{owner}` can't be stored: {error}") from error
         if name is not None:
             tensors[name] = owned
             metadata[name] = {"format": "pt", **_aliases(encoded)}
-    text = json.dumps({"format": FORMAT, "owners": owners}, allow_nan=False, separators=(",", ":"))
-    return PackedState(tensors, metadata, text + "\n")
+    return PackedState(tensors, metadata, f'{{"format":{FORMAT},"owners":{{{",".join(texts)}}}}}\n')
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
 def write_checkpoint(

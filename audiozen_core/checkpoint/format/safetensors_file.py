@@ -85,7 +85,7 @@ def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, st
             raise FormatError(f"tensor `{name}` has the impossible shape {shape}: {error}") from None
     # `deserialize` checks the metadata without returning them.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return tensors, header.get("__metadata__", {})
+    return tensors, header.get("__metadata__") or {}
 
 
 def _torch_name(dtype: torch.dtype) -> str:

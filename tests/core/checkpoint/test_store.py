@@ -369,3 +369,15 @@ def test_a_list_omits_what_a_run_deletes_meanwhile(store, monkeypatch):
 
     monkeypatch.setattr(directory, "check_contents", check_slowly)
     assert [(info.name, info.intact) for info in store.list()] == [("epoch_0002", True)]
+
+
+@pytest.mark.parametrize("kind", ["large integer", "deep nesting"])
+def test_a_value_beyond_the_limits_of_json_names_its_owner(tmp_path, kind):
+    value = 10**5000
+    if kind == "deep nesting":
+        value = []
+        for _ in range(2000):
+            value = [value]
+    with pytest.raises(UnstorableStateError, match="the state of `hook_ema` can't be stored"):
+        CheckpointStore(tmp_path).save({"hook_ema": {"value": value}}, epoch=1, step=1)
+    assert not list(tmp_path.iterdir())

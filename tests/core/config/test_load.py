@@ -245,6 +245,8 @@ def test_a_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
         ("[meta]\nimport_from = 'a'", ("AZ105", 2, 15, '["a"]')),
         ("[meta]\nimport_from = [{path = 'x'}]", ("AZ105", 2, 15, None)),
         ("[meta]\nuse_amp = 1", ("AZ105", 2, 11, "true")),
+        ("[meta]\nuse_amp = [1]", ("AZ105", 2, 11, None)),
+        ("[trainer]\npath = 'x'\nargs = [1]", ("AZ105", 3, 8, None)),
         ("[meta]\nuse_amp = 'False'", ("AZ105", 2, 11, "false")),
         ("[meta]\nsave_dir = 2026", ("AZ105", 2, 12, '"2026"')),
         ("[meta]\nsave_dir = 2026-11-22", ("AZ105", 2, 12, None)),

@@ -184,3 +184,10 @@ def test_references_through_too_many_others_are_findings(findings, text):
 def test_an_escaped_text_reads_back_as_the_same_text(values, text):
     assert split_references(escape_references(text)) == [text]
     assert values(emit({"a": {"x": text}}))["a"]["x"] == text
+
+
+def test_a_chain_of_references_that_is_too_long_is_one_finding(findings):
+    links = "".join(f"r{number} = '${{a.r{number + 1}}}'\n" for number in range(2000))
+    (finding,) = findings(f"[a]\n{links}r2000 = 1\n")
+    assert finding.message == "this reference leads through too many others"
+    assert findings(f"[a]\n{links.splitlines()[0]}\nr1 = 1\n") == [], "negative control"

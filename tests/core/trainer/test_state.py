@@ -1,9 +1,11 @@
 """The state of the random generators, wherever a checkpoint was loaded to."""
 
 import numpy as np
+import pytest
 import torch
 
-from audiozen_core.trainer.state import RandomState
+from audiozen_core.errors import CheckpointError
+from audiozen_core.trainer.state import RandomState, StateRegistry
 
 
 class OnGpu:
@@ -26,3 +28,16 @@ def test_the_generators_are_restored_from_a_checkpoint_that_was_loaded_onto_a_gp
     state["torch"] = OnGpu(state["torch"])
     RandomState().load_state_dict(state)
     assert (np.random.rand(), torch.rand(1).item()) == drawn
+
+
+def test_an_error_in_a_state_names_its_owner():
+    class Broken:
+        def state_dict(self):
+            raise ZeroDivisionError("division by zero")
+
+        def load_state_dict(self, state_dict): ...
+
+    registry = StateRegistry()
+    registry.register("hook_ema", Broken())
+    with pytest.raises(CheckpointError, match="`hook_ema` has failed to return its state: ZeroDivisionError"):
+        registry.state_dict()

@@ -149,3 +149,9 @@ def test_a_forged_length_allocates_no_more_than_the_file_is_long():
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 1 << 20
+
+
+def test_a_file_whose_metadata_are_null_has_none():
+    header = b'{"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    tensors, metadata = parse_tensors(len(header).to_bytes(8, "little") + header + b"\x07")
+    assert (tensors["a"].tolist(), metadata) == ([7], {})
