@@ -1,4 +1,4 @@
-"""A tiny experiment on generated audio, and the command line in this process."""
+"""Fixtures: a tiny experiment on generated audio, and a function that calls the command line in this process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ folder = "data/noisy"
 
 
 def write_pairs(folder: Path, count: int = 4, rate: int = RATE, names: str = "clip_{}.wav") -> None:
-    """Tones with and without noise, as `noisy/` and `clean/`."""
+    """Writes tones to `clean/`, and the same tones with added noise to `noisy/`."""
     generator = np.random.default_rng(0)
     for kind in ("noisy", "clean"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def write_pairs(folder: Path, count: int = 4, rate: int = RATE, names: str = "cl
 
 @dataclass
 class Outcome:
-    """What a command came to."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -97,7 +97,7 @@ class Outcome:
 
 @pytest.fixture
 def audiozen(monkeypatch, capsys):
-    """Runs `audiozen` with the given arguments in this process."""
+    """A function that runs `audiozen` with the given arguments in this process."""
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["audiozen", *map(str, arguments)])
@@ -112,7 +112,7 @@ def audiozen(monkeypatch, capsys):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A working directory with `tiny.toml` and its audio."""
+    """A working directory that contains `tiny.toml` and the audio files that it uses."""
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "data")
     (tmp_path / "tiny.toml").write_text(TOML)

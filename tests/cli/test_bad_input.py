@@ -12,15 +12,15 @@ from .conftest import RATE, write_pairs
 
 
 @pytest.fixture
-def refused(audiozen, project):
-    """Runs a command that must fail, and returns its error output."""
+def failing_run(audiozen, project):
+    """A function that runs a command, checks that it fails, and returns its error output."""
 
-    def call(*arguments, leaves_nothing=True):
+    def call(*arguments, no_folder=True):
         outcome = audiozen("run", *(arguments or ("tiny.toml",)))
         assert outcome.code == 2, outcome.err
         assert "Traceback" not in outcome.err
         assert "error[AZ" in outcome.err
-        assert not leaves_nothing or not (project / "exp").exists()
+        assert not no_folder or not (project / "exp").exists()
         return outcome.err
 
     return call
@@ -33,14 +33,14 @@ def change(project, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def test_a_missing_file_gets_a_similar_name_suggested(refused):
-    assert "no file `tinny.toml`" in (said := refused("tinny.toml")) or "tinny.toml" in said
-    assert "tiny.toml" in said
+def test_error_for_a_missing_file_suggests_a_similar_name(failing_run):
+    assert "no file `tinny.toml`" in (error := failing_run("tinny.toml")) or "tinny.toml" in error
+    assert "tiny.toml" in error
 
 
-def test_a_syntax_error_has_its_line(refused, project):
+def test_error_for_invalid_toml_shows_the_line(failing_run, project):
     change(project, "seed = 1", "seed = ")
-    assert "tiny.toml:3:" in refused()
+    assert "tiny.toml:3:" in failing_run()
 
 
 @pytest.mark.parametrize(
@@ -59,37 +59,37 @@ def test_a_syntax_error_has_its_line(refused, project):
         ("win_length = 128", "win_length = 256", ["win_length"]),
     ],
 )
-def test_a_mistake_in_the_file_is_shown_at_its_place(refused, project, old, new, words):
+def test_error_describes_the_mistake_in_the_file(failing_run, project, old, new, words):
     change(project, old, new)
-    said = refused()
+    error = failing_run()
     for word in words:
-        assert word in said, said
+        assert word in error, error
 
 
-def test_a_missing_section_is_named(refused, project):
+def test_error_names_a_missing_section(failing_run, project):
     text = (project / "tiny.toml").read_text()
     start, end = text.index("[optimizer]"), text.index("[dataset]")
     (project / "tiny.toml").write_text(text[:start] + text[end:])
-    assert "`[optimizer]`" in (said := refused()) or "`optimizer`" in said
+    assert "`[optimizer]`" in (error := failing_run()) or "`optimizer`" in error
 
 
-def test_all_mistakes_are_reported_at_once(refused, project):
+def test_all_mistakes_are_reported_at_once(failing_run, project):
     for old, new in (("seed = 1", "sead = 1"), ("lr = 1e-3", "lrr = 1e-3"), ('"sdnn"', '"sdnnn"')):
         change(project, old, new)
-    said = refused()
-    assert said.count("error[AZ") == 3
-    assert "3 errors" in said
+    error = failing_run()
+    assert error.count("error[AZ") == 3
+    assert "3 errors" in error
 
 
-def test_a_module_that_fails_to_import_shows_its_own_exception(refused, project):
+def test_error_shows_the_exception_of_a_module_that_fails_to_import(failing_run, project):
     (project / "model.py").write_text("import nosuchmodule\n")
     change(project, 'path = "sdnn"', 'path = "model.Model"')
-    said = refused()
-    assert "No module named 'nosuchmodule'" in said
-    assert "model.py:1" in said
+    error = failing_run()
+    assert "No module named 'nosuchmodule'" in error
+    assert "model.py:1" in error
 
 
-def test_a_constructor_that_raises_is_named_with_its_section(refused, project):
+def test_error_shows_the_exception_of_a_constructor_and_its_section(failing_run, project):
     (project / "model.py").write_text(
         "from torch import nn\n"
         "class Model(nn.Module):\n"
@@ -100,13 +100,13 @@ def test_a_constructor_that_raises_is_named_with_its_section(refused, project):
     start, end = text.index("[model]"), text.index("[loss_function]")
     model = '[model]\npath = "model.Model"\n[model.args]\nsize = 3\n'
     (project / "tiny.toml").write_text(text[:start] + model + text[end:])
-    said = refused()
-    assert "[model] can't be built" in said
-    assert "ValueError: size must be even" in said
-    assert "model.py:4" in said
+    error = failing_run()
+    assert "[model] can't be built" in error
+    assert "ValueError: size must be even" in error
+    assert "model.py:4" in error
 
 
-def test_traceback_shows_the_traceback(project, monkeypatch, capsys):
+def test_traceback_option_does_not_catch_the_exception(project, monkeypatch, capsys):
     from audiozen_core.cli.main import main
     from audiozen_core.errors import AudioZenError
 
@@ -116,10 +116,10 @@ def test_traceback_shows_the_traceback(project, monkeypatch, capsys):
 
 
 class TestAudio:
-    """Audio files that can't be used: each is named."""
+    """Each error names the audio file or folder that can't be used."""
 
     @pytest.fixture
-    def spoil(self, project):
+    def replace_noisy(self, project):
         def write(content, rate=RATE, name="clip_1.wav"):
             path = project / "data" / "noisy" / name
             if content is None:
@@ -131,92 +131,92 @@ class TestAudio:
 
         return write
 
-    def test_a_missing_partner(self, refused, spoil):
-        spoil(None)
-        assert "clip_1" in refused()
+    def test_error_names_a_file_without_a_partner(self, failing_run, replace_noisy):
+        replace_noisy(None)
+        assert "clip_1" in failing_run()
 
-    def test_an_empty_file(self, refused, spoil):
-        spoil(b"")
-        assert "clip_1.wav" in refused()
+    def test_error_names_an_empty_file(self, failing_run, replace_noisy):
+        replace_noisy(b"")
+        assert "clip_1.wav" in failing_run()
 
-    def test_a_file_without_samples(self, refused, spoil):
-        spoil(np.zeros(0))
-        assert "clip_1.wav" in refused()
+    def test_error_names_a_file_without_samples(self, failing_run, replace_noisy):
+        replace_noisy(np.zeros(0))
+        assert "clip_1.wav" in failing_run()
 
-    def test_a_file_that_is_not_audio(self, refused, spoil):
-        spoil(b"this is no audio at all, but it is long enough to have a header" * 10)
-        assert "clip_1.wav" in refused()
+    def test_error_names_a_file_that_is_not_audio(self, failing_run, replace_noisy):
+        replace_noisy(b"this is not audio, but it is long enough to have a header" * 10)
+        assert "clip_1.wav" in failing_run()
 
-    def test_a_file_with_another_sample_rate(self, refused, spoil):
-        spoil(np.zeros(4000), rate=8000)
-        said = refused()
-        assert "clip_1.wav" in said
-        assert "8000" in said
-        assert "16000" in said
+    def test_error_states_the_sample_rate_of_the_file_and_the_expected_one(self, failing_run, replace_noisy):
+        replace_noisy(np.zeros(4000), rate=8000)
+        error = failing_run()
+        assert "clip_1.wav" in error
+        assert "8000" in error
+        assert "16000" in error
 
-    def test_noisy_and_clean_files_of_different_length(self, refused, spoil):
-        spoil(np.zeros(4000))
-        assert "clip_1" in refused()
+    def test_error_names_a_pair_of_files_with_different_lengths(self, failing_run, replace_noisy):
+        replace_noisy(np.zeros(4000))
+        assert "clip_1" in failing_run()
 
-    def test_an_empty_folder(self, refused, project):
+    def test_error_names_an_empty_folder(self, failing_run, project):
         for kind in ("noisy", "clean"):
             (project / "empty" / kind).mkdir(parents=True)
         change(project, 'noisy_dir = "data/noisy"', 'noisy_dir = "empty/noisy"')
-        assert "empty/noisy" in refused()
+        assert "empty/noisy" in failing_run()
 
-    def test_a_missing_folder(self, refused, project):
+    def test_error_names_a_missing_folder(self, failing_run, project):
         change(project, 'noisy_dir = "data/noisy"', 'noisy_dir = "nowhere"')
-        assert "nowhere" in refused()
+        assert "nowhere" in failing_run()
 
-    def test_fewer_files_than_one_whole_batch(self, refused, project):
+    def test_data_set_smaller_than_one_batch_is_an_error(self, failing_run, project):
         change(project, "batch_size = 2", "batch_size = 9\ndrop_last = true")
-        assert "fewer than one batch of 9" in refused()
+        assert "fewer than one batch of 9" in failing_run()
 
 
-def test_a_folder_that_holds_a_run_is_not_overwritten(audiozen, refused, project):
+def test_new_run_does_not_overwrite_an_existing_run(audiozen, failing_run, project):
     assert audiozen("run", "tiny.toml").code == 0
 
     def files():
-        # Not the time of a folder: the lock comes and goes.
+        # Folders count without their times, which change when the lock file is created and deleted.
         return {path: path.is_file() and path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
 
     before = files()
-    said = refused(leaves_nothing=False)
-    assert "already holds a run, up to epoch 2" in said
-    assert "--resume" in said
+    error = failing_run(no_folder=False)
+    assert "already holds a run, up to epoch 2" in error
+    assert "--resume" in error
     assert before == files()
 
 
-def test_an_optimizer_that_calls_the_loss_itself_is_refused(refused):
-    said = refused("tiny.toml", "--set", "optimizer.path=torch.optim.LBFGS")
-    assert "[optimizer] LBFGS evaluates the loss several times a step" in said
+def test_optimizer_that_evaluates_the_loss_several_times_is_an_error(failing_run):
+    error = failing_run("tiny.toml", "--set", "optimizer.path=torch.optim.LBFGS")
+    assert "[optimizer] LBFGS evaluates the loss several times a step" in error
 
 
-def test_resume_from_a_checkpoint_that_does_not_exist(refused):
-    assert "nowhere" in refused("tiny.toml", "--resume", "--ckpt-path", "nowhere")
+def test_resuming_from_a_missing_checkpoint_is_an_error(failing_run):
+    assert "nowhere" in failing_run("tiny.toml", "--resume", "--ckpt-path", "nowhere")
 
 
-def test_testing_without_a_checkpoint_is_refused(refused):
-    assert "exp/tiny" in refused("tiny.toml", "-M", "test")
+def test_testing_without_a_checkpoint_is_an_error(failing_run):
+    assert "exp/tiny" in failing_run("tiny.toml", "-M", "test")
 
 
-def test_a_checkpoint_that_does_not_exist(audiozen, refused, project):
+def test_testing_a_missing_checkpoint_is_an_error(audiozen, failing_run, project):
     audiozen("run", "tiny.toml")
-    said = refused("tiny.toml", "-M", "test", "--ckpt-path", "nowhere", leaves_nothing=False)
-    assert "nowhere" in said
+    error = failing_run("tiny.toml", "-M", "test", "--ckpt-path", "nowhere", no_folder=False)
+    assert "nowhere" in error
 
 
-def test_weights_of_another_model_are_refused(audiozen, refused, project):
+def test_loading_the_weights_of_another_model_is_an_error(audiozen, failing_run, project):
     audiozen("run", "tiny.toml")
-    said = refused("tiny.toml", "-M", "test", "--set", "model.args.hidden_size=16", leaves_nothing=False)
-    assert "do not fit [model]" in said
+    error = failing_run("tiny.toml", "-M", "test", "--set", "model.args.hidden_size=16", no_folder=False)
+    assert "do not fit [model]" in error
 
 
-def test_finetuning_without_a_checkpoint_is_refused(refused):
-    assert "--ckpt-path" in refused("tiny.toml", "-M", "finetune")
+def test_finetuning_without_a_checkpoint_is_an_error(failing_run):
+    assert "--ckpt-path" in failing_run("tiny.toml", "-M", "finetune")
 
 
-def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints(audiozen, refused, project):
+def test_nan_loss_stops_the_run_and_keeps_the_checkpoints(audiozen, failing_run, project):
     (project / "losses.py").write_text(
         "from torch import nn\n"
         "class Breaks(nn.Module):\n"
@@ -227,74 +227,74 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoints(audiozen, r
         "        return loss * float('nan') if Breaks.calls > 3 else loss\n"
     )
     change(project, '"torch.nn.L1Loss"', '"losses.Breaks"')
-    said = refused(leaves_nothing=False)
-    assert "`loss` is nan at step 4 (epoch 2, batch 1; samples: clip_" in said
+    error = failing_run(no_folder=False)
+    assert "`loss` is nan at step 4 (epoch 2, batch 1; samples: clip_" in error
     assert [path.name for path in (project / "exp/tiny/checkpoints").glob("epoch_*")] == ["epoch_0001"]
 
 
-def test_a_device_that_does_not_exist(refused, project):
+def test_error_names_a_missing_device(failing_run, project):
     change(project, "seed = 1", 'seed = 1\ndevice = "cuda:7"')
-    assert "cuda:7" in refused()
+    assert "cuda:7" in failing_run()
 
 
-def test_a_mistyped_override_gets_a_suggestion(refused):
-    said = refused("tiny.toml", "--set", "optimizer.args.lrr=3")
-    assert "lrr" in said
-    assert "lr" in said
+def test_error_suggests_a_key_for_a_mistyped_override(failing_run):
+    error = failing_run("tiny.toml", "--set", "optimizer.args.lrr=3")
+    assert "lrr" in error
+    assert "lr" in error
 
 
-def test_an_unknown_option_is_exit_code_2(audiozen, project):
+def test_unknown_option_exits_with_code_2(audiozen, project):
     assert audiozen("run", "tiny.toml", "--resum").code == 2
     assert audiozen("run", "tiny.toml", "-M", "trian").code == 2
 
 
-def test_more_files_make_a_longer_epoch(audiozen, project):
-    """The control of this module: the same file, unspoilt, runs."""
+def test_run_without_bad_input_succeeds(audiozen, project):
+    """The negative control for this module."""
     write_pairs(project / "data", count=6)
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 0
     assert "steps=6" in outcome.err
 
 
-def test_a_sample_rate_that_differs_from_the_audio_is_refused(refused, project):
+def test_error_states_both_sample_rates_if_config_and_audio_differ(failing_run, project):
     change(project, "sr = 16000", "sr = 48000")
-    said = refused()
-    assert "16000 Hz" in said
-    assert "sr = 48000" in said
+    error = failing_run()
+    assert "16000 Hz" in error
+    assert "sr = 48000" in error
 
 
-def test_a_model_made_for_another_transform(refused, project):
+def test_error_names_the_argument_that_does_not_match_the_stft(failing_run, project):
     change(project, "n_fft = 128\nwin_length = 128", "n_fft = 256\nwin_length = 128")
-    said = refused(leaves_nothing=False)
-    assert "num_freqs" in said
+    error = failing_run(no_folder=False)
+    assert "num_freqs" in error
 
 
-def test_clips_too_short_for_a_frame_are_named(refused, project):
+def test_error_names_clips_too_short_for_one_stft_frame(failing_run, project):
     change(project, "clip_seconds = 0.25", "clip_seconds = 0.003")
-    said = refused(leaves_nothing=False)
-    assert "too few for an STFT of 128" in said
-    assert "samples: clip_" in said
+    error = failing_run(no_folder=False)
+    assert "too few for an STFT of 128" in error
+    assert "samples: clip_" in error
 
 
-def test_a_scheduler_that_runs_out_of_steps(refused, project):
+def test_scheduler_that_runs_out_of_steps_is_an_error(failing_run, project):
     change(
         project,
         "[dataset]",
         '[lr_scheduler]\npath = "torch.optim.lr_scheduler.OneCycleLR"\ninterval = "step"\n'
         "[lr_scheduler.args]\nmax_lr = 0.1\ntotal_steps = 2\n\n[dataset]",
     )
-    said = refused(leaves_nothing=False)
-    assert "OneCycleLR can't step" in said
-    assert "total_steps" in said or "Tried to step" in said
+    error = failing_run(no_folder=False)
+    assert "OneCycleLR can't step" in error
+    assert "total_steps" in error or "Tried to step" in error
 
 
 @pytest.mark.parametrize("value", ["-1.0", "0", "nan"])
-def test_an_impossible_clipping_value_is_refused(refused, project, value):
+def test_invalid_clipping_value_is_an_error(failing_run, project, value):
     change(project, "max_epochs = 2", f"max_epochs = 2\nclip_grad_norm_value = {value}")
-    assert "`clip_grad_norm_value`" in refused()
+    assert "`clip_grad_norm_value`" in failing_run()
 
 
-def test_a_trainer_without_the_steps_of_a_mode_is_refused_before_the_training(refused, project):
+def test_missing_test_step_is_reported_before_training_starts(failing_run, project):
     (project / "trainer.py").write_text(
         "from audiozen_core.trainer.base_trainer import BaseTrainer\n"
         "class Trainer(BaseTrainer):\n"
@@ -304,10 +304,10 @@ def test_a_trainer_without_the_steps_of_a_mode_is_refused_before_the_training(re
     )
     change(project, 'path = "enhancement"', 'path = "trainer.Trainer"')
     change(project, 'metrics = ["si_sdr"]\n', "")
-    assert "Trainer does not define `test_step`" in refused("tiny.toml", "-M", "train", "test")
+    assert "Trainer does not define `test_step`" in failing_run("tiny.toml", "-M", "train", "test")
 
 
-def test_a_component_that_calls_sys_exit_ends_the_run_with_an_error(refused, project):
+def test_sys_exit_in_a_component_ends_the_run_with_an_error(failing_run, project):
     (project / "model.py").write_text(
         "import sys\n"
         "from audiozen_plugins.model.sdnn import SDNN\n"
@@ -315,16 +315,16 @@ def test_a_component_that_calls_sys_exit_ends_the_run_with_an_error(refused, pro
         "    def forward(self, noisy): sys.exit(0)\n"
     )
     change(project, 'path = "sdnn"', 'path = "model.Model"')
-    assert "sys.exit(0)" in refused(leaves_nothing=False)
+    assert "sys.exit(0)" in failing_run(no_folder=False)
 
 
-def test_modes_and_options_that_contradict_each_other_are_refused(refused, project):
-    assert "no training to resume" in refused("tiny.toml", "-M", "test", "--resume")
-    assert "does not start from a checkpoint" in refused("tiny.toml", "--ckpt-path", "somewhere")
-    assert "holds no checkpoint" in refused("tiny.toml", "-M", "test", "train")
+def test_contradictory_modes_and_options_are_an_error(failing_run, project):
+    assert "no training to resume" in failing_run("tiny.toml", "-M", "test", "--resume")
+    assert "does not start from a checkpoint" in failing_run("tiny.toml", "--ckpt-path", "somewhere")
+    assert "holds no checkpoint" in failing_run("tiny.toml", "-M", "test", "train")
 
 
-def test_two_predictions_with_the_same_file_name_are_refused(refused, audiozen, project):
+def test_two_predictions_with_the_same_id_are_an_error(failing_run, audiozen, project):
     assert audiozen("run", "tiny.toml").code == 0
     (project / "ids.py").write_text(
         "from audiozen_plugins.dataset.audio_folder import AudioFolder\n"
@@ -332,7 +332,7 @@ def test_two_predictions_with_the_same_file_name_are_refused(refused, audiozen, 
         "    def __getitem__(self, index): return {**super().__getitem__(index), 'id': 'same'}\n"
     )
     change(project, 'path = "audio_folder"', 'path = "ids.Same"')
-    assert "two samples have the ID `same`" in refused("tiny.toml", "-M", "predict", leaves_nothing=False)
+    assert "two samples have the ID `same`" in failing_run("tiny.toml", "-M", "predict", no_folder=False)
 
 
 @pytest.mark.parametrize(
@@ -344,20 +344,20 @@ def test_two_predictions_with_the_same_file_name_are_refused(refused, audiozen, 
         ("None", "is a NoneType"),
     ],
 )
-def test_a_loss_without_a_gradient_is_refused(refused, project, value, words):
+def test_loss_without_a_gradient_is_an_error(failing_run, project, value, words):
     (project / "losses.py").write_text(f"def loss(estimate, target):\n    return {value}\n")
     change(project, '"torch.nn.L1Loss"', '"losses.loss"')
-    assert words in refused(leaves_nothing=False)
+    assert words in failing_run(no_folder=False)
 
 
-def test_a_run_folder_that_cannot_be_created_is_refused(refused, project):
+def test_error_names_a_run_folder_that_cannot_be_created(failing_run, project):
     (project / "file").write_text("")
     change(project, 'save_dir = "exp"', 'save_dir = "file"')
-    assert "file" in refused()
+    assert "file" in failing_run()
 
 
 @pytest.mark.parametrize(("stopped_by", "code"), [("KeyboardInterrupt", 130), ("Interrupted(15, 'saved')", 143)])
-def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
+def test_ctrl_c_during_exit_does_not_change_the_exit_code(stopped_by, code):
     program = (
         "import atexit, signal\n"
         "from audiozen_core.cli import main\n"
@@ -382,16 +382,16 @@ def test_a_ctrl_c_while_the_process_ends_changes_nothing(stopped_by, code):
         ("sr = 16000", "sr = 99999999999999999999", "`acoustics.sr` must be at most"),
     ],
 )
-def test_a_value_out_of_range_is_refused(refused, project, old, new, words):
+def test_error_describes_a_value_out_of_range(failing_run, project, old, new, words):
     change(project, old, new)
-    assert words in refused()
+    assert words in failing_run()
 
 
-def test_a_file_whose_name_is_not_utf8_is_refused(refused, project):
+def test_file_name_that_is_not_utf8_is_an_error(failing_run, project):
     name = os.fsdecode(b"t\xffny.toml")
     (project / "tiny.toml").rename(project / name)
-    assert "has bytes that are not UTF-8 in its path" in refused(name)
+    assert "has bytes that are not UTF-8 in its path" in failing_run(name)
 
 
-def test_an_override_that_is_not_utf8_is_refused(refused):
-    assert "bytes that are not UTF-8" in refused("tiny.toml", "--set", os.fsdecode(b"meta.save_dir=e\xff"))
+def test_override_that_is_not_utf8_is_an_error(failing_run):
+    assert "bytes that are not UTF-8" in failing_run("tiny.toml", "--set", os.fsdecode(b"meta.save_dir=e\xff"))

@@ -1,19 +1,19 @@
 import json
 
 
-def spoil(project):
+def add_two_typos(project):
     path = project / "tiny.toml"
     path.write_text(path.read_text().replace("seed = 1", "sead = 1").replace("lr = 1e-3", "lrr = 1e-3"))
 
 
-def test_a_file_without_mistakes_says_so_and_builds_nothing(audiozen, project):
+def test_check_of_a_correct_file_creates_no_run_folder(audiozen, project):
     outcome = audiozen("check", "tiny.toml", "-M", "train", "test")
     assert (outcome.code, outcome.out) == (0, "tiny.toml: no mistakes found\n")
     assert not (project / "exp").exists()
 
 
-def test_findings_as_json(audiozen, project):
-    spoil(project)
+def test_json_format_prints_each_finding_with_position_and_suggestion(audiozen, project):
+    add_two_typos(project)
     outcome = audiozen("check", "tiny.toml", "--format", "json")
     assert outcome.code == 2
     found = json.loads(outcome.out)
@@ -22,8 +22,8 @@ def test_findings_as_json(audiozen, project):
     assert outcome.err == ""
 
 
-def test_findings_as_annotations(audiozen, project):
-    spoil(project)
+def test_github_format_prints_one_annotation_per_finding(audiozen, project):
+    add_two_typos(project)
     lines = audiozen("check", "tiny.toml", "--format", "github").out.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("::error ")
@@ -31,12 +31,12 @@ def test_findings_as_annotations(audiozen, project):
     assert "line=3" in lines[0]
 
 
-def test_no_findings_as_json_is_an_empty_array(audiozen, project):
+def test_json_format_prints_an_empty_array_without_findings(audiozen, project):
     outcome = audiozen("check", "tiny.toml", "--format", "json")
     assert (outcome.code, json.loads(outcome.out)) == (0, [])
 
 
-def test_build_runs_one_batch_and_reports_its_cost(audiozen, project):
+def test_build_option_runs_one_batch_and_reports_its_cost(audiozen, project):
     outcome = audiozen("check", "tiny.toml", "--build")
     assert outcome.code == 0, outcome.err
     facts = dict(line.split(maxsplit=1) for line in outcome.out.splitlines()[1:])
@@ -49,7 +49,7 @@ def test_build_runs_one_batch_and_reports_its_cost(audiozen, project):
     assert not (project / "exp").exists()
 
 
-def test_build_names_weights_that_no_loss_reaches(audiozen, project):
+def test_build_option_names_weights_without_a_gradient(audiozen, project):
     (project / "model.py").write_text(
         "import torch\n"
         "from audiozen_plugins.model.sdnn import SDNN\n"

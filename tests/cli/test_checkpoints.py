@@ -14,7 +14,7 @@ from audiozen_core.storage import atomic
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """Four checkpoints, the second of them the best."""
+    """A store with four checkpoints. The second one is the best."""
     monkeypatch.chdir(tmp_path)
     store = CheckpointStore(tmp_path / "exp" / "checkpoints")
     for epoch in range(1, 5):
@@ -30,7 +30,7 @@ def damage(store, name="epoch_0003"):
     path.write_bytes(content)
 
 
-def test_the_list_shows_epoch_step_score_and_state(audiozen, store):
+def test_list_shows_epoch_step_score_and_state(audiozen, store):
     damage(store)
     outcome = audiozen("checkpoints", "exp")
     assert outcome.code == 0, outcome.err
@@ -57,7 +57,7 @@ def test_prune_keeps_the_best_and_the_latest(audiozen, store):
     assert "2 deleted, 2 left" in outcome.out
 
 
-def test_prune_is_refused_while_the_run_is_active(audiozen, store):
+def test_prune_deletes_nothing_while_the_run_is_active(audiozen, store):
     with run_lock(store.folder.parent):
         outcome = audiozen("checkpoints", "prune", "exp", "--keep", "1")
     assert outcome.code == 2
@@ -66,10 +66,10 @@ def test_prune_is_refused_while_the_run_is_active(audiozen, store):
 
 
 def test_prune_frees_space_on_a_full_disk(audiozen, store, monkeypatch):
-    def refuse(*_):
+    def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(lock, "write_whole", refuse)
+    monkeypatch.setattr(lock, "write_whole", fail)
     outcome = audiozen("checkpoints", "prune", "exp", "--keep", "2")
     assert outcome.code == 0, outcome.err
     assert len(store.list()) == 2
@@ -78,7 +78,7 @@ def test_prune_frees_space_on_a_full_disk(audiozen, store, monkeypatch):
         assert json.loads((store.folder.parent / "run.lock.json").read_text())["pid"] == os.getpid()
 
 
-def test_a_run_may_be_called_checkpoints(audiozen, tmp_path, monkeypatch):
+def test_list_finds_checkpoints_of_a_run_named_checkpoints(audiozen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder, epoch in (("exp/checkpoints/checkpoints", 7), ("plain/checkpoints", 8)):
         CheckpointStore(tmp_path / folder).save({"model": {"weight": torch.ones(2)}}, epoch=epoch, step=1)
@@ -97,7 +97,7 @@ def test_average_writes_a_checkpoint_of_the_mean_weights(audiozen, store):
     )
 
 
-def test_a_damaged_checkpoint_is_not_averaged(audiozen, store):
+def test_average_skips_a_damaged_checkpoint(audiozen, store):
     damage(store)
     assert audiozen("checkpoints", "average", "exp", "--last", "2", "-o", "mean").code == 0
     assert load_weights(store.folder.parent.parent / "mean")["weight"].tolist() == [3.0, 3.0]
@@ -105,8 +105,8 @@ def test_a_damaged_checkpoint_is_not_averaged(audiozen, store):
     assert load_weights(store.folder.parent.parent / "three")["weight"].tolist() == [pytest.approx(7 / 3)] * 2
 
 
-def test_a_state_that_was_saved_twice_counts_once_in_the_average(audiozen, store):
-    shutil.copytree(store.folder / "epoch_0001", store.folder / "of_another_run")
+def test_average_counts_a_duplicate_checkpoint_once(audiozen, store):
+    shutil.copytree(store.folder / "epoch_0001", store.folder / "copy_of_epoch_0001")
     state = {"model": {"weight": torch.full((2,), 9.0)}}
     store.save(state, epoch=4, step=40, within_epoch=True)
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
@@ -116,11 +116,11 @@ def test_a_state_that_was_saved_twice_counts_once_in_the_average(audiozen, store
     assert "4 intact checkpoints of different steps" in audiozen("checkpoints", "average", "exp", "--last", "5").err
 
 
-def test_an_average_on_a_full_disk_names_the_folder_and_leaves_nothing(audiozen, store, monkeypatch):
-    def refuse(*_):
+def test_average_on_a_full_disk_is_an_error_and_leaves_no_files(audiozen, store, monkeypatch):
+    def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "write", refuse)
+    monkeypatch.setattr(atomic.os, "write", fail)
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2")
     assert outcome.code == 2
     assert "average_last_2 could not be written" in outcome.err
@@ -128,14 +128,14 @@ def test_an_average_on_a_full_disk_names_the_folder_and_leaves_nothing(audiozen,
     assert [path.name for path in store.folder.parent.iterdir()] == ["checkpoints"]
 
 
-def test_an_average_does_not_replace_a_dangling_link(audiozen, store):
-    (store.folder.parent / "mean").symlink_to("gone")
+def test_average_does_not_replace_a_broken_link(audiozen, store):
+    (store.folder.parent / "mean").symlink_to("missing")
     outcome = audiozen("checkpoints", "average", "exp", "--last", "2", "-o", "exp/mean")
     assert "already exists" in outcome.err
     assert (store.folder.parent / "mean").is_symlink()
 
 
-def test_the_average_of_a_run_can_be_tested(audiozen, project):
+def test_mode_accepts_an_averaged_checkpoint(audiozen, project):
     assert audiozen("run", "tiny.toml").code == 0
     assert audiozen("checkpoints", "average", "tiny.toml", "--last", "2").code == 0
     outcome = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "exp/tiny/average_last_2")
@@ -143,7 +143,7 @@ def test_the_average_of_a_run_can_be_tested(audiozen, project):
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["verify", "nowhere"], ["prune", "nowhere", "--keep", "1"]])
-def test_a_missing_folder_is_named(audiozen, tmp_path, monkeypatch, arguments):
+def test_error_names_a_missing_folder(audiozen, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     outcome = audiozen("checkpoints", *arguments)
     assert outcome.code == 2
@@ -151,7 +151,7 @@ def test_a_missing_folder_is_named(audiozen, tmp_path, monkeypatch, arguments):
 
 
 @pytest.mark.parametrize("links", ["folders", "missing"])
-def test_a_run_copied_without_links_tests_its_best_checkpoint_and_names_it(audiozen, project, links):
+def test_best_checkpoint_is_found_in_a_copy_without_links(audiozen, project, links):
     assert audiozen("run", "tiny.toml").code == 0
     best = CheckpointStore(project / "exp/tiny/checkpoints").best
     shutil.copytree("exp/tiny", "exp/copy", symlinks=False)

@@ -10,28 +10,28 @@ def child(project):
     return project / "child.toml"
 
 
-def test_a_value_names_who_set_it_and_what_it_replaced(audiozen, child):
-    said = audiozen("explain", "child.toml", "optimizer.args.lr", "--set", "optimizer.args.lr=0.7").out
-    lines = [line.split() for line in said.splitlines()]
+def test_explain_shows_where_a_value_was_set_and_what_it_replaced(audiozen, child):
+    output = audiozen("explain", "child.toml", "optimizer.args.lr", "--set", "optimizer.args.lr=0.7").out
+    lines = [line.split() for line in output.splitlines()]
     assert lines[0] == ["optimizer.args.lr", "=", "0.7"]
     assert lines[1][:2] == ["set", "by"]
     assert lines[1][2].startswith("--set:")
     assert lines[2] == ["replaces", "0.5,", "set", "by", "child.toml:3:1"]
     assert lines[3][:2] == ["replaces", "0.001,"]
     assert lines[4] == ["default", "0.001"]
-    assert "learning rate" in said
+    assert "learning rate" in output
 
 
-def test_a_key_that_is_not_set_has_its_default_and_its_documentation(audiozen, child):
-    said = audiozen("explain", "child.toml", "trainer.args.patience").out
-    assert "is not set" in said
-    assert "default   None" in said
-    assert "without a better score" in said
+def test_explain_shows_default_and_documentation_of_an_unset_key(audiozen, child):
+    output = audiozen("explain", "child.toml", "trainer.args.patience").out
+    assert "is not set" in output
+    assert "default   None" in output
+    assert "without a better score" in output
     assert "the seed of every random number generator" in audiozen("explain", "child.toml", "meta.seed").out
     assert "A sigma-delta network" in audiozen("explain", "child.toml", "model.path").out
 
 
-def test_a_component_within_arguments_is_explained_like_any_other(audiozen, project):
+def test_explain_covers_components_inside_arguments(audiozen, project):
     (project / "nested.toml").write_text(
         'extends = "tiny.toml"\n[model]\npath = "model.Net"\n[model.args.encoder]\npath = "torch.nn.Linear"\n'
         "args = {in_features = 2, out_features = 3, bais = true}\n"
@@ -46,7 +46,7 @@ def test_a_component_within_arguments_is_explained_like_any_other(audiozen, proj
     assert audiozen("explain", "nested.toml", "model.args.decoder.args.bias").code == 2
 
 
-def test_a_key_of_a_component_that_is_not_there_names_the_mistake_and_its_place(audiozen, project):
+def test_explain_reports_a_path_that_cannot_be_resolved(audiozen, project):
     text = (project / "tiny.toml").read_text()
     (project / "tiny.toml").write_text(text.replace('"sdnn"', '"sdnnn"'))
     outcome = audiozen("explain", "tiny.toml", "model.args.hidden_size")
@@ -58,13 +58,13 @@ def test_a_key_of_a_component_that_is_not_there_names_the_mistake_and_its_place(
 @pytest.mark.parametrize(
     ("key", "near"), [("optimizer.args.lrr", "optimizer.args.lr"), ("meta.sed", "meta.seed"), ("modell", "model")]
 )
-def test_an_unknown_key_gets_a_suggestion(audiozen, child, key, near):
+def test_explain_suggests_a_similar_key(audiozen, child, key, near):
     outcome = audiozen("explain", "child.toml", key)
     assert outcome.code == 2
     assert f"did you mean `{near}`?" in outcome.err
 
 
-def test_the_whole_config_reads_back_and_marks_what_was_replaced(audiozen, child, project):
+def test_explained_config_loads_again_and_marks_replaced_values(audiozen, child, project):
     text = audiozen("explain", "child.toml").out
     assert "lr = 0.5  # child.toml:3:1, was 0.001 in tiny.toml:30:1" in text
     assert "seed = 1\n" in text
@@ -73,7 +73,7 @@ def test_the_whole_config_reads_back_and_marks_what_was_replaced(audiozen, child
     assert effective_toml(load_config("tiny.toml")) == load_config("tiny.toml").config.text
 
 
-def test_a_code_is_explained(audiozen):
+def test_explain_prints_the_explanation_of_an_error_code(audiozen):
     assert audiozen("explain", "az144").out.startswith("AZ144: argument of the wrong type")
     unknown = audiozen("explain", "AZ999")
     assert unknown.code == 2

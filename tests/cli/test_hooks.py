@@ -1,4 +1,4 @@
-"""`audiozen hooks`: which plugins run when, and why."""
+"""`audiozen hooks` lists the plugins of each hook in the order of their calls, with the line that enables them."""
 
 import json
 
@@ -31,7 +31,7 @@ enabled = false
 """
 
 
-def test_each_plugin_is_listed_in_order_with_its_owner_and_its_reason(project, audiozen):
+def test_hooks_lists_each_plugin_in_order_with_its_origin(project, audiozen):
     (project / "mine.py").write_text(HOOKS)
     toml = project / "tiny.toml"
     line = len(toml.read_text().splitlines()) + 2
@@ -61,7 +61,7 @@ def test_each_plugin_is_listed_in_order_with_its_owner_and_its_reason(project, a
     }
 
 
-def test_a_hook_named_with_its_distribution_replaces_the_default(project, audiozen):
+def test_hook_with_a_distribution_prefix_replaces_the_default(project, audiozen):
     with (project / "tiny.toml").open("a") as file:
         file.write('[[hooks]]\npath = "audiozen:progress"\n[hooks.args]\nline_seconds = 1\n')
     data = json.loads(audiozen("hooks", "tiny.toml", "--json").out)
@@ -69,7 +69,7 @@ def test_a_hook_named_with_its_distribution_replaces_the_default(project, audioz
     assert [name for name in names if name[0] == "progress"] == [("progress", "tiny.toml")]
 
 
-def test_an_error_in_a_run_names_the_line_of_the_hook(project, audiozen):
+def test_error_in_a_hook_names_the_line_that_enables_it(project, audiozen):
     (project / "mine.py").write_text(HOOKS.replace("def on_epoch_end(self): ...", "def on_epoch_end(self): 1 / 0"))
     (project / "tiny.toml").write_text((project / "tiny.toml").read_text() + TABLES)
     outcome = audiozen("run", "tiny.toml")
@@ -78,7 +78,7 @@ def test_an_error_in_a_run_names_the_line_of_the_hook(project, audiozen):
     assert "failed in `on_epoch_end`: ZeroDivisionError" in outcome.err
 
 
-def test_a_misspelt_hook_is_found_with_a_suggestion(project, audiozen):
+def test_error_suggests_the_right_name_for_a_misspelt_hook(project, audiozen):
     (project / "mine.py").write_text(HOOKS.replace("def on_epoch_end(self): ...", "def on_epoch_ends(self): ..."))
     (project / "tiny.toml").write_text((project / "tiny.toml").read_text() + TABLES)
     outcome = audiozen("hooks", "tiny.toml")

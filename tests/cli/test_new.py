@@ -1,4 +1,4 @@
-"""`audiozen new`: what it creates works as it is."""
+"""The plugins and recipes that `audiozen new` creates work without changes."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ def ruff(folder):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_new_plugin_passes_ruff_and_requires_compatible_versions_of_audiozen(tmp_path, audiozen):
+def test_new_plugin_passes_ruff_and_requires_a_compatible_audiozen(tmp_path, audiozen):
     outcome = audiozen("new", "plugin", "acme-losses", "--into", tmp_path)
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "audiozen-plugin-acme-losses"
@@ -39,7 +39,7 @@ def test_a_new_plugin_passes_ruff_and_requires_compatible_versions_of_audiozen(t
 
 
 @pytest.mark.slow
-def test_a_new_plugin_installs_and_passes_its_own_tests(tmp_path):
+def test_new_plugin_installs_and_passes_its_own_tests(tmp_path):
     folder = scaffold.new_plugin("acme", tmp_path)
     environment = CleanEnvironment.make(tmp_path / "environment")
     environment.install(build_wheel(folder, tmp_path / "dist"))
@@ -48,8 +48,8 @@ def test_a_new_plugin_installs_and_passes_its_own_tests(tmp_path):
     assert "7 passed" in done.stdout
 
 
-def test_the_parts_of_a_new_plugin_work_together(tmp_path, monkeypatch, tiny_experiment):
-    """A quick test by dotted paths, without an installation."""
+def test_experiment_runs_with_the_components_of_a_new_plugin(tmp_path, monkeypatch, tiny_experiment):
+    """Uses dotted paths, which is faster than installing the plugin."""
     folder = scaffold.new_plugin("acme", tmp_path)
     monkeypatch.syspath_prepend(str(folder / "src"))
     tiny_experiment.set("model", "audiozen_plugin_acme.model.FrameMask", num_freqs=65)
@@ -60,7 +60,7 @@ def test_the_parts_of_a_new_plugin_work_together(tmp_path, monkeypatch, tiny_exp
         del sys.modules[name]
 
 
-def test_a_new_recipe_passes_ruff_and_runs_on_the_small_corpus(tmp_path, monkeypatch, audiozen):
+def test_new_recipe_passes_ruff_and_runs_on_the_small_corpus(tmp_path, monkeypatch, audiozen):
     monkeypatch.chdir(tmp_path)
     Path("recipes").mkdir()
     outcome = audiozen("new", "recipe", "mini/gru")
@@ -76,7 +76,7 @@ def test_a_new_recipe_passes_ruff_and_runs_on_the_small_corpus(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", ["../evil", "Acme", "acme_x", "a/b", "", "acme-", "1acme"])
-def test_an_invalid_name_is_refused_and_nothing_is_written(tmp_path, audiozen, name):
+def test_invalid_plugin_name_is_an_error_and_creates_no_files(tmp_path, audiozen, name):
     outcome = audiozen("new", "plugin", name, "--into", tmp_path)
     assert outcome.code == 2
     assert "is not a valid plugin name" in outcome.err
@@ -84,14 +84,14 @@ def test_an_invalid_name_is_refused_and_nothing_is_written(tmp_path, audiozen, n
 
 
 @pytest.mark.parametrize("name", ["gru", "../x/y", "a/../b", "A/b", "a/b/c", "/etc"])
-def test_a_recipe_is_named_by_data_set_and_model(tmp_path, audiozen, name):
+def test_recipe_name_without_data_set_and_model_is_an_error(tmp_path, audiozen, name):
     outcome = audiozen("new", "recipe", name, "--into", tmp_path, "--manifest", MANIFEST)
     assert outcome.code == 2
     assert "write DATASET/MODEL" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_folder_is_not_touched(tmp_path, audiozen):
+def test_new_does_not_change_an_existing_folder(tmp_path, audiozen):
     (tmp_path / "audiozen-plugin-acme").mkdir()
     (tmp_path / "audiozen-plugin-acme" / "mine").write_text("kept")
     outcome = audiozen("new", "plugin", "acme", "--into", tmp_path)
@@ -100,7 +100,7 @@ def test_an_existing_folder_is_not_touched(tmp_path, audiozen):
     assert [path.name for path in (tmp_path / "audiozen-plugin-acme").iterdir()] == ["mine"]
 
 
-def test_without_a_corpus_the_error_asks_for_a_manifest(tmp_path, monkeypatch, audiozen):
+def test_error_asks_for_a_manifest_if_there_is_no_corpus(tmp_path, monkeypatch, audiozen):
     monkeypatch.setattr(scaffold, "__file__", str(tmp_path / "site" / "audiozen_core" / "scaffold" / "scaffold.py"))
     outcome = audiozen("new", "recipe", "mini/gru", "--into", tmp_path)
     assert outcome.code == 2
@@ -110,7 +110,7 @@ def test_without_a_corpus_the_error_asks_for_a_manifest(tmp_path, monkeypatch, a
     assert 'manifest = "${here}/../../table.csv"' in (tmp_path / "mini/gru/baseline.toml").read_text()
 
 
-def test_the_templates_are_part_of_the_wheel(tmp_path):
+def test_wheel_contains_the_templates(tmp_path):
     wheel = build_wheel(MANIFEST.parents[3], tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("audiozen_core/scaffold/templates/")}

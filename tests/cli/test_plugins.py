@@ -1,4 +1,4 @@
-"""`audiozen plugins`: what is listed, shown, and found broken."""
+"""`audiozen plugins` lists components, `show` describes one, and `doctor` finds broken ones."""
 
 import json
 import subprocess
@@ -47,7 +47,7 @@ def acme(install):  # noqa: F811
 # ------------------------------------------------------------------------------------------ list
 
 
-def test_the_list_tells_origin_and_status_without_an_import(acme, install, audiozen):  # noqa: F811
+def test_list_shows_origin_and_status_without_importing_plugins(acme, install, audiozen):  # noqa: F811
     install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
     install("left", {}, loss_function={"sdr": "nowhere:A"})
     install("right", {}, loss_function={"sdr": "nowhere:B"})
@@ -62,7 +62,7 @@ def test_the_list_tells_origin_and_status_without_an_import(acme, install, audio
     assert "acme" not in sys.modules
 
 
-def test_one_kind_can_be_listed_as_json(acme, audiozen):
+def test_list_prints_one_kind_as_json(acme, audiozen):
     rows = json.loads(audiozen("plugins", "model", "--json").out)
     assert [row["name"] for row in rows] == ["net", "sdnn"]
     assert rows[0]["distribution"] == "acme"
@@ -71,7 +71,7 @@ def test_one_kind_can_be_listed_as_json(acme, audiozen):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["plugins", "--help"], ["run", "--help"]])
-def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, site, arguments):  # noqa: F811
+def test_help_and_list_import_none_of_a_hundred_plugins(install, site, arguments):  # noqa: F811
     install_a_hundred(install)
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
@@ -79,9 +79,9 @@ def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, s
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
         "heavy = {'torch', 'numpy', 'packaging', 'importlib.metadata', 'audiozen_plugins'} & sys.modules.keys()\n"
-        "if 'rich' in sys.modules and sys.argv[1:] != ['plugins']: heavy.add('rich')  # which draws the list\n"
-        "theirs = [name for name in sys.modules if name.startswith(('acme', 'plugin_'))]\n"
-        "assert not heavy and not theirs, (heavy, theirs)\n"
+        "if 'rich' in sys.modules and sys.argv[1:] != ['plugins']: heavy.add('rich')  # only the list needs it\n"
+        "plugins = [name for name in sys.modules if name.startswith(('acme', 'plugin_'))]\n"
+        "assert not heavy and not plugins, (heavy, plugins)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -90,7 +90,7 @@ def test_with_a_hundred_plugins_neither_help_nor_the_list_imports_one(install, s
 
 
 @pytest.mark.parametrize(("arguments", "imported"), [(["--help"], False), (["plugins"], True)])
-def test_only_the_list_reads_what_a_plugin_requires(install, site, arguments, imported):  # noqa: F811
+def test_only_the_list_parses_the_requirements_of_plugins(install, site, arguments, imported):  # noqa: F811
     install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
@@ -105,7 +105,7 @@ def test_only_the_list_reads_what_a_plugin_requires(install, site, arguments, im
 # ------------------------------------------------------------------------------------------ show
 
 
-def test_one_component_is_shown_with_its_arguments_and_toml_to_paste(acme, audiozen):
+def test_show_prints_arguments_and_toml_of_a_component(acme, audiozen):
     outcome = audiozen("plugins", "show", "net")
     assert outcome.code == 0, outcome.err
     assert "acme 1.0, third party" in outcome.out
@@ -117,21 +117,21 @@ def test_one_component_is_shown_with_its_arguments_and_toml_to_paste(acme, audio
     assert "# weights: Path, None by default" in toml
 
 
-def test_a_hook_is_shown_with_its_hooks_and_its_phase(acme, audiozen):
+def test_show_prints_hooks_and_phase_of_a_hook_plugin(acme, audiozen):
     info = json.loads(audiozen("plugins", "show", "announce", "--json").out)
     assert info["hooks"] == ["on_run_end", "on_epoch_start"]
     assert info["phase"] == "persist"
     assert info["snippet"] == '[[hooks]]\npath = "announce"'
 
 
-def test_the_kind_of_a_dotted_path_is_determined_by_its_base_class(audiozen):
+def test_show_determines_the_kind_of_a_dotted_path_by_its_base_class(audiozen):
     info = json.loads(audiozen("plugins", "show", "torch.optim.SGD", "--json").out)
     assert info["kind"] == "optimizer"
     assert next(argument for argument in info["arguments"] if argument["name"] == "params")["injected"]
     assert "params" not in tomli.loads(info["snippet"])["optimizer"]["args"]
 
 
-def test_a_similar_name_is_suggested_for_an_unknown_one(acme, audiozen):
+def test_show_suggests_a_similar_name(acme, audiozen):
     outcome = audiozen("plugins", "show", "anounce")
     assert outcome.code == 2
     assert "did you mean `announce`?" in outcome.err
@@ -158,7 +158,7 @@ def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
 
 
 @pytest.fixture
-def ailing(install):  # noqa: F811
+def broken_plugins(install):  # noqa: F811
     hooks = (
         "from audiozen_core.hooks.specs import hookimpl\nclass Bar:\n    @hookimpl\n    def on_epoch_begin(self): ..."
     )
@@ -177,7 +177,7 @@ def ailing(install):  # noqa: F811
     )
 
 
-def test_the_doctor_finds_everything_that_is_wrong_and_says_what_helps(ailing, audiozen):
+def test_doctor_reports_every_fault_and_its_remedy(broken_plugins, audiozen):
     outcome = audiozen("plugins", "doctor", "--json")
     assert outcome.code == 1, outcome.err
     found = {}
@@ -209,7 +209,8 @@ def test_the_doctor_finds_everything_that_is_wrong_and_says_what_helps(ailing, a
     assert [name for name, row in found.items() if row["severity"] == "warning"] == ["acme-prints"]
 
 
-def test_unreadable_metadata_is_named_even_if_it_breaks_the_import_of_torch(site, audiozen):  # noqa: F811
+def test_doctor_reports_unreadable_metadata(site, audiozen):  # noqa: F811
+    """This metadata also breaks the import of torch."""
     folder = site / "bad-1.0.dist-info"
     folder.mkdir()
     (folder / "entry_points.txt").write_text("[audiozen.model]\nnonsense\n")
@@ -222,23 +223,23 @@ def test_unreadable_metadata_is_named_even_if_it_breaks_the_import_of_torch(site
     assert "plugins doctor" in audiozen("plugins").out
 
 
-def test_the_doctor_can_examine_one_distribution_alone(ailing, audiozen):
+def test_doctor_checks_a_single_distribution(broken_plugins, audiozen):
     outcome = audiozen("plugins", "doctor", "acme-prints")
     assert outcome.code == 0
     assert "warning[AZ148]: the metric `prints` of acme-prints 1.0: it writes to the standard output" in outcome.out
     assert audiozen("plugins", "doctor", "acme-nobody").code == 2
 
 
-def test_the_doctor_reports_nothing_about_a_healthy_distribution(audiozen):
+def test_doctor_reports_no_faults_in_audiozen_itself(audiozen):
     outcome = audiozen("plugins", "doctor", "audiozen")
     assert outcome.code == 0, outcome.out
     assert "all well" in outcome.out
 
 
-# ------------------------------------------------------------------------------------------ a hundred
+# ------------------------------------------------------------------------------------------ a hundred plugins
 
 
-def test_the_doctor_finds_the_five_broken_ones_among_a_hundred_plugins(install, audiozen):  # noqa: F811
+def test_doctor_finds_five_broken_plugins_among_a_hundred(install, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen("plugins", "doctor", "--timeout", "3")
     assert outcome.code == 1
@@ -249,7 +250,7 @@ def test_the_doctor_finds_the_five_broken_ones_among_a_hundred_plugins(install, 
     assert "`acme-left:sdr` or `acme-right:sdr`" in outcome.out
 
 
-def test_a_hundred_plugins_do_not_affect_a_run_of_the_small_recipe(install, tmp_path, repository, audiozen):  # noqa: F811
+def test_run_does_not_import_a_hundred_unused_plugins(install, tmp_path, repository, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen(
         "run", str(repository / "recipes/mini_denoise/sdnn/baseline.toml"),
@@ -263,7 +264,7 @@ def test_a_hundred_plugins_do_not_affect_a_run_of_the_small_recipe(install, tmp_
     assert not any(name.startswith(("acme", "plugin_")) for name in sys.modules)
 
 
-def test_a_plugin_with_the_name_of_a_default_hook_does_not_replace_it(install, project, audiozen):  # noqa: F811
+def test_plugin_does_not_replace_a_default_hook_of_the_same_name(install, project, audiozen):  # noqa: F811
     install("acme", {"acme": "1 / 0"}, hooks={"progress": "acme:Progress", "checkpoint": "acme:Checkpoint"})
     assert audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1").code == 0
     with (project / "tiny.toml").open("a") as file:
@@ -273,7 +274,7 @@ def test_a_plugin_with_the_name_of_a_default_hook_does_not_replace_it(install, p
     assert "write `acme:progress` or `audiozen:progress`" in outcome.err
 
 
-def test_a_broken_plugin_that_is_named_fails_with_its_distribution_and_line(install, project, audiozen):  # noqa: F811
+def test_error_names_distribution_and_line_of_a_broken_plugin(install, project, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen("check", "tiny.toml", "--set", "model.path=raises")
     assert outcome.code == 2
@@ -294,14 +295,14 @@ COMMAND = """
 """
 
 
-def test_a_plugin_can_add_a_command(install, audiozen):  # noqa: F811
+def test_plugin_can_add_a_command(install, audiozen):  # noqa: F811
     install("acme-tools", {"acme_tools": COMMAND}, commands={"shout": "acme_tools:echo"})
     assert "shout  from acme-tools 1.0" in audiozen("--help").out
     assert "acme_tools" not in sys.modules
     assert audiozen("shout", "hello").out == "HELLO\n"
 
 
-def test_a_broken_command_affects_nothing_until_it_is_called(install, audiozen):  # noqa: F811
+def test_broken_command_fails_only_when_it_is_called(install, audiozen):  # noqa: F811
     install("acme-bad", {"acme_bad": "raise OSError('no')"}, commands={"bad": "acme_bad:command"})
     install("acme-not", {"acme_not": "command = 3"}, commands={"not": "acme_not:command"})
     assert audiozen("--help").code == 0
@@ -311,7 +312,7 @@ def test_a_broken_command_affects_nothing_until_it_is_called(install, audiozen):
     assert "`not` of acme-not 1.0 is broken: `acme_not:command` is not a click command" in audiozen("not").err
 
 
-def test_two_commands_of_one_name_are_called_with_their_distribution(install, audiozen):  # noqa: F811
+def test_distribution_prefix_selects_between_commands_of_the_same_name(install, audiozen):  # noqa: F811
     for owner in ("left", "right"):
         install(owner, {owner: COMMAND}, commands={"shout": f"{owner}:echo"})
     outcome = audiozen("shout", "a")
@@ -321,7 +322,7 @@ def test_two_commands_of_one_name_are_called_with_their_distribution(install, au
     assert "right:shout" in audiozen("--help").out
 
 
-def test_a_plugin_cannot_replace_one_of_our_commands(install, project, audiozen):  # noqa: F811
+def test_plugin_cannot_replace_a_built_in_command(install, project, audiozen):  # noqa: F811
     install("acme-tools", {"acme_tools": COMMAND}, commands={"check": "acme_tools:echo"})
     assert "no mistakes found" in audiozen("check", "tiny.toml").out
     assert audiozen("acme-tools:check", "a").out == "A\n"

@@ -1,4 +1,4 @@
-"""What `--resume` refuses, and what it accepts."""
+"""Which changes prevent a resume, and which data and checkpoints a resumed run uses."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from tests.core.checkpoint.exactness import difference
 
 @pytest.fixture
 def ran(audiozen, project):
-    """A run of two epochs."""
+    """A project with a finished run of two epochs."""
     assert audiozen("run", "tiny.toml").code == 0
     return project
 
 
-def test_a_change_that_affects_training_stops_a_resume_unless_drift_is_allowed(audiozen, ran):
+def test_change_that_affects_training_prevents_resuming_without_allow_drift(audiozen, ran):
     change = ["--set", "optimizer.args.lr=0.5", "--set", "trainer.args.max_epochs=3"]
     before = sorted(path.name for path in (ran / "exp/tiny").iterdir())
     outcome = audiozen("run", "tiny.toml", "--resume", *change)
@@ -40,7 +40,7 @@ def test_a_change_that_affects_training_stops_a_resume_unless_drift_is_allowed(a
     assert (ran / "exp/tiny/checkpoints/epoch_0003").is_dir()
 
 
-def test_with_allow_drift_the_new_arguments_apply_and_the_next_resume_sees_no_change(audiozen, ran):
+def test_allow_drift_applies_the_new_arguments_permanently(audiozen, ran):
     change = ["--set", "optimizer.args.lr=1e-9", "--set", "trainer.args.max_epochs=3"]
     outcome = audiozen("run", "tiny.toml", "--resume", "--allow-drift", *change)
     assert "lr=1e-09" in outcome.err
@@ -51,11 +51,11 @@ def test_with_allow_drift_the_new_arguments_apply_and_the_next_resume_sees_no_ch
     assert outcome.code == 0, outcome.err
 
 
-def test_finetuning_resumes_from_its_own_checkpoints_or_starts_from_the_named_one(audiozen, ran, monkeypatch):
+def test_finetuning_starts_from_ckpt_path_and_resumes_from_its_own_checkpoint(audiozen, ran, monkeypatch):
     base = "exp/tiny/checkpoints/best"
     start = ["run", "tiny.toml", "--set", "meta.id=tuned", "-M", "finetune", "--resume", "--ckpt-path", base]
     with monkeypatch.context() as patched:
-        patched.setattr(EnhancementTrainer, "training_step", lambda *_: os._exit)  # any error does
+        patched.setattr(EnhancementTrainer, "training_step", lambda *_: os._exit)  # not a valid loss, so this raises
         assert audiozen(*start).code != 0
     store = CheckpointStore(ran / "exp/tuned/checkpoints")
     base = CheckpointStore(ran / "exp/tiny/checkpoints").load("best").state["model"]
@@ -67,10 +67,10 @@ def test_finetuning_resumes_from_its_own_checkpoints_or_starts_from_the_named_on
     assert "max_epochs = 2 is reached" in audiozen(*start).err
 
 
-def test_resuming_from_another_run_saves_a_checkpoint_at_once(audiozen, ran):
+def test_resuming_from_another_run_saves_a_checkpoint_immediately(audiozen, ran):
     shutil.copytree(ran / "exp/tiny", ran / "exp/other", symlinks=True)
     resume = ["run", "tiny.toml", "--set", "meta.id=other", "--resume"]
-    outcome = audiozen(*resume, "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")  # there is nothing left to train
+    outcome = audiozen(*resume, "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")  # already at max_epochs
     assert outcome.code == 0, outcome.err
     assert "left behind, since they were saved after it checkpoints='epoch_0001, epoch_0002'" in outcome.err
     store = CheckpointStore(ran / "exp/other/checkpoints")
@@ -79,7 +79,7 @@ def test_resuming_from_another_run_saves_a_checkpoint_at_once(audiozen, ran):
     assert "max_epochs = 2 is reached" in audiozen(*resume).err
 
 
-def test_a_run_with_only_damaged_checkpoints_is_not_overwritten_and_needs_manual_repair(audiozen, ran):
+def test_run_with_only_damaged_checkpoints_is_neither_overwritten_nor_resumed(audiozen, ran):
     for path in (ran / "exp/tiny/checkpoints").glob("epoch_*/manifest.json"):
         path.write_text("{")
     outcome = audiozen("run", "tiny.toml")
@@ -90,21 +90,21 @@ def test_a_run_with_only_damaged_checkpoints_is_not_overwritten_and_needs_manual
     assert "they can't be repaired: delete or move this folder to start over" in outcome.err
 
 
-def test_a_second_run_in_one_folder_is_refused(audiozen, ran):
+def test_second_run_in_a_folder_in_use_fails(audiozen, ran):
     with run_lock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
     assert "is in use" in outcome.err
 
 
-def test_a_harmless_change_is_logged_and_the_run_resumes(audiozen, ran):
+def test_harmless_change_is_logged_and_the_run_resumes(audiozen, ran):
     outcome = audiozen("run", "tiny.toml", "--resume", "--set", "trainer.args.max_epochs=3")
     assert outcome.code == 0
     assert "the TOML has changed" in outcome.err
     assert "trainer.args.max_epochs" in outcome.err
 
 
-def test_a_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, monkeypatch):
+def test_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, monkeypatch):
     monkeypatch.setattr(resuming, "current_versions", lambda: {"torch": "9.9", "python": platform.python_version()})
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
@@ -112,7 +112,7 @@ def test_a_changed_package_version_is_logged_and_the_run_resumes(audiozen, ran, 
     assert "python has changed" not in outcome.err
 
 
-def test_a_run_without_a_checkpoint_starts_from_the_beginning_and_says_so(audiozen, project):
+def test_resuming_without_a_checkpoint_starts_from_the_beginning(audiozen, project):
     assert audiozen("run", "tiny.toml", "--set", "meta.id=plain").code == 0
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
@@ -124,7 +124,7 @@ def test_a_run_without_a_checkpoint_starts_from_the_beginning_and_says_so(audioz
     assert difference(plain["model"], resumed["model"]) is None
 
 
-def test_partial_files_of_a_killed_run_are_removed_and_those_of_a_live_one_are_not(audiozen, ran):
+def test_resume_deletes_partial_files_of_dead_processes_only(audiozen, ran):
     dead, mine = ran / "exp/tiny/.metrics.jsonl.4194305-12ab.partial", ran / f"exp/tiny/.a.{os.getpid()}-12ab.partial"
     for path in (dead, mine):
         path.write_text("half")
@@ -132,7 +132,7 @@ def test_partial_files_of_a_killed_run_are_removed_and_those_of_a_live_one_are_n
     assert (dead.exists(), mine.exists()) == (False, True)
 
 
-def test_a_run_that_cannot_be_built_leaves_nothing_behind(audiozen, project):
+def test_run_that_cannot_be_built_creates_no_folder(audiozen, project):
     outcome = audiozen("run", "tiny.toml", "--set", "dataset.args.noisy_dir=data/missing")
     assert outcome.code == 2
     assert "data/missing" in outcome.err
@@ -140,19 +140,19 @@ def test_a_run_that_cannot_be_built_leaves_nothing_behind(audiozen, project):
 
 
 @pytest.mark.parametrize("arguments", [["--resume"], ["-M", "finetune", "--resume"]])
-def test_a_folder_in_use_is_refused_with_who_uses_it(audiozen, ran, arguments):
+def test_error_names_the_process_that_uses_the_folder(audiozen, ran, arguments):
     with run_lock(ran / "exp/tiny"):
         outcome = audiozen("run", "tiny.toml", *arguments)
     assert outcome.code == 2
     assert f"is in use: process {os.getpid()} on " in outcome.err
 
 
-def test_a_run_leaves_no_lock_behind(ran):
+def test_finished_run_deletes_its_lock(ran):
     assert not (ran / "exp/tiny/run.lock").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_sets_the_exit_code_and_the_run_can_be_resumed(audiozen, project, monkeypatch, number, code):
+def test_signal_sets_the_exit_code_and_the_run_can_be_resumed(audiozen, project, monkeypatch, number, code):
     @hookimpl
     def on_epoch_start(self, epoch):
         if epoch == 2:
@@ -169,7 +169,7 @@ def test_a_signal_sets_the_exit_code_and_the_run_can_be_resumed(audiozen, projec
 
 @pytest.fixture
 def broken(project):
-    """A file with a valid header, so that the damage shows only when its samples are read."""
+    """An audio file with a valid header and broken samples, so only reading the samples fails."""
     shutil.rmtree(project / "data")
     write_pairs(project / "data", names="clip_{}.flac")
     path = project / "data/noisy/clip_1.flac"
@@ -179,7 +179,7 @@ def broken(project):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_file_stops_the_run_and_is_named(audiozen, broken, workers):
+def test_error_names_the_broken_file(audiozen, broken, workers):
     outcome = audiozen("run", "tiny.toml", "--set", f"+dataset.dataloader.num_workers={workers}")
     assert outcome.code == 2
     assert "clip_1.flac" in outcome.err
@@ -190,7 +190,7 @@ SKIP = ["--set", "+trainer.args.on_bad_data=skip"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio", b"RIFF"], ids=["empty", "text", "cut"])
-def test_a_file_that_is_not_audio_is_skipped_and_each_data_set_reports_it(audiozen, project, content):
+def test_each_data_set_skips_and_reports_a_file_that_is_not_audio(audiozen, project, content):
     (project / "data/noisy/clip_1.wav").write_bytes(content)
     outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
     assert outcome.code == 0, outcome.err
@@ -201,29 +201,29 @@ def test_a_file_that_is_not_audio_is_skipped_and_each_data_set_reports_it(audioz
     log = (project / "exp/tiny/tiny.log").read_text()
     assert "the test data set skips unreadable samples" in log
     assert json.loads((project / "exp/tiny/metrics/test.json").read_text())["files"] == 3
-    assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # without `skip`: the error
+    assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # an error, because this run does not skip
     outcome = audiozen("run", "tiny.toml", "--resume", *SKIP, "--set", "+trainer.args.max_bad_data=0")
     assert outcome.code == 2
     assert "more than `max_bad_data = 0`" in outcome.err
 
 
-def test_a_resume_that_skips_other_files_than_the_checkpoint_says_so(audiozen, project):
+def test_resume_logs_a_change_in_the_skipped_files(audiozen, project):
     assert audiozen("run", "tiny.toml", *SKIP).code == 0
     again = ["run", "tiny.toml", "--resume", *SKIP, "--set", "trainer.args.max_epochs=3"]
     (project / "data/noisy/clip_1.wav").write_bytes(b"no audio")
-    told = audiozen(*again).err
-    assert "the data sets skip other files than when the checkpoint was saved" in told
+    log = audiozen(*again).err
+    assert "the data sets skip other files than when the checkpoint was saved" in log
     assert "other files" not in audiozen(*again).err
 
 
-def test_an_evaluation_reports_the_samples_that_it_skips(audiozen, broken):
+def test_evaluation_reports_skipped_samples(audiozen, broken):
     outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
     assert outcome.code == 0, outcome.err
     assert re.search("the validate skips unreadable samples .*count=1", outcome.err)
     assert re.search("the test skips unreadable samples .*count=1", outcome.err)
 
 
-def test_a_broken_file_is_skipped_and_counted_if_the_toml_says_so(audiozen, broken):
+def test_skipping_a_broken_file_counts_towards_max_bad_data(audiozen, broken):
     skip = ["--set", "+trainer.args.on_bad_data=skip"]
     outcome = audiozen("run", "tiny.toml", *skip)
     assert outcome.code == 0, outcome.err

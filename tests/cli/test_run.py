@@ -15,7 +15,7 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_trains_tests_and_leaves_everything_in_its_folder(audiozen, project):
+def test_run_writes_all_its_files_to_its_folder(audiozen, project):
     outcome = audiozen("run", "tiny.toml", "-M", "train", "test")
     assert outcome.code == 0, outcome.err
     folder = project / "exp" / "tiny"
@@ -29,7 +29,7 @@ def test_a_run_trains_tests_and_leaves_everything_in_its_folder(audiozen, projec
     assert "epoch 2/2" in events
 
 
-def test_the_saved_config_repeats_the_run(audiozen, project):
+def test_running_the_saved_config_gives_identical_weights(audiozen, project):
     audiozen("run", "tiny.toml", "--set", "optimizer.args.lr=0.01")
     first = weights(project)
     (saved,) = (project / "exp" / "tiny").glob("config__*.toml")
@@ -38,7 +38,7 @@ def test_the_saved_config_repeats_the_run(audiozen, project):
     assert same(first, load_file(project / "again/tiny/checkpoints/latest/model.safetensors"))
 
 
-def test_the_saved_config_finds_the_modules_beside_the_file_it_came_from(audiozen, project):
+def test_saved_config_finds_modules_beside_the_original_file(audiozen, project):
     (project / "model.py").write_text("from audiozen_plugins.model.sdnn import SDNN\nclass Model(SDNN): pass\n")
     text = (project / "tiny.toml").read_text()
     (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
@@ -49,7 +49,7 @@ def test_the_saved_config_finds_the_modules_beside_the_file_it_came_from(audioze
     assert (project / "again/tiny/checkpoints/latest").exists()
 
 
-def test_the_saved_config_records_versions_commit_and_command(audiozen, project):
+def test_saved_config_records_versions_commit_and_command(audiozen, project):
     for command in (["init", "-q"], ["add", "tiny.toml"], ["commit", "-qm", "experiment"]):
         subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
@@ -67,7 +67,7 @@ def test_the_saved_config_records_versions_commit_and_command(audiozen, project)
     assert f"# commit: {commit}, with uncommitted changes in 1 files\n" in saved.read_text()
 
 
-def test_one_seed_gives_identical_weights_and_a_different_one_does_not(audiozen, project):
+def test_weights_are_identical_only_with_the_same_seed(audiozen, project):
     for name in ("a", "b"):
         assert audiozen("run", "tiny.toml", "--set", f"meta.save_dir={name}").code == 0
     audiozen("run", "tiny.toml", "--set", "meta.save_dir=c", "--set", "meta.seed=2")
@@ -76,7 +76,7 @@ def test_one_seed_gives_identical_weights_and_a_different_one_does_not(audiozen,
     assert not same(a, c)
 
 
-def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(audiozen, project):
+def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_run(audiozen, project):
     whole = audiozen("run", "tiny.toml", "--set", "meta.save_dir=whole", "--set", "trainer.args.max_epochs=4")
     assert whole.code == 0
     assert audiozen("run", "tiny.toml").code == 0
@@ -90,7 +90,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(audiozen,
     assert epochs == [1, 2, 3, 4]
 
 
-def test_a_finished_run_can_be_resumed_and_then_tested(audiozen, project):
+def test_resuming_a_finished_run_goes_straight_to_the_test(audiozen, project):
     audiozen("run", "tiny.toml")
     before = weights(project)
     outcome = audiozen("run", "tiny.toml", "-R", "-M", "train", "test")
@@ -100,7 +100,7 @@ def test_a_finished_run_can_be_resumed_and_then_tested(audiozen, project):
     assert same(before, weights(project))
 
 
-def test_validate_test_and_predict_use_a_checkpoint(audiozen, project):
+def test_validate_test_and_predict_load_a_checkpoint(audiozen, project):
     audiozen("run", "tiny.toml")
     assert "epoch_000" in audiozen("run", "tiny.toml", "-M", "validate").err
     latest = audiozen("run", "tiny.toml", "--mode", "test", "--ckpt-path", "latest")
@@ -122,7 +122,7 @@ def test_finetuning_starts_from_the_weights_of_another_run(audiozen, project):
     assert audiozen("run", "tiny.toml", "-M", "finetune", "-R").code == 0
 
 
-def test_mixed_precision_and_deterministic_algorithms_are_honoured(audiozen, project):
+def test_deterministic_algorithms_are_enabled_only_if_the_config_says_so(audiozen, project):
     outcome = audiozen(
         "run", "tiny.toml", "--set", "meta.use_amp=true", "--set", "meta.use_deterministic_algorithms=true"
     )
@@ -132,7 +132,7 @@ def test_mixed_precision_and_deterministic_algorithms_are_honoured(audiozen, pro
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_convtasnet_of_torchaudio_trains(audiozen, project):
+def test_conv_tasnet_from_torchaudio_trains(audiozen, project):
     text = (project / "tiny.toml").read_text()
     start, end = text.index("[model]"), text.index("[loss_function]")
     model = """[model]
@@ -152,7 +152,7 @@ msk_num_stacks = 1
     assert outcome.code == 0, outcome.err
 
 
-def test_hooks_of_the_toml_take_part_and_default_ones_can_be_switched_off(audiozen, project):
+def test_config_adds_hooks_and_switches_off_default_hooks(audiozen, project):
     (project / "hooks.py").write_text(
         "from audiozen_core.hooks.specs import hookimpl\n"
         "class StopAt:\n"
@@ -171,7 +171,7 @@ def test_hooks_of_the_toml_take_part_and_default_ones_can_be_switched_off(audioz
 
 
 @pytest.mark.parametrize("order", [["-M", "train", "test"], ["-M", "train", "-M", "test"], ["--mode", "train", "test"]])
-def test_several_modes_can_be_given_in_either_form(order):
+def test_mode_option_accepts_a_list_and_can_be_repeated(order):
     from audiozen_core.cli.run import command
 
     for arguments in ([*order, "x.toml"], ["x.toml", *order]):
@@ -180,7 +180,7 @@ def test_several_modes_can_be_given_in_either_form(order):
         assert context.params["file"].name == "x.toml"
 
 
-def test_several_training_sets_are_joined_and_several_validation_sets_are_not(audiozen, project):
+def test_run_joins_several_training_sets(audiozen, project):
     text = (project / "tiny.toml").read_text()
     start, end = text.index("[dataset]"), text.index("[test_dataset]")
     folders = 'args = {noisy_dir = "data/noisy", clean_dir = "data/clean", clip_seconds = 0.25}\n'
@@ -188,7 +188,7 @@ def test_several_training_sets_are_joined_and_several_validation_sets_are_not(au
     (project / "tiny.toml").write_text(text[:start] + "".join(sorted(sets)) + text[end:])
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 0, outcome.err
-    # Two sets of four files each, one file a batch, two epochs.
+    # Two training sets of four files, one file per batch, two epochs.
     assert "steps=16" in outcome.err
 
 
@@ -229,7 +229,7 @@ clean_dir = "data/clean"
 """
 
 
-def test_two_networks_train_with_an_optimiser_each_and_resume(audiozen, project):
+def test_two_networks_with_separate_optimizers_train_and_resume(audiozen, project):
     (project / "gan.toml").write_text(GAN)
     (project / "model.py").write_text(
         "from torch import nn\n"
@@ -253,20 +253,20 @@ def test_two_networks_train_with_an_optimiser_each_and_resume(audiozen, project)
     checkpoints = project / "exp/gan/checkpoints"
     first, last = (load_file(checkpoints / f"epoch_000{epoch}" / "model_g.safetensors") for epoch in (1, 2))
     assert not same(first, last)
-    # Its optimiser has a learning rate of 0.
+    # The optimizer of the discriminator has a learning rate of 0.
     first, last = (load_file(checkpoints / f"epoch_000{epoch}" / "model_d.safetensors") for epoch in (1, 2))
     assert same(first, last)
     assert audiozen("run", "gan.toml", "-R", "--set", "trainer.args.max_epochs=3").code == 0
 
 
-def test_an_optimiser_without_its_network_is_a_mistake(audiozen, project):
+def test_optimizer_without_a_matching_model_is_an_error(audiozen, project):
     (project / "gan.toml").write_text(GAN.replace("[model_g]", "[model_h]"))
     outcome = audiozen("check", "gan.toml")
     assert outcome.code == 2
     assert "`[optimizer_g]` has no `[model_g]` to work on" in outcome.err
 
 
-def test_the_log_tells_which_checkpoint_was_used_and_how_the_run_ended(audiozen, project):
+def test_log_names_the_loaded_checkpoint(audiozen, project):
     audiozen("run", "tiny.toml")
     audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")
     audiozen("run", "tiny.toml", "-R", "--set", "trainer.args.max_epochs=3", "--set", "+trainer.args.max_steps=5")
@@ -279,7 +279,7 @@ def test_the_log_tells_which_checkpoint_was_used_and_how_the_run_ended(audiozen,
     assert [record["epoch"] for record in records if "test/si_sdr" in record] == [2]
 
 
-def test_an_error_in_the_run_is_in_its_log(audiozen, project):
+def test_log_ends_with_the_error_that_stopped_the_run(audiozen, project):
     (project / "model.py").write_text(
         "from audiozen_plugins.model.sdnn import SDNN\n"
         "class Model(SDNN):\n"

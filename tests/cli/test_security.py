@@ -1,4 +1,4 @@
-"""The user's own TOML file can run code; nothing that comes with a checkpoint can."""
+"""A user's own TOML file can run code. The files in a checkpoint can't."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ def trained(project, audiozen):
     return project
 
 
-def test_the_config_in_a_checkpoint_never_imports_code(trained, audiozen):
+def test_config_in_a_checkpoint_never_imports_code(trained, audiozen):
     checkpoint = (trained / "exp/tiny/checkpoints/best").resolve()
     (checkpoint / "evil.py").write_text(EVIL)
     for folder in (checkpoint, checkpoint.parent, checkpoint.parent.parent):
@@ -30,15 +30,15 @@ def test_the_config_in_a_checkpoint_never_imports_code(trained, audiozen):
         assert "evil" not in sys.modules
 
 
-def test_a_module_that_the_users_own_file_names_does_run(trained, audiozen):
+def test_module_named_in_the_users_own_file_runs(trained, audiozen):
     """The negative control of the test above."""
     (trained / "evil.py").write_text(EVIL)
     audiozen("check", "tiny.toml", "--set", "model.path=evil.Model")
     assert (trained / "run.txt").exists()
 
 
-def test_names_in_a_checkpoint_cannot_lead_out_of_it(trained, audiozen):
-    """The table of files has a checksum. Even with a new checksum it can't point outside."""
+def test_file_name_in_a_manifest_cannot_point_outside_the_checkpoint(trained, audiozen):
+    """A path outside the checkpoint fails to load."""
     checkpoint = (trained / "exp/tiny/checkpoints/best").resolve()
     manifest = checkpoint / "manifest.json"
     text = manifest.read_text()
@@ -49,7 +49,7 @@ def test_names_in_a_checkpoint_cannot_lead_out_of_it(trained, audiozen):
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/b", "..", ""])
-def test_an_id_in_a_config_cannot_lead_out_of_save_dir(project, audiozen, name):
+def test_id_cannot_point_outside_save_dir(project, audiozen, name):
     before = sorted(project.parent.iterdir())
     outcome = audiozen("run", "tiny.toml", "--set", f'+meta.id="{name}"')
     assert outcome.code == 2, outcome.err
@@ -57,8 +57,8 @@ def test_an_id_in_a_config_cannot_lead_out_of_save_dir(project, audiozen, name):
     assert sorted(project.parent.iterdir()) == before
 
 
-def test_the_suffix_of_a_section_cannot_lead_out_of_the_checkpoint(tmp_path):
-    """A suffix can be any text, and the store makes file names from it."""
+def test_section_suffix_cannot_point_outside_the_checkpoint(tmp_path):
+    """A suffix can be any text, and the store uses it in file names."""
     store = CheckpointStore(tmp_path / "run" / "checkpoints")
     store.save({"model_../../evil": {"weight": torch.ones(2)}}, epoch=1, step=1)
     assert store.load("latest").state["model_../../evil"]["weight"].tolist() == [1.0, 1.0]
@@ -67,7 +67,7 @@ def test_the_suffix_of_a_section_cannot_lead_out_of_the_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["../evil", "..evil.Model", "/evil.py", "evil;x", "a/b:c"])
-def test_a_path_is_a_name_and_never_a_file(project, audiozen, path):
+def test_component_path_cannot_be_a_file_path(project, audiozen, path):
     (project / "evil.py").write_text(EVIL)
     outcome = audiozen("check", "tiny.toml", "--set", f'model.path="{path}"')
     assert outcome.code == 2

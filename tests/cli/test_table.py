@@ -1,4 +1,4 @@
-"""Tables on standard output: nothing is lost in a pipe, nothing is read as markup."""
+"""Tables on standard output keep all their text in a pipe, and print markup as plain text."""
 
 import sys
 
@@ -7,20 +7,20 @@ import pytest
 from audiozen_core.cli.table import echo_table
 
 
-def test_columns_are_aligned_and_lines_end_without_blanks(capsys):
+def test_columns_are_aligned_without_trailing_spaces(capsys):
     echo_table([("epoch_0001", "1", "whole"), ("a", "12", "")], headings=("name", "epoch", "state"), right=["epoch"])
     assert capsys.readouterr().out == "name        epoch  state\nepoch_0001      1  whole\na              12\n"
 
 
 @pytest.mark.parametrize("columns", ["20", "80"])
-def test_nothing_is_cut_or_wrapped_in_a_pipe(capsys, monkeypatch, columns):
+def test_table_is_neither_cut_nor_wrapped_in_a_pipe(capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     long = "a sentence of many words " * 20 + "the end"
     echo_table([(long, long, "last")])
     assert capsys.readouterr().out == f"{long}  {long}  last\n"
 
 
-def test_a_narrow_terminal_wraps_cells_and_keeps_every_character(capsys, monkeypatch):
+def test_narrow_terminal_wraps_cells_without_losing_text(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     echo_table([("short", "x" * 50)])
@@ -30,16 +30,16 @@ def test_a_narrow_terminal_wraps_cells_and_keeps_every_character(capsys, monkeyp
     assert "".join(lines).count("x") == 50
 
 
-def test_brackets_and_colons_are_not_markup(capsys):
+def test_brackets_and_colons_are_printed_unchanged(capsys):
     echo_table([("[bold]net[/bold]", ":smile:", "model[0]")])
     assert capsys.readouterr().out == "[bold]net[/bold]  :smile:  model[0]\n"
 
 
-def test_a_row_may_be_a_heading_alone(capsys):
+def test_row_with_a_single_cell_is_printed_as_a_heading(capsys):
     echo_table([("model",), ("  net", "acme 1.0")])
     assert capsys.readouterr().out == "model\n  net  acme 1.0\n"
 
 
-def test_a_table_without_rows_prints_nothing(capsys):
+def test_table_without_rows_prints_nothing(capsys):
     echo_table([])
     assert capsys.readouterr().out.strip() == ""

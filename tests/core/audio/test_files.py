@@ -47,12 +47,12 @@ def test_each_common_format_is_read_completely_as_float32(tmp_path, suffix, tole
     assert audio_info(path).frames == 4000
 
 
-def test_a_stretch_equals_the_same_part_of_the_whole_file(wav, noise):
+def test_reading_an_excerpt_gives_the_same_samples_as_the_whole_file(wav, noise):
     assert np.array_equal(read_audio(wav, sr=SR, start=100, num_frames=50), noise[100:150])
     assert np.array_equal(read_audio(wav, sr=SR, start=3990), noise[3990:])
 
 
-def test_an_open_file_gives_any_number_of_stretches_in_any_order(tmp_path, noise):
+def test_open_file_can_be_read_several_times_in_any_order(tmp_path, noise):
     soundfile.write(tmp_path / "a.flac", noise, SR, subtype="PCM_24")
     whole = read_audio(tmp_path / "a.flac", sr=SR)
 
@@ -64,7 +64,7 @@ def test_an_open_file_gives_any_number_of_stretches_in_any_order(tmp_path, noise
 
 
 @pytest.mark.parametrize("content", [b"This is not audio. " * 99, b"RIFF", b"fLaC", None])
-def test_a_file_is_closed_whether_it_can_be_read_or_not(wav, content):
+def test_file_is_closed_after_reading_and_after_an_error(wav, content):
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     if content is not None:
         wav.write_bytes(content)
@@ -76,7 +76,7 @@ def test_a_file_is_closed_whether_it_can_be_read_or_not(wav, content):
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
-def test_the_header_gives_frames_rate_channels_and_seconds(tmp_path):
+def test_audio_info_reads_frames_rate_channels_and_seconds(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((8000, 2)), 8000)
 
     info = audio_info(tmp_path / "a.wav")
@@ -84,7 +84,7 @@ def test_the_header_gives_frames_rate_channels_and_seconds(tmp_path):
     assert (info.frames, info.sr, info.channels, info.seconds) == (8000, 8000, 2, 1.0)
 
 
-def test_several_channels_are_averaged_unless_one_is_chosen(tmp_path, noise):
+def test_channels_are_averaged_unless_one_is_selected(tmp_path, noise):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.stack([noise, -0.5 * noise], axis=1), SR, subtype="FLOAT")
 
@@ -94,11 +94,11 @@ def test_several_channels_are_averaged_unless_one_is_chosen(tmp_path, noise):
         read_audio(path, sr=SR, channel=2)
 
 
-def test_a_mono_file_is_read_whatever_channel_is_chosen(wav, noise):
+def test_channel_argument_does_not_matter_for_a_mono_file(wav, noise):
     assert np.array_equal(read_audio(wav, sr=SR, channel=1), noise)
 
 
-def test_a_wrong_sample_rate_is_an_error_with_both_rates_and_the_command(wav):
+def test_error_for_a_wrong_sample_rate_shows_both_rates_and_a_command(wav):
     with pytest.raises(DataError) as error:
         read_audio(wav, sr=48000)
 
@@ -112,7 +112,7 @@ def test_a_wrong_sample_rate_is_an_error_with_both_rates_and_the_command(wav):
     [(b"", r"is empty \(0 bytes\)"), (b"This is no audio. " * 99, "not audio"), (b"RIFF", "not audio")],
     ids=["empty", "text", "magic only"],
 )
-def test_a_file_that_is_not_audio_is_named_in_the_error(tmp_path, content, what):
+def test_error_names_a_file_that_is_not_audio(tmp_path, content, what):
     path = tmp_path / "odd.wav"
     path.write_bytes(content)
 
@@ -122,7 +122,7 @@ def test_a_file_that_is_not_audio_is_named_in_the_error(tmp_path, content, what)
         assert "odd.wav" in message(error)
 
 
-def test_a_missing_file_a_folder_and_a_pipe_are_named_in_the_error(tmp_path):
+def test_error_says_why_a_path_is_not_an_audio_file(tmp_path):
     with pytest.raises(DataError, match=r"there is no audio file `.*missing\.wav`"):
         read_audio(tmp_path / "missing.wav", sr=SR)
     with pytest.raises(DataError, match="is a folder"):
@@ -132,7 +132,7 @@ def test_a_missing_file_a_folder_and_a_pipe_are_named_in_the_error(tmp_path):
         read_audio(tmp_path / "pipe.wav", sr=SR)
 
 
-def test_a_file_without_samples_is_an_error(tmp_path):
+def test_file_without_samples_is_an_error(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(0), SR)
 
     with pytest.raises(DataError, match="has no samples"):
@@ -140,7 +140,7 @@ def test_a_file_without_samples_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_truncated_file_is_an_error_at_every_length(tmp_path, noise, suffix):
+def test_file_truncated_at_any_length_is_an_error(tmp_path, noise, suffix):
     whole = tmp_path / f"whole.{suffix}"
     soundfile.write(whole, noise, SR)
     content = whole.read_bytes()
@@ -154,7 +154,7 @@ def test_a_truncated_file_is_an_error_at_every_length(tmp_path, noise, suffix):
     assert len(read_audio(cut, sr=SR)) == 4000
 
 
-def test_a_wav_that_was_streamed_without_its_size_does_not_count_as_truncated(tmp_path, wav):
+def test_streamed_wav_without_a_size_is_read_completely(tmp_path, wav):
     content = bytearray(wav.read_bytes())
     content[4:8] = b"\xff\xff\xff\xff"
     (tmp_path / "streamed.wav").write_bytes(content)
@@ -163,13 +163,13 @@ def test_a_wav_that_was_streamed_without_its_size_does_not_count_as_truncated(tm
 
 
 @pytest.mark.parametrize(("start", "frames"), [(3990, 11), (4001, None), (-1, 5), (0, -1)])
-def test_a_stretch_beyond_the_file_is_an_error(wav, start, frames):
+def test_reading_outside_the_file_is_an_error(wav, start, frames):
     with pytest.raises(DataError, match=r"samples -?\d+ to -?\d+ of `.*a\.wav` are needed, but it has 4000 samples"):
         read_audio(wav, sr=SR, start=start, num_frames=frames)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_the_first_sample_that_is_not_finite_is_named_with_its_place(tmp_path, noise, value):
+def test_error_gives_the_position_of_the_first_non_finite_sample(tmp_path, noise, value):
     noise[1600] = value
     soundfile.write(tmp_path / "a.wav", noise, SR, subtype="FLOAT")
 
@@ -178,7 +178,7 @@ def test_the_first_sample_that_is_not_finite_is_named_with_its_place(tmp_path, n
     assert len(read_audio(tmp_path / "a.wav", sr=SR, num_frames=1600)) == 1600
 
 
-def test_every_16_bit_sample_is_written_and_read_without_change(tmp_path):
+def test_every_16_bit_value_is_unchanged_after_writing_and_reading(tmp_path):
     wave = torch.arange(-32768, 32768) / 32768
 
     assert write_audio(tmp_path / "new" / "a.wav", wave, SR) == 0
@@ -193,7 +193,7 @@ def test_samples_beyond_full_scale_are_clipped_and_counted(tmp_path):
     assert read_audio(tmp_path / "a.wav", sr=SR).tolist() == [0.25, 32767 / 32768, 32767 / 32768, -1.0]
 
 
-def test_float_files_keep_every_sample(tmp_path):
+def test_float_encoding_does_not_clip_samples(tmp_path):
     wave = torch.tensor([0.1, 1.5, -2.0], dtype=torch.float64, requires_grad=True)
 
     assert write_audio(tmp_path / "a.wav", wave, SR, encoding="float") == 0
@@ -209,14 +209,14 @@ def test_float_files_keep_every_sample(tmp_path):
         (torch.zeros(100), "a.flac", "must end in `.wav`"),
     ],
 )
-def test_a_wave_that_cannot_be_written_leaves_no_file(tmp_path, wave, name, what):
+def test_invalid_wave_or_file_name_is_an_error_and_creates_no_file(tmp_path, wave, name, what):
     with pytest.raises(DataError, match=what):
         write_audio(tmp_path / name, wave, SR)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_the_old_file_unchanged(tmp_path, wav, noise, monkeypatch):
+def test_failed_write_leaves_the_old_file_unchanged(tmp_path, wav, noise, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -228,7 +228,7 @@ def test_a_write_that_fails_leaves_the_old_file_unchanged(tmp_path, wav, noise, 
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def test_a_written_file_has_the_mode_of_the_umask(tmp_path):
+def test_permissions_of_a_written_file_follow_the_umask(tmp_path):
     old = os.umask(0o027)
     try:
         write_audio(tmp_path / "a.wav", torch.zeros(10), SR)
@@ -238,7 +238,7 @@ def test_a_written_file_has_the_mode_of_the_umask(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.wav").stat().st_mode) == 0o640
 
 
-def test_a_folder_is_listed_with_its_subfolders_sorted_and_without_hidden_files(tmp_path):
+def test_list_audio_includes_subfolders_and_skips_hidden_files(tmp_path):
     for name in ("b.WAV", "a/z.flac", "a/.hidden.wav", ".git/x.wav", "notes.txt", "._b.wav"):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +253,7 @@ def test_a_folder_is_listed_with_its_subfolders_sorted_and_without_hidden_files(
     assert found == ["a/z.flac", "b.WAV", "link/linked.ogg"]
 
 
-def test_a_folder_without_audio_is_an_error_that_names_it_and_the_endings(tmp_path):
+def test_listing_a_folder_without_audio_is_an_error(tmp_path):
     (tmp_path / "notes.txt").touch()
 
     with pytest.raises(DataError) as error:

@@ -33,7 +33,7 @@ def check(target, args, **options):
 
 
 def findings(target, args, **options):
-    """The code of each finding, with the argument that its message names."""
+    """Each finding as a pair of its code and the argument in its message."""
     found = check(target, args, **options)
     return [(finding.code, re.search("argument `(.*?)`", finding.message)[1]) for finding in found]
 
@@ -48,14 +48,14 @@ class Net:
         self.given = (width, depth, dropout)
 
 
-# ------------------------------------------------------------------------------------------ names
+# ------------------------------------------------------------------------------------------ argument names
 
 
 def test_correct_arguments_have_no_findings():
     assert check(Net, {"width": 8, "dropout": 0.5}) == []
 
 
-def test_an_unknown_argument_is_reported_with_a_similar_one_and_the_signature():
+def test_unknown_argument_is_reported_with_a_suggestion_and_the_signature():
     found = the_finding(torch.optim.RAdam, {"weight_decy": 1e-5}, injected=["params"], name="torch.optim.RAdam")
     assert found.code == UNKNOWN_ARGUMENT
     assert found.message == "unknown argument `weight_decy` for torch.optim.RAdam"
@@ -65,23 +65,23 @@ def test_an_unknown_argument_is_reported_with_a_similar_one_and_the_signature():
     assert found.notes == ("signature: RAdam(params, lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, …)",)
 
 
-def test_an_unknown_argument_without_a_similar_name_gets_no_suggestion():
+def test_unknown_argument_without_a_similar_name_has_no_suggestion():
     found = the_finding(Net, {"width": 8, "zebra": 1})
     assert (found.suggestion, found.label) == (None, "")
 
 
-def test_a_missing_argument_is_reported():
+def test_missing_argument_is_reported():
     found = the_finding(Net, {})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args",))
     assert found.message == "missing argument `width` for Net"
 
 
-def test_a_misspelt_required_argument_is_reported_once():
+def test_misspelt_required_argument_is_not_also_reported_as_missing():
     assert findings(Net, {"widht": 8}) == [(UNKNOWN_ARGUMENT, "widht")]
     assert findings(Net, {"zebra": 8}) == [(UNKNOWN_ARGUMENT, "zebra"), (MISSING_ARGUMENT, "width")]
 
 
-def test_all_findings_are_reported_at_once_and_in_order():
+def test_check_reports_all_findings_in_order():
     args = {"dropuot": 1, "width": "8", "depth": 1.5}
     assert findings(Net, args) == [
         (UNKNOWN_ARGUMENT, "dropuot"),
@@ -90,7 +90,7 @@ def test_all_findings_are_reported_at_once_and_in_order():
     ]
 
 
-def test_an_injected_argument_is_neither_missing_nor_settable():
+def test_injected_argument_must_not_be_set_by_the_user():
     assert findings(torch.optim.Adam, {}) == [(MISSING_ARGUMENT, "params")], "negative control: not injected"
     assert findings(torch.optim.Adam, {}, injected=["params"]) == []
     found = the_finding(torch.optim.Adam, {"params": []}, injected=["params"])
@@ -98,11 +98,11 @@ def test_an_injected_argument_is_neither_missing_nor_settable():
     assert "is set by AudioZEN" in found.message
 
 
-def test_an_injected_name_that_the_target_does_not_have_is_just_unknown():
+def test_injected_name_that_the_target_does_not_take_is_unknown():
     assert findings(Net, {"width": 1, "params": 1}, injected=["params"]) == [(UNKNOWN_ARGUMENT, "params")]
 
 
-def test_positional_only_arguments_cannot_be_given():
+def test_positional_only_argument_is_an_error_unless_it_is_injected():
     def scale(factor, /, offset=0): ...
 
     assert findings(scale, {"factor": 2}) == [(POSITIONAL_ONLY, "factor")]
@@ -110,19 +110,19 @@ def test_positional_only_arguments_cannot_be_given():
     assert findings(scale, {}, injected=["factor"]) == []
 
 
-def test_a_class_that_takes_nothing_says_so():
+def test_message_says_that_a_class_takes_no_arguments():
     class Empty(nn.Module): ...
 
     assert "takes no arguments" in the_finding(Empty, {"width": 1}).message
     assert findings(Empty, {}) == []
 
 
-def test_a_builtin_without_a_signature_is_not_checked():
+def test_builtin_without_a_signature_is_not_checked():
     assert check(torch.relu, {"anything": 1}) == []
     assert signature_of(torch.relu) is None
 
 
-def test_a_target_that_is_not_callable_is_not_checked():
+def test_target_that_is_not_callable_is_not_checked():
     assert check(3, {"anything": 1}) == []
 
 
@@ -145,7 +145,7 @@ def test_a_target_that_is_not_callable_is_not_checked():
         ("torchaudio.models.ConvTasNet", {"num_sources": 1, "msk_activate": "relu"}, []),
     ],
 )
-def test_arguments_of_torch_classes_are_checked(path, args, injected):
+def test_arguments_of_torch_components_are_checked(path, args, injected):
     target = resolve(path).target
     assert check(target, args, injected=injected) == []
     assert findings(target, {**args, "zzz": 1}, injected=injected) == [(UNKNOWN_ARGUMENT, "zzz")], "negative control"
@@ -165,7 +165,7 @@ def test_arguments_of_torch_classes_are_checked(path, args, injected):
         ("torch.nn.LSTM", {"input_size": 3, "hidden_size": 4, "batch_first": 1}, ("batch_first",)),
     ],
 )
-def test_wrong_values_for_torch_classes_are_found(path, args, wrong):
+def test_wrong_values_for_torch_components_are_reported(path, args, wrong):
     found = the_finding(resolve(path).target, args, injected=["params", "optimizer"])
     assert (found.code, found.place) == (WRONG_ARGUMENT_TYPE, ("args", *wrong))
 
@@ -222,7 +222,7 @@ class Local(Base):
 
 
 @pytest.mark.parametrize("cls", [Named, Anything, OldStyle, Popping])
-def test_keywords_are_followed_to_the_parent(cls):
+def test_keywords_are_checked_against_the_parent_constructor(cls):
     assert findings(cls, {"max_epochs": 3}, injected=["components"]) == []
     found = the_finding(cls, {"max_epoch": 3}, injected=["components"])
     assert (found.code, found.suggestion) == (UNKNOWN_ARGUMENT, "max_epochs")
@@ -230,34 +230,34 @@ def test_keywords_are_followed_to_the_parent(cls):
     assert findings(cls, {}) == [(MISSING_ARGUMENT, "components")]
 
 
-def test_an_argument_that_the_class_passes_to_its_parent_itself_is_refused():
+def test_argument_that_the_class_sets_for_its_parent_is_unknown():
     assert findings(Fixing, {"max_epochs": 3}, injected=["components"]) == [(UNKNOWN_ARGUMENT, "max_epochs")]
     assert findings(Fixing, {"patience": 3}, injected=["components"]) == []
 
 
-def test_names_read_from_the_keywords_are_known():
+def test_names_that_the_constructor_reads_from_kwargs_are_known():
     assert findings(Popping, {"gain": 2.0, "bias": 1}, injected=["components"]) == []
     assert "gain=…" in signature_of(Popping).text()
 
 
-def test_keywords_that_are_dropped_are_reported_as_ignored():
+def test_keyword_that_the_constructor_drops_is_reported_as_ignored():
     found = the_finding(Forgetting, {"max_epochs": 3}, injected=["components"])
     assert found.code == UNKNOWN_ARGUMENT
     assert "would be ignored" in found.message
 
 
 @pytest.mark.parametrize("cls", [Opaque, Local])
-def test_keywords_that_cannot_be_followed_are_not_checked(cls):
+def test_keywords_are_not_checked_if_the_analysis_cannot_follow_them(cls):
     assert findings(cls, {"whatever": 3}, injected=["components"]) == []
 
 
-def test_a_class_without_source_is_not_checked():
+def test_class_without_source_code_is_not_checked():
     scope: dict[str, Any] = {"Base": Base}
     exec("class Made(Base):\n    def __init__(self, **kwargs):\n        super().__init__(**kwargs)", scope)
     assert findings(scope["Made"], {"whatever": 3}) == []
 
 
-def test_a_name_that_is_read_from_the_keywords_without_a_default_is_required():
+def test_name_that_is_read_from_kwargs_without_a_default_is_required():
     class Needing:
         def __init__(self, **kwargs):
             self.width = kwargs["width"]
@@ -266,7 +266,7 @@ def test_a_name_that_is_read_from_the_keywords_without_a_default_is_required():
     assert findings(Needing, {"width": 1}) == [(MISSING_ARGUMENT, "depth")]
 
 
-def test_keywords_passed_to_the_constructor_of_torch_modules_are_unknown():
+def test_keywords_passed_on_to_nn_module_are_unknown():
     class Careless(nn.Module):
         def __init__(self, width: int, **kwargs):
             super().__init__(**kwargs)
@@ -274,7 +274,7 @@ def test_keywords_passed_to_the_constructor_of_torch_modules_are_unknown():
     assert findings(Careless, {"width": 1, "zebra": 2}) == [(UNKNOWN_ARGUMENT, "zebra")]
 
 
-def test_cooperative_classes_are_followed_along_their_method_resolution_order():
+def test_keywords_are_followed_along_the_method_resolution_order():
     class Left:
         def __init__(self, left=1, **kwargs):
             super().__init__(**kwargs)
@@ -286,10 +286,12 @@ def test_cooperative_classes_are_followed_along_their_method_resolution_order():
     class Both(Left, Right): ...
 
     assert findings(Both, {"left": 1, "right": 2}) == []
-    assert findings(Left, {"right": 2}) == [(UNKNOWN_ARGUMENT, "right")], "negative control: alone it has no `right`"
+    assert findings(Left, {"right": 2}) == [(UNKNOWN_ARGUMENT, "right")], (
+        "negative control: `Left` alone does not take `right`"
+    )
 
 
-def test_arguments_that_the_class_passes_by_position_are_refused():
+def test_arguments_that_the_class_passes_by_position_are_unknown():
     class Bidirectional(nn.LSTM):
         def __init__(self, width: int, **kwargs):
             super().__init__(width, width, bidirectional=True, **kwargs)
@@ -299,7 +301,7 @@ def test_arguments_that_the_class_passes_by_position_are_refused():
         assert findings(Bidirectional, {"width": 4, taken: 1}) == [(UNKNOWN_ARGUMENT, taken)]
 
 
-def test_only_the_named_parameters_of_a_function_with_keywords_are_checked():
+def test_function_with_kwargs_accepts_any_other_keyword():
     def make(width: int, **kwargs): ...
 
     assert findings(make, {"width": 1, "zebra": 2}) == []
@@ -309,7 +311,7 @@ def test_only_the_named_parameters_of_a_function_with_keywords_are_checked():
 # ------------------------------------------------------------------------------------------ kinds of callables
 
 
-def test_the_signature_of_a_partial_lacks_what_it_passes_itself():
+def test_partial_does_not_take_its_positional_arguments_again():
     small = functools.partial(Net, depth=1)
     assert findings(small, {"width": 3}) == []
     assert findings(small, {"width": 3, "depth": 4}) == []
@@ -318,7 +320,7 @@ def test_the_signature_of_a_partial_lacks_what_it_passes_itself():
     assert signature_of(small).text() == "Net(width, depth=1, dropout=0.0)"
 
 
-def test_class_methods_and_callable_objects_are_bound():
+def test_class_methods_and_callable_objects_are_checked_without_self():
     class Maker:
         @classmethod
         def tiny(cls, width: int = 1): ...
@@ -329,7 +331,7 @@ def test_class_methods_and_callable_objects_are_bound():
     assert findings(Maker(), {}) == [(MISSING_ARGUMENT, "depth")]
 
 
-def test_a_new_method_that_takes_anything_is_ignored():
+def test_init_is_checked_if_new_takes_any_arguments():
     class Counted:
         def __new__(cls, *args, **kwargs):
             return super().__new__(cls)
@@ -340,7 +342,7 @@ def test_a_new_method_that_takes_anything_is_ignored():
     assert findings(Counted, {"widht": 1}) == [(UNKNOWN_ARGUMENT, "widht")]
 
 
-def test_a_class_with_only_a_new_method_is_checked_against_it():
+def test_new_is_checked_if_the_class_has_no_init():
     class Frozen:
         def __new__(cls, width: int):
             return super().__new__(cls)
@@ -348,7 +350,7 @@ def test_a_class_with_only_a_new_method_is_checked_against_it():
     assert findings(Frozen, {}) == [(MISSING_ARGUMENT, "width")]
 
 
-def test_a_metaclass_that_passes_everything_on_is_ignored():
+def test_init_is_checked_if_the_metaclass_passes_all_arguments_on():
     class Single(type):
         def __call__(cls, *args, **kwargs):
             return super().__call__(*args, **kwargs)
@@ -359,7 +361,7 @@ def test_a_metaclass_that_passes_everything_on_is_ignored():
     assert findings(Only, {"depth": 1, "width": 1}) == [(UNKNOWN_ARGUMENT, "depth")]
 
 
-def test_dataclasses_and_decorated_functions_are_read():
+def test_dataclasses_and_decorated_functions_are_checked():
     @dataclasses.dataclass
     class Options:
         rate: float
@@ -374,7 +376,7 @@ def test_dataclasses_and_decorated_functions_are_read():
     assert findings(wrapped, {"depth": "x", "self": 0, "width": 1}) == [(WRONG_ARGUMENT_TYPE, "depth")]
 
 
-def test_an_explicit_signature_is_used():
+def test_explicit_signature_attribute_is_used():
     class Typed:
         def __init__(self, **data): ...
 
@@ -383,7 +385,7 @@ def test_an_explicit_signature_is_used():
     assert findings(Typed, {"width": 1, "zebra": 1}) == [(UNKNOWN_ARGUMENT, "zebra")]
 
 
-def test_abstract_methods_do_not_affect_the_arguments():
+def test_abstract_methods_do_not_affect_the_check_of_arguments():
     class Abstract(abc.ABC):
         def __init__(self, width: int):
             self.width = width
@@ -400,7 +402,7 @@ def test_abstract_methods_do_not_affect_the_arguments():
 def annotated(width: Unknown, rate: float, call: Callable[..., Unknown] | None = None, items: Iterable[int] = ()): ...
 
 
-def test_an_annotation_that_cannot_be_resolved_is_not_checked_and_the_others_are():
+def test_only_annotations_that_can_be_resolved_are_checked():
     assert findings(annotated, {"width": "x", "rate": "y", "call": 3}) == [(WRONG_ARGUMENT_TYPE, "rate")]
 
 
@@ -410,14 +412,14 @@ def test_string_annotations_are_resolved_in_the_module_of_the_function():
     assert findings(path, {"root": 3, "count": 1.5}) == [(WRONG_ARGUMENT_TYPE, "root"), (WRONG_ARGUMENT_TYPE, "count")]
 
 
-def test_the_default_is_accepted_even_if_it_contradicts_the_annotation():
+def test_default_is_accepted_even_if_it_contradicts_the_annotation():
     def sloppy(rate: float = "auto", size: int = 2.0): ...
 
     assert findings(sloppy, {"rate": "auto", "size": 2.0}) == []
     assert findings(sloppy, {"rate": "slow"}) == [(WRONG_ARGUMENT_TYPE, "rate")], "negative control"
 
 
-def test_a_nested_component_is_not_checked():
+def test_nested_component_is_not_checked_against_the_annotation():
     assert findings(Net, {"width": {"path": "torch.nn.ReLU", "args": {}}}) == []
     assert findings(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [(WRONG_ARGUMENT_TYPE, "width")], "negative control"
 
@@ -445,7 +447,7 @@ def test_nested_tables_are_checked_against_dataclasses():
     assert "`layers[1].kinds[1]`" in found[2].message
 
 
-def test_a_missing_key_is_reported_at_the_table_that_lacks_it():
+def test_missing_key_is_reported_at_its_table():
     found = the_finding(Codec, {"encoder": {"kinds": []}})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args", "encoder"))
     assert "missing argument `size`" in found.message
@@ -454,19 +456,19 @@ def test_a_missing_key_is_reported_at_the_table_that_lacks_it():
 # ------------------------------------------------------------------------------------------ the signature as text
 
 
-def test_a_long_signature_is_cut_but_keeps_the_named_parameter():
+def test_long_signature_is_shortened_around_the_parameter_to_keep():
     text = signature_of(torch.nn.Transformer).text(keep="bias")
     assert text == "Transformer(d_model=512, nhead=8, num_encoder_layers=6, bias=True, …)"
 
 
-def test_the_parameter_to_keep_is_shown_even_if_it_is_longer_than_the_line():
+def test_parameter_to_keep_is_shown_even_if_it_is_longer_than_the_line():
     name = "width" * 20
     parameters = {"first": 1, name: 2}
     function = eval(f"lambda {', '.join(f'{key}={value}' for key, value in parameters.items())}: None")
     assert signature_of(function).text(keep=name) == f"<lambda>({name}=2, …)"
 
 
-def test_defaults_with_long_or_useless_texts_are_shortened():
+def test_defaults_with_a_long_or_useless_repr_are_shortened():
     something = object()
 
     def odd(a=something, b=torch.nn.ReLU, c="x" * 90, d=math.pi, e=len): ...
@@ -477,7 +479,7 @@ def test_defaults_with_long_or_useless_texts_are_shortened():
 # ------------------------------------------------------------------------------------------ building
 
 
-def test_build_passes_the_arguments_and_the_injected_values_that_the_signature_takes():
+def test_build_passes_only_injected_values_that_the_signature_takes():
     model = nn.Linear(2, 2)
     injected = {"params": model.parameters(), "section": "optimizer"}
     optimizer = build(torch.optim.RAdam, {"lr": 0.5}, injected)
@@ -485,15 +487,15 @@ def test_build_passes_the_arguments_and_the_injected_values_that_the_signature_t
     assert len(optimizer.param_groups[0]["params"]) == 2
 
 
-def test_build_passes_all_injected_values_to_a_target_that_takes_any_keyword():
+def test_build_passes_all_injected_values_to_a_target_with_kwargs():
     assert build(lambda **given: given, {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
 
 
-def test_build_follows_keywords_to_the_parent():
+def test_build_passes_injected_values_that_the_parent_takes():
     assert build(Anything, {"max_epochs": 3}, {"components": "all", "other": 1}).given == ("all", 3, None)
 
 
-def test_build_fills_positional_only_parameters():
+def test_build_passes_injected_values_by_position():
     def scale(factor, /, offset):
         return factor * 10 + offset
 
@@ -516,7 +518,7 @@ def test_build_converts_values_to_the_annotated_types():
     assert build(take, args) == (Path("data/x"), (1, 2), {"a"}, codec, "text", [1, 2])
 
 
-def test_build_does_not_change_errors_of_the_target():
+def test_build_does_not_catch_exceptions_of_the_target():
     with pytest.raises(ZeroDivisionError):
         build(lambda x: 1 / x, {"x": 0})
 
@@ -525,6 +527,6 @@ def test_build_does_not_change_errors_of_the_target():
     ("target", "args"),
     [(Net, {"width": 3, "depth": 1}), (Named, {"components": 1, "max_epochs": 2}), (Codec, {"encoder": {"size": 2}})],
 )
-def test_arguments_without_findings_can_be_built(target, args):
+def test_target_can_be_built_if_there_are_no_findings(target, args):
     assert check(target, args) == []
     build(target, args)

@@ -37,7 +37,7 @@ def kind(section, target):
         ("somewhere_else", dict),
     ],
 )
-def test_a_target_of_the_right_kind_has_no_finding(section, target):
+def test_target_of_the_right_kind_has_no_finding(section, target):
     assert check_kind(section, target) is None
 
 
@@ -51,17 +51,17 @@ def test_a_target_of_the_right_kind_has_no_finding(section, target):
         ("dataset", dict),
     ],
 )
-def test_a_class_of_another_kind_is_a_finding(section, target):
+def test_class_of_the_wrong_kind_is_reported(section, target):
     assert kind(section, target) == WRONG_KIND
 
 
-def test_the_section_in_which_the_class_belongs_is_named():
+def test_label_names_the_section_where_the_class_belongs():
     found = check_kind("model", torch.optim.RAdam)
     assert found.message == "`RAdam` is not a model: it is not a subclass of `torch.nn.Module`"
     assert found.label == "an optimiser belongs in [optimizer]"
 
 
-def test_an_abstract_class_is_a_finding_that_names_the_missing_methods():
+def test_message_names_the_missing_methods_of_an_abstract_class():
     class Abstract(nn.Module, abc.ABC):
         @abc.abstractmethod
         def forward(self): ...
@@ -76,18 +76,18 @@ def test_an_abstract_class_is_a_finding_that_names_the_missing_methods():
 
 
 @pytest.mark.parametrize("target", [3, "text", None, {"a": 1}, torch.float32])
-def test_a_target_that_cannot_be_called_is_a_finding(target):
+def test_target_that_is_not_callable_is_reported(target):
     assert kind("model", target) == NOT_CALLABLE
 
 
-def test_a_function_may_build_a_model_but_not_a_trainer():
+def test_function_may_build_a_model_but_not_a_trainer():
     def make(width: int): ...
 
     assert kind("model", make) is None
     assert kind("trainer", make) == WRONG_KIND
 
 
-def test_a_function_with_another_return_annotation_is_a_finding():
+def test_function_with_a_wrong_return_annotation_is_reported():
     def wrong() -> Something: ...
     def right() -> nn.Linear: ...
     def vague() -> object: ...

@@ -46,7 +46,7 @@ class Child(Parent):
     """
 
 
-def test_the_docstring_of_the_class_comes_first_and_a_text_may_have_several_lines():
+def test_docstring_of_a_class_overrides_that_of_its_parent():
     docs = parameter_docs(Child)
     assert docs["rate"] == "how often, in the child; seldom."
     assert docs["options"] == "the rest: all of it."
@@ -55,18 +55,18 @@ def test_the_docstring_of_the_class_comes_first_and_a_text_may_have_several_line
     assert "value" not in docs
 
 
-def test_numpy_style_is_read_too():
+def test_numpy_style_is_read():
     assert parameter_docs(numpy_style) == {"rate": "How often, in hertz.", "size": "How much."}
 
 
-def test_docstrings_of_torch_are_understood():
+def test_torch_docstrings_are_read():
     docs = parameter_docs(torch.optim.Adam)
     assert docs["lr"].startswith("learning rate (default: 1e-3).")
     assert docs["betas"].startswith("coefficients used for computing running averages")
     assert parameter_docs(torch.optim.lr_scheduler.StepLR)["gamma"].startswith("Multiplicative factor")
 
 
-def test_the_summary_is_the_first_paragraph():
+def test_summary_is_the_first_paragraph():
     assert summary(Child) == "The child: of the parent."
     assert summary(object()) != ""
     assert summary(lambda: None) == ""

@@ -1,4 +1,4 @@
-# ruff: noqa: UP006, UP007, UP045 - the old spellings are what is tested
+# ruff: noqa: UP006, UP007, UP045 - this file tests the old spellings too
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ NOW = datetime.datetime(2026, 11, 22, 10, 0, 0)
     ],
     ids=str,
 )
-def test_whether_a_value_fits(value, annotation, verdict):
+def test_fits_compares_a_value_with_an_annotation(value, annotation, verdict):
     assert fits(value, annotation) == verdict
 
 
@@ -136,7 +136,7 @@ def test_whether_a_value_fits(value, annotation, verdict):
     ],
     ids=str,
 )
-def test_the_innermost_wrong_places_are_found(value, annotation, places):
+def test_wrong_places_are_the_innermost_ones(value, annotation, places):
     assert [place for place, _, _ in wrong_places(value, annotation, ())] == places
 
 
@@ -170,7 +170,7 @@ def test_the_innermost_wrong_places_are_found(value, annotation, places):
     ],
     ids=str,
 )
-def test_the_label_at_a_wrong_value_says_what_was_meant_or_what_is_expected(value, annotation, label, suggestion):
+def test_label_suggests_a_value_or_describes_the_expected_type(value, annotation, label, suggestion):
     assert label_and_suggestion(value, annotation) == (label, suggestion)
 
 
@@ -189,7 +189,7 @@ def test_the_label_at_a_wrong_value_says_what_was_meant_or_what_is_expected(valu
     ],
     ids=str,
 )
-def test_annotations_are_put_into_words(annotation, text):
+def test_type_text_describes_annotations(annotation, text):
     assert type_text(annotation) == text
 
 
@@ -228,27 +228,27 @@ annotations = st.recursive(
 def test_any_value_can_be_checked_against_any_annotation(value, annotation):
     places = wrong_places(value, annotation, ("it",))
     assert (fits(value, annotation) == "no") == bool(places)
-    for place, wrong, wanted_there in places:
+    for place, wrong, expected_type in places:
         inner = value
         for part in place[1:]:
             inner = inner[part]
         assert inner is wrong
-        assert fits(wrong, wanted_there) == "no"
-        label, suggestion = label_and_suggestion(wrong, wanted_there)
-        assert isinstance(label + type_text(wanted_there) + value_in_words(wrong), str)
+        assert fits(wrong, expected_type) == "no"
+        label, suggestion = label_and_suggestion(wrong, expected_type)
+        assert isinstance(label + type_text(expected_type) + value_in_words(wrong), str)
         assert suggestion is None or suggestion in label
 
 
 @given(values, annotations)
-def test_converting_never_fails_on_a_value_that_fits(value, annotation):
+def test_conversion_of_a_value_that_fits_never_fails(value, annotation):
     if fits(value, annotation) == "yes":
         convert(value, annotation)
 
 
-def test_values_are_converted_inside_arrays_and_tables():
+def test_values_inside_arrays_and_tables_are_converted():
     assert convert(["a", "b"], list[Path]) == [Path("a"), Path("b")]
     assert convert({"x": ["a"]}, dict[str, tuple[Path, ...]]) == {"x": (Path("a"),)}
     assert convert([3, 3], int | tuple[int, int]) == (3, 3)
     assert convert("a", str | Path) == "a"
     assert convert("a", Path | None) == Path("a")
-    assert convert(["x"], tuple[int, ...]) == ["x"], "what does not fit is left as it is"
+    assert convert(["x"], tuple[int, ...]) == ["x"], "a value that does not fit is returned unchanged"

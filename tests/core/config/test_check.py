@@ -1,4 +1,4 @@
-"""Checking the components of a file against the classes and functions that their paths name."""
+"""The components of a config are checked against the classes and functions that their paths refer to."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
 from audiozen_core.registry.index import Entry, PluginIndex
 
-# The modules that lie beside the TOML files of these tests.
+# The content of `parts.py`, a module beside the TOML files of these tests.
 PARTS = """
 import abc
 import torch
@@ -25,7 +25,7 @@ class Trainer(BaseTrainer):
 
 class Net(torch.nn.Module):
     def __init__(self, width: int = 8, n_fft: int = 512, encoder=None, rates: list[float] | None = None):
-        raise AssertionError("a check builds nothing")
+        raise AssertionError("a check must not build components")
 
 
 class Data(torch.utils.data.Dataset):
@@ -120,18 +120,18 @@ def findings(write):
     return findings
 
 
-def position(finding):
+def summary(finding):
     return finding.code, finding.span.line, finding.span.column, finding.suggestion
 
 
-def test_a_file_without_mistakes_has_no_findings(findings):
+def test_valid_file_has_no_findings(findings):
     assert findings(VALID) == []
 
 
-def test_a_misspelt_argument_gets_a_suggestion_and_the_signature(findings):
+def test_misspelt_argument_is_reported_with_a_suggestion_and_the_signature(findings):
     text = VALID.replace("lr = 1\n", "lr = 1\nweight_decy = 1e-5\n")
     (finding,) = findings(text)
-    assert position(finding) == ("AZ140", 13, 1, "weight_decay")
+    assert summary(finding) == ("AZ140", 13, 1, "weight_decay")
     assert finding.message == "unknown argument `weight_decy` for torch.optim.RAdam"
     assert finding.label == "did you mean `weight_decay`?"
     assert finding.notes[0].startswith("signature: RAdam(params, lr=0.001")
@@ -165,10 +165,10 @@ def test_a_misspelt_argument_gets_a_suggestion_and_the_signature(findings):
         ("parts.Hook", "parts.Hok", ("AZ206", 24, 8)),
     ],
 )
-def test_a_mistake_has_its_code_and_position(findings, old, new, expected):
+def test_each_mistake_is_reported_with_its_code_and_summary(findings, old, new, expected):
     assert VALID.count(old) == 1
     result = findings(VALID.replace(old, new))
-    assert [position(finding)[:3] for finding in result] == [expected]
+    assert [summary(finding)[:3] for finding in result] == [expected]
 
 
 @pytest.mark.parametrize(
@@ -188,33 +188,33 @@ def test_a_mistake_has_its_code_and_position(findings, old, new, expected):
         ("encoder.list = [1, {path = 'parts.Hok'}]", [("AZ206", 7, 33)]),
     ],
 )
-def test_components_within_arguments_are_checked_too(findings, args, expected):
+def test_components_inside_arguments_are_checked(findings, args, expected):
     result = findings(VALID.replace('path = "parts.Net"', f'path = "parts.Net"\nargs.{args}'))
-    assert [position(finding)[:3] for finding in result] == expected
+    assert [summary(finding)[:3] for finding in result] == expected
 
 
-def test_a_function_as_loss_or_collate_fn_may_lack_the_arguments_that_are_passed_later(findings):
+def test_loss_and_collate_functions_need_only_their_own_arguments(findings):
     text = VALID.replace('"torch.nn.MSELoss"', '"parts.loss"\nargs.weight = 2')
     assert findings(text) == []
     (finding,) = findings(text.replace("weight = 2", "weigt = 2"))
-    assert position(finding) == ("AZ140", 9, 6, "weight")
+    assert summary(finding) == ("AZ140", 9, 6, "weight")
     text = VALID.replace('"parts.collate"', '{path = "parts.collate", args = {pad = 1}}')
     assert findings(text) == []
-    assert position(findings(text.replace("pad = 1", "pod = 1"))[0]) == ("AZ140", 21, 47, "pad")
+    assert summary(findings(text.replace("pad = 1", "pod = 1"))[0]) == ("AZ140", 21, 47, "pad")
 
 
-def test_a_mistake_in_an_override_has_its_position_on_the_command_line(findings):
+def test_mistake_in_an_override_is_located_on_the_command_line(findings):
     (finding,) = findings(VALID, "optimizer.args.lr=fast")
     assert (finding.span.file.name, finding.span.line, finding.span.column) == ("--set", 1, 19)
 
 
-def test_a_mistake_in_an_extended_file_has_its_position_in_that_file(write):
+def test_mistake_in_an_extended_file_is_located_in_that_file(write):
     write(VALID.replace("lr = 1", "lrr = 1"), "base.toml")
     (finding,) = findings_in(load_config(write("extends = 'base.toml'\n")))
     assert (finding.span.file.name, finding.span.line) == ("base.toml", 12)
 
 
-def test_a_value_with_a_broken_reference_is_not_reported_twice(findings):
+def test_broken_reference_is_reported_only_once(findings):
     result = findings(VALID, "optimizer.args.lr=${no.thing}", "dataset.args=${no.thing}", "model.path=${no.thing}")
     assert [finding.code for finding in result] == ["AZ133"] * 3
 
@@ -229,7 +229,7 @@ def test_a_value_with_a_broken_reference_is_not_reported_twice(findings):
         ("sr = 8000", "n_fft = 256", []),
     ],
 )
-def test_an_n_fft_of_the_model_must_agree_with_the_acoustics(findings, acoustics, args, expected):
+def test_n_fft_of_the_model_must_match_the_acoustics(findings, acoustics, args, expected):
     text = VALID.replace("[model]\n", f"[acoustics]\n{acoustics}\n[model]\n").replace(
         'path = "parts.Net"\n', f'path = "parts.Net"\n{"args." + args if args else ""}\n'
     )
@@ -241,27 +241,27 @@ def test_an_n_fft_of_the_model_must_agree_with_the_acoustics(findings, acoustics
     assert [(found.code, found.severity, found.span.line, found.span.column) for found in result] == expected
 
 
-def test_a_hook_that_is_switched_off_is_not_imported_but_must_exist(findings):
+def test_disabled_hook_is_not_imported_but_its_name_must_exist(findings):
     entry = Entry("audiozen.hooks", "tensorboard", "no.such.module:Hook", "acme", "1.0")
     text = VALID + "[[hooks]]\npath = 'tensorboard'\nenabled = false\n"
     index = PluginIndex([entry])
     assert findings(text, index=index) == []
     (finding,) = findings(text.replace("tensorboard", "tensorbord"), index=index)
-    assert position(finding) == ("AZ203", 26, 8, '"tensorboard"')
+    assert summary(finding) == ("AZ203", 26, 8, '"tensorboard"')
     assert findings(text.replace("'tensorboard'", "'parts.Nothing'"), index=index) == []
 
 
-def test_a_module_that_fails_exits_or_prints_while_imported_is_reported(write, findings, capsys, tmp_path):
+def test_module_that_fails_exits_or_prints_during_import_is_reported(write, findings, capsys, tmp_path):
     (tmp_path / "failing.py").write_text("1 / 0\n")
-    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(3)\n")
-    (tmp_path / "talking.py").write_text("print('hello')\nfrom parts import Net\n")
+    (tmp_path / "exiting.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "printing.py").write_text("print('hello')\nfrom parts import Net\n")
     (failing,) = findings(VALID.replace("parts.Net", "failing.Net"))
     assert "ZeroDivisionError" in failing.message
-    (leaving,) = findings(VALID.replace("parts.Net", "leaving.Net"))
-    assert "sys.exit" in leaving.message
-    (talking,) = findings(VALID.replace("parts.Net", "talking.Net"))
-    assert (talking.code, talking.severity) == ("AZ148", "warning")
-    assert talking.notes == ("output: hello",)
+    (exiting,) = findings(VALID.replace("parts.Net", "exiting.Net"))
+    assert "sys.exit" in exiting.message
+    (printing,) = findings(VALID.replace("parts.Net", "printing.Net"))
+    assert (printing.code, printing.severity) == ("AZ148", "warning")
+    assert printing.notes == ("output: hello",)
     assert capsys.readouterr().out == ""
 
 
@@ -275,16 +275,16 @@ def test_check_config_reports_mistakes_in_sections_and_components_together(write
     assert checked.config.trainer.path == "parts.Trainer"
 
 
-def test_two_experiments_do_not_see_each_others_modules(write, tmp_path):
+def test_two_experiments_use_their_own_modules_of_the_same_name(write, tmp_path):
     assert findings_in(load_config(write(VALID))) == []
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "parts.py").write_text(PARTS.replace("class Net(", "class Other("))
     (tmp_path / "other" / "exp.toml").write_text(VALID)
     (finding,) = findings_in(load_config(tmp_path / "other" / "exp.toml"))
-    assert position(finding)[:3] == ("AZ206", 6, 8)
+    assert summary(finding)[:3] == ("AZ206", 6, 8)
 
 
-def test_a_check_itself_imports_no_torch(tmp_path):
+def test_check_does_not_import_torch(tmp_path):
     (tmp_path / "parts.py").write_text("class Part:\n    def __init__(self, params=None, root=''): ...\n")
     (tmp_path / "exp.toml").write_text(
         "[meta]\nsave_dir='x'\n"
@@ -299,7 +299,7 @@ def test_a_check_itself_imports_no_torch(tmp_path):
         try:
             check_config(load_config({str(tmp_path / "exp.toml")!r}))
         except ConfigError as error:
-            # Nothing can be a model where torch is not imported, and the check does not import it to find that out.
+            # None of these classes can be a model because torch is not imported. The check must not import it.
             assert [finding.code for finding in error.diagnostics] == ["AZ146"] * 4, error
         else:
             raise AssertionError("the check found nothing")

@@ -37,7 +37,7 @@ def failure(path):
 # ---------------------------------------------------------------------------------------------- extends
 
 
-def test_tables_are_merged_and_other_values_are_replaced(write):
+def test_extending_merges_tables_and_replaces_other_values(write):
     write("base.toml", "[meta]\nseed = 1\nsave_dir = 'exp'\n[model]\npath = 'sdnn'\nargs = {a = [1, 2], b = 1}\n")
     file = write("exp.toml", "extends = 'base.toml'\n[meta]\nseed = 2\n[model.args]\na = [3]\n")
     composition = compose(file)
@@ -48,7 +48,7 @@ def test_tables_are_merged_and_other_values_are_replaced(write):
     assert composition.findings == []
 
 
-def test_every_value_has_the_file_and_position_that_set_it(write):
+def test_origin_of_a_value_is_the_file_and_position_that_set_it(write):
     write("base.toml", "[meta]\nseed = 1\nsave_dir = 'exp'\n")
     file = write("exp.toml", "extends = 'base.toml'\n\n[meta]\nseed = 2\n")
     composition = compose(file, ["meta.device=cpu"])
@@ -71,28 +71,28 @@ def test_every_value_has_an_origin_and_every_origin_has_a_value(write):
     assert places(composition.values) - {()} == set(composition.origins)
 
 
-def test_later_extended_files_win_and_the_file_itself_comes_last(write):
+def test_later_extended_files_override_earlier_ones(write):
     write("one.toml", "[meta]\nseed = 1\ndevice = 'cpu'\nuse_amp = true\n")
     write("two.toml", "[meta]\nseed = 2\ndevice = 'mps'\n")
     file = write("exp.toml", "extends = ['one.toml', 'two.toml']\n[meta]\nseed = 3\n")
     assert compose(file).values["meta"] == {"seed": 3, "device": "mps", "use_amp": True}
 
 
-def test_an_extended_file_is_relative_to_the_file_that_names_it(write):
+def test_extends_is_relative_to_the_file_that_contains_it(write):
     write("shared/deep/root.toml", "[meta]\nseed = 1\n")
     write("shared/base.toml", "extends = 'deep/root.toml'\n[meta]\ndevice = 'cpu'\n")
     file = write("recipes/exp.toml", "extends = '../shared/base.toml'\n")
     assert compose(file).values == {"meta": {"seed": 1, "device": "cpu"}}
 
 
-def test_a_file_may_be_extended_twice(write):
+def test_two_extended_files_may_extend_the_same_file(write):
     write("root.toml", "[meta]\nseed = 1\n")
     write("a.toml", "extends = 'root.toml'\n")
     write("b.toml", "extends = 'root.toml'\n")
     assert compose(write("exp.toml", "extends = ['a.toml', 'b.toml']\n")).values == {"meta": {"seed": 1}}
 
 
-def test_files_in_a_circle_are_named(write):
+def test_error_shows_a_circle_of_extended_files(write):
     write("b.toml", "extends = 'c.toml'\n")
     write("c.toml", "[meta]\n")
     (finding,) = failure(write("a.toml", "extends = 'a.toml'\n"))
@@ -103,14 +103,14 @@ def test_files_in_a_circle_are_named(write):
     assert place(finding) == ("c.toml", 1, 11)
 
 
-def test_a_missing_extended_file_is_reported_where_it_is_named(write):
+def test_missing_extended_file_is_reported_at_its_entry_in_extends(write):
     write("base.toml", "[meta]\n")
     (finding,) = failure(write("exp.toml", "extends = [\n  'base.toml',\n  'bose.toml',\n]\n"))
     assert place(finding) == ("exp.toml", 3, 3)
     assert "base.toml`?" in finding.notes[0]
 
 
-def test_a_mistake_in_an_extended_file_is_reported_in_that_file(write):
+def test_syntax_error_in_an_extended_file_is_located_in_that_file(write):
     write("base.toml", "[meta]\nseed = = 1\n")
     (finding,) = failure(write("exp.toml", "extends = 'base.toml'\n"))
     assert place(finding)[:2] == ("base.toml", 2)
@@ -124,7 +124,7 @@ def test_extends_must_be_a_name_or_an_array_of_names(write, value):
 # ---------------------------------------------------------------------------------------------- a new path
 
 
-def test_a_new_path_drops_the_inherited_arguments_and_says_so(write):
+def test_new_path_drops_inherited_arguments_with_a_warning(write):
     write("base.toml", "[optimizer]\npath = 'Adam'\n[optimizer.args]\nlr = 1\namsgrad = true\n")
     file = write("exp.toml", "extends = 'base.toml'\n[optimizer]\npath = 'SGD'\nargs.lr = 2\n")
     composition = compose(file)
@@ -137,14 +137,14 @@ def test_a_new_path_drops_the_inherited_arguments_and_says_so(write):
     assert "base.toml:3" in finding.notes[0]
 
 
-def test_the_same_path_keeps_the_inherited_arguments(write):
+def test_unchanged_path_keeps_inherited_arguments(write):
     write("base.toml", "[optimizer]\npath = 'Adam'\nargs = {lr = 1, eps = 2}\n")
     composition = compose(write("exp.toml", "extends = 'base.toml'\n[optimizer]\npath = 'Adam'\nargs.lr = 2\n"))
     assert composition.values["optimizer"]["args"] == {"lr": 2, "eps": 2}
     assert composition.findings == []
 
 
-def test_a_new_path_by_override_drops_inherited_arguments_in_any_order(write):
+def test_override_of_a_path_drops_only_inherited_arguments(write):
     file = write("exp.toml", "[optimizer]\npath = 'Adam'\nargs = {lr = 1, eps = 2}\n")
     composition = compose(file, ["+optimizer.args.lr=3", "optimizer.path=SGD"])
     assert composition.values["optimizer"] == {"path": "SGD", "args": {"lr": 3}}
@@ -152,13 +152,13 @@ def test_a_new_path_by_override_drops_inherited_arguments_in_any_order(write):
     assert place(finding) == ("--set", 2, 16)
 
 
-def test_a_new_path_of_a_nested_component_drops_its_arguments(write):
+def test_new_path_of_a_nested_component_drops_its_inherited_arguments(write):
     write("base.toml", "[model.args.encoder]\npath = 'a'\nargs = {x = 1}\n")
     file = write("exp.toml", "extends = 'base.toml'\n[model.args.encoder]\npath = 'b'\n")
     assert compose(file).values["model"]["args"]["encoder"] == {"path": "b"}
 
 
-def test_a_table_that_is_replaced_by_a_value_gets_a_warning(write):
+def test_replacing_a_table_by_a_value_or_the_reverse_is_a_warning(write):
     write("base.toml", "[model.args]\nencoder = {x = 1}\ndecoder = 1\n")
     file = write("exp.toml", "extends = 'base.toml'\n[model.args]\nencoder = 3\ndecoder = {y = 1}\n")
     composition = compose(file)
@@ -185,7 +185,7 @@ def test_old_and_new_names_are_merged_across_layers(write):
     assert composition.findings[0].suggestion == "max_epochs"
 
 
-def test_the_old_name_of_one_section_is_free_elsewhere(write):
+def test_old_names_are_ordinary_keys_in_other_sections(write):
     composition = compose(write("exp.toml", "[model.args]\nloss = 1\nmax_epoch = 2\n"))
     assert composition.values == {"model": {"args": {"loss": 1, "max_epoch": 2}}}
     assert composition.findings == []
@@ -199,14 +199,14 @@ def test_the_old_name_of_one_section_is_free_elsewhere(write):
         ("[trainer.args]\nmax_epochs = 1\nmax_epoch = 2\n", 3),
     ],
 )
-def test_two_names_of_one_thing_in_one_file_are_refused(write, text, line):
+def test_old_and_new_name_in_one_file_are_an_error(write, text, line):
     composition = compose(write("exp.toml", text))
     (finding,) = [finding for finding in composition.findings if finding.severity == "error"]
     assert finding.code == "AZ109"
     assert finding.span.line == line
 
 
-def test_dataset_and_train_dataset_are_one_section_across_files(write):
+def test_dataset_and_train_dataset_are_the_same_section(write):
     write("base.toml", "[dataset]\npath = 'a'\nargs.root = 'x'\n")
     composition = compose(write("exp.toml", "extends = 'base.toml'\n[train_dataset.args]\nroot = 'y'\n"))
     assert composition.values == {"dataset": {"path": "a", "args": {"root": "y"}}}
@@ -253,7 +253,7 @@ def exp(write):
         ("meta.save_dir=2026-11-22", ("meta", "save_dir"), date(2026, 11, 22)),
     ],
 )
-def test_an_override_sets_one_value(exp, override, path, value):
+def test_override_sets_one_value(exp, override, path, value):
     before = compose(exp)
     composition = compose(exp, [override])
     assert composition.findings == []
@@ -278,7 +278,7 @@ def test_an_override_sets_one_value(exp, override, path, value):
         ("validate_dataset.²=1", 1, None),
     ],
 )
-def test_an_override_of_an_unknown_key_has_a_position_and_a_suggestion(exp, override, column, suggestion):
+def test_override_of_an_unknown_key_is_reported_with_position_and_suggestion(exp, override, column, suggestion):
     composition = compose(exp, ["meta.seed=1", override])
     (finding,) = composition.findings
     assert finding.code in {"AZ130", "AZ131"}
@@ -291,21 +291,21 @@ def test_an_override_of_an_unknown_key_has_a_position_and_a_suggestion(exp, over
     "override",
     ["", "+", "=", "=1", "lr", "a b=1", "a..b=1", "a.=1", ".a=1", "meta.seed=", "meta.seed=[1", "meta.seed='x"],
 )
-def test_a_text_that_is_not_an_override_is_reported(exp, override):
+def test_malformed_override_is_reported(exp, override):
     composition = compose(exp, [override])
     assert codes_of(composition) == ["AZ130"]
     assert "--set optimizer.args.lr=3e-4" in composition.findings[0].notes[0]
 
 
 @pytest.mark.parametrize("override", ["+" + ".".join("a" * 200) + "=1", "+meta.x=" + "[" * 200 + "]" * 200])
-def test_overrides_of_two_hundred_levels_are_refused(exp, override):
+def test_override_with_two_hundred_levels_is_an_error(exp, override):
     assert codes_of(compose(exp, [override])) == ["AZ130"]
 
 
-def test_the_last_of_two_overrides_of_one_key_wins(exp):
+def test_last_override_of_a_key_wins(exp):
     assert compose(exp, ["meta.seed=1", "meta.seed=2"]).values["meta"]["seed"] == 2
 
 
-def test_an_override_of_several_lines_moves_no_position_of_later_ones(exp):
+def test_position_after_an_override_with_several_lines_is_correct(exp):
     composition = compose(exp, ["meta.save_dir='''\na\nb'''", "meta.sed=1"])
     assert place(composition.findings[0]) == ("--set", 4, 6)

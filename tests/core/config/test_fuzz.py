@@ -1,4 +1,4 @@
-"""Any text gets findings with a position, never another exception, and never a hang."""
+"""Loading any text ends with findings that have a position. It never raises another exception and never hangs."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ TEXTS = [
     for file in sorted(RECIPES.rglob("*.toml"))
     if "exp" not in file.relative_to(RECIPES).parts
 ] + [
-    # Forms that recipes seldom use.
+    # Syntax that the recipes rarely use.
     """\
 extends = "base.toml"
 meta = { save_dir = '${here}/exp', "seed" = 0x10 }
@@ -80,7 +80,7 @@ PIECES = st.sampled_from(
 
 @st.composite
 def mutations(draw):
-    """A recipe's text with a few things cut out, put in, doubled or moved."""
+    """The text of a recipe with some parts deleted, inserted, duplicated or moved."""
     text = draw(st.sampled_from(TEXTS))
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(text)))
@@ -118,8 +118,8 @@ OVERRIDES = st.lists(
 )
 
 
-def sound(findings, content, overrides):
-    """Each finding has a known severity, a place in a text that exists, and can be shown."""
+def assert_well_formed(findings, content, overrides):
+    """Asserts that each finding has a known severity and a position inside the text, and can be rendered."""
     text = content.decode("utf-8", "replace").replace("\r\n", "\n").removeprefix("\ufeff")
     lines = {FILE: text.split("\n"), COMMAND_LINE: "\n".join(overrides).split("\n")}
     for finding in findings:
@@ -132,52 +132,52 @@ def sound(findings, content, overrides):
 
 
 def read(content, overrides=(), *, components=False):
-    """The configuration, or None if there are errors."""
+    """Returns the configuration, or None if there are errors."""
     FILE.write_bytes(content)
     try:
         loaded = load_config(FILE, overrides, environment={})
-        sound(loaded.findings, content, overrides)
+        assert_well_formed(loaded.findings, content, overrides)
         if components:
-            sound(check_config(loaded).warnings, content, overrides)
+            assert_well_formed(check_config(loaded).warnings, content, overrides)
         return loaded.config
     except ConfigError as error:
         findings = error.diagnostics
     assert any(finding.severity == "error" for finding in findings)
-    sound(findings, content, overrides)
+    assert_well_formed(findings, content, overrides)
     return None
 
 
-QUICKLY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-AT_LENGTH = settings(QUICKLY, max_examples=10_000)
+QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+THOROUGH = settings(QUICK, max_examples=10_000)
 
 
-@QUICKLY
+@QUICK
 @given(mutations(), OVERRIDES)
 @example(TEXTS[-1], [])
-def test_a_mutated_recipe_raises_no_other_exception(text, overrides):
+def test_loading_a_mutated_recipe_raises_no_other_exception(text, overrides):
     read(text.encode("utf-8", "surrogatepass"), overrides)
 
 
-@settings(QUICKLY, max_examples=60)
+@settings(QUICK, max_examples=60)
 @given(mutations())
 def test_checking_the_components_of_a_mutated_recipe_raises_no_other_exception(text):
     read(text.encode("utf-8", "surrogatepass"), components=True)
 
 
-@QUICKLY
+@QUICK
 @given(st.binary(max_size=60))
-def test_random_bytes_raise_no_other_exception(content):
+def test_loading_random_bytes_raises_no_other_exception(content):
     read(content)
 
 
 @pytest.mark.slow
-@AT_LENGTH
+@THOROUGH
 @given(mutations(), OVERRIDES)
-def test_ten_thousand_mutated_recipes_raise_no_other_exception(text, overrides):
+def test_loading_ten_thousand_mutated_recipes_raises_no_other_exception(text, overrides):
     read(text.encode("utf-8", "surrogatepass"), overrides)
 
 
-def test_the_recipes_have_no_mistakes_before_mutation():
+def test_recipes_have_no_errors_before_mutation():
     for text in TEXTS[:-1]:
         assert read(text.encode()) is not None
 
@@ -199,10 +199,10 @@ HUGE = {
     "broken references": "[a]\n" + "".join(f"k{number} = '${{a.t{number}}}'\n" for number in range(500)),
     "blanks": " " * 400_000 + "\n" * 90_000 + "x",
     "comments": "#" * 450_000,
-    "one key again and again": "a = 1\n" * 80_000,
+    "one repeated key": "a = 1\n" * 80_000,
 }
 
 
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE.keys())
-def test_a_huge_file_ends_in_findings(text):
+def test_loading_a_huge_file_ends_with_findings(text):
     assert read(text.encode()) is None

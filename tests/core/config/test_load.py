@@ -1,4 +1,4 @@
-"""Reading a file into the typed configuration, and every mistake in its sections."""
+"""Files are read into a typed configuration, and every mistake in their sections is reported."""
 
 import dataclasses
 import re
@@ -31,7 +31,7 @@ path = "torch.optim.Adam"
 path = "mix"
 """
 
-# The sample of the documentation, letter for letter.
+# An exact copy of the example in the documentation.
 DOCUMENTED = """\
 [meta]
 save_dir = "sdnn_delays/exp"
@@ -96,14 +96,14 @@ def findings(write):
     return findings
 
 
-def told(finding):
+def summary(finding):
     return finding.code, finding.span.line, finding.span.column, finding.suggestion
 
 
-# ---------------------------------------------------------------------------------------------- what is right
+# ---------------------------------------------------------------------------------------------- valid files
 
 
-def test_a_minimal_file_loads_with_all_defaults(load, tmp_path):
+def test_minimal_file_loads_with_all_defaults(load, tmp_path):
     loaded = load(MINIMAL)
     config = loaded.config
     assert loaded.findings == ()
@@ -117,18 +117,18 @@ def test_a_minimal_file_loads_with_all_defaults(load, tmp_path):
     assert config.components["lr_scheduler"] == {}
 
 
-def test_the_documented_example_loads(load):
+def test_documented_example_loads(load):
     data = '[dataset]\npath = "noisy_speech_mix"\n[validate_dataset]\npath = "noisy_speech_mix"\n'
     loaded = load(f"{DOCUMENTED}\n{data}")
     assert loaded.config.trainer.args == {"max_epochs": 9999, "clip_grad_norm_value": 5}
     assert loaded.config.components["loss_function"][""].path == "audiozen.loss.SoftDTWLoss"
-    assert [told(warning) for warning in loaded.findings] == [
+    assert [summary(warning) for warning in loaded.findings] == [
         ("AZ110", 10, 1, "max_epochs"),
         ("AZ110", 19, 2, "loss_function"),
     ]
 
 
-def test_the_effective_text_loads_to_the_same_configuration(load, write):
+def test_effective_text_loads_to_the_same_configuration(load, write):
     text = MINIMAL + "[dataset.args]\nroot = '${here}/$${x}'\nn = '${acoustics.sr}'\n[[hooks]]\npath = 'a'\n"
     first = load(text, "meta.seed=7").config
     second = load_config(write(first.text, "again.toml")).config
@@ -137,7 +137,7 @@ def test_the_effective_text_loads_to_the_same_configuration(load, write):
     assert dataclasses.replace(second, id=first.id, file=first.file) == first
 
 
-def test_a_suffix_distinguishes_sections_of_one_kind(load):
+def test_suffix_distinguishes_sections_of_one_kind(load):
     text = MINIMAL.replace("[model]", "[model_g]").replace("[optimizer]", "[optimizer_g]")
     text += "[model_d]\npath = 'd'\n[optimizer_d]\npath = 'o'\n[lr_scheduler_d]\npath = 's'\ninterval = 'step'\n"
     text += "[loss_function_d]\npath = 'l'\n[model_teacher]\npath = 't'\n"
@@ -149,7 +149,7 @@ def test_a_suffix_distinguishes_sections_of_one_kind(load):
     assert config.components["model"]["d"].section == "model_d"
 
 
-def test_a_data_set_is_a_table_or_an_array_of_tables(load):
+def test_data_set_section_is_a_table_or_an_array_of_tables(load):
     text = MINIMAL + "[[validate_dataset]]\npath = 'a'\n[[validate_dataset]]\npath = 'b'\n[test_dataset]\npath = 'c'\n"
     datasets = load(text).config.datasets
     assert [(part.path, part.key) for part in datasets["validate"]] == [
@@ -159,7 +159,7 @@ def test_a_data_set_is_a_table_or_an_array_of_tables(load):
     assert datasets["test"][0].key == ("test_dataset",)
 
 
-def test_a_dataloader_may_name_its_collate_function_and_sampler(load):
+def test_dataloader_section_may_set_collate_function_and_sampler(load):
     text = MINIMAL + (
         "[dataset.dataloader]\nbatch_size = 8\ntimeout = 3\nshuffle = false\ncollate_fn = 'a.b'\n"
         "sampler = {path = 'c.d', args = {x = 1}}\n"
@@ -176,7 +176,7 @@ def test_a_dataloader_may_name_its_collate_function_and_sampler(load):
     assert {part.path for part in loaded.sections.components()} >= {"a.b", "c.d", "mix", "enhancement"}
 
 
-def test_hooks_come_in_order_and_may_be_switched_off(load):
+def test_hooks_keep_their_order_and_can_be_disabled(load):
     hooks = load(MINIMAL + "[[hooks]]\npath = 'a'\nargs.x = 1\n[[hooks]]\npath = 'b'\nenabled = false\n").config.hooks
     assert [(hook.path, hook.enabled, hook.args, hook.key) for hook in hooks] == [
         ("a", True, {"x": 1}, ("hooks", 0)),
@@ -189,12 +189,12 @@ def test_every_known_device_is_accepted(load, device):
     assert load(MINIMAL, f"meta.device={device}").config.meta.device == device
 
 
-def test_an_integer_is_accepted_as_a_float(load):
+def test_integer_is_converted_to_a_float(load):
     timeout = load(MINIMAL, "dataset.dataloader.timeout=3").config.datasets["train"][0].dataloader.timeout
     assert isinstance(timeout, float)
 
 
-# ---------------------------------------------------------------------------------------------- what is missing
+# ----------------------------------------------------------------------------------------- missing sections and keys
 
 
 @pytest.mark.parametrize(
@@ -207,30 +207,30 @@ def test_an_integer_is_accepted_as_a_float(load):
         ([], ["meta", "trainer", "model"]),
     ],
 )
-def test_the_modes_decide_which_sections_are_needed(findings, modes, missing):
+def test_modes_decide_which_sections_are_required(findings, modes, missing):
     result = findings("[acoustics]\nsr = 8000\n\n\n", modes=modes)
     assert [finding.code for finding in result] == ["AZ103"] * len(missing)
     assert [re.search(r"\[(\w+)\]", finding.message)[1] for finding in result] == missing
     assert {(finding.span.line, finding.span.column) for finding in result} == {(2, 10)}
 
 
-def test_an_empty_array_of_data_sets_counts_as_missing(findings):
+def test_empty_array_of_data_sets_counts_as_missing(findings):
     (finding,) = findings("dataset = []\n" + MINIMAL.partition("[dataset]")[0])
     assert finding.code == "AZ103"
 
 
-def test_a_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
+def test_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
     (finding,) = findings(MINIMAL.replace("[optimizer]", "[optimiser]"))
-    assert told(finding) == ("AZ101", 10, 2, "optimizer")
+    assert summary(finding) == ("AZ101", 10, 2, "optimizer")
     (finding,) = findings(MINIMAL.replace("path = 'sdnn'", "").replace('path = "sdnn"', 'pth = "sdnn"'))
-    assert told(finding) == ("AZ102", 7, 1, "path")
+    assert summary(finding) == ("AZ102", 7, 1, "path")
 
 
-# ---------------------------------------------------------------------------------------------- what is wrong
+# ---------------------------------------------------------------------------------------------- mistakes
 
 
 @pytest.mark.parametrize(
-    ("text", "told_"),
+    ("text", "expected"),
     [
         ("[meta]\nseed = 'x'", ("AZ105", 2, 8, None)),
         ("[meta]\nseed = '3'", ("AZ105", 2, 8, "3")),
@@ -289,37 +289,37 @@ def test_a_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
         ("[lr_scheduler_g]\npath = 'x'", ("AZ108", 1, 2, "lr_scheduler")),
     ],
 )
-def test_a_mistake_has_its_code_position_and_suggestion(write, text, told_):
-    # Whatever the mistake does not touch comes from the minimal file.
+def test_each_mistake_is_reported_with_code_position_and_suggestion(write, text, expected):
+    # Extending the minimal file adds all required sections, so `text` needs only the mistake.
     write(MINIMAL, "minimal.toml")
     findings = load_config(write(f"extends = 'minimal.toml'\n{text}")).findings
-    code, line, *rest = told_
-    assert [told(finding) for finding in findings if finding.severity == "error"] == [(code, line + 1, *rest)]
+    code, line, *rest = expected
+    assert [summary(finding) for finding in findings if finding.severity == "error"] == [(code, line + 1, *rest)]
 
 
-def test_a_wrong_type_is_described_in_words(findings):
+def test_message_describes_a_wrong_type_in_words(findings):
     (finding,) = findings(MINIMAL, "meta.use_amp=1.5")
     assert finding.message == "`meta.use_amp` must be `true` or `false`, not the float `1.5`"
     assert finding.label == "expected `true` or `false`"
 
 
-def test_a_value_that_is_wrong_is_not_compared_with_others(findings):
+def test_value_of_the_wrong_type_is_not_compared_with_other_values(findings):
     result = findings(MINIMAL + "[acoustics]\nn_fft = 'x'\nwin_length = 1024\nhop_length = 2000\n")
     assert [finding.code for finding in result] == ["AZ105", "AZ107"]
 
 
-def test_an_unresolved_reference_is_not_reported_as_a_wrong_type(findings):
+def test_unresolved_reference_is_not_reported_as_a_wrong_type(findings):
     (finding,) = findings(MINIMAL, "meta.seed=${nothing.here}")
     assert finding.code == "AZ133"
 
 
-def test_an_optimiser_without_its_model_suggests_the_free_one(findings):
+def test_suggestion_for_an_optimizer_matches_the_model_without_one(findings):
     text = MINIMAL.replace("[model]", "[model_g]")
     (finding,) = findings(text)
-    assert told(finding) == ("AZ108", 10, 2, "optimizer_g")
+    assert summary(finding) == ("AZ108", 10, 2, "optimizer_g")
 
 
-def test_findings_are_sorted_by_file_then_overrides(write):
+def test_findings_are_sorted_by_file_with_overrides_last(write):
     write("[meta]\nsave_dir = 1\n", "base.toml")
     text = "extends = 'base.toml'\n" + MINIMAL.replace('[meta]\nsave_dir = "exp"', "[meta]\nsede = 1") + "[x]\n"
     loaded = load_config(write(text), ["meta.sed=1"])
@@ -333,17 +333,17 @@ def test_findings_are_sorted_by_file_then_overrides(write):
         _ = loaded.config
 
 
-def test_a_configuration_with_errors_raises_all_findings(write):
+def test_configuration_with_errors_raises_all_findings_at_once(write):
     with pytest.raises(ConfigError) as caught:
         _ = load_config(write(MINIMAL + "[loss_d]\npath = 1\n[x]\n[y]\n")).config
     assert [finding.code for finding in caught.value.diagnostics] == ["AZ110", "AZ105", "AZ101", "AZ101"]
     assert "exp.toml:15:8" in str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------- the tables behind it
+# ---------------------------------------------------------------------------------------------- schema and imports
 
 
-def test_every_key_is_documented_and_required_keys_are_listed():
+def test_every_key_is_documented_and_only_path_and_save_dir_are_required():
     required = set()
     for name in (*SECTIONS, "x"):
         table = table_at((name,))
@@ -356,11 +356,11 @@ def test_every_key_is_documented_and_required_keys_are_listed():
     }
 
 
-def test_every_section_of_the_schema_can_be_read(load):
+def test_sections_of_the_minimal_file_are_in_the_table_of_sections(load):
     assert {split_section(name)[0] for name in tomli.loads(MINIMAL)} < set(SECTIONS)
 
 
-def test_reading_a_config_imports_no_torch(write):
+def test_loading_a_config_does_not_import_torch(write):
     program = f"""
         import sys
         from audiozen_core.config.load import load_config
@@ -384,7 +384,7 @@ TRAINING_SETS = MINIMAL.replace(
         'dataloader = {collate_fn = {path = "a.b"}, batch_size = 4, num_workers = 0}',
     ],
 )
-def test_a_second_training_set_may_leave_out_its_dataloader_or_repeat_the_first(load, second):
+def test_second_training_set_may_omit_or_repeat_the_dataloader_of_the_first(load, second):
     first, _ = load(TRAINING_SETS + second).config.datasets["train"]
     assert first.dataloader.batch_size == 4
 
@@ -400,7 +400,7 @@ def test_a_second_training_set_may_leave_out_its_dataloader_or_repeat_the_first(
         'dataloader = {batch_size = 4, collate_fn = "a.b", sampler = "c.d"}',
     ],
 )
-def test_a_different_dataloader_of_a_second_training_set_is_refused(load, second):
+def test_second_training_set_with_a_different_dataloader_is_an_error(load, second):
     with pytest.raises(ConfigError) as caught:
         _ = load(TRAINING_SETS + second).config
     (finding,) = caught.value.diagnostics
@@ -412,6 +412,6 @@ def test_a_different_dataloader_of_a_second_training_set_is_refused(load, second
     assert note.endswith(f":{first}:1")
 
 
-def test_each_validation_set_has_a_dataloader_of_its_own(load):
+def test_each_validation_set_has_its_own_dataloader(load):
     text = MINIMAL + "".join(f'[[validate_dataset]]\npath = "mix"\ndataloader.batch_size = {size}\n' for size in (2, 3))
     assert [dataset.dataloader.batch_size for dataset in load(text).config.datasets["validate"]] == [2, 3]

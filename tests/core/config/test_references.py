@@ -1,4 +1,4 @@
-"""`${…}`: other values, the environment, the folder of the file."""
+"""`${…}` is replaced by another value, an environment variable, or the folder of the file."""
 
 import pytest
 
@@ -31,40 +31,40 @@ def findings(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["16000", "0.5", "true", "'x'", "[1, 2]", "{a = [1]}", "2026-11-22", "07:32:00"])
-def test_a_reference_that_is_the_whole_value_keeps_the_type(values, value):
+def test_reference_that_is_the_whole_value_keeps_the_type(values, value):
     result = values(f"[a]\nx = {value}\ny = '${{a.x}}'\nz = ['${{ a.x }}']\n")["a"]
     assert result["y"] == result["x"] == result["z"][0]
     assert type(result["y"]) is type(result["x"])
 
 
-def test_a_reference_within_a_string_becomes_text(values):
+def test_reference_inside_a_string_becomes_text(values):
     result = values("[a]\nx = 3\nb = true\nd = 2026-11-22\ny = '${a.x}-${a.b}-${a.d}${a.x}'\n")
     assert result["a"]["y"] == "3-true-2026-11-223"
 
 
-def test_a_copied_table_is_a_copy(values):
+def test_table_from_a_reference_is_an_independent_copy(values):
     result = values("[a]\nx = {p = [1]}\ny = '${a.x}'\n", "+a.y2=${a.x}")
     assert result["a"]["y"] == {"p": [1]}
     assert result["a"]["y"]["p"] is not result["a"]["x"]["p"] is not result["a"]["y2"]["p"]
 
 
-def test_a_reference_may_lead_to_other_references_in_any_order(values):
+def test_reference_may_point_to_other_references_in_any_order(values):
     text = "[a]\nz = '${a.y}/z'\ny = '${a.x}/y'\nx = 'x'\nw = '${a.t.u.v}'\nt = '${a.s}'\n[a.s.u]\nv = '${a.x}'\n"
     result = values(text)["a"]
     assert (result["z"], result["w"], result["t"]) == ("x/y/z", "x", {"u": {"v": "x"}})
 
 
-def test_a_reference_may_name_array_entries_and_quoted_keys(values):
+def test_reference_may_point_to_array_entries_and_quoted_keys(values):
     result = values("[a]\nx = [{k = 1}]\n'my key' = 2\ny = '${a.x.0.k}${a.x[0].k}${a.\"my key\"}'\n")
     assert result["a"]["y"] == "112"
 
 
-def test_defaults_of_known_sections_count_as_values(values):
+def test_reference_may_point_to_the_default_of_a_known_section(values):
     result = values("[a]\nsr = '${acoustics.sr}'\nseed = '${meta.seed}'\n[acoustics]\nn_fft = 256\n")
     assert result["a"] == {"sr": 16000, "seed": 0}
 
 
-def test_references_accept_aliases_and_old_names(values):
+def test_reference_may_use_the_alias_of_a_section(values):
     assert values("[dataset]\nargs.root = 1\n[a]\nx = '${train_dataset.args.root}'\n")["a"]["x"] == 1
 
 
@@ -93,7 +93,7 @@ def test_references_accept_aliases_and_old_names(values):
         ("a$b{c}", "a$b{c}"),
     ],
 )
-def test_a_variable_of_the_environment_is_replaced_by_its_value(values, text, value):
+def test_environment_variable_is_replaced_by_its_value_or_default(values, text, value):
     literal = '"""' + text.replace("\\", "\\\\") + '"""'
     result = values(f"[a]\nnumber = 3\nx = {literal}\n", ROOT="/data", EMPTY="", NUMBER="8")["a"]["x"]
     assert result == value
@@ -110,7 +110,7 @@ def test_here_is_the_folder_of_the_file_that_contains_it(tmp_path, monkeypatch):
     assert result["own"] == result["set"] == str(tmp_path)
 
 
-def test_a_copied_table_comes_from_the_reference_and_its_entries_from_the_original(tmp_path):
+def test_copied_table_and_its_entries_have_different_origins(tmp_path):
     (tmp_path / "exp.toml").write_text("[a]\nx = {p = 1}\ny = '${a.x}'\n")
     composition = compose(tmp_path / "exp.toml")
     assert composition.origin(("a", "y")).key_span.line == 3
@@ -141,20 +141,20 @@ def test_a_copied_table_comes_from_the_reference_and_its_entries_from_the_origin
         ("'${a.x}'", 6, "in a circle"),
     ],
 )
-def test_a_reference_that_cannot_be_followed_is_pointed_at(findings, value, column, message):
+def test_broken_reference_is_reported_at_its_position(findings, value, column, message):
     (finding,) = findings(f"[a]\nn = 1\nlist = [1, 2]\nx = {value}\n")
     assert finding.code in {"AZ133", "AZ134"}
     assert (finding.span.line, finding.span.column) == (4, column)
     assert message in finding.message
 
 
-def test_a_similar_key_or_variable_is_suggested(findings):
+def test_finding_suggests_a_similar_key_or_variable(findings):
     reference, variable = findings("[acoustics]\na = '${acoustics.n_ftf}'\nb = '${env:DATA_ROT}'\n", DATA_ROOT="x")
     assert reference.suggestion == "${acoustics.n_fft}"
     assert "DATA_ROOT" in variable.label
 
 
-def test_a_circle_is_reported_once_with_all_its_members(findings):
+def test_circle_of_references_is_reported_once_with_all_its_members(findings):
     (finding,) = findings("[a]\nx = '${a.y}'\ny = '${a.z}'\nz = 'z${a.x}'\nlast = '${a.x}'\n")
     assert finding.code == "AZ134"
     assert "`a.x` → `a.y` → `a.z` → `a.x`" in finding.message
@@ -175,13 +175,13 @@ def test_values_that_depend_on_a_broken_reference_are_not_reported(findings):
     ],
     ids=["growing depth", "long chain", "nested defaults", "open braces"],
 )
-def test_references_through_too_many_others_are_findings(findings, text):
+def test_too_deep_chain_of_references_is_reported(findings, text):
     result = findings(text)
     assert {finding.code for finding in result} == {"AZ133"}
 
 
 @pytest.mark.parametrize("text", ["", "$", "${x}", "$${x}", "$$${", "a ${b} ${", "}{$"])
-def test_an_escaped_text_reads_back_as_the_same_text(values, text):
+def test_escaped_text_is_read_back_unchanged(values, text):
     assert split_references(escape_references(text)) == [text]
     assert values(emit({"a": {"x": text}}))["a"]["x"] == text
 

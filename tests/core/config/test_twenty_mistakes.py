@@ -35,7 +35,7 @@ class Data(torch.utils.data.Dataset):
     def __init__(self, root: str): ...
 """
 
-# What is wrong stands between « and », followed by its code; these are taken out before the file is written.
+# « and » enclose each mistake, and its code follows. `remove_marks` removes these marks before the file is written.
 MARKED = """\
 # Geräusche 🎧 before everything else
 «sede»AZ102 = 1
@@ -100,8 +100,8 @@ args.step_size = "«${acoustics.n_ftf}»AZ133"
 """
 
 
-def planted(marked):
-    """The text, and the code, line, first and last column of each mistake in it."""
+def remove_marks(marked):
+    """Returns the text without marks, and the code, line, first and last column of each mistake in it."""
     text, expected = "", []
     for piece in re.split(r"(«[^»]*»AZ\d+)", marked):
         if match := re.fullmatch(r"«([^»]*)»(AZ\d+)", piece):
@@ -112,8 +112,8 @@ def planted(marked):
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["unix", "windows"])
-def test_twenty_mistakes_get_twenty_findings_at_their_places(tmp_path, newline):
-    text, expected = planted(MARKED)
+def test_twenty_mistakes_are_reported_at_their_positions(tmp_path, newline):
+    text, expected = remove_marks(MARKED)
     assert len(expected) == 20
     (tmp_path / "parts.py").write_text(PARTS)
     file = tmp_path / "exp.toml"
