@@ -1,4 +1,4 @@
-"""The example of a plugin, as its users get it: a wheel, installed by pip into an environment of its own."""
+"""The example plugin is tested as users install it: pip installs its wheel into a separate environment."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the project, to build from and to change."""
+    """A copy of the project, which a test can change and build."""
     folder = tmp_path_factory.mktemp("source") / "remix"
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("dist", "__pycache__"))
     return folder
@@ -27,14 +27,14 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    """The folder of somebody who uses the plugin."""
+    """The working directory of a user of the plugin."""
     folder = tmp_path_factory.mktemp("user")
     write_pairs(folder, seconds=0.6)
     shutil.copy(PROJECT / "example.toml", folder)
     return folder
 
 
-def test_the_plugin_is_installed_used_by_name_upgraded_and_uninstalled(environment, source, user):
+def test_plugin_can_be_installed_used_upgraded_and_uninstalled(environment, source, user):
     assert "remix" not in environment.audiozen("plugins", cwd=user).stdout
 
     environment.install(build_wheel(source, source / "dist"))
@@ -62,15 +62,15 @@ def test_the_plugin_is_installed_used_by_name_upgraded_and_uninstalled(environme
     assert "no trainer named `remix` is installed" in after.stderr
 
 
-def test_the_environment_is_not_the_one_of_the_tests():
-    """Else the test above would prove nothing."""
+def test_plugin_is_not_installed_in_the_test_environment():
+    """Otherwise, the test above could use this installation and would prove nothing."""
     from audiozen_core.registry.index import installed_index
 
     assert "remix" not in installed_index().names("trainer")
 
 
 @pytest.mark.slow
-def test_the_plugin_s_own_tests_pass_against_its_wheel(tmp_path):
+def test_plugin_tests_pass_with_the_installed_wheel(tmp_path):
     environment = CleanEnvironment.make(tmp_path / "environment")
     environment.install(build_wheel(PROJECT, tmp_path / "dist"))
     shutil.copytree(PROJECT / "tests", tmp_path / "tests")
@@ -81,7 +81,7 @@ def test_the_plugin_s_own_tests_pass_against_its_wheel(tmp_path):
     assert doctor.returncode == 0, doctor.stdout
 
 
-def test_its_toml_names_each_of_its_parts():
+def test_example_toml_uses_every_component_of_the_plugin():
     entry_points = tomli.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
     names = {name for group in entry_points.values() for name in group}
     text = (PROJECT / "example.toml").read_text()

@@ -1,4 +1,4 @@
-"""Checks every recipe, and runs it on little data."""
+"""Every recipe is checked. Some are run on a small amount of data."""
 
 import csv
 import shutil
@@ -16,12 +16,12 @@ FILES = sorted(path for path in RECIPES.rglob("*.toml") if "exp" not in path.rel
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
-def test_a_recipe_has_no_mistakes(path):
+def test_recipe_loads_without_warnings(path):
     experiment = Experiment.load(path, modes=["train", "test"])
     assert experiment.warnings == ()
 
 
-def test_the_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # noqa: F811
+def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # noqa: F811
     outcome = audiozen(
         "run", str(RECIPES / "mini_denoise/sdnn/baseline.toml"), "-M", "train", "test",
         "--set", f"meta.save_dir={tmp_path}",
@@ -38,7 +38,7 @@ def test_the_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen): 
 
 @pytest.fixture
 def ndns(tmp_path, monkeypatch):
-    """A folder with the layout of the challenge's synthesiser, and the recipe beside it."""
+    """A folder with a copy of the recipe, and data in the layout of the challenge's synthesiser."""
     generator = np.random.default_rng(0)
     for part in ("training_set", "validation_set"):
         for kind in ("noisy", "clean", "noise"):
@@ -62,7 +62,7 @@ FEW = [f"--set={role}.dataloader.{key}" for role in ("dataset", "validate_datase
        for key in ("batch_size=2", "num_workers=0")]  # fmt: skip
 
 
-def test_the_baseline_of_the_challenge_trains_and_tests_on_its_layout(ndns, audiozen):  # noqa: F811
+def test_challenge_baseline_trains_and_tests_on_data_in_its_layout(ndns, audiozen):  # noqa: F811
     outcome = audiozen(
         "run", "sdnn_delays/baseline.toml", "-M", "train", "test", "--set", "trainer.args.max_epochs=1", *FEW
     )
@@ -140,7 +140,7 @@ root = "${env:DNS_DATA}/validation_set"
 """
 
 
-def test_a_sample_with_old_names_trains_and_warns_with_the_new_names(ndns, audiozen):  # noqa: F811
+def test_config_with_old_names_trains_and_logs_the_new_names(ndns, audiozen):  # noqa: F811
     (ndns / "sdnn_delays/sample.toml").write_text(SAMPLE + DATA_AND_SCHEDULER)
     outcome = audiozen("run", "sdnn_delays/sample.toml", "--set", "trainer.args.max_epochs=1")
     assert outcome.code == 0, outcome.err
@@ -149,8 +149,8 @@ def test_a_sample_with_old_names_trains_and_warns_with_the_new_names(ndns, audio
     assert (ndns / "sdnn_delays/exp/sample/checkpoints/best/model.safetensors").exists()
 
 
-def test_the_model_of_the_recipe_equals_the_installed_one(ndns):
-    """They share weights, so each can use what the other has learned."""
+def test_recipe_model_gives_the_same_output_as_the_installed_model(ndns):
+    """The weights of one model can be loaded into the other."""
     import torch
 
     from audiozen_core.registry.paths import resolve

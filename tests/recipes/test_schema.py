@@ -1,4 +1,4 @@
-"""The JSON Schema of the recipes, as an editor uses it."""
+"""The JSON Schema of the recipes is tested with taplo, which editors use to check TOML."""
 
 import json
 import shutil
@@ -21,14 +21,14 @@ def lint(path):
     return subprocess.run([TAPLO, "lint", str(path)], capture_output=True, text=True, check=False)
 
 
-def test_the_schema_in_the_recipes_is_up_to_date():
-    """If this fails: audiozen schema -o recipes/audiozen.schema.json."""
+def test_schema_in_the_recipes_is_up_to_date():
+    """If this fails, run `audiozen schema -o recipes/audiozen.schema.json`."""
     own = PluginIndex([entry for entry in installed_index().entries() if entry.distribution == "audiozen"])
     assert json.loads(SCHEMA.read_text(encoding="utf-8")) == json.loads(json.dumps(experiment_schema(own)))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECIPES)))
-def test_an_editor_finds_nothing_wrong_in_a_recipe(path):
+def test_recipe_is_valid_according_to_the_schema(path):
     assert path.read_text(encoding="utf-8").startswith("#:schema ")
     outcome = lint(path)
     assert outcome.returncode == 0, outcome.stderr
@@ -45,19 +45,19 @@ def test_an_editor_finds_nothing_wrong_in_a_recipe(path):
         ("batch_size", "batchsize"),
     ],
 )
-def test_an_editor_notices_a_mistake(tmp_path, right, wrong):
+def test_mistake_in_a_recipe_is_found_with_the_schema(tmp_path, right, wrong):
     text = (RECIPES / "mini_denoise/sdnn/baseline.toml").read_text(encoding="utf-8")
     assert right in text
     (tmp_path / "a" / "b").mkdir(parents=True)
     shutil.copy(SCHEMA, tmp_path)
-    spoilt = tmp_path / "a" / "b" / "spoilt.toml"
-    spoilt.write_text(text.replace(right, wrong, 1), encoding="utf-8")
-    outcome = lint(spoilt)
+    invalid = tmp_path / "a" / "b" / "invalid.toml"
+    invalid.write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    outcome = lint(invalid)
     assert outcome.returncode != 0
     assert wrong.split()[0].strip("[]") in outcome.stderr or "none" in outcome.stderr or "phase" in outcome.stderr
 
 
-def test_names_have_descriptions():
+def test_component_names_in_the_schema_have_descriptions():
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     names = {
         entry["enum"][0]: entry["description"]

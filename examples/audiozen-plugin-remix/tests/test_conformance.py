@@ -16,7 +16,7 @@ from audiozen_plugin_remix.model import GruMask
 from audiozen_plugin_remix.trainer import RemixTrainer
 
 
-def test_every_component_is_found_by_name():
+def test_every_component_has_an_entry_point():
     names = {(entry.kind, entry.name) for entry in check_entry_points("audiozen-plugin-remix")}
     assert names == {
         ("trainer", "remix"),
@@ -26,24 +26,24 @@ def test_every_component_is_found_by_name():
     }
 
 
-def test_the_arguments_can_be_checked_before_a_run():
+def test_arguments_can_be_checked_before_a_run():
     check_signature(RemixTrainer, "trainer")
     check_signature(MultiResolutionStftLoss, "loss_function")
     check_signature(GruMask, "model")
     check_signature(Thaw, "hooks")
 
 
-def test_the_import_has_no_side_effects():
+def test_import_has_no_side_effects():
     check_import("audiozen_plugin_remix.trainer")
 
 
-def test_the_hook_exists():
+def test_hook_plugin_implements_on_epoch_start():
     assert set(check_hooks(Thaw)) == {"on_epoch_start"}
 
 
-def test_a_checkpoint_keeps_the_model():
+def test_model_gives_the_same_output_after_loading_a_checkpoint():
     check_model(lambda: GruMask(num_freqs=33, hidden_size=8), torch.rand(2, 33, 7))
 
 
-def test_the_gradients_of_the_loss_are_correct():
+def test_gradients_of_the_loss_are_correct():
     check_loss(MultiResolutionStftLoss(n_ffts=(64, 128)), 2, 400)

@@ -1,4 +1,4 @@
-"""Runs small experiments with the components."""
+"""Small experiments run with the components of the plugin."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def experiment(tiny_experiment):
     )
 
 
-def test_a_run_learns(experiment):
+def test_training_lowers_the_loss(experiment):
     outcome = experiment.set("trainer", max_epochs=4).set("optimizer", lr=0.02).run("train", "test")
     losses = outcome.metrics("train/loss")
     assert losses[-1] < losses[0]
@@ -24,7 +24,7 @@ def test_a_run_learns(experiment):
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
-def test_frozen_parts_do_not_learn(experiment, epochs):
+def test_weights_of_frozen_modules_do_not_change(experiment, epochs):
     from safetensors.torch import load_file
 
     outcome = experiment.add_hook("thaw", parts=["mask"], epochs=epochs).run("train")
@@ -36,12 +36,12 @@ def test_frozen_parts_do_not_learn(experiment, epochs):
     assert "gru.weight_ih_l0" in changed
 
 
-def test_a_misspelt_argument_is_found_before_the_run(experiment):
+def test_misspelt_argument_is_reported_before_the_run(experiment):
     with pytest.raises(AudioZenError, match="did you mean `num_layers`"):
         experiment.set("model", num_layer=3).run()
 
 
-def test_the_loss_of_a_signal_with_itself_is_zero():
+def test_loss_is_zero_only_for_identical_signals():
     wave = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
     loss = MultiResolutionStftLoss()
     assert loss(wave, wave) < 1e-4

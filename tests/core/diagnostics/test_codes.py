@@ -1,4 +1,4 @@
-"""Every code that a user may see is explained, once."""
+"""Every error code has exactly one explanation."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ CORE = Path(audiozen_core.__file__).parent
 
 
 def codes_in_the_source() -> dict[str, list[str]]:
-    """Each code with the places where the source writes it out."""
+    """Each code with the names of the source files that contain it."""
     found: dict[str, list[str]] = {}
     for root in (CORE, CORE.parent / "audiozen_plugins"):
         for file in root.rglob("*.py"):
@@ -20,7 +20,7 @@ def codes_in_the_source() -> dict[str, list[str]]:
     return found
 
 
-def test_the_source_and_the_page_have_the_same_codes():
+def test_source_and_page_contain_the_same_codes():
     found = codes_in_the_source()
     assert {"AZ000", "AZ101", "AZ203", "AZ402"} <= found.keys()
     assert found.keys() == explanations().keys()
@@ -34,14 +34,14 @@ def test_every_explanation_has_a_title_and_a_text():
         assert all(len(line) <= 120 for line in body.splitlines())
 
 
-def test_the_page_lists_each_code_once_in_order():
+def test_page_lists_each_code_once_in_order():
     page = Path(codes.__file__).with_name("errors.md").read_text(encoding="utf-8")
     listed = re.findall(r"^## (AZ\d{3}): ", page, flags=re.MULTILINE)
     assert listed == sorted(set(listed))
     assert len(listed) == page.count("\n## ")
 
 
-def test_a_name_never_changes_its_code():
+def test_codes_of_common_errors_do_not_change():
     for name, code in {
         "UNKNOWN_SECTION": "AZ101",
         "UNKNOWN_KEY": "AZ102",

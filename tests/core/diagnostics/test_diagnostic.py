@@ -1,4 +1,4 @@
-"""Findings as text."""
+"""Findings are shown as text, as data, and as annotations."""
 
 import json
 import re
@@ -14,7 +14,7 @@ def finding(source, column, end_column, **more):
     return Diagnostic("AZ102", "unknown key `weight_decy`", span=span, source=source, **more)
 
 
-def test_a_finding_looks_like_a_compiler_message():
+def test_finding_is_rendered_like_a_compiler_message():
     diagnostic = finding(
         "weight_decy = 1e-5", 1, 12, label="did you mean `weight_decay`?", notes=("signature: f(\n  x)", "help: y")
     )
@@ -30,52 +30,52 @@ def test_a_finding_looks_like_a_compiler_message():
     ]
 
 
-def carets_below(text):
-    """What stands above the carets, by columns of a terminal where each character here takes one."""
+def underlined_text(text):
+    """Returns the text above the carets. Each character must be one terminal column wide."""
     line, carets = text.splitlines()[3:5]
     start = carets.index("^")
     return line[start : start + carets.count("^")]
 
 
-def test_without_a_place_there_is_no_excerpt():
+def test_finding_without_a_position_has_no_excerpt():
     assert render(Diagnostic("AZ120", "no such file", label="did you mean x?")).splitlines() == [
         "error[AZ120]: no such file",
         " = did you mean x?",
     ]
 
 
-def test_a_tab_stays_a_tab():
+def test_tab_before_the_caret_is_kept():
     assert render(finding("\tlr = x", 7, 8)).splitlines()[4] == "   | \t     ^"
 
 
-def test_wide_characters_push_the_caret():
+def test_wide_characters_count_as_two_columns():
     lines = render(finding("漢字 = x", 6, 7)).splitlines()
     assert lines[4] == "   | " + " " * 7 + "^"
     assert render(finding("漢字 = x", 1, 3)).splitlines()[4] == "   | ^^^^"
 
 
-def test_combining_marks_do_not_push_the_caret():
+def test_combining_marks_count_as_no_column():
     assert render(finding("e\u0301 = x", 6, 7)).splitlines()[4] == "   | " + " " * 4 + "^"
 
 
 @pytest.mark.parametrize("column", [1, 5, 60, 300, 3000, 5990])
-def test_only_the_part_of_a_long_line_around_the_place_is_shown(column):
+def test_excerpt_of_a_long_line_is_cut_around_the_position(column):
     source = "".join(chr(97 + number % 26) for number in range(6000))
     text = render(finding(source, column, column + 4))
-    assert carets_below(text) == source[column - 1 : column + 3]
+    assert underlined_text(text) == source[column - 1 : column + 3]
     assert max(map(len, text.splitlines())) < 140
 
 
-def test_only_the_shown_part_of_a_very_long_value_is_underlined():
+def test_carets_under_a_very_long_value_are_cut_with_the_excerpt():
     text = render(finding("x = " + "1" * 10_000, 5, 10_005))
     assert max(map(len, text.splitlines())) < 140
 
 
-def test_a_value_over_several_lines_is_underlined_up_to_the_end_of_its_first_line():
-    assert carets_below(render(finding("x = [1,", 5, 2, end_line=29))) == "[1,"
+def test_multiline_value_is_underlined_on_its_first_line_only():
+    assert underlined_text(render(finding("x = [1,", 5, 2, end_line=29))) == "[1,"
 
 
-def test_characters_that_would_harm_a_terminal_are_not_printed():
+def test_control_characters_are_not_printed():
     nasty = "a\x1b[31m\u202e\r\x07b"
     diagnostic = Diagnostic("AZ102", nasty, label=nasty, notes=(nasty,), source=nasty, span=finding("", 1, 2).span)
     text = render(diagnostic)
@@ -88,7 +88,7 @@ def test_colours_do_not_change_the_text():
     assert "\x1b[1;31m" in render(diagnostic, colour=True)
 
 
-def test_a_finding_as_data_goes_through_json():
+def test_finding_as_data_can_be_written_as_json():
     data = as_data(finding("lr = x", 6, 7, label="here", suggestion="0.1", notes=("help: y",)))
     assert json.loads(json.dumps(data)) == data
     assert (data["file"], data["line"], data["column"], data["end_column"]) == ("exp.toml", 27, 6, 7)
@@ -96,7 +96,7 @@ def test_a_finding_as_data_goes_through_json():
     assert as_data(Diagnostic("AZ120", "no such file"))["line"] is None
 
 
-def test_a_finding_as_an_annotation_is_one_line():
+def test_finding_as_an_annotation_is_one_line():
     diagnostic = finding("lr = x", 6, 7, label="100 %", notes=("a\nb",))
     assert as_annotation(diagnostic) == (
         "::error title=AZ102,file=exp.toml,line=27,endLine=27,col=6,endColumn=7::"

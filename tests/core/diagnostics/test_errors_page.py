@@ -1,4 +1,4 @@
-"""The page of errors in the documentation is the one that is installed with the package."""
+"""The errors page of the documentation is a copy of the page that is installed with the package."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ INSTALLED = Path(codes.__file__).with_name("errors.md")
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "errors.md"
 
 
-def test_the_page_is_up_to_date():
-    """If this fails: edit the installed one, then run `python -m tests.core.diagnostics.test_errors_page`."""
+def test_errors_page_is_up_to_date():
+    """If this fails: edit the installed page, then run `python -m tests.core.diagnostics.test_errors_page`."""
     assert PAGE.read_text(encoding="utf-8") == INSTALLED.read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Values of a TOML in messages; that their full text reads back is tested with whole documents."""
+"""How messages show TOML values. `test_emit.py` tests that the full text is read back unchanged."""
 
 from pathlib import Path
 
@@ -17,22 +17,22 @@ from audiozen_core.diagnostics.toml_text import as_toml_value, short_toml_text, 
         ({"a": 1}, "a table"),
     ],
 )
-def test_a_message_says_what_a_value_is(value, words):
+def test_value_in_words_describes_type_and_value(value, words):
     assert value_in_words(value) == words
 
 
-def test_long_values_are_cut_in_messages():
+def test_short_toml_text_shortens_long_values():
     assert short_toml_text([1, True, "x", {}]) == '[1, true, "x", {…}]'
     assert len(short_toml_text("x" * 500)) < 50
     assert short_toml_text(list(range(99))) == "[…]"
-    assert short_toml_text("x" * 30) == toml_text("x" * 30), "negative control: a short one is whole"
+    assert short_toml_text("x" * 30) == toml_text("x" * 30), "negative control: a short value is not cut"
 
 
-def test_a_value_that_toml_lacks_is_shown_as_python_writes_it():
+def test_short_toml_text_shows_none_as_in_python():
     assert short_toml_text(None) == "None"
     with pytest.raises(TypeError, match="NoneType"):
         toml_text(None)
 
 
-def test_defaults_of_python_become_values_of_toml():
+def test_as_toml_value_converts_tuples_and_paths():
     assert as_toml_value(((0.9, 0.999), Path("a.wav"))) == [[0.9, 0.999], "a.wav"]

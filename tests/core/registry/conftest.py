@@ -1,4 +1,4 @@
-"""Folders with modules and with metadata, made for one test each."""
+"""Fixtures that create folders with modules and with package metadata."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(tmp_path: Path) -> WriteFiles:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on `sys.path`, as a `site-packages`; what is imported from it is forgotten after the test."""
+    """A folder on `sys.path`, like `site-packages`. After the test, its modules are removed from `sys.modules`."""
     folder = tmp_path / "site"
     folder.mkdir()
     before = set(sys.modules)
@@ -47,7 +47,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def distribution(site: Path) -> AddDistribution:
-    """Installs a distribution, metadata only: `distribution("acme-losses", "1.0", loss_function={"sdr": "m:C"})`."""
+    """Installs the metadata of a distribution: `distribution("acme-losses", "1.0", loss_function={"sdr": "m:C"})`."""
     return lambda name, version, /, **groups: add_distribution(site, name, version, **groups)
 
 

@@ -1,4 +1,4 @@
-"""The versions of AudioZEN that a plugin asks for."""
+"""The versions of AudioZEN that a plugin requires."""
 # ruff: noqa: F811 - fixtures
 
 import sys
@@ -16,15 +16,15 @@ from tests.installed import install, site  # noqa: F401 - fixtures
     [
         (">=0.1,<0.2", "0.1.7", True),
         (">=0.1,<0.2", "0.2", False),
-        (">=0.1,<0.2", "0.2rc1", False),  # a candidate of 0.2 does not come before 0.2 in this sense
+        (">=0.1,<0.2", "0.2rc1", False),  # pip excludes release candidates of 0.2 too
         (">=0.2", "0.2.dev1", False),
-        (">=0.1", "0.2.dev1", True),  # a development version counts
+        (">=0.1", "0.2.dev1", True),  # development versions are admitted
         ("==0.1.*", "0.1.3", True),
         ("~=1.4", "2.0", False),
         ("!=0.1.3", "0.1.3", False),
     ],
 )
-def test_a_version_is_admitted_as_by_pip(versions, version, admitted):
+def test_admits_follows_the_rules_of_pip(versions, version, admitted):
     assert admits(versions, version) is admitted
 
 
@@ -46,12 +46,12 @@ OTHER_PYTHON = f"python_version < '{sys.version_info.major}.{sys.version_info.mi
         ("audiozen @ https://example.org/a.whl", ""),
     ],
 )
-def test_requirements_are_read_in_every_form(install, requirement, versions):
+def test_requirement_on_audiozen_is_read_in_every_syntax(install, requirement, versions):
     install("acme", {}, requires=requirement, model={"net": "acme:Net"})
     assert installed_index().find("acme:net").requires == versions
 
 
-def test_requirements_on_several_lines_are_combined(install):
+def test_several_requirements_on_audiozen_are_combined(install):
     install(
         "acme", {}, requires="torch>=2\nRequires-Dist: audiozen>=0.1\nRequires-Dist: audiozen<7", model={"net": "a:N"}
     )
@@ -59,7 +59,7 @@ def test_requirements_on_several_lines_are_combined(install):
 
 
 @pytest.mark.parametrize("requirement", ["audiozen-plugin-x==3", "audiozenith<0.1", "torch<2", "", "=", ">=1"])
-def test_requirements_on_others_do_not_count(install, requirement):
+def test_requirements_on_other_packages_are_ignored(install, requirement):
     install("acme", {}, requires=f"{requirement}\nRequires-Dist: ", model={"net": "acme:Net"})
     assert installed_index().find("acme:net").requires == ""
 
@@ -77,11 +77,11 @@ def test_requirements_on_others_do_not_count(install, requirement):
         "audiozen \x00<1",
     ],
 )
-def test_a_malformed_requirement_does_not_block_a_plugin(install, requirement):
+def test_plugin_with_a_malformed_requirement_is_admitted(install, requirement):
     install("acme", {}, requires=requirement, model={"net": "acme:Net"})
     assert admits(installed_index().find("acme:net").requires, audiozen_core.__version__)
 
 
-def test_clauses_that_cannot_be_read_admit_everything():
+def test_empty_or_malformed_specifier_admits_every_version():
     assert admits("", "0.1.0")
     assert admits(">=one", "0.1.0")

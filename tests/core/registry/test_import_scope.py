@@ -23,7 +23,7 @@ def state():
     return list(sys.path), dict(sys.modules), list(sys.meta_path)
 
 
-def test_the_folder_of_the_toml_and_its_parent_come_first(write, tmp_path):
+def test_folder_of_the_toml_and_its_parent_come_first_on_the_path(write, tmp_path):
     recipe = write("data/recipe", trainer="class Trainer: place = 'recipe'")
     write("data", trainer="class Trainer: place = 'parent'", common="class Loss: place = 'parent'")
     with ImportScope.of_file(recipe / "baseline.toml"):
@@ -32,13 +32,13 @@ def test_the_folder_of_the_toml_and_its_parent_come_first(write, tmp_path):
         assert target("common.Loss").place == "parent"
 
 
-def test_a_local_module_may_import_another(write):
+def test_local_module_may_import_another_local_module(write):
     recipe = write("a", model="class Model: ...", trainer="from model import Model\nclass Trainer: net = Model")
     with ImportScope([recipe]):
         assert target("trainer.Trainer").net is target("model.Model")
 
 
-def test_two_experiments_do_not_see_each_others_trainer(write):
+def test_two_experiments_use_their_own_trainer_module(write):
     first = write("a", trainer="from model import Model\nclass Trainer: net = Model", model="class Model: name = 'a'")
     second = write("b", trainer="from model import Model\nclass Trainer: net = Model", model="class Model: name = 'b'")
     with ImportScope([first]):
@@ -47,7 +47,7 @@ def test_two_experiments_do_not_see_each_others_trainer(write):
         assert target("trainer.Trainer").net.name == "b"
 
 
-def test_an_experiment_without_a_trainer_does_not_get_that_of_another(write):
+def test_experiment_does_not_see_the_trainer_module_of_another(write):
     first, second = write("a", trainer="class Trainer: ..."), write("b")
     with ImportScope([first]):
         target("trainer.Trainer")
@@ -55,16 +55,16 @@ def test_an_experiment_without_a_trainer_does_not_get_that_of_another(write):
         target("trainer.Trainer")
 
 
-def test_the_import_path_and_the_modules_are_restored_afterwards(write):
+def test_leaving_the_scope_restores_import_path_and_modules(write):
     recipe = write("a", {"nets/__init__": "", "nets/small": "x = 1"}, trainer="import nets.small\nclass Trainer: ...")
     before = state()
     with ImportScope([recipe]):
         target("trainer.Trainer")
-        assert "nets.small" in sys.modules, "negative control: it was there inside"
+        assert "nets.small" in sys.modules, "negative control: the module is imported inside the scope"
     assert state() == before
 
 
-def test_the_import_path_and_the_modules_are_restored_after_an_error(write):
+def test_leaving_the_scope_after_an_error_restores_path_and_modules(write):
     half = {"half/__init__": "import half.part\n1 / 0", "half/part": ""}
     recipe = write("a", half, trainer="import model\nraise ValueError", model="x = 1")
     before = state()
@@ -72,21 +72,21 @@ def test_the_import_path_and_the_modules_are_restored_after_an_error(write):
         for path in ("trainer.Trainer", "half.Half"):
             with pytest.raises(PathError, match="fails while it is imported"):
                 target(path)
-        assert "half.part" in sys.modules, "negative control: Python leaves it behind"
+        assert "half.part" in sys.modules, "negative control: Python keeps a submodule of a failed package"
         raise KeyError
     assert state() == before
 
 
-def test_entering_again_finds_the_same_modules(write):
+def test_entering_a_scope_again_restores_its_modules(write):
     scope = ImportScope([write("a", trainer="class Trainer: ...", late="from trainer import Trainer")])
     with scope:
         trainer = target("trainer.Trainer")
     with scope:
         assert target("trainer.Trainer") is trainer
-        assert target("late.Trainer") is trainer, "an import at run time meets the same classes"
+        assert target("late.Trainer") is trainer, "a later import uses the same class"
 
 
-def test_another_scope_of_the_same_folder_has_its_own_modules(write):
+def test_two_scopes_of_the_same_folder_have_separate_modules(write):
     recipe = write("a", trainer="class Trainer: ...")
     with ImportScope([recipe]):
         first = target("trainer.Trainer")
@@ -94,7 +94,7 @@ def test_another_scope_of_the_same_folder_has_its_own_modules(write):
         assert target("trainer.Trainer") is not first
 
 
-def test_scopes_may_be_nested_and_only_the_inner_one_is_active(write):
+def test_only_the_innermost_scope_is_active(write):
     outer = write("a", trainer="class Trainer: name = 'a'", only_a="x = 1")
     inner = write("b", trainer="class Trainer: name = 'b'")
     before = state()
@@ -111,7 +111,7 @@ def test_scopes_may_be_nested_and_only_the_inner_one_is_active(write):
     assert state() == before
 
 
-def test_leaving_in_the_wrong_order_is_refused(write):
+def test_leaving_scopes_in_the_wrong_order_is_an_error(write):
     first, second = ImportScope([write("a")]), ImportScope([write("b")])
     with first:
         second.__enter__()
@@ -124,7 +124,7 @@ def test_leaving_in_the_wrong_order_is_refused(write):
 
 
 @pytest.mark.parametrize("imported_before", [False, True])
-def test_a_local_module_comes_before_an_installed_one_of_that_name(write, site, imported_before):
+def test_local_module_shadows_an_installed_one_inside_the_scope(write, site, imported_before):
     write("site", az_trainer="class Trainer: place = 'installed'")
     recipe = write("a", az_trainer="class Trainer: place = 'recipe'")
     installed = importlib.import_module("az_trainer") if imported_before else None
@@ -134,7 +134,7 @@ def test_a_local_module_comes_before_an_installed_one_of_that_name(write, site, 
     assert importlib.import_module("az_trainer").Trainer.place == "installed"
 
 
-def test_an_installed_package_is_restored_with_its_submodules(write, site):
+def test_shadowed_package_is_restored_with_its_submodules(write, site):
     write("site", {"az_pack/__init__": "", "az_pack/part": "x = 1"})
     part = importlib.import_module("az_pack.part")
     with ImportScope([write("a", az_pack="class Net: ...")]):
@@ -144,7 +144,7 @@ def test_an_installed_package_is_restored_with_its_submodules(write, site):
 
 
 @pytest.mark.parametrize("name", ["logging", "torch", "queue", "audiozen_core", "json", "numpy"])
-def test_a_local_file_with_a_reserved_name_is_ignored(write, name):
+def test_local_file_with_a_reserved_name_is_ignored(write, name):
     recipe = write("a", **{name: "raise SystemExit('the process is broken')"})
     before = importlib.import_module(name)
     with ImportScope([recipe]) as scope:
@@ -153,7 +153,7 @@ def test_a_local_file_with_a_reserved_name_is_ignored(write, name):
     assert sys.modules[name] is before
 
 
-def test_a_local_file_does_not_replace_a_standard_module_that_is_not_imported_yet(write):
+def test_local_file_does_not_shadow_a_standard_module(write):
     recipe = write("a", wave="own = True", colorsys="own = True", mine="own = True")
     program = (
         "import sys\n"
@@ -169,7 +169,7 @@ def test_a_local_file_does_not_replace_a_standard_module_that_is_not_imported_ye
     assert done.returncode == 0, done.stderr
 
 
-def test_a_file_with_a_reserved_name_in_the_working_directory_is_ignored_too(write):
+def test_reserved_name_is_ignored_if_the_folder_is_already_on_the_path(write):
     recipe = write("a", wave="own = True", trainer="class Trainer: ...")
     program = (
         "import sys, os; sys.path.insert(0, '')\n"
@@ -183,21 +183,21 @@ def test_a_file_with_a_reserved_name_in_the_working_directory_is_ignored_too(wri
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_without_init_does_not_hide_an_installed_package(write, site):
+def test_folder_without_init_does_not_shadow_an_installed_package(write, site):
     write("site", az_wandb="place = 'installed'")
     recipe = write("a", {"az_wandb/run": "x = 1"})
     with ImportScope([recipe]):
         assert importlib.import_module("az_wandb").place == "installed"
 
 
-def test_a_folder_without_init_can_still_be_imported(write):
+def test_folder_without_init_can_be_imported(write):
     recipe = write("a", {"az_nets/small": "class Net: ..."})
     with ImportScope([recipe]):
         assert target("az_nets.small.Net").__name__ == "Net"
     assert not [name for name in sys.modules if name.startswith("az_nets")]
 
 
-def test_a_module_that_was_imported_from_the_same_file_is_shared(write, monkeypatch):
+def test_module_already_imported_from_the_same_file_is_reused(write, monkeypatch):
     recipe = write("a", {"az_shared/__init__": "class Net: ...", "az_shared/part": "x = 1"})
     monkeypatch.syspath_prepend(str(recipe))
     before = importlib.import_module("az_shared")
@@ -212,7 +212,7 @@ def test_a_module_that_was_imported_from_the_same_file_is_shared(write, monkeypa
             sys.modules.pop(name, None)
 
 
-def test_modules_below_a_path_that_the_recipe_adds_belong_to_the_scope(write):
+def test_modules_from_a_path_that_the_recipe_adds_belong_to_the_scope(write):
     write("shared_a", layers="name = 'a'")
     write("shared_b", layers="name = 'b'")
     text = "import sys, pathlib\nsys.path.append(str(pathlib.Path(__file__).parents[1] / '{}'))\nimport layers"
@@ -228,27 +228,27 @@ def test_modules_below_a_path_that_the_recipe_adds_belong_to_the_scope(write):
     assert state() == before
 
 
-def test_installed_modules_that_are_imported_inside_stay(write, site):
+def test_installed_module_stays_imported_after_the_scope(write, site):
     write("site", az_heavy="x = 1")
     with ImportScope([write("a", trainer="import az_heavy")]):
         importlib.import_module("trainer")
     assert "az_heavy" in sys.modules
 
 
-def test_the_index_of_installed_components_ignores_the_scope(write):
+def test_installed_path_ignores_the_scope(write):
     outside = installed_path()
     with ImportScope([write("a")]):
         assert installed_path() == outside
         assert sys.path != outside
 
 
-def test_reserved_names_are_those_of_python_and_of_the_dependencies():
+def test_reserved_names_include_python_and_dependencies_only():
     assert {"os", "logging", "torch", "numpy", "audiozen", "audiozen_plugins", "click"} <= RESERVED
     assert not {"trainer", "model", "dataset", "loss", "utils"} & RESERVED
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_worker_sees_the_modules_of_the_experiment(write):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_forked_worker_can_import_modules_of_the_experiment(write):
     recipe = write("a", trainer="class Trainer: ...", late="name = 'late'")
     with ImportScope([recipe]):
         target("trainer.Trainer")

@@ -1,4 +1,4 @@
-"""What a module does while it is imported is reported, not obeyed."""
+"""Exceptions, exits and output of a module during its import are caught and reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def failure(write):
     return fail
 
 
-def test_the_exception_of_a_module_is_shown_with_its_line_and_kept_as_the_cause(failure):
+def test_error_shows_the_exception_and_the_line_that_raised_it(failure):
     error = failure(bad="x = 1\nraise ValueError('boom')")
     assert error.code == codes.IMPORT_FAILED
     assert error.message == "the module `bad` fails while it is imported: ValueError: boom"
@@ -32,31 +32,31 @@ def test_the_exception_of_a_module_is_shown_with_its_line_and_kept_as_the_cause(
     assert error.__cause__.__traceback__ is not None
 
 
-def test_only_lines_of_the_user_are_shown(failure):
+def test_error_shows_only_lines_of_user_code(failure):
     error = failure(bad="import inner", inner="import json\njson.loads('{')")
     places = [note for note in error.notes if note.startswith("at: ")]
     assert [place.split(" in ")[0] for place in places] == ["at: bad.py:1", "at: inner.py:2"]
 
 
-def test_a_syntax_error_is_shown_at_its_line(failure):
+def test_error_shows_the_line_of_a_syntax_error(failure):
     error = failure(bad="x = 1\ndef f(:\n    pass")
     assert "SyntaxError" in error.message
     assert "at: bad.py:2: def f(:" in error.notes
 
 
-def test_a_missing_import_inside_a_module_does_not_look_like_a_missing_module(failure):
+def test_missing_import_inside_a_module_is_an_import_failure(failure):
     error = failure(bad="import az_not_installed")
     assert error.code == codes.IMPORT_FAILED
     assert "`az_not_installed`" in error.remedy
 
 
-def test_an_attribute_error_inside_a_module_does_not_look_like_a_missing_attribute(failure):
+def test_attribute_error_inside_a_module_is_an_import_failure(failure):
     error = failure(bad="import math\nmath.nothing")
     assert error.code == codes.IMPORT_FAILED
     assert "AttributeError" in error.message
 
 
-def test_sys_exit_is_reported(failure):
+def test_sys_exit_during_an_import_is_reported(failure):
     error = failure(bad="import sys\nsys.exit(3)")
     assert error.message == "the module `bad` ends the program while it is imported: sys.exit(3)"
     assert isinstance(error.__cause__, SystemExit)
@@ -72,19 +72,19 @@ def test_ctrl_c_is_not_caught(write):
         resolve("bad.Net")
 
 
-def test_an_exception_without_a_text_or_with_a_broken_one_is_reported(failure):
+def test_exception_without_a_usable_message_is_reported(failure):
     assert failure(bad="raise ValueError").message.endswith("ValueError")
     text = "class Odd(Exception):\n    def __str__(self): raise RuntimeError\nraise Odd"
     assert "Odd" in failure(bad=text).message
 
 
-def test_a_failure_on_first_access_to_a_part_is_reported_too(failure):
+def test_exception_of_a_lazy_attribute_is_reported(failure):
     error = failure(bad="def __getattr__(name): raise OSError('no library')")
     assert error.code == codes.IMPORT_FAILED
     assert "OSError: no library" in error.message
 
 
-def test_a_failed_module_fails_again(write):
+def test_importing_a_failed_module_again_fails_again(write):
     with ImportScope([write("a", bad="1 / 0")]):
         for _ in range(2):
             with pytest.raises(PathError, match="ZeroDivisionError"):
@@ -94,7 +94,7 @@ def test_a_failed_module_fails_again(write):
 # ------------------------------------------------------------------------------------------ standard output
 
 
-def test_the_output_of_an_import_is_captured_and_reported(write, capsys):
+def test_output_of_an_import_is_captured(write, capsys):
     with ImportScope([write("a", loud="print('hello')\nclass Net: ...", quiet="class Net: ...")]):
         assert resolve("loud.Net").printed == "hello\n"
         assert resolve("quiet.Net").printed == ""
@@ -102,7 +102,7 @@ def test_the_output_of_an_import_is_captured_and_reported(write, capsys):
     assert capsys.readouterr().out == "afterwards\n"
 
 
-def test_a_log_handler_made_during_an_import_writes_to_the_real_output_afterwards(write, capsys):
+def test_log_handler_from_an_import_later_writes_to_the_real_output(write, capsys):
     text = (
         "import logging, sys\nhandler = logging.StreamHandler(sys.stdout)\nhandler.stream.write('held')\nclass Net: ..."
     )
@@ -114,7 +114,7 @@ def test_a_log_handler_made_during_an_import_writes_to_the_real_output_afterward
     assert capsys.readouterr().out == "later\n"
 
 
-def test_the_standard_output_is_restored_after_a_failure(write):
+def test_standard_output_is_restored_after_a_failed_import(write):
     before = sys.stdout
     with ImportScope([write("a", bad="print('x')\n1 / 0")]), pytest.raises(PathError):
         resolve("bad.Net")

@@ -31,34 +31,34 @@ def index():
 # ------------------------------------------------------------------------------------------ look-up
 
 
-def test_a_name_is_found_in_its_kind(index):
+def test_name_is_found_within_its_kind(index):
     assert index.find("soft_dtw", "loss_function") == entry("soft_dtw")
 
 
-def test_a_name_without_a_kind_is_found_in_any_group(index):
+def test_name_is_found_without_giving_a_kind(index):
     assert index.find("mix").kind == "dataset"
 
 
-def test_distribution_and_name_resolve_a_clash(index):
+def test_distribution_prefix_resolves_a_name_clash(index):
     assert index.find("other-losses:sdr", "loss_function").version == "2.1"
 
 
 @pytest.mark.parametrize("spelling", ["Other_Losses:sdr", "other.losses:sdr", "OTHER-LOSSES:sdr"])
-def test_a_distribution_is_known_under_all_spellings_of_its_name(index, spelling):
+def test_distribution_prefix_may_use_any_equivalent_spelling(index, spelling):
     assert index.find(spelling, "loss_function").distribution == "other-losses"
 
 
-def test_a_name_in_two_distributions_is_an_error_that_names_both_and_their_spellings(index):
+def test_error_for_a_name_clash_lists_both_distributions(index):
     with pytest.raises(PathError) as caught:
         index.find("sdr", "loss_function")
     text = str(caught.value)
     assert caught.value.code == codes.CLASH
     for part in ("acme-losses 1.0", "other-losses 2.1", "`acme-losses:sdr`", "`other-losses:sdr`"):
         assert part in text
-    assert caught.value.suggestion is None, "neither is the better one"
+    assert caught.value.suggestion is None, "both distributions are equally likely"
 
 
-def test_one_name_in_two_kinds_is_not_a_clash_within_a_kind(index):
+def test_same_name_in_two_kinds_clashes_only_without_a_kind(index):
     both = PluginIndex([*index, entry("soft_dtw", kind="metric")])
     assert both.find("soft_dtw", "metric").kind == "metric"
     assert [len(group) for group in both.clashes()] == [2]
@@ -66,13 +66,13 @@ def test_one_name_in_two_kinds_is_not_a_clash_within_a_kind(index):
         both.find("soft_dtw")
 
 
-def test_clashes_are_listed(index):
+def test_clashes_lists_entries_of_the_same_name(index):
     assert [[found.spelling for found in group] for group in index.clashes()] == [
         ["acme-losses:sdr", "other-losses:sdr"]
     ]
 
 
-def test_the_error_for_an_unknown_name_has_similar_names_and_all_names(index):
+def test_error_for_an_unknown_name_suggests_one_and_lists_all(index):
     with pytest.raises(PathError) as caught:
         index.find("soft_dwt", "loss_function")
     assert caught.value.code == codes.UNKNOWN_NAME
@@ -82,32 +82,32 @@ def test_the_error_for_an_unknown_name_has_similar_names_and_all_names(index):
     assert "torch.nn.MSELoss" in caught.value.remedy
 
 
-def test_a_name_without_similar_ones_gets_no_suggestion(index):
+def test_error_for_an_unknown_name_may_have_no_suggestion(index):
     with pytest.raises(PathError) as caught:
         index.find("zebra", "loss_function")
     assert caught.value.suggestion is None
     assert caught.value.label == ""
 
 
-def test_the_error_says_if_a_component_of_another_kind_has_the_name(index):
+def test_error_mentions_a_component_of_another_kind_with_the_name(index):
     with pytest.raises(PathError, match=r"acme-losses 1\.0 is a model"):
         index.find("conv_tasnet", "loss_function")
 
 
-def test_the_error_for_an_unknown_distribution_has_similar_ones(index):
+def test_error_for_an_unknown_distribution_suggests_a_similar_one(index):
     with pytest.raises(PathError) as caught:
         index.find("acme-loses:sdr", "loss_function")
     assert caught.value.code == codes.UNKNOWN_DISTRIBUTION
     assert caught.value.suggestion == "acme-losses:sdr"
 
 
-def test_a_colon_in_a_dotted_path_is_corrected_to_a_dot(index):
+def test_error_suggests_a_dot_for_a_colon_in_a_dotted_path(index):
     with pytest.raises(PathError) as caught:
         index.find("torch.optim:RAdam", "optimizer")
     assert caught.value.suggestion == "torch.optim.RAdam"
 
 
-def test_the_error_says_if_another_distribution_has_the_name(index):
+def test_error_mentions_another_distribution_with_the_name(index):
     with pytest.raises(PathError, match="`acme-losses:soft_dtw`"):
         index.find("other-losses:soft_dtw", "loss_function")
 
@@ -121,7 +121,7 @@ def test_names_and_entries_are_sorted(index):
 # ------------------------------------------------------------------------------------------ metadata
 
 
-def test_metadata_folders_on_the_search_path_are_read(tmp_path):
+def test_scan_reads_metadata_on_the_search_path(tmp_path):
     add_distribution(tmp_path, "Acme_Losses", "1.2.3", loss_function={"sdr": "acme.sdr:Sdr"}, model={"net": "acme:Net"})
     add_distribution(tmp_path, "unrelated", "9.0")
     found = PluginIndex.scan([str(tmp_path)])
@@ -142,7 +142,7 @@ def test_entry_point_groups_of_other_programs_are_ignored(tmp_path):
     assert PluginIndex.scan([str(tmp_path)]).names() == ("net",)
 
 
-def test_if_a_distribution_is_installed_twice_the_first_on_the_path_counts(tmp_path):
+def test_first_of_two_installations_on_the_path_is_used(tmp_path):
     add_distribution(tmp_path / "venv", "acme", "2.0", model={"new": "acme:New"})
     add_distribution(tmp_path / "base", "acme", "1.0", model={"old": "acme:Old"})
     first, second = str(tmp_path / "venv"), str(tmp_path / "base")
@@ -150,13 +150,13 @@ def test_if_a_distribution_is_installed_twice_the_first_on_the_path_counts(tmp_p
     assert PluginIndex.scan([second, first]).names() == ("old",), "negative control: the order decides"
 
 
-def test_a_distribution_without_components_hides_an_older_one_that_has_some(tmp_path):
+def test_first_installation_is_used_even_without_components(tmp_path):
     add_distribution(tmp_path / "venv", "acme", "2.0")
     add_distribution(tmp_path / "base", "acme", "1.0", model={"old": "acme:Old"})
     assert PluginIndex.scan([str(tmp_path / "venv"), str(tmp_path / "base")]).names() == ()
 
 
-def test_an_egg_info_folder_counts_too(tmp_path):
+def test_egg_info_folder_is_read(tmp_path):
     folder = tmp_path / "acme.egg-info"
     folder.mkdir()
     (folder / "PKG-INFO").write_text("Name: acme\nVersion: 0.1\n", encoding="utf-8")
@@ -183,7 +183,7 @@ def test_broken_metadata_is_reported_and_does_not_affect_others(tmp_path, damage
     assert "broken-1.0.dist-info" in found.problems[0]
 
 
-def test_a_name_that_a_distribution_gives_twice_is_reported(tmp_path):
+def test_duplicate_name_in_one_distribution_is_reported(tmp_path):
     folder = add_distribution(tmp_path, "acme", "1.0")
     (folder / "entry_points.txt").write_text("[audiozen.model]\nnet = a:A\nnet = b:B\n", encoding="utf-8")
     found = PluginIndex.scan([str(tmp_path)])
@@ -195,7 +195,7 @@ def test_missing_folders_are_ignored(tmp_path):
     assert len(PluginIndex.scan([str(tmp_path / "nowhere"), ""])) == 0
 
 
-def test_the_installed_index_is_scanned_once_until_the_path_changes(distribution, tmp_path, monkeypatch):
+def test_installed_index_is_cached_until_the_path_changes(distribution, tmp_path, monkeypatch):
     distribution("acme", "1.0", model={"acme_net": "acme:Net"})
     first = installed_index()
     assert first is installed_index()
@@ -204,22 +204,22 @@ def test_the_installed_index_is_scanned_once_until_the_path_changes(distribution
     assert installed_index() is not first
 
 
-def test_a_new_installation_is_found_after_forget_installed(site):
+def test_new_installation_is_found_after_forget_installed(site):
     assert "late" not in installed_index().names()
     folder = site / "late-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Name: late\nVersion: 1.0\n", encoding="utf-8")
     (folder / "entry_points.txt").write_text("[audiozen.model]\nlate = late:Late\n", encoding="utf-8")
-    assert "late" not in installed_index().names(), "negative control: it was kept"
+    assert "late" not in installed_index().names(), "negative control: the index is cached"
     forget_installed()
     assert "late" in installed_index().names()
 
 
-def test_first_party_components_come_through_entry_points_too():
+def test_first_party_components_are_found_through_entry_points():
     assert installed_index().find("audiozen:sdnn", "model") == installed_index().find("sdnn", "model")
 
 
-def test_a_hundred_plugins_are_listed_without_importing_any(site, distribution):
+def test_index_does_not_import_any_of_a_hundred_plugins(site, distribution):
     for number in range(100):
         distribution(f"audiozen-plugin-{number}", "1.0", model={f"net_{number}": f"plugin_{number}:Net"})
         (site / f"plugin_{number}.py").write_text("raise SystemExit('imported')", encoding="utf-8")

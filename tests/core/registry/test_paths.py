@@ -24,7 +24,7 @@ def failure(path, **options):
 
 
 def outcome(path, **options):
-    """The error, if there is one; any other exception is let through."""
+    """Returns the AudioZenError that `resolve` raises, or None. Does not catch other exceptions."""
     try:
         resolve(path, **options)
     except AudioZenError as error:
@@ -35,14 +35,14 @@ def outcome(path, **options):
 # ------------------------------------------------------------------------------------------ the four forms
 
 
-def test_a_name_leads_to_the_installed_component():
+def test_name_resolves_to_the_installed_component():
     found = resolve("sdnn", section="model_g")
     assert found.dotted == "audiozen_plugins.model.sdnn.SDNN"
     assert found.target.__name__ == "SDNN"
     assert found.entry.distribution == "audiozen"
 
 
-def test_distribution_and_name_lead_to_the_installed_component():
+def test_distribution_and_name_resolve_to_the_installed_component():
     assert resolve("audiozen:sdnn", section="model").target is resolve("sdnn", section="model").target
 
 
@@ -57,7 +57,7 @@ def test_distribution_and_name_lead_to_the_installed_component():
         "fractions.Fraction.from_float",
     ],
 )
-def test_a_dotted_path_leads_to_what_python_finds_there(path):
+def test_dotted_path_resolves_to_the_python_object(path):
     found = resolve(path)
     assert found.target.__name__ == path.rpartition(".")[2]
     assert found.dotted == path
@@ -71,7 +71,7 @@ def test_a_dotted_path_leads_to_what_python_finds_there(path):
         ("audiozen.loss.SoftDTWLoss", "audiozen_plugins.loss.soft_dtw"),
     ],
 )
-def test_a_path_into_the_public_package_leads_to_what_python_imports_there(path, home):
+def test_path_in_the_public_package_resolves_to_its_lazy_import(path, home):
     found = resolve(path)
     module, _, name = path.rpartition(".")
     assert found.dotted == path
@@ -79,20 +79,20 @@ def test_a_path_into_the_public_package_leads_to_what_python_imports_there(path,
     assert found.target.__module__ == home
 
 
-def test_a_module_that_a_user_adds_to_the_public_package_is_found(write, monkeypatch):
+def test_module_added_to_the_public_package_is_found(write, monkeypatch):
     folder = write("trainer", custom_trainer="class CustomTrainer: ...")
     monkeypatch.setattr(audiozen.trainer, "__path__", [*audiozen.trainer.__path__, str(folder)])
     assert resolve("audiozen.trainer.custom_trainer.CustomTrainer").target.__name__ == "CustomTrainer"
 
 
-def test_a_public_name_whose_module_fails_is_an_error(write, monkeypatch):
+def test_public_name_in_a_failing_module_is_an_import_failure(write, monkeypatch):
     folder = write("model", sdnn="raise ValueError")
     monkeypatch.setattr(audiozen_plugins.model, "__path__", [str(folder)])
     monkeypatch.delitem(sys.modules, "audiozen_plugins.model.sdnn")
     assert failure("audiozen.model.SDNN").code == codes.IMPORT_FAILED
 
 
-def test_a_local_module_is_found_inside_its_scope_only(write):
+def test_local_module_is_found_only_inside_its_scope(write):
     with ImportScope([write("a", trainer="class Trainer: ...")]):
         assert resolve("trainer.Trainer").target.__name__ == "Trainer"
     error = failure("trainer.Trainer")
@@ -100,23 +100,23 @@ def test_a_local_module_is_found_inside_its_scope_only(write):
     assert "`trainer.py`" in error.remedy
 
 
-# ------------------------------------------------------------------------------------------ which form it is
+# ------------------------------------------------------------------------------------------ how the form is chosen
 
 
-def test_a_plain_name_is_a_component_even_if_a_module_has_that_name(write):
+def test_name_without_dots_is_a_component_and_not_a_module(write):
     with ImportScope([write("a", sdnn="class Model: ...")]):
         assert resolve("sdnn", section="model").entry.name == "sdnn"
         assert resolve("sdnn.Model", section="model").entry is None
 
 
-def test_a_component_with_a_dot_in_its_name_does_not_hide_a_dotted_path():
+def test_component_with_dots_in_its_name_does_not_shadow_a_dotted_path():
     evil = Entry("audiozen.optimizer", "torch.optim.RAdam", "fractions:Fraction", "evil", "1.0")
     index = PluginIndex([evil])
     assert resolve("torch.optim.RAdam", section="optimizer", index=index).target.__name__ == "RAdam"
     assert resolve("evil:torch.optim.RAdam", section="optimizer", index=index).target.__name__ == "Fraction"
 
 
-def test_an_attribute_comes_before_a_submodule_of_the_same_name(write):
+def test_attribute_shadows_a_submodule_of_the_same_name(write):
     packages = {
         "az_pack/__init__": "from az_pack.model import model",
         "az_pack/model": "def model(): ...\nclass Net: ...",
@@ -126,14 +126,14 @@ def test_an_attribute_comes_before_a_submodule_of_the_same_name(write):
         assert resolve("az_pack.model.Net").target.__name__ == "Net"
 
 
-def test_only_what_is_named_is_imported(write):
+def test_resolve_imports_only_the_modules_in_the_path(write):
     packages = {"az_pack/__init__": "", "az_pack/used": "class A: ...", "az_pack/other": "raise SystemExit"}
     with ImportScope([write("a", packages)]):
         resolve("az_pack.used.A")
         assert "az_pack.other" not in sys.modules
 
 
-# ------------------------------------------------------------------------------------------ what is wrong
+# ------------------------------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_only_what_is_named_is_imported(write):
         ("no_such_module_at_all.Thing", codes.NO_MODULE, None),
     ],
 )
-def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, code, suggestion):
+def test_error_for_a_wrong_path_has_a_code_and_a_suggestion(path, code, suggestion):
     error = failure(path)
     assert (error.code, error.suggestion) == (code, suggestion)
     if suggestion:
@@ -169,66 +169,66 @@ def test_a_path_that_leads_nowhere_says_why_and_what_was_meant(path, code, sugge
 @pytest.mark.parametrize(
     "path", ["", "  ", ".", "..", "a..b", "a.b.", ":", "a:", ":b", "a b", "a\x00b", "a\nb", "1.2", "a.1"]
 )
-def test_a_malformed_path_is_refused(path):
+def test_malformed_path_is_an_error(path):
     error = failure(path)
     assert error.code == codes.MALFORMED_PATH
     assert error.message.isprintable()
 
 
 @pytest.mark.parametrize("path", ["a" * 10_000_000, "a." * 100_000 + "a", "torch" + ".optim" * 50])
-def test_a_very_long_path_is_refused(path):
+def test_very_long_path_is_an_error_with_a_short_message(path):
     assert failure(path).code == codes.MALFORMED_PATH
     assert len(str(failure(path))) < 500
 
 
 @pytest.mark.parametrize("path", [3, 1.5, True, None, ["a"], {"path": "a"}])
-def test_a_path_of_another_type_is_an_error(path):
+def test_path_that_is_not_a_string_is_an_error(path):
     assert "a `path` is a string" in failure(path).message
 
 
-def test_suggested_paths_exist():
+def test_path_that_does_not_exist_is_not_suggested():
     error = failure("torch.optm.NoSuchThing")
     assert error.suggestion is None
     assert "`optim`" in error.label
 
 
-def test_a_similar_name_that_is_not_imported_yet_is_suggested_unchecked():
+def test_label_suggests_a_lazy_name_without_importing_it():
     error = failure("audiozen.model.sdnn.SDNN")
     assert error.suggestion is None
     assert error.label == "did you mean `SDNN`?"
 
 
-def test_the_error_for_a_missing_attribute_lists_the_existing_ones(write):
+def test_error_for_a_missing_attribute_lists_the_existing_ones(write):
     with ImportScope([write("a", trainer="import os\nclass Loop: ...\ndef run(): ...\n_hidden = 1")]):
         assert "note: `trainer` has `Loop`, `run`" in failure("trainer.Xyz").notes
 
 
-def test_the_name_of_a_local_module_gets_its_class_as_a_suggestion(write):
+def test_error_for_the_name_of_a_local_module_suggests_its_class(write):
     with ImportScope([write("a", trainer="1 / 0\nclass Trainer: ...")]):
         error = failure("trainer", section="trainer")
     assert error.suggestion == "trainer.Trainer"
     assert any("`trainer.py`" in note for note in error.notes)
 
 
-def test_a_local_module_that_is_not_python_gets_a_note_and_no_suggestion(write):
+def test_error_for_a_local_module_with_a_syntax_error_has_only_a_note(write):
     with ImportScope([write("a", trainer="class Trainer(:")]):
         error = failure("trainer", section="trainer")
     assert error.suggestion is None
     assert any("`trainer.py`" in note for note in error.notes)
 
 
-def test_the_name_of_a_torch_class_gets_its_dotted_path_as_a_suggestion():
+def test_error_for_the_name_of_a_torch_class_suggests_its_dotted_path():
     assert failure("RAdam", section="optimizer").suggestion == "torch.optim.RAdam"
 
 
-def test_a_local_file_that_is_ignored_is_mentioned(write):
+def test_error_mentions_an_ignored_local_file(write):
     with ImportScope([write("a", queue="class Track: ...", trainer="from queue import Track")]):
         for path in ("queue.Track", "trainer.Trainer"):
             assert any("`queue.py`" in note and "rename" in note for note in failure(path).notes)
 
 
 @given(st.text(max_size=30))
-def test_any_text_leads_to_an_object_or_to_a_path_error(text):
+def test_any_text_resolves_or_raises_a_path_error(text):
     path = text if text.partition(".")[0] not in sys.stdlib_module_names else f"az_{text}"
     index = PluginIndex([Entry("audiozen.model", "net", "fractions:Fraction", "acme", "1.0")])
     error = outcome(path, section="model", index=index)
@@ -251,7 +251,7 @@ def component(value, name="net"):
     return PluginIndex([Entry("audiozen.model", name, value, "acme", "1.4")])
 
 
-def test_the_error_of_a_component_that_fails_to_import_names_its_distribution(write, site):
+def test_error_names_the_distribution_of_a_component_that_fails_to_import(write, site):
     write("site", az_broken="import math\nraise ValueError('boom')")
     error = failure("net", section="model", index=component("az_broken:Net"))
     assert error.message.startswith("the component `net` of acme 1.4 is broken:")
@@ -262,29 +262,29 @@ def test_the_error_of_a_component_that_fails_to_import_names_its_distribution(wr
 
 
 @pytest.mark.parametrize("value", ["az_nothing:Net", "az_nothing.below:Net", "fractions:Net", "fractions:Fraction.Net"])
-def test_a_component_that_is_not_where_its_metadata_says_is_broken(value):
+def test_component_missing_from_its_module_is_broken(value):
     assert "acme 1.4 is broken" in failure("net", section="model", index=component(value)).message
 
 
-def test_a_component_that_is_a_module_is_broken():
+def test_component_that_is_a_module_is_an_error():
     assert failure("net", section="model", index=component("fractions")).code == codes.IS_MODULE
 
 
-def test_a_missing_import_of_a_component_with_an_extra_names_the_extra(write, site):
+def test_remedy_for_a_missing_import_names_the_extra_of_the_component(write, site):
     write("site", az_extra="import az_not_installed")
     error = failure("net", section="model", index=component("az_extra:Net [fast]"))
     assert error.remedy == "pip install 'acme[fast]'"
     assert resolve("net", section="model", index=component("fractions:Fraction [fast]")).dotted == "fractions.Fraction"
 
 
-def test_a_broken_component_does_not_affect_the_others(write, site):
+def test_broken_component_does_not_affect_the_others(write, site):
     write("site", az_broken="raise SystemExit")
     index = PluginIndex([*component("az_broken:Net"), *component("fractions:Fraction", "good")])
     assert resolve("good", section="model", index=index).target.__name__ == "Fraction"
     assert "az_broken" not in sys.modules
 
 
-def test_an_audiozen_error_of_the_module_is_not_changed(write, site):
+def test_audiozen_error_during_an_import_is_not_changed(write, site):
     write(
         "site",
         az_extra="from audiozen_core.errors import MissingExtraError\n"
@@ -294,7 +294,7 @@ def test_an_audiozen_error_of_the_module_is_not_changed(write, site):
         resolve("net", section="model", index=component("az_extra:Net"))
 
 
-def test_an_entry_can_be_loaded_by_itself():
+def test_load_resolves_an_entry_without_an_index():
     entry = Entry("audiozen.metric", "half", "fractions:Fraction.from_float", "acme", "1.0")
     found = load(entry)
     assert (found.path, found.dotted, found.entry) == ("acme:half", "fractions.Fraction.from_float", entry)

@@ -45,7 +45,7 @@ def load_torchaudio():
 
 @pytest.fixture
 def no_torchaudio():
-    """Forgets the torchaudio that is loaded, and brings it back."""
+    """Removes the imported torchaudio from `sys.modules`, and restores it after the test."""
     kept = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "torchaudio"}
     for name in kept:
         del sys.modules[name]
@@ -55,7 +55,7 @@ def no_torchaudio():
     sys.modules.update(kept)
 
 
-def test_the_conv_tasnet_of_torchaudio_runs_here():
+def test_conv_tasnet_from_torchaudio_runs():
     torch.manual_seed(0)
     found = resolve("torchaudio.models.ConvTasNet", section="model")
     args = {"num_sources": 1, "enc_num_feats": 16, "msk_num_feats": 8, "msk_num_hidden_feats": 8, "msk_num_stacks": 1}
@@ -64,13 +64,13 @@ def test_the_conv_tasnet_of_torchaudio_runs_here():
     assert output.isfinite().all()
 
 
-def test_a_recipe_may_import_torchaudio_itself(write):
+def test_recipe_module_may_import_torchaudio(write):
     recipe = write("a", model="import torchaudio\nfrom torchaudio.transforms import Spectrogram\nclass Model: ...")
     with ImportScope([recipe]):
         assert resolve("model.Spectrogram").target(n_fft=16)(torch.randn(64)).shape == (9, 9)
 
 
-def test_the_python_part_is_used_with_one_warning_if_the_extension_fails(write, no_torchaudio, monkeypatch):
+def test_python_modules_load_with_a_warning_if_the_extension_fails(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
     with capture_logs() as logs:
         torchaudio = load_torchaudio()
@@ -80,7 +80,7 @@ def test_the_python_part_is_used_with_one_warning_if_the_extension_fails(write, 
     assert [(entry["log_level"], "libno_such_library" in entry["reason"]) for entry in logs] == [("warning", True)]
 
 
-def test_a_function_that_needs_the_extension_says_so_when_it_is_called(write, no_torchaudio, monkeypatch):
+def test_calling_a_function_that_needs_the_extension_is_an_error(write, no_torchaudio, monkeypatch):
     monkeypatch.syspath_prepend(str(write("fake", HALF)))
     functional = load_torchaudio().functional
     assert functional._IS_TORCHAUDIO_EXT_AVAILABLE is False
@@ -92,7 +92,7 @@ def test_a_function_that_needs_the_extension_says_so_when_it_is_called(write, no
         sys.modules["torchaudio._extension"].something_else  # noqa: B018
 
 
-def test_a_complete_torchaudio_is_not_changed(write, no_torchaudio, monkeypatch):
+def test_loader_does_not_change_a_working_torchaudio(write, no_torchaudio, monkeypatch):
     whole = {**HALF, "torchaudio/_extension/__init__": "_IS_X = True", "torchaudio/functional": ""}
     monkeypatch.syspath_prepend(str(write("fake", whole)))
     with capture_logs() as logs:
@@ -102,27 +102,27 @@ def test_a_complete_torchaudio_is_not_changed(write, no_torchaudio, monkeypatch)
 
 
 @pytest.mark.parametrize("raised", ["ImportError", "RuntimeError('other CUDA')"])
-def test_another_failure_is_not_hidden(write, no_torchaudio, monkeypatch, raised):
+def test_other_exceptions_of_the_extension_are_not_hidden(write, no_torchaudio, monkeypatch, raised):
     broken = {**HALF, "torchaudio/_extension/__init__": f"raise {raised}"}
     monkeypatch.syspath_prepend(str(write("fake", broken)))
     with pytest.raises(PathError, match=raised.partition("(")[0]):
         resolve("torchaudio.models.Net")
 
 
-def test_a_failure_of_the_python_part_is_not_hidden(write, no_torchaudio, monkeypatch):
+def test_exceptions_of_the_python_modules_are_not_hidden(write, no_torchaudio, monkeypatch):
     broken = {**HALF, "torchaudio/models": "raise KeyError('models')"}
     monkeypatch.syspath_prepend(str(write("fake", broken)))
     with pytest.raises(KeyError, match="models"):
         load_torchaudio()
 
 
-def test_a_part_that_was_found_before_the_failure_counts_as_unavailable(write, no_torchaudio, monkeypatch):
+def test_availability_flag_set_before_the_failure_is_reset(write, no_torchaudio, monkeypatch):
     half = {**HALF, "torchaudio/_extension/__init__": f"_IS_TORCHAUDIO_EXT_AVAILABLE = True{EXTENSION}"}
     monkeypatch.syspath_prepend(str(write("fake", half)))
     assert load_torchaudio().functional._IS_TORCHAUDIO_EXT_AVAILABLE is False
 
 
-def test_the_plain_import_fails_without_the_loader(write):
+def test_import_fails_without_the_loader_and_works_with_it(write):
     fake = write("fake", HALF)
     assert "libno_such_library" in run("import torchaudio", fake).stderr, "negative control"
     done = run(
@@ -145,7 +145,7 @@ def test_installing_the_loader_imports_neither_torch_nor_torchaudio(write):
     assert done.returncode == 0, done.stderr
 
 
-def test_installing_twice_has_no_further_effect():
+def test_installing_the_loader_twice_adds_it_once():
     torchaudio_loader.install()
     before = list(sys.meta_path)
     torchaudio_loader.install()

@@ -1,4 +1,4 @@
-"""Lines are appended completely and in order, even if the disk is full for a while."""
+"""Lines are appended completely and in order, even if the disk is full for some time."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from audiozen_core.storage.append import LineFile
 
 
 class Disk:
-    """Stands in for `os`: a disk with room for so many bytes."""
+    """Replaces `os`, and simulates a disk with `room` free bytes."""
 
     def __init__(self, room):
         self.room = room
@@ -34,11 +34,11 @@ def disk(monkeypatch):
     return disk
 
 
-def test_refused_lines_are_written_complete_and_in_order_once_there_is_space(tmp_path, disk):
+def test_lines_from_a_full_disk_are_written_once_there_is_space(tmp_path, disk):
     file = LineFile(tmp_path / "lines")
     disk.room = 12
-    refusals = [file.write(line) for line in ("first line", "second line", "third line")]
-    assert [refused and refused.errno for refused in refusals] == [None, errno.ENOSPC, errno.ENOSPC]
+    errors = [file.write(line) for line in ("first line", "second line", "third line")]
+    assert [error and error.errno for error in errors] == [None, errno.ENOSPC, errno.ENOSPC]
     assert (tmp_path / "lines").read_text() == "first line\ns"
     disk.room = 10**6
     assert file.write("fourth line") is None
@@ -46,7 +46,7 @@ def test_refused_lines_are_written_complete_and_in_order_once_there_is_space(tmp
     assert file.close() == 0
 
 
-def test_the_bytes_that_are_lost_at_the_end_are_counted(tmp_path, disk):
+def test_close_returns_the_number_of_lost_bytes(tmp_path, disk):
     file = LineFile(tmp_path / "lines")
     disk.room = 0
     file.write("äb")
@@ -55,13 +55,13 @@ def test_the_bytes_that_are_lost_at_the_end_are_counted(tmp_path, disk):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_real_device_that_is_full_raises_nothing():
+def test_writing_to_a_full_device_returns_the_error():
     file = LineFile(Path("/dev/full"))
     assert file.write("line").errno == errno.ENOSPC
     assert file.close() == 5
 
 
-def test_an_incomplete_line_of_a_dead_process_does_not_corrupt_the_next(tmp_path):
+def test_incomplete_last_line_is_ended_before_the_next_one(tmp_path):
     (tmp_path / "lines").write_text('{"a": 1}\n{"b"')
     file = LineFile(tmp_path / "lines")
     file.write('{"c": 3}')
@@ -69,7 +69,7 @@ def test_an_incomplete_line_of_a_dead_process_does_not_corrupt_the_next(tmp_path
     assert (tmp_path / "lines").read_text() == '{"a": 1}\n{"b"\n{"c": 3}\n'
 
 
-def test_two_processes_may_append_to_one_file(tmp_path):
+def test_two_line_files_append_to_the_same_file(tmp_path):
     first, second = LineFile(tmp_path / "lines"), LineFile(tmp_path / "lines")
     for count in range(3):
         first.write(f"first {count}")

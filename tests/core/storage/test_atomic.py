@@ -1,4 +1,4 @@
-"""Files appear complete or not at all, with modes that follow the umask, and links move in one step."""
+"""Files appear complete or not at all, their permissions follow the umask, and links are replaced atomically."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from audiozen_core.storage.atomic import (
 
 
 @pytest.mark.parametrize("content", [b"ab\x00", "Wörter\n", b"", b"0123456789" * 200_000])
-def test_bytes_and_text_of_any_length_are_written_and_hashed(content, tmp_path):
+def test_write_whole_writes_and_hashes_bytes_and_text(content, tmp_path):
     digest = write_whole(tmp_path / "file", content)
     written = (tmp_path / "file").read_bytes()
     assert written == (content.encode() if isinstance(content, str) else content)
     assert (digest.size, digest.sha256) == (len(written), hashlib.sha256(written).hexdigest())
 
 
-def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path):
+def test_replacing_a_file_leaves_no_temporary_files(tmp_path):
     write_whole(tmp_path / "file", "old")
     write_whole(tmp_path / "file", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "new")]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     write_whole(tmp_path / "file", "old")
     real = os.write
 
@@ -54,7 +54,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_modes_follow_the_umask(umask, tmp_path):
+def test_permissions_follow_the_umask(umask, tmp_path):
     previous = os.umask(umask)
     try:
         write_whole(tmp_path / "file", "x")
@@ -65,7 +65,7 @@ def test_modes_follow_the_umask(umask, tmp_path):
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
-def test_a_short_write_is_continued(tmp_path, monkeypatch):
+def test_short_write_is_continued(tmp_path, monkeypatch):
     real = os.write
     monkeypatch.setattr(atomic.os, "write", lambda descriptor, data: real(descriptor, data[:3]))
     write_new(tmp_path / "file", b"0123456789")
@@ -73,28 +73,28 @@ def test_a_short_write_is_continued(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
-def test_a_new_file_never_replaces_an_old_one(tmp_path):
+def test_write_new_never_replaces_a_file(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(FileExistsError):
         write_new(tmp_path / "file", "new")
 
 
-def test_long_content_is_read_back_in_full(tmp_path):
+def test_long_content_is_read_back_completely(tmp_path):
     content = bytes(range(256)) * 10_000
     write_whole(tmp_path / "file", content)
     assert read_regular(tmp_path / "file") == content
 
 
-def test_only_regular_files_are_opened(tmp_path):
+def test_open_regular_opens_only_regular_files(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "link").symlink_to("file")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe", ".", "missing"):
-        with pytest.raises(OSError):  # noqa: PT011 - each its own
+        with pytest.raises(OSError):  # noqa: PT011 - each name raises a different error
             open_regular(tmp_path / name)
 
 
-def test_a_link_is_moved_and_read(tmp_path):
+def test_link_can_be_replaced_and_read(tmp_path):
     assert read_link(tmp_path / "latest") is None
     for name in ("epoch_0001", "epoch_0002"):
         replace_link(tmp_path / "latest", name)
@@ -103,33 +103,33 @@ def test_a_link_is_moved_and_read(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_file_system_without_links_is_reported_and_nothing_is_left(tmp_path, monkeypatch):
-    def refuse(*_, **__):
+def test_replace_link_returns_false_on_a_file_system_without_links(tmp_path, monkeypatch):
+    def fail(*_, **__):
         raise OSError(errno.EPERM, "not here")
 
     assert replace_link(tmp_path / "latest", "epoch_0001")
-    monkeypatch.setattr(atomic.os, "symlink", refuse)
+    monkeypatch.setattr(atomic.os, "symlink", fail)
     assert not replace_link(tmp_path / "latest", "epoch_0002")
     assert [(path.name, read_link(path)) for path in tmp_path.iterdir()] == [("latest", "epoch_0001")]
 
 
-def test_a_file_or_folder_is_not_a_link(tmp_path):
+def test_read_link_returns_none_for_a_file_or_folder(tmp_path):
     (tmp_path / "latest").write_text("epoch_0001")
     assert read_link(tmp_path / "latest") is None
     assert read_link(tmp_path) is None
 
 
-def test_a_full_disk_is_not_taken_for_a_file_system_without_links(tmp_path, monkeypatch):
-    def refuse(*_, **__):
+def test_replace_link_raises_if_the_disk_is_full(tmp_path, monkeypatch):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(atomic.os, "symlink", refuse)
+    monkeypatch.setattr(atomic.os, "symlink", fail)
     with pytest.raises(OSError, match="full"):
         replace_link(tmp_path / "latest", "epoch_0001")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_deleted_without_following_its_links(tmp_path):
+def test_removing_a_folder_does_not_follow_its_links(tmp_path):
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "file").touch()
     (tmp_path / "folder" / "inner").mkdir(parents=True)
@@ -140,17 +140,17 @@ def test_a_folder_is_deleted_without_following_its_links(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["write", "fsync"])
-def test_the_error_for_a_refused_write_names_the_file(tmp_path, monkeypatch, call):
-    def refuse(*_):
+def test_error_for_a_failed_write_names_the_file(tmp_path, monkeypatch, call):
+    def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, call, refuse)
+    monkeypatch.setattr(atomic.os, call, fail)
     with pytest.raises(OSError, match="No space left") as error:
         write_new(tmp_path / "scores.csv", b"x")
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "scores.csv"))
 
 
-def test_temporary_files_of_dead_processes_are_deleted(tmp_path):
+def test_only_partial_files_of_dead_processes_are_deleted(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / "outside").mkdir()
@@ -163,12 +163,12 @@ def test_temporary_files_of_dead_processes_are_deleted(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [*alive, "outside"]
 
 
-def test_a_file_written_by_a_library_gets_the_mode_of_the_umask_and_the_hash_of_its_content(tmp_path):
+def test_complete_new_sets_permissions_and_hashes_the_content(tmp_path):
     def write(path):
-        aside = path.with_suffix(".tmp")
-        aside.write_bytes(b"of the library")
-        aside.chmod(0o600)
-        aside.rename(path)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(b"from a library")
+        temporary.chmod(0o600)
+        temporary.rename(path)
 
     before = os.umask(0o027)
     try:
@@ -176,12 +176,12 @@ def test_a_file_written_by_a_library_gets_the_mode_of_the_umask_and_the_hash_of_
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
-    assert (digest.size, digest.sha256) == (14, hashlib.sha256(b"of the library").hexdigest())
+    assert (digest.size, digest.sha256) == (14, hashlib.sha256(b"from a library").hexdigest())
     with pytest.raises(FileExistsError):
         complete_new(tmp_path / "a", write)
 
 
-def test_a_library_that_leaves_a_link_in_place_of_its_file_is_refused(tmp_path):
+def test_complete_new_raises_if_the_library_leaves_a_link(tmp_path):
     def write(path):
         path.unlink()
         path.symlink_to("/dev/null")

@@ -1,4 +1,4 @@
-"""Reading a TOML file, and the errors for files that are not TOML."""
+"""Reading TOML files, and errors for files that are not valid TOML."""
 
 import os
 from pathlib import Path
@@ -32,14 +32,14 @@ def write(folder, content, name="exp.toml"):
     return file
 
 
-def test_a_file_is_read_with_positions(tmp_path):
+def test_document_has_the_values_and_positions_of_the_file(tmp_path):
     document = Document.read(write(tmp_path, b"[meta]\r\nseed = 1\r\n"))
     assert document.values == {"meta": {"seed": 1}}
     assert document.value_span(("meta", "seed")).line == 2
     assert document.file == tmp_path / "exp.toml"
 
 
-def test_a_missing_file_gets_a_similar_name_suggested(tmp_path):
+def test_error_for_a_missing_file_suggests_a_similar_name(tmp_path):
     write(tmp_path, b"a = 1", "baseline.toml")
     diagnostic = finding(tmp_path / "baselin.toml")
     assert diagnostic.code == "AZ120"
@@ -48,47 +48,47 @@ def test_a_missing_file_gets_a_similar_name_suggested(tmp_path):
     assert "baseline.toml`?" in finding(tmp_path / "baseline").notes[0]
 
 
-def test_a_missing_file_without_a_near_name_lists_the_folder(tmp_path):
+def test_error_for_a_missing_file_lists_the_files_of_the_folder(tmp_path):
     write(tmp_path, b"a = 1", "zzz.toml")
     assert "holds `zzz.toml`" in finding(tmp_path / "baseline.toml").notes[0]
     assert "no folder" in finding(tmp_path / "sub" / "baseline.toml").notes[0]
 
 
-def test_a_folder_is_not_a_file(tmp_path):
+def test_error_for_a_folder_lists_its_files(tmp_path):
     write(tmp_path, b"a = 1", "baseline.toml")
     diagnostic = finding(tmp_path)
     assert "is a folder" in diagnostic.message
     assert "baseline.toml" in diagnostic.notes[0]
 
 
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+def test_reading_a_pipe_is_an_error_and_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "exp.toml")
     assert "not a regular file" in finding(tmp_path / "exp.toml").message
 
 
-def test_a_file_name_with_a_nul_character_is_refused():
+def test_file_name_with_a_nul_character_is_an_error():
     assert finding("exp\0.toml").code == "AZ120"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"# nothing\n"])
-def test_a_file_without_keys_is_refused(tmp_path, content):
+def test_file_without_keys_is_an_error(tmp_path, content):
     assert finding(write(tmp_path, content)).code == "AZ123"
 
 
-def test_bytes_that_are_not_utf8_are_pointed_at(tmp_path):
+def test_error_shows_the_first_byte_that_is_not_utf8(tmp_path):
     diagnostic = finding(write(tmp_path, 'a = "é"\r\nb = "é'.encode() + b'caf\xe9"\r\n'))
     assert diagnostic.code == "AZ121"
     assert place(diagnostic) == (2, 10)
     assert "0xe9" in diagnostic.message
 
 
-def test_utf16_is_not_utf8(tmp_path):
+def test_utf16_file_is_an_error_that_recommends_utf8(tmp_path):
     diagnostic = finding(write(tmp_path, "a = 1".encode("utf-16")))
     assert (diagnostic.code, place(diagnostic)) == ("AZ121", (1, 1))
     assert "UTF-8" in diagnostic.notes[0]
 
 
-def test_a_byte_order_mark_is_left_out_and_moves_no_position(tmp_path):
+def test_byte_order_mark_does_not_change_values_or_positions(tmp_path):
     document = Document.read(write(tmp_path, b"\xef\xbb\xbfseed = 0"))
     assert document.values == {"seed": 0}
     assert document.key_span(("seed",)).column == 1
@@ -96,7 +96,7 @@ def test_a_byte_order_mark_is_left_out_and_moves_no_position(tmp_path):
     assert place(broken) == (2, 6)
 
 
-def test_a_file_of_600_kilobytes_is_read_with_its_positions(tmp_path):
+def test_file_of_600_kilobytes_is_read_with_correct_positions(tmp_path):
     document = Document.read(write(tmp_path, b"a = [" + b"1.5, " * 120_000 + b"]\nb = 2\n"))
     assert len(document.values["a"]) == 120_000
     assert document.value_span(("b",)).line == 2
@@ -112,7 +112,7 @@ def test_a_file_of_600_kilobytes_is_read_with_its_positions(tmp_path):
         "x = " + "[" * 400_000,
     ],
 )
-def test_nesting_of_two_hundred_levels_is_refused(text):
+def test_nesting_of_two_hundred_levels_is_an_error(text):
     (diagnostic,) = findings(text)
     assert diagnostic.code == "AZ125"
     assert diagnostic.span is not None
@@ -129,7 +129,7 @@ def test_nesting_of_two_hundred_levels_is_refused(text):
         ("a = 1\r\nb = \r\n", (2, 5), "Invalid value"),
     ],
 )
-def test_a_syntax_error_has_a_place_and_a_reason(text, where, reason):
+def test_syntax_error_is_reported_with_position_and_reason(text, where, reason):
     (diagnostic,) = findings(text)
     assert diagnostic.code == "AZ126"
     assert place(diagnostic) == where
@@ -138,7 +138,7 @@ def test_a_syntax_error_has_a_place_and_a_reason(text, where, reason):
 
 
 @pytest.mark.parametrize(("word", "help_"), [("True", "`true`"), ("None", "leave the key out"), ("hann", "quotes")])
-def test_a_word_of_python_or_yaml_gets_a_hint(word, help_):
+def test_python_or_yaml_value_is_reported_with_a_hint(word, help_):
     (diagnostic,) = findings(f"a = {word}")
     assert help_ in diagnostic.notes[0]
     assert diagnostic.span.end_column - diagnostic.span.column == len(word)
@@ -155,13 +155,13 @@ def test_a_word_of_python_or_yaml_gets_a_hint(word, help_):
         ("a = {x = 1, x = 2}", (1, 13)),
     ],
 )
-def test_a_key_that_is_set_twice_shows_both_places(text, where):
+def test_error_for_a_repeated_key_shows_both_positions(text, where):
     (diagnostic,) = findings(text)
     assert place(diagnostic) == where
     assert "twice" in diagnostic.message
     assert diagnostic.notes[0].startswith("first: exp.toml:")
 
 
-def test_an_integer_of_thousands_of_digits_is_refused():
+def test_integer_with_thousands_of_digits_is_an_error():
     (diagnostic,) = findings("a = 1\nb = " + "9" * 5000)
     assert diagnostic.code == "AZ126"

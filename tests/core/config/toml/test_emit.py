@@ -1,4 +1,4 @@
-"""Values as TOML text."""
+"""Values are written as TOML text."""
 
 from datetime import date, datetime, time, timedelta, timezone
 
@@ -30,7 +30,7 @@ VALUES = st.recursive(
 
 
 def unescaped(value):
-    """What loading makes of the emitted text: `$${` is `${` again."""
+    """Replaces `$${` by `${`, as loading the emitted text does."""
     if isinstance(value, dict):
         return {key: unescaped(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -39,7 +39,7 @@ def unescaped(value):
 
 
 def typed(value):
-    """Distinguishes 1, 1.0 and true, which Python calls equal, and 0.0 from -0.0."""
+    """Makes 1, 1.0 and true differ, and 0.0 and -0.0, which are equal in Python."""
     if isinstance(value, dict):
         return {key: typed(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -49,7 +49,7 @@ def typed(value):
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=5))
-def test_emitted_toml_reads_back_as_the_same_values(values):
+def test_emitted_toml_is_read_back_as_the_same_values(values):
     assert typed(unescaped(tomli.loads(emit(values)))) == typed(values)
 
 
@@ -70,28 +70,29 @@ def test_emitted_toml_reads_back_as_the_same_values(values):
         ([], "[]"),
     ],
 )
-def test_forms_of_values(value, text):
+def test_toml_text_formats_a_value(value, text):
     assert toml_text(value) == text
 
 
-def test_long_arrays_have_a_line_for_each_entry():
+def test_long_array_is_written_with_one_entry_per_line():
     text = emit({"files": ["a" * 60, "b" * 60]})
     assert text.splitlines()[0] == "files = ["
     assert tomli.loads(text)["files"][1] == "b" * 60
 
 
-def test_the_time_for_deep_long_arrays_is_linear_in_their_size():
+def test_deeply_nested_long_array_is_emitted():
+    # Exponential time in the depth would never finish.
     value = ["x" * 101]
     for _ in range(60):
         value = [value]
     assert tomli.loads(emit({"a": value}))["a"] == value
 
 
-def test_comments_are_on_the_lines_of_values_and_headers():
+def test_comments_follow_values_and_headers_on_their_lines():
     text = emit({"a": {"x": 1, "y": 2}}, lambda path: "set here" if path in {("a",), ("a", "y")} else "")
     assert text == "[a]  # set here\nx = 1\ny = 2  # set here\n"
 
 
-def test_a_value_that_toml_cannot_express_is_refused():
+def test_emitting_a_value_that_toml_lacks_is_an_error():
     with pytest.raises(TypeError, match="NoneType"):
         emit({"a": None})

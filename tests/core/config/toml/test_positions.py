@@ -1,4 +1,4 @@
-"""The positions of keys and values, in every form that TOML has."""
+"""Positions of keys and values in every syntax that TOML has."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def read(text):
 
 
 def text_at(document, span):
-    """The stretch of the text, found again from lines and columns alone."""
+    """Returns the text of a span, using only its lines and columns."""
     lines = document.source.text.split("\n")
     if span.line == span.end_line:
         return lines[span.line - 1][span.column - 1 : span.end_column - 1]
@@ -47,7 +47,7 @@ def same(one, other):
     return one == other or (isinstance(one, float) and math.isnan(one) and math.isnan(other))
 
 
-def test_a_pair_below_a_header():
+def test_key_and_value_below_a_header_have_positions():
     document = read("[optimizer.args]\nlr = 1e-3 # fast")
     assert key_at(document, "optimizer", "args", "lr") == "lr"
     assert value_at(document, "optimizer", "args", "lr") == "1e-3"
@@ -55,7 +55,7 @@ def test_a_pair_below_a_header():
     assert (span.line, span.column, span.end_line, span.end_column) == (2, 6, 2, 10)
 
 
-def test_dotted_and_quoted_keys():
+def test_each_part_of_a_dotted_key_has_a_position():
     document = read("optimizer . \"my args\" .'l.r' = 1")
     assert key_at(document, "optimizer") == "optimizer"
     assert key_at(document, "optimizer", "my args") == '"my args"'
@@ -63,18 +63,18 @@ def test_dotted_and_quoted_keys():
     assert value_at(document, "optimizer", "my args", "l.r") == "1"
 
 
-def test_an_escaped_key_is_unescaped():
+def test_escaped_key_is_found_by_its_unescaped_name():
     assert key_at(read('"caf\\u00e9" = 1'), "café") == '"caf\\u00e9"'
 
 
-def test_a_table_has_the_position_of_its_header_even_if_a_deeper_header_comes_first():
+def test_table_has_the_position_of_its_own_header():
     document = read("[a.b]\nx = 1\n[ a ]\ny = 2")
     assert document.key_span(("a",)).line == 3
     assert value_at(document, "a") == "[ a ]"
     assert value_at(document, "a", "b") == "[a.b]"
 
 
-def test_arrays_of_tables_and_tables_inside_them():
+def test_tables_inside_arrays_of_tables_have_positions():
     document = read(
         "[[hooks]]\npath = 'one'\n[[hooks]]\n[hooks.args]\nx = 1\n[[hooks.args.deep]]\n[[hooks.args.deep]]\ny=2"
     )
@@ -85,7 +85,7 @@ def test_arrays_of_tables_and_tables_inside_them():
     assert document.value_span(("hooks", 1, "args", "deep", 1, "y")).line == 8
 
 
-def test_inline_tables_and_nested_arrays():
+def test_values_in_inline_tables_and_nested_arrays_have_positions():
     document = read("x = { a.b = [1, [2, {c = 'three'}]], d = { } }")
     assert value_at(document, "x") == "{ a.b = [1, [2, {c = 'three'}]], d = { } }"
     assert value_at(document, "x", "a", "b", 1, 1, "c") == "'three'"
@@ -93,7 +93,7 @@ def test_inline_tables_and_nested_arrays():
     assert value_at(document, "x", "d") == "{ }"
 
 
-def test_arrays_over_many_lines_with_comments():
+def test_comments_in_a_multiline_array_do_not_change_positions():
     document = read("a = [ # ] not the end\n  1, # one\n  'x # ]',\n]\nb = 2")
     assert document.value_span(("a", 1)).line == 3
     assert value_at(document, "a", 1) == "'x # ]'"
@@ -103,13 +103,13 @@ def test_arrays_over_many_lines_with_comments():
 @pytest.mark.parametrize(
     "text", ['"""\n one\n "two" \\""" """', "'''\n\\'''", '"""five quotes"""""', "'''four'''''", '""""""']
 )
-def test_strings_over_many_lines(text):
+def test_multiline_string_is_one_value(text):
     document = read(f"a = {text} # end\nb = 1")
     assert value_at(document, "a") == text
     assert value_at(document, "b") == "1"
 
 
-def test_dates_with_a_space_are_one_value():
+def test_date_with_a_space_is_one_value():
     assert value_at(read("a = [1979-05-27 07:32:00 , 1]"), "a", 0) == "1979-05-27 07:32:00"
 
 
@@ -119,19 +119,19 @@ def test_columns_count_characters_not_bytes():
     assert (span.column, span.end_column) == (9, 12)
 
 
-def test_windows_line_ends_change_nothing():
+def test_windows_line_endings_do_not_change_positions():
     text = "[a]\nx = '''\n1\n'''\ny = [\n 2]\n"
     unix, windows = read(text), read(text.replace("\n", "\r\n"))
     assert windows.positions == unix.positions
     assert windows.source.line(2) == "x = '''"
 
 
-def test_line_separators_of_unicode_do_not_end_a_line():
+def test_unicode_line_separators_do_not_end_a_line():
     document = read("a = '\u2028\x85' # \u2029\nb = 1")
     assert document.value_span(("b",)).line == 2
 
 
-def test_a_missing_key_has_the_position_of_the_table_above():
+def test_missing_key_has_the_position_of_its_table():
     document = read("[a]\nx = 1")
     assert document.value_span(("a", "missing", "deep")) == document.value_span(("a",))
     assert document.value_span(("z",)).line == 1
@@ -175,7 +175,7 @@ def test_values_do_not_overlap(text):
 
 
 @pytest.mark.parametrize(("open_", "close"), [("[", "]"), ("{a=", "}")])
-def test_deep_nesting_is_refused_where_it_becomes_too_deep(open_, close):
+def test_error_for_deep_nesting_is_located_at_the_first_level_too_deep(open_, close):
     text = "x = " + open_ * 200 + "1" + close * 200
     with pytest.raises(TooDeepError) as caught:
         find_positions(text)
@@ -183,7 +183,7 @@ def test_deep_nesting_is_refused_where_it_becomes_too_deep(open_, close):
 
 
 @pytest.mark.parametrize("text", [".".join("a" * 200) + " = 1", f"[{'.'.join('a' * 200)}]"])
-def test_long_dotted_keys_are_refused(text):
+def test_dotted_key_with_too_many_parts_is_an_error(text):
     with pytest.raises(TooDeepError):
         find_positions(text)
 
@@ -191,6 +191,6 @@ def test_long_dotted_keys_are_refused(text):
 @pytest.mark.parametrize(
     "text", ["a", "a =", "= 1", "[a", "a = [1", "a = {b = 1", "a = '", 'a = """', "a = [1 2]", "]"]
 )
-def test_text_that_is_not_toml_has_the_positions_before_the_mistake(text):
+def test_positions_before_a_syntax_error_are_available(text):
     positions = find_positions(f"first = 1\n{text}")
     assert positions.values["first",] == (8, 9)

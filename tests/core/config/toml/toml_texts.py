@@ -1,4 +1,4 @@
-"""Strategies for TOML texts in every form that TOML has."""
+"""Hypothesis strategies for TOML texts that use every syntax that TOML has."""
 
 from hypothesis import strategies as st
 
@@ -9,7 +9,7 @@ LETTERS = "abcé漢🎧"
 
 @st.composite
 def keys(draw, number):
-    """One part of a key that no other part of the document has."""
+    """One part of a key, different from all other parts in the document."""
     name = draw(st.text(LETTERS, max_size=3))
     form = draw(st.sampled_from(["bare", "basic", "literal", "escaped", "awkward"]))
     if form == "bare":
@@ -59,7 +59,7 @@ def scalars(draw, number):
 
 
 class Numbers:
-    """Counts, so that keys and values of a document differ."""
+    """A counter that makes all keys and values of a document different."""
 
     def __init__(self):
         self.last = 0
@@ -100,7 +100,7 @@ def dotted(draw, numbers):
 
 @st.composite
 def documents(draw):
-    """A text in which keys are seldom defined twice; tomli has the last word on whether it is TOML."""
+    """A text that rarely defines a key twice. It may still be invalid, so tests check it with tomli."""
     numbers = Numbers()
     lines = []
     tables, arrays = [], []
