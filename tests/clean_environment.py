@@ -1,4 +1,4 @@
-"""A virtual environment of its own for plugins, which sees what is installed here but shares nothing with it."""
+"""A separate virtual environment for plugins, which can import the packages that are installed here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AUDIOZEN = "from audiozen_core.cli.main import main; main()"
 
 @dataclass(frozen=True)
 class CleanEnvironment:
-    """A virtual environment in a folder; torch and AudioZEN are found where the tests found them."""
+    """A virtual environment in a folder. It imports torch and AudioZEN from the environment of the tests."""
 
     folder: Path
 
@@ -23,7 +23,8 @@ class CleanEnvironment:
     def make(cls, folder: Path) -> CleanEnvironment:
         venv.create(folder, with_pip=False, symlinks=True)
         made = cls(folder)
-        # Later on the path than the environment's own folder, links of editable installations included.
+        # These folders come after the environment's own, so a plugin installed there takes precedence.
+        # `addsitedir` also reads the .pth files of editable installations.
         outer = "".join(f"import site; site.addsitedir({path!r})\n" for path in _site_folders())
         made.site.joinpath("outer.pth").write_text(outer)
         return made
@@ -34,11 +35,11 @@ class CleanEnvironment:
 
     @property
     def site(self) -> Path:
-        scheme = "nt" if os.name == "nt" else "posix_prefix"  # "venv" is not known to Python 3.10
+        scheme = "nt" if os.name == "nt" else "posix_prefix"  # Python 3.10 has no scheme "venv"
         return Path(sysconfig.get_path("purelib", scheme, vars={"base": str(self.folder)}))
 
     def run(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Runs its Python."""
+        """Runs Python in this environment."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
         command = [str(self.python), *map(str, arguments)]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=kept)
@@ -47,7 +48,7 @@ class CleanEnvironment:
         return self.run("-c", _AUDIOZEN, *arguments, cwd=cwd)
 
     def pip(self, *arguments: str) -> None:
-        """Runs pip for this environment; nothing is downloaded."""
+        """Runs pip for this environment."""
         command = [sys.executable, "-m", "pip", "--python", str(self.python), "--disable-pip-version-check", *arguments]
         subprocess.run(command, check=True, capture_output=True)
 
@@ -56,7 +57,7 @@ class CleanEnvironment:
 
 
 def build_wheel(project: Path, folder: Path) -> Path:
-    """Builds a project with the hatchling that is installed here."""
+    """Builds the wheel of a project with the hatchling of the test environment."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=project, check=True, capture_output=True)
     return max(folder.glob("*.whl"), key=lambda path: path.stat().st_mtime_ns)

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, a quiet log, and the folder of the reference data."""
+"""Settings and fixtures for all tests: one thread, the log level, and the folder of the reference data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _steady_machine():
+def _reproducible_settings():
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     logging.configure(level="info")
@@ -28,10 +28,10 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder of the reference data; a test that asks for it skips where there is none."""
+    """The folder of the reference data. Tests that use it are skipped if the environment variable is not set."""
     folder = os.environ.get("AUDIOZEN_REFERENCE_DATA")
     if not folder:
-        pytest.skip("AUDIOZEN_REFERENCE_DATA does not say where the reference data are")
+        pytest.skip("AUDIOZEN_REFERENCE_DATA is not set to the folder of the reference data")
     return Path(folder)
 
 
@@ -39,12 +39,12 @@ COUNTED = ("crash points", "kills")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Tells how often the tests have stopped a training, and in how many places."""
+    """Prints at how many points, and how often, the tests have interrupted a training."""
     calls = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
     counts = {name: sum(dict(call.user_properties).get(name, 0) for call in calls) for name in COUNTED}
     if any(counts.values()):
-        told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-        terminalreporter.write_line(f"reliability: {told} tried")
+        totals = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        terminalreporter.write_line(f"reliability: {totals} tried")
 
 
 def _is_call(report):

@@ -1,4 +1,4 @@
-"""A copy of the packages, for tests that change the code and look at what comes of it."""
+"""A copy of the packages, for tests that change the code and run it."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("audiozen*/__init__.py"
 
 
 def copied_tree(folder: Path) -> Path:
-    """Copies the packages into a folder, which `environment` then puts first on the import path."""
+    """Copies the packages into a folder, and returns the folder. Pass it to `environment` to import from there."""
     for name in PACKAGES:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder

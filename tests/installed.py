@@ -1,4 +1,4 @@
-"""Distributions that are installed for one test: modules and metadata in a folder on `sys.path`."""
+"""Fixtures that install distributions for one test, as modules and metadata in a folder on `sys.path`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on `sys.path`; what is imported from it is forgotten after the test."""
+    """A folder on `sys.path`. After the test, its modules are removed from `sys.modules`."""
     folder = tmp_path / "site"
     folder.mkdir()
     before = set(sys.modules)
@@ -55,7 +55,7 @@ def install(site: Path) -> Install:
 
 
 def install_a_hundred(install: Install) -> None:
-    """A hundred plugins, three of them broken in different ways, and two of the others clashing."""
+    """Installs a hundred plugins. Three are broken in different ways, and two others have a name in common."""
     for number in range(95):
         module = f"plugin_{number}"
         install(

@@ -1,7 +1,7 @@
-"""The documentation is run: files that it shows are written, commands that it shows are called.
+"""The examples in the documentation are run.
 
-A comment `<!-- file: NAME -->` before a block says that the reader saves it under that name; `<!-- run -->` says that
-the commands of the block are given then, in that folder. Every other block is at least looked at.
+A comment before a block says what the test does with it. It saves a block marked `<!-- file: NAME -->` under that name,
+and runs the commands of a block marked `<!-- run -->` in the same folder. All other blocks are only parsed.
 """
 
 import ast
@@ -53,7 +53,7 @@ def audiozen_lines(text):
 
 
 def parse(command, name, arguments):
-    """Reads the arguments as the command line does, those of a command within a command too."""
+    """Parses the arguments as the command line does, including those of subcommands."""
     context = command.make_context(name, list(arguments))
     if isinstance(command, click.Group):
         inner_name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
@@ -61,7 +61,7 @@ def parse(command, name, arguments):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_block_is_well_formed_and_every_command_exists(page):
+def test_every_code_block_and_every_command_can_be_parsed(page):
     for block in blocks(page):
         if block["language"] == "toml":
             tomli.loads(block["text"])
@@ -72,13 +72,13 @@ def test_every_block_is_well_formed_and_every_command_exists(page):
                 parse(COMMANDS[name], name, arguments)
 
 
-def test_a_misspelt_option_would_be_noticed():
+def test_parsing_a_misspelt_option_fails():
     with pytest.raises(Exception, match="No such option"):
         run_command.make_context("run", ["exp.toml", "--resum"])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md"])
-def test_what_a_page_shows_works_as_it_stands(page, tmp_path, monkeypatch):
+def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid", "test"):
         write_pairs(tmp_path / "data" / part, count=2)
@@ -89,7 +89,7 @@ def test_what_a_page_shows_works_as_it_stands(page, tmp_path, monkeypatch):
     for block in blocks(REPOSITORY / page):
         kind, _, name = (block["what"] or "").partition(": ")
         if kind == "file":
-            # The text is the reader's; only the length of the training is ours.
+            # Fewer epochs make the test fast. Everything else is as the reader sees it.
             text = re.sub(r"max_epochs = \d+", "max_epochs = 1", block["text"])
             (tmp_path / name).write_text(text, encoding="utf-8")
         elif kind == "run":
@@ -103,7 +103,7 @@ def test_what_a_page_shows_works_as_it_stands(page, tmp_path, monkeypatch):
     assert list(tmp_path.rglob("exp/*/checkpoints/best/model.safetensors"))
 
 
-def test_the_hook_of_the_page_stops_a_training(tmp_path, monkeypatch, capsys):
+def test_hook_from_the_trainer_page_stops_the_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid"):
         write_pairs(tmp_path / "data" / part, count=2)
@@ -123,7 +123,7 @@ def test_the_hook_of_the_page_stops_a_training(tmp_path, monkeypatch, capsys):
     assert not Path("exp/own/tb_log").exists()
 
 
-def test_every_key_of_every_section_is_in_the_page_of_arguments():
+def test_arguments_page_lists_every_key_of_every_section():
     text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
     for section, kind in SECTIONS.items():
         assert f"`{section}`" in text or f"[[{section}]]" in text, section
@@ -132,7 +132,7 @@ def test_every_key_of_every_section_is_in_the_page_of_arguments():
 
 
 @pytest.mark.parametrize("path", ["audiozen.trainer.base_trainer.BaseTrainer", "enhancement"])
-def test_every_argument_of_the_trainers_is_in_the_page_of_arguments(path):
+def test_arguments_page_lists_every_argument_of_the_trainers(path):
     import inspect
 
     from audiozen_core.registry.paths import resolve
@@ -144,7 +144,7 @@ def test_every_argument_of_the_trainers_is_in_the_page_of_arguments(path):
             assert f"| `{name}` |" in text, name
 
 
-def test_links_within_the_documentation_lead_somewhere():
+def test_internal_links_point_to_existing_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

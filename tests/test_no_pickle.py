@@ -1,4 +1,4 @@
-"""Nothing in the packages reads or writes pickle: what is loaded can hold no code."""
+"""The packages never read or write pickle, because loading a pickle can run code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def findings(source: str) -> list[str]:
     return found
 
 
-def test_no_module_of_the_packages_uses_pickle(repository):
+def test_packages_do_not_use_pickle(repository):
     sources = [path for package in PACKAGES for path in (repository / package).rglob("*.py")]
     assert len(sources) > 20
     found = [f"{path.relative_to(repository)}, {line}" for path in sources for line in findings(path.read_text())]
@@ -54,13 +54,13 @@ def test_no_module_of_the_packages_uses_pickle(repository):
         "import numpy as np\nnp.load('x', allow_pickle=True)",
     ],
 )
-def test_this_test_would_see(source):
+def test_findings_reports_each_use_of_pickle(source):
     assert findings(source)
 
 
-def test_ordinary_loading_is_no_finding():
+def test_findings_accepts_loading_without_pickle():
     assert findings("import json\nimport torch\njson.load(open('x'))\nmodel.load_state_dict(torch.zeros(2))") == []
 
 
-def test_the_packages_lie_where_this_test_looks(repository):
+def test_packages_are_in_the_folders_that_are_searched(repository):
     assert all((Path(repository) / package / "__init__.py").is_file() for package in PACKAGES)

@@ -1,4 +1,4 @@
-"""The pages for authors of hooks and plugins, followed step by step."""
+"""The steps in the pages for authors of hooks and plugins are carried out."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ PUBLISH = REPOSITORY / "docs" / "publish_a_component.md"
 
 
 def follow(page, monkeypatch):
-    """Saves the files that a page shows, and gives its commands."""
+    """Saves the files that a page shows, and runs its commands."""
     for block in blocks(page):
         kind, _, name = (block["what"] or "").partition(": ")
         if kind == "file":
@@ -39,7 +39,7 @@ def examples_of(page):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder to work in, on the import path; what is imported from it is forgotten."""
+    """The working directory. After the test, modules imported from it are removed from `sys.modules`."""
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
     yield tmp_path
@@ -48,7 +48,7 @@ def here(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_the_hook_of_the_page_runs_and_passes_its_tests(here, monkeypatch, tmp_path_factory, capsys):
+def test_hook_from_the_page_runs_and_passes_its_tests(here, monkeypatch, tmp_path_factory, capsys):
     TinyExperiment(here).write()
     follow(HOOKS, monkeypatch)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -59,7 +59,7 @@ def test_the_hook_of_the_page_runs_and_passes_its_tests(here, monkeypatch, tmp_p
     tests["test_the_rate_rises"](TinyExperiment(tmp_path_factory.mktemp("tiny")))
 
 
-def test_the_plugin_of_the_page_is_written_and_passes_its_tests(here, monkeypatch):
+def test_plugin_from_the_page_passes_its_tests(here, monkeypatch):
     follow(PUBLISH, monkeypatch)
     monkeypatch.syspath_prepend(str(here / "audiozen-plugin-acme" / "src"))
     tests = examples_of(PUBLISH)
@@ -68,7 +68,7 @@ def test_the_plugin_of_the_page_is_written_and_passes_its_tests(here, monkeypatc
         test()
 
 
-def test_every_group_and_every_check_is_in_the_page():
+def test_page_lists_every_entry_point_group_and_every_check():
     import audiozen.testing
 
     text = PUBLISH.read_text(encoding="utf-8")

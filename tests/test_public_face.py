@@ -1,6 +1,6 @@
-"""The package `audiozen`: what users and plugin authors import.
+"""The package `audiozen` provides the names that users and plugin authors import.
 
-`docs/public_api.md` is made by `python -m tests.test_public_face`.
+The command `python -m tests.test_public_face` writes `docs/public_api.md`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STUBS = {
 }
 PUBLIC = [f"{module}.{name}" for module in STUBS for name in import_module(module).__all__]
 MODULE_OF_KIND = {"loss_function": "loss"}
-"""The module with the components of a kind, where its name differs from the kind."""
+"""The module that contains the components of a kind, if its name differs from the kind."""
 
 
 def public(path):
@@ -47,7 +47,7 @@ def aliases(stub):
 
 
 def imports(source):
-    """What a source text imports: pairs of a module and the name imported from it ("" for the module itself)."""
+    """The imports in a source text, as pairs of a module and a name ("" if the module itself is imported)."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
@@ -64,7 +64,7 @@ def run_python(code):
     assert done.returncode == 0, done.stderr
 
 
-# ------------------------------------------------------------------------------------------ what is public
+# ------------------------------------------------------------------------------------------ public names
 
 
 @pytest.mark.parametrize("path", PUBLIC)
@@ -74,7 +74,7 @@ def test_every_public_name_exists_and_is_documented(path):
 
 
 @pytest.mark.parametrize("module", STUBS)
-def test_a_module_has_the_names_of_its_stub(module):
+def test_module_exports_exactly_the_names_of_its_stub(module):
     found = list(aliases(STUBS[module]))
     assert all(alias.asname == alias.name for alias, _ in found), "type checkers re-export only `A as A`"
     assert dir(import_module(module)) == sorted(alias.name for alias, _ in found)
@@ -88,7 +88,7 @@ def test_every_module_has_a_stub():
     assert sorted(path.with_suffix(".pyi") for path in modules) == sorted(STUBS.values())
 
 
-def test_a_misspelt_public_name_is_an_attribute_error():
+def test_misspelt_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"module 'audiozen\.loss' has no attribute 'SoftDTW'"):
         public("audiozen.loss.SoftDTW")
 
@@ -100,7 +100,7 @@ def test_every_component_of_audiozen_has_a_public_path(entry):
     assert resolve(path).target is component
 
 
-def test_the_names_that_the_experiment_arguments_document_import():
+def test_names_in_the_arguments_page_can_be_imported():
     from audiozen.loss import SoftDTWLoss
     from audiozen.trainer.base_trainer import BaseTrainer
     from audiozen_core.trainer import base_trainer
@@ -110,7 +110,7 @@ def test_the_names_that_the_experiment_arguments_document_import():
     assert SoftDTWLoss is soft_dtw.SoftDTWLoss
 
 
-# ------------------------------------------------------------------------------------------ what it costs
+# ------------------------------------------------------------------------------------------ lazy imports
 
 
 @pytest.mark.parametrize(
@@ -128,22 +128,22 @@ def test_torch_is_not_imported_before_a_name_needs_it(statement):
     run_python(f"import sys\n{statement}\nassert not {heavy}, {heavy}")
 
 
-def test_a_name_that_needs_torch_imports_it():
+def test_name_that_needs_torch_imports_it():
     run_python("import sys, audiozen\naudiozen.loss.SoftDTWLoss\nassert 'torch' in sys.modules")
 
 
-# ------------------------------------------------------------------------------------------ who imports what
+# ------------------------------------------------------------------------------------------ direction of imports
 
 
 @pytest.mark.parametrize("folder", ["audiozen_core", "audiozen_plugins"])
-def test_the_packages_behind_it_never_import_the_public_package(folder):
+def test_core_and_plugins_never_import_the_public_package(folder):
     paths = list((ROOT / folder).rglob("*.py"))
     assert len(paths) > 20
     assert [path for path in paths if "audiozen" in packages(path.read_text(encoding="utf-8"))] == []
 
 
 def user_code():
-    """Everything that a user or a plugin author copies, by its place."""
+    """Yields the location and the text of all code that users and plugin authors copy."""
     for folder in ("examples", "recipes"):
         for path in (ROOT / folder).rglob("*.py"):
             yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def user_code():
         yield from ((f"{page.name}, block {number}", text) for number, text in enumerate(blocks))
 
 
-def test_what_a_user_copies_imports_public_names_only():
+def test_code_for_users_to_copy_imports_only_public_names():
     code = dict(user_code())
     private = {place for place, text in code.items() if packages(text) & {"audiozen_core", "audiozen_plugins"}}
     assert private == set()
@@ -164,7 +164,7 @@ def test_what_a_user_copies_imports_public_names_only():
         assert name == "" or f"{module}.{name}" in PUBLIC, f"{module}.{name}"
 
 
-def test_the_hooks_of_audiozen_import_nothing_that_a_plugin_could_not():
+def test_hooks_of_audiozen_import_only_public_objects():
     homes = {(home, alias.name) for stub in STUBS.values() for alias, home in aliases(stub)}
     used = {
         (module, name)
@@ -172,7 +172,7 @@ def test_the_hooks_of_audiozen_import_nothing_that_a_plugin_could_not():
         for module, name in imports(path.read_text(encoding="utf-8"))
         if module.partition(".")[0] == "audiozen_core"
     }
-    # A room such as `audiozen_core.checkpoint` re-exports some of its names: compare the objects.
+    # The objects are compared, because a room such as `audiozen_core.checkpoint` re-exports names under a second path.
     objects = {id(getattr(import_module(home), name)) for home, name in homes if home}
     private = [(module, name) for module, name in used if id(getattr(import_module(module), name)) not in objects]
     assert len(used) > 5
@@ -238,19 +238,19 @@ def mypy(*arguments, cwd):
     return error_codes(done.stdout) if done.returncode < 2 else pytest.fail(done.stdout + done.stderr)
 
 
-def test_a_type_checker_sees_through_the_public_package(tmp_path):
-    """With the settings of this project, so that the results of `make types` are used again."""
+def test_type_checker_knows_the_types_of_public_names(tmp_path):
+    """Uses the mypy settings of this project, so it can reuse the cache of `make types`."""
     (tmp_path / "plugin.py").write_text(PLUGIN)
     (tmp_path / "mistakes.py").write_text(PLUGIN + MISTAKES)
     assert mypy(tmp_path / "plugin.py", tmp_path / "mistakes.py", cwd=ROOT) == ERRORS
 
 
-def test_the_plugins_that_authors_start_from_pass_a_strict_type_checker(tmp_path):
+def test_new_plugin_and_example_plugin_pass_strict_type_checks(tmp_path):
     new = scaffold.new_plugin("acme", tmp_path) / "src"
     assert mypy(new, ROOT / "examples/audiozen-plugin-remix/src", cwd=ROOT) == []
 
 
-def test_the_stubs_are_part_of_what_is_installed(tmp_path):
+def test_wheel_contains_the_stubs(tmp_path):
     with zipfile.ZipFile(build_wheel(ROOT, tmp_path)) as archive:
         packed = {name for name in archive.namelist() if name.startswith("audiozen/")}
     assert {stub.relative_to(ROOT).as_posix() for stub in STUBS.values()} < packed
@@ -258,7 +258,7 @@ def test_the_stubs_are_part_of_what_is_installed(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_type_checker_sees_through_an_installed_wheel(tmp_path):
+def test_type_checker_knows_the_types_of_an_installed_wheel(tmp_path):
     environment = CleanEnvironment.make(tmp_path / "environment")
     environment.install(build_wheel(ROOT, tmp_path / "dist"))
     found = environment.run("-c", "import audiozen.loss as m; print(m.__file__, m.SoftDTWLoss)", cwd=tmp_path)
@@ -270,19 +270,19 @@ def test_a_type_checker_sees_through_an_installed_wheel(tmp_path):
 # ------------------------------------------------------------------------------------------ the page
 
 
-def test_the_page_of_public_names_is_up_to_date():
-    """If this fails: python -m tests.test_public_face."""
+def test_page_of_public_names_is_up_to_date():
+    """If this fails, run `python -m tests.test_public_face`."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
 def page():
     parts = [
         "# Public names\n\n"
-        "Import from the package `audiozen`; a `path` in a TOML uses the same spelling. Also public are the\n"
-        "[hooks](hooks_reference.md), the sections and keys of a TOML file, the entry point groups, the names of the\n"
-        "components that come with AudioZEN, their arguments, and the commands with their options. Everything else\n"
-        "may change without notice, in particular the packages `audiozen_core` and `audiozen_plugins`.\n\n"
-        "This page is made from the stubs in `audiozen/` by `python -m tests.test_public_face`.\n"
+        "Import these names from the package `audiozen`. A `path` in a TOML file uses the same spelling. These are\n"
+        "public too: the [hooks](hooks_reference.md), the sections and keys of a TOML file, the entry point groups,\n"
+        "the names and arguments of the components that come with AudioZEN, and the commands with their options. All\n"
+        "other names may change without notice, including everything in `audiozen_core` and `audiozen_plugins`.\n\n"
+        "The command `python -m tests.test_public_face` generates this page from the stubs in `audiozen/`.\n"
     ]
     for module in STUBS:
         found = import_module(module)

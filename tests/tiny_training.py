@@ -1,4 +1,4 @@
-"""A trainer, a network and data so small that a run takes milliseconds."""
+"""A trainer, a network and a data set that are small enough to train in milliseconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audiozen_core.trainer.scheduler import Scheduler
 
 
 class TinyTrainer(BaseTrainer):
-    """Least squares; the score is minus the mean error, so that higher is better."""
+    """Minimises the squared error. The score is the negative mean error, so a higher score is better."""
 
     def training_step(self, batch, batch_idx):
         return {"loss": self._error(batch)}
@@ -36,7 +36,7 @@ class TinyTrainer(BaseTrainer):
 
 
 class Pairs(torch.utils.data.Dataset):
-    """Samples of a linear map, with noise that is drawn anew for each item."""
+    """Inputs and outputs of a linear map. Each access to an item draws new noise."""
 
     def __init__(self, size=20, noise=0.1):
         self.x = torch.randn(size, 4, generator=torch.Generator().manual_seed(1))
@@ -62,7 +62,7 @@ def make_trainer(
     cls=TinyTrainer,
     **args,
 ):
-    """A trainer on a network of 5 weights that start from the same numbers every time."""
+    """Returns a trainer for a network of 5 weights, whose initial values are the same in every call."""
     torch.manual_seed(0)
     model = model() if model else nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.1))
     optimizer = optimizer(model.parameters()) if optimizer else torch.optim.Adam(model.parameters(), lr=0.05)
@@ -81,10 +81,10 @@ def make_trainer(
 
 
 def make_loader(size=20, *, batch_size=4, shuffle=True, **options):
-    """Batches of `Pairs`."""
+    """Returns a loader for batches of `Pairs`."""
     return BatchLoader(Pairs(size), batch_size=batch_size, shuffle=shuffle, **options)
 
 
 def weights_of(trainer):
-    """All weights in one vector."""
+    """Returns all weights of the model in one vector."""
     return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])

@@ -1,4 +1,4 @@
-"""The rules of the house: imports point downwards, and the core knows no plugin."""
+"""The rules of the architecture: imports point downwards, and the core never imports plugins."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ from tests.copied_tree import copied_tree
 CORE = Path(audiozen_core.__file__).parent
 PLUGINS = CORE.parent / "audiozen_plugins"
 
-# Every room and every loose module of the core stands on a floor; an import may lead to the same floor or a lower one.
+# The floor of every room and every loose module. Code may import from its own floor and from lower floors.
 FLOORS = {
     8: ("cli", "testing"),
     7: ("inspection",),
@@ -32,14 +32,14 @@ LONGEST_FILE = 400
 
 
 def modules(root: Path) -> Iterator[tuple[Path, str]]:
-    """Every module of a package with its dotted name."""
+    """Yields the path and the dotted name of every module in a package."""
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root.parent).with_suffix("").parts
         yield path, ".".join(parts)
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The dotted names that a module imports, within functions and for the type checker too."""
+    """Yields the dotted names that a module imports, including imports in functions and for the type checker."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -49,35 +49,35 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    """The folder or loose module below `audiozen_core` that a dotted name lies in."""
+    """Returns the folder or loose module of `audiozen_core` that contains a dotted name."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 def rooms_of(root: Path) -> dict[str, set[str]]:
-    """Each room with the rooms that it imports from."""
+    """Maps each room to the rooms that it imports from."""
     found: dict[str, set[str]] = {}
     for path, module in modules(root):
         names = [name for name in imported(path) if name.partition(".")[0] == "audiozen_core"]
         targets = {room(name) for name in names}
-        # A name of the package itself, such as `__version__`.
+        # A target that is not a room is a name in the package itself, such as `__version__`.
         targets = {target if target in FLOOR or (root / target).exists() else "__init__" for target in targets}
         found.setdefault(room(module), set()).update(targets)
     return found
 
 
 def violations(root: Path) -> list[str]:
-    """What in a copy of the core breaks the rules."""
+    """Returns a description of each broken rule in the core at `root`."""
     found = []
     for path, module in modules(root):
         if room(module) not in FLOOR:
-            found.append(f"{path.relative_to(root)} is on no floor")
+            found.append(f"{path.relative_to(root)} has no floor")
     for source, targets in rooms_of(root).items():
         for target in targets:
             if source in FLOOR and target in FLOOR and FLOOR[target] > FLOOR[source]:
                 found.append(f"{source} (floor {FLOOR[source]}) imports {target} (floor {FLOOR[target]})")
     for path, _ in modules(root):
-        found += [f"{path.relative_to(root)} knows {name}" for name in imported(path) if _is_above_the_core(name)]
+        found += [f"{path.relative_to(root)} imports {name}" for name in imported(path) if _is_above_the_core(name)]
     return found
 
 
@@ -85,7 +85,7 @@ def _is_above_the_core(name: str) -> bool:
     return name.partition(".")[0] in ("audiozen_plugins", "audiozen")
 
 
-def test_imports_point_downwards_and_every_file_is_on_a_floor():
+def test_imports_point_downwards_and_every_file_has_a_floor():
     assert violations(CORE) == []
 
 
@@ -96,13 +96,13 @@ def test_imports_point_downwards_and_every_file_is_on_a_floor():
         ("errors.py", "import audiozen_core.config.load", "errors (floor 2) imports config (floor 4)"),
         ("hooks/specs.py", "if 0:\n    from audiozen_core.trainer import state", "hooks (floor 3) imports trainer"),
         ("kinds.py", "def late():\n    from audiozen_core import logging", "kinds (floor 1) imports logging (floor 2)"),
-        ("experiment/build.py", "import audiozen_plugins.loss", "experiment/build.py knows audiozen_plugins.loss"),
-        ("attic.py", "", "attic.py is on no floor"),
-        ("cellar/__init__.py", "", "cellar/__init__.py is on no floor"),
+        ("experiment/build.py", "import audiozen_plugins.loss", "experiment/build.py imports audiozen_plugins.loss"),
+        ("attic.py", "", "attic.py has no floor"),
+        ("cellar/__init__.py", "", "cellar/__init__.py has no floor"),
     ],
 )
-def test_a_broken_rule_is_noticed(tmp_path, file, text, complaint):
-    """The negative control: each is written into a copy of the tree."""
+def test_broken_rule_is_reported(tmp_path, file, text, complaint):
+    """The negative control: a copy of the core breaks each rule."""
     core = copied_tree(tmp_path) / "audiozen_core"
     path = core / file
     path.parent.mkdir(exist_ok=True)
@@ -110,7 +110,7 @@ def test_a_broken_rule_is_noticed(tmp_path, file, text, complaint):
     assert any(complaint in found for found in violations(core)), violations(core)
 
 
-def test_no_rooms_import_each_other_in_a_circle():
+def test_rooms_do_not_import_each_other_in_a_circle():
     below = {name: targets - {name} for name, targets in rooms_of(CORE).items()}
     while leaves := [name for name, targets in below.items() if not targets & below.keys()]:
         for name in leaves:
@@ -118,7 +118,7 @@ def test_no_rooms_import_each_other_in_a_circle():
     assert not below, f"a circle among {sorted(below)}"
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_modules_do_not_import_each_other_in_a_circle():
     names = {module.removesuffix(".__init__") for _, module in modules(CORE)}
     below = {
         module.removesuffix(".__init__"): {
@@ -135,7 +135,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not below, f"a circle among {sorted(below)}"
 
 
-def test_the_house_stays_small():
+def test_numbers_of_floors_modules_and_lines_are_limited():
     assert len(FLOORS) <= MOST_FLOORS
     loose = [path.stem for path in CORE.glob("*.py") if path.stem != "__init__"]
     assert len(loose) <= MOST_LOOSE_MODULES, loose
@@ -145,13 +145,13 @@ def test_the_house_stays_small():
             assert lines <= LONGEST_FILE, f"{path} has {lines} lines"
 
 
-def test_every_floor_has_only_rooms_that_are_there():
-    there = {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert FLOOR.keys() == there
+def test_table_of_floors_lists_exactly_the_existing_rooms():
+    existing = {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert FLOOR.keys() == existing
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["check", "--help"], ["plugins"]])
-def test_help_and_lists_import_no_torch(arguments):
+def test_help_and_lists_do_not_import_torch(arguments):
     code = (
         f"import sys; sys.argv = ['audiozen', *{arguments!r}]\n"
         "from audiozen_core.cli.main import main\n"

@@ -1,4 +1,4 @@
-"""The one table of kinds, and that a new kind is one row of it."""
+"""All kinds are defined in one table, and adding a row is enough to add a kind."""
 
 import subprocess
 import sys
@@ -40,37 +40,37 @@ ROW = '    Kind(name="augmentation", prose="augmentation", suffixed=True, inject
         ("meta", "meta"),
     ],
 )
-def test_a_section_tells_its_kind(section, kind):
+def test_kind_of_a_section_follows_from_its_name(section, kind):
     assert kind_of(section) is KINDS[kind]
 
 
 @pytest.mark.parametrize("name", ["models", "meta_g", "model_", "dataset_g", "", "hooks_2"])
-def test_other_names_are_no_section(name):
+def test_other_names_are_not_sections(name):
     assert split_section(name) is None
     assert kind_of(name) is None
 
 
-def test_a_name_is_put_together_as_it_is_taken_apart():
+def test_split_section_reverses_section_name():
     for name in SECTIONS:
         assert split_section(section_name(name, "")) == (name, "")
     assert split_section(section_name("model", "g_2")) == ("model", "g_2")
 
 
 @pytest.mark.parametrize("mode", RUN_MODES)
-def test_every_mode_needs_a_trainer_a_model_and_its_data(mode):
+def test_every_mode_needs_a_trainer_a_model_and_its_data_set(mode):
     needed = needed_sections([mode])
     data = {"train": "dataset", "finetune": "dataset"}.get(mode, f"{mode}_dataset")
     assert {"meta", "trainer", "model", data} <= needed.keys()
     assert ("optimizer" in needed) == (mode in ("train", "finetune"))
 
 
-def test_every_kind_that_works_on_another_names_one_that_is_there():
+def test_partner_of_a_kind_exists_and_has_the_same_kind_of_suffix():
     for kind in KINDS.values():
         assert not kind.partner or KINDS[kind.partner].suffixed == kind.suffixed
 
 
-def test_no_other_place_of_the_core_lists_the_kinds():
-    """A list of kinds would have most of them within a few lines; code for one kind names one or two."""
+def test_core_lists_the_kinds_in_one_file_only():
+    """A list of kinds names most of them within a few lines. Code for one kind names only one or two."""
     names = [f'"{name}"' for name in GROUPS]
     for file in CORE.rglob("*.py"):
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -81,7 +81,7 @@ def test_no_other_place_of_the_core_lists_the_kinds():
         ), file
 
 
-# A trainer that shows what it was given of the new kind, and the class that the new section names.
+# A component of the new kind, and a trainer that prints the components of that kind that it receives.
 PARTS = """
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
@@ -99,7 +99,7 @@ class Trainer(EnhancementTrainer):
 
 @pytest.fixture
 def with_new_kind(tmp_path):
-    """Runs the command line of a copy of the packages in which one row was added to the table."""
+    """A tiny experiment, and a function that runs the command line of packages with one more row in the table."""
     root = copied_tree(tmp_path / "tree")
     table = root / "audiozen_core" / "kinds.py"
     text = table.read_text(encoding="utf-8")
@@ -123,7 +123,7 @@ def with_new_kind(tmp_path):
     return tiny, call
 
 
-def test_a_new_kind_is_one_row_it_is_checked_built_and_given_to_the_trainer(with_new_kind):
+def test_new_row_is_enough_to_check_build_and_pass_a_new_kind(with_new_kind):
     tiny, call = with_new_kind
     done = call("run", tiny.write())
     assert done.returncode == 0, done.stderr
@@ -141,7 +141,7 @@ def test_a_new_kind_is_one_row_it_is_checked_built_and_given_to_the_trainer(with
     )
 
 
-def test_without_the_row_the_section_is_unknown(with_new_kind):
+def test_section_is_unknown_without_the_new_row(with_new_kind):
     """The negative control."""
     tiny, call = with_new_kind
     done = call("check", tiny.write(), tree=CORE.parent)

@@ -1,4 +1,4 @@
-"""The test kit passes what is right and notices what is wrong."""
+"""The checks of the test kit pass for correct components and fail for faulty ones."""
 
 import os
 import random
@@ -25,7 +25,7 @@ from tests.installed import install, site  # noqa: F401 - fixtures
 # ------------------------------------------------------------------------------------------ entry points
 
 
-def test_our_own_entry_points_pass_the_check():
+def test_check_entry_points_passes_for_audiozen():
     assert len(check_entry_points("audiozen")) >= 20
 
 
@@ -41,13 +41,13 @@ def test_our_own_entry_points_pass_the_check():
         ("class Net: ...", {}, "has no components"),
     ],
 )
-def test_a_wrong_entry_point_is_named(install, module, groups, message):  # noqa: F811
+def test_check_entry_points_describes_the_fault(install, module, groups, message):  # noqa: F811
     install("acme", {"acme": module}, **groups)
     with pytest.raises(AssertionError, match=message):
         check_entry_points("acme")
 
 
-def test_a_plugin_for_another_version_is_noticed(install):  # noqa: F811
+def test_check_entry_points_fails_if_another_version_is_required(install):  # noqa: F811
     install("acme", {"acme": "class M: ..."}, requires="audiozen>=7", metric={"m": "acme:M"})
     with pytest.raises(AssertionError, match=r"acme 1\.0 requires audiozen>=7"):
         check_entry_points("acme")
@@ -56,7 +56,7 @@ def test_a_plugin_for_another_version_is_noticed(install):  # noqa: F811
 # ------------------------------------------------------------------------------------------ signatures and hooks
 
 
-def test_a_signature_has_to_be_typed_and_described():
+def test_check_signature_requires_types_and_descriptions():
     class Right(nn.Module):
         """A net.
 
@@ -106,7 +106,7 @@ def hooks(**methods):
     return type("Hooks", (), {name: hookimpl(method) for name, method in methods.items()})
 
 
-def test_hooks_have_to_exist():
+def test_check_hooks_fails_for_unknown_hooks_and_arguments():
     assert check_hooks(hooks(on_epoch_end=lambda self, epoch: None)) == {"on_epoch_end": "on_epoch_end"}
     with pytest.raises(AssertionError, match="did you mean `on_epoch_end`"):
         check_hooks(hooks(on_epoch_ends=lambda self: None))
@@ -131,8 +131,8 @@ class Net(nn.Module):
         return self.norm(self.layer(x))
 
 
-class KeepsOutside(Net):
-    """Some of what it has learnt is in no state."""
+class HasStateOutsideStateDict(Net):
+    """Its state dict lacks the attribute `mean`, which affects the output."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ class KeepsOutside(Net):
         return super().forward(x) + self.mean
 
 
-class HasADeadWeight(Net):
+class HasUnusedWeight(Net):
     def __init__(self):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(3))
@@ -157,9 +157,13 @@ class DividesByZero(Net):
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(KeepsOutside, "output differs"), (HasADeadWeight, "`unused` gets no gradient"), (DividesByZero, "not finite")],
+    [
+        (HasStateOutsideStateDict, "output differs"),
+        (HasUnusedWeight, "`unused` gets no gradient"),
+        (DividesByZero, "not finite"),
+    ],
 )
-def test_a_model_has_to_go_through_a_checkpoint(model, message):
+def test_check_model_fails_for_a_faulty_model(model, message):
     check_model(Net, torch.randn(8, 4))
     with pytest.raises(AssertionError, match=message):
         check_model(model, torch.randn(8, 4))
@@ -191,7 +195,7 @@ class WrongGradient(torch.autograd.Function):
         (lambda x, y: WrongGradient.apply(x - y), "not that of the loss"),
     ],
 )
-def test_a_loss_has_to_have_finite_and_true_gradients(loss, message):
+def test_check_loss_fails_for_a_faulty_loss(loss, message):
     check_loss(nn.MSELoss(), 2, 50)
     with pytest.raises(AssertionError, match=message):
         check_loss(loss, 2, 50)
@@ -208,8 +212,8 @@ class Noise(Dataset):
         return {"id": f"item {index}", "x": torch.randn(3)}
 
 
-class OwnNumbers(Noise):
-    """It draws from a generator that nobody seeds for it."""
+class HasUnseededGenerator(Noise):
+    """It uses its own random generator, which the loader does not seed in each worker."""
 
     def __init__(self):
         self.generator = random.Random(0)
@@ -218,15 +222,15 @@ class OwnNumbers(Noise):
         return {"id": f"item {index}", "x": torch.tensor(self.generator.random())}
 
 
-class NotForWorkers(Noise):
+class FailsInWorkers(Noise):
     def __getitem__(self, index):
         if torch.utils.data.get_worker_info():
             raise OSError("no workers")
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize(("dataset", "message"), [(OwnNumbers, "workers"), (NotForWorkers, "no workers")])
-def test_a_data_set_has_to_give_the_same_batches_with_any_number_of_workers(dataset, message):
+@pytest.mark.parametrize(("dataset", "message"), [(HasUnseededGenerator, "workers"), (FailsInWorkers, "no workers")])
+def test_check_dataset_fails_for_a_faulty_data_set(dataset, message):
     check_dataset(Noise)
     with pytest.raises(Exception, match=message):
         check_dataset(dataset)
@@ -235,7 +239,7 @@ def test_a_data_set_has_to_give_the_same_batches_with_any_number_of_workers(data
 # ------------------------------------------------------------------------------------------ imports
 
 
-MEDDLES = """
+IMPORT_WITH_SIDE_EFFECTS = """
     import logging, os, random, threading, torch, warnings
     os.environ["ACME"] = "1"
     torch.set_num_threads(7)
@@ -246,8 +250,8 @@ MEDDLES = """
 """
 
 
-def test_an_import_must_not_change_global_state(install):  # noqa: F811
-    install("acme", {"acme_module": MEDDLES})
+def test_check_import_reports_changes_of_global_state(install):  # noqa: F811
+    install("acme", {"acme_module": IMPORT_WITH_SIDE_EFFECTS})
     with pytest.raises(AssertionError) as caught:
         check_import("acme_module", seconds=1e9)
     assert (
@@ -264,7 +268,7 @@ def test_an_import_must_not_change_global_state(install):  # noqa: F811
         ("VALUE = sum(range(300_000))", r"takes 0\.\d s, more than 0"),
     ],
 )
-def test_an_import_must_succeed_print_nothing_and_be_quick(install, module, message):  # noqa: F811
+def test_check_import_fails_for_an_import_that_fails_prints_or_is_slow(install, module, message):  # noqa: F811
     install("acme", {"acme_module": module})
     with pytest.raises(AssertionError, match=message):
         check_import("acme_module", seconds=0)
@@ -273,7 +277,7 @@ def test_an_import_must_succeed_print_nothing_and_be_quick(install, module, mess
 # ------------------------------------------------------------------------------------------ the pytest plugin
 
 
-def test_the_fixtures_exist_without_an_import_and_do_not_import_torch(tmp_path):
+def test_pytest_plugin_provides_fixtures_without_importing_torch(tmp_path):
     (tmp_path / "test_acme.py").write_text(
         "import sys\n"
         "def test_nothing_heavy_is_imported():\n    assert 'torch' not in sys.modules\n"

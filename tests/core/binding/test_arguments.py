@@ -461,7 +461,7 @@ def test_long_signature_is_shortened_around_the_parameter_to_keep():
     assert text == "Transformer(d_model=512, nhead=8, num_encoder_layers=6, bias=True, …)"
 
 
-def test_parameter_to_keep_is_shown_even_if_it_is_longer_than_the_line():
+def test_parameter_to_keep_is_shown_even_if_it_is_too_long():
     name = "width" * 20
     parameters = {"first": 1, name: 2}
     function = eval(f"lambda {', '.join(f'{key}={value}' for key, value in parameters.items())}: None")

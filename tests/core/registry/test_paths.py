@@ -210,7 +210,7 @@ def test_error_for_the_name_of_a_local_module_suggests_its_class(write):
     assert any("`trainer.py`" in note for note in error.notes)
 
 
-def test_error_for_a_local_module_with_a_syntax_error_has_only_a_note(write):
+def test_error_for_an_invalid_local_module_has_only_a_note(write):
     with ImportScope([write("a", trainer="class Trainer(:")]):
         error = failure("trainer", section="trainer")
     assert error.suggestion is None

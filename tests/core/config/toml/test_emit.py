@@ -81,7 +81,7 @@ def test_long_array_is_written_with_one_entry_per_line():
 
 
 def test_deeply_nested_long_array_is_emitted():
-    # Exponential time in the depth would never finish.
+    # With 60 levels, an implementation that takes exponential time in the depth would never finish.
     value = ["x" * 101]
     for _ in range(60):
         value = [value]
