@@ -1,4 +1,4 @@
-"""Bad input gets one clear error and exit code 2: no traceback, and no partial files."""
+"""Bad input ends with an error and exit code 2, without a traceback and without partial files."""
 
 import os
 import subprocess
@@ -106,7 +106,7 @@ def test_error_shows_the_exception_of_a_constructor_and_its_section(failing_run,
     assert "model.py:4" in error
 
 
-def test_traceback_option_does_not_catch_the_exception(project, monkeypatch, capsys):
+def test_traceback_option_raises_the_exception(project, monkeypatch, capsys):
     from audiozen_core.cli.main import main
     from audiozen_core.errors import AudioZenError
 

@@ -135,7 +135,7 @@ def test_average_does_not_replace_a_broken_link(audiozen, store):
     assert (store.folder.parent / "mean").is_symlink()
 
 
-def test_mode_accepts_an_averaged_checkpoint(audiozen, project):
+def test_averaged_checkpoint_can_be_tested(audiozen, project):
     assert audiozen("run", "tiny.toml").code == 0
     assert audiozen("checkpoints", "average", "tiny.toml", "--last", "2").code == 0
     outcome = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "exp/tiny/average_last_2")

@@ -331,7 +331,7 @@ def test_class_methods_and_callable_objects_are_checked_without_self():
     assert findings(Maker(), {}) == [(MISSING_ARGUMENT, "depth")]
 
 
-def test_init_is_checked_if_new_takes_any_arguments():
+def test_init_is_checked_if_dunder_new_takes_any_arguments():
     class Counted:
         def __new__(cls, *args, **kwargs):
             return super().__new__(cls)
@@ -342,7 +342,7 @@ def test_init_is_checked_if_new_takes_any_arguments():
     assert findings(Counted, {"widht": 1}) == [(UNKNOWN_ARGUMENT, "widht")]
 
 
-def test_new_is_checked_if_the_class_has_no_init():
+def test_dunder_new_is_checked_if_the_class_has_no_init():
     class Frozen:
         def __new__(cls, width: int):
             return super().__new__(cls)
