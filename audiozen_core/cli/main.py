@@ -21,7 +21,7 @@ COMMANDS = {
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file without building anything."),
     "explain": ("audiozen_core.cli.explain", "Show where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema that editors use to check TOML files."),
-    "new": ("audiozen_core.cli.new", "Create a new plugin or recipe that works as it is."),
+    "new": ("audiozen_core.cli.new", "Create a new plugin or recipe that works right away."),
     "hooks": ("audiozen_core.cli.hooks", "Show which plugins answer each hook of an experiment."),
     "plugins": ("audiozen_core.cli.plugins", "List, describe and diagnose the installed components."),
 }

@@ -11,7 +11,7 @@ from audiozen_core.cli.options import TRACEBACK
 
 @click.group(name="new")
 def command() -> None:
-    """Create a new plugin or recipe that works as it is."""
+    """Create a new plugin or recipe that works right away."""
 
 
 @command.command(name="plugin")
@@ -25,7 +25,7 @@ def command() -> None:
 )
 @TRACEBACK
 def plugin_command(name: str, into: Path) -> None:
-    """Create a package with a loss, a model and a hook, and with tests, a README and CI.
+    """Create a package with a loss, a model, a hook, tests, a README and CI.
 
     NAME is the short name: `acme` creates the distribution `audiozen-plugin-acme`.
     """
@@ -47,7 +47,7 @@ def plugin_command(name: str, into: Path) -> None:
     "--manifest",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The table of recordings to train on. Default: the table of the small corpus.",
+    help="The manifest of the recordings to train on: a CSV file that lists them. Default: that of the small corpus.",
 )
 @TRACEBACK
 def recipe_command(name: str, into: Path | None, manifest: Path | None) -> None:

@@ -117,7 +117,7 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
     origin = (
         f"{info.origin}, {'first party' if info.first_party else 'third party'}" if info.origin else "not installed"
     )
-    head = [f"{info.name}  {info.kind}".rstrip(), f"  from    {origin}", f"  object  {info.object}"]
+    head = [f"{info.name}  {info.kind}".rstrip(), f"  from    {origin}", f"  object  {info.import_path}"]
     if info.hooks:
         head.append(f"  hooks   {', '.join(info.hooks)}")
         head.append(f"  phase   {info.phase or 'monitor'}")

@@ -20,7 +20,7 @@ from audiozen_core.registry.paths import Resolved, load, resolve
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a component: type and default as text, its description, and whether AudioZEN passes it."""
+    """One argument of a component. The type and the default are text; `injected` says whether AudioZEN passes it."""
 
     name: str
     type: str
@@ -42,11 +42,11 @@ class ComponentInfo:
     Attributes:
         name: the name that a TOML gives as `path`.
         kind: the kind, such as `model`; "" if it is not known for a dotted path.
-        object: its import path.
+        import_path: where the object is, such as `audiozen_plugins.model.sdnn.SDNN`.
         origin: the distribution with its version; "" for a dotted path.
         first_party: whether it is part of AudioZEN.
         arguments: the arguments of its constructor, in order.
-        open: whether it takes further keywords whose names are not known.
+        takes_more: whether it takes further keywords whose names are not known.
         doc: the docstring.
         snippet: TOML to paste; "" if the kind is not known.
         hooks: the hooks that it implements, in the order of the specs.
@@ -56,11 +56,11 @@ class ComponentInfo:
 
     name: str
     kind: str
-    object: str
+    import_path: str
     origin: str
     first_party: bool
     arguments: tuple[Argument, ...]
-    open: bool
+    takes_more: bool
     doc: str
     snippet: str
     hooks: tuple[str, ...]
@@ -70,8 +70,8 @@ class ComponentInfo:
     @property
     def signature(self) -> str:
         """The call with types and defaults. A long one has a line for each argument."""
-        name = self.object.rpartition(".")[2].rpartition(":")[2]
-        parts = [str(argument) for argument in self.arguments] + ["**…"] * self.open
+        name = self.import_path.rpartition(".")[2].rpartition(":")[2]
+        parts = [str(argument) for argument in self.arguments] + ["**…"] * self.takes_more
         line = f"{name}({', '.join(parts)})"
         return line if len(line) <= 88 else "\n".join([f"{name}(", *(f"    {part}," for part in parts), ")"])
 
@@ -80,37 +80,37 @@ def component_info(path: str, kind: str | None = None) -> ComponentInfo:
     """Imports one component and describes it. The kind is needed if components of several kinds have that name.
 
     Raises:
-        PathError: there is no such component, there are several, or it fails to import.
+        PathError: the component does not exist or fails to import, or several components have that name.
     """
     if "." in path and ":" not in path:
-        found = resolve(path)
-        return _info_of(found, kind or _kind_by_base(found.target), None)
+        resolved = resolve(path)
+        return _info_of(resolved, kind or _guess_kind(resolved.target), None)
     entry = installed_index().find(path, kind)
     return _info_of(load(entry, path=path), entry.kind, entry)
 
 
-def _info_of(found: Resolved, kind: str, entry: Entry | None) -> ComponentInfo:
-    target = found.target
+def _info_of(resolved: Resolved, kind: str, entry: Entry | None) -> ComponentInfo:
+    target = resolved.target
     signature = signature_of(target)
     hooks = implemented_hooks(target) if isinstance(target, type) else {}
     return ComponentInfo(
-        name=found.path,
+        name=resolved.path,
         kind=kind,
-        object=found.dotted,
+        import_path=resolved.dotted,
         origin=entry.origin if entry else "",
         first_party=entry is not None and entry.distribution == FIRST_PARTY,
         arguments=tuple(_arguments(target, KINDS[kind].injected if kind else ())),
-        open=signature is None or signature.open,
+        takes_more=signature is None or signature.open,
         doc=inspect.getdoc(target) or "",
-        snippet=snippet(kind, found.path, target) if kind else "",
+        snippet=snippet(kind, resolved.path, target) if kind else "",
         hooks=tuple(hooks),
         phase=str(getattr(target, "phase", "")) if hooks else "",
-        printed=found.printed,
+        printed=resolved.printed,
     )
 
 
-def _kind_by_base(target: Any) -> str:
-    """The kind of a component without an entry point, determined by its base class."""
+def _guess_kind(target: Any) -> str:
+    """The kind of a class without an entry point: `hooks` if it implements hooks, else the kind of its base class."""
     if not isinstance(target, type):
         return ""
     if implemented_hooks(target):
@@ -124,11 +124,11 @@ def _arguments(target: Any, injected: tuple[str, ...]) -> list[Argument]:
     docs = parameter_docs(target)
     return [
         Argument(
-            found.name,
-            "" if found.annotation is Parameter.empty else type_text(found.annotation),
-            None if found.default is Parameter.empty else default_text(found.default),
-            docs.get(found.name, ""),
-            found.name in injected,
+            parameter.name,
+            "" if parameter.annotation is Parameter.empty else type_text(parameter.annotation),
+            None if parameter.default is Parameter.empty else default_text(parameter.default),
+            docs.get(parameter.name, ""),
+            parameter.name in injected,
         )
-        for found in (signature.parameters if signature else ())
+        for parameter in (signature.parameters if signature else ())
     ]

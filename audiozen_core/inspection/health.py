@@ -23,12 +23,12 @@ _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
 
 def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Iterator[Diagnostic]:
-    """What the metadata shows: clashes, unknown groups, other versions, and metadata that can't be read.
+    """Yields what the metadata shows: clashes, unknown groups, other versions, and metadata that can't be read.
 
-    The `commands` are AudioZEN's own, whose names no plugin can have.
+    The `commands` are AudioZEN's own. A plugin can't replace them.
     """
     for problem in index.problems:
-        remedy = "pip install --force-reinstall the distribution, or remove that folder"
+        remedy = "reinstall the distribution with pip install --force-reinstall, or remove that folder"
         yield _finding(codes.BAD_METADATA, problem, remedy)
     for entries in index.clashes():
         owners = " and ".join(entry.origin for entry in entries)
@@ -54,7 +54,7 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
 
 
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:
-    """Entry points in groups that AudioZEN does not read, and commands that it would not find."""
+    """Yields entry points in unknown groups, and commands that AudioZEN's own commands hide."""
     for entry in index:
         if entry.kind not in GROUPS:
             near = nearest(entry.kind, GROUPS)
@@ -67,20 +67,20 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagno
 
 
 def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
-    """What importing every component in a child process shows. One import may take `limit` seconds."""
+    """Imports every component in a child process and yields what is wrong. One import may take `limit` seconds."""
     entries = [entry for entry in index if entry.kind in GROUPS]
     try:
         for entry, findings in import_all(entries, limit):
             for finding in findings:
                 yield replace(finding, notes=(_component(entry), *finding.notes, *_more_help(entry, finding)))
     except RegistryError as error:
-        # Metadata that can't be read may keep torch itself from being imported.
-        remedy = "mend what is named above, or look at what the process wrote"
+        # If metadata can't be read, the import of torch itself may fail.
+        remedy = "fix the metadata named above, or read the output of the process"
         yield _finding(codes.IMPORTS_NOT_STARTED, error.message, remedy, notes=error.notes)
 
 
 def select_distributions(index: PluginIndex, distributions: Collection[str]) -> PluginIndex:
-    """The components of some distributions, and those that clash with them."""
+    """The components of some distributions, and the components of others that clash with them."""
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
         entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names
@@ -98,7 +98,7 @@ def _component(entry: Entry) -> str:
 
 
 def _more_help(entry: Entry, finding: Diagnostic) -> tuple[str, ...]:
-    """What a user can do about a component that is broken, where the finding itself has no command for it."""
+    """The pip commands that may fix a broken component, unless the finding already has one."""
     if finding.severity == "warning" or any(note.startswith("help: pip ") for note in finding.notes):
         return ()
     return (f"help: pip install --upgrade {entry.distribution}, or pip uninstall {entry.distribution}",)

@@ -1,4 +1,4 @@
-"""Imports components in a child process, which may hang or crash: the parent's side of `plugins doctor`."""
+"""Imports components in a child process, because an import may hang or crash: the parent's side of `plugins doctor`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _CHILD = (
 def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, list[Diagnostic]]]:
     """Imports components in a child process, and yields each with the findings about it.
 
-    After a component that hangs or ends the process, a new one is started. The limit is in seconds, for each component.
+    If a component hangs or ends the process, a new process imports the next ones. The limit is the number of seconds
+    that the import of one component may take.
 
     Raises:
         RegistryError: the child does not start.
@@ -38,7 +39,7 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
     waiting = list(entries)
     while waiting:
         with _Child(waiting) as child:
-            # The first answer says that torch is imported, whose time does not count for a component.
+            # The child answers once it has imported torch, so that a slow import of torch is not blamed on a component.
             if child.answer() is None:
                 raise RegistryError("the process that imports the plugins did not start", notes=child.output())
             while waiting:
@@ -68,7 +69,7 @@ class _Child:
             stderr=self._errors,
             text=True,
             encoding="utf-8",
-            # A new session, so that processes that a component starts can be killed together with the child.
+            # In a session of its own, the child can be killed together with all processes that a component has started.
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, installed_path()))},
         )
@@ -100,7 +101,7 @@ class _Child:
         return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
     def output(self) -> tuple[str, ...]:
-        """A note with the last of what the process wrote to the standard error, if it wrote anything."""
+        """A note with the end of the process's standard error, if it wrote anything there."""
         self._process.wait()
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace")[-2000:].strip()

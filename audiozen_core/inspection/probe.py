@@ -1,8 +1,8 @@
 """Imports components one by one and reports what is wrong with them: the child's side of `plugins doctor`.
 
 The parent sends one JSON object on the standard input, with `path` (the `sys.path` to use) and `entries`. The child
-answers with one line of JSON when it is ready, and with one for each entry: its findings. So if the process hangs or
-ends, the parent knows during which import.
+answers with one line of JSON when it is ready, and then with one line for each entry, which holds its findings. If the
+process hangs or ends, the parent knows which import caused it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from audiozen_core.registry.paths import load
 
 def main() -> None:
     """Reads the request and sends the findings."""
-    # Otherwise output of a component would get between the answers.
+    # Components may print while they are imported. Their output goes to the standard error, and only answers go here.
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     sys.path[:] = request["path"]
     if any(entry["group"] != "audiozen.commands" for entry in request["entries"]):
-        # Torch is imported first, so that its time does not count for a component.
+        # This imports torch first, so that its time does not count for a component.
         import audiozen_core.experiment.build  # noqa: F401
     _send(channel, [])
     for fields in request["entries"]:
         _send(channel, findings_about(Entry(**fields)))
-    # `os._exit` does not wait for threads and exit functions that a component has left behind.
+    # `os._exit` does not wait for threads or exit functions that a component has started or registered.
     channel.close()
     os._exit(0)
 
@@ -45,20 +45,20 @@ def main() -> None:
 def findings_about(entry: Entry) -> Iterator[Diagnostic]:
     """Imports a component and yields what is wrong with it."""
     try:
-        found = load(entry)
+        resolved = load(entry)
     except AudioZenError as error:
         for finding in error.diagnostics:
             # The message of a `PathError` names the component already.
             named = finding if isinstance(error, PathError) else _about(entry, finding)
-            # Nobody has to install an extra, so a component that lacks one is not broken.
+            # Extras are optional, so a component whose extra is not installed is not broken.
             yield replace(named, severity="warning") if isinstance(error, MissingExtraError) else named
         return
-    for finding in _findings_about_object(entry, found.target):
+    for finding in _findings_about_object(entry, resolved.target):
         yield _about(entry, finding)
-    if found.printed.strip():
-        message = "it writes to the standard output while it is imported"
+    if resolved.printed.strip():
+        message = "its import writes to the standard output"
         notes = (
-            f"output: {found.printed.strip().splitlines()[0]}",
+            f"output: {resolved.printed.strip().splitlines()[0]}",
             f"help: tell the authors of {entry.distribution}",
         )
         yield _about(entry, Diagnostic(config_codes.IMPORT_PRINTS, message, "warning", notes=notes))
@@ -83,6 +83,6 @@ def _about(entry: Entry, finding: Diagnostic) -> Diagnostic:
 
 
 def _send(channel: TextIO, findings: Iterable[Diagnostic]) -> None:
-    # A finding about an installed component has no place in a file of the user.
+    # The finding is about an installed component, not about a TOML file, so its place is left out.
     channel.write(json.dumps([asdict(replace(finding, span=None, place=())) for finding in findings]) + "\n")
     channel.flush()

@@ -16,10 +16,10 @@ _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
 
 
 def snippet(kind: str, path: str, target: Any) -> str:
-    """The lines that name a component in an experiment, with every argument and its default.
+    """The TOML lines that use a component in an experiment, with every argument and its default.
 
-    Arguments without a default come first, with a value of the right type and the comment `required`. An argument that
-    is None by default is written as a comment, because TOML has no `None`.
+    Arguments without a default come first, with a placeholder of the right type and the comment `required`. An argument
+    that is None by default is written as a comment, because TOML has no `None`.
 
     Example:
         >>> from fractions import Fraction
@@ -46,8 +46,9 @@ def snippet(kind: str, path: str, target: Any) -> str:
 def _arguments(kind: str, target: Any) -> list[str]:
     signature = signature_of(target)
     injected = KINDS[kind].injected
-    # A function can be a loss itself. Its first two arguments are then passed with each call, so the TOML lacks them.
     parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
+    # A function can be a loss itself. The trainer then passes its first two arguments, estimate and target, with each
+    # call, so they do not belong in the TOML.
     called_later = kind == "loss_function" and not isinstance(target, type)
     if called_later and sum(found.default is found.empty for found in parameters) >= 2:
         parameters = parameters[2:]
@@ -73,7 +74,7 @@ def _is_known(parameter: Parameter) -> bool:
 
 
 def _placeholder(annotation: Any) -> Any:
-    """A value of the type, which the reader is to replace."""
+    """A value of the type, which the user replaces."""
     for member in members_of(unwrap(annotation)):
         origin = get_origin(member) or member
         if origin is types.NoneType:

@@ -16,13 +16,13 @@ _PREFIX = "audiozen-plugin-"
 _PLUGIN = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _RECIPE = re.compile(r"[a-z][a-z0-9_]*")
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_MINI_CORPUS = Path("recipes", "mini_denoise", "corpus", "manifest.csv")
+_MINI_MANIFEST = Path("recipes", "mini_denoise", "corpus", "manifest.csv")
 
 
 def new_plugin(name: str, into: Path) -> Path:
     """Writes a package with a loss, a model, a hook and their tests, ready for `pip install -e`.
 
-    The short name `acme` makes the distribution `audiozen-plugin-acme`. Returns the folder of the package.
+    The short name `acme` gives the distribution `audiozen-plugin-acme`. Returns the folder of the package.
 
     Raises:
         RunError: the name is invalid, or the folder is not empty.
@@ -45,11 +45,19 @@ def new_plugin(name: str, into: Path) -> Path:
 def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
     """Writes a recipe with a TOML file and a model of its own.
 
-    The name is `DATASET/MODEL`. By default the recipe trains on the manifest of the small corpus, which is searched for
-    beside AudioZEN and above `into`. Returns the folder of the recipe.
+    The recipe trains on the recordings of a manifest, a CSV file that lists them. The default is the manifest of the
+    small corpus, which is searched for beside AudioZEN, in `into` and in the folders above `into`.
+
+    Args:
+        name: `DATASET/MODEL`, such as `mini_denoise/gru`.
+        into: the folder in which the recipe is created.
+        manifest: the manifest of the recordings.
+
+    Returns:
+        The folder of the recipe.
 
     Raises:
-        RunError: the name is invalid, the folder is not empty, or there is no corpus.
+        RunError: the name is invalid, the folder is not empty, or the manifest does not exist.
     """
     parts = name.split("/")
     if len(parts) != 2 or not all(_RECIPE.fullmatch(part) for part in parts):
@@ -58,15 +66,15 @@ def new_recipe(name: str, into: Path, manifest: Path | None = None) -> Path:
             remedy="write DATASET/MODEL, in lower-case letters, digits and underscores",
         )
     folder = into.joinpath(*parts)
-    found = manifest or _mini_corpus(into)
-    if found is None or not found.is_file():
+    manifest = manifest or _mini_manifest(into)
+    if manifest is None or not manifest.is_file():
         raise RunError(
-            f"the manifest {found} does not exist" if found else "the small corpus was not found",
-            remedy="name a table of recordings with --manifest FILE",
+            f"the manifest {manifest} does not exist" if manifest else "the small corpus was not found",
+            remedy="name the manifest of your recordings, a CSV file that lists them, with --manifest FILE",
         )
-    relative = Path(os.path.relpath(found.resolve(), folder.resolve())).as_posix()
-    command = Path(os.path.relpath(folder / "baseline.toml")).as_posix()
-    values = {"dataset": parts[0], "model": parts[1], "manifest": f"${{here}}/{relative}", "command": command}
+    relative = Path(os.path.relpath(manifest.resolve(), folder.resolve())).as_posix()
+    file = Path(os.path.relpath(folder / "baseline.toml")).as_posix()
+    values = {"dataset": parts[0], "model": parts[1], "manifest": f"${{here}}/{relative}", "file": file}
     return _write("recipe", folder, values)
 
 
@@ -83,15 +91,18 @@ def _write(template: str, folder: Path, values: Mapping[str, str]) -> Path:
 
 
 def _files(root: Path) -> Iterator[tuple[str, str]]:
-    """Relative path and text of each file of a template. Editors may leave other files, without the suffix."""
+    """The relative path and the text of each file of a template.
+
+    Files without the suffix, such as backups that an editor has left, do not belong to the template.
+    """
     for path in sorted(root.rglob(f"*{_SUFFIX}")):
-        name = path.relative_to(root).as_posix().removesuffix(_SUFFIX)
-        yield (".gitignore" if name == "gitignore" else name), path.read_text(encoding="utf-8")
+        yield path.relative_to(root).as_posix().removesuffix(_SUFFIX), path.read_text(encoding="utf-8")
 
 
-def _mini_corpus(into: Path) -> Path | None:
-    places = [Path(__file__).parents[2], *into.resolve().parents, into.resolve()]
-    return next((place / _MINI_CORPUS for place in places if (place / _MINI_CORPUS).is_file()), None)
+def _mini_manifest(into: Path) -> Path | None:
+    folders = [Path(__file__).parents[2], *into.resolve().parents, into.resolve()]
+    manifests = (folder / _MINI_MANIFEST for folder in folders)
+    return next((manifest for manifest in manifests if manifest.is_file()), None)
 
 
 def _compatible(version: str) -> str:

@@ -22,13 +22,13 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
     """Checks a distribution as `audiozen plugins doctor` does, and each of its hooks as `check_hooks` does.
 
     Args:
-        distribution: such as `audiozen-plugin-acme`. It has to be installed; `pip install -e .` is enough.
+        distribution: the installed distribution, such as `audiozen-plugin-acme`; `pip install -e .` is enough.
 
     Returns:
         The entry points.
 
     Raises:
-        AssertionError: an entry point is wrong, or another distribution has its name; the message says how.
+        AssertionError: an entry point is wrong, or another distribution uses its name; the message has the details.
     """
     forget_installed()
     name = normalised(distribution)
@@ -58,14 +58,15 @@ def check_signature(target: Any, kind: str = "") -> None:
     assert summary(target), f"{name} has no docstring"
     signature = signature_of(target)
     assert signature is not None, f"the signature of {name} can't be read"
-    assert not signature.open, f"{name} takes any keyword, so a misspelt one is not noticed"
+    assert not signature.open, f"{name} takes any keyword, so a misspelt argument would not be noticed"
     docs, known = parameter_docs(target), kind_of(kind)
-    for found in signature.parameters:
-        if known and found.name in known.injected:
+    for parameter in signature.parameters:
+        if known and parameter.name in known.injected:
             continue
-        assert found.kind is not Parameter.POSITIONAL_ONLY, f"a TOML can't give `{found.name}` of {name} by position"
-        assert found.annotation is not Parameter.empty, f"`{found.name}` of {name} has no type"
-        assert found.name in docs, f"the docstring of {name} does not describe `{found.name}`"
+        argument = f"the argument `{parameter.name}` of {name}"
+        assert parameter.kind is not Parameter.POSITIONAL_ONLY, f"{argument} is positional-only: a TOML can't give it"
+        assert parameter.annotation is not Parameter.empty, f"{argument} has no type"
+        assert parameter.name in docs, f"the docstring of {name} does not describe `{parameter.name}`"
 
 
 def check_hooks(cls: type) -> dict[str, str]:
@@ -75,15 +76,15 @@ def check_hooks(cls: type) -> dict[str, str]:
         cls: a class whose methods are marked with `hookimpl`.
 
     Returns:
-        The hooks that it implements, each with its method.
+        The hooks that the class implements, each with its method.
 
     Raises:
-        AssertionError: a hook is wrong, or the class implements none.
+        AssertionError: a hook is wrong, or the class implements no hook.
     """
     if wrong := [render(finding) for finding in hook_findings(cls)]:
         raise AssertionError("\n".join([f"{cls.__name__}:", *wrong]))
     hooks = implemented_hooks(cls)
     assert hooks, f"{cls.__name__} implements no hook"
-    keeps = [hasattr(cls, name) for name in ("state_dict", "load_state_dict")]
-    assert all(keeps) or not any(keeps), f"{cls.__name__} has one of state_dict and load_state_dict, but not the other"
+    saves, loads = hasattr(cls, "state_dict"), hasattr(cls, "load_state_dict")
+    assert saves == loads, f"{cls.__name__} has one of state_dict and load_state_dict, but not the other"
     return hooks

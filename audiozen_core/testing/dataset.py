@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.data.seeding import seed_from
 
 
 def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num_workers: int = 2) -> None:
@@ -18,39 +19,51 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     Args:
         build: makes the data set.
         batch_size: samples in a batch.
-        num_workers: the number of workers to compare with none.
+        num_workers: the number of workers whose batches are compared with those of the main process.
 
     Raises:
-        AssertionError: it does not, or repeating an epoch gives other batches.
+        AssertionError: the data set yields no batches, or the batches differ with workers or in a repeated epoch.
     """
-    alone = _epochs(build, batch_size, 0)
-    assert alone[0], "it yields no batches"
-    _compare(alone, _epochs(build, batch_size, 0), "when the epoch is repeated")
-    _compare(alone, _epochs(build, batch_size, num_workers), f"with {num_workers} workers")
+    first = _epochs(build, batch_size, num_workers=0, global_seed=0)
+    assert first[0], "the data set yields no batches"
+    repeated = _epochs(build, batch_size, num_workers=0, global_seed=1)
+    _compare(first, repeated, "when the epoch is repeated")
+    with_workers = _epochs(build, batch_size, num_workers=num_workers, global_seed=2)
+    _compare(first, with_workers, f"with {num_workers} workers")
 
 
-def _epochs(build: Callable[[], Dataset[Any]], batch_size: int, num_workers: int) -> list[list[Any]]:
+def _epochs(
+    build: Callable[[], Dataset[Any]], batch_size: int, *, num_workers: int, global_seed: int
+) -> list[list[Any]]:
     # Persistent workers would outlive the check.
     options: dict[str, Any] = {"persistent_workers": False} if num_workers else {}
     loader = BatchLoader(build(), batch_size=batch_size, shuffle=True, num_workers=num_workers, seed=3, **options)
-    # Random numbers that were drawn before must not make a difference.
-    torch.manual_seed(num_workers)
+    # The loader gets the same seed each time, but the global generators do not: in a run, their states depend on what
+    # the training has drawn before, and the batches must not.
+    seed_from(global_seed)
     return [list(loader.epoch(epoch)) for epoch in (1, 2)]
 
 
 def _compare(first: list[list[Any]], second: list[list[Any]], when: str) -> None:
     for epoch, (batches, others) in enumerate(zip(first, second, strict=True), start=1):
         assert len(batches) == len(others), f"epoch {epoch} has {len(others)} batches instead of {len(batches)} {when}"
-        for place, (batch, other) in enumerate(zip(batches, others, strict=True)):
-            where = f"batch {place} of epoch {epoch}"
-            assert _same(batch, other), f"{where} differs {when}"
+        for index, (batch, other) in enumerate(zip(batches, others, strict=True)):
+            assert _same(batch, other), f"batch {index} of epoch {epoch} differs {when}"
 
 
 def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor | np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and bool(_equal(one, other).all())
     if isinstance(one, Mapping):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
-    return bool(one == other)
+    return bool(_equal(one, other))
+
+
+def _equal(one: Any, other: Any) -> Any:
+    """Compares two values, or two arrays element by element; NaN equals NaN, although Python says otherwise."""
+    both_nan = (one != one) & (other != other)  # noqa: PLR0124 - only NaN differs from itself
+    return (one == other) | both_nan

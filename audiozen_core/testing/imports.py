@@ -10,7 +10,7 @@ import tempfile
 
 from audiozen_core.registry.scope import installed_path
 
-# The child compares this state before and after the import. It imports torch and AudioZEN first, as every run does.
+# The child process compares its state before and after the import. Like every run, it imports torch and AudioZEN first.
 _CHILD = """
 import json, logging, os, random, signal, sys, threading, time, warnings
 sys.path[:] = json.loads(sys.argv[2])
@@ -52,7 +52,7 @@ def check_import(module: str, *, seconds: float = 2.0) -> None:
 
     Args:
         module: the dotted name.
-        seconds: CPU time that the import may take, without torch and AudioZEN.
+        seconds: the CPU time that the import may take, without the imports of torch and AudioZEN.
 
     Raises:
         AssertionError: the import prints or changes something, or takes too long.
@@ -68,8 +68,8 @@ def check_import(module: str, *, seconds: float = 2.0) -> None:
             # Bytecode files are allowed.
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
-    said, found, answer = done.stderr.partition("\x00")
-    assert found, f"the import of {module} fails:\n{said}"
+    printed, end_of_output, answer = done.stderr.partition("\x00")
+    assert end_of_output, f"the import of {module} fails:\n{printed}"
     facts = json.loads(answer)
     assert not done.stdout, f"the import of {module} prints {done.stdout!r}"
     assert not facts["changed"], f"the import of {module} changes {', '.join(facts['changed'])}"

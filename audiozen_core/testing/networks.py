@@ -11,30 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
-from torch.autograd.gradcheck import gradcheck as agrees_with_differences
 
 from audiozen_core.checkpoint import CheckpointStore
 
 
 def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
-    """Checks that all weights get gradients, and that a restored model gives the same output, bit for bit.
+    """Checks that all weights get gradients, and that a restored model gives the same finite output, bit for bit.
 
     Args:
         build: makes the model: `lambda: Net(bands=4)`.
         inputs: the arguments of its `forward`.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: the model fails one of these checks; the message says which.
     """
     torch.manual_seed(0)
     model = build()
     # One step in training mode first, so that buffers such as running means differ from those of a new model.
     output = _first(model.train()(*inputs))
+    assert torch.isfinite(output).all(), "the output of the model is not finite in training mode"
     torch.autograd.backward(output.abs().square().mean())
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            assert weight.grad is not None, f"`{name}` gets no gradient"
-            assert torch.isfinite(weight.grad).all(), f"the gradient of `{name}` is not finite"
+            assert weight.grad is not None, f"the weight `{name}` gets no gradient"
+            assert torch.isfinite(weight.grad).all(), f"the gradient of the weight `{name}` is not finite"
+    # Moves the weights away from their initial values: a model whose weights are missing from its state must not pass
+    # only because `build` gives the same initial values again.
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.01 * torch.randn_like(weight))
@@ -48,8 +50,9 @@ def check_model(build: Callable[[], nn.Module], *inputs: Tensor) -> None:
         before = _first(model.eval()(*copy.deepcopy(inputs)))
         torch.manual_seed(1)
         after = _first(restored.eval()(*copy.deepcopy(inputs)))
-    assert torch.equal(before, after), "the output differs after the weights went through a checkpoint"
-    assert torch.isfinite(torch.view_as_real(before) if before.is_complex() else before).all(), "it is not finite"
+    # Before the comparison, because NaN differs from itself.
+    assert torch.isfinite(before).all(), "the output of the model is not finite in evaluation mode"
+    assert torch.equal(before, after), "the output of the model differs after it was restored from a checkpoint"
 
 
 def check_loss(
@@ -69,31 +72,31 @@ def check_loss(
         draw: makes random input of a shape: `torch.rand` for magnitudes.
 
     Raises:
-        AssertionError: it is not.
+        AssertionError: the loss fails one of these checks; the message says which.
     """
     torch.manual_seed(0)
     for name, scale in (("random input", 1.0), ("silence", 0.0)):
         estimate = (scale * draw(*shape)).requires_grad_()
         value = loss(estimate, *(scale * draw(*shape) for _ in range(targets)))
-        assert value.dim() == 0, f"it is of shape {list(value.shape)}, not a scalar"
-        assert torch.isfinite(value), f"it is {value.item()} for {name}"
+        assert value.dim() == 0, f"the loss has the shape {list(value.shape)}; it must be a scalar"
+        assert torch.isfinite(value), f"the loss is {value.item()} for {name}"
         torch.autograd.backward(value)
-        assert estimate.grad is not None, "no gradient reaches the estimate"
-        assert torch.isfinite(estimate.grad).all(), f"the gradient is not finite for {name}"
-        assert scale == 0 or estimate.grad.any(), "the gradient is zero for random input"
+        assert estimate.grad is not None, "the loss passes no gradient to the estimate"
+        assert torch.isfinite(estimate.grad).all(), f"the gradient of the loss is not finite for {name}"
+        assert scale == 0 or estimate.grad.any(), "the gradient of the loss is zero for random input"
     if gradcheck:
-        given = [draw(*shape, dtype=torch.float64) for _ in range(targets)]
+        others = [draw(*shape, dtype=torch.float64) for _ in range(targets)]
         estimate = draw(*shape, dtype=torch.float64).requires_grad_()
-        doubled = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+        in_float64 = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
         try:
-            agrees_with_differences(lambda wave: doubled(wave, *given), (estimate,), fast_mode=True)
+            torch.autograd.gradcheck(lambda wave: in_float64(wave, *others), (estimate,), fast_mode=True)
         except GradcheckError as error:
-            raise AssertionError(f"the gradient is not that of the loss: {error}") from error
+            raise AssertionError(f"the gradient of the loss differs from finite differences: {error}") from error
 
 
 def _first(output: Any) -> Tensor:
-    """The tensor that a model gives, or the first of several."""
+    """The tensor that a model returns, or the first tensor if it returns several."""
     while isinstance(output, tuple | list | dict):
         output = next(iter(output.values())) if isinstance(output, dict) else output[0]
-    assert isinstance(output, Tensor), f"the model gives a {type(output).__name__}, not a tensor"
+    assert isinstance(output, Tensor), f"the model returns a {type(output).__name__}, not a tensor"
     return output

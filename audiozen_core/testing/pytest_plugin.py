@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tiny_experiment(tmp_path: Path) -> TinyExperiment:
-    """A small experiment in speech enhancement on generated audio, in a folder of its own: `tiny_experiment.run()`."""
+    """A small speech enhancement experiment on generated audio, in its own folder; `tiny_experiment.run()` runs it."""
     from audiozen_core.testing.tiny import TinyExperiment
 
     folder = tmp_path / "tiny_experiment"

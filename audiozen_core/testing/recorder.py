@@ -15,7 +15,7 @@ class HookRecorder:
     """Records every call of every hook, in order, and returns None.
 
     Attributes:
-        calls: name and arguments of each call.
+        calls: the hook's name and the arguments of each call.
 
     Example:
         >>> from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
@@ -36,7 +36,7 @@ class HookRecorder:
 
     @property
     def transcript(self) -> list[str]:
-        """A line for each call: the hook and its arguments that are strings, integers or booleans."""
+        """A line for each call: the hook, and those of its arguments that are strings, integers or booleans."""
         return [
             " ".join([name, *(f"{key}={value}" for key, value in given.items() if isinstance(value, str | int))])
             for name, given in self.calls
@@ -54,9 +54,9 @@ def _recording(hook: str) -> Callable[..., None]:
     """
     names = list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:]
     given = ", ".join(f"{name}={name}" for name in names)
-    made: dict[str, Callable[..., None]] = {}
-    exec(f"def {hook}(self, {', '.join(names)}): self.calls.append(({hook!r}, dict({given})))", made)
-    return hookimpl(made[hook])
+    namespace: dict[str, Callable[..., None]] = {}
+    exec(f"def {hook}(self, {', '.join(names)}): self.calls.append(({hook!r}, dict({given})))", namespace)
+    return hookimpl(namespace[hook])
 
 
 for _name in HOOK_NAMES:

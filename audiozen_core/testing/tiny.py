@@ -24,7 +24,7 @@ RATE = 16000
 
 
 def write_pairs(folder: Path, count: int = 4, *, seconds: float = 0.5, sr: int = RATE) -> None:
-    """Writes tones with and without noise as `noisy/clip_0.wav`, `clean/clip_0.wav`, …; always the same ones.
+    """Writes tones with and without noise as `noisy/clip_0.wav`, `clean/clip_0.wav`, …; each call writes the same.
 
     Args:
         folder: the folder in which `noisy` and `clean` are created.
@@ -66,7 +66,7 @@ _VALUES: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run has produced.
+    """The results of a run.
 
     Attributes:
         folder: the run folder.
@@ -89,11 +89,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class TinyExperiment:
-    """A small experiment in speech enhancement: four clips of half a second, a network of a few hundred weights.
+    """A small speech enhancement experiment: four clips of half a second, a network with a few hundred weights.
 
     Attributes:
-        folder: where its TOML file, its audio and its runs are.
-        values: the contents of the TOML file; change them as you like before `run`.
+        folder: the folder of its TOML file, its audio and its runs.
+        values: the contents of the TOML file, which you can change before `run`.
     """
 
     folder: Path
@@ -109,16 +109,16 @@ class TinyExperiment:
 
     @property
     def file(self) -> Path:
-        """The TOML file; `run` writes it again."""
+        """The TOML file; each `run` overwrites it."""
         return self.folder / "tiny.toml"
 
     def set(self, section: str, path: str | None = None, **args: Any) -> TinyExperiment:
-        """Changes a section; a new `path` drops the arguments of the one before.
+        """Changes a section; a new `path` removes the arguments of the old one.
 
         Args:
-            section: such as `model` or `trainer`.
-            path: the component.
-            args: its arguments.
+            section: the section, such as `model` or `trainer`.
+            path: the new component; None keeps the component.
+            args: the arguments to add or to change.
         """
         table = self.values.setdefault(section, {"args": {}})
         if path is not None and path != table.get("path"):
@@ -143,12 +143,12 @@ class TinyExperiment:
 
         Args:
             modes: the modes to run, in order; by default `train`.
-            resume: continue the existing run.
-            ckpt_path: as for `audiozen run`.
-            hooks: the recorder of the calls. Pass one to see the calls of a run that ends with an error.
+            resume: whether to continue the existing run.
+            ckpt_path: the checkpoint, as in `audiozen run --ckpt-path`.
+            hooks: the recorder of the calls. Pass your own to see the calls of a run that ends with an error.
 
         Raises:
-            AudioZenError: whatever `audiozen run` would print.
+            AudioZenError: the error that `audiozen run` would print.
         """
         modes = modes or ("train",)
         logging.configure()

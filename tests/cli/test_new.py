@@ -105,9 +105,9 @@ def test_error_asks_for_a_manifest_if_there_is_no_corpus(tmp_path, monkeypatch, 
     outcome = audiozen("new", "recipe", "mini/gru", "--into", tmp_path)
     assert outcome.code == 2
     assert "--manifest FILE" in outcome.err
-    shutil.copy(MANIFEST, tmp_path / "table.csv")
-    assert audiozen("new", "recipe", "mini/gru", "--into", tmp_path, "--manifest", tmp_path / "table.csv").code == 0
-    assert 'manifest = "${here}/../../table.csv"' in (tmp_path / "mini/gru/baseline.toml").read_text()
+    shutil.copy(MANIFEST, tmp_path / "mine.csv")
+    assert audiozen("new", "recipe", "mini/gru", "--into", tmp_path, "--manifest", tmp_path / "mine.csv").code == 0
+    assert 'manifest = "${here}/../../mine.csv"' in (tmp_path / "mini/gru/baseline.toml").read_text()
 
 
 def test_wheel_contains_the_templates(tmp_path):
@@ -118,3 +118,4 @@ def test_wheel_contains_the_templates(tmp_path):
     templates = (folder / "templates").rglob("*.template")
     assert packed == {path.relative_to(folder.parents[1]).as_posix() for path in templates}
     assert "audiozen_core/scaffold/templates/plugin/.github/workflows/test.yml.template" in packed
+    assert "audiozen_core/scaffold/templates/plugin/.gitignore.template" in packed

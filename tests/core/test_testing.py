@@ -1,14 +1,16 @@
 """The checks of the test kit pass for correct components and fail for faulty ones."""
 
+import itertools
 import os
 import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from audiozen.testing import (
     check_dataset,
@@ -67,7 +69,7 @@ def test_check_signature_requires_types_and_descriptions():
         def __init__(self, bands: int = 4):
             super().__init__()
 
-    class Untyped(Right):
+    class Untyped(Typed):
         """A net.
 
         Args:
@@ -77,7 +79,7 @@ def test_check_signature_requires_types_and_descriptions():
         def __init__(self, bands=4):
             super().__init__()
 
-    class Silent(nn.Module):
+    class Undescribed(nn.Module):
         """A net."""
 
         def __init__(self, bands: int = 4):
@@ -90,14 +92,14 @@ def test_check_signature_requires_types_and_descriptions():
             super().__init__()
             self.given = anything
 
-    check_signature(Right, "model")
-    for wrong, message in (
+    check_signature(Typed, "model")
+    for faulty, message in (
         (Untyped, "has no type"),
-        (Silent, "does not describe `bands`"),
+        (Undescribed, "does not describe `bands`"),
         (AnyKeyword, "any keyword"),
     ):
         with pytest.raises(AssertionError, match=message):
-            check_signature(wrong)
+            check_signature(faulty)
     with pytest.raises(AssertionError, match="no docstring"):
         check_signature(lambda: None)
 
@@ -112,10 +114,10 @@ def test_check_hooks_fails_for_unknown_hooks_and_arguments():
         check_hooks(hooks(on_epoch_ends=lambda self: None))
     with pytest.raises(AssertionError, match=r"no argument `epok`\n = help: did you mean `epoch`"):
         check_hooks(hooks(on_epoch_end=lambda self, epok: None))
-    half = hooks(on_epoch_end=lambda self: None)
-    half.state_dict = lambda self: {}
+    saves_only = hooks(on_epoch_end=lambda self: None)
+    saves_only.state_dict = lambda self: {}
     with pytest.raises(AssertionError, match="not the other"):
-        check_hooks(half)
+        check_hooks(saves_only)
 
 
 # ------------------------------------------------------------------------------------------ models
@@ -155,12 +157,18 @@ class DividesByZero(Net):
         return super().forward(x) / 0
 
 
+class NanInEvaluation(Net):
+    def forward(self, x):
+        return super().forward(x) if self.training else super().forward(x) * torch.nan
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (HasStateOutsideStateDict, "output differs"),
-        (HasUnusedWeight, "`unused` gets no gradient"),
-        (DividesByZero, "not finite"),
+        (HasStateOutsideStateDict, "the output of the model differs after it was restored from a checkpoint"),
+        (HasUnusedWeight, "the weight `unused` gets no gradient"),
+        (DividesByZero, "the output of the model is not finite in training mode"),
+        (NanInEvaluation, "the output of the model is not finite in evaluation mode"),
     ],
 )
 def test_check_model_fails_for_a_faulty_model(model, message):
@@ -187,12 +195,12 @@ class WrongGradient(torch.autograd.Function):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda x, y: (x - y).square(), "not a scalar"),
-        (lambda x, y: x.square().mean().log(), "for silence"),
-        (lambda x, y: (x * y).sum().sqrt() * 0 + x.square().sum().sqrt() / x.square().sum(), "it is nan"),
-        (lambda x, y: x.square().sum().sqrt(), "gradient is not finite for silence"),
-        (lambda x, y: (x.sign() * y).mean() + 0 * x.sum(), "gradient is zero"),
-        (lambda x, y: WrongGradient.apply(x - y), "not that of the loss"),
+        (lambda x, y: (x - y).square(), r"the loss has the shape \[2, 50\]; it must be a scalar"),
+        (lambda x, y: x.square().mean().log(), "the loss is -inf for silence"),
+        (lambda x, y: (x * y).sum().sqrt() * 0 + x.square().sum().sqrt() / x.square().sum(), "the loss is nan"),
+        (lambda x, y: x.square().sum().sqrt(), "the gradient of the loss is not finite for silence"),
+        (lambda x, y: (x.sign() * y).mean() + 0 * x.sum(), "the gradient of the loss is zero"),
+        (lambda x, y: WrongGradient.apply(x - y), "the gradient of the loss differs from finite differences"),
     ],
 )
 def test_check_loss_fails_for_a_faulty_loss(loss, message):
@@ -229,11 +237,62 @@ class FailsInWorkers(Noise):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize(("dataset", "message"), [(HasUnseededGenerator, "workers"), (FailsInWorkers, "no workers")])
+class UsesGlobalGenerator(IterableDataset):
+    """Draws from the global generator before the loader seeds it for the epoch."""
+
+    def set_epoch(self, epoch):
+        self.offset = torch.rand(())
+
+    def __iter__(self):
+        yield {"x": self.offset}
+
+
+class Empty(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (HasUnseededGenerator, "with 2 workers"),
+        (FailsInWorkers, "no workers"),
+        (UsesGlobalGenerator, "batch 0 of epoch 1 differs when the epoch is repeated"),
+        (Empty, "the data set yields no batches"),
+    ],
+)
 def test_check_dataset_fails_for_a_faulty_data_set(dataset, message):
     check_dataset(Noise)
     with pytest.raises(Exception, match=message):
         check_dataset(dataset)
+
+
+class SingleItem(Dataset):
+    """Has one item, which is not collated."""
+
+    def __init__(self, item):
+        self.item = item
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.item
+
+    @staticmethod
+    def collate_fn(items):
+        return items
+
+
+@pytest.mark.parametrize("item", [np.arange(3), torch.tensor([1.0, torch.nan]), np.array([np.nan]), float("nan"), "a"])
+def test_check_dataset_accepts_arrays_and_nan(item):
+    check_dataset(lambda: SingleItem({"item": item}))
+
+
+def test_check_dataset_fails_if_a_repeated_batch_has_another_type():
+    items = itertools.cycle([{"x": 1}, 1])
+    with pytest.raises(AssertionError, match="batch 0 of epoch 1 differs when the epoch is repeated"):
+        check_dataset(lambda: SingleItem(next(items)))
 
 
 # ------------------------------------------------------------------------------------------ imports
