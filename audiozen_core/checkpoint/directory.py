@@ -1,17 +1,17 @@
 """The folder `checkpoints`: which checkpoints it holds, in what order, and where `best` and `latest` point.
 
-Every step leaves the folder in a state in which a reader finds either the old checkpoint or the new one, complete:
+After each step of a save, a reader finds a complete checkpoint, either the old one or the new one:
 
-1. A checkpoint is written under a temporary name and renamed once all of it is on the disk. The new name is always a
-   free one: a checkpoint is never replaced, because there is no portable way to swap two folders in one step.
-2. `latest` moves, then `best`, then older checkpoints are deleted. Each step is durable before the next one begins.
+1. A checkpoint is written under a temporary name, and renamed when all of it is on the disk. The new name is always
+   unused: a checkpoint never replaces another, because there is no portable way to swap two folders in one step.
+2. `latest` moves, then `best`, then older checkpoints are deleted. Each step is durable before the next one starts.
 
-Each save has a serial number. A checkpoint with a higher one than `latest` has been left behind: the run was resumed
-from an earlier checkpoint. `reconcile` marks it with `.stale`.
+Each save has a serial number. If a run is resumed from an earlier checkpoint, the later ones have higher serial numbers
+than `latest`. `reconcile` marks them as stale with the suffix `.stale`.
 
-The links are missing in a copy made without symbolic links, and on a file system that has none. `latest` is then the
-managed checkpoint with the highest serial number that is not stale, and `best` the one that the manifest of `latest`
-names. Imports no torch.
+Some file systems have no symbolic links, and some copies leave them out. Without the links, `latest` is the managed
+checkpoint with the highest serial number that is not stale, and `best` is the one that the manifest of `latest` names.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CheckpointDirectory:
     # ------------------------------------------------------------------------------- reading
 
     def entries(self, *, thorough: bool = False) -> list[CheckpointInfo]:
-        """All checkpoints in the order in which they were saved; those with an unknown position come first.
+        """All checkpoints in the order in which they were saved. Those whose serial number is unknown come first.
 
         Only names, sizes and the manifests are checked, unless `thorough` asks for every byte.
         """
@@ -46,7 +46,7 @@ class CheckpointDirectory:
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
     def find(self, name: str) -> CheckpointInfo | None:
-        """The checkpoint of that name."""
+        """The checkpoint of that name; None if it does not exist."""
         path = self.folder / name
         return _entry(path) if _is_listed(path) else None
 
@@ -76,12 +76,16 @@ class CheckpointDirectory:
     # ------------------------------------------------------------------------------- changing
 
     def make_writable(self) -> None:
-        """Makes sure that checkpoints can be saved here; deletes the folders that a copy made out of the two links."""
+        """Makes sure that checkpoints can be saved here.
+
+        A copy that follows symbolic links turns `best` and `latest` into folders. These are deleted, because `best` and
+        `latest` must be links.
+        """
         if not self.folder.is_dir() and (self.folder.is_symlink() or self.folder.exists()):
             target = read_link(self.folder)
             raise CheckpointWriteError(
-                f"{self.folder} is {f'a link to {target}, which does not exist' if target else 'not a folder'}: "
-                "no checkpoint can be saved",
+                f"{self.folder} is {f'a link to {target}, which does not exist' if target else 'not a folder'}, "
+                "so checkpoints can't be saved",
                 remedy=f"mount or create {target}, or delete the link" if target else "move it elsewhere",
             )
         for link in (BEST, LATEST):
@@ -89,7 +93,7 @@ class CheckpointDirectory:
             if path.is_dir() and not path.is_symlink():
                 if not self._has_duplicate(path):
                     raise CheckpointWriteError(
-                        f"{path} is a folder, where a link to a checkpoint belongs; it has not been touched",
+                        f"{path} is a folder, but must be a link to a checkpoint; it has not been changed",
                         remedy="move it elsewhere",
                     )
                 self.delete([path])
@@ -110,7 +114,7 @@ class CheckpointDirectory:
             sync_folder(self.folder)
 
     def delete(self, paths: Iterable[Path]) -> None:
-        """Deletes checkpoints; none of them is ever incomplete under its own name."""
+        """Deletes checkpoints. Each is renamed first, so that an incomplete folder never has the checkpoint's name."""
         hidden = []
         for path in paths:
             hidden.append(self.folder / temporary_name(path.name))
@@ -121,7 +125,7 @@ class CheckpointDirectory:
             remove(path)
 
     def remove_partial(self) -> list[Path]:
-        """Deletes what an earlier run left half-written or half-deleted; returns the paths."""
+        """Deletes the files and folders that an earlier run has half-written or half-deleted; returns their paths."""
         paths = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         partial = [path for path in paths if atomic.is_temporary(path.name)]
         for path in partial:
@@ -129,7 +133,7 @@ class CheckpointDirectory:
         return partial
 
     def unmark_stale(self, name: str) -> str:
-        """Takes `.stale` off the name of a checkpoint; returns the name that it has now."""
+        """Removes `.stale` from the name of a checkpoint; returns the new name."""
         if not is_stale_name(name):
             return name
         current = free_name(self.folder, base_name(name))
@@ -138,30 +142,31 @@ class CheckpointDirectory:
         return current
 
     def reconcile(self, name: str | None) -> list[str]:
-        """Makes everything else agree with `name`, which `latest` points at.
+        """Makes the other checkpoints and `best` agree with the checkpoint `name`, which `latest` points at.
 
-        Later checkpoints become stale, and `best` is what it was when this one was saved. Returns the names of the
-        checkpoints that have become stale.
+        Later checkpoints become stale. If `best` is one of them, it moves back to the checkpoint that was the best when
+        `name` was saved. Returns the names of the checkpoints that have become stale.
         """
         entries = {entry.name: entry for entry in self.entries()}
         latest = entries.get(name or "")
         if latest is None or latest.manifest is None:
             return []
-        late = [e for e in entries.values() if e.managed and not e.stale and e.serial > latest.serial]
-        best, best_then = self.link_target(BEST), latest.manifest.best
-        best_is_gone = best not in entries or entries[best] in late or entries[best].stale
-        if best != best_then and (best_is_gone or best_then == latest.name):
+        later = [e for e in entries.values() if e.managed and not e.stale and e.serial > latest.serial]
+        best, recorded_best = self.link_target(BEST), latest.manifest.best
+        best_is_outdated = best not in entries or entries[best] in later or entries[best].stale
+        if best != recorded_best and (best_is_outdated or recorded_best == latest.name):
             # Before the renames, so that `best` never points at a name that does not exist.
-            self.set_link(BEST, best_then if best_then in entries and entries[best_then] not in late else None)
-        self._mark_stale(late)
+            exists = recorded_best in entries and entries[recorded_best] not in later
+            self.set_link(BEST, recorded_best if exists else None)
+        self._mark_stale(later)
         for link in (BEST, LATEST):
             target = self.link_target(link)
             if target is not None and read_link(self.folder / link) is None:
                 self.set_link(link, target)
-        return [entry.name for entry in late]
+        return [entry.name for entry in later]
 
     def mark_all_stale(self) -> list[str]:
-        """Marks all checkpoints as stale, because the run continues from elsewhere; returns their names."""
+        """Marks all checkpoints as stale, for a run that continues from another experiment; returns their names."""
         self.set_link(LATEST, None)
         self.set_link(BEST, None)
         current = [entry for entry in self.entries() if entry.managed and not entry.stale]
@@ -169,8 +174,8 @@ class CheckpointDirectory:
         return [entry.name for entry in current]
 
     def _mark_stale(self, entries: Sequence[CheckpointInfo]) -> None:
-        # The newest goes last. Without links it counts as `latest` until then, so a crash in between leaves either the
-        # old `latest` or the new one, never a checkpoint between them.
+        # The newest is renamed last. If the links are missing, it is `latest` until then. So after a crash in between,
+        # `latest` is either the old one or the new one, never a checkpoint between them.
         for entry in entries:
             rename(entry.path, self.folder / free_name(self.folder, f"{entry.name}.stale", separator=""))
         if entries:
@@ -179,7 +184,7 @@ class CheckpointDirectory:
     def prune(self, keep: int, *, damaged: bool = False, spare_ahead: bool = False) -> Sequence[Path]:
         """Deletes all but `keep` managed checkpoints; see `CheckpointStore.prune`.
 
-        `spare_ahead` keeps, in addition, stale ones with more steps than the run has reached again.
+        `spare_ahead` also keeps stale checkpoints with more steps than the run has reached, counted without them.
         """
         entries = self.entries(thorough=damaged)
         if damaged:
@@ -195,13 +200,13 @@ class CheckpointDirectory:
             and not entry.reason
             and not (spare_ahead and entry.stale and (entry.step or 0) > reached)
         ]
-        # The last ones are deleted first: stale ones, then the oldest.
+        # Sorted by how much they are worth: `best` and `latest`, then the newest, and stale ones at the end.
         order = sorted(usable, key=lambda entry: (entry.name in linked, not entry.stale, entry.serial), reverse=True)
-        doomed = [entry.path for entry in order[keep:] if entry.name not in linked]
+        deleted = [entry.path for entry in order[keep:] if entry.name not in linked]
         if damaged:
-            doomed += [entry.path for entry in entries if entry.managed and entry.reason and entry.name not in linked]
-        self.delete(doomed)
-        return doomed
+            deleted += [entry.path for entry in entries if entry.managed and entry.reason and entry.name not in linked]
+        self.delete(deleted)
+        return deleted
 
     def _point_at_usable(self, entries: Sequence[CheckpointInfo]) -> None:
         """Moves `latest` from a damaged checkpoint to the newest usable one, and removes `best` from a damaged one."""

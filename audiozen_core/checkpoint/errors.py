@@ -1,4 +1,4 @@
-"""What can go wrong with a checkpoint: one class for each case that a caller may treat differently."""
+"""The errors of checkpoints: one class for each case that a caller may handle differently."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAKE_ROOM = "free some disk space; the existing checkpoints are intact"
 
 
 class NoCheckpointError(CheckpointError):
-    """There is no such checkpoint, or no checkpoint at all."""
+    """The checkpoint does not exist, or there are no checkpoints."""
 
     code = "AZ401"
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint is incomplete or has changed since it was written; nothing of it has been used.
+    """A checkpoint is incomplete or has changed since it was written; no part of it has been used.
 
     Args:
         path: the checkpoint's folder, or the file.
@@ -36,7 +36,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class UnstorableStateError(CheckpointError):
-    """A state holds something that can't be stored; the message names the owner and the key path."""
+    """A state contains something that can't be stored; the message names the owner and the key path."""
 
     code = "AZ403"
 
@@ -49,7 +49,7 @@ class CheckpointWriteError(CheckpointError):
 
 @contextlib.contextmanager
 def translate_disk_errors(what: str) -> Iterator[None]:
-    """Turns an `OSError` raised in the block into a `CheckpointWriteError` that begins with `what`."""
+    """Turns an `OSError` of the block into a `CheckpointWriteError` whose message begins with `what`."""
     try:
         yield
     except OSError as error:

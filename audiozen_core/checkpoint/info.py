@@ -20,7 +20,7 @@ class LoadedCheckpoint:
         step: optimiser steps done when it was saved.
         score: the validation score of that epoch, if there was one.
         versions: the versions of `audiozen`, `torch` and `python` that saved it.
-        state: owner to state, as it was passed to `save`.
+        state: the state that was passed to `save`, a mapping from owner to state.
     """
 
     path: Path
@@ -37,8 +37,8 @@ class CheckpointInfo:
 
     Attributes:
         path: its folder.
-        manifest: what was recorded when it was saved; None if that can't be read.
-        reason: why it can't be used; empty if it can.
+        manifest: its manifest; None if the manifest can't be read.
+        reason: why the checkpoint can't be used; empty if it can.
         best: whether `best` points at it.
         latest: whether `latest` points at it.
     """
@@ -71,12 +71,12 @@ class CheckpointInfo:
 
     @property
     def size(self) -> int | None:
-        """Bytes of its files; None if unknown."""
+        """The total size of its files in bytes; None if unknown."""
         return sum(file.size for file in self.manifest.files.values()) if self.manifest else None
 
     @property
     def serial(self) -> int:
-        """Its position in the order of the saves; -1 if unknown."""
+        """Its position in the order of the saves; -1 if unknown, which sorts before all known ones."""
         return self.manifest.serial if self.manifest else -1
 
     @property
@@ -86,10 +86,10 @@ class CheckpointInfo:
 
     @property
     def managed(self) -> bool:
-        """Whether the store chose its name, and may therefore rename and delete it."""
+        """Whether its name is one that the store chooses, so that the store may rename and delete it."""
         return is_managed_name(self.name)
 
     @property
     def stale(self) -> bool:
-        """Whether a run that was resumed from an earlier checkpoint has left it behind."""
+        """Whether it was saved after the checkpoint that the run was later resumed from."""
         return is_stale_name(self.name)

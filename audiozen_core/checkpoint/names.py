@@ -1,4 +1,4 @@
-"""Names in the folder `checkpoints`: which of them the store chooses, and may rename and delete. Imports no torch."""
+"""The names in the folder `checkpoints`. The store may rename and delete only the ones it chooses. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _MANAGED = re.compile(r"(?P<name>epoch_\d+(?:_step_\d+)?)(?:_\d+)?(?P<stale>\.st
 def is_managed_name(name: str) -> bool:
     """Whether the store chooses such names: `epoch_0003`, `epoch_0003_step_0000090`, perhaps with `_2` or `.stale`.
 
-    Anything else (a copy to keep, a checkpoint of another run, notes) may belong to the user. It is never renamed,
-    pruned or fallen back to.
+    Anything else may belong to the user: a copy, a checkpoint of another run, notes. The store never renames it or
+    deletes it, and never loads it instead of a damaged `latest`.
     """
     return _MANAGED.fullmatch(name) is not None
 
 
 def is_stale_name(name: str) -> bool:
-    """Whether a checkpoint of that name has been left behind."""
+    """Whether a checkpoint of that name is marked as stale."""
     match = _MANAGED.fullmatch(name)
     return match is not None and match["stale"] is not None
 
 
 def base_name(name: str) -> str:
-    """A managed name without `.stale` and without the number that made it a free one; any other name unchanged."""
+    """A managed name without `.stale` and without a number such as `_2`; any other name unchanged."""
     match = _MANAGED.fullmatch(name)
     return match["name"] if match else name
 
 
 def free_name(folder: Path, name: str, separator: str = "_") -> str:
-    """The name, or the first of `name_2`, `name_3`, … that nothing in the folder has."""
+    """The name, or if it is taken, the first of `name_2`, `name_3`, … that is free."""
     free, count = name, 1
     while (folder / free).exists() or (folder / free).is_symlink():
         count += 1
@@ -48,5 +48,5 @@ def is_checkpoint(path: Path) -> bool:
         return False
     if (path / MANIFEST).exists() or (path / STATE).exists():
         return True
-    # A checkpoint that has lost both is recognized by its name, unless the folder holds other files.
+    # A damaged checkpoint may have lost both files. It is recognised by its name, unless the folder has other files.
     return is_managed_name(path.name) and all(file.suffix == ".safetensors" for file in path.iterdir())

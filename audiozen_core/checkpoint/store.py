@@ -1,4 +1,4 @@
-"""The checkpoints of one experiment: saved completely or not at all, verified before use, pruned to a number."""
+"""The checkpoints of one experiment: saved completely or not at all, verified before use, limited in number."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
-# Bytes that must stay free, for the log and the metrics.
+# Saving leaves this many bytes free on the disk, for the log and the metrics.
 _HEADROOM = 1 << 20
 
 
 class CheckpointStore:
     """The folder `checkpoints` of one experiment.
 
-    Only one process at a time may save. Any number may read meanwhile.
+    Only one process may save at a time. Other processes may read meanwhile.
 
     Args:
         folder: `exp/<id>/checkpoints`; the first save creates it.
@@ -71,36 +71,37 @@ class CheckpointStore:
         """Writes one checkpoint. When this returns, all of it is on the disk, and `latest` points at it.
 
         Args:
-            state: owner (`model`, `optimizer`, `rng`, the name of a hook, …) to state; or the same, already packed.
+            state: a mapping from owner (`model`, `optimizer`, `rng`, the name of a hook, …) to state, packed or not.
             epoch: epochs completed.
             step: optimiser steps done.
             score: the validation score of this epoch, if there is one.
             is_best: whether `best` should point at it.
             within_epoch: whether it is saved during the epoch after `epoch`. Its folder is then called
-                `epoch_0004_step_0000090`, and `epoch_0003` otherwise. If the name is taken, the checkpoint gets a free
-                one, such as `epoch_0003_2`, and an earlier checkpoint of that name is deleted unless it is the best.
+                `epoch_0004_step_0000090`, and `epoch_0003` otherwise. If that name is taken, the folder gets a free
+                name, such as `epoch_0003_2`, and the earlier checkpoint is deleted afterwards unless it is the best.
                 Only folders with such names are ever pruned or marked as stale.
-            keep: how many checkpoints to keep at most, always including `best` and `latest`; None for all.
+            keep: the highest number of checkpoints to keep, including `best` and `latest`; None keeps all.
 
         Returns:
             The folder of the checkpoint.
 
         Raises:
-            UnstorableStateError: `state` holds something that can't be stored; nothing has been written.
-            CheckpointWriteError: the disk refused; the existing checkpoints are intact, and a later save may succeed.
+            UnstorableStateError: `state` contains something that can't be stored; nothing has been written.
+            CheckpointWriteError: writing fails; the existing checkpoints are intact, and a later save may succeed.
         """
         from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
 
         wanted = f"epoch_{epoch + 1:04d}_step_{step:07d}" if within_epoch else f"epoch_{epoch:04d}"
         packed = state if isinstance(state, PackedState) else pack(state)
-        with translate_disk_errors(f"no checkpoint could be saved in {self.folder}"):
+        with translate_disk_errors(f"saving a checkpoint in {self.folder} failed"):
             self._prepare_folder(packed.size)
             entries = self._directory.entries()
             serial = max((entry.serial for entry in entries), default=-1) + 1
             best_name = self._directory.link_target(BEST)
             best = next((entry for entry in entries if entry.name == best_name), None)
             if best and best.manifest and (best.manifest.epoch, best.manifest.step) == (epoch, step):
-                # The best state is being saved again; its old checkpoint may be deleted below.
+                # This is the best state, saved a second time. `best` moves to the new checkpoint, because the old one
+                # may be deleted below.
                 is_best = True
             name = free_name(self.folder, wanted)
             best_name = name if is_best else best.name if best else None
@@ -121,16 +122,16 @@ class CheckpointStore:
     def rewind(self, path: Path) -> Sequence[str]:
         """Makes `path` the latest checkpoint. Call it after every resume, before the next save.
 
-        `latest` then points at it, and `best` at the checkpoint that was the best when it was saved. Checkpoints saved
-        after it get the suffix `.stale`. They are pruned first, but not before the run has done as many steps again. A
-        run resumes from one only if it is named; it then loses the suffix. With the checkpoint of another experiment as
-        `path`, all checkpoints of this one become stale.
+        `latest` then points at `path`, and `best` at the checkpoint that was the best when `path` was saved. Later
+        checkpoints get the suffix `.stale`. They are pruned before all others, but only when the run has again done as
+        many steps as they have. A run resumes from a stale checkpoint only if the user names it; the checkpoint then
+        loses the suffix. If `path` is a checkpoint of another experiment, all checkpoints of this one become stale.
 
         Returns:
             The names of the checkpoints that have become stale.
 
         Raises:
-            CheckpointWriteError: the disk refused.
+            CheckpointWriteError: changing the folder fails.
         """
         with translate_disk_errors(f"{self.folder} can't be changed"):
             name = self._directory.name_of(path)
@@ -139,7 +140,7 @@ class CheckpointStore:
                 self._directory.remove_partial()
                 return self._directory.mark_all_stale()
             name = self._directory.unmark_stale(name)
-            # Before anything is removed: the temporary folder may belong to a save that had not moved the link yet.
+            # Before anything is deleted, because a temporary folder may be all that an interrupted save has left.
             if self._directory.link_target(LATEST) != name:
                 self._directory.set_link(LATEST, name)
             self._directory.remove_partial()
@@ -149,10 +150,10 @@ class CheckpointStore:
         """Cleans up after a run that was killed. Call it at the start of a run that holds the lock.
 
         Returns:
-            The partly written or deleted files and folders that it removed.
+            The half-written and half-deleted files and folders that were removed.
 
         Raises:
-            CheckpointWriteError: the disk refused, or something is in the way of saving checkpoints.
+            CheckpointWriteError: cleaning up fails, or checkpoints can't be saved in the folder.
         """
         with translate_disk_errors(f"{self.folder} can't be cleaned up"):
             self._directory.make_writable()
@@ -163,18 +164,18 @@ class CheckpointStore:
     def prune(self, keep: int, *, damaged: bool = False) -> Sequence[Path]:
         """Deletes all but the newest `keep` checkpoints, stale ones first, and never `best` or `latest`.
 
-        Folders whose name the store did not choose are left alone, and do not count.
+        Folders whose names the store did not choose are not deleted, and do not count.
 
         Args:
-            keep: how many to keep, including `best` and `latest`.
-            damaged: whether to delete damaged checkpoints too; they never count as kept. If `latest` is damaged, it
-                moves to the newest intact checkpoint.
+            keep: how many to keep, including `best` and `latest`. Damaged checkpoints do not count.
+            damaged: whether to delete damaged checkpoints too. If `latest` is damaged, it moves to the newest intact
+                checkpoint.
 
         Returns:
             The folders that were deleted.
 
         Raises:
-            CheckpointWriteError: the disk refused.
+            CheckpointWriteError: deleting fails.
         """
         with translate_disk_errors(f"{self.folder} can't be pruned"):
             return self._directory.prune(keep, damaged=damaged)
@@ -183,12 +184,12 @@ class CheckpointStore:
 
     @property
     def best(self) -> Path | None:
-        """The best checkpoint; None if there is none."""
+        """The best checkpoint; None if no checkpoint is marked as the best."""
         return self._target(BEST)
 
     @property
     def latest(self) -> Path | None:
-        """The latest checkpoint, intact or not; None if there is none."""
+        """The latest checkpoint, intact or damaged; None if there are no checkpoints."""
         return self._target(LATEST)
 
     def load(
@@ -201,16 +202,16 @@ class CheckpointStore:
         """Loads one checkpoint; every byte is verified before it is used.
 
         Args:
-            which: `latest`, `best`, or the folder of a checkpoint, of this experiment or another; a bare name means a
-                checkpoint of this experiment. If `latest` is damaged, the log says so, and the newest intact checkpoint
-                before it is loaded.
-            owners: whose states to read; None for all.
+            which: `latest`, `best`, or the folder of a checkpoint of any experiment. A bare name means a checkpoint of
+                this experiment. If `latest` is damaged, a warning is logged, and the newest intact checkpoint before it
+                is loaded.
+            owners: the owners whose states are read; None for all.
             map_location: the device for the tensors.
 
         Raises:
-            NoCheckpointError: there is no such checkpoint; the message lists the existing ones.
-            DamagedCheckpointError: it is damaged; the message says how.
-            CheckpointError: the checkpoint holds nothing for one of `owners`.
+            NoCheckpointError: the checkpoint does not exist; the message lists the existing ones.
+            DamagedCheckpointError: the checkpoint is damaged; the message says how.
+            CheckpointError: the checkpoint has no state of one of the `owners`.
         """
         from audiozen_core.checkpoint.format.checkpoint import read_checkpoint
 
@@ -224,8 +225,8 @@ class CheckpointStore:
         """The folder of the checkpoint that `load` would load, verified.
 
         Raises:
-            NoCheckpointError: there is no such checkpoint.
-            DamagedCheckpointError: it is damaged; the message says how.
+            NoCheckpointError: the checkpoint does not exist.
+            DamagedCheckpointError: the checkpoint is damaged; the message says how.
         """
 
         def check(path: Path) -> Path:
@@ -238,7 +239,7 @@ class CheckpointStore:
         """Reads and verifies every byte of one checkpoint.
 
         Raises:
-            DamagedCheckpointError: it is damaged; the message says how.
+            DamagedCheckpointError: the checkpoint is damaged; the message says how.
         """
         path = path.resolve()
         check_contents(path, read_manifest(path))
@@ -249,7 +250,7 @@ class CheckpointStore:
         return [
             replace(entry, best=entry.name == best, latest=entry.name == latest)
             for entry in self._directory.entries(thorough=verify)
-            # A running training may have deleted it meanwhile.
+            # A checkpoint that a running training has deleted meanwhile is not damaged.
             if entry.intact or entry.path.exists()
         ]
 
@@ -274,11 +275,11 @@ class CheckpointStore:
             raise DamagedCheckpointError(
                 self.folder,
                 f"all of its checkpoints are damaged ({'; '.join(damaged)})",
-                remedy="they can't be repaired: delete or move this folder to start over, or continue from a "
-                "checkpoint of another run with --ckpt-path PATH",
+                remedy="delete or move this folder to start over, or continue from a checkpoint of another run with "
+                "--ckpt-path PATH",
             )
         raise NoCheckpointError(
-            f"{self.folder} holds no checkpoint",
+            f"{self.folder} has no checkpoints",
             remedy="train first, or name another checkpoint with --ckpt-path PATH",
             notes=self._notes(),
         )
@@ -291,10 +292,11 @@ class CheckpointStore:
         latest = next((entry for entry in entries if entry.name == name), None)
         if latest:
             yield latest
-        # If the manifest of `latest` is unreadable, its position is unknown: any other checkpoint may be earlier.
-        newest = latest.serial if latest and latest.manifest else None
+        # If the manifest of `latest` is unreadable, its serial number is unknown, and every other checkpoint may be an
+        # earlier one.
+        highest = latest.serial if latest and latest.manifest else None
         for entry in entries:
-            if entry is not latest and (newest is None or entry.serial <= newest):
+            if entry is not latest and (highest is None or entry.serial <= highest):
                 yield entry
 
     def _read_best(self, read: Callable[[Path], _Result]) -> _Result:
@@ -322,14 +324,14 @@ class CheckpointStore:
     def _folder_of(self, path: Path) -> Path:
         if path.is_file():
             raise CheckpointError(
-                f"{path} is a file; a run resumes from the folder of a checkpoint",
+                f"{path} is a file, but a run can only resume from the folder of a checkpoint",
                 remedy="to start over from the weights in the file, use `-M finetune`",
             )
         if not path.exists() and path.name == str(path):
             entry = self._directory.find(path.name)
             path = entry.path if entry else path
         if not path.is_dir():
-            raise NoCheckpointError(f"there is no checkpoint {path}", notes=self._notes())
+            raise NoCheckpointError(f"the checkpoint {path} does not exist", notes=self._notes())
         if not (path / MANIFEST).exists() and not self._directory.name_of(path):
             raise NoCheckpointError(f"{path} is not a checkpoint: it has no {MANIFEST}", notes=self._notes())
         return path.resolve()
@@ -341,7 +343,7 @@ class CheckpointStore:
 
     def _notes(self) -> tuple[str, ...]:
         names = [f"{entry.name}{' (damaged)' * bool(entry.reason)}" for entry in self._directory.entries()]
-        return (f"{self.folder} holds: {', '.join(names)}",) if names else ()
+        return (f"{self.folder} contains: {', '.join(names)}",) if names else ()
 
     def _prepare_folder(self, size: int) -> None:
         self._directory.make_writable()
@@ -349,7 +351,7 @@ class CheckpointStore:
         free = shutil.disk_usage(self.folder).free
         if free < size + _HEADROOM:
             raise CheckpointWriteError(
-                f"{self.folder} has no space for a checkpoint of {size / 1e6:.1f} MB: "
+                f"the disk has no space for a checkpoint of {size / 1e6:.1f} MB in {self.folder}: "
                 f"{free / 1e6:.1f} MB are free, and {_HEADROOM / 1e6:.1f} MB must stay free",
                 remedy=MAKE_ROOM,
             )

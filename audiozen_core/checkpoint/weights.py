@@ -1,4 +1,4 @@
-"""Weights only: from a checkpoint, or from any safetensors file."""
+"""Loads and averages weights, from checkpoints or from any safetensors files."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 def load_weights(
     path: Path, *, owner: str = "model", map_location: torch.device | str = "cpu"
 ) -> dict[str, torch.Tensor]:
-    """Loads the weights, name to tensor, from a checkpoint's folder or from a bare `.safetensors` file.
+    """Loads weights, a mapping from name to tensor, from a checkpoint's folder or from a bare `.safetensors` file.
 
     Args:
         path: the folder of a checkpoint (`exp/baseline/checkpoints/best`) or a file.
-        owner: which of the checkpoint's states to load; ignored for a file.
+        owner: the owner of the state to load, in a checkpoint; ignored for a file.
         map_location: the device for the tensors.
 
     Raises:
         NoCheckpointError: `path` does not exist, or is a folder without a checkpoint.
         DamagedCheckpointError: the checkpoint or the file is damaged; the message says how.
-        CheckpointError: the checkpoint holds nothing for `owner`, or the file has another format.
+        CheckpointError: the checkpoint has no state of `owner`, or the file has another format.
     """
     if not path.exists():
         raise NoCheckpointError(f"{path} does not exist", notes=_neighbours(path))
@@ -43,7 +43,8 @@ def load_weights(
     if path.suffix != ".safetensors":
         raise CheckpointError(
             f"{path} is neither the folder of a checkpoint nor a .safetensors file",
-            remedy="other formats can contain code and are not read; convert it with the `safetensors` package",
+            remedy="convert it with the `safetensors` package; AudioZEN does not read other formats, which can contain "
+            "code",
         )
     return _load_file(path, map_location)
 
@@ -52,8 +53,9 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
     """Averages the weights of several checkpoints or files in double precision.
 
     Args:
-        paths: one or more. Tensors that are not floating-point (a number of batches, for example) come from the last.
-        owner: which of a checkpoint's states to average.
+        paths: one or more checkpoints or files. Tensors that are not floating-point, such as a number of batches, are
+            those of the last one.
+        owner: the owner of the states to average, in checkpoints.
 
     Raises:
         CheckpointError: `paths` is empty, or the weights differ in their names or shapes.
@@ -61,7 +63,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
     import torch
 
     if not paths:
-        raise CheckpointError("there is no checkpoint to average")
+        raise CheckpointError("there are no checkpoints to average")
     total: dict[str, torch.Tensor] = {}
     latest: dict[str, torch.Tensor] = {}
     for path in paths:
@@ -82,7 +84,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
 
 
 def write_average(paths: Sequence[Path], output: Path) -> None:
-    """Writes the mean of the weights of several checkpoints, the newest last, as a new checkpoint."""
+    """Averages the weights of several checkpoints, the newest last, and writes them as a new checkpoint."""
     from audiozen_core.checkpoint.format.checkpoint import pack, read_checkpoint, write_checkpoint
 
     manifest, newest = read_checkpoint(paths[-1])
@@ -93,7 +95,7 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
-    # The extra state of a module is among its weights, and need not be a tensor.
+    # A `state_dict` may also hold the extra state of a module, which need not be a tensor.
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 
@@ -108,16 +110,16 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
         raise DamagedCheckpointError(path, f"the file can't be read: {error}") from error
     weights = {name: tensor.to(map_location) for name, tensor in tensors.items()}
     for name, kept in metadata.items():
-        # A tied weight is stored once, and the metadata map its other names to the stored name.
+        # Tied weights are stored once. The metadata map their other names to the stored name.
         if kept in weights and name not in weights:
             weights[name] = weights[kept]
     return weights
 
 
 def _neighbours(path: Path) -> list[str]:
-    """What the nearest existing folder holds, for the message about a path that does not exist."""
+    """A note that lists the contents of the nearest existing folder, for a path that does not exist."""
     parent = path.parent
     while not parent.is_dir():
         parent = parent.parent
     names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
-    return [f"{parent} holds: {', '.join(names[:20]) or 'nothing'}{', …' * (len(names) > 20)}"]
+    return [f"{parent} contains: {', '.join(names[:20]) or 'nothing'}{', …' * (len(names) > 20)}"]

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SaveResult:
-    """The outcome of a save.
+    """The result of a save.
 
     Attributes:
         epoch: epochs completed.
         step: optimiser steps done.
-        is_best: whether `best` was to point at it.
+        is_best: whether the checkpoint was saved as the best.
         folder: the checkpoint's folder; None if the save failed.
         error: why it failed; None if it succeeded.
     """
@@ -34,11 +34,11 @@ class SaveResult:
 
 
 class CheckpointWriter:
-    """Hands states to a store, in order.
+    """Saves states in a store, one after the other.
 
-    In the background, `save` returns as soon as the state has been copied, and a thread writes the copy. There is one
-    such thread at a time: a save waits for the one before it. The next save reuses the memory of the copy. `save` does
-    not raise what the disk refuses; `take_results` returns the outcome of every save.
+    With `background`, `save` returns when the state has been copied, and a thread writes the copy. There is one such
+    thread at a time: a save waits for the previous one. The next save reuses the memory of the copy. If writing fails,
+    `save` does not raise the error; `take_results` returns the result of every save.
 
     Args:
         store: where the checkpoints go.
@@ -96,12 +96,12 @@ class CheckpointWriter:
             write(packed)
 
     def wait(self) -> None:
-        """Waits until nothing is being written any more."""
+        """Waits until the last save has finished."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def take_results(self) -> list[SaveResult]:
-        """The outcomes, in order, of the saves that have ended since the last call."""
+        """The results of the saves that have finished since the last call, in order."""
         results, self._results = self._results, []
         return results

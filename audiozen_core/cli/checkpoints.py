@@ -70,7 +70,7 @@ def verify(exp: Path) -> int:
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="How many to keep, including best and latest.")
 @click.option("--damaged", is_flag=True, help="Also delete damaged checkpoints.")
 def prune(exp: Path, keep: int, damaged: bool) -> None:
-    """Delete all but the newest checkpoints, never best or latest. Refused while the run is active."""
+    """Delete all but the newest checkpoints, never best or latest. This is not possible while the run is active."""
     from audiozen_core.experiment.lock import run_lock
 
     store = _store(exp)
@@ -96,22 +96,24 @@ def prune(exp: Path, keep: int, damaged: bool) -> None:
 def average(exp: Path, last: int, output: Path | None) -> None:
     """Average the weights of the newest checkpoints into a new one, for use with `--ckpt-path`.
 
-    The new checkpoint holds weights only: test, validate, predict and finetune can use it, but a run can't resume
-    from it.
+    The new checkpoint contains weights only. The modes test, validate, predict and finetune can use it, but a run can't
+    resume from it.
     """
     from audiozen_core.checkpoint.errors import translate_disk_errors
     from audiozen_core.checkpoint.weights import write_average
 
     store = _store(exp)
-    # One checkpoint per step, because a state that was saved twice must not count twice. Checkpoints with other names
-    # may belong to another run.
+    # One checkpoint per step, because a state that was saved twice must not count twice. Only managed ones, because
+    # checkpoints with other names may belong to another run.
     newest: dict[int | None, CheckpointInfo] = {}
     for info in reversed(_checkpoints_of(store)):
         if info.intact and not info.stale and info.managed:
             newest.setdefault(info.step, info)
     chosen = list(newest.values())[:last][::-1]
     if len(chosen) < last:
-        raise CheckpointError(f"{store.folder} has {len(chosen)} intact checkpoints of different steps, not {last}")
+        raise CheckpointError(
+            f"{store.folder} has only {len(chosen)} intact checkpoints of different steps, not {last}"
+        )
     output = output or store.folder.parent / f"average_last_{last}"
     if output.exists() or output.is_symlink():
         raise CheckpointError(f"{output} already exists", remedy="delete it, or name another with --output")
@@ -130,7 +132,7 @@ def _store(exp: Path) -> CheckpointStore:
         config = load_config(exp, modes=()).config
         exp = Path(config.meta.save_dir).expanduser() / config.id
     folder = exp / "checkpoints"
-    # `exp/baseline/checkpoints` means that folder itself, unless a run is called `checkpoints`.
+    # The user may name `exp/baseline/checkpoints` instead of `exp/baseline`, but a run may be called `checkpoints` too.
     if exp.name == "checkpoints" and not folder.is_dir():
         folder = exp
     if not folder.is_dir():
@@ -141,7 +143,7 @@ def _store(exp: Path) -> CheckpointStore:
 def _checkpoints_of(store: CheckpointStore) -> Sequence[CheckpointInfo]:
     infos = store.list()
     if not infos:
-        raise CheckpointError(f"{store.folder} holds no checkpoint")
+        raise CheckpointError(f"{store.folder} has no checkpoints")
     return infos
 
 

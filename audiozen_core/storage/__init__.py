@@ -1,1 +1,1 @@
-"""Files on the disk: those that appear whole or not at all, and those that grow line by line."""
+"""Writes files: some appear completely or not at all, others grow line by line."""

@@ -1,6 +1,6 @@
-"""A file that lines are appended to; it survives a disk that is full for a while. Imports no torch."""
+"""Appends lines to a file. If the disk is full for a while, no line is lost. Imports no torch."""
 
-# The system calls are spelled out because the crash tests replace `os` and count them.
+# This module calls `os` directly, because the crash tests replace `os` and count its calls.
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from audiozen_core.storage.atomic import make_folder
 
 
 class LineFile:
-    r"""Appends lines to a file. Lines that the disk refuses wait in memory and are written before later ones.
+    r"""Appends lines to a file. If writing fails, the line is kept in memory and written before the next one.
 
-    If a killed process left an incomplete last line, a newline ends it, so that the next line stays readable.
+    A killed process may have left an incomplete last line. It is ended with a newline, so that the next line is
+    readable.
 
     Args:
-        path: the file; it is created if needed, with its folder.
+        path: the file. If it does not exist, it is created with its folder.
 
     Raises:
         OSError: the file can't be opened.
@@ -26,9 +27,9 @@ class LineFile:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = LineFile(Path(folder) / "metrics.jsonl")
-        ...     refused = file.write('{"loss": 0.5}')
+        ...     error = file.write('{"loss": 0.5}')
         ...     lost = file.close()
-        ...     refused, lost, file.path.read_text()
+        ...     error, lost, file.path.read_text()
         (None, 0, '{"loss": 0.5}\n')
     """
 
@@ -41,21 +42,21 @@ class LineFile:
             self._pending += b"\n"
 
     def write(self, line: str) -> OSError | None:
-        """Appends a line. Returns the error if the disk refused it; the line is kept then."""
+        """Appends a line. If writing fails, returns the error and keeps the line in memory."""
         self._pending += line.encode(errors="replace") + b"\n"
         return self._flush()
 
     def sync(self) -> OSError | None:
-        """Waits until all lines are on the disk. Returns the error if the disk refused."""
-        refused = self._flush()
+        """Waits until all lines are on the disk. Returns the error if that fails."""
+        write_error = self._flush()
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            return refused or error
-        return refused
+            return write_error or error
+        return write_error
 
     def close(self) -> int:
-        """Closes the file. Returns how many bytes the disk has refused to the end; they are lost."""
+        """Closes the file. Returns how many bytes could not be written and are lost."""
         self._flush()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
@@ -64,7 +65,7 @@ class LineFile:
     def _flush(self) -> OSError | None:
         try:
             while self._pending:
-                # The system may write less than it was given; the rest is written next, so that the line is complete.
+                # The system may write only a part of the bytes, so this repeats until all are written.
                 del self._pending[: os.write(self._descriptor, self._pending)]
         except OSError as error:
             return error

@@ -1,10 +1,10 @@
-"""Files that appear complete or not at all.
+"""Writes files that appear complete or not at all.
 
-A run writes checkpoints, tables and records through this module, so that a crash at any moment leaves either the old
-file or the new one. Modes follow the umask. Imports no torch.
+A run writes checkpoints, tables and records with this module, so that a crash at any moment leaves either the old file
+or the new one. The permissions of new files follow the umask. Imports no torch.
 """
 
-# Each operation is spelled as the system call that it is, because the crash tests replace `os` and count them.
+# This module calls `os` directly, not `pathlib`, because the crash tests replace `os` and count its calls.
 # ruff: noqa: PTH102, PTH104, PTH105, PTH106, PTH108, PTH115, PTH123, PTH211
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 _PARTIAL = ".partial"
-"""The suffix of a file that is being written. One that stays behind belongs to a dead run and may be deleted."""
+"""The suffix of a file that is being written. If the process that writes it is dead, the file may be deleted."""
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """The error numbers of a full disk or an exhausted quota."""
 
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)-[0-9a-f]+" + re.escape(_PARTIAL))
-# What a file system answers to an operation that it does not have.
+# The error numbers of an operation that the file system does not support.
 _NOT_SUPPORTED = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What was written: its size in bytes and its SHA-256 in hexadecimal digits."""
+    """The size of a file in bytes, and its SHA-256 in hexadecimal digits."""
 
     size: int
     sha256: str
@@ -48,10 +48,10 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
         content: the bytes, or a text, which is written as UTF-8.
 
     Returns:
-        The size and the hash of what was written.
+        The size and the hash of the file.
 
     Raises:
-        OSError: the disk refused; `path` is unchanged.
+        OSError: writing fails; `path` is unchanged.
 
     Example:
         >>> import tempfile
@@ -70,20 +70,20 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
 
 
 def write_new(path: Path, content: bytes | str) -> Digest:
-    """Writes a file that does not exist yet, and waits until its bytes are on the disk (its name may not be).
+    """Writes a file that does not exist yet, and waits until its bytes are on the disk.
 
-    After an `OSError` a part of the file may be there.
+    The name of the file is durable after `sync_folder`. After an `OSError` the file may exist and be incomplete.
     """
     data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         rest = memoryview(data)
         while rest:
-            # The system may write less than it was given.
+            # The system may write only a part of the bytes.
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     except OSError as error:
-        # A call on a descriptor does not know the file's name.
+        # An error of a call on a descriptor does not name the file.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
@@ -91,11 +91,11 @@ def write_new(path: Path, content: bytes | str) -> Digest:
 
 
 def complete_new(path: Path, write: Callable[[Path], object]) -> Digest:
-    """Like `write_new`, for a library that writes the file itself: sets its mode, hashes it, and waits for the disk.
+    """Does the same as `write_new` for a file that a library writes: sets its mode, hashes it, and waits for the disk.
 
-    `write` writes the file, or replaces it if the library works that way.
+    `write` is called with the path, and writes or replaces the file.
     """
-    # Only a file that we create ourselves shows which mode the umask allows.
+    # The umask can only be read by changing it. A file created here shows which mode it allows.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     os.close(descriptor)
@@ -117,7 +117,7 @@ def hash_file(file: BinaryIO) -> Digest:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens a regular file to read, unbuffered; a link, a folder, a pipe or a device is an `OSError`."""
+    """Opens a regular file for reading, unbuffered. For a link, a folder, a pipe or a device it raises an `OSError`."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
@@ -130,15 +130,15 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a regular file; a link, a folder, a pipe or a device is an `OSError`."""
+    """The content of a regular file. For a link, a folder, a pipe or a device it raises an `OSError`."""
     with open_regular(path) as file:
         return file.read()
 
 
 def replace_link(link: Path, target: str) -> bool:
-    """Points the symbolic link `link` at its sibling `target`, in one step and durably.
+    """Points the symbolic link `link` at `target`, a name in the same folder, in one step and durably.
 
-    Returns False, without a change, if the file system has no symbolic links.
+    If the file system has no symbolic links, it changes nothing and returns False.
     """
     temporary = link.with_name(temporary_name(link.name))
     try:
@@ -156,7 +156,7 @@ def replace_link(link: Path, target: str) -> bool:
 
 
 def read_link(link: Path) -> str | None:
-    """Where a symbolic link points, whether that exists or not; None if there is no link of that name."""
+    """The target of a symbolic link, whether it exists or not; None if `link` is not a symbolic link."""
     try:
         return os.readlink(link)
     except OSError:
@@ -164,7 +164,7 @@ def read_link(link: Path) -> str | None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents, durably; one that exists is left as it is."""
+    """Creates a folder and its parents, durably, unless they exist."""
     if not path.is_dir():
         make_folder(path.parent)
         with contextlib.suppress(FileExistsError):
@@ -173,12 +173,12 @@ def make_folder(path: Path) -> None:
 
 
 def make_new_folder(path: Path) -> None:
-    """Makes a folder that does not exist yet; its name is durable after `sync_folder` of the parent."""
+    """Creates a folder that does not exist yet; its name is durable after `sync_folder` of the parent."""
     os.mkdir(path)
 
 
 def remove(path: Path) -> None:
-    """Deletes a file, a link (not its target), or a folder with all that is in it; durable after `sync_folder`."""
+    """Deletes a file, a link (not its target), or a folder with its contents; durable after `sync_folder`."""
     if path.is_dir() and not path.is_symlink():
         with os.scandir(path) as entries:
             members = [Path(entry.path) for entry in entries]
@@ -197,7 +197,7 @@ def sync_folder(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems refuse to sync a folder; there is nothing better to do there.
+        # Some network file systems can't sync a folder. There is no other way to make the names durable.
         if error.errno not in _NOT_SUPPORTED:
             raise
     finally:
@@ -205,24 +205,24 @@ def sync_folder(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Renames within one file system; durable after `sync_folder`."""
+    """Renames a file or folder within one file system; durable after `sync_folder`."""
     os.rename(source, target)
 
 
 def temporary_name(name: str) -> str:
-    """A hidden, unique name in the same folder for what will become `name`."""
+    """A hidden, unique name for a file or folder that will be renamed to `name`."""
     return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_name` makes such names."""
+    """Whether the name has the form of `temporary_name`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def remove_partial_files(folder: Path) -> list[Path]:
-    """Deletes what dead processes have left half-written in a folder, and returns the paths.
+    """Deletes the half-written files of dead processes in a folder, and returns their paths.
 
-    What a live process is writing stays.
+    The files that a live process is writing are kept.
     """
     partial = [path for path in sorted(folder.iterdir()) if _is_abandoned(path.name)] if folder.is_dir() else []
     for path in partial:
@@ -246,7 +246,7 @@ def _is_abandoned(name: str) -> bool:
 
 
 def _process_exists(pid: int) -> bool:
-    """Whether a process has that number on this machine; always true on Windows, where `kill` would end it."""
+    """Whether a process with that number exists on this machine; always true on Windows, where `kill` would end it."""
     if os.name == "nt":
         return True
     try:

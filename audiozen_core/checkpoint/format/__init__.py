@@ -1,1 +1,1 @@
-"""What one checkpoint looks like on the disk."""
+"""The format of one checkpoint on the disk."""

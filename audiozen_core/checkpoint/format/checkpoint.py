@@ -1,4 +1,8 @@
-"""One checkpoint: a folder with a tensor file per owner, `state.json` with the rest, and the manifest, written last."""
+"""Writes and reads one checkpoint.
+
+A checkpoint is a folder. It has one file of tensors for each owner, `state.json` with everything that is not a tensor,
+and the manifest, which is written last.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +40,11 @@ from audiozen_core.storage.atomic import make_new_folder, remove, rename, sync_f
 
 @dataclass(frozen=True, slots=True)
 class PackedState:
-    """A state split into the files of a checkpoint, ready to be written.
+    """A state that has been split into the files of a checkpoint and is ready to be written.
 
     Attributes:
-        tensors: file name to tensors, which still share memory with the state.
-        metadata: file name to the metadata of that file.
+        tensors: the tensors of each tensor file, by file name. They share memory with the state.
+        metadata: the metadata of each tensor file, by file name.
         text: the content of `state.json`.
     """
 
@@ -50,20 +54,20 @@ class PackedState:
 
     @property
     def size(self) -> int:
-        """Roughly how many bytes the checkpoint takes on the disk."""
-        numbers = sum(t.numel() * t.element_size() for tensors in self.tensors.values() for t in tensors.values())
-        return numbers + len(self.text)
+        """The approximate size of the checkpoint on the disk, in bytes."""
+        tensor_bytes = sum(tensor.nbytes for tensors in self.tensors.values() for tensor in tensors.values())
+        return tensor_bytes + len(self.text)
 
     def clone(self, reuse: PackedState | None = None) -> PackedState:
-        """Copies the tensors to the CPU, so that the training can change the originals meanwhile.
+        """Copies the tensors to the CPU, so that the training can go on and change the originals.
 
-        The memory of `reuse`, an earlier clone that is no longer needed, is overwritten, because allocating new memory
-        takes longer than copying into it.
+        `reuse` is an earlier clone that is no longer needed. Its memory is overwritten, because allocating new memory
+        takes longer than copying.
         """
-        old = reuse.tensors if reuse else {}
+        reused = reuse.tensors if reuse else {}
         tensors = {
-            name: {key: _copy(tensor.detach(), old.get(name, {}).get(key)) for key, tensor in owned.items()}
-            for name, owned in self.tensors.items()
+            file: {name: _copy(tensor.detach(), reused.get(file, {}).get(name)) for name, tensor in in_file.items()}
+            for file, in_file in self.tensors.items()
         }
         return PackedState(tensors, self.metadata, self.text)
 
@@ -83,17 +87,17 @@ def pack(state: Mapping[str, Any]) -> PackedState:
     tensors: dict[str, dict[str, Tensor]] = {}
     metadata: dict[str, dict[str, str]] = {}
     texts = []
-    for owner, value in state.items():
+    for owner, owner_state in state.items():
         try:
-            owned, encoded = flatten(owner, value)
-            name = _file_name(owner, tensors) if owned else None
-            texts.append(f"{json.dumps(owner)}:{_json({'tensors': name, 'state': encoded})}")
+            owner_tensors, encoded = flatten(owner, owner_state)
+            file = _file_name(owner, tensors) if owner_tensors else None
+            texts.append(f"{json.dumps(owner)}:{_json({'tensors': file, 'state': encoded})}")
         except (ValueError, RecursionError) as error:
-            # JSON has limits: the nesting, and the digits of an integer. The owner has to be named here.
+            # JSON limits the nesting, and Python the digits of an integer; their errors do not name the owner.
             raise UnstorableStateError(f"the state of `{owner}` can't be stored: {error}") from error
-        if name is not None:
-            tensors[name] = owned
-            metadata[name] = {"format": "pt", **_aliases(encoded)}
+        if file is not None:
+            tensors[file] = owner_tensors
+            metadata[file] = {"format": "pt", **_aliases(encoded)}
     return PackedState(tensors, metadata, f'{{"format":{FORMAT},"owners":{{{",".join(texts)}}}}}\n')
 
 
@@ -104,7 +108,7 @@ def _json(value: Any) -> str:
 def write_checkpoint(
     folder: Path, packed: PackedState, *, epoch: int, step: int, score: float | None, serial: int, best: str | None
 ) -> None:
-    """Writes a checkpoint into a folder that does not exist yet, durably: completely, or not at all."""
+    """Creates the folder of a checkpoint, durably. If writing fails, the folder does not exist."""
     temporary = folder.with_name(temporary_name(folder.name))
     try:
         make_new_folder(temporary)
@@ -113,8 +117,16 @@ def write_checkpoint(
             for name, tensors in packed.tensors.items()
         }
         files[STATE] = write_new(temporary / STATE, packed.text)
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        manifest = Manifest(epoch, step, score, serial, best, created, current_versions(), files)
+        manifest = Manifest(
+            epoch=epoch,
+            step=step,
+            score=score,
+            serial=serial,
+            best=best,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=current_versions(),
+            files=files,
+        )
         write_new(temporary / MANIFEST, manifest.text())
         sync_folder(temporary)
         rename(temporary, folder)
@@ -126,22 +138,22 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """The versions that a checkpoint written now records."""
+    """The installed versions, which the manifest of a new checkpoint records."""
     return {"audiozen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def read_checkpoint(
     folder: Path, owners: Collection[str] | None = None, map_location: torch.device | str = "cpu"
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Reads a checkpoint, or the states of some owners; every byte is verified before it is used."""
+    """Reads the states of some owners, or of all. Every byte is verified before it is used."""
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
     entries = read_state(folder, manifest)
     missing = sorted(set(owners or ()) - entries.keys())
     if missing:
         raise CheckpointError(
-            f"{folder} holds nothing for {', '.join(f'`{owner}`' for owner in missing)}",
-            notes=[f"it holds: {', '.join(entries)}"],
+            f"{folder} has no state of {', '.join(f'`{owner}`' for owner in missing)}",
+            notes=[f"it has the states of: {', '.join(entries)}"],
         )
     state = {}
     for owner, entry in entries.items():
@@ -164,8 +176,9 @@ def _read_owner(
 
 
 def _file_name(owner: str, taken: Collection[str]) -> str:
-    """A name for the owner's tensor file that every file system accepts, also one that ignores case."""
+    """A name for the owner's tensor file that is allowed on every file system."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", owner).strip(".-")[:80] or "state"
+    # Some file systems ignore case, so the names must differ without it.
     lower = {name.lower() for name in taken}
     count, name = 1, f"{plain}.safetensors"
     while name.lower() in lower:
@@ -175,7 +188,10 @@ def _file_name(owner: str, taken: Collection[str]) -> str:
 
 
 def _aliases(encoded: Any) -> dict[str, str]:
-    """Maps the other names of tied weights to the stored name, as programs that read bare safetensors files expect."""
+    """Maps the other names of tied weights to the name under which they are stored.
+
+    Programs that read bare safetensors files expect this mapping in the metadata.
+    """
     if not isinstance(encoded, dict):
         return {}
     return {

@@ -1,10 +1,10 @@
-"""Plain Python values <-> JSON, exactly. What JSON can't express becomes an object whose first key starts with `$`.
+"""Turns plain Python values into JSON and back, exactly. A value that JSON can't express becomes a marked object:
 
     (1, inf)            {"$tuple": [1, {"$float": "inf"}]}
     {0: "a"}            {"$dict": [[0, "a"]]}
     Counter({4: 2})     {"$counter": [[4, 2]]}
 
-`state_codec.py` adds tensors and arrays. Imports no torch.
+The first key of such an object starts with `$`. `state_codec.py` adds tensors and arrays. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Decode = Callable[[Any, "Decoder"], Any]
 
 
 class DecodeError(ValueError):
-    """The JSON was not written by `Encoder`; the text says why."""
+    """The JSON was not written by `Encoder`; the message says what is wrong."""
 
 
 class Encoder:
-    """Turns the state of `owner` into JSON; `problems` says "`key path` reason" for each value that can't be stored."""
+    """Turns the state of `owner` into JSON. `problems` names each value that can't be stored, with the reason."""
 
     def __init__(self, owner: str, encoders: Mapping[type, Encode] | None = None) -> None:
         self.problems: list[str] = []
@@ -35,15 +35,15 @@ class Encoder:
         self._open: list[int] = []
 
     def encode(self, value: Any) -> Json:
-        """The value as JSON; null if it can't be stored, and `problems` then says why."""
+        """The value as JSON. If it can't be stored, this is null, and the reason is added to `problems`."""
         kind = type(value)
         if kind in (type(None), bool, int, str):
             return value  # type: ignore[no-any-return]
         encode = self._encoders.get(kind)
         if encode is None:
-            return self.refuse(f"holds {describe_type(value)}")
+            return self.add_problem(f"contains {describe_type(value)}")
         if id(value) in self._open:
-            return self.refuse("contains itself")
+            return self.add_problem("contains itself")
         self._open.append(id(value))
         try:
             return encode(value, self)
@@ -66,7 +66,7 @@ class Encoder:
         """The items of a mapping as a list of pairs, in order."""
         return [[self.encode(key), self.member(key, value)] for key, value in table.items()]
 
-    def refuse(self, reason: str) -> Json:
+    def add_problem(self, reason: str) -> Json:
         """Records that the value at the current key path can't be stored; returns null."""
         path = self._owner + "".join(f"[{key!r}]" for key in self.keys)
         self.problems.append(f"`{path}` {reason}")
@@ -80,7 +80,7 @@ class Decoder:
         self.decoders: Mapping[str, Decode] = DECODERS if decoders is None else decoders
 
     def decode(self, node: Json) -> Any:
-        """The value that a piece of JSON stands for; a `DecodeError` if `Encoder` did not write it."""
+        """The value of a piece of JSON; a `DecodeError` if `Encoder` did not write it."""
         if isinstance(node, list):
             return [self.decode(member) for member in node]
         if not isinstance(node, dict):
@@ -109,7 +109,7 @@ class Decoder:
 
 
 def describe_type(value: object) -> str:
-    """What a value is, for a message: "the function `f`", "an object of `package.Class`"."""
+    """Describes a value for a message: "the function `f`", "an object of `package.Class`"."""
     kind = type(value)
     if callable(value) and hasattr(value, "__qualname__"):
         return f"the {'class' if isinstance(value, type) else 'function'} `{value.__qualname__}`"
@@ -133,7 +133,7 @@ def _encode_ordered(value: OrderedDict[Any, Any], encoder: Encoder) -> Json:
         if name == "_metadata":
             node["metadata"] = encoder.member(name, attribute)
         else:
-            encoder.refuse(f"is a dictionary with the attribute `{name}`")
+            encoder.add_problem(f"is a dictionary with the attribute `{name}`")
     return node
 
 
@@ -160,7 +160,7 @@ ENCODERS: dict[type, Encode] = {
     # The milestones of `MultiStepLR`.
     Counter: lambda value, encoder: {"$counter": encoder.pairs(value)},
 }
-"""How each type is encoded. A subclass is a type of its own, and is refused."""
+"""How each type is encoded. Subclasses can't be stored, because decoding would lose their type."""
 
 DECODERS: dict[str, Decode] = {
     "$float": lambda node, _: float(node["$float"]),

@@ -26,10 +26,14 @@ class Manifest:
     """The content of `manifest.json`.
 
     Attributes:
-        serial: the number of the save in its folder; the newest checkpoint has the highest.
-        best: the name of the best checkpoint when this one was saved, which may be this one.
+        epoch: epochs completed.
+        step: optimiser steps done.
+        score: the validation score of that epoch, if there was one.
+        serial: the number of the save; a later save in the same folder has a higher one.
+        best: the name of the checkpoint that was the best when this one was saved; it may be this one.
         created: when it was saved, in ISO 8601.
-        files: name to digest of every other file.
+        versions: the versions of `audiozen`, `torch` and `python` that saved it.
+        files: the digest of every other file, by name.
     """
 
     epoch: int
@@ -72,10 +76,10 @@ def read_manifest(folder: Path) -> Manifest:
         unchanged = False
     if not unchanged or STATE not in manifest.files:
         raise DamagedCheckpointError(folder, f"its {MANIFEST} has changed since it was written")
-    # A checkpoint may come from a stranger, who can seal any manifest.
+    # The checkpoint may come from a stranger, who can compute the seal of any manifest.
     for name in manifest.files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST:
-            raise DamagedCheckpointError(folder, f"its {MANIFEST} lists the file {name!r}, which no checkpoint has")
+            raise DamagedCheckpointError(folder, f"its {MANIFEST} lists {name!r}, which is not a valid file name")
     return manifest
 
 
@@ -100,7 +104,7 @@ def check_contents(folder: Path, manifest: Manifest) -> None:
 
 
 def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Reads and verifies `state.json`: owner to the name of its tensor file, if any, and its encoded state."""
+    """Reads and verifies `state.json`: for each owner, the name of its tensor file, if any, and its encoded state."""
     content = read_verified(folder, STATE, manifest)
     try:
         owners: dict[str, dict[str, Any]] = json.loads(content)["owners"]
@@ -113,7 +117,7 @@ def read_state(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 
 def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """Reads a file once, and returns the bytes if they are what was written; otherwise a `DamagedCheckpointError`."""
+    """Reads a file and returns its bytes; a `DamagedCheckpointError` if they have changed since they were written."""
     with _damage_if_unreadable(folder, name):
         content = read_regular(folder / name)
     _check_hash(folder, name, Digest(len(content), hashlib.sha256(content).hexdigest()), manifest.files[name])

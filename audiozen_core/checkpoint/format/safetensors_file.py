@@ -1,7 +1,7 @@
-"""One safetensors file, written and read by the `safetensors` library.
+"""Writes and reads one safetensors file with the `safetensors` library.
 
 The library writes the file straight from the memory of the tensors, without a copy and without holding the GIL. It does
-not sync, hash or follow the umask, so `storage.atomic` does that afterwards. It parses bytes that have been verified.
+not sync or hash the file, and it ignores the umask, so `storage.atomic` does all this afterwards.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class FormatError(ValueError):
-    """The bytes are not a valid safetensors file; the text says why."""
+    """The bytes are not a valid safetensors file; the message says why."""
 
 
 @cache
 def storable_dtypes() -> dict[torch.dtype, str]:
-    """The dtypes of this torch that a file can hold, each with the format's name for it.
+    """The dtypes of this version of torch that a file can hold, each with its name in the format.
 
-    `complex64` is left out because older readers of the format do not know it.
+    `complex64` is left out, because older readers of the format do not know it.
     """
     import torch
 
@@ -39,7 +39,7 @@ def storable_dtypes() -> dict[torch.dtype, str]:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> Digest:
     """Writes tensors of storable dtypes, from any device and with any strides, to a file that does not exist yet."""
-    # A specification holds only an address, so the tensors must stay alive until the library has written them.
+    # A specification has only the address of a tensor, so the tensors must exist until the library has written them.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     specifications = {
         name: safetensors.TensorSpec(
@@ -52,7 +52,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         try:
             safetensors.serialize_file(specifications, path, dict(metadata) or None)
         except safetensors.SafetensorError as error:
-            # The library hides the error number in a text. A full disk is refused earlier, by the store.
+            # The library reports a system error only as text, without its number. The number of a full disk is not
+            # needed here, because the store checks the free space first.
             raise OSError(errno.EIO, str(error), str(path)) from error
 
     return complete_new(path, write)
@@ -61,8 +62,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Parses the bytes of a file into the tensors by name, and the metadata.
 
-    The bytes must have been verified already, where their digest is known. The tensors own their memory; it is never
-    more than the bytes are long.
+    If the digest of the file is known, verify the bytes first. The tensors own their memory, and need no more of it
+    than the bytes.
     """
     import torch
 
@@ -77,13 +78,13 @@ def parse_tensors(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, st
             raise FormatError(f"tensor `{name}` has the dtype {tensor['dtype']}, which this version of torch lacks")
         data, dtype, shape = tensor["data"], dtypes[tensor["dtype"]], tensor["shape"]
         try:
-            # `frombuffer` refuses a buffer without bytes.
+            # `frombuffer` raises an error for an empty buffer.
             tensors[name] = (
                 torch.frombuffer(data, dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
             )
         except (RuntimeError, TypeError) as error:
             raise FormatError(f"tensor `{name}` has the impossible shape {shape}: {error}") from None
-    # `deserialize` checks the metadata without returning them.
+    # `deserialize` checks the metadata but does not return them.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, header.get("__metadata__") or {}
 
@@ -97,6 +98,6 @@ def _format_name(dtype: torch.dtype) -> str | None:
         specification = safetensors.TensorSpec(dtype=_torch_name(dtype), shape=(2,), data_ptr=0, data_len=0)
     except safetensors.SafetensorError:
         return None
-    # A dtype that packs several numbers into a byte changes the shape, which no reader would undo.
+    # If a dtype packs several numbers into one byte, the format changes the shape, and reading does not change it back.
     tag: str = specification.dtype
     return tag if specification.shape == [2] else None

@@ -1,12 +1,13 @@
-"""Any state that torch or a plugin returns <-> named tensors and JSON, exactly, without pickle.
+"""Splits a state of torch or of a plugin into named tensors and JSON, and rebuilds it exactly, without pickle.
 
     tensors, encoded = flatten("optimizer", optimizer.state_dict())
     state = unflatten(encoded, tensors)
 
 Tensors are named by their key path (`state.0.exp_avg`), so the tensors of a model have the names of its `state_dict`.
-In the JSON a tensor is `{"$tensor": name}`, with more keys if it is permuted, complex, or a parameter. Tied weights,
-which are one tensor under several names, are stored once and are tied again after loading. Three things are lost: the
-memory that other tensors share, that one list or dictionary occurs twice in a state, and the graph behind a tensor.
+In the JSON a tensor is `{"$tensor": name}`, with more keys if it is permuted, complex, or a parameter. Tied weights are
+one tensor under several names; they are stored once and are tied again after loading. Three things are lost: tensors
+that share only part of their memory become independent, a list or dictionary that occurs twice becomes two, and a
+tensor loses its autograd graph.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ def flatten(owner: str, state: Any) -> tuple[dict[str, Tensor], Json]:
     """Splits a state into tensors and JSON.
 
     Args:
-        owner: whose state it is, for error messages.
+        owner: the owner of the state, for error messages.
         state: dictionaries, lists, tuples, numbers, strings, tensors, arrays and so on, in any nesting.
 
     Returns:
-        The tensors by name, with dtypes that safetensors has, sharing memory with the state. And the rest, ready for
-        `json.dumps`.
+        The tensors by name, and the rest of the state as JSON, ready for `json.dumps`. The tensors share memory with
+        the state, and have dtypes that safetensors knows.
 
     Raises:
-        UnstorableStateError: the state holds something that can't be stored; the message names its key path.
+        UnstorableStateError: the state contains something that can't be stored; the message names its key path.
 
     Example:
         >>> tensors, encoded = flatten("optimizer", {"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.99)})
@@ -112,16 +113,16 @@ class _TensorDecoder(Decoder):
 def _encode_tensor(value: Tensor, encoder: Encoder) -> Json:
     assert isinstance(encoder, _TensorEncoder)
     if value.layout != torch.strided or value.is_nested:
-        return encoder.refuse(f"holds a tensor of the layout {value.layout}; make it dense")
+        return encoder.add_problem(f"contains a tensor of the layout {value.layout}; make it dense")
     if value.is_meta:
-        return encoder.refuse("holds a tensor without data (on the device `meta`)")
+        return encoder.add_problem("contains a tensor without data (on the device `meta`)")
     if value.dtype not in storable_dtypes() and value.dtype not in _COMPLEX:
-        return encoder.refuse(f"holds a tensor of {value.dtype}")
+        return encoder.add_problem(f"contains a tensor of {value.dtype}")
     node: dict[str, Json] = {"$tensor": encoder.store(value.detach().resolve_conj().resolve_neg())}
     if value.dtype in _COMPLEX:
         node["dtype"] = _COMPLEX[value.dtype]
     if not value.is_contiguous():
-        # The strides of a dense tensor with the same order of dimensions, such as `channels_last`.
+        # The strides of a dense tensor with the same order of dimensions in memory, such as `channels_last`.
         node["stride"] = list(torch.empty_like(value, device="meta").stride())
     if isinstance(value, torch.nn.Parameter):
         node["parameter"] = value.requires_grad
@@ -152,7 +153,7 @@ def _decode_tensor(node: Any, decoder: Decoder) -> Tensor:
 def _encode_array(value: np.ndarray[Any, Any], encoder: Encoder) -> Json:
     assert isinstance(encoder, _TensorEncoder)
     if value.dtype.kind not in _ARRAY_KINDS:
-        return encoder.refuse(f"holds an array of {value.dtype}")
+        return encoder.add_problem(f"contains an array of {value.dtype}")
     octets = torch.from_numpy(np.frombuffer(bytearray(value.tobytes()), dtype=np.uint8))
     return {"$array": encoder.store(octets), "array_dtype": value.dtype.str, "array_shape": list(value.shape)}
 

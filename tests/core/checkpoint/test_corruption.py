@@ -120,7 +120,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 )
 def test_a_manifest_never_leads_out_of_its_folder(store, path, name):
     forge(path, lambda fields: fields["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
-    with pytest.raises(DamagedCheckpointError, match=r"its manifest\.json lists the file"):
+    with pytest.raises(DamagedCheckpointError, match=r"its manifest\.json lists .* which is not a valid file name"):
         store.load(path)
 
 

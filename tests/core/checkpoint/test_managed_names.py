@@ -169,7 +169,7 @@ def test_a_folder_named_like_a_link_that_is_not_a_copy_is_not_deleted(store, lin
     (store.folder / link).mkdir()
     (store.folder / link / "talk.pptx").write_text("slides")
     for act in (store.sweep, lambda: save(store, 2, is_best=True)):
-        with pytest.raises(CheckpointWriteError, match=f"{link} is a folder, where a link to a checkpoint belongs"):
+        with pytest.raises(CheckpointWriteError, match=f"{link} is a folder, but must be a link to a checkpoint"):
             act()
     assert (store.folder / link / "talk.pptx").exists()
     assert names(store) == ["epoch_0001"]
@@ -178,6 +178,6 @@ def test_a_folder_named_like_a_link_that_is_not_a_copy_is_not_deleted(store, lin
 @pytest.mark.parametrize("harm", [shutil.rmtree, damage_size], ids=["missing", "damaged"])
 def test_the_only_intact_copy_of_a_checkpoint_is_not_deleted(copy, harm):
     harm(copy.folder / "epoch_0002")
-    with pytest.raises(CheckpointWriteError, match="latest is a folder, where a link to a checkpoint belongs"):
+    with pytest.raises(CheckpointWriteError, match="latest is a folder, but must be a link to a checkpoint"):
         copy.rewind(copy.folder / "epoch_0001")
     assert (copy.folder / "latest" / "manifest.json").exists()

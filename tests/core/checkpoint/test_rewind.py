@@ -117,7 +117,7 @@ def test_resuming_from_another_experiment_makes_all_checkpoints_stale(store, tmp
     save(other, 5)
     store.rewind(other.load().path)
     assert names(store) == ["epoch_0001.stale", "epoch_0002.stale"]
-    with pytest.raises(NoCheckpointError, match="holds no checkpoint"):
+    with pytest.raises(NoCheckpointError, match="has no checkpoints"):
         store.load()
     save(store, 6)
     assert weight(store) == 6

@@ -58,7 +58,7 @@ def test_only_the_requested_states_are_read(store):
     assert store.load(owners=["trainer"]).state == {"trainer": state()["trainer"]}
     with pytest.raises(DamagedCheckpointError):
         store.load(owners=["model"])
-    with pytest.raises(CheckpointError, match="holds nothing for `optimizer`"):
+    with pytest.raises(CheckpointError, match="has no state of `optimizer`"):
         store.load(owners=["trainer", "optimizer"])
 
 
@@ -178,7 +178,7 @@ def test_nothing_is_written_for_an_unstorable_state(store):
 
 
 def test_loading_from_an_empty_folder_says_that_there_is_no_checkpoint(store):
-    with pytest.raises(NoCheckpointError, match="holds no checkpoint"):
+    with pytest.raises(NoCheckpointError, match="has no checkpoints"):
         store.load()
     with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
         store.load("best")
@@ -285,7 +285,7 @@ def test_too_little_space_is_reported_before_anything_is_written(store, monkeypa
     usage = shutil.disk_usage(store.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     with pytest.raises(
-        CheckpointWriteError, match=r"checkpoints has no space for .*: 0\.0 MB are free, and 1\.0 MB must stay"
+        CheckpointWriteError, match=r"the disk has no space for .*: 0\.0 MB are free, and 1\.0 MB must stay"
     ):
         save(store, 2)
     assert names(store) == ["epoch_0001"]

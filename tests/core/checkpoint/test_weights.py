@@ -41,7 +41,7 @@ def test_weights_are_loaded_from_the_folder_of_a_checkpoint_or_a_link_to_it(stor
 def test_one_of_several_models_is_chosen_by_its_owner(store):
     path = store.save({"model_g": {"a": torch.ones(1)}, "model_d": {"b": torch.zeros(1)}}, epoch=1, step=1)
     assert load_weights(path, owner="model_d").keys() == {"b"}
-    with pytest.raises(CheckpointError, match="holds nothing for `model`"):
+    with pytest.raises(CheckpointError, match="has no state of `model`"):
         load_weights(path)
 
 
@@ -64,7 +64,7 @@ def test_the_error_for_a_missing_path_lists_what_exists(store, tmp_path):
     store.save({"model": {}}, epoch=1, step=1)
     with pytest.raises(NoCheckpointError) as caught:
         load_weights(store.folder / "best" / "model.safetensors")
-    assert caught.value.notes == (f"{store.folder} holds: epoch_0001, latest",)
+    assert caught.value.notes == (f"{store.folder} contains: epoch_0001, latest",)
     with pytest.raises(NoCheckpointError, match="is not a checkpoint") as caught:
         load_weights(store.folder)
     assert "epoch_0001" in caught.value.notes[0]
@@ -127,5 +127,5 @@ def test_different_models_are_not_averaged(store):
     second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
     with pytest.raises(CheckpointError, match="the names or shapes of their weights differ"):
         average([first, second])
-    with pytest.raises(CheckpointError, match="no checkpoint to average"):
+    with pytest.raises(CheckpointError, match="no checkpoints to average"):
         average([])

@@ -223,18 +223,18 @@ class Colour(int):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (lambda epoch: epoch, "holds the function `<lambda>`"),
-        (partial(max, 1), "holds an object of `functools.partial`"),
-        (torch.nn.Linear, "holds the class `Linear`"),
-        (object(), "holds an object of `builtins.object`"),
-        (Pair(1, 2), "holds an object of `tests.core.checkpoint.format.test_state_codec.Pair`"),
-        (Colour(3), "holds an object of `tests.core.checkpoint.format.test_state_codec.Colour`"),
-        (deque([1]), "holds an object of `collections.deque`"),
+        (lambda epoch: epoch, "contains the function `<lambda>`"),
+        (partial(max, 1), "contains an object of `functools.partial`"),
+        (torch.nn.Linear, "contains the class `Linear`"),
+        (object(), "contains an object of `builtins.object`"),
+        (Pair(1, 2), "contains an object of `tests.core.checkpoint.format.test_state_codec.Pair`"),
+        (Colour(3), "contains an object of `tests.core.checkpoint.format.test_state_codec.Colour`"),
+        (deque([1]), "contains an object of `collections.deque`"),
         (torch.zeros(2, device="meta"), "without data"),
         (torch.eye(2).to_sparse(), "layout torch.sparse_coo"),
-        (torch.empty(2, dtype=torch.bits8), "holds a tensor of torch.bits8"),
-        (np.array([object()]), "holds an array of object"),
-        (np.array(["a"]), "holds an array of <U1"),
+        (torch.empty(2, dtype=torch.bits8), "contains a tensor of torch.bits8"),
+        (np.array([object()]), "contains an array of object"),
+        (np.array(["a"]), "contains an array of <U1"),
     ],
 )
 def test_the_error_for_an_unstorable_value_names_owner_and_key_path(value, reason):
