@@ -59,7 +59,7 @@ def test_check_entry_points_fails_if_another_version_is_required(install):  # no
 
 
 def test_check_signature_requires_types_and_descriptions():
-    class Right(nn.Module):
+    class Typed(nn.Module):
         """A net.
 
         Args:
