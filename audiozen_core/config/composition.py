@@ -10,7 +10,7 @@ from audiozen_core.config.renamed_keys import SECTION_ALIASES, current_name
 from audiozen_core.config.toml.document import Document
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
-from audiozen_core.diagnostics.key_path import KeyPath, spell
+from audiozen_core.diagnostics.key_path import KeyPath, as_index, spell
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,19 @@ class Composition:
             else:
                 raise KeyError(key_path)
         return value
+
+    def with_indices(self, key_path: KeyPath) -> KeyPath:
+        """The key path with an integer for each index: users may write `dataset.1` for `dataset[1]`."""
+        found: KeyPath = ()
+        value: Any = self.values
+        for part in key_path:
+            index = as_index(part) if isinstance(value, list) else None
+            found = (*found, part if index is None else index)
+            try:
+                value = value[found[-1]]
+            except (LookupError, TypeError):
+                value = None
+        return found
 
     def origin(self, key_path: KeyPath) -> Origin:
         """The origin of a value, or of the nearest table above it if it is not set."""

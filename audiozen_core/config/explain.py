@@ -33,7 +33,7 @@ def explain(loaded: LoadedConfig, key: str) -> str:
     """
     composition = loaded.composition
     try:
-        place = current_path(parse_key_path(key))
+        place = composition.with_indices(current_path(parse_key_path(key)))
     except ValueError as error:
         raise AudioZenError(f"`{key}` is not a key: {error}", remedy="write it as `optimizer.args.lr`") from error
     facts = _facts(loaded, place)

@@ -229,7 +229,9 @@ class Experiment:
         if which is None:
             which = "best" if self.store.best is not None else "latest"
         named = _checkpoint_name(which)
-        path = self.store.locate(named) if isinstance(named, str) else named
+        # A bare name that is not a path here is that of a checkpoint of this run.
+        is_path = isinstance(named, Path) and (named.exists() or named.name != which)
+        path = named if isinstance(named, Path) and is_path else self.store.locate(named)
         if path.is_dir() and not any(mode in TRAINING for mode in self.modes):
             # Results are recorded at the epoch and step that the weights come from.
             info = self.store.load(path, owners=(), map_location="cpu")

@@ -202,7 +202,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """Asked after each epoch: is the training over?
+        """Asked before each epoch: is the training over?
 
         Returns:
             The reason, in words, or None to continue.

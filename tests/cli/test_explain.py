@@ -78,3 +78,10 @@ def test_explain_prints_the_explanation_of_an_error_code(audiozen):
     unknown = audiozen("explain", "AZ999")
     assert unknown.code == 2
     assert "AZ101" in unknown.err
+
+
+@pytest.mark.parametrize("key", ["optimizer.args.betas[1]", "optimizer.args.betas.1"])
+def test_explain_takes_an_index_in_brackets_or_after_a_dot(audiozen, child, key):
+    outcome = audiozen("explain", "child.toml", key, "--set", "+optimizer.args.betas=[0.9,0.99]")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[0] == "optimizer.args.betas[1] = 0.99"

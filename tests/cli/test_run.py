@@ -105,8 +105,14 @@ def test_validate_test_and_predict_load_a_checkpoint(audiozen, project):
     assert "epoch_000" in audiozen("run", "tiny.toml", "-M", "validate").err
     latest = audiozen("run", "tiny.toml", "--mode", "test", "--ckpt-path", "latest")
     assert "epoch_0002" in latest.err
-    named = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "exp/tiny/checkpoints/epoch_0001")
-    assert "epoch_0001" in named.err
+    for path in ("exp/tiny/checkpoints/epoch_0001", "epoch_0001"):
+        named = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", path)
+        assert named.code == 0, named.err
+        assert "checkpoint=" in named.err
+        assert "checkpoints/epoch_0001" in named.err
+    missing = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "epoch_0009")
+    assert missing.code == 2
+    assert "exp/tiny/checkpoints holds: epoch_000" in missing.err
     weights_alone = project / "exp/tiny/checkpoints/latest/model.safetensors"
     assert audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", str(weights_alone)).code == 0
     assert audiozen("run", "tiny.toml", "-M", "predict").code == 0
