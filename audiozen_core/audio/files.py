@@ -1,7 +1,7 @@
 """Reads, writes and lists audio files, with an error for each way in which a file can be unreadable.
 
-The formats are those of libsndfile (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more). Nothing is resampled: a file
-with another sample rate than the experiment's is an error that says how to convert the file.
+libsndfile supports WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Files are never resampled: if the sample rate
+differs from that of the experiment, an error says how to convert the file.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AudioInfo:
 
 
 class AudioFile:
-    """An open audio file: what its header says, and any stretch of its samples. `open_audio` opens one.
+    """An open audio file, with its header and access to any stretch of its samples. `open_audio` returns one.
 
     Attributes:
         path: the file.
@@ -76,14 +76,14 @@ class AudioFile:
             The wave, float32 [time]; full scale is 1.
 
         Raises:
-            DataError: the file ends before the stretch does, is truncated or damaged, lacks the channel, or has a
-                sample in the stretch that is NaN or infinite.
+            DataError: the stretch reaches past the end of the file; the file is truncated or damaged, or lacks the
+                channel; the stretch has a sample that is NaN or infinite.
         """
         end = self.info.frames if num_frames is None else start + num_frames
         if not 0 <= start <= end <= self.info.frames:
             raise DataError(
                 f"samples {start} to {end} of `{self.path}` are needed, but it has {self.info.frames} samples",
-                remedy="leave the file out, or ask for a stretch that lies within it",
+                remedy="leave the file out, or read a stretch within it",
             )
         try:
             self._decoder.seek(start)
@@ -98,22 +98,22 @@ class AudioFile:
             seconds = place / self.info.sr
             raise DataError(
                 f"`{self.path}` has a sample that is NaN or infinite, the first at {place} ({seconds:.3f} s)",
-                remedy="make the file again, or leave it out",
+                remedy="create the file again, or leave it out",
             )
         return torch.from_numpy(wave)
 
 
 @contextmanager
 def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile]:
-    """Opens an audio file once, to look at its header and read from it.
+    """Opens an audio file once, to read its header and any stretch of its samples.
 
     Args:
         path: the file.
         sr: the sample rate that the file must have, in hertz; None accepts any.
 
     Raises:
-        DataError: the file is missing, empty, truncated (as far as its header tells), has another sample rate, or is
-            not audio.
+        DataError: the file is missing, empty, or shorter than its header says, has another sample rate, or is not
+            audio.
 
     Example:
         >>> import tempfile
@@ -177,8 +177,8 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
     """Writes a mono wave as a WAV file, completely or not at all, and makes its folder if that is missing.
 
     With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped. The wave is not
-    scaled down to fit, because then its level could not be compared to that of other files. With `float` (32 bits) the
-    samples are written as they are.
+    scaled down instead, because its level could then not be compared with that of other files. With `float` (32 bits)
+    the samples are written as they are.
 
     Args:
         path: the file; its name ends in `.wav`.
@@ -209,7 +209,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
     if not np.isfinite(samples).all():
         raise DataError(
             f"the wave for `{path}` has a sample that is NaN or infinite, so it was not written",
-            remedy="find the step of the model that produces it",
+            remedy="find the part of the model that produces the NaN or infinity",
         )
     clipped = 0
     if encoding == "pcm_16":
@@ -230,7 +230,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
 
 def list_audio(folder: str | Path) -> list[Path]:
-    """Lists the audio files of a folder and of all folders below it, sorted.
+    """Lists the audio files of a folder and its subfolders, sorted.
 
     Symbolic links are followed. Hidden files and folders are ignored.
 
@@ -242,7 +242,7 @@ def list_audio(folder: str | Path) -> list[Path]:
     found: list[Path] = []
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        # Links can form a circle, so each folder is listed once.
+        # Links can form a cycle, so each folder is listed once.
         real = os.path.realpath(parent)
         folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
         if real not in seen:
@@ -266,15 +266,15 @@ def require_folder(folder: Path) -> None:
 
 
 def _open_bytes(path: Path) -> io.FileIO:
-    """Opens a regular file that is not empty, or says what is wrong with it."""
+    """Opens a file. Raises a `DataError` if it is missing, empty, or not a regular file."""
     try:
-        # Before opening: to open a named pipe would wait until somebody writes to it.
+        # This check comes before opening the file, because opening a named pipe waits until somebody writes to it.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise DataError(f"`{path}` is {what}", remedy="give the path of an audio file")
         if status.st_size == 0:
-            raise DataError(f"`{path}` is empty (0 bytes)", remedy="make the file again, or leave it out")
+            raise DataError(f"`{path}` is empty (0 bytes)", remedy="create the file again, or leave it out")
         return io.FileIO(path)
     except FileNotFoundError as error:
         remedy = f"relative paths are resolved from `{Path.cwd()}`"
@@ -284,25 +284,26 @@ def _open_bytes(path: Path) -> io.FileIO:
 
 
 def _decoder(path: Path, stream: io.FileIO) -> soundfile.SoundFile:
-    """Reads the header of an open audio file that has samples, or says what is wrong with it."""
+    """Reads the header of an open file. Raises a `DataError` if it is truncated, is not audio, or has no samples."""
     size = os.fstat(stream.fileno()).st_size
     head = stream.read(12)
     stream.seek(0)
     announced = int.from_bytes(head[4:8], "little")
-    # libsndfile accepts a WAV that was cut off. A missing pad byte at the end is common and does no harm, hence the 1.
+    # libsndfile accepts a truncated WAV, so its size is compared with the header here. Many programs leave out the pad
+    # byte at the end, which does no harm, so one byte may be missing.
     if head[:4] == b"RIFF" and announced not in _UNKNOWN_SIZES and announced + 8 > size + 1:
         raise _damaged(path, f"it has {size} bytes, but its header announces {announced + 8}")
     try:
-        # The descriptor, because libsndfile reads a Python file object through slow callbacks.
+        # libsndfile gets the file descriptor, because it would read a Python file object through slow callbacks.
         decoder = soundfile.SoundFile(stream.fileno(), closefd=False)
     except soundfile.LibsndfileError as error:
         raise DataError(
-            f"`{path}` is not audio that can be read: {error.error_string.strip()}",
+            f"`{path}` can't be read as audio: {error.error_string.strip()}",
             remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert other formats: ffmpeg -i FILE out.wav",
         ) from error
     if decoder.frames == 0:
         decoder.close()
-        raise DataError(f"`{path}` has no samples", remedy="make the file again, or leave it out")
+        raise DataError(f"`{path}` has no samples", remedy="create the file again, or leave it out")
     return decoder
 
 
@@ -330,5 +331,5 @@ def _wrong_rate(path: Path, rate: int, wanted: int) -> DataError:
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        f"`{path}` is truncated or damaged: {why}", remedy="download or make the file again, or leave it out"
+        f"`{path}` is truncated or damaged: {why}", remedy="download or create the file again, or leave it out"
     )

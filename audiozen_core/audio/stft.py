@@ -68,7 +68,7 @@ class Stft:
 
         Args:
             spectrogram: complex spectrograms [..., n_fft // 2 + 1, frames].
-            length: the number of samples to return; by default that of the whole frames.
+            length: the number of samples to return; by default as many as the frames contain.
 
         Returns:
             Waveforms [..., time].

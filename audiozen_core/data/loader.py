@@ -67,9 +67,9 @@ class SeededStream(IterableDataset[Any]):
 
 
 class EpochSampler(Sampler[Key]):
-    """Gives the keys (epoch, index) of one epoch, starting at any item, in an order drawn from (seed, epoch).
+    """Yields the keys (epoch, index) of one epoch, starting at any item, in an order drawn from (seed, epoch).
 
-    `indices` is the number of items, or a sampler that gives the indices, in its own order.
+    `indices` is the number of items, or a sampler that yields the indices in an order of its own.
     """
 
     def __init__(self, indices: int | Sampler[int], *, shuffle: bool, seed: int) -> None:
@@ -84,7 +84,7 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         if not isinstance(self.indices, int):
-            # This runs in the main process even if there are workers.
+            # A sampler runs in the main process even if there are workers, so it must not change the generators there.
             before = generator_states()
             try:
                 seed_from(self.seed, self.epoch)
@@ -111,7 +111,7 @@ class BatchLoader:
         pin_memory: whether to put batches in page-locked memory, which makes copies to a GPU faster.
         collate_fn: makes a batch from a list of items; by default the `collate_fn` of the data set, or that of Torch if
             the data set has none.
-        sampler: gives the indices of an epoch, instead of `shuffle`.
+        sampler: yields the indices of an epoch, instead of `shuffle`.
         seed: the seed of the run.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
@@ -153,7 +153,7 @@ class BatchLoader:
         if isinstance(dataset, IterableDataset):
             self._stream = SeededStream(dataset, seed)
             source: Any = self._stream
-            # Workers have a copy of the stream from when they started, so the next epoch needs new ones.
+            # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
         else:
             size = len(dataset)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ class BatchLoader:
 
     @property
     def stream_workers(self) -> int | None:
-        """The number of workers of an iterable data set, whose samples depend on it; None for a map-style one."""
+        """The number of workers of an iterable data set, whose samples depend on it; None for a map-style data set."""
         return self._loader.num_workers if self._stream is not None else None
 
     @property
@@ -207,13 +207,13 @@ class BatchLoader:
         """Makes the batches of one epoch.
 
         Args:
-            epoch: any number; the same number gives the same batches.
+            epoch: any number. The same number leads to the same batches.
             start: the index of the first batch. Earlier batches are not made, except by an iterable data set.
-            unreadable: decides about samples that can't be read. By default the first one is an error. With the policy
-                `skip`, a batch without any readable sample is None.
+            unreadable: decides about samples that can't be read. By default the first of them is an error. With the
+                policy `skip`, a batch without any readable sample is None.
 
         Raises:
-            DataError: a sample can't be read, and is not skipped.
+            DataError: a sample can't be read, and the policy is not to skip it.
         """
         unreadable = unreadable or UnreadableSamples()
         skipped = 0
@@ -236,7 +236,8 @@ class BatchLoader:
 
     def _begin(self) -> None:
         """Starts an epoch. Persistent workers keep one iterator for all epochs."""
-        # Running workers may take long to finish their batches of the last epoch, and signals must not wait for that.
+        # Signals are blocked only while workers start. Running workers may take long to finish the batches of the last
+        # epoch, and signals must not wait for them.
         starts = self._loader.num_workers and self._loader._iterator is None
         with starting_workers() if starts else nullcontext():
             iterator = iter(self._loader)
@@ -252,8 +253,8 @@ def _no_workers() -> None:
 def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]:
     """Makes batches in the main process without disturbing the training's generators.
 
-    Saving and restoring the states takes 0.1 ms, so it happens once for each batch and not for each item. With `keep`,
-    a batch continues with the generators as the batch before left them: a stream is seeded only once an epoch.
+    Saving and restoring the states takes 0.1 ms, so it happens once per batch and not once per item. With `keep`, a
+    batch continues with the generators as the previous batch left them, because a stream is seeded only once per epoch.
     """
     own = None
     while True:

@@ -40,7 +40,7 @@ def generator_states() -> GeneratorStates:
 
 
 def set_generator_states(states: GeneratorStates) -> None:
-    """Puts the global CPU generators back to what `generator_states` returned."""
+    """Restores the states of the global CPU generators that `generator_states` returned."""
     python_state, numpy_state, torch_state = states
     random.setstate(python_state)
     np.random.set_state(numpy_state)

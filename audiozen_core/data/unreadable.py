@@ -18,9 +18,10 @@ UnreadablePolicy = Literal["stop", "skip"]
 class UnreadableSample:
     """Takes the place of a sample that can't be read.
 
-    A worker sends it to the main process as ordinary data. An exception would arrive as text in another one.
+    A worker sends this object to the main process as ordinary data. An exception would arrive as the text of another
+    exception.
 
-    If it is `final`, no sample can follow: the iterator of a stream can't continue after an exception.
+    If it is `final`, the data set ends here: the iterator of a stream can't continue after an exception.
     """
 
     message: str
@@ -30,7 +31,7 @@ class UnreadableSample:
 
     @classmethod
     def from_error(cls, error: DataError | OSError, index: int | None) -> UnreadableSample:
-        """Makes one from an error that the data set raised at `index`, which is None in a stream."""
+        """Converts an error that the data set raised at `index`, which is None in a stream."""
         if isinstance(error, DataError):
             return cls(error.message, error.remedy, error.notes, final=index is None)
         what = "the next sample" if index is None else f"sample {index}"
@@ -39,14 +40,14 @@ class UnreadableSample:
 
 @dataclass(frozen=True, slots=True)
 class PartialBatch:
-    """A batch of which some samples can't be read: these, and the others, collated; None if there are no others."""
+    """A batch with unreadable samples. `batch` has the other samples, collated; None if all are unreadable."""
 
     unreadable: tuple[UnreadableSample, ...]
     batch: Any
 
 
 class PartialCollate:
-    """Collates the samples that could be read, and passes the unreadable ones on beside them."""
+    """Collates the readable samples of a batch, and passes on the unreadable ones."""
 
     def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
         self.collate_fn = collate_fn
@@ -66,8 +67,8 @@ class UnreadableSamples:
     The skipped samples are part of a checkpoint, so that the limit holds for the whole run.
 
     Args:
-        policy: `stop`: the first one is an error; `skip`: it is skipped.
-        limit: how many different samples may be skipped in a run.
+        policy: `stop`: the first unreadable sample is an error; `skip`: unreadable samples are skipped.
+        limit: the number of different samples that may be skipped in a run.
     """
 
     def __init__(self, policy: UnreadablePolicy = "stop", limit: int = 0) -> None:
@@ -78,10 +79,10 @@ class UnreadableSamples:
         self._skipped_files: set[str] = set()
 
     def apply_policy(self, partial: PartialBatch) -> Any:
-        """Returns the readable part of a batch; None if there is none.
+        """Returns the readable part of a batch; None if all samples are unreadable.
 
         Raises:
-            DataError: a sample can't be read and the policy is `stop`, or more than `limit` can't be read.
+            DataError: a sample is unreadable and the policy is `stop`, or more than `limit` samples are unreadable.
         """
         for sample in partial.unreadable:
             if self.policy == "stop" or sample.final:
@@ -106,7 +107,7 @@ class UnreadableSamples:
         self._unreported = []
 
     def report_skipped(self, what: str, *, nothing_left: bool = False) -> None:
-        """Warns if samples have been skipped since `collect_skipped`, because scores then stand for fewer samples.
+        """Warns if samples have been skipped since `collect_skipped`, because the scores then cover fewer samples.
 
         Raises:
             DataError: all samples were skipped.

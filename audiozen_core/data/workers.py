@@ -1,4 +1,4 @@
-"""The processes that make batches: they ignore signals for the main process, and never outlive it."""
+"""The processes that make batches. They ignore the signals that the main process handles, and never outlive it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-# A terminal or a scheduler sends these to every process of a run. The main process alone decides what to do.
+# A terminal or a scheduler sends these signals to every process of a run. Only the main process acts on them.
 MAIN_PROCESS_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
 _PR_SET_PDEATHSIG = 1  # an option of Linux's prctl(2)
@@ -25,11 +25,11 @@ _finalizers: list[weakref.finalize[..., Any]] = []
 def stop_workers_with(owner: object, iterator: Any) -> weakref.finalize[..., Any]:
     """Stops the workers of a loader's iterator when their owner is deleted or the process exits.
 
-    Torch and Python stop forgotten workers with SIGTERM and then wait for them. Our workers ignore SIGTERM, so they
-    would wait forever. Returns a function that stops the workers at once.
+    Torch and Python stop forgotten workers with SIGTERM and then wait for them. Our workers ignore SIGTERM, so Torch
+    and Python would wait forever. Returns a function that stops the workers at once.
     """
     finalizer = weakref.finalize(owner, stop_workers, iterator)
-    finalizer.atexit = False  # `_stop_all_workers` does it, before multiprocessing waits for the workers
+    finalizer.atexit = False  # at exit `_stop_all_workers` calls it, before multiprocessing waits for the workers
     _finalizers[:] = [*(other for other in _finalizers if other.alive), finalizer]
     return finalizer
 
@@ -63,7 +63,7 @@ def starting_workers() -> Iterator[None]:
 
 
 def start_worker(worker_id: int) -> None:
-    """Runs first in each worker: it ignores signals, and asks the system to end the worker with the main process."""
+    """Runs first in each worker: ignores signals, and asks the system to end the worker with the main process."""
     for number in _main_signals():
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -80,7 +80,7 @@ def _main_signals() -> list[int]:
 
 
 def _is_orphan() -> bool:
-    """Whether the main process ended before the call of `prctl`, which then has no effect. Torch misses that, too."""
+    """Whether the main process ended before `prctl` was called, which then has no effect. Torch does not notice."""
     parent = multiprocessing.parent_process()
     # With other start methods, a helper process is the parent of the worker.
     return parent is not None and multiprocessing.get_start_method() == "fork" and os.getppid() != parent.pid

@@ -30,7 +30,7 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
-# These need each other, so they are built in this order. Any other kind is built without injected arguments.
+# These kinds need each other, so they are built in this order. Other kinds are built without injected arguments.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
 
 _OWN = f"{FIRST_PARTY}:"
@@ -71,7 +71,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
     """Builds the networks, losses, optimisers and schedulers of an experiment.
 
     Raises:
-        BuildError: a constructor refused; the error names the section.
+        BuildError: a constructor failed; the error names the section.
     """
     config = checked.config
 
@@ -89,7 +89,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         _check_step(section, optimizers[suffix])
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
-        assert isinstance(section, SchedulerComponent)  # the schema reads these sections into that
+        assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
         schedulers[suffix] = Scheduler(built(section, optimizer=optimizers[suffix]), section.interval)
     others = {
         kind: {suffix: built(section) for suffix, section in of_kind.items()}
@@ -114,7 +114,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
-    """Refuses an optimiser that calls the loss itself, such as LBFGS."""
+    """Raises an error for an optimiser that calls the loss itself, such as LBFGS."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise BuildError(
@@ -125,15 +125,15 @@ def _check_step(section: Component, optimizer: Optimizer) -> None:
 
 
 def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
-    """Builds the hooks that take part without being named: AudioZEN's own whose class says `default = True`.
+    """Builds the default hooks: those of AudioZEN whose class says `default = True`.
 
-    A hook of another distribution has to be named, so that installing a package never changes an experiment. Hooks that
-    the TOML names are left out: it replaces them or switches them off.
+    A hook of another distribution takes part only if the TOML names it, so that installing a package never changes an
+    experiment. `named` are the hooks that the TOML names, to replace them or switch them off; they are left out.
     """
     plugins = []
     for entry in installed_index().entries("hooks"):
         if entry.distribution == FIRST_PARTY and entry.name not in named:
-            # By its full spelling, because another plugin may bring a hook of the same name.
+            # The full spelling is needed, because another plugin may have a hook of the same name.
             hook = resolve(entry.spelling, section="hooks").target
             if getattr(hook, "default", False):
                 args = getattr(hook, "default_args", {})
@@ -142,7 +142,7 @@ def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
 
 
 def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
-    """Builds the hooks: those of the TOML, and the default ones that it does not replace or switch off."""
+    """Builds the hooks of the TOML, and the default hooks that the TOML does not replace or switch off."""
     hooks = checked.config.hooks
     names = [hook.path.removeprefix(_OWN) for hook in hooks]
     plugins = default_hooks(named=names)
@@ -166,10 +166,10 @@ def build_loader(
     train: bool,
     cuda: bool,
 ) -> BatchLoader:
-    """Builds the data sets of some sections, joins them into one, and builds the loader that makes batches of it.
+    """Builds the data sets of some sections, joins them into one, and builds the loader that makes its batches.
 
-    The check has made sure that the sections agree on their `dataloader`. By default a loader for training shuffles,
-    and one for a GPU pins its memory. Hooks may wrap each data set and the loader.
+    `check_config` has checked that the sections agree on their `dataloader`. By default a loader for training shuffles,
+    and a loader for a GPU pins its memory. Hooks may wrap each data set and the loader.
     """
     config = checked.config
     datasets = []
@@ -207,11 +207,11 @@ def build_loader(
 
 
 def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
-    """Refuses a data set with another sample rate than the experiment's, which would label the results wrongly."""
+    """Raises an error if the sample rate of a data set differs from `sr`, which would label the results wrongly."""
     own = getattr(dataset, "sr", sr)
     if isinstance(own, int) and own != sr:
         raise BuildError(
-            f"{section.header} gives audio of {own} Hz, but [acoustics] says `sr = {sr}`",
+            f"{section.header} has audio of {own} Hz, but [acoustics] says `sr = {sr}`",
             remedy=f"set `sr` to the rate of your files in both: [acoustics] and {section.args_header}",
         )
 
@@ -219,11 +219,11 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
 def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | None = None) -> Any:
     """Calls what `path` names with `args`; components within `args` are built first.
 
-    A function that the trainer calls later, such as a loss, is not called here: its `args` are bound to it. Injected
-    arguments are passed if the object takes them.
+    A function that the trainer calls later, such as a loss, is not called here; its `args` are bound to it instead.
+    Injected arguments are passed if the object takes them.
 
     Raises:
-        BuildError: the constructor raised, or that of a component within the arguments.
+        BuildError: the constructor, or the constructor of a component within the arguments, raised an error.
     """
     component, injected = checked.component, injected or {}
     args = {
@@ -241,15 +241,16 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise BuildError(
             f"{component.header} can't be built: `{component.path}` raised {type(error).__name__}: {error}",
-            remedy=f"look at {component.args_header}; `--traceback` shows the whole traceback",
+            remedy=f"check {component.args_header}; `--traceback` shows the full traceback",
             notes=(f"named in: {checked.origin}", f"raised in: {last.filename}:{last.lineno}, in {last.name}"),
         ) from error
 
 
 def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: Mapping[str, Any]) -> Any:
-    """A copy of a value within the arguments of `owner`, with each component in it built."""
+    """Copies a value within the arguments of `owner`, and builds each component in it."""
     if inner := owner.nested.get(key):
-        # Only what it asks for by name: a function that takes any keyword has not asked for an optimiser.
+        # A nested component gets an injected argument only if its signature names it. With `**kwargs`, for instance, a
+        # function does not ask for an optimiser.
         names = inner.signature.names() if inner.signature else ()
         return build_component(inner, {name: given for name, given in injected.items() if name in names})
     if isinstance(value, list):

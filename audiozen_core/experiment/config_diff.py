@@ -1,6 +1,6 @@
-"""What has changed in an experiment's TOML since a checkpoint was saved, and what affects training. Imports no torch.
+"""Compares a TOML with that of a checkpoint, and finds the changes that affect training. Imports no torch.
 
-A component says itself what may change before a resume, by attributes of its class:
+The class of a component declares what may change before a resume:
 
     class Trainer(BaseTrainer):
         resume_safe = ("plot_every",)    # these arguments do not affect training
@@ -21,9 +21,9 @@ import tomli
 from audiozen_core.errors import CheckpointError
 
 FindComponent = Callable[[str, str], object]
-"""Section and path to the component, such as a class; None if it can't be found."""
+"""A function from section and path to the component, such as a class; None if the component can't be found."""
 
-# The keys of AudioZEN's own tables that may change: where files go, how fast it runs, and what follows the training.
+# The keys of AudioZEN's own tables that may change: where files go, how fast the run is, and what follows training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
@@ -44,7 +44,7 @@ class Change:
 
 
 def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
-    """The values in which two effective configurations differ; `find` finds the components that say what is safe.
+    """Lists the values that differ between two effective configurations. `find` finds the classes of the components.
 
     Example:
         >>> changes = compare_configs(
@@ -64,18 +64,19 @@ def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
 
 
 def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> None:
-    """Raises an error that lists the changes that affect training, if there are any; `folder` is that of the run."""
+    """Raises an error that lists the changes that affect training, if there are any. `folder` is the run folder."""
     if affecting := [change for change in changes if change.affects_training]:
         raise CheckpointError(
             "settings that affect training have changed since the checkpoint was saved, so the result would differ",
             notes=[f"changed: {change}" for change in affecting],
-            remedy="change them back; or resume all the same with --allow-drift; or start from the weights under "
-            f"another name: a copy of the TOML with `-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
+            remedy="change them back; or resume despite them with --allow-drift; or start a new run from the weights: "
+            "copy the TOML under another name and run the copy with "
+            f"`-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
         )
 
 
 def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
-    """The keys that may change. A key stands for everything below it, too."""
+    """The keys that may change. A key includes everything below it."""
     yield from _SAFE_SECTIONS
     yield from (f"meta.{name}" for name in _SAFE_META)
     for section, key, table in _components(values):
@@ -106,7 +107,7 @@ def _is_within(key: str, safe: str) -> bool:
 
 
 def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
-    """Names the entries of `[[hooks]]` by their paths, because their order has no meaning; a second is `ema#2`."""
+    """Names the entries of `[[hooks]]` by path, because their order has no meaning; a second `ema` is `ema#2`."""
     hooks = values.get("hooks")
     if not isinstance(hooks, list):
         return values
@@ -114,8 +115,8 @@ def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
     for index, hook in enumerate(hooks):
         path = str(hook.get("path", index))
         path = f'"{path}"' if "." in path else path  # one key, as TOML writes it
-        twins = sum(name.partition("#")[0] == path for name in named)
-        named[f"{path}#{twins + 1}" if twins else path] = hook
+        count = sum(name.partition("#")[0] == path for name in named)
+        named[f"{path}#{count + 1}" if count else path] = hook
     return {**values, "hooks": named}
 
 

@@ -1,4 +1,4 @@
-"""`audiozen check --build`: one batch through the experiment, to see its cost before it runs for days."""
+"""`audiozen check --build`: runs one batch, to measure the cost of an experiment before it runs for days."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from audiozen_core.trainer.memory import peak_memory
 
 
 def dry_run(experiment: Experiment) -> dict[str, str]:
-    """Builds the experiment, and runs one training batch forward and backward, twice; writes nothing.
+    """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
     Returns:
-        What that has shown, in words: the device, the number of weights, the shapes in the batch, the losses, the peak
-        memory, and the time of the second step, because the first one is slower.
+        The findings as text, by name: the device, the number of weights, the shapes in the batch, the losses, the peak
+        memory, and the time of the second step, because the first step is slower.
 
     Raises:
         AudioZenError: a component can't be built.

@@ -70,10 +70,10 @@ class Experiment:
         Args:
             path: the file.
             overrides: assignments such as `optimizer.args.lr=3e-4`.
-            modes: what is to be done, in order.
+            modes: the modes to run, in order.
 
         Raises:
-            ConfigError: everything that is wrong with it.
+            ConfigError: the file has mistakes; the error lists all of them.
         """
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
@@ -88,7 +88,7 @@ class Experiment:
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
 
         Raises:
-            AudioZenError: something that the user can fix.
+            AudioZenError: an error that the user can fix.
         """
         self._check_options(resume, ckpt_path)
         with self.scope, kept_for_log_file(), ExitStack() as stack:
@@ -116,11 +116,11 @@ class Experiment:
         if resume and not training:
             raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
         if "finetune" in self.modes and not resume and ckpt_path is None:
-            raise RunError("finetuning starts from a checkpoint", remedy="name it with --ckpt-path PATH")
+            raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
         if ckpt_path is not None and not resume and training == ["train"]:
             raise RunError(
                 "a new training does not start from a checkpoint",
-                remedy="continue the run of the folder with --resume, or start from the weights with --mode finetune",
+                remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
             )
 
     def _lock_and_build(self, stack: ExitStack, *, resume: bool) -> tuple[BaseTrainer, Loaders]:
@@ -129,7 +129,7 @@ class Experiment:
             # The lock removes the folder again if building fails before anything is written to it.
             stack.enter_context(run_lock(self.folder))
             if not resume:
-                self._refuse_to_overwrite()
+                self._check_no_run()
         trainer, loaders = self.build()
         for loader in chain.from_iterable(loaders.values()):
             stack.callback(loader.close)
@@ -155,7 +155,7 @@ class Experiment:
             with trainer.unreadable.allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         lifecycle.on_setup(trainer=trainer)
-        # A second time, so that training does not depend on how many random numbers building the data has drawn.
+        # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
 
@@ -174,7 +174,7 @@ class Experiment:
             trainer.predict(loaders["predict"])
 
     def _data_modes(self) -> list[Mode]:
-        """The modes whose data sets are needed; training also validates if there is a data set for it."""
+        """The modes whose data sets are needed. Training also validates if there is a data set for validation."""
         needed: list[Mode] = []
         for mode in self.modes:
             both: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
@@ -189,29 +189,30 @@ class Experiment:
 
     # ------------------------------------------------------------------------------- checkpoints
 
-    def _refuse_to_overwrite(self) -> None:
+    def _check_no_run(self) -> None:
+        """Raises an error if the folder already holds a run, which a new run would overwrite."""
         if found := self.store.list(verify=False):
             epochs = [info.epoch for info in found if info.epoch is not None]
             reached = f", up to epoch {epochs[-1]}" if epochs else ""
             raise RunError(
                 f"{self.folder} already holds a run{reached}; nothing has been touched",
-                remedy="go on with it by --resume, or give the TOML file another name (that is the run's name)",
+                remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         own = self.store.list(verify=False)
         if "finetune" in self.modes and which is not None and not self._is_own(which):
-            # Where the finetuning begins; it goes on from its own checkpoints, once there are some.
+            # The finetuning starts from this checkpoint. As soon as it has checkpoints of its own, it continues there.
             if not own:
                 return self._load_weights(trainer, which)
             which = None
         if which is None and "finetune" not in self.modes and not own:
-            self.log.warning(f"{self.folder} has no checkpoint yet: the training starts from its beginning")
+            self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
             return None
         loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.config.text, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
-            self.log.warning("left behind, since they were saved after it", checkpoints=", ".join(left))
+            self.log.warning("checkpoints that were saved later are left behind", checkpoints=", ".join(left))
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None
         self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
@@ -225,7 +226,7 @@ class Experiment:
         return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
-        """Loads the weights of a checkpoint: by default those of the best, or of the latest if there is no best one."""
+        """Loads the weights of a checkpoint, by default those of the best, or of the latest if no best exists."""
         if which is None:
             which = "best" if self.store.best is not None else "latest"
         named = _checkpoint_name(which)
@@ -269,7 +270,7 @@ class Experiment:
 
 @contextmanager
 def _no_exit() -> Iterator[None]:
-    """A component that calls `sys.exit` would end the run as if all were well."""
+    """Turns `sys.exit` in a component into an error. Otherwise the run would end early, but look successful."""
     try:
         yield
     except SystemExit as stop:
@@ -278,7 +279,7 @@ def _no_exit() -> Iterator[None]:
         ) from stop
 
 
-_OTHER_MODEL = "the model's arguments must be those that the checkpoint was made with"
+_OTHER_MODEL = "give the model the arguments that it had when the checkpoint was saved"
 
 
 def _checkpoint_name(name: str) -> Literal["latest", "best"] | Path:

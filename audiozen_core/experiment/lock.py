@@ -64,7 +64,7 @@ def _acquire(folder: Path) -> BaseFileLock:
     path = folder / LOCK
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
-        # Some versions of filelock truncate the file, which must not happen to one that has another name elsewhere.
+        # Some versions of filelock truncate the file. If it is a link, that would damage a file somewhere else.
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise RunError(
                 f"{path} is a link or not a regular file, so it can't be the lock of a run", remedy="delete it"
@@ -83,7 +83,7 @@ def _acquire(folder: Path) -> BaseFileLock:
     get_logger().warning("the file system has no locks; a marker file is used", marker=str(path))
     marker = SoftFileLock(path, thread_local=False)
     try:
-        # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one makes ours.
+        # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one creates ours.
         marker.acquire(timeout=0.1)
     except Timeout:
         raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}") from None
@@ -100,7 +100,7 @@ def _write_note(folder: Path) -> None:
     try:
         write_whole(path, json.dumps(note) + "\n")
     except OSError as error:
-        # The lock holds without its note, and `audiozen checkpoints prune` has to work on a full disk.
+        # The lock works without its note, and `audiozen checkpoints prune` must run even if the disk is full.
         if error.errno not in NO_ROOM:
             raise
 
@@ -110,7 +110,7 @@ def _in_use(folder: Path, remedy: str) -> RunError:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds the lock, in words, as far as the note says."""
+    """Describes the holder of the lock for an error message, from the note if it can be read."""
     try:
         note = json.loads(read_regular(folder / _NOTE))
         job = f", job {note['job']}" if note.get("job") else ""

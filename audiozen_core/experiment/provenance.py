@@ -17,7 +17,7 @@ from audiozen_core.config.toml.emit import emit
 
 
 def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
-    """A TOML file that repeats the run, with its versions, commit and command line in comments at the top.
+    """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.

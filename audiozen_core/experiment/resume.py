@@ -18,7 +18,7 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
-# What `ReduceLROnPlateau` has observed. Everything else in its state are its arguments.
+# The part of its state that `ReduceLROnPlateau` has observed. The rest of its state are its arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -26,12 +26,12 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
     """Restores the state of a checkpoint, if the settings that affect training are the same.
 
     Args:
-        trainer: built from the TOML of this run.
-        loaded: the checkpoint, which holds the TOML that it was made with.
+        trainer: a trainer that was built from the TOML of this run.
+        loaded: the checkpoint, with the TOML that was used when it was saved.
         config_text: the effective TOML of this run.
         allow_drift: resume even if settings that affect training have changed. Optimisers, schedulers and losses then
-            get the arguments in the TOML. A scheduler is fast-forwarded to where the training is; a component of
-            another class starts without state.
+            get the arguments in the TOML. A scheduler is fast-forwarded to the current step; a component of another
+            class starts without state.
 
     Raises:
         CheckpointError: settings that affect training have changed, or the state does not fit.
@@ -54,7 +54,7 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
     The trainer is built from the TOML of this run. Its schedulers are stepped.
 
     Raises:
-        CheckpointError: a scheduler with its new arguments ends before the place where the training is.
+        CheckpointError: a scheduler, with its new arguments, ends before the current step of the training.
     """
     state = dict(state)
     changed: dict[str, set[str]] = {}
@@ -73,7 +73,7 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
 
 
 def find_component(section: str, path: str) -> object:
-    """What a path names; None if it can't be imported any more, so that its settings count as affecting training."""
+    """Finds the object that a path names. None if it can't be imported: all its settings then affect training."""
     try:
         return resolve(path, section=section).target
     except AudioZenError:
@@ -100,7 +100,8 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
     groups = []
     for old, new in zip(state[section]["param_groups"], fresh["param_groups"], strict=False):
         if forwarded or (scheduler_changes and saved is None):
-            # Fast-forwarding has set the rate in the new group; a scheduler that is gone must leave nothing behind.
+            # The new group has the right learning rate: fast-forwarding has set it. If the scheduler was removed or
+            # replaced, the old group still has the rate that the old scheduler set.
             taken = new
         else:
             taken = {name: new[name] for name in optimizer_changes if name in new}
@@ -112,13 +113,13 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
 def _adapt_scheduler(
     entry: Scheduler, saved: Mapping[str, Any] | None, progress: Mapping[str, Any], changes: set[str]
 ) -> dict[str, Any]:
-    """The state of a scheduler with its new arguments, at the place where the training is.
+    """Returns the state of a scheduler with its new arguments at the current step of the training.
 
-    Stepping one of torch's schedulers also sets the learning rate of its optimiser. `saved` is None if the checkpoint
-    was made without a scheduler, or with one of another class.
+    Stepping a scheduler of torch also sets the learning rate of its optimiser. `saved` is None if the checkpoint was
+    saved without a scheduler, or with a scheduler of another class.
 
     Raises:
-        CheckpointError: the scheduler ends before that place.
+        CheckpointError: the scheduler ends before the current step.
     """
     scheduler = entry.scheduler
     if saved is None:
@@ -136,8 +137,8 @@ def _adapt_scheduler(
                 scheduler.step()
             except (ArithmeticError, ValueError) as error:
                 raise CheckpointError(
-                    f"{type(scheduler).__name__} with its new arguments ends before step {done}, where the training "
-                    f"is: {error}",
-                    remedy="its arguments must fit the length of the training",
+                    f"{type(scheduler).__name__} with its new arguments ends before step {done}, which the training "
+                    f"has reached: {error}",
+                    remedy="fit the arguments of the scheduler to the length of the training",
                 ) from error
     return dict(scheduler.state_dict())

@@ -1,1 +1,1 @@
-"""The hooks of a run: their specs, their checks, and the order in which they are called."""
+"""The hooks of a run: their specs, their checks, and the order of the calls."""

@@ -26,7 +26,7 @@ def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Ca
     """A wrapper with errors that name the plugin, and that must let the errors of other hooks through.
 
     Raises:
-        HookError: when called: the wrapper did not yield, yielded twice, or swallowed the error of a hook within it.
+        HookError: during a call: the wrapper did not yield, yielded twice, or swallowed the error of another hook.
     """
 
     @functools.wraps(function)

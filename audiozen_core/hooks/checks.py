@@ -1,4 +1,4 @@
-"""Which hooks a class implements, and what is wrong with it. Found before anything runs, because pluggy ignores it."""
+"""Finds the hooks that a class implements, and its mistakes, before anything runs. Pluggy ignores such mistakes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def implemented_hooks(cls: type) -> dict[str, str]:
 
 
 def hook_findings(cls: type) -> list[Diagnostic]:
-    """Everything about a class of hooks that would fail in a run, or silently do nothing.
+    """Lists the mistakes in a class of hooks that would make a run fail, or silently have no effect.
 
-    These are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; and options of
-    pluggy that would bypass the phases or swallow exceptions.
+    The mistakes are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; and
+    options of pluggy that would bypass the phases or swallow exceptions.
     """
     found = list(_phase_findings(cls))
     for name, function in _methods(cls):
@@ -48,7 +48,7 @@ def hook_findings(cls: type) -> list[Diagnostic]:
 
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:
-    # A property can only be read from an object, which `Lifecycle` does.
+    # If `phase` is a property, only an object has its value. `Lifecycle` checks that.
     phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
     if isinstance(phase, str) and phase not in specs.PHASES:
         near = _meant(phase, specs.PHASES)

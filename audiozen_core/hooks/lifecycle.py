@@ -27,8 +27,8 @@ class Plugin:
     Attributes:
         name: unique in the run.
         instance: the object.
-        origin: where it was asked for, for messages, such as `default` or `baseline.toml:31`.
-        distribution: the installed distribution that it belongs to; "" for a local one.
+        origin: what enabled the plugin, for messages, such as `default` or `baseline.toml:31`.
+        distribution: the installed distribution that it belongs to; "" for a local plugin.
     """
 
     name: str
@@ -55,21 +55,21 @@ class Plugin:
 class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
-    Calls take keyword arguments only. A hook that nobody implements is a plain function that returns at once, so that a
-    training step does not pay for it. Plugins run in the order of `specs.PHASES`, and within a phase by name.
+    Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
+    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, and within a phase by name.
 
     Args:
         plugins: the plugins that take part.
 
     Raises:
-        HookError: two plugins with one name; an unknown phase, hook or hook argument; a hook without its marker.
+        HookError: two plugins have the same name; a phase, hook or hook argument is unknown; a hook is not marked.
     """
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
         self.plugins = tuple(sorted(plugins, key=_order))
         manager = pluggy.PluginManager(specs.PROJECT)
         manager.add_hookspecs(specs.Hooks)
-        # pluggy calls the plugin registered last first.
+        # pluggy calls plugins in reverse order of registration.
         for plugin in reversed(self.plugins):
             if manager.has_plugin(plugin.name):
                 raise HookError(
@@ -134,7 +134,7 @@ def _order(plugin: Plugin) -> tuple[int, str]:
 
 
 def _check(plugin: Plugin) -> None:
-    """Refuses what pluggy would silently ignore."""
+    """Raises an error for a mistake that pluggy would silently ignore."""
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):

@@ -1,4 +1,4 @@
-"""What a trainer and its hooks say to each other about a loss or gradient that is NaN or infinite."""
+"""The errors and answers that a trainer and its hooks exchange about a loss or gradient that is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MAX_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLocation:
-    """Which batches of a training an error is about.
+    """The batches of a training that an error is about.
 
     Attributes:
         step: the optimiser step that the batches belong to, from 1.
         epoch: the epoch, from 1.
         batches: the indices of the batches in the epoch, from 0; several if gradients are accumulated.
-        ids: the samples in the batches, as far as they have an `id`.
+        ids: the ids of the samples in the batches, if the samples have ids.
     """
 
     step: int
@@ -46,9 +46,9 @@ class NonFiniteError(RunError):
     """A loss or a gradient is NaN or infinite.
 
     Args:
-        what: the loss or gradient, such as "`loss` is nan".
-        location: the batches that it comes from.
-        remedy: what to do about it.
+        what: the problem, such as "`loss` is nan".
+        location: the batches that the loss or gradient comes from.
+        remedy: what the user can do.
         notes: further lines, each "kind: text".
     """
 
@@ -64,7 +64,7 @@ class RollbackRequest(AudioZenError):  # noqa: N818 (a request, which may be gra
     The trainer calls the hook `rollback`. If no hook can restore a checkpoint, the run ends with `reason`.
 
     Args:
-        reason: the error that makes it necessary.
+        reason: the error that makes the rollback necessary.
 
     Example:
         >>> raise RollbackRequest(RunError("the loss has doubled"))  # doctest: +SKIP

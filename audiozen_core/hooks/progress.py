@@ -43,7 +43,8 @@ class Progress:
             raise RunError(
                 f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in the middle of "
                 f"it, and has {num_batches} now: the training data or the batch size have changed",
-                remedy="restore them, or resume from a checkpoint at the end of an epoch with --ckpt-path",
+                remedy="restore the data and the batch size, or resume from a checkpoint at the end of an epoch with "
+                "--ckpt-path",
             )
         if self.batch and stream_workers != self.stream_workers:
             raise RunError(

@@ -1,4 +1,4 @@
-"""Every hook of the lifecycle: when it runs, what it gets, what an answer means.
+"""Every hook of the lifecycle: when it runs, which arguments it gets, and what its answer means.
 
 A hook implementation is a method marked with `hookimpl`, in a class that a TOML names under `[[hooks]]`. It takes the
 arguments that it needs, by name:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
 
-# A variable, because the trainer that hooks get has hooks itself: `trainer_protocol.Trainer` closes the circle.
+# A type variable, because `trainer_protocol.Trainer` has hooks itself: it fills in the variable, which closes the circle.
 Trainer = TypeVar("Trainer")
 
 PROJECT = "audiozen"
@@ -95,16 +95,16 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
-        """Asked before each training batch, before it is copied to the device: leave it out?
+        """Decides whether to leave a training batch out; called before the batch is copied to the device.
 
-        A batch that is left out counts as done, but nothing is computed for it and nothing is learnt from it.
+        A batch that is left out counts as done, but nothing is computed for it and the weights do not change.
 
         Args:
             trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
             batch_idx: the index of the batch in the epoch, from 0.
 
         Returns:
-            True to leave it out, None to let others decide.
+            True to leave the batch out, None to let other hooks decide.
         """
 
     @hookspec
@@ -113,10 +113,10 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
-        """Asked before each step of any mode: the context in which the forward pass and the loss run.
+        """Provides the context in which the forward pass and the loss run; called before each step of any mode.
 
         Returns:
-            A context manager, or None to let others decide.
+            A context manager, or None to let other hooks decide.
         """
 
     @hookspec(firstresult=True)
@@ -129,7 +129,8 @@ class Hooks(Generic[Trainer]):
             inputs: the parameters that get gradients, if several networks are trained; None for all.
 
         Returns:
-            True if it was done, None to let others do it; without an answer the trainer calls `loss.backward()`.
+            True if the hook has done it, None to let others do it. If all return None, the trainer calls
+            `loss.backward()`.
         """
 
     @hookspec
@@ -141,7 +142,7 @@ class Hooks(Generic[Trainer]):
         """One optimiser is about to take its step.
 
         Returns:
-            True if it was done, or left out on purpose; None to let others do it.
+            True if the hook has taken the step, or left it out on purpose; None to let others do it.
         """
 
     @hookspec
@@ -150,7 +151,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_training_step_end(self, trainer: Trainer, batch: Any, batch_idx: int, outputs: Mapping[str, Any]) -> None:
-        """A batch is done, or was left out.
+        """A batch is done, or has been left out.
 
         Args:
             trainer: the trainer.
@@ -172,28 +173,29 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def on_nonfinite(self, trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
-        """A loss or gradient is NaN or infinite: what now?
+        """A loss or gradient is NaN or infinite. Decides how the run continues.
 
         Args:
             trainer: the trainer.
-            error: what is not finite, and `error.location`, the batches that it comes from.
+            error: says which loss or gradient is not finite; `error.location` has the batches that it comes from.
 
         Returns:
-            "skip" to learn nothing from the batches; your hook restores buffers that the forward pass has changed, and
-            needs `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook
-            `rollback`. None to let others decide; without an answer the run ends with the error.
+            "skip" to leave the batches out; your hook then has to restore buffers that the forward pass has changed,
+            and needs `trainer.scalars.read_at_once`. "rollback" to restore the last checkpoint, through the hook
+            `rollback`. None to let other hooks decide. If all return None, the run ends with the error.
         """
 
     @hookspec(firstresult=True)
     def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
-        """Restore the last checkpoint: a hook has answered `on_nonfinite` with "rollback" or raised `RollbackRequest`.
+        """Restores the last checkpoint, after an answer "rollback" to `on_nonfinite` or an error `RollbackRequest`.
 
         Args:
             trainer: the trainer; `load_checkpoint` restores a state.
             error: the reason.
 
         Returns:
-            True if it was done, None to let others do it; without an answer the run ends with the error.
+            True if the hook has restored a checkpoint, None to let others do it. If all return None, the run ends with
+            the error.
         """
 
     @hookspec
@@ -202,10 +204,10 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """Asked before each epoch: is the training over?
+        """Decides whether the training is over; called before each epoch.
 
         Returns:
-            The reason, in words, or None to continue.
+            The reason to stop, in words, or None to continue.
         """
 
     # ------------------------------------------------------------------------------------------ evaluation
@@ -233,7 +235,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
-        """An evaluation is interrupted because the run stops: undo what `on_evaluation_start` has done to the state.
+        """An evaluation is interrupted because the run stops: undo your changes of the state in `on_evaluation_start`.
 
         A checkpoint may be saved next. `on_evaluation_end` is not called.
         """
@@ -261,15 +263,15 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
-        """Asked before a checkpoint is written: is there a reason not to?
+        """Decides whether to skip a checkpoint; called before it is written.
 
         Returns:
-            The reason not to write it, in words, or None.
+            The reason to skip the checkpoint, in words, or None to write it.
         """
 
     @hookspec
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
-        """A hook asks for a checkpoint now; it is on the disk when the call returns.
+        """A hook requests a checkpoint now. The checkpoint is on the disk when the call returns.
 
         Call `trainer.hooks.on_checkpoint_request(trainer=trainer, reason="…")` only if `trainer.between_steps` is true.
         """

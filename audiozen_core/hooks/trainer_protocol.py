@@ -8,7 +8,8 @@
         def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
             trainer.log.info(f"epoch {epoch} took {trainer.progress.batches} batches")
 
-`BaseTrainer` satisfies the protocol; a type checker proves it. Everything else on a trainer may change without notice.
+`BaseTrainer` satisfies the protocol, as the type checker verifies. Everything else on a trainer may change without
+notice.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ class Scalars(Protocol):
     Attributes:
         steps: the scalars of each step, oldest first. On a GPU the newest steps are missing, because reading them
             would stall it.
-        read_at_once: set it in `on_run_start` if your hook has to see a bad loss before it changes the weights, to
-            answer `on_nonfinite` with "skip". A GPU then waits for each loss.
+        read_at_once: set this to true in `on_run_start` if your hook answers `on_nonfinite` with "skip", which is only
+            possible before the loss has changed the weights. A GPU then waits for each loss.
     """
 
     steps: list[dict[str, float]]
@@ -84,11 +85,11 @@ class Trainer(Protocol):
         progress: how far the training is.
         num_batches: the number of batches in an epoch; None if the data set has no length.
         batch_size: the number of samples in a batch.
-        loss_is_scaled: set it if your hook scales the loss: the trainer then does not judge the gradients, because
-            an overflow is normal.
+        loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
+            because an overflow is normal.
         grad_norm: the norm of all gradients before clipping, a scalar on the device; set by the clipping hook.
         grad_norms: suffix to the norm of that network's gradients, as far as the trainer has measured them.
-        max_epochs: and all further attributes: the arguments in `[trainer.args]`; see `BaseTrainer`.
+        max_epochs: this and all further attributes are the arguments in `[trainer.args]`; see `BaseTrainer`.
     """
 
     models: Mapping[str, torch.nn.Module]

@@ -13,7 +13,7 @@ _Number = TypeVar("_Number", int, float, int | None, float | None)
 
 
 def at_least(limit: int, **argument: _Number) -> _Number:
-    """The value of the argument, given by its name; None passes.
+    """Checks an argument, which is passed by its name, and returns its value. None is always accepted.
 
     Raises:
         RunError: the value is less than the limit, or not finite.
@@ -29,7 +29,7 @@ def at_least(limit: int, **argument: _Number) -> _Number:
 
 
 def above(limit: int, **argument: _Number) -> _Number:
-    """As `at_least`, but the value must be greater than the limit."""
+    """Does the same as `at_least`, but the value must be greater than the limit."""
     ((name, value),) = argument.items()
     if value is not None and not limit < value < math.inf:
         raise _out_of_range(name, value, f"above {limit}, and finite")
@@ -41,7 +41,7 @@ def _out_of_range(name: str, value: float, wanted: str) -> RunError:
 
 
 def check_loss(name: str, loss: object) -> None:
-    """Refuses a loss that can't be back-propagated.
+    """Checks that a loss can be back-propagated.
 
     Raises:
         RunError: the loss is not a real tensor of one element, or does not depend on any weight.

@@ -24,8 +24,9 @@ from audiozen_core.trainer.step_scalars import StepScalars
 class BaseTrainer(Evaluation):
     """The base class of all trainers; a subclass defines the steps.
 
-    These are `training_step` and, for the modes that it is used in, `validation_step` and `validation_epoch_end`,
-    `test_step` and `test_epoch_end`, `predict_step`. A subclass adds its own arguments, and passes the others on:
+    The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
+    `validation_epoch_end`, `test_step` and `test_epoch_end`, `predict_step`. A subclass adds its own arguments, and
+    passes the others on:
 
         class Trainer(BaseTrainer):
             def __init__(self, components, *, alpha: float = 0.5, **kwargs):
@@ -40,28 +41,29 @@ class BaseTrainer(Evaluation):
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        max_epochs: the number of epochs to train at most.
-        max_steps: the number of optimiser steps to train at most; None for no limit.
+        max_epochs: the maximum number of epochs.
+        max_steps: the maximum number of optimiser steps; None for no limit.
         clip_grad_norm_value: the maximum norm of all gradients of a network together; None for no clipping.
         save_max_score: whether a higher score is better; false if a lower one is.
-        save_ckpt_interval: save a checkpoint every so many epochs, and always for the best epoch and the last.
-        save_ckpt_interval_steps: also save every so many optimiser steps, within an epoch too; None for never.
-        save_ckpt_minutes: also save at the first optimiser step so many minutes after the last save; None for never.
+        save_ckpt_interval: save a checkpoint every N epochs, and always after the best epoch and the last epoch.
+        save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
+        save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
         save_ckpt_async: write checkpoints in the background, so that the training only waits for a copy.
-        patience: stop after so many epochs without a better score; None to continue.
-        validation_interval: validate every so many epochs, and after the last.
-        max_num_checkpoints: how many of the newest checkpoints to keep; the best and the latest are always kept.
+        patience: stop after N epochs without a better score; None for no limit.
+        validation_interval: validate every N epochs, and after the last epoch.
+        max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
         plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`.
-        log_interval: record the scalars of a single step every so many optimiser steps; 0 for never.
-        on_nonfinite: what a NaN or infinite loss or gradient leads to: `stop`; `skip`, to learn nothing from the batch
-            (a GPU then waits for each loss); `rollback`, to restore the last checkpoint and leave the batch out.
-        max_nonfinite: how many times in a run `skip` or `rollback` may happen.
-        on_bad_data: what a sample that can't be read leads to: `stop`, or `skip` to leave it out.
-        max_bad_data: how many different samples `skip` may leave out in a run.
+        log_interval: record the scalars of a single step every N optimiser steps; 0 for never.
+        on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
+            batch out (a GPU then waits for each loss); `rollback` restores the last checkpoint and leaves the batch
+            out.
+        max_nonfinite: the number of times that `skip` or `rollback` may happen in a run.
+        on_bad_data: what happens if a sample can't be read: `stop` ends the run; `skip` leaves the sample out.
+        max_bad_data: the number of different samples that `skip` may leave out in a run.
 
     Raises:
-        RunError: an argument out of its range, or a scheduler that contradicts `save_max_score`.
+        RunError: an argument is out of range, or a scheduler contradicts `save_max_score`.
     """
 
     # The arguments that may change before a resume: the result is the same, or the training just lasts longer.
@@ -169,7 +171,7 @@ class BaseTrainer(Evaluation):
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:
             return f"max_epochs = {self.max_epochs} is reached"
-        # In the middle of an epoch, the epoch itself notices, and is still validated.
+        # In the middle of an epoch, `_train_epoch` ends the epoch early, so that it is still validated.
         if self._out_of_steps and not self.progress.batch:
             return f"max_steps = {self.max_steps} is reached"
         return self.hooks.stop_reason(trainer=self)
@@ -192,13 +194,16 @@ class BaseTrainer(Evaluation):
                 break
             self._train_batch(item, batch_idx)
         if self.progress.batch == 0:
-            raise RunError(f"the training data gave no batch in epoch {epoch}", remedy="check the data set")
+            raise RunError(f"the training data had no batches in epoch {epoch}", remedy="check the data set")
         if self._window_open:
             self._optimizer_step()
         return prefixed("train", self.training_epoch_end(self.scalars.flush()))
 
     def _train_batch(self, item: Any, batch_idx: int) -> None:
-        """One batch, and an optimiser step if it closes the window; `item` is None if no sample could be read."""
+        """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
+
+        `item` is None if all samples of the batch are unreadable.
+        """
         batch, outputs = None, {}
         if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
             batch = to_device(item, self.device)
@@ -212,7 +217,7 @@ class BaseTrainer(Evaluation):
         self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
 
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Forward and backward; returns everything that the step returned, detached."""
+        """Runs the forward and the backward pass. Returns everything that the step returned, detached."""
         losses, outputs = self._forward(batch, batch_idx)
         if self.scalars.add(outputs, batch_idx=batch_idx, batch=batch):
             self._backward(losses, batch_idx)
@@ -220,7 +225,7 @@ class BaseTrainer(Evaluation):
         return outputs
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The losses by name, and everything that the step returned, detached."""
+        """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast():
             result = self.training_step(batch, batch_idx)
         result = result if isinstance(result, Mapping) else {"loss": result}
@@ -244,11 +249,11 @@ class BaseTrainer(Evaluation):
                 inputs = [weight for weight in net.parameters() if weight.requires_grad]
             share = loss / window if window > 1 else loss
             if not self.hooks.backward(trainer=self, loss=share, inputs=inputs):
-                # Several losses may share parts of one graph.
+                # Several losses may share parts of one graph, so the graph is kept until the last loss.
                 torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
 
     def _optimizer_step(self) -> None:
-        """Closes the window. The step counts even if nothing was learnt, so that schedules do not shift."""
+        """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
         self.grad_norms = {}
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._window_has_gradients:
@@ -278,16 +283,16 @@ class BaseTrainer(Evaluation):
             scheduler.step(interval, score)
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
-        """Asks what a loss or gradient that is not finite leads to; returns if the batch is to be skipped.
+        """Asks the hooks how to handle a loss or gradient that is not finite. Returns if the batch is to be skipped.
 
         Raises:
-            NonFiniteError: no hook has a better idea than to stop.
+            NonFiniteError: the run is to stop.
             RollbackRequest: the last checkpoint is to be restored.
         """
         answer = self.hooks.on_nonfinite(trainer=self, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)
-        # A loss that was read late is already part of the weights.
+        # A loss that was read late has already changed the weights, so its batch can no longer be skipped.
         if answer != "skip" or self.scalars.lag:
             raise error
 
@@ -304,7 +309,7 @@ class BaseTrainer(Evaluation):
         Raises:
             RunError: a weight is not finite.
         """
-        # First, because a loss that is not finite explains the weights, and a hook may know what to do about it.
+        # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self.scalars.flush()
         self._check_weights()
         extra: dict[str, Any] = {"config": self.config_text}
@@ -315,7 +320,7 @@ class BaseTrainer(Evaluation):
         """Restores the state of a checkpoint.
 
         Args:
-            state: name to state, as `checkpoint` returned it and `CheckpointStore.load` reads it.
+            state: the state that `checkpoint` returned or `CheckpointStore.load` has read, by name.
 
         Raises:
             CheckpointError: the state does not fit this trainer.
@@ -325,7 +330,7 @@ class BaseTrainer(Evaluation):
         self.state.load_state_dict(state)
 
     def _check_weights(self) -> None:
-        """Looks at all weights, once at each point of the training: an epoch that ends with a save asks twice."""
+        """Checks all weights, once per position in the training: an epoch that ends with a save calls this twice."""
         now = (self.progress.epoch, self.progress.batch, self.progress.step)
         if self._weights_checked_at != now:
             check_weights(self.models, self.progress.epoch)

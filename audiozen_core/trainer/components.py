@@ -1,4 +1,4 @@
-"""What a trainer is given."""
+"""The components that a trainer works with."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from audiozen_core.trainer.scheduler import Scheduler
 class Components:
     """Everything that a trainer works with. An experiment fills it from its TOML; in Python you fill it yourself.
 
-    Several networks have different suffixes: `models["g"]` is the section `[model_g]`, and `optimizers["g"]` holds the
-    parameters of `models["g"]`. The only network of an experiment has the suffix "".
+    If there are several networks, each has a suffix: `models["g"]` is the section `[model_g]`, and `optimizers["g"]`
+    has the parameters of `models["g"]`. The only network of an experiment has the suffix "".
 
     Attributes:
         models: suffix to network, on `device`.

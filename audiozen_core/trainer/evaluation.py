@@ -23,7 +23,7 @@ from audiozen_core.trainer.steps import Steps
 
 
 class Evaluation(Steps, Parts):
-    """The half of a trainer that changes no weights; the docstring of `BaseTrainer` explains the arguments."""
+    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments."""
 
     def __init__(
         self, components: Components, *, save_max_score: bool, on_bad_data: UnreadablePolicy, max_bad_data: int
@@ -73,9 +73,9 @@ class Evaluation(Steps, Parts):
         return score, metrics
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
-        """What the step returned, as `[dataloader_idx][batch_idx]`.
+        """Runs the step over all batches. Returns its results as `[dataloader_idx][batch_idx]`.
 
-        Every evaluation asks for epoch 0, so that random data sets give the same samples each time.
+        Every evaluation uses epoch 0, so that the samples of a random data set are the same each time.
         """
         for model in self.models.values():
             model.eval()
@@ -119,7 +119,7 @@ class Evaluation(Steps, Parts):
                 try:
                     last_call(trainer=self._as_trainer)
                 except Exception as another:
-                    # This error must not hide the one that has ended the run.
+                    # This error must not hide the error that has ended the run.
                     self.log.error("a hook failed while the run was ending", reason=str(another))
             raise
         self.hooks.on_teardown(trainer=self._as_trainer)
@@ -127,7 +127,7 @@ class Evaluation(Steps, Parts):
     def _is_better(self, score: float) -> bool:
         best = self.progress.best_score
         if not math.isfinite(score):
-            self.log.warning("the score is not finite, so this epoch cannot be the best", score=score)
+            self.log.warning("the score is not finite, so this epoch can't be the best", score=score)
             return False
         return best is None or (score > best if self.save_max_score else score < best)
 
@@ -137,5 +137,5 @@ class Evaluation(Steps, Parts):
 
 
 def prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
-    """The scalars with the names that they are recorded under, such as `train/loss`."""
+    """Adds the prefix to the names of scalars, such as `train/loss`."""
     return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

@@ -1,7 +1,6 @@
-"""Errors for memory that runs out and for a data loader that fails, with what a user needs to mend them.
+"""Translates out-of-memory errors and errors of the data loader, so that they say where and what to do.
 
-The type of an error and the code that raised it tell what it is. Its text does not, because torch changes it between
-versions.
+Errors are recognised by their type and by the code that raised them. Their texts differ between versions of torch.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _LOADER = (
 
 @contextmanager
 def translate_memory_errors(trainer: Parts) -> Iterator[None]:
-    """Turns an error of memory or of the data loader into one that names the place and what to do.
+    """Translates an out-of-memory error or an error of the data loader that is raised in the block.
 
     Raises:
-        RunError: the GPU or the computer was out of memory in the block, or the data loader failed: a worker died, or
-            a batch took longer than `timeout`.
+        RunError: the GPU or the computer ran out of memory; the data loader failed, because a worker died or a batch
+            took longer than `timeout`.
     """
     try:
         yield
@@ -46,7 +45,10 @@ def translate_memory_errors(trainer: Parts) -> Iterator[None]:
 
 
 def _translate(trainer: Parts, error: BaseException | None) -> RunError | None:
-    """The error to raise instead. Looks at causes too: torch notices a dead worker at any time, even within a hook."""
+    """Returns the error to raise instead, or None.
+
+    The causes of an error are examined too, because torch may notice a dead worker at any time, even within a hook.
+    """
     while error is not None:
         text = str(error)
         notes = (f"torch says: {text.splitlines()[0] if text else type(error).__name__}",)
@@ -61,11 +63,11 @@ def _translate(trainer: Parts, error: BaseException | None) -> RunError | None:
 
 
 def _was_raised_by_loader(error: BaseException) -> bool:
-    """Whether torch's data loader itself raised it, not a data set, whose errors pass through the loader."""
+    """Whether torch's data loader itself raised the error. The errors of a data set only pass through the loader."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     if type(error) is RuntimeError:
         return bool(modules) and modules[-1].startswith("torch.utils.data.")
-    # A worker sends a batch as a handle on its memory, through a socket that is dead if the worker has just ended.
+    # A worker sends a batch as a handle to its memory, through a socket. If the worker has just ended, reading fails.
     return isinstance(error, OSError | EOFError) and "multiprocessing.resource_sharer" in modules
 
 
@@ -85,7 +87,7 @@ def _is_full(trainer: Parts, device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory that was held so far, in bytes: on a GPU by its tensors, otherwise by the whole process."""
+    """The peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # The system counts kilobytes; macOS counts bytes.

@@ -14,7 +14,7 @@ from audiozen_core.kinds import section_name
 
 
 class GradientNorms:
-    """Measures the norm of each parameter's gradient, on the device, so that nothing waits for it."""
+    """Measures the norm of each parameter's gradient on the device, so that the CPU does not wait for it."""
 
     def __init__(self, models: Mapping[str, nn.Module]) -> None:
         self._parameters = {
@@ -25,7 +25,7 @@ class GradientNorms:
         self._mixed = len({(weight.device, weight.dtype) for weight in weights}) > 1
 
     def measure(self) -> dict[str, MeasuredGradients]:
-        """The norms of the current gradients, by suffix; a network without any gradient is left out."""
+        """The norms of the current gradients, by suffix. A network without gradients is left out."""
         measured = {}
         for suffix, parameters in self._parameters.items():
             present = [(name, weight.grad) for name, weight in parameters if weight.grad is not None]
@@ -49,7 +49,7 @@ class MeasuredGradients:
     total: Tensor
 
     def complaint(self) -> str | None:
-        """What is wrong, in words; None if all are finite. Waits for the GPU if the norms are not computed yet."""
+        """Describes the first problem, or returns None if all norms are finite. Waits for the GPU if necessary."""
         if math.isfinite(float(self.total)):
             return None
         norms = dict(zip(self.names, self.single.tolist(), strict=True))
@@ -63,7 +63,7 @@ class MeasuredGradients:
 
 
 def blame(models: Mapping[str, nn.Module]) -> str:
-    """A note for a loss that is not finite: whether the weights are to blame."""
+    """Returns a note for the error of a loss that is not finite: whether weights were already not finite."""
     for suffix, model in models.items():
         if wrong := _first_not_finite(model):
             return f"note: the {wrong[0]} `{wrong[1]}` of `{section_name('model', suffix)}` was already not finite"
@@ -71,10 +71,10 @@ def blame(models: Mapping[str, nn.Module]) -> str:
 
 
 def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
-    """Refuses weights that are not finite and buffers that hold a NaN; synchronises with the GPU once per network.
+    """Checks that all weights are finite and that no buffer holds a NaN. Synchronises with the GPU once per network.
 
     Raises:
-        RunError: names the first of them.
+        RunError: a weight is not finite or a buffer holds a NaN; the error names the first of them.
     """
     for suffix, model in models.items():
         if wrong := _first_not_finite(model):
@@ -86,9 +86,9 @@ def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
 
 
 def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
-    """Kind and name of the first weight that is not finite, or buffer that holds a NaN."""
+    """Returns kind and name of the first weight that is not finite, or of the first buffer that holds a NaN."""
     flags = {("weight", name): _largest(tensor).isfinite() for name, tensor in _floating(model.named_parameters())}
-    # An attention mask is a buffer of infinities on purpose.
+    # Infinities are allowed in buffers, because an attention mask has them on purpose.
     flags |= {("buffer", name): ~_largest(tensor).isnan() for name, tensor in _floating(model.named_buffers())}
     if not flags:
         return None
@@ -106,7 +106,7 @@ def _floating(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor
 
 
 def _largest(tensor: Tensor) -> Tensor:
-    """The largest magnitude, on the device; NaN if the tensor holds one. Unlike a sum of squares it cannot overflow."""
+    """The largest magnitude, on the device; NaN if the tensor holds a NaN. A sum of squares could overflow instead."""
     values = _values_of(tensor.detach())
     if values.numel() == 0:  # a sparse tensor of zeros
         return values.new_zeros(())

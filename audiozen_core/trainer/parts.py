@@ -1,4 +1,4 @@
-"""What every trainer has, whatever it does: its components as attributes, its log, and how far it is."""
+"""The attributes of every trainer: its components, its log, and its progress."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Scheduler:
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, interval: str, score: float | None) -> None:
-        """Steps if this is its interval. A scheduler that follows the score needs a score to step."""
+        """Steps if `interval` is that of the scheduler. A scheduler that follows the score waits until there is one."""
         if interval != self.interval:
             return
         try:
@@ -39,16 +39,16 @@ class Scheduler:
             ) from error
 
     def check(self, *, save_max_score: bool) -> None:
-        """Refuses a scheduler that contradicts the trainer.
+        """Checks that the scheduler agrees with the trainer.
 
         Raises:
-            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode takes better scores for worse.
+            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode treats better scores as worse.
         """
         if not self.follows_score:
             return
         if self.interval == "step":
             raise RunError(
-                "ReduceLROnPlateau follows the score, which comes once an epoch",
+                "ReduceLROnPlateau follows the score, which is computed once an epoch",
                 remedy='set `interval = "epoch"` in [lr_scheduler]',
             )
         wanted = "max" if save_max_score else "min"

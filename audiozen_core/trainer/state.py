@@ -1,4 +1,4 @@
-"""Everything that a run must save in order to resume exactly."""
+"""The state that a run must save in order to resume exactly."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class StateRegistry:
         """Restores every entry. The names must be exactly those that were saved.
 
         Raises:
-            CheckpointError: a name is missing or unknown, or an entry refuses its state.
+            CheckpointError: a name is missing or unknown, or an entry can't load its state.
         """
         missing = sorted(self._entries.keys() - state_dict.keys())
         unknown = sorted(state_dict.keys() - self._entries.keys())
@@ -119,7 +119,7 @@ class StateRegistry:
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(
                     f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}",
-                    remedy=f"has the section `[{name}]` been changed since the run was started?",
+                    remedy=f"if the section `[{name}]` has changed since the checkpoint was saved, change it back",
                 ) from error
 
 

@@ -29,14 +29,15 @@ class _Batch:
 class StepScalars:
     """Collects the scalars of each training step of the current epoch, and checks whether they are finite.
 
-    On a GPU a value is read `GPU_LAG` steps after it was queued, so that reading does not stall the GPU; `flush` reads
-    the rest. The scalars of an epoch in progress are kept in the checkpoints.
+    On a GPU a value is read `GPU_LAG` steps after it was queued, so that reading does not stall the GPU. `flush` reads
+    the remaining values. Checkpoints hold the scalars of the current epoch.
 
     Args:
         progress: how far the training is.
         device: where the steps are computed.
-        models: suffix to network; the error for a loss tells whether the weights are to blame.
-        judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped.
+        models: suffix to network; the error for a loss says whether the weights were already not finite.
+        judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped,
+            and raises an error otherwise.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class StepScalars:
         self._window.clear()
 
     def add(self, outputs: Mapping[str, Any], *, batch_idx: int, batch: Any) -> bool:
-        """Takes the scalars among a step's outputs: numbers, and tensors of one element. Messages name the batch.
+        """Adds the scalars among a step's outputs: numbers, and tensors of one element. Errors name the batch.
 
         Returns:
             Whether to learn from the batch; False if it is to be skipped.
 
         Raises:
-            NonFiniteError: a loss is NaN or infinite: that of this batch, or of one up to `lag` steps ago.
+            NonFiniteError: the loss of this batch, or of a batch up to `lag` steps ago, is NaN or infinite.
         """
         scalars = {name: value for name, value in outputs.items() if _is_scalar(value)}
         ids = batch.get("id") if isinstance(batch, Mapping) else None
@@ -88,7 +89,7 @@ class StepScalars:
         return good
 
     def add_gradients(self, measured: Mapping[str, MeasuredGradients]) -> bool:
-        """Takes the norms of the gradients of an optimiser step: those of all batches since the previous step.
+        """Adds the norms of the gradients of an optimiser step, which come from all batches since the previous step.
 
         Returns:
             Whether to take the step; False if it is to be skipped.
@@ -116,7 +117,7 @@ class StepScalars:
             self.steps[-1][name] = float(value)
 
     def flush(self) -> list[dict[str, float]]:
-        """Reads what is still pending, and returns the scalars of all steps."""
+        """Reads the pending values, and returns the scalars of all steps."""
         while self._pending:
             self._read()
         return self.steps
@@ -154,7 +155,7 @@ class StepScalars:
         values = {name: float(value) for name, value in batch.scalars.items()}
         for name, value in values.items():
             if name.startswith("loss") and not math.isfinite(value):
-                # If the loss was read late, it has already made the weights NaN, whatever they were before.
+                # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
                 notes = [] if self.lag else [blame(self._models)]
                 self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False

@@ -1,4 +1,4 @@
-"""What a subclass of `BaseTrainer` defines: the steps of each mode, and what is made of their results."""
+"""The methods that a subclass of `BaseTrainer` defines: the steps of each mode, and what follows the last step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Steps:
     """The methods that a subclass of `BaseTrainer` defines, for the modes that it is used in."""
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any]:
-        """One batch's forward pass.
+        """The forward pass for one batch.
 
         Args:
             batch: the batch, on the device.
@@ -23,7 +23,8 @@ class Steps:
 
         Returns:
             The loss, a scalar; or a dict with `loss` and further scalars to record. If several networks are trained,
-            the dict has one loss for each, named by suffix (`loss_g`, `loss_d`); it reaches only that network.
+            the dict has one loss for each network, named by suffix (`loss_g`, `loss_d`). Each loss trains only its own
+            network.
         """
         raise _lacks(self, "training_step")
 
@@ -67,7 +68,7 @@ class Steps:
         raise _lacks(self, "predict_step")
 
 
-# What each mode calls. `train` and `finetune` also validate, if there is a validation set.
+# The methods that each mode calls. `train` and `finetune` also validate, if there is a validation set.
 _NEEDED = {
     "train": ("training_step",),
     "finetune": ("training_step",),
@@ -78,10 +79,10 @@ _NEEDED = {
 
 
 def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> None:
-    """Refuses a trainer that lacks a step, before hours of training end in that error.
+    """Checks that a trainer defines all steps, so that a missing one is found before hours of training.
 
     Raises:
-        RunError: names the first method that is missing.
+        RunError: a method is missing; the error names the first.
     """
     wanted = [*modes, *(["validate"] if validates and {"train", "finetune"} & set(modes) else [])]
     for method in (method for mode in wanted for method in _NEEDED[mode]):
@@ -92,5 +93,5 @@ def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> Non
 def _lacks(trainer: object, method: str) -> RunError:
     return RunError(
         f"{type(trainer).__name__} does not define `{method}`, which this mode needs",
-        remedy="define it; docs/writing_a_trainer.md says what it is given and returns",
+        remedy="define the method; docs/writing_a_trainer.md describes its arguments and its result",
     )

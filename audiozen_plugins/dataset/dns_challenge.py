@@ -13,8 +13,8 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some
 
-# The name of a source recording may contain the same words. The greedy `.*` finds the last ones, which the synthesiser
-# adds.
+# The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
+# the greedy `.*` makes the pattern find the last ones.
 _FILE_ID = re.compile(r".*fileid_(\d+)", re.DOTALL)
 _SNR = re.compile(r".*_snr(-?\d+(?:\.\d+)?)", re.DOTALL)
 
@@ -22,8 +22,8 @@ _SNR = re.compile(r".*_snr(-?\d+(?:\.\d+)?)", re.DOTALL)
 class DnsChallenge(Dataset[dict[str, Any]]):
     """Noisy and clean clips of one part (training or validation set) of the Intel N-DNS or the DNS Challenge data.
 
-    The folder `root` contains `noisy` and `clean` (and `noise`, which is not read). The number after `fileid_` in the
-    names tells which files belong together:
+    The folder `root` contains `noisy` and `clean` (and `noise`, which is not read). Files with the same number after
+    `fileid_` belong together:
 
         noisy/<speech>_<noise>_snr<dB>_tl<dBFS>_fileid_<n>.wav
         clean/clean_fileid_<n>.wav
@@ -76,8 +76,8 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         chosen = sorted(noisy)[offset:][:limit]
         if not chosen:
             raise DataError(
-                f"`offset = {offset}` leaves none of the {len(noisy)} clips in `{root}`",
-                remedy=f"set it below {len(noisy)}",
+                f"`offset = {offset}` skips all {len(noisy)} clips in `{root}`",
+                remedy=f"set `offset` below {len(noisy)}",
             )
         snrs = {number: _snr(noisy[number]) for number in chosen}
         all_have_one = None not in snrs.values()
@@ -104,7 +104,7 @@ def _by_file_id(folder: Path) -> dict[int, Path]:
         if match is None:
             raise DataError(
                 f"`{path}` has no `fileid_<number>` in its name",
-                remedy="move it away, or use the data set `noisy_clean_folders`, which matches files by their names",
+                remedy="move the file away, or use the data set `noisy_clean_folders`, which matches files by name",
             )
         number = int(match.group(1))
         if number in found:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 Wave = NDArray[np.float32]
 
 PEAK = 0.99
-"""The largest sample of a mixture. A louder mixture is scaled down to it, and never clipped."""
+"""The largest magnitude of a sample in a mixture. A louder mixture is scaled down to this peak, and never clipped."""
 
 
 def rms(wave: Wave) -> float:
-    """Computes the root mean square of a wave [time]; 0 for an empty one."""
+    """Computes the root mean square of a wave [time]; 0 for an empty wave."""
     return float(np.sqrt(np.vdot(wave, wave) / max(1, len(wave))))
 
 
@@ -22,8 +22,8 @@ def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, W
     Args:
         speech: [time], not silent.
         noise: [time], not silent.
-        snr: the ratio of the mean power of the speech to that of the noise, in dB. Pauses count, too. The SI-SDR of the
-            mixture is about the same.
+        snr: the ratio of the mean power of the speech, pauses included, to that of the noise, in dB. The SI-SDR of the
+            mixture is about equal to it.
         level: the RMS of the mixture, in dBFS. The mixture is quieter if its peak would be above 0.99.
 
     Returns:

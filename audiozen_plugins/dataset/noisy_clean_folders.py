@@ -28,9 +28,9 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         clean_dir: the folder with the clean files.
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of the random stretch that is cut from a pair each time it is read, for training. A
-            shorter pair is read as a whole. By default, all are.
-        check: whether to read the header of each file at the start, so that a wrong file is an error before the
-            training. That takes about 0.2 ms a pair; set it to false for very many files on a slow disk.
+            shorter pair is read whole. By default, every pair is.
+        check: whether to read the header of each file at the start, so that unsuitable files are found before the
+            training. This takes about 0.2 ms per pair; set it to false for very many files on a slow disk.
 
     Raises:
         DataError: a folder is missing or has no audio file; a name is in only one folder, or twice in one; a file can't

@@ -1,4 +1,4 @@
-"""Mixes speech and noise while a training runs, at random or fixed signal-to-noise ratios."""
+"""Mixes speech and noise on the fly, at random or fixed signal-to-noise ratios."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, fr
 
 _GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest and longest
 _FADE_SECONDS = 0.02  # the crossfade between repetitions of a short noise
-_PAUSE = 1e-3  # an RMS of -60 dBFS. Speech below it is a pause: an SNR relative to it would leave no audible noise
-_MAX_DRAWS = 100  # if so many stretches in a row are silent, that is an error
+# Speech below this RMS (-60 dBFS) is a pause. With an SNR relative to a pause, the noise would be inaudible.
+_PAUSE = 1e-3
+_MAX_DRAWS = 100  # this many silent stretches in a row are an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Draw:
 
 
 class NoisySpeechMix(Dataset[dict[str, Any]]):
-    """Mixes noisy speech for each item: a random stretch of speech and of noise, with a random SNR and level.
+    """Mixes noisy speech: each item is a random stretch of speech and of noise, with a random SNR and level.
 
     The recordings come from a manifest or from two folders. There are two uses:
 
@@ -76,7 +77,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         snrs: a grid of SNRs in dB, instead of a range.
         level_range: the lowest and the highest RMS level of the mixture, in dBFS; drawn uniformly.
         items_per_epoch: the number of items; by default one for each utterance (and each SNR of the grid). If a fixed
-            set has fewer, they are spread evenly over the utterances.
+            set has fewer items, they are spread evenly over the utterances.
         fixed: whether an item is always the same; by default true with a grid and false with a range.
         seed: the seed of fixed items.
         cache_mb: the largest size of the cache, in megabytes, for speech and for noise. A sample takes two bytes. If
@@ -141,7 +142,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         else:
             names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
             raise DataError(
-                f"{_MAX_DRAWS} random stretches in a row were silent, the last ones of {names}",
+                f"{_MAX_DRAWS} random stretches in a row were silent; the last two were from {names}",
                 remedy="leave out silent recordings",
             )
         noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
@@ -158,14 +159,14 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
 
         Args:
             index: the index of the item.
-            attempt: how many draws for this item were silent.
+            attempt: the number of earlier draws for this item, which were silent.
         """
-        utterance, place = divmod(index, self._num_grid)
+        utterance, grid_index = divmod(index, self._num_grid)
         if not self.fixed:
             rng = random.Random(random.getrandbits(64))
             utterance, noise = rng.randrange(len(self.speech)), rng.randrange(len(self.noise))
         else:
-            # Without the SNR, so that the choices are the same for each SNR of the grid.
+            # The seed does not contain the SNR, so that the choices are the same for each SNR of the grid.
             rng = random.Random(f"{self.seed} {utterance} {attempt}")
             turn = utterance + utterance // len(self.speech) + attempt
             utterance, noise = self._spread(utterance), self._noise_turns[turn % len(self.noise)]
@@ -176,18 +177,18 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         if self.snrs is None:
             snr = rng.uniform(*self.snr_range)
         else:
-            snr = self.snrs[place] if self.fixed else rng.choice(self.snrs)
+            snr = self.snrs[grid_index] if self.fixed else rng.choice(self.snrs)
         return Draw(speech, length, noise, noise_start, snr, level)
 
     def _spread(self, utterance: int) -> int:
-        """Chooses the utterance of a fixed item: each in turn, or spread evenly if there are fewer items."""
+        """Chooses the utterance of a fixed item: all in turn, or some at even distances if there are fewer items."""
         count = -(-self._num_items // self._num_grid)
         if count >= len(self.speech):
             return utterance % len(self.speech)
         return utterance * len(self.speech) // count
 
     def _join(self, first: int, rng: random.Random) -> tuple[tuple[tuple[int, int, int], ...], int]:
-        """Chooses the stretches of speech that fill an item, and returns them and its length in samples."""
+        """Chooses the stretches of speech for an item. Returns the stretches, and the length of the item in samples."""
         if self.clip is None:
             return ((first, 0, 0),), self.speech.lengths[first]
         room = self.speech.lengths[first] - self.clip
@@ -205,13 +206,13 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
 
     def _speech(self, draw: Draw) -> Wave:
         wave = np.zeros(draw.length, np.float32)
-        place = 0
+        filled = 0
         for index, start, gap in draw.speech:
-            length = min(self.speech.lengths[index] - start, draw.length - place)
+            length = min(self.speech.lengths[index] - start, draw.length - filled)
             if length <= 0:
                 break
-            wave[place : place + length] = self.speech.read(index, start, length)
-            place += length + gap
+            wave[filled : filled + length] = self.speech.read(index, start, length)
+            filled += length + gap
         return wave
 
     def _noise(self, draw: Draw) -> Wave:

@@ -1,4 +1,4 @@
-"""Pairs of a noisy and a clean file: what the data sets of ready-made mixtures share."""
+"""Pairs of a noisy and a clean file, which the data sets of ready-made mixtures share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pair:
     snr: float | None = None
 
     def check(self, sr: int) -> None:
-        """Looks at the headers of both files.
+        """Reads the headers of both files and compares them.
 
         Args:
             sr: the sample rate that both files must have, in hertz.
@@ -47,8 +47,8 @@ class Pair:
 
         Args:
             sr: the sample rate that both files must have, in hertz.
-            clip: the length of the stretch in samples, drawn from the global generator `random`. A shorter pair is read
-                as a whole, and so is every pair if `clip` is None.
+            clip: the length of the stretch in samples; its start is drawn from the global generator `random`. If the
+                pair is shorter or `clip` is None, the whole pair is read.
 
         Returns:
             A sample with `id`, `noisy` and `clean` (float32 [time]), `sr` (hertz) and, if it is known, `snr` (dB).
@@ -76,16 +76,16 @@ class Pair:
                 raise DataError(
                     f"`{self.noisy}` has {noisy.info.frames} samples, but its clean partner `{self.clean}` has "
                     f"{clean.info.frames}",
-                    remedy="cut both to the same stretch, aligned to the sample",
+                    remedy="cut both files to the same stretch, with their samples aligned",
                 )
             yield noisy, clean
 
 
 def clip_length(clip_seconds: float | None, sr: int) -> int | None:
-    """Converts the argument `clip_seconds` of a data set to samples; None stands for whole files.
+    """Converts the argument `clip_seconds` of a data set to samples. None means whole files.
 
     Raises:
-        DataError: it is not above 0, or shorter than a sample.
+        DataError: the length is not above 0, or is shorter than a sample.
     """
     if clip_seconds is None:
         return None

@@ -22,15 +22,15 @@ class Amp:
     in float32. Checkpoints hold the state of the scaler.
 
     A gradient that overflows float16 is normal: the step is left out and the scale is halved. `train/overflows` records
-    the number of such steps in an epoch that had some. Many in a row are an error.
+    the number of such steps for each epoch that has any. Many overflows in a row are an error.
 
     Args:
-        dtype: `float16`, which has a scaler, or `bfloat16`; by default that of the device.
+        dtype: `float16`, which has a scaler, or `bfloat16`; by default the type for the device.
         init_scale: the scale that float16 starts with.
-        max_overflows: the run ends after more overflows in a row.
+        max_overflows: the number of overflows in a row that are tolerated. One more ends the run.
 
     Raises:
-        RunError: an argument out of its range.
+        RunError: an argument is out of range.
     """
 
     default = True
@@ -38,27 +38,30 @@ class Amp:
 
     def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:
         if dtype not in (None, *_DTYPES):
-            raise _refused(f"`dtype` is {dtype!r}", f"use one of {', '.join(_DTYPES)}, or leave it out")
+            raise _invalid_argument(f"`dtype` is {dtype!r}", f"use one of {', '.join(_DTYPES)}, or leave it out")
         # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
         if not torch.finfo(torch.float32).tiny <= init_scale <= torch.finfo(torch.float32).max:
-            raise _refused(
-                f"`init_scale` is {init_scale}, but must be above 0, and in the range of float32", "such as 65536.0"
+            raise _invalid_argument(
+                f"`init_scale` is {init_scale}, but must be above 0, and in the range of float32",
+                "change it, for instance to 65536.0",
             )
         if max_overflows < 0:
-            raise _refused(f"`max_overflows` is {max_overflows}, but must be at least 0", "such as 50")
+            raise _invalid_argument(
+                f"`max_overflows` is {max_overflows}, but must be at least 0", "change it, for instance to 50"
+            )
         self.dtype = dtype
         self.init_scale = init_scale
         self.max_overflows = max_overflows
         self.overflows = 0
         self._epoch_overflows = 0
         self._in_a_row = 0
-        self._judged = False
+        self._scaler_used = False
         self._scaler: torch.amp.GradScaler | None = None
         self._restored: dict[str, Any] = {}
 
     @hookimpl
     def on_run_start(self, trainer: Trainer) -> None:
-        """Tells the trainer that gradients are scaled, so that it does not judge them."""
+        """Sets `loss_is_scaled`, so that the trainer does not treat an overflow as an error."""
         trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
     @hookimpl
@@ -89,14 +92,14 @@ class Amp:
     def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
         """Leaves the step out if a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
-        # If networks take turns, those that wait have no gradients, and the scaler would raise an error.
+        # If networks are trained in turns, the waiting networks have no gradients. The scaler would raise an error.
         if scaler is None or not _has_gradients(optimizer):
             return None
         stepped: list[bool] = []
         handle = optimizer.register_step_pre_hook(lambda *_: stepped.append(True))
         scaler.step(optimizer)
         handle.remove()
-        self._judged = True
+        self._scaler_used = True
         self._in_a_row = 0 if stepped else self._in_a_row + 1
         if not stepped:
             self.overflows += 1
@@ -104,7 +107,7 @@ class Amp:
         if self._in_a_row > self.max_overflows:
             raise RunError(
                 f"the gradients have overflowed float16 in {self._in_a_row} steps in a row, up to step "
-                f"{trainer.progress.step + 1}, so nothing is learnt any more",
+                f"{trainer.progress.step + 1}, so the training no longer makes progress",
                 remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True
@@ -112,9 +115,9 @@ class Amp:
     @hookimpl
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
         """Adapts the scale to whether the step was taken."""
-        if (scaler := self._scaler_for(trainer)) and self._judged:
+        if (scaler := self._scaler_for(trainer)) and self._scaler_used:
             scaler.update()
-        self._judged = False
+        self._scaler_used = False
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
@@ -125,13 +128,13 @@ class Amp:
             trainer.hooks.on_log(trainer=trainer, metrics=metrics, step=trainer.progress.step, epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the scaler, empty if there is none, and the overflows so far."""
+        """The state of the scaler (empty without a scaler), and the numbers of overflows."""
         scaler = self._scaler.state_dict() if self._scaler else dict(self._restored)
         counts = {"overflows": self.overflows, "epoch": self._epoch_overflows, "in_a_row": self._in_a_row}
         return {"scaler": scaler, "counts": counts}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Restores what `state_dict` returned; a scaler that is created later gets its state then."""
+        """Restores a state that `state_dict` returned. The scaler gets its part when it is created."""
         counts = state_dict["counts"]
         self.overflows, self._epoch_overflows, self._in_a_row = counts["overflows"], counts["epoch"], counts["in_a_row"]
         self._restored = dict(state_dict["scaler"])
@@ -156,5 +159,5 @@ def _has_gradients(optimizer: torch.optim.Optimizer) -> bool:
     return any(weight.grad is not None for group in optimizer.param_groups for weight in group["params"])
 
 
-def _refused(what: str, instead: str) -> RunError:
-    return RunError(f"the hook `amp` can't be built: {what}", remedy=f"{instead}, in its `args`")
+def _invalid_argument(what: str, remedy: str) -> RunError:
+    return RunError(f"the hook `amp` can't be built: {what}", remedy=f"{remedy} (in the `args` of the hook)")

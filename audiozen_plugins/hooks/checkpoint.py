@@ -1,4 +1,4 @@
-"""Checkpoints in safetensors: `trainer.args.save_ckpt_interval`, `save_ckpt_interval_steps`, `save_ckpt_minutes`, …"""
+"""Saves checkpoints: `trainer.args.save_ckpt_interval`, `save_ckpt_interval_steps`, `save_ckpt_minutes`, …"""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ SCORE = "validate/score"
 class Checkpoint:
     """Saves the complete state into `checkpoints/epoch_0001`, … in the folder of the run.
 
-    It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last one. With
+    It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last epoch. With
     `save_ckpt_interval_steps` or `save_ckpt_minutes` it also saves during an epoch, as `epoch_0003_step_0001200`. The
-    newest `max_num_checkpoints` are kept, and always `best` and `latest`.
+    newest `max_num_checkpoints` are kept, and `best` and `latest` always are.
 
-    If the disk refuses (because it is full, for example), the training goes on: the existing checkpoints stay, and the
-    next save is tried when it is due. Several failures in a row are an error, and so is one of the last checkpoint.
+    If saving fails (because the disk is full, for example), the training continues, the existing checkpoints are kept,
+    and the hook saves again at the next interval. Several failures in a row end the run, and so does a failure of the
+    last save.
 
     Args:
         max_failures: how many failures in a row end the run.
@@ -46,7 +47,7 @@ class Checkpoint:
 
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Cleans up after a run that was killed while it saved; saves at once if the state comes from another run."""
+        """Cleans up after a run that was killed while saving. Saves at once if the state comes from another run."""
         store = CheckpointStore(trainer.folder / "checkpoints")
         self._writer = CheckpointWriter(store, background=trainer.save_ckpt_async)
         self._saved_epoch, self._requested, self._requested_at = trainer.progress.epoch, (), self.clock()
@@ -59,7 +60,7 @@ class Checkpoint:
 
     @hookimpl
     def on_training_step_end(self, trainer: Trainer) -> None:
-        """Saves during an epoch if a save is due; reports the outcome of the last one."""
+        """Saves during an epoch if a save is due. Reports the outcome of the previous save."""
         self._report(trainer)
         every, minutes = trainer.save_ckpt_interval_steps, trainer.save_ckpt_minutes
         if not trainer.between_steps or (every is None and minutes is None):
@@ -72,7 +73,7 @@ class Checkpoint:
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Saves if this epoch is to be kept."""
+        """Saves if a save is due after this epoch."""
         if epoch % trainer.save_ckpt_interval == 0 or trainer.progress.is_best or epoch == trainer.max_epochs:
             self._save(trainer, metrics.get(SCORE))
 
@@ -87,7 +88,7 @@ class Checkpoint:
 
     @hookimpl
     def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
-        """Goes back to the latest checkpoint, if there is one."""
+        """Restores the latest checkpoint, if there is one."""
         self._writer.wait()
         self._report(trainer)
         try:
@@ -97,13 +98,13 @@ class Checkpoint:
         trainer.load_checkpoint(loaded.state)
         self._writer.store.rewind(loaded.path)
         self._requested = ()
-        trainer.log.warning("went back to the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
+        trainer.log.warning("restored the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
         trainer.hooks.on_rollback(trainer=trainer)
         return True
 
     @hookimpl
     def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Saves the last epoch if no checkpoint holds it: it ended between two intervals, or the disk refused it."""
+        """Saves the last epoch if no checkpoint holds it, because no save was due or the save failed."""
         if mode != "train":
             return
         self._writer.wait()
@@ -115,12 +116,12 @@ class Checkpoint:
 
     @hookimpl
     def on_exception(self, error: BaseException) -> None:
-        """Remembers a second Ctrl-C: the user does not want to wait for a save."""
+        """Remembers that the user pressed Ctrl-C twice, and so does not want to wait for a save."""
         self._interrupted = isinstance(error, KeyboardInterrupt)
 
     @hookimpl
     def on_teardown(self, trainer: Trainer) -> None:
-        """Waits for a save that has begun."""
+        """Waits for a save that is in progress."""
         if not self._interrupted:
             self._writer.wait()
         for result in self._writer.take_results():
@@ -156,12 +157,12 @@ class Checkpoint:
 
     def _handle_failure(self, trainer: Trainer, result: SaveResult, *, last: bool) -> None:
         self._failures += 1
-        self._requested = ()  # So that a new request at the same step is not taken for a repetition.
+        self._requested = ()  # Otherwise a new request at the same step would be ignored as a repetition.
         error = result.error
         if not isinstance(error, CheckpointWriteError) or last or self._failures >= self.max_failures:
             raise error or AssertionError("a save failed without an error")
         trainer.log.warning(
-            "a checkpoint could not be saved; the training goes on and tries again at the next interval",
+            "a checkpoint could not be saved; the training continues and tries again at the next interval",
             epoch=result.epoch,
             step=result.step,
             reason=error.message,

@@ -11,8 +11,8 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 class ClipGradNorm:
     """Scales the gradients of each network down to a norm of at most `clip_grad_norm_value`.
 
-    `trainer.grad_norm` gets the norm before clipping, as a tensor on the device, so that nothing waits for it. It is
-    also computed without clipping if `plot_norm` is set.
+    `trainer.grad_norm` is set to the norm before clipping, as a tensor on the device, so that the CPU does not wait for
+    it. If `plot_norm` is set, the norm is computed even without clipping.
     """
 
     default = True

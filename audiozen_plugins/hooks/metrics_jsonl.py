@@ -1,4 +1,4 @@
-"""Every recorded scalar as a JSON line in `metrics.jsonl`."""
+"""Writes every recorded scalar to `metrics.jsonl`, as lines of JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from audiozen_core.storage.atomic import write_whole
 class MetricsJsonl:
     """Appends one line for each record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
-    A number that is not finite is written as null, because JSON cannot express it. A resumed run first drops the
-    records that it will make again. With each checkpoint the records so far are synchronised to the disk. If the disk
-    is full, the run continues, and the records wait in memory.
+    A number that is not finite is written as null, because JSON cannot express it. A resumed run first removes the
+    records of the steps that it will repeat. With each checkpoint the records so far are synchronised to the disk. If
+    the disk is full, the run continues, and the records are kept in memory until there is space.
     """
 
     default = True
@@ -32,34 +32,34 @@ class MetricsJsonl:
 
     def __init__(self) -> None:
         self._file: LineFile | None = None
-        self._refused = False
+        self._failing = False
 
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
-        self._refused = False
-        # Opening a pipe would wait without limit.
+        self._failing = False
+        # Opening a named pipe would wait forever.
         if path.exists() and not path.is_file():
             raise RunError(f"`{path}` is not a regular file, so metrics can't be written to it", remedy="move it away")
         if mode == "train" and path.exists():
-            _drop(path, trainer.progress)
+            _remove_repeated(path, trainer.progress)
         self._file = LineFile(path)
 
     @hookimpl
     def on_rollback(self, trainer: Trainer) -> None:
-        """Drops the records that will be made again. If the disk is full they stay, and will be there twice."""
+        """Removes the records of steps that will be repeated. On a full disk they stay, and appear twice in the end."""
         if self._file is None:
             return
-        refused = self._file.sync()
+        failure = self._file.sync()
         try:
-            if refused is None:
-                _drop(self._file.path, trainer.progress)
+            if failure is None:
+                _remove_repeated(self._file.path, trainer.progress)
                 self._file.close()
                 self._file = LineFile(self._file.path)
         except OSError as error:
-            refused = error
-        self._report(trainer, refused)
+            failure = error
+        self._report(trainer, failure)
 
     @hookimpl
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
@@ -72,7 +72,7 @@ class MetricsJsonl:
 
     @hookimpl
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
-        """Synchronises the file, so that its records survive a power cut as the checkpoint does."""
+        """Synchronises the file, so that its records survive a power cut, like the checkpoint."""
         if self._file is not None:
             self._report(trainer, self._file.sync())
 
@@ -81,19 +81,19 @@ class MetricsJsonl:
         """Closes the file."""
         file, self._file = self._file, None
         if file is not None and (lost := file.close()):
-            trainer.log.error("not all records could be written", file=str(file.path), bytes_lost=lost)
+            trainer.log.error("some records could not be written", file=str(file.path), bytes_lost=lost)
 
-    def _report(self, trainer: Trainer, refused: OSError | None) -> None:
+    def _report(self, trainer: Trainer, failure: OSError | None) -> None:
         """Logs once that the file can't be written, and once that it can be written again."""
-        if refused and not self._refused:
-            trainer.log.warning("metrics.jsonl can't be written; the records wait in memory", reason=str(refused))
-        elif self._refused and not refused:
-            trainer.log.info("metrics.jsonl can be written again; no record is lost")
-        self._refused = refused is not None
+        if failure and not self._failing:
+            trainer.log.warning("metrics.jsonl can't be written; its records are kept in memory", reason=str(failure))
+        elif self._failing and not failure:
+            trainer.log.info("metrics.jsonl can be written again; all its records are complete")
+        self._failing = failure is not None
 
 
-def _drop(path: Path, progress: Progress) -> None:
-    """Removes the records that will be made again."""
+def _remove_repeated(path: Path, progress: Progress) -> None:
+    """Removes the records of the steps that the run will repeat."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -107,12 +107,13 @@ def _drop(path: Path, progress: Progress) -> None:
 
 
 def _is_before(line: str, progress: Progress) -> bool:
-    """Whether the record was made before this point of the training. Half a line, from a killed run, was not."""
+    """Whether the record was written before this point of the training. False for a line that a kill cut off."""
     try:
         record = json.loads(line)
         if record["step"] != progress.step or record["epoch"] <= progress.epoch:
             return bool(record["step"] <= progress.step)
-        # A record of this step itself is kept; one of the end of the epoch has the same step, but will be made again.
+        # The record of this step itself is kept. The record of the end of the epoch has the same step number, but the
+        # run will write it again.
         return all(name.startswith("step/") for name in record.keys() - {"time", "step", "epoch"})
     except (ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -1,4 +1,4 @@
-"""What a NaN or infinite loss or gradient leads to: `trainer.args.on_nonfinite` and `max_nonfinite`."""
+"""Handles a NaN or infinite loss or gradient: `trainer.args.on_nonfinite` and `max_nonfinite`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 class NonFinite:
     """Skips the batch, or restores the last checkpoint and leaves the batch out from then on.
 
-    With `on_nonfinite = "skip"` nothing is learnt from the batch: the buffers of networks and losses, such as running
-    means, are restored too. With `"rollback"` a checkpoint is saved before the first step, so that there is always one
-    to restore. With `"stop"` the run ends with the error.
+    With `on_nonfinite = "skip"` the batch changes neither weights nor buffers: those of networks and losses, such as
+    running means, are restored. With `"rollback"` a checkpoint is saved before the first step, so that there is always
+    a checkpoint to restore. With `"stop"` the run ends with the error.
 
-    The number of such batches, and which batches are left out, is kept in the checkpoints.
+    Checkpoints hold the number of such batches, and the batches that are left out.
     """
 
     default = True
@@ -39,11 +39,11 @@ class NonFinite:
 
     @hookimpl
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Has the first checkpoint saved, which a rollback in the first epoch restores."""
+        """Requests a checkpoint before the first step, which a rollback in the first epoch restores."""
         self._step = None
         if trainer.on_nonfinite == "rollback" and trainer.progress.step == 0 and not self._start_is_saved:
             self._start_is_saved = True
-            trainer.hooks.on_checkpoint_request(trainer=trainer, reason="a rollback needs one")
+            trainer.hooks.on_checkpoint_request(trainer=trainer, reason="a rollback needs a checkpoint")
 
     @hookimpl
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
@@ -61,7 +61,7 @@ class NonFinite:
 
     @hookimpl
     def on_nonfinite(self, trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
-        """Answers by the policy, up to `max_nonfinite` times."""
+        """Applies the policy, up to `max_nonfinite` times."""
         if trainer.on_nonfinite == "stop":
             return None
         self.count += 1
@@ -74,19 +74,19 @@ class NonFinite:
         if trainer.on_nonfinite == "rollback":
             self.left_out.update((error.location.epoch, batch_idx) for batch_idx in error.location.batches)
             return "rollback"
-        # A gradient is made of all batches since the last optimiser step; a loss is that of one batch.
+        # A loss comes from one batch, but a gradient from all batches since the last optimiser step.
         before = self._before_batch if len(error.location.batches) == 1 else self._before_step
         if before is not None:
             before.restore()
-        trainer.log.warning("nothing is learnt from this batch", reason=error.message, so_far=self.count)
+        trainer.log.warning("the batch is skipped", reason=error.message, so_far=self.count)
         return "skip"
 
     def state_dict(self) -> dict[str, Any]:
-        """How many there were, and the batches left out."""
+        """The number of batches with a NaN or infinity, and the batches that are left out."""
         return {"count": self.count, "left_out": [list(batch) for batch in sorted(self.left_out)]}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Restores what `state_dict` returned, and keeps what has been found since: a rollback must not forget it."""
+        """Restores a state, and keeps the batches found since it was saved: a rollback must not forget them."""
         self.count = max(self.count, state_dict["count"])
         self.left_out |= {(epoch, batch_idx) for epoch, batch_idx in state_dict["left_out"]}
 

@@ -9,7 +9,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 class Patience:
     """Ends the training after `patience` epochs without a better validation score.
 
-    It needs no state: the trainer's progress says how long ago the best epoch was, after a resume too.
+    The hook needs no state of its own: `trainer.progress` says which epoch was the best, after a resume too.
     """
 
     default = True

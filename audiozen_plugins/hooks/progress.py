@@ -104,7 +104,7 @@ class Progress:
 
     @hookimpl
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a validation on its own; in a training, `on_epoch_end` does."""
+        """Logs the result of a separate validation. If the validation is part of a training, `on_epoch_end` does it."""
         self._drop_task()
         if mode == "validate" and self._epochs is None and not trainer.scalars.steps:
             trainer.log.info("validated", **_rounded(metrics))

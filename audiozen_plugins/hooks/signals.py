@@ -16,7 +16,8 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.state import RandomState
 
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
-# A year, in seconds. Without a limit, a number that the system's timer can't hold would fail only when a signal comes.
+# A year, in seconds. Without this limit, a number that is too large for the system's timer would cause an error only
+# when a signal arrives.
 _LONGEST_GRACE = 31_536_000
 _DONE = "the mode was complete, and everything is saved"
 _RESUME = "`--resume` continues from the latest checkpoint, if there is one"
@@ -25,20 +26,20 @@ _RESUME = "`--resume` continues from the latest checkpoint, if there is one"
 class Signals:
     """Handles signals at the end of a step, where the state is complete.
 
-    On SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal is gone) the run finishes the optimiser step, saves a
+    On SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed) the run finishes the optimiser step, saves a
     checkpoint, and exits with 143, 130 or 129; `--resume` continues from there. A validation is interrupted, and
     repeated on resume. On SIGUSR1 the run saves a checkpoint after the step or the validation, and continues. A second
     SIGINT stops at once, without saving. The other modes have nothing to save, and stop after the batch. If the signal
-    comes at the end of a mode, no other mode follows.
+    arrives at the end of a mode, the run ends before the next mode.
 
-    Outside of Python's main thread no handlers can be set, so signals keep their meaning.
+    Python can set handlers only in its main thread. In another thread, this hook does nothing.
 
     Args:
-        grace_seconds: how many seconds after the signal the run ends without saving, if it is still busy; None for no
+        grace_seconds: how many seconds the run may take after the signal before it ends without saving; None for no
             limit. On a cluster, set a little less than the time between SIGTERM and SIGKILL.
 
     Raises:
-        RunError: `grace_seconds` is out of its range.
+        RunError: `grace_seconds` is out of range.
     """
 
     default = True
@@ -50,7 +51,7 @@ class Signals:
             raise RunError(
                 f"the hook `signals` can't be built: `grace_seconds` is {grace_seconds}, but must be from 0 to "
                 f"{_LONGEST_GRACE}",
-                remedy="set it in its `args`, or leave it out for no limit",
+                remedy="change it in the `args` of the hook, or leave it out for no limit",
             )
         self.grace_seconds = grace_seconds
         self._stop: int | None = None
@@ -76,13 +77,13 @@ class Signals:
 
     @hookimpl
     def on_training_step_end(self, trainer: Trainer) -> None:
-        """Saves, and stops if asked to, once no gradients are being accumulated."""
+        """Acts on a signal that has arrived, once no gradients are being accumulated."""
         if (self._stop or self._save) and trainer.between_steps:
             self._act(trainer)
 
     @hookimpl
     def on_evaluation_start(self) -> None:
-        """Keeps the state of the random generators, so that the validation can be repeated exactly."""
+        """Stores the state of the random generators, so that the validation can be repeated exactly."""
         if self._training:
             self._random = RandomState().state_dict()
 
@@ -100,19 +101,19 @@ class Signals:
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Handles a signal that came since the last step."""
+        """Acts on a signal that has arrived since the last step."""
         if self._stop or self._save:
             self._act(trainer)
 
     @hookimpl
     def on_run_end(self) -> None:
-        """Handles a signal that came after the last step, before another mode begins."""
+        """Acts on a signal that has arrived after the last step, before another mode starts."""
         if self._stop:
             self._interrupt(_DONE)
 
     @hookimpl
     def on_exception(self) -> None:
-        """Forgets the signal only now: an exception raised in a handler can get lost on its way up."""
+        """Clears the signal only here, because an exception raised in a handler can get lost on its way up."""
         self._stop = None
 
     @hookimpl
@@ -162,6 +163,6 @@ class Signals:
 
 
 def _say(line: str) -> None:
-    """Writes a line to standard error without its stream, which a signal may have interrupted in a write."""
+    """Writes a line directly to the descriptor of standard error: the signal may have interrupted its stream."""
     with contextlib.suppress(OSError):
         os.write(2, f"\n{line}\n".encode())

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars, and the config as text, in `tb_log/`."""
+"""Writes scalars, and the config as text, to `tb_log/` for TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
 
-    It is on by default if TensorBoard is installed; a TOML that names it requires it. If the disk is full, the run
-    continues without the points of that time, which `metrics.jsonl` has, and the next epoch tries again.
+    The hook is on by default if TensorBoard is installed. A TOML that names the hook requires TensorBoard. If the disk
+    is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch opens
+    the log again.
 
     Args:
         required: whether it is an error if TensorBoard is not installed.
 
     Raises:
-        MissingExtraError: it is required and not installed.
+        MissingExtraError: TensorBoard is required and not installed.
     """
 
     default = True
@@ -46,7 +47,7 @@ class TensorBoard:
 
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
-        """Opens the log; a resumed run hides the points that it will make again."""
+        """Opens the log. A resumed run hides the points of the steps that it will repeat."""
         purge = trainer.progress.step + 1 if mode == "train" and trainer.progress.step else None
         with self._tolerate_full_disk(trainer):
             self._open(trainer, purge)
@@ -55,7 +56,7 @@ class TensorBoard:
 
     @hookimpl
     def on_rollback(self, trainer: Trainer) -> None:
-        """Hides the points that will be made again."""
+        """Hides the points of the steps that will be repeated."""
         self.on_teardown(trainer)
         self.on_run_start(trainer, "train")
 
@@ -94,4 +95,6 @@ class TensorBoard:
         except OSError as error:
             # The error has ended the writer's own thread, so this writer can't be used any more.
             self._writer, self._failed = None, True
-            trainer.log.warning("TensorBoard's log can't be written, and will lack some points", reason=str(error))
+            trainer.log.warning(
+                "TensorBoard's log can't be written, so some of its points will be missing", reason=str(error)
+            )

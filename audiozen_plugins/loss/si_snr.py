@@ -84,7 +84,7 @@ class SiSnrMagnitudeLoss(nn.Module):
     """SI-SNR of the waveforms, plus the squared error of the magnitudes: `(100 - mean SI-SNR) + lam * error`.
 
     This is the loss of the baseline of the Intel N-DNS Challenge (Timcheck et al., "The Intel Neuromorphic DNS
-    Challenge", 2023). SI-SNR does not depend on the level of the estimate; the second term sets it.
+    Challenge", 2023). SI-SNR does not depend on the level of the estimate, so the second term determines the level.
 
     Args:
         lam: the weight of the mean squared error of the magnitudes.

@@ -30,7 +30,7 @@ BLOCK = 32  # the number of anti-diagonals that share a range of rows, so that s
 def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
     """Computes the cost of the soft alignment.
 
-    The cost can be differentiated twice with respect to `distance`. A third time is an error.
+    The cost can be differentiated twice with respect to `distance`. A third derivative is an error.
 
     Args:
         distance: the distances [batch, frames, frames2], float64.
@@ -136,7 +136,8 @@ def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int
     weights = total.new_empty(3, *total.shape)
     for weight, source in zip(weights, sources, strict=True):
         torch.sub(source, total, out=weight)
-    weights.clamp_(-100, 0).exp_()  # e^-100 makes no difference; smaller ones would become denormal, which is slow
+    # Without the clamp, tiny weights would become denormal numbers, which are slow. e^-100 is as good as zero.
+    weights.clamp_(-100, 0).exp_()
     above, left, before = weights
     return above, left, before
 

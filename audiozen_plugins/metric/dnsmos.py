@@ -86,7 +86,7 @@ def windows(signal: np.ndarray) -> list[np.ndarray]:
 def _open_session() -> Any:
     import onnxruntime  # type: ignore[import-not-found, unused-ignore]
 
-    # Importing the package would need several other packages that we do not use.
+    # The package is located but not imported, because importing it requires several packages that we do not use.
     package = importlib.util.find_spec("speechmos")
     assert package is not None
     assert package.origin is not None

@@ -17,7 +17,7 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     Args:
         estimate: waveforms [..., time].
         reference: clean waveforms of the same shape.
-        zero_mean: whether to subtract the mean of both first. The paper does not, but most toolkits do.
+        zero_mean: whether to subtract the mean of both signals first. The paper does not, but most toolkits do.
 
     Returns:
         The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (with `zero_mean`, also if it

@@ -21,8 +21,8 @@ class Stoi:
     """STOI, from about 0 to 1, computed by the package `pystoi`.
 
     The extended STOI adds a little random noise. Here that noise is always the same, so that a file always has the same
-    value, and the global generator of NumPy is restored. The value is NaN if less than 30 frames of 25.6 ms are left
-    after `pystoi` removes silence, if the reference is silent, or if a signal is not finite.
+    value, and the global generator of NumPy is restored. The value is NaN if fewer than 30 frames of 25.6 ms remain
+    after `pystoi` has removed silence, if the reference is silent, or if a signal is not finite.
 
     Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy Speech", IEEE TASLP 2011.
     Jensen and Taal, "An Algorithm for Predicting the Intelligibility of Speech Masked by Modulated Noise Maskers", IEEE
@@ -60,7 +60,7 @@ class Stoi:
         from pystoi import stoi
 
         signals = reference.double().numpy(), estimate.double().numpy()
-        # All threads share the filters for warnings and the generator.
+        # The lock is needed because all threads share the filters for warnings and the generator.
         with _ONE_AT_A_TIME, warnings.catch_warnings():
             # If too few frames are left, pystoi warns and returns 1e-5.
             warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)

@@ -22,13 +22,13 @@ class SDNN(nn.Module):
         threshold: the smallest change that a neuron sends. It is rounded down to a multiple of 1/64, so that 0.1 means
             0.09375. A higher threshold sends fewer spikes and is less exact.
         tau_grad: has no effect; it exists so that published configurations load. In the original framework it is the
-            width of the surrogate gradient of a *threshold*, but thresholds are not learned here or in the published
-            network, and all other gradients pass straight through.
+            width of the surrogate gradient of a *threshold*. Neither this network nor the published one learns its
+            thresholds, and all other gradients pass straight through.
         scale_grad: has no effect, for the same reason. In the original framework it is the height of that gradient.
         max_delay: the longest delay that a neuron can learn, in frames.
-        out_delay: the delay of the output in frames, which lets the network use as many future frames. Frame `t` of the
-            output is the enhanced frame `t - out_delay` of the input, and the first `out_delay` frames are zero. Delay
-            the phase or the target by as much before you combine them with the output.
+        out_delay: the delay of the output in frames, which lets the network look ahead by the same number of frames.
+            Frame `t` of the output is the enhanced frame `t - out_delay` of the input, and the first `out_delay` frames
+            are zero. Delay the phase or the target likewise before you combine it with the output.
         num_freqs: the number of frequencies, `n_fft // 2 + 1`.
         hidden_size: the number of neurons in each of the two hidden layers.
         mean: the constant that is subtracted from the magnitude first.

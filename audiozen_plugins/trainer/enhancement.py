@@ -33,7 +33,8 @@ class EnhancementTrainer(BaseTrainer):
 
     Batches are dicts with `noisy` and `clean` [batch, time], `id`, and if known `length` in samples and `snr` in dB, as
     the first-party data sets return them. A magnitude model works on the STFT of `[acoustics]`, and the noisy phase is
-    kept. If a model has an attribute `out_delay` (in frames), its output is that much late, and the delay is removed.
+    kept. If a model has an attribute `out_delay`, its output is late by this number of frames, and the trainer removes
+    the delay.
 
     The test prints a table of noisy and enhanced scores, and writes a CSV of every file to `metrics/` and the audio to
     `enhanced/`. Prediction writes `enhanced/<id>.wav`.
@@ -52,7 +53,7 @@ class EnhancementTrainer(BaseTrainer):
         save_enhanced: whether the test writes audio files.
 
     Raises:
-        RunError: a magnitude model, and the STFT of `[acoustics]` can't be inverted.
+        RunError: the model works on magnitudes, but the STFT of `[acoustics]` can't be inverted.
         MissingExtraError: the package of `score` is not installed.
     """
 
@@ -73,8 +74,8 @@ class EnhancementTrainer(BaseTrainer):
         super().__init__(components, **kwargs)
         if domain == "magnitude" and not Stft(self.acoustics).invertible:
             raise RunError(
-                f"no waveform can be made from an STFT of {self.win_length} samples with a {self.acoustics.window} "
-                f"window every {self.hop_length} samples",
+                f"the STFT in [acoustics] can't be inverted: a {self.acoustics.window} window of {self.win_length} "
+                f"samples every {self.hop_length} samples",
                 remedy="let the frames overlap (`hop_length` at most half of `win_length`), or set "
                 '`window = "rectangular"` in [acoustics]',
             )
@@ -102,8 +103,8 @@ class EnhancementTrainer(BaseTrainer):
             noisy: waveforms [batch, time].
 
         Returns:
-            Enhanced waveforms [batch, time], and the magnitudes [batch, n_fft // 2 + 1, frames] behind them,
-            None for a waveform model.
+            Enhanced waveforms [batch, time], and the magnitudes [batch, n_fft // 2 + 1, frames] that they were made
+            from. The magnitudes are None for a waveform model.
         """
         if self.domain == "waveform":
             return self._run_model(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
@@ -112,7 +113,7 @@ class EnhancementTrainer(BaseTrainer):
         magnitude = self._run_model(noisy_magnitude, noisy_magnitude.shape)
         if delay := int(getattr(self.model, "out_delay", 0)):
             magnitude = F.pad(magnitude, (-delay, delay))
-        # A bin of magnitude 0 has no phase, so that whatever the model outputs there stays 0.
+        # A bin of magnitude 0 has no phase. Its `phase` is 0 here, so the bin stays 0 whatever the model outputs.
         phase = spectrogram / noisy_magnitude.clamp_min(torch.finfo(noisy_magnitude.dtype).tiny)
         return self.istft(magnitude * phase, length=noisy.shape[-1]), magnitude
 
@@ -181,7 +182,7 @@ class EnhancementTrainer(BaseTrainer):
         return result
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
-        """Measures each file before and after, and writes its audio."""
+        """Measures each file before and after enhancement, and writes its audio."""
         wave, _ = self._enhance(batch)
         noisy = [signal for signal, _ in _pairs(batch["noisy"], batch)]
         for place, (enhanced, clean) in enumerate(_pairs(wave, batch)):
@@ -273,5 +274,7 @@ def _inside(folder: Path, name: str) -> Path:
     """The path of a file, which must be within the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(f"the sample ID `{name}` leads out of {folder}", remedy="give the samples other IDs")
+        raise DataError(
+            f"the sample ID `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
+        )
     return path

@@ -72,7 +72,7 @@ def test_resuming_from_another_run_saves_a_checkpoint_immediately(audiozen, ran)
     resume = ["run", "tiny.toml", "--set", "meta.id=other", "--resume"]
     outcome = audiozen(*resume, "--ckpt-path", "exp/tiny/checkpoints/epoch_0002")  # already at max_epochs
     assert outcome.code == 0, outcome.err
-    assert "left behind, since they were saved after it checkpoints='epoch_0001, epoch_0002'" in outcome.err
+    assert "checkpoints that were saved later are left behind checkpoints='epoch_0001, epoch_0002'" in outcome.err
     store = CheckpointStore(ran / "exp/other/checkpoints")
     assert [info.path.name for info in store.list() if not info.stale] == ["epoch_0002"]
     assert store.load().epoch == 2
@@ -116,7 +116,7 @@ def test_resuming_without_a_checkpoint_starts_from_the_beginning(audiozen, proje
     assert audiozen("run", "tiny.toml", "--set", "meta.id=plain").code == 0
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 0
-    assert "exp/tiny has no checkpoint yet: the training starts from its beginning" in outcome.err
+    assert "exp/tiny has no checkpoint yet, so the training starts from the beginning" in outcome.err
     assert "has no checkpoint yet" in (project / "exp/tiny/tiny.log").read_text()
     plain, resumed = (
         CheckpointStore(project / "exp" / name / "checkpoints").load().state for name in ("plain", "tiny")

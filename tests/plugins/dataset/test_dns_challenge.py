@@ -112,7 +112,7 @@ def test_a_folder_with_another_layout_is_an_error_that_names_it(root, break_it, 
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({"offset": 12}, "`offset = 12` leaves none of the 12 clips"),
+        ({"offset": 12}, "`offset = 12` skips all 12 clips"),
         ({"offset": -1}, "`offset` is -1"),
         ({"limit": 0}, "`limit` is 0"),
         ({"clip_seconds": -1}, "`clip_seconds` is -1"),

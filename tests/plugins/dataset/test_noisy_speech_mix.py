@@ -312,5 +312,5 @@ def test_a_silent_recording_is_an_error_that_names_it(write, tmp_path):
     with pytest.raises(DataError, match=r"quiet\.wav` is silent"):
         NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise")
     data = NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise", cache_mb=0)
-    with pytest.raises(DataError, match=r"silent, the last ones of .*a\.wav.*quiet\.wav"):
+    with pytest.raises(DataError, match=r"silent; the last two were from .*a\.wav.*quiet\.wav"):
         data[0]
