@@ -40,7 +40,7 @@ unit: $(VENV)/.dev     ## the tests, with coverage
 test-all: $(VENV)/.dev ## all tests, including the long ones
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
-# For the Pythons that have no torch for the CPU: what works without torch. Call it with VENV and PYTHON of their own.
+# Tests what works without torch, for the versions of Python without a CPU build of torch. Set VENV and PYTHON for each.
 light: $(VENV)/.light  ## compile everything and run the tests that need no torch
 	$(BIN)/python -m compileall -q audiozen audiozen_core audiozen_plugins
 	$(BIN)/audiozen --help > /dev/null
@@ -53,7 +53,7 @@ torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (45 minutes
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 
-# Each stamp file records an installation: pip runs again only when the project's metadata have changed.
+# Each stamp file records an installation, so that pip runs again only when the project's metadata have changed.
 $(VENV)/.venv:
 	$(PYTHON) -m venv $(VENV)
 	touch $@

@@ -44,7 +44,7 @@ def synced(path: Path) -> None:
 
 
 def methods(folder: Path, state: dict[str, Any], background: CheckpointWriter) -> dict[str, Callable[[int], object]]:
-    """What is compared: name to a function that saves or loads once. The first is what the others are compared with."""
+    """The compared methods, by name: each saves or loads once. The first is the reference for the others."""
     flat = dict(state["model"])
     for index, moments in state["optimizer"]["state"].items():
         flat |= {f"{index}.{name}": moment for name, moment in moments.items()}
@@ -62,7 +62,7 @@ def methods(folder: Path, state: dict[str, Any], background: CheckpointWriter) -
         "torch.save": with_torch,
         "safetensors.save_file, tensors only": with_safetensors,
         "CheckpointStore.save": lambda count: store.save(state, epoch=count, step=count, keep=2),
-        "in the background: what the training waits": lambda count: background.save(
+        "in the background: time the training waits": lambda count: background.save(
             state, epoch=count, step=count, keep=2
         ),
         "torch.load": lambda count: torch.load(folder / "state.pt", weights_only=True),
@@ -77,7 +77,7 @@ def measure(
 
     Args:
         functions: what to time, by name.
-        rounds: how often.
+        rounds: how often each function is timed.
         between: called after each function, outside the timing.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -104,9 +104,9 @@ def main() -> None:
         seconds = measure(compared, options.rounds, background.wait)
     finally:
         shutil.rmtree(folder)
-    yardstick = next(iter(seconds.values()))
+    reference = next(iter(seconds.values()))
     for name, each in seconds.items():
-        ratio = statistics.median(own / other for own, other in zip(each, yardstick, strict=True))
+        ratio = statistics.median(own / other for own, other in zip(each, reference, strict=True))
         print(f"{name:42}{statistics.median(each):8.3f} s{ratio:8.2f} x")
 
 

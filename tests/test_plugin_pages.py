@@ -55,8 +55,8 @@ def test_hook_from_the_page_runs_and_passes_its_tests(here, monkeypatch, tmp_pat
     assert ["hooks.Warmup", "gradient", "hooks", "hooked.toml:3"] in rows
     monkeypatch.syspath_prepend(str(here))
     tests = examples_of(HOOKS)
-    tests["test_it_is_called_where_it_thinks"]()
-    tests["test_the_rate_rises"](TinyExperiment(tmp_path_factory.mktemp("tiny")))
+    tests["test_warmup_implements_two_hooks"]()
+    tests["test_warmup_runs_at_each_step"](TinyExperiment(tmp_path_factory.mktemp("tiny")))
 
 
 def test_plugin_from_the_page_passes_its_tests(here, monkeypatch):

@@ -1,7 +1,7 @@
 """Makes the corpus of this recipe from Debian packages.
 
 The corpus is committed beside this script, so you don't have to run it. The script documents exactly how the corpus was
-made, and makes the same files again. It needs `dpkg-deb` and `ffmpeg`, and these packages in one folder:
+made, and reproduces the same files. It needs `dpkg-deb` and `ffmpeg`, and these packages in one folder:
 
     apt-get download lincity-ng-data asterisk-core-sounds-{en,es,fr,it,ru}-g722
     python recipes/mini_denoise/make_corpus.py .
@@ -41,7 +41,7 @@ VOICES = [
     ("ru", "ru_RU_f_IvrvoiceRU", "ivrvoice_ru", "test", "CC-BY-3.0", 1.9),
 ]
 SENTENCE = (2.0, 9.0)  # seconds; shorter prompts are single words, longer ones repeat the same menus
-# These are not plain sentences but monkeys and weasels, a fanfare, spelt words, silence.
+# These prompts are not plain sentences: they are jokes, a fanfare, spelt words, or silence.
 NOT_SPEECH = ("tt-", "confbridge-begin-glorious", "silence/", "digits/", "letters/", "phonetic/", "beep")
 
 NOISES = {
@@ -130,7 +130,10 @@ def write(path: Path, wave: np.ndarray, *, step: int) -> str:
 
 
 def spread(waves: dict[str, np.ndarray], seconds: float) -> list[str]:
-    """Chooses names for `seconds`, spread evenly because neighbours are often variants of the same sentence."""
+    """Chooses waves of `seconds` in total, and returns their names.
+
+    The names are spread evenly, because neighbours are often variants of the same sentence.
+    """
     names = sorted(waves)
     total = sum(map(len, waves.values())) / SR
     due = np.cumsum([len(waves[name]) / SR for name in names]) * min(1.0, seconds / total)

@@ -47,7 +47,7 @@ class Model(nn.Module):
         """Estimates a mask and multiplies it with the magnitudes, delayed by `out_delay` frames."""
         # The network computes in steps of 1/4096, which half precision can't resolve.
         with torch.autocast(noisy.device.type, enabled=False):
-            spikes = (noisy.float() - STFT_MEAN).permute(1, 2, 0).contiguous()
-            mask = torch.relu(self.blocks(spikes).permute(2, 0, 1) + 1)
+            centred = (noisy.float() - STFT_MEAN).permute(1, 2, 0).contiguous()
+            mask = torch.relu(self.blocks(centred).permute(2, 0, 1) + 1)
         delayed = nn.functional.pad(noisy, (self.out_delay, 0))[..., : noisy.shape[-1]]
         return delayed * mask

@@ -36,7 +36,7 @@ class RemixTrainer(BaseTrainer):
         """Returns the loss of a remixed batch."""
         noisy, clean = batch["noisy"], batch["clean"]
         if self.remix:
-            # Data sets give mixtures, so the noise is what remains of one without its clean speech.
+            # Data sets return mixtures. The noise is a mixture minus its clean speech.
             order = torch.randperm(len(noisy), device=noisy.device)
             noisy = clean + (noisy - clean)[order]
         return {"loss": self.loss_function(self.enhance(noisy), clean)}
