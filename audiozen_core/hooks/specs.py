@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
 
-# A type variable, because `trainer_protocol.Trainer` has hooks itself: it fills in the variable, which closes the circle.
+# A variable, because this module can't import `trainer_protocol.Trainer`, which has hooks itself and fills it in.
 Trainer = TypeVar("Trainer")
 
 PROJECT = "audiozen"

@@ -109,7 +109,11 @@ def test_error_for_a_wrong_sample_rate_shows_both_rates_and_a_command(wav):
 
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(b"", r"is empty \(0 bytes\)"), (b"This is no audio. " * 99, "can't be read as audio"), (b"RIFF", "can't be read as audio")],
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"This is no audio. " * 99, "can't be read as audio"),
+        (b"RIFF", "can't be read as audio"),
+    ],
     ids=["empty", "text", "magic only"],
 )
 def test_error_names_a_file_that_is_not_audio(tmp_path, content, what):
