@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from audiozen_core import logging
+
+# Hypothesis would otherwise fail an example that takes longer than 0.2 seconds, as any does on a busy machine.
+settings.register_profile("audiozen", deadline=None)
+settings.load_profile("audiozen")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
