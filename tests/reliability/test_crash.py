@@ -22,9 +22,9 @@ FAULTS = {
     "kill within a write": {"kind": "kill within"},
     "power cut": {"kind": "kill before"},
     "short write": {"kind": "short"},
-    "disk full": {"kind": "refuse", "code": errno.ENOSPC, "lasting": True},
-    "no space once": {"kind": "refuse", "code": errno.ENOSPC},
-    "I/O error": {"kind": "refuse", "code": errno.EIO},
+    "disk full": {"kind": "error", "code": errno.ENOSPC, "lasting": True},
+    "no space once": {"kind": "error", "code": errno.ENOSPC},
+    "I/O error": {"kind": "error", "code": errno.EIO},
 }
 SURVIVED = ("short write", "no space once", "I/O error")
 IN_WRITES = ("kill within a write", "short write")
@@ -74,7 +74,7 @@ class Tries:
         return root
 
     def stopped(self, kind, at):
-        """The folder that is left after the fault, and the outcome of the training."""
+        """The folder after the fault, and the outcome of the training."""
         root = self.fresh()
         disk, outcome = self.train(root, Fault(at, **FAULTS[kind]))
         if kind != "power cut":
@@ -91,7 +91,7 @@ def tries(tmp_path, monkeypatch):
 
 
 def check(tries, kind, stride, offset=0):
-    """Stops the training at every `stride`-th operation; returns how often."""
+    """Stops and resumes the training at every `stride`-th operation; returns the number of stops."""
     disk, whole = tries.train(tries.fresh())
     started = next(at for at, done in enumerate(disk.done) if "metrics.jsonl" in done) + 1
     points = [at for at, done in enumerate(disk.done) if kind not in IN_WRITES or done.startswith("write")]
@@ -115,23 +115,23 @@ def check(tries, kind, stride, offset=0):
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_run_stopped_at_a_fifth_of_the_operations_and_resumed_ends_with_the_same_state(kind, tries, record_property):
+def test_run_resumed_after_every_fifth_operation_ends_with_the_same_state(kind, tries, record_property):
     record_property("crash points", check(tries, kind, 5, list(FAULTS).index(kind)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_run_stopped_at_any_operation_and_resumed_ends_with_the_same_state(kind, tries, record_property):
+def test_run_resumed_after_any_operation_ends_with_the_same_state(kind, tries, record_property):
     record_property("crash points", check(tries, kind, 1))
 
 
-def test_these_tests_notice_a_checkpoint_written_in_place(tries, monkeypatch):
+def test_these_tests_detect_a_checkpoint_written_in_place(tries, monkeypatch):
     monkeypatch.setattr("audiozen_core.checkpoint.format.checkpoint.temporary_name", lambda name: "epoch_0099")
     with pytest.raises(AssertionError, match="epoch_0099"):
         check(tries, "kill", 3)
 
 
-def test_these_tests_notice_records_that_are_not_synced(tries, monkeypatch):
+def test_these_tests_detect_records_that_are_not_synced(tries, monkeypatch):
     monkeypatch.setattr("audiozen_core.storage.append.LineFile.sync", lambda file: None)
     with pytest.raises(AssertionError, match="power cut at operation"):
         check(tries, "power cut", 3)

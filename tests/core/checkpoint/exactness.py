@@ -1,4 +1,4 @@
-"""Equality to the last bit and the last type, of any nested state."""
+"""Compares nested states exactly: every bit and every type must be equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def difference(left: Any, right: Any, path: str = "") -> str | None:
-    """Where two states differ, in words; None if nowhere."""
+    """Describes the first difference between two states; None if they are equal."""
     if type(left) is not type(right):
         return f"{path}: {type(left).__name__} is not {type(right).__name__}"
     if isinstance(left, torch.Tensor):
@@ -38,10 +38,10 @@ def _tensor_difference(left: torch.Tensor, right: torch.Tensor, path: str) -> st
         return f"{path}: {left.dtype} {list(left.shape)} is not {right.dtype} {list(right.shape)}"
     if left.requires_grad != right.requires_grad:
         return f"{path}: requires_grad differs"
-    same = _octets(left) == _octets(right)
+    same = _bytes_of(left) == _bytes_of(right)
     return None if same else f"{path}: the values differ"
 
 
-def _octets(tensor: torch.Tensor) -> bytes:
+def _bytes_of(tensor: torch.Tensor) -> bytes:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return plain.as_strided(plain.shape, (1,)).view(torch.uint8).numpy().tobytes() if plain.numel() else b""

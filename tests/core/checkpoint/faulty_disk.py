@@ -1,8 +1,8 @@
-"""A simulated disk that dies, refuses or loses power at a chosen operation, in front of the real one.
+"""A disk that fails at a chosen operation: the process is killed, the operation fails, or the power is cut.
 
-It numbers every operation that changes something: create, write, sync, rename, link, delete. Next to the real folder it
-keeps a model of what is durable: the bytes of a file once the file is synced, the names in a folder once the folder is
-synced. `after_power_cut` builds the folder that is left if nothing else has reached the disk.
+`FaultyDisk` passes all operations on to the real disk. It numbers the operations that change something: create, write,
+sync, rename, link, delete. It also keeps a model of the durable content: the bytes of a file after a sync of the file,
+and the names in a folder after a sync of the folder. `after_power_cut` writes only the durable content to a new folder.
 """
 
 # ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH115, PTH211
@@ -29,14 +29,14 @@ class KilledError(BaseException):
 
 @dataclass
 class Fault:
-    """What happens at operation number `at`, counted from 0.
+    """The fault at operation number `at`, counted from 0.
 
     Attributes:
-        at: the number.
+        at: the number of the operation.
         kind: `kill before`, `kill within` (half of the bytes of a write reach the disk), `short` (the same, but the
-            process survives), or `refuse`.
-        code: the error number of a refusal.
-        lasting: whether all later operations that need space are refused too.
+            process continues), or `error`.
+        code: the error number of an `error`.
+        lasting: whether all later operations that need space fail too.
     """
 
     at: int
@@ -47,7 +47,7 @@ class Fault:
 
 @dataclass
 class Node:
-    """A file or folder in the model: its current content, and what of it is durable."""
+    """A file or folder in the model: its current content, and its durable content."""
 
     now: Any
     durable: Any
@@ -61,7 +61,7 @@ def _folder_node() -> Node:
 
 @dataclass
 class FaultyDisk:
-    """Stands in for the module `os` inside `audiozen_core.storage.atomic` and `audiozen_core.storage.append`."""
+    """Replaces the module `os` in `audiozen_core.storage.atomic` and `audiozen_core.storage.append`."""
 
     root: Path
     fault: Fault | None = None
@@ -105,7 +105,7 @@ class FaultyDisk:
         return self._operation("write", f"{len(data)} bytes", write)
 
     def serialize_file(self, tensors: Any, path: Path, metadata: Any) -> None:
-        """Stands in for the library, which writes with system calls of its own: one write, which may be cut short."""
+        """Replaces the function of safetensors, which bypasses `os`. Counts as one write, which may be cut short."""
 
         def write() -> None:
             _real_serialize_file(tensors, path, metadata)
@@ -121,7 +121,7 @@ class FaultyDisk:
             raise safetensors.SafetensorError(f"I/O error: {error}") from error
 
     def fsync(self, descriptor: int) -> None:
-        def sync() -> None:  # The real one is slow, and makes no difference here.
+        def sync() -> None:  # A real sync is slow, and the power is never really cut.
             node = self._open.get(descriptor)
             if node:
                 node.durable = dict(node.now) if node.is_folder else node.now
@@ -175,10 +175,10 @@ class FaultyDisk:
         if self.dead:
             raise KilledError
         number, fault = len(self.done), self.fault
-        if fault and fault.kind == "refuse":
+        if fault and fault.kind == "error":
             needs_space = kind in ("create", "write", "mkdir", "symlink")
             if number == fault.at or (fault.lasting and number > fault.at and needs_space):
-                self.done.append(f"{kind} {about}: refused")
+                self.done.append(f"{kind} {about}: failed")
                 raise OSError(fault.code, os.strerror(fault.code))
         if fault and number == fault.at and fault.kind == "kill before":
             self.dead = True
@@ -193,7 +193,7 @@ class FaultyDisk:
     # ------------------------------------------------------------------------------- the model
 
     def after_power_cut(self, folder: Path) -> None:
-        """Builds in `folder` what is left if everything that is not durable is lost."""
+        """Creates `folder` with the durable content only."""
         _write_out(self.model, folder)
 
     def _read_in(self, path: Path) -> Node:

@@ -1,4 +1,4 @@
-"""Small states in a store, told apart by one number."""
+"""Saves and loads small states, each identified by one number."""
 
 from __future__ import annotations
 

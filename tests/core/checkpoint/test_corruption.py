@@ -1,4 +1,4 @@
-"""A changed checkpoint is refused with a reason, or loads exactly what was saved."""
+"""A changed checkpoint is rejected with a reason, or loads exactly the saved state."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def path(store):
 FILES = ("manifest.json", "model.safetensors", "state.json")
 
 
-def assert_refused_or_right(store: CheckpointStore, path: Path) -> bool:
-    """Whether it was refused. If it was read in spite of the change, the state must be what was saved."""
+def is_rejected(store: CheckpointStore, path: Path) -> bool:
+    """Whether the store rejects the checkpoint. If it loads in spite of a change, its state must be the saved one."""
     try:
         loaded = store.load(path)
     except DamagedCheckpointError:
@@ -55,38 +55,38 @@ def assert_refused_or_right(store: CheckpointStore, path: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_bit_anywhere_is_noticed(store, path, name):
+def test_any_flipped_bit_is_detected(store, path, name):
     whole = (path / name).read_bytes()
     chooser = random.Random(0)
     for place in range(len(whole)):
         changed = bytearray(whole)
         changed[place] ^= 1 << chooser.randrange(8)
         (path / name).write_bytes(changed)
-        assert assert_refused_or_right(store, path), f"byte {place}"
+        assert is_rejected(store, path), f"byte {place}"
     (path / name).write_bytes(whole)
-    assert not assert_refused_or_right(store, path)
+    assert not is_rejected(store, path)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_truncated_or_longer_file_is_noticed(store, path, name):
+def test_truncated_or_longer_file_is_detected(store, path, name):
     whole = (path / name).read_bytes()
     for length in {0, 1, 7, 8, 9, *range(10, len(whole), 37), len(whole) - 1}:
         (path / name).write_bytes(whole[:length])
-        assert assert_refused_or_right(store, path), f"{length} bytes"
+        assert is_rejected(store, path), f"{length} bytes"
     for more in (b"\x00", b" ", b"\n", whole):
         (path / name).write_bytes(whole + more)
-        assert assert_refused_or_right(store, path)
+        assert is_rejected(store, path)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_missing_or_not_regular_is_noticed(store, path, name, tmp_path):
+def test_missing_or_irregular_file_is_detected(store, path, name, tmp_path):
     whole = (path / name).read_bytes()
     (tmp_path / "outside").write_bytes(whole)
 
     def replace(make: Callable[[Path], object]) -> None:
         (path / name).rmdir() if (path / name).is_dir() else (path / name).unlink(missing_ok=True)
         make(path / name)
-        assert assert_refused_or_right(store, path)
+        assert is_rejected(store, path)
 
     replace(lambda file: None)
     replace(lambda file: file.symlink_to(tmp_path / "outside"))
@@ -95,16 +95,16 @@ def test_a_file_that_is_missing_or_not_regular_is_noticed(store, path, name, tmp
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_another_checkpoint_is_noticed(store, path, name):
+def test_file_of_another_checkpoint_is_detected(store, path, name):
     shutil.copy(store.folder / "epoch_0001" / name, path / name)
-    assert assert_refused_or_right(store, path)
+    assert is_rejected(store, path)
 
 
-def test_swapped_bytes_are_noticed(store, path):
+def test_swapped_bytes_are_detected(store, path):
     whole = bytearray((path / "model.safetensors").read_bytes())
     whole[-8:-4], whole[-4:] = whole[-4:], whole[-8:-4]
     (path / "model.safetensors").write_bytes(whole)
-    assert assert_refused_or_right(store, path)
+    assert is_rejected(store, path)
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -118,7 +118,7 @@ def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/etc/passwd", "..", "a/b", ".hidden", "", "a\\b", "manifest.json"]
 )
-def test_a_manifest_never_leads_out_of_its_folder(store, path, name):
+def test_manifest_cannot_list_a_file_outside_its_folder(store, path, name):
     forge(path, lambda fields: fields["files"].update({name: {"size": 1, "sha256": "0" * 64}}))
     with pytest.raises(DamagedCheckpointError, match=r"its manifest\.json lists .* which is not a valid file name"):
         store.load(path)
@@ -139,9 +139,9 @@ def test_a_manifest_never_leads_out_of_its_folder(store, path, name):
         lambda fields: fields["files"]["state.json"].update(size="1"),
     ],
 )
-def test_a_malformed_manifest_with_a_valid_seal_is_refused(store, path, change):
+def test_malformed_manifest_with_a_valid_seal_is_rejected(store, path, change):
     forge(path, change)
-    assert assert_refused_or_right(store, path)
+    assert is_rejected(store, path)
     assert [info.intact for info in store.list()] in ([True, False], [False, True])
 
 
@@ -159,7 +159,7 @@ def test_a_malformed_manifest_with_a_valid_seal_is_refused(store, path, change):
     ],
     ids=lambda text: text[:50],
 )
-def test_a_malformed_state_with_a_matching_digest_is_refused(store, path, text):
+def test_malformed_state_with_a_matching_digest_is_rejected(store, path, text):
     (path / "state.json").write_text(text)
     digest = {"size": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     forge(path, lambda fields: fields["files"].update({"state.json": digest}))
@@ -167,7 +167,7 @@ def test_a_malformed_state_with_a_matching_digest_is_refused(store, path, text):
         store.load(path)
 
 
-def test_a_malformed_tensor_header_with_a_matching_digest_is_refused(store, path):
+def test_malformed_tensor_header_with_a_matching_digest_is_rejected(store, path):
     content = (2**63).to_bytes(8, "little") + b"{}"
     (path / "model.safetensors").write_bytes(content)
     digest = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -176,7 +176,7 @@ def test_a_malformed_tensor_header_with_a_matching_digest_is_refused(store, path
         store.load(path)
 
 
-def test_a_checkpoint_of_a_newer_format_says_so(store, path):
+def test_error_says_if_the_format_of_a_checkpoint_is_newer(store, path):
     forge(path, lambda fields: fields.update(format=2))
     with pytest.raises(DamagedCheckpointError, match=r"a newer AudioZEN wrote it \(format 2\)") as caught:
         store.load(path)
@@ -185,4 +185,4 @@ def test_a_checkpoint_of_a_newer_format_says_so(store, path):
 
 def test_a_moved_or_renamed_checkpoint_still_loads(store, path, tmp_path):
     path.rename(tmp_path / "elsewhere")
-    assert not assert_refused_or_right(store, tmp_path / "elsewhere")
+    assert not is_rejected(store, tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""Random damage gives a clear error or the checkpoint before it, never a wrong weight and never another error."""
+"""A randomly damaged checkpoint is rejected, or loads exactly the saved state."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def check(store, name, damage):
 
 @given(st.sampled_from(FILES), DAMAGE)
 @settings(max_examples=150, **SETTINGS)
-def test_damage_is_refused_or_harmless(store, name, damage):
+def test_random_damage_is_rejected_or_harmless(store, name, damage):
     check(store, name, damage)
 
 
 @pytest.mark.slow
 @given(st.sampled_from(FILES), DAMAGE)
 @settings(max_examples=10_000, **SETTINGS)
-def test_ten_thousand_kinds_of_damage_are_refused_or_harmless(store, name, damage):
+def test_ten_thousand_random_damages_are_rejected_or_harmless(store, name, damage):
     check(store, name, damage)
 
 
-def test_the_check_of_these_tests_tells_damage_from_no_damage(store):
+def test_check_of_these_tests_distinguishes_damaged_from_intact_files(store):
     assert check(store, "model.safetensors", ("flip", 9000, 1))
     assert not check(store, "model.safetensors", ("overwrite", 0, b""))

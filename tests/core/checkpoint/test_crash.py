@@ -1,4 +1,4 @@
-"""A save that is stopped at any of its file operations leaves the old checkpoint or the new one intact."""
+"""A save that is interrupted at any file operation leaves the old or the new checkpoint intact."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def save(store: CheckpointStore, content: int, *, epoch: int | None = None, **ar
 
 
 class Scenario:
-    """A folder to start from, a save or a rewind to interrupt, and what may be found afterwards.
+    """An initial folder, a save or rewind to interrupt, and the allowed results.
 
     Attributes:
-        before: fills the folder.
-        act: what is interrupted.
+        before: fills the initial folder.
+        act: the save or rewind to interrupt.
         latest: the contents that `latest` may have afterwards; None stands for no checkpoint at all.
         best: the contents that `best` may have.
         links: whether the file system has symbolic links.
@@ -58,29 +58,25 @@ def three_epochs(store: CheckpointStore) -> None:
 
 
 SCENARIOS = {
-    "the first": Scenario(lambda store: None, lambda store: save(store, 1, is_best=True), {None, 1}, {None, 1}),
-    "the next": Scenario(two_epochs, lambda store: save(store, 3), {2, 3}, {1}),
-    "a new best, the others pruned": Scenario(
-        two_epochs, lambda store: save(store, 3, is_best=True, keep=1), {2, 3}, {1, 3}
-    ),
-    "one of the same name": Scenario(two_epochs, lambda store: save(store, 7, epoch=2), {2, 7}, {1}),
-    "the best again": Scenario(
+    "first save": Scenario(lambda store: None, lambda store: save(store, 1, is_best=True), {None, 1}, {None, 1}),
+    "next save": Scenario(two_epochs, lambda store: save(store, 3), {2, 3}, {1}),
+    "new best, others pruned": Scenario(two_epochs, lambda store: save(store, 3, is_best=True, keep=1), {2, 3}, {1, 3}),
+    "same name": Scenario(two_epochs, lambda store: save(store, 7, epoch=2), {2, 7}, {1}),
+    "best saved again": Scenario(
         three_epochs, lambda store: save(store, 7, epoch=3, is_best=True, keep=2), {3, 7}, {3, 7}
     ),
-    "the best again, no links": Scenario(
+    "best saved again, no links": Scenario(
         three_epochs, lambda store: save(store, 7, epoch=3, is_best=True, keep=2), {3, 7}, {3, 7}, links=False
     ),
-    "a return to an earlier one, no links": Scenario(
+    "rewind, no links": Scenario(
         three_epochs, lambda store: store.rewind(store.folder / "epoch_0001"), {1, 3}, {1, 3}, links=False
     ),
-    "a return to an earlier one": Scenario(
-        three_epochs, lambda store: store.rewind(store.folder / "epoch_0001"), {1, 3}, {1, 3}
-    ),
+    "rewind": Scenario(three_epochs, lambda store: store.rewind(store.folder / "epoch_0001"), {1, 3}, {1, 3}),
 }
 
 
 class Workbench:
-    """Makes a fresh copy of the start of a scenario for each attempt."""
+    """Copies the initial folder of a scenario for each attempt."""
 
     def __init__(self, folder: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.scenario, self.monkeypatch = folder, scenario, monkeypatch
@@ -125,7 +121,7 @@ def found(store: CheckpointStore, which: str) -> int | None:
 
 
 def assert_sound(bench: Workbench, root: Path) -> None:
-    """A reader finds the old or the new checkpoint; so does the next run after its cleanup, and it can save."""
+    """Checks that readers and the next run find the old or the new checkpoint, and that the next run can save."""
     bench.healthy(root)
     store = CheckpointStore(root / "exp" / "checkpoints")
     before = found(store, "latest")
@@ -147,7 +143,7 @@ def assert_sound(bench: Workbench, root: Path) -> None:
 
 
 def operations(bench: Workbench) -> list[str]:
-    """The operations of a save without a fault."""
+    """The operations of the scenario without a fault."""
     _, disk, error = bench.attempt(None)
     assert error is None
     return disk.done
@@ -159,7 +155,7 @@ def strays(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["kill before", "kill within"])
-def test_after_a_kill_at_any_operation_the_old_or_the_new_checkpoint_is_intact(bench, kind, record_property):
+def test_kill_at_any_operation_leaves_the_old_or_new_checkpoint_intact(bench, kind, record_property):
     for at, operation in enumerate(operations(bench)):
         if kind == "kill within" and not operation.startswith("write"):
             continue
@@ -169,7 +165,7 @@ def test_after_a_kill_at_any_operation_the_old_or_the_new_checkpoint_is_intact(b
     record_property("crash points", bench.count - 1)
 
 
-def test_after_a_power_cut_at_any_operation_the_old_or_the_new_checkpoint_is_intact(bench, record_property):
+def test_power_cut_at_any_operation_leaves_the_old_or_new_checkpoint_intact(bench, record_property):
     for at, _ in enumerate(operations(bench)):
         _, disk, error = bench.attempt(Fault(at, "kill before"))
         assert isinstance(error, KilledError)
@@ -179,7 +175,7 @@ def test_after_a_power_cut_at_any_operation_the_old_or_the_new_checkpoint_is_int
     record_property("crash points", bench.count - 1)
 
 
-def test_a_checkpoint_survives_a_power_cut_right_after_its_save(bench):
+def test_checkpoint_survives_a_power_cut_right_after_its_save(bench):
     root, disk, _ = bench.attempt(None)
     disk.after_power_cut(bench.folder / "cut")
     bench.healthy(bench.folder)
@@ -189,12 +185,10 @@ def test_a_checkpoint_survives_a_power_cut_right_after_its_save(bench):
 
 
 @pytest.mark.parametrize(("code", "lasting"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "EIO"])
-def test_an_error_at_any_operation_loses_nothing_and_leaves_no_partial_checkpoint(
-    bench, record_property, code, lasting
-):
+def test_error_at_any_operation_leaves_no_partial_checkpoint(bench, record_property, code, lasting):
     for at, operation in enumerate(operations(bench)):
-        root, _, error = bench.attempt(Fault(at, "refuse", code, lasting))
-        if error is None:  # Only the deletion of what has been replaced or pruned may fail without an error.
+        root, _, error = bench.attempt(Fault(at, "error", code, lasting))
+        if error is None:  # Only the deletion of a replaced or pruned checkpoint may fail without an error.
             assert operation.split()[0] in ("unlink", "rmdir", "rename", "fsync")
         else:
             assert isinstance(error, CheckpointWriteError)
@@ -203,8 +197,8 @@ def test_an_error_at_any_operation_loses_nothing_and_leaves_no_partial_checkpoin
     record_property("crash points", bench.count - 1)
 
 
-@pytest.mark.parametrize("bench", ["the next", "the best again"], indirect=True)
-def test_these_tests_notice_a_save_that_writes_in_place(bench, monkeypatch):
+@pytest.mark.parametrize("bench", ["next save", "best saved again"], indirect=True)
+def test_these_tests_detect_a_save_that_writes_in_place(bench, monkeypatch):
     monkeypatch.setattr(checkpoint, "temporary_name", lambda name: "epoch_0099")
     reasons = []
     for at, _ in enumerate(operations(bench)):
@@ -213,8 +207,8 @@ def test_these_tests_notice_a_save_that_writes_in_place(bench, monkeypatch):
     assert "it has no manifest.json" in reasons
 
 
-@pytest.mark.parametrize("bench", ["the next"], indirect=True)
-def test_these_tests_notice_a_save_that_does_not_sync(bench, monkeypatch):
+@pytest.mark.parametrize("bench", ["next save"], indirect=True)
+def test_these_tests_detect_a_save_that_does_not_sync(bench, monkeypatch):
     monkeypatch.setattr(FaultyDisk, "fsync", lambda disk, descriptor: None)
     _, disk, _ = bench.attempt(None)
     disk.after_power_cut(bench.folder / "cut")

@@ -1,4 +1,4 @@
-"""A process that saves in a loop is really killed, again and again; its checkpoints stay intact."""
+"""Checkpoints stay intact if a process that saves in a loop is killed many times."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def save_in_a_loop(folder: Path, report: Connection) -> None:
         report.send(("saved", count))
 
 
-def test_repeated_kills_while_saving_lose_or_damage_no_checkpoint(tmp_path):
+def test_checkpoints_survive_repeated_kills_during_saves(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "audiozen_core.checkpoint.format.checkpoint"])
     store = CheckpointStore(tmp_path / "checkpoints")
@@ -59,7 +59,7 @@ def test_repeated_kills_while_saving_lose_or_damage_no_checkpoint(tmp_path):
 
 
 def assert_sound(store: CheckpointStore, saved: int, started: int) -> None:
-    """Every checkpoint is intact, and nothing that was reported as saved is lost."""
+    """Checks that every checkpoint is intact, and that every reported save still exists or has a successor."""
     assert [info.reason for info in store.list() if not info.intact] == []
     if saved == 0:
         return
@@ -83,6 +83,6 @@ def remaining(connection: Connection) -> list[tuple[str, int]]:
 
 
 def spin(rounds: int) -> None:
-    """Passes some time without a clock."""
+    """Waits for a while without a clock."""
     for _ in range(rounds):
         pass

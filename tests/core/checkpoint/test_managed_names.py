@@ -14,13 +14,13 @@ from tests.core.checkpoint.small_states import damage, names, save, weight
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow; the crash tests check it
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # A sync is slow, and the crash tests check it.
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
 @pytest.fixture
 def crowded(store, tmp_path):
-    """Three checkpoints, and what a user has put beside them."""
+    """Three checkpoints, and files that a user has put next to them."""
     save(store, 1, 2, 3)
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     save(other, *range(50, 60))
@@ -73,7 +73,7 @@ def test_checkpoints_of_the_user_load_by_name_but_never_by_default(crowded):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
-def test_a_checkpoint_takes_a_free_name_where_something_else_has_its_name(store, kind, tmp_path):
+def test_checkpoint_gets_a_free_name_if_another_file_has_its_name(store, kind, tmp_path):
     save(store, 3)
     path = store.folder / "epoch_0004"
     if kind == "folder":
@@ -90,7 +90,7 @@ def test_a_checkpoint_takes_a_free_name_where_something_else_has_its_name(store,
     assert weight(store) == 4
 
 
-def test_a_damaged_checkpoint_of_the_same_name_is_deleted_too(store):
+def test_save_succeeds_if_a_damaged_checkpoint_has_the_same_name(store):
     save(store, 3, 4)
     for name in ("manifest.json", "state.json"):
         (store.folder / "epoch_0004" / name).unlink()
@@ -107,7 +107,7 @@ def damage_size(path):
 
 @pytest.fixture
 def copy(store):
-    """What `cp -rL` makes: folders where the links were."""
+    """A copy made by `cp -rL`, which replaces links with folders."""
     save(store, 1, is_best=True)
     save(store, 2)
     folder = store.folder.parent.parent / "copy" / "checkpoints"
@@ -129,7 +129,7 @@ def test_a_copy_with_folders_for_links_resumes_like_the_original(copy):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_copy_whose_links_are_missing_or_files_resumes_like_the_original(copy, kind):
+def test_copy_with_missing_links_or_files_for_links_resumes_like_the_original(copy, kind):
     for link in ("latest", "best"):
         shutil.rmtree(copy.folder / link)
         if kind == "file":
@@ -146,7 +146,7 @@ def test_a_copy_without_links_falls_back_like_the_original(copy):
     assert weight(copy) == 1
 
 
-def test_stale_checkpoints_and_those_of_the_user_are_never_the_latest_of_a_copy(store):
+def test_stale_and_user_checkpoints_are_never_the_latest_of_a_copy(store):
     save(store, 1, is_best=True)
     save(store, 2, 3)
     store.rewind(store.folder / "epoch_0002")
@@ -156,14 +156,14 @@ def test_stale_checkpoints_and_those_of_the_user_are_never_the_latest_of_a_copy(
     assert (weight(store), weight(store, "best")) == (2, 1)
 
 
-def test_a_rewind_to_a_copied_link_is_a_rewind_to_its_target(copy):
+def test_rewind_to_a_copied_link_rewinds_to_its_target(copy):
     copy.rewind(copy.load(copy.folder / "best").path)
     assert names(copy) == ["epoch_0001", "epoch_0002.stale"]
     assert weight(copy) == 1
 
 
 @pytest.mark.parametrize("link", ["latest", "best"])
-def test_a_folder_named_like_a_link_that_is_not_a_copy_is_not_deleted(store, link):
+def test_user_folder_named_like_a_link_is_not_deleted(store, link):
     save(store, 1, is_best=True)
     (store.folder / link).unlink()
     (store.folder / link).mkdir()

@@ -1,4 +1,4 @@
-"""After a return to an earlier checkpoint, the later ones are stale and are never loaded by default."""
+"""After a rewind to an earlier checkpoint, later checkpoints are stale and are not loaded by default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.core.checkpoint.small_states import damage, names, save, state, weigh
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow; the crash tests check it
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # A sync is slow, and the crash tests check it.
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
@@ -71,13 +71,13 @@ def test_a_rewind_to_a_stale_checkpoint_restores_its_name_and_its_best(store):
 
 def test_a_rewind_to_a_checkpoint_newer_than_latest_keeps_its_name(store):
     save(store, 1, 2)
-    store._directory.set_link("latest", "epoch_0001")  # killed after the second had its name
+    store._directory.set_link("latest", "epoch_0001")  # as if the run was killed before it updated the link
     assert store.rewind(store.folder / "epoch_0002") == []
     assert store.latest == store.folder / "epoch_0002"
     assert names(store) == ["epoch_0001", "epoch_0002"]
 
 
-def test_stale_checkpoints_are_kept_until_the_run_has_done_as_many_steps_again(store):
+def test_stale_checkpoint_is_deleted_when_the_run_reaches_its_step(store):
     save(store, 1, 2, 3)
     store.rewind(store.folder / "epoch_0001")
     store.save(state(15.0), epoch=1, step=15, within_epoch=True, keep=1)
@@ -101,7 +101,7 @@ def test_pruning_damaged_checkpoints_moves_the_links(store):
     assert (names(store), store.latest) == ([], None)
 
 
-def test_after_a_rewind_there_is_no_best_if_the_earlier_best_is_gone(store):
+def test_rewind_leaves_no_best_if_the_earlier_best_is_missing(store):
     save(store, 1, is_best=True)
     save(store, 2)
     save(store, 3, is_best=True)

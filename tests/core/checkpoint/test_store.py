@@ -29,7 +29,7 @@ from tests.core.checkpoint.small_states import damage, names, save, state, weigh
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # slow; the crash tests check it
+    monkeypatch.setattr(atomic.os, "fsync", lambda descriptor: None)  # A sync is slow, and the crash tests check it.
     return CheckpointStore(tmp_path / "exp" / "baseline" / "checkpoints")
 
 
@@ -52,7 +52,7 @@ def test_a_saved_state_is_loaded_unchanged(store, score):
     assert (loaded.epoch, loaded.step, repr(loaded.score)) == (3, 90, repr(score))
 
 
-def test_only_the_requested_states_are_read(store):
+def test_load_reads_only_the_requested_states(store):
     path = store.save(state(), epoch=1, step=1)
     (path / "model.safetensors").write_bytes(bytes(path.joinpath("model.safetensors").stat().st_size))
     assert store.load(owners=["trainer"]).state == {"trainer": state()["trainer"]}
@@ -71,7 +71,7 @@ def test_every_owner_gets_its_own_file_whatever_its_name(store):
     assert all(file.parent == path for file in store.folder.parent.rglob("*.safetensors"))
 
 
-def test_modes_follow_the_umask(store):
+def test_file_modes_follow_the_umask(store):
     previous = os.umask(0o027)
     try:
         path = store.save(state(), epoch=1, step=1)
@@ -101,7 +101,7 @@ def test_the_list_describes_each_checkpoint(store):
     assert (info.epoch, info.step, info.score, info.size, info.intact) == (None, None, None, None, False)
 
 
-def test_the_newest_checkpoints_are_kept_and_always_best_and_latest(store):
+def test_pruning_keeps_the_newest_checkpoints_and_always_best_and_latest(store):
     save(store, 1, is_best=True)
     save(store, 2, 3, 4, 5, keep=3)
     assert names(store) == ["epoch_0001", "epoch_0004", "epoch_0005"]
@@ -110,12 +110,12 @@ def test_the_newest_checkpoints_are_kept_and_always_best_and_latest(store):
     assert [path.name for path in store.prune(5)] == []
 
 
-def test_the_newest_checkpoint_is_the_one_saved_last_and_not_the_highest_number(store):
+def test_newest_checkpoint_is_the_last_saved_and_not_the_highest_epoch(store):
     save(store, 30, 1, 2, keep=2)
     assert names(store) == ["epoch_0001", "epoch_0002"]
 
 
-def test_damaged_checkpoints_do_not_count_as_kept_and_are_deleted_only_on_request(store):
+def test_pruning_does_not_count_damaged_checkpoints_and_deletes_them_on_request(store):
     save(store, 1, 2, 3, 4)
     (store.folder / "epoch_0003" / "manifest.json").unlink()
     assert [path.name for path in store.prune(2)] == ["epoch_0001"]
@@ -135,7 +135,7 @@ def test_other_files_in_the_folder_are_left_alone(store):
     assert (store.folder / "elsewhere").exists()
 
 
-def test_a_checkpoint_whose_name_is_taken_gets_a_free_one_and_the_old_one_is_deleted(store):
+def test_second_save_of_an_epoch_gets_a_free_name_and_replaces_the_first(store):
     save(store, 1, 2)
     for value, name in ((7.0, "epoch_0002_2"), (8.0, "epoch_0002"), (9.0, "epoch_0002_2")):
         assert store.save(state(value), epoch=2, step=21).name == name
@@ -144,7 +144,7 @@ def test_a_checkpoint_whose_name_is_taken_gets_a_free_one_and_the_old_one_is_del
     assert [entry for entry in store.folder.iterdir() if entry.name.startswith(".")] == []
 
 
-def test_the_best_checkpoint_is_never_deleted_for_a_worse_one_of_its_name(store):
+def test_worse_checkpoint_of_the_same_epoch_does_not_delete_the_best(store):
     save(store, 1, is_best=True)
     for step in (15, 16):
         store.save(state(float(step)), epoch=1, step=step)
@@ -162,13 +162,13 @@ def test_the_best_state_saved_again_is_still_the_best(store):
     assert store.best == store.folder / "epoch_0001_2"
 
 
-def test_a_checkpoint_saved_within_an_epoch_is_named_after_the_epoch_and_the_step(store):
+def test_name_of_a_mid_epoch_checkpoint_contains_epoch_and_step(store):
     store.save(state(), epoch=1, step=17, within_epoch=True)
     assert names(store) == ["epoch_0002_step_0000017"]
     assert store.load(Path("epoch_0002_step_0000017")).epoch == 1
 
 
-def test_nothing_is_written_for_an_unstorable_state(store):
+def test_unstorable_state_is_an_error_and_creates_no_files(store):
     with pytest.raises(UnstorableStateError, match=r"the state of `hooks\.mine` can't be stored: `hooks\.mine\['f'\]`"):
         store.save(state() | {"hooks.mine": {"f": lambda: None}}, epoch=1, step=1)
     assert not store.folder.exists()
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_another_experiment_is_loaded_by_path_or_link(store, tmp
 # ----------------------------------------------------------------------------------------------- damage
 
 
-def test_a_damaged_latest_is_reported_and_the_newest_intact_one_is_loaded(store, capsys):
+def test_damaged_latest_is_reported_and_the_newest_intact_checkpoint_is_loaded(store, capsys):
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0003")
     assert weight(store) == 2
@@ -238,7 +238,7 @@ def test_a_damaged_checkpoint_requested_by_name_is_an_error(store):
         store.load(Path("epoch_0002"))
 
 
-def test_if_all_are_damaged_the_error_names_each(store):
+def test_error_names_each_checkpoint_if_all_are_damaged(store):
     save(store, 1, 2)
     damage(store.folder / "epoch_0001")
     (store.folder / "epoch_0002" / "state.json").unlink()
@@ -250,7 +250,7 @@ def test_if_all_are_damaged_the_error_names_each(store):
     assert "--ckpt-path" in caught.value.remedy
 
 
-def test_a_quick_list_notices_missing_files_and_a_thorough_one_changed_bytes(store):
+def test_quick_list_detects_wrong_sizes_and_full_list_detects_changed_bytes(store):
     save(store, 1, 2, 3)
     damage(store.folder / "epoch_0001")
     (store.folder / "epoch_0002" / "model.safetensors").write_bytes(b"short")
@@ -270,7 +270,7 @@ def test_a_link_out_of_the_folder_is_not_followed(store, target):
 # ----------------------------------------------------------------------------------------------- the disk
 
 
-def test_temporary_files_of_a_dead_run_are_deleted(store):
+def test_temporary_files_of_a_killed_run_are_deleted(store):
     save(store, 1)
     stray = store.folder / atomic.temporary_name("epoch_0002")
     stray.mkdir()
@@ -294,7 +294,7 @@ def test_too_little_space_is_reported_before_anything_is_written(store, monkeypa
 @pytest.mark.parametrize(
     ("kind", "message"), [("link", "is a link to .*gone, which does not exist"), ("file", "is not a folder")]
 )
-def test_a_file_or_dangling_link_in_place_of_the_folder_is_reported_at_the_start(store, tmp_path, kind, message):
+def test_error_reports_a_file_or_dangling_link_in_place_of_the_folder(store, tmp_path, kind, message):
     store.folder.parent.mkdir(parents=True)
     store.folder.symlink_to(tmp_path / "gone") if kind == "link" else store.folder.touch()
     for act in (store.sweep, lambda: save(store, 1)):
@@ -303,7 +303,7 @@ def test_a_file_or_dangling_link_in_place_of_the_folder_is_reported_at_the_start
     assert not (tmp_path / "gone").exists()
 
 
-def test_a_folder_may_be_a_link_to_another_disk(store, tmp_path):
+def test_checkpoint_folder_may_be_a_link_to_another_disk(store, tmp_path):
     (tmp_path / "disk").mkdir()
     store.folder.parent.mkdir(parents=True)
     store.folder.symlink_to(tmp_path / "disk")
@@ -313,10 +313,10 @@ def test_a_folder_may_be_a_link_to_another_disk(store, tmp_path):
 
 
 def test_a_full_disk_is_an_error_with_a_remedy(store, monkeypatch):
-    def refuse(descriptor, data):
+    def fail(descriptor, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "write", refuse)
+    monkeypatch.setattr(atomic.os, "write", fail)
     with pytest.raises(CheckpointWriteError, match="No space left") as caught:
         save(store, 1)
     assert "free some disk space" in caught.value.remedy
@@ -324,10 +324,10 @@ def test_a_full_disk_is_an_error_with_a_remedy(store, monkeypatch):
 
 
 def test_the_store_works_on_a_file_system_without_symbolic_links(store, monkeypatch):
-    def refuse(*_, **__):
+    def fail(*_, **__):
         raise OSError(errno.EPERM, "no links here")
 
-    monkeypatch.setattr(atomic.os, "symlink", refuse)
+    monkeypatch.setattr(atomic.os, "symlink", fail)
     save(store, 1, is_best=True)
     save(store, 2, 3, 4)
     assert not [path for path in store.folder.iterdir() if path.name in ("latest", "best") or path.name[0] == "."]
@@ -341,7 +341,7 @@ def test_the_store_works_on_a_file_system_without_symbolic_links(store, monkeypa
     assert (weight(store), weight(store, "best")) == (5, 5)
 
 
-def test_a_reader_loads_the_newer_checkpoint_if_a_run_deletes_the_one_it_was_about_to_read(store, monkeypatch):
+def test_load_returns_a_newer_checkpoint_if_a_run_deletes_the_requested_one(store, monkeypatch):
     store.save({"model": {"epoch": 1}}, epoch=1, step=1, is_best=True)
     read, saved = checkpoint.read_checkpoint, iter((2, 3))
 
@@ -358,7 +358,7 @@ def test_a_reader_loads_the_newer_checkpoint_if_a_run_deletes_the_one_it_was_abo
     assert store.load("best").epoch == 5
 
 
-def test_a_list_omits_what_a_run_deletes_meanwhile(store, monkeypatch):
+def test_list_omits_a_checkpoint_that_a_run_deletes_meanwhile(store, monkeypatch):
     save(store, 1, 2)
     check_contents = directory.check_contents
 

@@ -43,7 +43,7 @@ SCHEDULERS: dict[str, Any] = {
 
 
 class Warmup:
-    """A learning-rate function with a state of its own, which the schedulers keep."""
+    """A learning-rate function with state, which the schedulers include in their own state."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -92,7 +92,7 @@ class Training:
             self.scheduler.load_state_dict(state["lr_scheduler"])
 
 
-def through_text(state: dict[str, Any]) -> dict[str, Any]:
+def text_round_trip(state: dict[str, Any]) -> dict[str, Any]:
     back = {}
     for owner, value in state.items():
         tensors, encoded = flatten(owner, value)
@@ -104,7 +104,7 @@ def through_text(state: dict[str, Any]) -> dict[str, Any]:
 def assert_resumes(**arguments: Any) -> None:
     stopped = Training(**arguments)
     stopped.step(3)
-    state = through_text(stopped.state())
+    state = text_round_trip(stopped.state())
     assert difference(state, stopped.state()) is None
     resumed = Training(**arguments)
     resumed.load(state)
@@ -147,10 +147,10 @@ def test_these_tests_cover_every_scheduler_of_torch():
     assert theirs - {"LRScheduler"} == set(SCHEDULERS) - {"SWALR"}
 
 
-def test_these_tests_notice_a_resume_without_momentum():
+def test_these_tests_detect_a_resume_without_momentum():
     stopped, resumed = Training(momentum=0.9), Training(momentum=0.9)
     stopped.step(3)
-    state = through_text(stopped.state())
+    state = text_round_trip(stopped.state())
     state["optimizer"]["state"].clear()
     resumed.load(state)
     stopped.step(3)
@@ -168,14 +168,14 @@ def test_the_gradient_scaler_and_averaged_weights_are_restored():
     scaler.update(2.0)
     state = {"scaler": scaler.state_dict(), "ema": average.state_dict()}
     assert state["scaler"]["scale"] == 2.0
-    assert difference(through_text(state), state) is None
+    assert difference(text_round_trip(state), state) is None
 
 
-def test_a_tied_weight_is_stored_once_and_loads_into_a_tied_net():
+def test_tied_weight_is_stored_once_and_loads_into_a_tied_network():
     net = torch.nn.ModuleDict({"encoder": torch.nn.Linear(3, 3), "decoder": torch.nn.Linear(3, 3)})
     net["decoder"].weight = net["encoder"].weight
     tensors, _ = flatten("model", net.state_dict())
     assert len(tensors) == 3
-    state = through_text({"model": net.state_dict()})["model"]
+    state = text_round_trip({"model": net.state_dict()})["model"]
     assert list(state) == list(net.state_dict())
     net.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Weights are loaded from a checkpoint or a bare file, or averaged over several."""
+"""Weights are loaded from a checkpoint or a single file, or averaged over several checkpoints."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_a_pickle_is_not_read(tmp_path):
         load_weights(tmp_path / "net.pth")
 
 
-def test_a_broken_file_is_named_with_the_reason(tmp_path):
+def test_error_names_a_broken_file_and_the_reason(tmp_path):
     (tmp_path / "net.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(DamagedCheckpointError, match=r"net\.safetensors can't be used: .*header too large"):
         load_weights(tmp_path / "net.safetensors")
 
 
-def test_weights_are_averaged_in_double_precision_and_counts_come_from_the_last(store):
+def test_weights_are_averaged_in_double_precision_and_integers_are_the_last(store):
     values = (1.0, 1.0 + 2**-10, 1.0 + 2**-8)
     paths = [
         store.save(
@@ -99,22 +99,22 @@ def test_weights_are_averaged_in_double_precision_and_counts_come_from_the_last(
     assert mean["n"].item() == 2
 
 
-def test_the_mean_of_one_checkpoint_equals_it_and_loads_into_the_model(store):
+def test_average_of_one_checkpoint_equals_it_and_loads_into_the_model(store):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     path = store.save({"model": net.state_dict()}, epoch=1, step=1)
     assert difference(dict(average([path])), dict(net.state_dict())) is None
     net.load_state_dict(average([path, path]))
 
 
-def test_an_average_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path, monkeypatch):
+def test_failed_write_of_an_average_leaves_no_files(store, tmp_path, monkeypatch):
     path = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
     (tmp_path / "means").mkdir()
 
-    def refuse(*_):
+    def fail(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "rename", refuse)
+        patched.setattr(checkpoint, "rename", fail)
         with pytest.raises(OSError, match="No space left"):
             write_average([path], tmp_path / "means/mean")
     assert list((tmp_path / "means").iterdir()) == []
@@ -122,7 +122,7 @@ def test_an_average_that_the_disk_refuses_leaves_nothing_behind(store, tmp_path,
     assert load_weights(tmp_path / "means/mean")["w"].tolist() == [1.0, 1.0]
 
 
-def test_different_models_are_not_averaged(store):
+def test_averaging_different_models_or_no_checkpoint_is_an_error(store):
     first = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
     second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
     with pytest.raises(CheckpointError, match="the names or shapes of their weights differ"):

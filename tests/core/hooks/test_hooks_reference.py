@@ -22,7 +22,7 @@ SECTION = re.compile(r"^    # -{20,} (?P<title>.+)$|^    def (?P<hook>\w+)\(", r
 
 
 def page() -> str:
-    """The page."""
+    """The text of the page."""
     parts = [HEAD]
     for match in SECTION.finditer(SPECS.read_text(encoding="utf-8")):
         if match["title"]:
@@ -55,19 +55,19 @@ def signature(spec) -> str:
     return str(inspect.signature(spec)).replace("'", "").replace("(self, ", "(")
 
 
-def test_the_page_matches_the_specs():
+def test_page_matches_the_hook_specs():
     """If this fails: python -m tests.core.hooks.test_hooks_reference."""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
 @pytest.mark.parametrize("hook", HOOK_NAMES)
-def test_every_hook_is_in_the_page_with_its_whole_signature(hook):
+def test_page_shows_every_hook_with_its_full_signature(hook):
     text = PAGE.read_text(encoding="utf-8")
     assert f"\ndef {hook}{signature(getattr(specs.Hooks, hook))}: ...\n" in text
 
 
 @pytest.mark.parametrize("hook", HOOK_NAMES)
-def test_every_hook_says_when_it_runs_and_what_an_answer_means(hook):
+def test_every_hook_has_a_complete_docstring_and_typed_arguments(hook):
     spec = getattr(specs.Hooks, hook)
     text = inspect.getdoc(spec)
     assert len(text.splitlines()[0].split()) >= 4

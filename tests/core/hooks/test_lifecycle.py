@@ -1,4 +1,4 @@
-"""The whole life of a run, hook by hook."""
+"""Which hooks a run calls, in which order, and what they can do."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tiny):
-    # The network learns nothing, so the second epoch can't be better than the first.
+    # With a learning rate of 0, the second epoch can't be better than the first.
     return tiny.set("optimizer", lr=0.0).set("trainer", log_interval=2).run("train")
 
 
@@ -53,7 +53,7 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         "on_setup",
         "on_run_start mode=train",
         "stop_reason",
-        # The first epoch: two batches, the second of which ends a logging interval.
+        # The first epoch has two batches. A logging interval ends after the second batch.
         "on_epoch_start epoch=1",
         *step(0, 1),
         *step(1, 2)[:-1],
@@ -67,7 +67,7 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         "skip_checkpoint_reason epoch=1",
         "on_checkpoint_save",
         "stop_reason",
-        # The second.
+        # The second epoch.
         "on_epoch_start epoch=2",
         *step(0, 3),
         *step(1, 4)[:-1],
@@ -79,33 +79,33 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         "on_epoch_end epoch=2",
         "skip_checkpoint_reason epoch=2",
         "on_checkpoint_save",
-        # max_epochs is reached without asking anybody.
+        # `max_epochs` is reached, so `stop_reason` is not called again.
         "on_run_end mode=train",
         "on_teardown",
     ]
     transcript = trained.hooks.transcript
-    # A checkpoint reaches the disk some time after the save began.
+    # Checkpoints are written in the background, so `on_checkpoint_saved` comes at any time after `on_checkpoint_save`.
     saved = [place for place, line in enumerate(transcript) if line.startswith("on_checkpoint_saved")]
     assert [transcript[place] for place in saved] == [f"on_checkpoint_saved is_best={best}" for best in (True, False)]
-    asked = [place for place, line in enumerate(transcript) if line == "on_checkpoint_save"]
-    assert all(before < after for before, after in zip(asked, saved, strict=True))
+    started = [place for place, line in enumerate(transcript) if line == "on_checkpoint_save"]
+    assert all(before < after for before, after in zip(started, saved, strict=True))
     assert [line for line in transcript if not line.startswith("on_checkpoint_saved")] == expected
 
 
-def test_the_end_of_a_validation_passes_the_score(trained):
+def test_evaluation_and_best_hooks_receive_the_validation_score(trained):
     scores = [call["score"] for call in trained.hooks.of("on_evaluation_end")]
     assert scores == trained.metrics("validate/score")
     assert [call["score"] for call in trained.hooks.of("on_best_found")] == scores[:1]
 
 
-def test_a_test_and_a_prediction_call_the_hooks_in_order(trained, tiny):
+def test_test_and_predict_modes_call_the_hooks_in_order(trained, tiny):
     lines = tiny.run("test", "predict").hooks.transcript
     start = lines.index("on_setup")
     assert lines[start + 1 :] == [
         "on_run_start mode=test",
         *evaluation("test", 4),
         "on_evaluation_end mode=test",
-        # The step and the epoch are those of the checkpoint, the best one.
+        # The step and the epoch come from the best checkpoint, which the test loads.
         "on_log step=2 epoch=1",
         "on_run_end mode=test",
         "on_teardown",
@@ -117,7 +117,7 @@ def test_a_test_and_a_prediction_call_the_hooks_in_order(trained, tiny):
     ]
 
 
-def test_a_resumed_run_passes_on_what_the_hooks_added_to_its_checkpoint(trained, tiny):
+def test_resumed_run_calls_on_checkpoint_load_before_on_run_start(trained, tiny):
     tiny.set("trainer", max_epochs=3)
     names = tiny.run("train", resume=True).hooks.names
     assert names[names.index("on_setup") :][:3] == ["on_setup", "on_checkpoint_load", "on_run_start"]
@@ -137,10 +137,10 @@ class Adds:
         raise RuntimeError(f"got {extra['mine']['seen']}")
 
 
-class Refuses:
+class Vetoes:
     @hookimpl
     def skip_checkpoint_reason(self, epoch):
-        return "it is the first" if epoch == 1 else None
+        return "the first epoch" if epoch == 1 else None
 
 
 class Breaks:
@@ -174,7 +174,7 @@ class Wraps:
         return Half(component) if section == "loss_function" else None
 
 
-class Asks:
+class Requests:
     @hookimpl
     def on_training_step_end(self, trainer, batch_idx):
         if trainer.progress.step == 1:
@@ -212,7 +212,7 @@ def mine(tiny_experiment):
     return tiny_experiment.set("trainer", max_epochs=1)
 
 
-def test_a_hook_gets_back_what_it_added_to_a_checkpoint(mine):
+def test_hook_receives_the_data_that_it_added_to_a_checkpoint(mine):
     mine.add_hook("mine.Adds").run("train")
     mine.set("trainer", max_epochs=2)
     with pytest.raises(AudioZenError, match=r"`mine.Adds` .* failed in `on_checkpoint_load`: RuntimeError: got 3"):
@@ -220,12 +220,12 @@ def test_a_hook_gets_back_what_it_added_to_a_checkpoint(mine):
 
 
 def test_a_hook_can_veto_a_checkpoint(mine):
-    outcome = mine.add_hook("mine.Refuses").set("trainer", max_epochs=2).run("train")
+    outcome = mine.add_hook("mine.Vetoes").set("trainer", max_epochs=2).run("train")
     assert outcome.checkpoints == ["epoch_0002"]
     assert outcome.hooks.names.count("on_checkpoint_saved") == 1
 
 
-def test_all_hooks_learn_of_an_error_before_teardown(mine, hook_recorder):
+def test_error_calls_on_exception_and_on_teardown_but_not_on_run_end(mine, hook_recorder):
     with pytest.raises(AudioZenError, match=r"`mine.Breaks` .* failed in `on_gradients_ready`: OSError: no gradients"):
         mine.add_hook("mine.Breaks").run("train", hooks=hook_recorder)
     assert hook_recorder.names[-2:] == ["on_exception", "on_teardown"]
@@ -244,7 +244,7 @@ def test_a_component_can_be_wrapped_when_it_is_built(mine):
 
 
 def test_a_hook_can_request_a_checkpoint_at_any_step(mine):
-    outcome = mine.add_hook("mine.Asks").run("train")
+    outcome = mine.add_hook("mine.Requests").run("train")
     assert "epoch_0001_step_0000001" in outcome.checkpoints
     names = outcome.hooks.names
     start = names.index("on_checkpoint_request")
@@ -256,9 +256,9 @@ def test_a_hook_can_request_a_checkpoint_at_any_step(mine):
     ]
 
 
-def test_a_rollback_calls_its_hook(mine):
+def test_rollback_calls_its_hooks_in_order(mine):
     hooks = mine.add_hook("mine.SpoilsOnce").set("trainer", on_nonfinite="rollback", max_nonfinite=1).run("train").hooks
-    # A checkpoint that is written in the background can be complete at any time.
+    # Checkpoints are written in the background, so `on_checkpoint_saved` can come at any time.
     names = [name for name in hooks.names if name != "on_checkpoint_saved"]
     assert names[names.index("rollback") :][:3] == ["rollback", "on_checkpoint_load", "on_rollback"]
     assert hooks.names[-1] == "on_teardown"

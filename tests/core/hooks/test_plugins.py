@@ -12,7 +12,7 @@ def make(phase="monitor", **hooks):
     return type("Made", (), {"phase": phase, **members})()
 
 
-def test_hooks_run_by_phase_and_within_a_phase_by_name():
+def test_hooks_run_in_the_order_of_phase_and_then_name():
     seen = []
 
     def note(name, phase):
@@ -26,14 +26,14 @@ def test_hooks_run_by_phase_and_within_a_phase_by_name():
     assert [plugin.name for plugin in lifecycle.order("on_epoch_start")] == seen
 
 
-def test_the_first_answer_counts_for_a_hook_with_one_answer():
+def test_first_answer_counts_for_a_hook_with_one_answer():
     first = Plugin("a", make(stop_reason=lambda self: None))
     second = Plugin("b", make(stop_reason=lambda self: "enough"))
     third = Plugin("c", make(stop_reason=lambda self: "too much"))
     assert Lifecycle([third, second, first]).stop_reason(trainer=None) == "enough"
 
 
-def test_a_hook_without_implementations_answers_as_pluggy_would():
+def test_hook_without_implementations_returns_none_or_an_empty_list():
     lifecycle = Lifecycle()
     for name in HOOK_NAMES:
         spec = getattr(specs.Hooks, name).audiozen_spec
@@ -47,7 +47,7 @@ def test_each_plugin_gets_the_component_that_the_previous_one_returned():
     assert Lifecycle([add, leave, double]).wrap_component("model", 5) == 11
 
 
-def test_the_error_names_the_hook_that_raised_and_its_origin():
+def test_error_names_the_plugin_that_raised_and_its_origin():
     def breaks(self):
         raise KeyError("x")
 
@@ -56,12 +56,12 @@ def test_the_error_names_the_hook_that_raised_and_its_origin():
         Lifecycle([plugin]).on_epoch_start(trainer=None, epoch=1)
 
 
-def test_an_audiozen_error_passes_unchanged():
-    def refuses(self):
+def test_audiozen_error_of_a_hook_is_not_wrapped():
+    def breaks(self):
         raise RunError("no disk")
 
     with pytest.raises(RunError, match="no disk"):
-        Lifecycle([Plugin("a", make(on_epoch_start=refuses))]).on_epoch_start(trainer=None, epoch=1)
+        Lifecycle([Plugin("a", make(on_epoch_start=breaks))]).on_epoch_start(trainer=None, epoch=1)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_mistakes_that_pluggy_ignores_are_errors(plugin, message):
         Lifecycle([Plugin("a", plugin)])
 
 
-def test_a_misspelt_hook_or_argument_comes_with_a_suggestion():
+def test_error_for_a_misspelt_hook_or_argument_suggests_a_name():
     with pytest.raises(HookError) as error:
         Lifecycle([Plugin("a", make(on_epoch_stop=lambda self: None))])
     assert "did you mean `on_epoch_start`?" in str(error.value) or "`on_epoch_end`" in str(error.value)
@@ -88,7 +88,7 @@ def test_a_misspelt_hook_or_argument_comes_with_a_suggestion():
     assert error.value.notes == ("help: did you mean `epoch`?",)
 
 
-def test_two_plugins_with_one_name_are_refused():
+def test_two_plugins_with_the_same_name_are_rejected():
     with pytest.raises(HookError, match="two hook plugins are called `a`"):
         Lifecycle([Plugin("a", make()), Plugin("a", make())])
 
@@ -105,6 +105,6 @@ def test_plugins_that_have_state_are_listed():
     assert list(Lifecycle([Plugin("counts", counts), Plugin("none", make())]).stateful()) == [("counts", counts)]
 
 
-def test_every_hook_says_when_it_runs():
+def test_every_hook_has_a_docstring():
     for name in HOOK_NAMES:
         assert getattr(specs.Hooks, name).__doc__, name

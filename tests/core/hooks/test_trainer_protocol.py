@@ -27,7 +27,7 @@ class Hook:
 def run(trainer: BaseTrainer) -> None:
     Hook().on_epoch_end(trainer)
 """
-REFUSED = {
+ERRORS = {
     "trainer.hooks.on_logg(trainer=trainer)": '"Hooks[Trainer]" has no attribute "on_logg"',
     "trainer.hooks.on_best_found(trainer=None, score=1.0)": 'has incompatible type "None"; expected "Trainer"',
     "trainer.hooks.on_best_found(trainer=trainer, scores=1.0)": 'Unexpected keyword argument "scores"',
@@ -39,7 +39,7 @@ REFUSED = {
 
 
 def mypy(tmp_path, lines):
-    """What the type checker says of a file for each of the lines, as one text."""
+    """Writes one hook file for each line, checks all files with mypy, and returns its output."""
     files = []
     for place, line in enumerate(lines):
         files.append(tmp_path / f"hook_{place}.py")
@@ -48,12 +48,12 @@ def mypy(tmp_path, lines):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
 
 
-def test_the_type_checker_knows_what_a_hook_may_use_and_that_base_trainer_has_it(tmp_path):
+def test_type_checker_accepts_the_trainer_protocol_and_reports_its_misuse(tmp_path):
     pytest.importorskip("mypy")
     good = "trainer.hooks.on_log(trainer=trainer, metrics={}, step=trainer.progress.step, epoch=1)"
-    found = mypy(tmp_path, [good, *REFUSED])
+    found = mypy(tmp_path, [good, *ERRORS])
     assert "hook_0.py" not in found
-    for place, message in enumerate(REFUSED.values(), start=1):
+    for place, message in enumerate(ERRORS.values(), start=1):
         assert any(f"hook_{place}.py" in line and message in line for line in found.splitlines()), (message, found)
 
 

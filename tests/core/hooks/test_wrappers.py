@@ -1,4 +1,4 @@
-"""Wrappers run around the other implementations of a hook, and must not hide an error."""
+"""Wrappers run around the other implementations of a hook, and must not hide errors."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def plain(hook, function):
     return type("Plain", (), {hook: hookimpl(function)})()
 
 
-def test_a_wrapper_runs_around_the_others_and_may_change_the_answer():
+def test_wrapper_runs_around_other_implementations_and_may_change_the_answer():
     seen = []
 
     def around(self):
@@ -35,7 +35,9 @@ def test_a_wrapper_runs_around_the_others_and_may_change_the_answer():
     assert [plugin.name for plugin in lifecycle.order("stop_reason")] == ["z", "a"]
 
 
-def failing(around):
+def call_failing_hook(around):
+    """Calls a hook that raises KeyError inside a wrapper."""
+
     def breaks(self):
         raise KeyError("x")
 
@@ -46,7 +48,7 @@ def failing(around):
     Lifecycle(plugins).on_epoch_start(trainer=None, epoch=1)
 
 
-def test_a_wrapper_that_swallows_an_exception_is_an_error_that_names_it_and_keeps_the_exception():
+def test_error_names_a_wrapper_that_swallows_an_exception_and_keeps_the_cause():
     def swallows(self):
         try:
             yield
@@ -55,11 +57,11 @@ def test_a_wrapper_that_swallows_an_exception_is_an_error_that_names_it_and_keep
 
     message = r"`quiet` of acme-hooks \(exp.toml:7\): its wrapper of `on_epoch_start` swallowed HookError: "
     with pytest.raises(HookError, match=message) as caught:
-        failing(swallows)
+        call_failing_hook(swallows)
     assert "`a` (default) failed in `on_epoch_start`: KeyError" in str(caught.value.__cause__)
 
 
-def test_an_exception_passes_through_a_wrapper_unchanged():
+def test_wrapper_does_not_change_an_exception_that_it_lets_through():
     cleaned = []
 
     def lets_through(self):
@@ -69,12 +71,12 @@ def test_an_exception_passes_through_a_wrapper_unchanged():
             cleaned.append(True)
 
     with pytest.raises(HookError, match=r"`a` \(default\) failed in `on_epoch_start`: KeyError"):
-        failing(lets_through)
+        call_failing_hook(lets_through)
     assert cleaned == [True]
 
 
 @pytest.mark.parametrize("place", ["before", "after", "instead"])
-def test_the_error_names_a_wrapper_that_raised(place):
+def test_error_names_a_wrapper_that_raises(place):
     def raises(self):
         if place == "before":
             raise ValueError("mine")
@@ -89,7 +91,7 @@ def test_the_error_names_a_wrapper_that_raised(place):
         Lifecycle([Plugin("w", wrapper("on_epoch_start", raises)), other]).on_epoch_start(trainer=None, epoch=1)
 
 
-def test_an_audiozen_error_passes_through_a_wrapper():
+def test_wrapper_can_replace_an_exception_with_an_audiozen_error():
     def replaces(self):
         try:
             yield
@@ -97,7 +99,7 @@ def test_an_audiozen_error_passes_through_a_wrapper():
             raise RunError("no disk") from None
 
     with pytest.raises(RunError, match="no disk"):
-        failing(replaces)
+        call_failing_hook(replaces)
 
 
 def test_a_wrapper_must_yield_exactly_once():
@@ -116,7 +118,7 @@ def test_a_wrapper_must_yield_exactly_once():
             yield
 
     with pytest.raises(HookError, match=r"`quiet` .*yielded twice"):
-        failing(twice_on_error)
+        call_failing_hook(twice_on_error)
     for function, message in ((twice, "yielded twice"), (never, "did not yield")):
         with pytest.raises(HookError, match=message):
             Lifecycle([Plugin("w", wrapper("on_epoch_start", function))]).on_epoch_start(trainer=None, epoch=1)
@@ -131,7 +133,7 @@ def test_a_wrapper_must_yield_exactly_once():
         ({"trylast": True}, "on_epoch_start", "marked `tryfirst` or `trylast`"),
     ],
 )
-def test_options_of_pluggy_that_bypass_the_phases_or_hide_errors_are_refused(options, hook, message):
+def test_pluggy_options_that_bypass_the_phases_or_hide_errors_are_rejected(options, hook, message):
     def around(self):
         yield
 
@@ -140,18 +142,18 @@ def test_options_of_pluggy_that_bypass_the_phases_or_hide_errors_are_refused(opt
         Lifecycle([Plugin("a", plugin)])
 
 
-def test_a_wrapper_without_yield_is_refused():
+def test_wrapper_without_yield_is_rejected():
     with pytest.raises(HookError, match="has no `yield`"):
         Lifecycle([Plugin("a", wrapper("on_epoch_start", lambda self: None))])
 
 
-def test_an_optional_hook_may_belong_to_a_later_version():
+def test_unknown_optional_hook_is_ignored():
     later = type("Later", (), {"on_moon_rise": hookimpl(optionalhook=True)(lambda self: None)})()
     assert Lifecycle([Plugin("later", later)]).on_epoch_start(trainer=None, epoch=1) == []
 
 
 @pytest.mark.parametrize("hook", ["on_teardown", "on_exception"])
-def test_all_hooks_learn_of_the_end_even_if_the_first_one_raises(hook):
+def test_every_teardown_and_exception_hook_runs_even_if_one_raises(hook):
     closed = []
 
     def breaks(self):
@@ -163,7 +165,7 @@ def test_all_hooks_learn_of_the_end_even_if_the_first_one_raises(hook):
     assert closed == ["b"]
 
 
-def test_any_other_hook_that_raises_ends_the_call():
+def test_exception_in_any_other_hook_stops_the_remaining_plugins():
     called = []
 
     def breaks(self):

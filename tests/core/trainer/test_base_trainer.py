@@ -13,10 +13,10 @@ from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_
 
 
 class Recorder:
-    """Writes down which hooks are called, and what is logged."""
+    """Records the optimiser steps and the logged metrics."""
 
     def __init__(self):
-        self.calls = []
+        self.steps = []
         self.logged = []
 
     @hookimpl
@@ -25,7 +25,7 @@ class Recorder:
 
     @hookimpl
     def on_optimizer_step_end(self, step):
-        self.calls.append(step)
+        self.steps.append(step)
 
 
 def test_training_finds_the_linear_map():
@@ -38,7 +38,7 @@ def test_training_finds_the_linear_map():
     assert trainer.progress.step == 300
 
 
-def test_two_runs_with_one_seed_end_with_the_same_weights():
+def test_two_runs_with_the_same_seed_end_with_equal_weights():
     first = make_trainer(max_epochs=3)
     first.train(make_loader(seed=1))
     second = make_trainer(max_epochs=3)
@@ -54,7 +54,7 @@ def test_a_different_seed_gives_different_weights():
     assert not torch.equal(weights_of(first), weights_of(second))
 
 
-def test_accumulated_batches_equal_one_big_batch_even_in_the_shorter_last_window():
+def test_accumulated_batches_equal_one_large_batch_even_in_a_shorter_last_window():
     def sgd(parameters):
         return torch.optim.SGD(parameters, lr=0.1)
 
@@ -70,7 +70,7 @@ def test_accumulated_batches_equal_one_big_batch_even_in_the_shorter_last_window
     assert not torch.allclose(weights_of(without), weights_of(large), atol=1e-4)
 
 
-def test_max_steps_ends_the_training_inside_an_epoch_and_still_validates():
+def test_max_steps_stops_within_an_epoch_and_still_validates():
     trainer = make_trainer(max_epochs=9, max_steps=7)
     trainer.train(make_loader(), [make_loader()])
     assert trainer.progress.step == 7
@@ -85,15 +85,15 @@ def test_validation_runs_at_its_interval_and_after_the_last_epoch():
     assert validated == [2, 4, 5]
 
 
-def test_scalars_of_single_steps_are_recorded_at_their_interval():
+def test_step_scalars_are_logged_at_the_log_interval():
     recorder = Recorder()
     make_trainer(max_epochs=2, log_interval=4, hooks={"recorder": recorder}).train(make_loader())
     assert [step for _, step, metrics in recorder.logged if "step/loss" in metrics] == [4, 8]
-    assert recorder.calls == list(range(1, 11))
+    assert recorder.steps == list(range(1, 11))
 
 
 @pytest.mark.parametrize(("save_max_score", "scores", "best"), [(True, [1, 3, 2], 2), (False, [3, 1, 2], 2)])
-def test_the_best_epoch_has_the_highest_score_or_the_lowest(save_max_score, scores, best):
+def test_best_epoch_has_the_highest_or_lowest_score_as_configured(save_max_score, scores, best):
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return scores[self.progress.epoch - 1]
@@ -103,7 +103,7 @@ def test_the_best_epoch_has_the_highest_score_or_the_lowest(save_max_score, scor
     assert trainer.progress.best_epoch == best
 
 
-def test_a_score_that_is_not_a_number_is_never_the_best():
+def test_nan_score_is_never_the_best():
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return float("nan") if self.progress.epoch == 2 else self.progress.epoch
@@ -113,7 +113,7 @@ def test_a_score_that_is_not_a_number_is_never_the_best():
     assert trainer.progress.best_epoch == 1
 
 
-def test_a_scheduler_steps_once_an_epoch_or_once_an_optimiser_step():
+def test_scheduler_steps_once_per_epoch_or_once_per_optimiser_step():
     def halve(optimizer):
         return StepLR(optimizer, step_size=1, gamma=0.5)
 
@@ -126,7 +126,7 @@ def test_a_scheduler_steps_once_an_epoch_or_once_an_optimiser_step():
     assert by_step.optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.5**2)
 
 
-def test_a_plateau_scheduler_gets_the_score():
+def test_plateau_scheduler_receives_the_score():
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return {1: 5.0, 2: 6.0, 3: 1.0, 4: 1.0}[self.progress.epoch]
@@ -139,14 +139,14 @@ def test_a_plateau_scheduler_gets_the_score():
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
 
 
-def test_a_plateau_scheduler_with_the_wrong_mode_is_refused():
+def test_plateau_scheduler_with_a_wrong_mode_or_interval_is_rejected():
     with pytest.raises(RunError, match=r"mode = 'min'.*better when higher"):
         make_trainer(scheduler=ReduceLROnPlateau)
     with pytest.raises(RunError, match="once an epoch"):
         make_trainer(scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, mode="max"), interval="step")
 
 
-def test_a_loss_that_is_nan_stops_the_run_and_names_step_batch_and_samples():
+def test_error_for_a_nan_loss_names_the_step_the_batch_and_the_samples():
     class Breaks(TinyTrainer):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)["loss"]
@@ -213,7 +213,7 @@ def test_a_validation_without_a_score_is_an_error():
 
 
 @pytest.mark.parametrize("mode", ["train", "validate", "test", "predict"])
-def test_a_mode_without_its_step_names_the_class_and_the_method(mode):
+def test_error_for_a_mode_without_its_step_names_the_class_and_method(mode):
     trainer = BaseTrainer(Components({"": nn.Linear(4, 1)}))
     loader = make_loader()
     method = {"train": "training_step", "validate": "validation_step"}.get(mode, f"{mode}_step")
@@ -237,7 +237,7 @@ def test_evaluation_changes_no_weights_and_returns_its_scalars():
     assert trainer.progress.best_epoch == 0
 
 
-def test_the_stft_of_the_acoustics_can_be_inverted():
+def test_stft_of_the_trainer_can_be_inverted():
     trainer = make_trainer()
     wave = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
     spectrogram = trainer.stft(wave)
@@ -287,13 +287,13 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(scheduler, epochs):
     resumed = run(stopped.checkpoint())
     assert torch.equal(weights_of(whole), weights_of(resumed))
     assert whole.progress == resumed.progress
-    # Without the state of the generators the dropout differs: the comparison above can fail.
+    # Negative control: without the state of the generators, dropout differs and so do the weights.
     incomplete = stopped.checkpoint()
     incomplete["rng"] = make_trainer().state.state_dict()["rng"]
     assert not torch.equal(weights_of(whole), weights_of(run(incomplete)))
 
 
-def test_a_state_that_does_not_fit_names_what_is_missing_and_what_is_unknown():
+def test_error_for_an_unfitting_checkpoint_names_missing_and_unknown_states():
     trainer = make_trainer(scheduler=SCHEDULERS["step"])
     state = make_trainer().checkpoint()
     state["hook_ema"] = {}
@@ -301,7 +301,7 @@ def test_a_state_that_does_not_fit_names_what_is_missing_and_what_is_unknown():
         trainer.load_checkpoint(state)
 
 
-def test_weights_of_another_shape_name_their_section():
+def test_error_for_weights_of_another_shape_names_their_section():
     trainer = make_trainer(model=lambda: nn.Linear(4, 2))
     with pytest.raises(CheckpointError, match=r"the checkpoint's `model` does not fit.*size mismatch") as error:
         trainer.load_checkpoint(make_trainer(model=lambda: nn.Linear(4, 1)).checkpoint())
@@ -329,13 +329,13 @@ def test_an_exception_reaches_the_hooks_and_then_the_caller():
     assert [type(item).__name__ for item in seen] == ["Interrupt", "str"]
 
 
-def test_a_hook_without_implementations_is_a_plain_function():
+def test_hook_without_implementations_does_not_call_pluggy():
     lifecycle = Lifecycle()
     assert lifecycle.on_training_step_end.__module__ == "audiozen_core.hooks.lifecycle"
 
 
 @pytest.mark.parametrize("size", [16, 24, 4])
-def test_an_interrupted_epoch_does_not_continue_with_different_data(size):
+def test_interrupted_epoch_cannot_resume_with_another_number_of_batches(size):
     trainer = make_trainer(max_steps=3)
     trainer.train(make_loader(20))
     state = trainer.checkpoint()
@@ -349,7 +349,7 @@ def test_an_interrupted_epoch_does_not_continue_with_different_data(size):
     assert again.progress.step == 10
 
 
-def test_checkpoints_hold_a_loss_that_has_state_and_no_other_loss(tmp_path):
+def test_checkpoint_stores_a_loss_function_only_if_it_has_state(tmp_path):
     class Normalised(nn.Module):
         def __init__(self):
             super().__init__()
@@ -374,7 +374,7 @@ def test_checkpoints_hold_a_loss_that_has_state_and_no_other_loss(tmp_path):
     assert "loss_function" not in run(nn.MSELoss()).checkpoint()
 
 
-def test_a_hook_that_fails_during_teardown_does_not_hide_the_error_that_ended_the_run(capsys):
+def test_hook_that_fails_during_teardown_does_not_hide_the_first_error(capsys):
     class Wrong(TinyTrainer):
         def training_step(self, batch, batch_idx):
             raise ZeroDivisionError("the first")
@@ -390,9 +390,9 @@ def test_a_hook_that_fails_during_teardown_does_not_hide_the_error_that_ended_th
 
     with pytest.raises(ZeroDivisionError, match="the first"):
         make_trainer(cls=Wrong, hooks={"fails": FailsToClose()}).train(make_loader())
-    told = capsys.readouterr().err
-    assert told.count("a hook failed while the run was ending") == 2
-    assert "the second" in told
-    assert "the third" in told
+    log = capsys.readouterr().err
+    assert log.count("a hook failed while the run was ending") == 2
+    assert "the second" in log
+    assert "the third" in log
     with pytest.raises(HookError, match="the third"):
         make_trainer(hooks={"fails": FailsToClose()}, max_epochs=1).train(make_loader())

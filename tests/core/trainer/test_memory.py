@@ -1,4 +1,4 @@
-"""Memory that runs out and data loaders that fail: what the error says."""
+"""What the error says if memory runs out or the data loader fails."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from audiozen_core.hooks.specs import hookimpl
 from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer
 
 
-def test_a_full_gpu_is_reported_with_the_batch_size_and_the_place():
+def test_error_for_a_full_gpu_names_the_step_and_the_batch_size():
     class Full(TinyTrainer):
         def training_step(self, batch, batch_idx):
             if self.progress.step == 7:
@@ -30,7 +30,7 @@ def test_a_full_gpu_is_reported_with_the_batch_size_and_the_place():
     assert "batch_size" in error.value.remedy
 
 
-def test_a_full_computer_is_reported_with_the_batch_size_and_the_peak():
+def test_error_for_full_memory_names_the_step_the_batch_size_and_the_peak():
     class Huge(TinyTrainer):
         def training_step(self, batch, batch_idx):
             if self.progress.step == 7:
@@ -54,7 +54,7 @@ class Dies(Pairs):
 
 
 class Waits:
-    """Torch notices a dead worker wherever the main process is at that moment: here, in a hook."""
+    """Uses a dying worker in a hook, because torch raises its error wherever the main process is at that moment."""
 
     @hookimpl
     def on_epoch_start(self):
@@ -62,7 +62,7 @@ class Waits:
 
 
 @pytest.mark.parametrize("hooks", [{}, {"waits": Waits()}], ids=["loop", "hook"])
-def test_a_worker_that_the_system_has_killed_is_a_failure_of_the_loader(hooks):
+def test_killed_worker_is_reported_as_a_failed_loader(hooks):
     trainer = make_trainer(hooks=hooks)
     with pytest.raises(RunError, match=r"the data loader has failed near step 1 \(epoch 1, batch 0\)") as error:
         trainer.train(BatchLoader(Dies(), batch_size=4, num_workers=1))
@@ -71,7 +71,7 @@ def test_a_worker_that_the_system_has_killed_is_a_failure_of_the_loader(hooks):
 
 
 class Ends(Pairs):
-    """The worker that reads an item exits or hangs."""
+    """Calls `how` in the worker that reads an item, so the worker exits or hangs."""
 
     def __init__(self, how):
         super().__init__()
@@ -88,13 +88,13 @@ def interrupt():
 
 
 @pytest.mark.parametrize("how", [sys.exit, interrupt])
-def test_a_worker_that_ends_by_itself_is_a_failure_of_the_loader(how):
+def test_worker_that_exits_is_reported_as_a_failed_loader(how):
     with pytest.raises(RunError, match="the data loader has failed near step 1"):
         make_trainer().train(BatchLoader(Ends(how), batch_size=4, num_workers=1))
 
 
-class AsksTheDead(TinyTrainer):
-    """Torch asks a worker for the memory of a batch, but the socket of the worker is gone."""
+class ReadsFromDeadWorker(TinyTrainer):
+    """Requests the memory of a batch from a worker whose socket no longer exists, as torch does."""
 
     def training_step(self, batch, batch_idx):
         descriptor = DupFd(0)
@@ -102,29 +102,29 @@ class AsksTheDead(TinyTrainer):
         descriptor.detach()
 
 
-def test_a_batch_from_a_worker_that_has_just_ended_is_a_failure_of_the_loader():
+def test_batch_from_a_worker_that_has_exited_is_reported_as_a_failed_loader():
     with pytest.raises(RunError, match="the data loader has failed near step 1") as error:
-        make_trainer(cls=AsksTheDead).train(make_loader())
+        make_trainer(cls=ReadsFromDeadWorker).train(make_loader())
     assert "No such file" in str(error.value)
 
 
-def test_a_missing_file_in_a_training_step_is_not_a_failure_of_the_loader():
-    class Looks(TinyTrainer):
+def test_missing_file_in_a_training_step_is_not_reported_as_a_failed_loader():
+    class OpensMissingFile(TinyTrainer):
         def training_step(self, batch, batch_idx):
             open("/nowhere/file")  # noqa: PTH123, SIM115
 
     with pytest.raises(FileNotFoundError):
-        make_trainer(cls=Looks).train(make_loader())
+        make_trainer(cls=OpensMissingFile).train(make_loader())
 
 
-def test_a_worker_that_is_too_slow_is_a_failure_of_the_loader():
+def test_worker_that_is_too_slow_is_reported_as_a_failed_loader():
     with pytest.raises(RunError, match="the data loader has failed near step 1") as error:
         make_trainer().train(BatchLoader(Ends(lambda: time.sleep(1)), batch_size=4, num_workers=1, timeout=0.2))
     assert "`timeout`" in error.value.remedy
     assert "0.2 seconds" in error.value.notes[0]
 
 
-def test_another_error_passes_through():
+def test_unrelated_runtime_error_is_not_translated():
     class Wrong(TinyTrainer):
         def training_step(self, batch, batch_idx):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -133,7 +133,7 @@ def test_another_error_passes_through():
         make_trainer(cls=Wrong).train(make_loader())
 
 
-def test_a_plain_runtime_error_about_memory_passes_through():
+def test_plain_runtime_error_about_memory_is_not_translated():
     class Huge(TinyTrainer):
         def training_step(self, batch, batch_idx):
             torch.empty(10**15)
@@ -151,7 +151,7 @@ class Wrong(Pairs):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_the_data_set_is_not_a_failure_of_the_loader(workers):
+def test_error_in_the_data_set_is_not_reported_as_a_failed_loader(workers):
     with pytest.raises(RuntimeError, match="or so it seems") as error:
         make_trainer().train(BatchLoader(Wrong(), batch_size=4, num_workers=workers))
     assert not isinstance(error.value, RunError)

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: what the error says, and what the policies do."""
+"""What the error says about a loss or gradient that is not finite, and what the policies do."""
 
 import math
 
@@ -43,7 +43,7 @@ class _Blow(torch.autograd.Function):
 
 
 class BadGradient(TinyTrainer):
-    """For one batch the loss is finite, but the gradient of the first layer is not."""
+    """In one batch the loss is finite, but the gradient of the first layer is infinite."""
 
     def training_step(self, batch, batch_idx):
         first, second = self.model
@@ -54,7 +54,7 @@ class BadGradient(TinyTrainer):
 
 
 def make(*args, hooks=(), **options):
-    """A trainer with the hook that holds the policies, and the hook itself."""
+    """A trainer with a `NonFinite` hook, and the hook."""
     hook = NonFinite()
     return make_trainer(*args, hooks={"nonfinite": hook, **dict(hooks)}, **options), hook
 
@@ -63,7 +63,7 @@ def two_layers():
     return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
 
 
-def test_the_error_for_a_gradient_names_the_parameter_nearest_to_the_loss_the_step_and_the_samples():
+def test_gradient_error_names_the_parameter_the_step_and_the_samples():
     trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3)
     with pytest.raises(NonFiniteError) as error:
         trainer.train(make_loader())
@@ -73,14 +73,14 @@ def test_the_error_for_a_gradient_names_the_parameter_nearest_to_the_loss_the_st
     assert weights_of(trainer).isfinite().all()
 
 
-def test_weights_are_not_blamed_for_a_loss_that_was_read_late(monkeypatch):
+def test_error_about_a_delayed_loss_has_no_note_about_the_weights(monkeypatch):
     monkeypatch.setattr(StepScalars, "lag", 2)
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
     assert error.value.notes == ()
 
 
-def test_clipping_does_not_hide_which_gradient_was_not_finite():
+def test_error_names_the_gradient_even_with_clipping():
     trainer = make_trainer(
         cls=BadGradient, model=two_layers, max_epochs=3, clip_grad_norm_value=1.0, hooks={"clip": ClipGradNorm()}
     )
@@ -88,13 +88,13 @@ def test_clipping_does_not_hide_which_gradient_was_not_finite():
         trainer.train(make_loader())
 
 
-def test_with_accumulation_the_error_names_all_batches_of_the_step():
+def test_error_names_all_accumulated_batches_of_the_step():
     trainer = make_trainer(cls=BadGradient, model=two_layers, max_epochs=3, gradient_accumulation_steps=3)
     with pytest.raises(NonFiniteError, match=r"at step 3 \(epoch 2, batches 0 to 2; samples"):
         trainer.train(make_loader())
 
 
-def test_the_error_says_whether_the_weights_are_to_blame():
+def test_error_says_whether_the_weights_were_already_not_finite():
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
     assert "all weights are finite" in str(error.value)
@@ -111,7 +111,7 @@ def test_the_error_says_whether_the_weights_are_to_blame():
 
 
 @pytest.mark.parametrize("cls", [BadLoss, BadGradient])
-def test_a_skipped_batch_counts_as_a_step_and_teaches_nothing(cls):
+def test_skipped_batch_counts_as_a_step_and_keeps_the_weights_finite(cls):
     trainer, hook = make(cls=cls, model=two_layers, max_epochs=3, on_nonfinite="skip")
     trainer.train(make_loader())
     assert hook.count == 1
@@ -120,10 +120,10 @@ def test_a_skipped_batch_counts_as_a_step_and_teaches_nothing(cls):
     assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.steps)
 
 
-def test_skipping_a_batch_is_the_same_as_leaving_it_out():
+def test_skipped_batch_has_the_same_effect_as_an_absent_batch():
     class Absent(TinyTrainer):
         def _learn(self, batch, batch_idx):
-            # The forward pass of a skipped batch has drawn its random numbers, too.
+            # Skipping still runs the forward pass, which draws random numbers.
             if (self.progress.epoch + 1, batch_idx) == BadLoss.bad:
                 self._forward(batch, batch_idx)
                 return {}
@@ -155,13 +155,13 @@ def test_a_skipped_batch_does_not_change_running_means():
     assert trainer.model[1].num_batches_tracked == 8
 
 
-def test_the_error_names_only_a_few_of_many_samples():
+def test_error_names_at_most_eight_samples():
     few, many = (str(BatchLocation(1, 1, (0,), tuple(f"s{i}" for i in range(count)))) for count in (8, 11))
     assert few.endswith("samples: s0, s1, s2, s3, s4, s5, s6, s7)")
     assert many.endswith("s6, s7 and 3 more)")
 
 
-def test_the_remedy_names_the_policy_that_continues():
+def test_remedy_suggests_the_skip_policy():
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
     assert 'on_nonfinite = "skip"' in error.value.remedy
@@ -186,7 +186,7 @@ def test_skip_restores_running_means_if_a_gradient_is_not_finite(accumulated):
 
 
 class Flaky(TinyTrainer):
-    """Running means, and losses of one batch an epoch that are NaN after the forward pass has updated them."""
+    """The losses of the batches in `bad` are NaN, after the forward pass has updated the running means."""
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)["loss"]
@@ -194,7 +194,7 @@ class Flaky(TinyTrainer):
 
 
 @pytest.mark.parametrize("bad", [(0,), (1,), (0, 1)])
-def test_skip_within_a_window_undoes_only_the_bad_batches(bad):
+def test_skip_undoes_only_the_bad_batches_of_an_accumulation_window(bad):
     def normalised():
         return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
 
@@ -206,7 +206,7 @@ def test_skip_within_a_window_undoes_only_the_bad_batches(bad):
     assert trainer.progress.step == 4
 
 
-def test_checkpoints_hold_what_the_policies_have_found(tmp_path):
+def test_checkpoint_stores_the_state_of_the_nonfinite_hook(tmp_path):
     hooks = {"checkpoint": Checkpoint()}
     trainer, hook = make(tmp_path, cls=BadLoss, hooks=hooks, max_epochs=3, on_nonfinite="rollback")
     trainer.train(make_loader())
@@ -216,7 +216,7 @@ def test_checkpoints_hold_what_the_policies_have_found(tmp_path):
 
 
 class Policy:
-    """A third-party hook that uses only the public means."""
+    """A third-party hook that uses only the public interface."""
 
     def __init__(self, answer, *, read_at_once=True):
         self.answer, self.read_at_once, self.errors = answer, read_at_once, []
@@ -246,23 +246,23 @@ def test_a_batch_that_has_already_changed_the_weights_cannot_be_skipped(monkeypa
 
 
 class StopsRising:
-    """Asks for a rollback and leaves a batch out, for a reason of its own."""
+    """Requests one rollback, and then skips one batch."""
 
     def __init__(self):
-        self.asked = False
+        self.requested = False
 
     @hookimpl
     def on_training_step_end(self, trainer, batch_idx):
-        if (trainer.progress.epoch, batch_idx) == (1, 2) and not self.asked:
-            self.asked = True
+        if (trainer.progress.epoch, batch_idx) == (1, 2) and not self.requested:
+            self.requested = True
             raise RollbackRequest(RunError("the loss rises"))
 
     @hookimpl
     def skip_batch(self, trainer, batch_idx):
-        return (trainer.progress.epoch, batch_idx) == (1, 1) and self.asked
+        return (trainer.progress.epoch, batch_idx) == (1, 1) and self.requested
 
 
-def test_any_hook_can_ask_for_a_rollback_and_leave_out_a_batch(tmp_path):
+def test_any_hook_can_request_a_rollback_and_skip_a_batch(tmp_path):
     class Records:
         def __init__(self):
             self.ends = []
@@ -281,28 +281,28 @@ def test_any_hook_can_ask_for_a_rollback_and_leave_out_a_batch(tmp_path):
     assert trainer.progress.step == 10
 
 
-def test_a_rollback_that_no_hook_can_do_ends_the_run_with_its_reason():
+def test_rollback_request_without_a_handler_raises_its_reason():
     with pytest.raises(RunError, match="the loss rises"):
         make_trainer(hooks={"stops": StopsRising()}, max_epochs=2).train(make_loader())
 
 
-def test_the_weights_are_scanned_once_at_the_end_of_an_epoch_that_saves(tmp_path, monkeypatch):
-    scans = []
-    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: scans.append(epoch))
+def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
+    checks = []
+    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: checks.append(epoch))
     hooks = {"checkpoint": Checkpoint()}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
     trainer.train(make_loader())
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch_*")) == ["epoch_0001", "epoch_0002"]
-    assert scans == [1, 2]
+    assert checks == [1, 2]
 
 
-def test_the_weights_are_scanned_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
-    scans = []
-    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: scans.append(epoch))
+def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
+    checks = []
+    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: checks.append(epoch))
     make_trainer(
         tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False
     ).train(make_loader())
-    assert scans == [0, 0, 1]
+    assert checks == [0, 0, 1]
 
 
 def test_the_run_ends_after_too_many_skipped_batches():
@@ -340,8 +340,8 @@ def test_rollback_restores_the_checkpoint_and_continues_without_the_batch(tmp_pa
 
 
 @pytest.mark.parametrize("every", [None, 1])
-def test_rollback_restores_weights_from_before_a_loss_that_was_read_late(tmp_path, monkeypatch, every):
-    monkeypatch.setattr(StepScalars, "lag", 2)  # as on a GPU: the NaN is in the weights before it is noticed
+def test_rollback_restores_weights_from_before_a_delayed_nan_loss(tmp_path, monkeypatch, every):
+    monkeypatch.setattr(StepScalars, "lag", 2)  # as on a GPU: the NaN reaches the weights before the loss is read
     options = {"max_epochs": 3, "on_nonfinite": "rollback", "save_ckpt_interval_steps": every}
     trainer, hook = make(tmp_path / "run", cls=BadLoss, hooks={"checkpoint": Checkpoint()}, **options)
     trainer.train(make_loader(), [make_loader()])
@@ -367,19 +367,19 @@ def test_the_run_ends_after_too_many_rollbacks(tmp_path):
         trainer.train(make_loader())
 
 
-def test_without_a_checkpoint_a_rollback_raises_the_error():
+def test_rollback_without_a_checkpoint_raises_the_error():
     with pytest.raises(NonFiniteError):
         make(cls=BadLoss, max_epochs=3, on_nonfinite="rollback")[0].train(make_loader())
 
 
 @pytest.mark.parametrize("argument", ["on_nonfinite", "on_bad_data"])
-def test_the_check_of_a_file_refuses_an_unknown_policy(argument):
+def test_config_check_rejects_an_unknown_policy(argument):
     (found,) = check_arguments(signature_of(TinyTrainer), {argument: "skipp"}, injected=("components",))
     assert (found.place, found.suggestion) == (("args", argument), '"skip"')
 
 
 @pytest.mark.parametrize("minutes", [math.nan, math.inf, -1.0])
-def test_a_number_of_minutes_out_of_range_is_refused(minutes):
+def test_out_of_range_number_of_minutes_is_rejected(minutes):
     with pytest.raises(RunError, match=f"`save_ckpt_minutes` is {minutes}, but must be at least 0, and finite"):
         make_trainer(save_ckpt_minutes=minutes)
     make_trainer(save_ckpt_minutes=0.5)
@@ -389,7 +389,7 @@ def test_an_argument_may_be_an_integer_too_large_for_a_float():
     assert make_trainer(max_steps=10**400, clip_grad_norm_value=10**400).max_steps == 10**400
 
 
-def test_the_error_says_if_only_the_norm_of_all_gradients_together_is_infinite():
+def test_error_says_if_only_the_total_norm_is_infinite():
     model = nn.Linear(1, 1)
     model.weight.grad, model.bias.grad = torch.full((1, 1), 1.5e19), torch.full((1,), 1.5e19)
     measured = GradientNorms({"": model}).measure()[""]
@@ -397,7 +397,7 @@ def test_the_error_says_if_only_the_norm_of_all_gradients_together_is_infinite()
     assert "together is infinite" in measured.complaint()
 
 
-def test_the_norms_equal_those_of_torch():
+def test_total_gradient_norm_equals_that_of_torch():
     model = two_layers()
     model(torch.ones(2, 4)).sum().backward()
     total = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
@@ -424,7 +424,7 @@ def test_the_error_names_the_first_weight_that_is_not_finite(dtype):
         check_weights({"g": model}, 3)
 
 
-def test_an_infinite_weight_is_refused():
+def test_error_names_an_infinite_weight():
     model = two_layers()
     with torch.no_grad():
         model[1].bias[0] = -math.inf

@@ -1,4 +1,4 @@
-"""The state of the random generators, wherever a checkpoint was loaded to."""
+"""The state of the random generators can be restored from a checkpoint on any device."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from audiozen_core.trainer.state import RandomState, StateRegistry
 
 
 class OnGpu:
-    """A tensor of a checkpoint that was loaded onto a GPU, as far as a machine without one can show it."""
+    """Imitates a tensor on a GPU, so the test runs without one: NumPy can read it only after `cpu()`."""
 
     def __init__(self, tensor):
         self.tensor = tensor
@@ -21,7 +21,7 @@ class OnGpu:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
 
-def test_the_generators_are_restored_from_a_checkpoint_that_was_loaded_onto_a_gpu():
+def test_generators_are_restored_from_a_checkpoint_loaded_onto_a_gpu():
     state = RandomState().state_dict()
     drawn = np.random.rand(), torch.rand(1).item()
     state["numpy"]["keys"] = OnGpu(state["numpy"]["keys"])

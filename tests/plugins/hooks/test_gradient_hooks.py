@@ -31,7 +31,7 @@ class Norms:
         self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
 
 
-def test_the_norm_of_the_gradients_that_reach_the_optimiser_is_within_the_limit():
+def test_clipping_limits_the_norm_of_the_gradients():
     unclipped, clipped = Norms(), Norms()
     make_trainer(max_epochs=1, hooks={"norms": unclipped}).train(make_loader())
     make_trainer(max_epochs=1, clip_grad_norm_value=0.5, hooks={"clip": ClipGradNorm(), "norms": clipped}).train(
@@ -41,7 +41,7 @@ def test_the_norm_of_the_gradients_that_reach_the_optimiser_is_within_the_limit(
     assert max(clipped.seen) == pytest.approx(0.5, rel=1e-4)
 
 
-def test_a_gradient_below_the_limit_stays_as_it_is():
+def test_clipping_does_not_change_gradients_below_the_limit():
     plain = make_trainer(max_epochs=2)
     plain.train(make_loader())
     clipped = make_trainer(max_epochs=2, clip_grad_norm_value=1e6, hooks={"clip": ClipGradNorm()})
@@ -76,7 +76,7 @@ def test_amp_computes_in_bfloat16_on_the_cpu_and_keeps_the_weights_in_float32():
     assert trainer.dtype == torch.float32
 
 
-def test_under_amp_the_stft_stays_in_float32():
+def test_stft_uses_float32_under_amp():
     trainer = make_trainer(hooks={"amp": Amp()})
     trainer.use_amp = True
     with trainer.hooks.autocast(trainer=trainer):
@@ -88,7 +88,7 @@ def test_under_amp_the_stft_stays_in_float32():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_amp_scales_float16_gradients_on_a_gpu_and_keeps_the_scale():
+def test_amp_scales_float16_gradients_on_a_gpu_and_stores_the_scale():
     amp = Amp()
     trainer = make_trainer(max_epochs=2, hooks={"amp": amp})
     trainer.use_amp = True
@@ -102,7 +102,7 @@ def test_amp_scales_float16_gradients_on_a_gpu_and_keeps_the_scale():
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (None, 6)])
-def test_patience_ends_the_training_after_too_many_epochs_without_a_better_score(patience, epochs):
+def test_patience_stops_the_training_after_epochs_without_a_better_score(patience, epochs):
     class Scripted(TinyTrainer):
         def validation_epoch_end(self, outputs):
             return {1: 1.0, 2: 2.0}.get(self.progress.epoch, 0.5)
@@ -112,7 +112,7 @@ def test_patience_ends_the_training_after_too_many_epochs_without_a_better_score
     assert trainer.progress.epoch == epochs
 
 
-def test_without_validation_patience_never_stops_the_training():
+def test_patience_does_not_stop_a_training_without_validation():
     trainer = make_trainer(max_epochs=3, patience=1, hooks={"patience": Patience()})
     trainer.train(make_loader())
     assert trainer.progress.epoch == 3
@@ -127,34 +127,34 @@ def test_without_validation_patience_never_stops_the_training():
     ],
     ids=str,
 )
-def test_arguments_of_amp_out_of_range_are_refused(arguments):
+def test_out_of_range_arguments_of_amp_are_rejected(arguments):
     ((name, value),) = arguments.items()
     with pytest.raises(RunError, match=re.escape(f"`{name}` is {value!r}")):
         Amp(**arguments)
 
 
-class TakesTurns(BaseTrainer):
-    """Two networks that take turns, batch by batch."""
+class Alternates(BaseTrainer):
+    """Trains two networks on alternate batches."""
 
     def training_step(self, batch, batch_idx):
         suffix = "gd"[batch_idx % 2]
         return {f"loss_{suffix}": self.models[suffix](batch["x"]).float().square().mean()}
 
 
-def train_in_turns(amp):
+def train_alternately(amp):
     torch.manual_seed(0)
     nets = {"g": nn.Linear(4, 1), "d": nn.Linear(4, 1)}
     lifecycle = Lifecycle([Plugin("amp", amp)])
     optimizers = {suffix: torch.optim.Adam(net.parameters(), lr=0.1) for suffix, net in nets.items()}
-    trainer = TakesTurns(
+    trainer = Alternates(
         Components(nets, optimizers=optimizers, lifecycle=lifecycle, use_amp=amp.dtype is not None), max_epochs=1
     )
     trainer.train(BatchLoader([{"x": torch.full((4,), float(index))} for index in range(1, 6)], batch_size=1))
     return {suffix: (net.weight.detach(), trainer.optimizers[suffix].state[net.weight]) for suffix, net in nets.items()}
 
 
-def test_networks_that_take_turns_are_scaled_each_in_its_own_steps():
-    scaled, plain = train_in_turns(Amp(dtype="float16", init_scale=1024.0)), train_in_turns(Amp())
+def test_loss_scaling_gives_the_same_result_for_alternating_networks():
+    scaled, plain = train_alternately(Amp(dtype="float16", init_scale=1024.0)), train_alternately(Amp())
     for suffix, steps in (("g", 3), ("d", 2)):
         torch.testing.assert_close(scaled[suffix][0], plain[suffix][0], rtol=0, atol=1e-2)
         assert scaled[suffix][1]["step"] == plain[suffix][1]["step"] == steps

@@ -42,7 +42,7 @@ def test_a_number_that_is_not_finite_becomes_null(tmp_path):
     assert lines(tmp_path)[-1]["validate/score"] is None
 
 
-def test_a_resumed_run_overwrites_repeated_records_and_half_a_line(tmp_path):
+def test_resumed_run_overwrites_repeated_and_incomplete_records(tmp_path):
     make_trainer(tmp_path, max_epochs=2, hooks={"jsonl": MetricsJsonl()}).train(make_loader())
     first = lines(tmp_path)[0]
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -56,13 +56,13 @@ def test_a_resumed_run_overwrites_repeated_records_and_half_a_line(tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_metrics_jsonl_refuses_anything_but_a_regular_file_without_waiting(tmp_path, make):
+def test_metrics_jsonl_that_is_a_pipe_or_folder_is_an_error(tmp_path, make):
     make(tmp_path / "metrics.jsonl")
     with pytest.raises(RunError, match=r"metrics.jsonl` is not a regular file"):
         make_trainer(tmp_path, hooks={"jsonl": MetricsJsonl()}).train(make_loader())
 
 
-def test_tensorboard_holds_the_scalars_and_the_config(tmp_path):
+def test_tensorboard_records_the_scalars_and_the_config(tmp_path):
     trainer = make_trainer(tmp_path, max_epochs=3, hooks={"tensorboard": TensorBoard()})
     trainer.config_text = "[meta]\nseed = 0"
     trainer.train(make_loader(), [make_loader()])
@@ -84,7 +84,7 @@ def test_a_missing_tensorboard_is_an_error_only_if_it_is_required(monkeypatch, t
 
 
 class FullFor:
-    """Replaces a file of the run by a device that is always full, from one epoch to another."""
+    """Makes a write function fail as on a full disk, from one epoch to another."""
 
     phase = "precision"
 
@@ -95,16 +95,16 @@ class FullFor:
     def on_epoch_start(self, epoch):
         if epoch == self.epochs[0]:
             self.real = getattr(self.module, self.name)
-            self.monkeypatch.setattr(self.module, self.name, self.refuse)
+            self.monkeypatch.setattr(self.module, self.name, self.fail)
         if epoch == self.epochs[1]:
             self.monkeypatch.setattr(self.module, self.name, self.real)
 
-    def refuse(self, *_):
+    def fail(self, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_tensorboard_continues_with_the_next_epoch_after_a_failed_write(tmp_path, monkeypatch, capsys):
+def test_tensorboard_loses_only_the_epochs_with_a_full_disk(tmp_path, monkeypatch, capsys):
     full = FullFor(monkeypatch, LocalFileSystem, "_write", (2, 4))
     trainer = make_trainer(tmp_path, max_epochs=5, log_interval=1, hooks={"full": full, "tb": TensorBoard()})
     trainer.train(make_loader())
@@ -118,19 +118,19 @@ def test_tensorboard_continues_with_the_next_epoch_after_a_failed_write(tmp_path
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_rollback_on_a_full_disk_keeps_the_records_and_the_run_continues(tmp_path, monkeypatch, capsys, full):
+def test_rollback_removes_later_records_unless_the_disk_is_full(tmp_path, monkeypatch, capsys, full):
     jsonl = MetricsJsonl()
     trainer = make_trainer(tmp_path, max_epochs=3, hooks={"jsonl": jsonl})
     jsonl.on_run_start(trainer, "train")
     for step in (1, 2, 3):
         jsonl.on_log(trainer, {"step/loss": 1.0}, step, 1)
 
-    def refuse(path, content):
+    def fail(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
         if full:
-            patched.setattr(metrics_jsonl, "write_whole", refuse)
+            patched.setattr(metrics_jsonl, "write_whole", fail)
         trainer.progress.step = 1
         jsonl.on_rollback(trainer)
     jsonl.on_log(trainer, {"step/loss": 2.0}, 2, 1)
@@ -139,7 +139,7 @@ def test_a_rollback_on_a_full_disk_keeps_the_records_and_the_run_continues(tmp_p
     assert ("can't be written" in capsys.readouterr().err) == full
 
 
-def test_each_checkpoint_syncs_the_records_so_far_to_disk(tmp_path, monkeypatch):
+def test_each_checkpoint_syncs_the_records_to_disk(tmp_path, monkeypatch):
     synced = []
 
     def sync(descriptor):
@@ -159,7 +159,7 @@ def test_each_checkpoint_syncs_the_records_so_far_to_disk(tmp_path, monkeypatch)
     assert synced == [1, 2]
 
 
-def test_without_a_terminal_each_epoch_is_one_line(tmp_path, capsys):
+def test_each_epoch_logs_one_line_without_a_terminal(tmp_path, capsys):
     with log_file(tmp_path / "run.log"):
         trainer = make_trainer(tmp_path, max_epochs=2, hooks={"progress": Progress(bars=False, line_seconds=1e6)})
         trainer.train(make_loader(), [make_loader()])
@@ -170,12 +170,12 @@ def test_without_a_terminal_each_epoch_is_one_line(tmp_path, capsys):
     assert "epoch 1/2" in capsys.readouterr().err
 
 
-def test_a_long_epoch_prints_a_line_now_and_then(capsys):
+def test_long_epoch_prints_progress_lines(capsys):
     make_trainer(max_epochs=1, hooks={"progress": Progress(bars=False, line_seconds=0)}).train(make_loader())
     assert "epoch 1, batch 3/5: step 3  loss" in capsys.readouterr().err
 
 
-def test_on_a_terminal_there_are_bars_with_step_loss_and_rate(capsys, monkeypatch):
+def test_progress_bars_are_shown_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("audiozen_plugins.hooks.progress.REFRESH_SECONDS", 0)
     monkeypatch.setenv("COLUMNS", "200")
     progress = Progress(bars=True)
@@ -187,14 +187,14 @@ def test_on_a_terminal_there_are_bars_with_step_loss_and_rate(capsys, monkeypatc
     assert "epoch 1" in shown
 
 
-def test_an_epoch_that_ended_at_the_step_of_the_checkpoint_is_not_recorded_twice(tmp_path):
+def test_resume_at_the_end_of_an_epoch_does_not_repeat_records(tmp_path):
     def lines():
         return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
     whole = make_trainer(tmp_path, hooks={"metrics": MetricsJsonl()}, max_epochs=2, log_interval=1)
     whole.train(make_loader())
     before = [(line["step"], line["epoch"]) for line in lines()]
-    # A checkpoint after the last batch of the second epoch, before its end.
+    # The checkpoint is saved after the last batch of the second epoch, but before the end of the epoch.
     again = make_trainer(tmp_path, hooks={"metrics": MetricsJsonl()}, max_epochs=2, log_interval=1)
     state = whole.checkpoint()
     state["progress"] |= {"epoch": 1, "batch": 5}

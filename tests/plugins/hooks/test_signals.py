@@ -1,4 +1,4 @@
-"""What a signal does, whenever it arrives."""
+"""What a signal does at each moment of a run."""
 
 import math
 import signal
@@ -17,7 +17,7 @@ TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
 
 
 class Sends:
-    """Raises signals at one moment of the training: in a step, in a validation, or at an epoch's end."""
+    """Raises signals once: in a step, in a validation, or at the end of an epoch."""
 
     phase = "precision"
 
@@ -62,7 +62,7 @@ MOMENTS = [{"step": 0}, {"step": 4}, {"step": 8}, {"validation": 1}, {"validatio
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 @pytest.mark.parametrize(("number", "code"), [(TERM, 143), (INT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_lets_the_step_finish_saves_the_state_and_a_resumed_run_ends_the_same(tmp_path, number, code, moment):
+def test_run_stopped_by_a_signal_and_resumed_ends_with_the_same_state(tmp_path, number, code, moment):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted) as stop:
         run(tmp_path / "stopped", number, **moment)
@@ -75,7 +75,7 @@ def test_a_signal_lets_the_step_finish_saves_the_state_and_a_resumed_run_ends_th
     assert torch.equal(torch.get_rng_state(), whole.checkpoint()["rng"]["torch"])
 
 
-def test_a_run_stopped_in_its_last_validation_repeats_it_when_resumed(tmp_path):
+def test_resumed_run_repeats_an_interrupted_last_validation(tmp_path):
     def train(resume, *sent):
         hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": Sends(*sent, validation=1)}
         trainer = make_trainer(tmp_path, hooks=hooks, max_steps=3)
@@ -90,14 +90,14 @@ def test_a_run_stopped_in_its_last_validation_repeats_it_when_resumed(tmp_path):
     assert (trainer.progress.step, trainer.progress.epoch, trainer.progress.best_epoch) == (3, 1, 1)
 
 
-def test_a_signal_during_accumulation_lets_the_step_finish_first(tmp_path):
+def test_signal_during_accumulation_stops_the_run_after_the_step(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, TERM, step=0)
     (name,) = [info.path.name for info in CheckpointStore(tmp_path / "checkpoints").list()]
     assert name == "epoch_0001_step_0000001"
 
 
-def test_under_nohup_a_closed_terminal_does_not_end_the_run(tmp_path):
+def test_closing_the_terminal_does_not_stop_a_run_under_nohup(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert run(tmp_path, signal.SIGHUP, step=1).progress.epoch == 3
@@ -124,22 +124,22 @@ def test_a_second_ctrl_c_stops_at_once_even_with_another_signal_in_between(tmp_p
     assert CheckpointStore(tmp_path / "checkpoints").list() == []
 
 
-def test_the_log_acknowledges_a_signal_at_once_and_reports_the_end(tmp_path, capfd):
+def test_log_says_what_each_signal_does(tmp_path, capfd):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, INT, INT, step=1)
-    said = capfd.readouterr().err
+    log = capfd.readouterr().err
     assert (
-        "SIGINT: finishing the step and saving a checkpoint; press Ctrl-C again to stop at once, without saving" in said
+        "SIGINT: finishing the step and saving a checkpoint; press Ctrl-C again to stop at once, without saving" in log
     )
-    assert "`--resume` continues from the latest checkpoint, if there is one" in said
+    assert "`--resume` continues from the latest checkpoint, if there is one" in log
     with pytest.raises(Interrupted):
         run(tmp_path, TERM, step=1)
-    said = capfd.readouterr().err
-    assert "SIGTERM: finishing the step and saving a checkpoint\n" in said
-    assert "Ctrl-C" not in said
+    log = capfd.readouterr().err
+    assert "SIGTERM: finishing the step and saving a checkpoint\n" in log
+    assert "Ctrl-C" not in log
 
 
-def test_each_further_ctrl_c_interrupts_but_only_the_second_is_acknowledged(capfd):
+def test_every_later_ctrl_c_interrupts_but_only_the_second_is_logged(capfd):
     signals = Signals()
     signals._receive(INT, None)
     for _ in range(3):
@@ -148,19 +148,19 @@ def test_each_further_ctrl_c_interrupts_but_only_the_second_is_acknowledged(capf
     assert capfd.readouterr().err.count("stopped at once") == 1
 
 
-def test_a_signal_takes_effect_even_if_the_terminal_is_gone(tmp_path, monkeypatch):
-    def refuse(descriptor, data):
+def test_signal_takes_effect_even_if_the_terminal_is_closed(tmp_path, monkeypatch):
+    def fail(descriptor, data):
         raise OSError
 
     with monkeypatch.context() as patch:
-        patch.setattr("audiozen_plugins.hooks.signals.os.write", refuse)
+        patch.setattr("audiozen_plugins.hooks.signals.os.write", fail)
         signals = Signals()
         signals._receive(TERM, None)
     assert signals._stop == TERM
 
 
 class SendsAtTheEnd:
-    """A signal while the last hooks of a training are at work."""
+    """Raises SIGTERM in one of the last hooks of a training."""
 
     phase = "precision"
 
@@ -196,12 +196,12 @@ def test_a_signal_after_the_training_stops_the_run_before_the_next_mode(tmp_path
 
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 1e20])
-def test_a_grace_time_out_of_range_is_refused(seconds):
+def test_out_of_range_grace_time_is_rejected(seconds):
     with pytest.raises(RunError, match=r"`signals` .*`grace_seconds` is"):
         Signals(grace_seconds=seconds)
 
 
-def test_after_the_grace_time_the_run_ends_without_a_checkpoint(tmp_path):
+def test_run_stops_without_a_checkpoint_after_the_grace_time(tmp_path):
     class Waits:
         phase = "precision"
 
@@ -220,32 +220,32 @@ def test_after_the_grace_time_the_run_ends_without_a_checkpoint(tmp_path):
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_a_signal_stops_a_test_after_the_batch():
+def test_signal_stops_a_test():
     trainer = make_trainer(hooks={"signals": Signals(), "sends": Sends(TERM, validation=0)})
     with pytest.raises(Interrupted, match="there was nothing to save"):
         trainer.test([make_loader()])
 
 
-def test_a_hook_that_changes_the_state_for_a_validation_learns_that_it_is_abandoned(tmp_path):
+def test_hook_can_restore_the_weights_when_a_validation_is_interrupted(tmp_path):
     class Swaps:
-        """Replaces the weights while a validation runs, as a weight average would."""
+        """Changes the weights during a validation, as a weight average would."""
 
-        def on(self, trainer, sign):
+        def shift(self, trainer, offset):
             with torch.no_grad():
                 for weight in trainer.model.parameters():
-                    weight.add_(sign)
+                    weight.add_(offset)
 
         @hookimpl
         def on_evaluation_start(self, trainer):
-            self.on(trainer, 1024)
+            self.shift(trainer, 1024)
 
         @hookimpl
         def on_evaluation_end(self, trainer):
-            self.on(trainer, -1024)
+            self.shift(trainer, -1024)
 
         @hookimpl
         def on_evaluation_abandoned(self, trainer):
-            self.on(trainer, -1024)
+            self.shift(trainer, -1024)
 
     hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "swaps": Swaps(), "sends": Sends(TERM, validation=1)}
     trainer = make_trainer(tmp_path, hooks=hooks)

@@ -1,4 +1,4 @@
-"""Other programs read the files that are written here, and a malformed file is a `FormatError`."""
+"""Our files are compatible with the safetensors package, and a malformed file raises `FormatError`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiozen_core.checkpoint.format.safetensors_file import (
 from tests.core.checkpoint.exactness import difference
 
 
-def a_tensor_of_each_kind() -> dict[str, torch.Tensor]:
+def tensors_of_each_kind() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     tensors = {
         str(dtype): torch.randint(0, 2, (2, 3 * dtype.itemsize), generator=generator).to(torch.uint8).view(dtype)
@@ -28,8 +28,8 @@ def a_tensor_of_each_kind() -> dict[str, torch.Tensor]:
     return tensors | {"scalar": torch.tensor(1.5), "empty": torch.empty(3, 0), "transposed": torch.ones(2, 3).t()}
 
 
-def test_safetensors_loads_what_is_written_here(tmp_path):
-    tensors = a_tensor_of_each_kind()
+def test_safetensors_package_loads_our_files(tmp_path):
+    tensors = tensors_of_each_kind()
     digest = write_tensors(tmp_path / "file.safetensors", tensors, {"format": "pt"})
     theirs = safetensors.torch.load_file(tmp_path / "file.safetensors")
     assert all(difference(theirs[name], tensors[name]) is None for name in tensors)
@@ -37,8 +37,8 @@ def test_safetensors_loads_what_is_written_here(tmp_path):
     assert digest.sha256 == hashlib.sha256((tmp_path / "file.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_file_saved_by_safetensors_is_read_here(tmp_path):
-    tensors = {name: tensor.contiguous() for name, tensor in a_tensor_of_each_kind().items()}
+def test_file_saved_by_the_safetensors_package_is_read(tmp_path):
+    tensors = {name: tensor.contiguous() for name, tensor in tensors_of_each_kind().items()}
     tensors["complex"] = torch.tensor([1 + 2j])
     safetensors.torch.save_file(tensors, tmp_path / "file.safetensors", {"a": "b"})
     ours, metadata = parse_tensors((tmp_path / "file.safetensors").read_bytes())
@@ -53,7 +53,7 @@ def test_every_dtype_that_torch_shares_with_the_format_is_stored():
     }  # fmt: skip
 
 
-def test_a_dtype_that_this_torch_lacks_is_named():
+def test_error_names_a_dtype_that_torch_lacks():
     with pytest.raises(FormatError, match="tensor `a` has the dtype F6_E2M3"):
         parse_tensors(file_of({"a": field(dtype="F6_E2M3", shape=(4,), offsets=(0, 3))}, b"123"))
 
@@ -112,13 +112,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-def test_a_malformed_file_is_refused(content):
+def test_malformed_file_is_rejected(content):
     with pytest.raises(FormatError):
         parse_tensors(content)
 
 
 @pytest.mark.parametrize("more", [{}, {"more": 1}], ids=["plain", "with a field of a later version"])
-def test_a_valid_file_built_the_same_way_is_read(more):
+def test_valid_file_built_with_the_same_helpers_is_read(more):
     content = file_of({"a": field() | more, "none": field(shape=(0,), offsets=(8, 8))})
     tensors, metadata = parse_tensors(content)
     assert tensors["a"].tolist() == [0, 0]
@@ -126,7 +126,7 @@ def test_a_valid_file_built_the_same_way_is_read(more):
     assert metadata == {}
 
 
-def test_a_truncated_file_is_refused(tmp_path):
+def test_truncated_file_is_rejected(tmp_path):
     write_tensors(tmp_path / "file", {"a": torch.ones(100)}, {})
     content = (tmp_path / "file").read_bytes()
     for length in range(0, len(content), 7):
@@ -134,14 +134,14 @@ def test_a_truncated_file_is_refused(tmp_path):
             parse_tensors(content[:length])
 
 
-def test_a_tensor_that_is_read_can_be_written_to(tmp_path):
+def test_tensor_from_a_file_can_be_changed_without_changing_the_content(tmp_path):
     write_tensors(tmp_path / "file", {"a": torch.ones(2)}, {})
     content = (tmp_path / "file").read_bytes()
     parse_tensors(content)[0]["a"].zero_()
     assert parse_tensors(content)[0]["a"].tolist() == [1, 1]
 
 
-def test_a_forged_length_allocates_no_more_than_the_file_is_long():
+def test_forged_length_does_not_allocate_much_memory():
     for content in (BAD["a header of 2^63 bytes"], BAD["a shape of 2^62 items"], BAD["a tensor beyond the end"]):
         tracemalloc.start()
         with pytest.raises(FormatError):

@@ -1,4 +1,4 @@
-"""A state goes through named tensors and JSON text and comes back the same, to the last bit and type."""
+"""A state is restored exactly from its named tensors and its JSON text."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from audiozen_core.checkpoint.format.state_codec import flatten, unflatten
 from tests.core.checkpoint.exactness import difference
 
 
-def through_text(state: Any) -> Any:
+def text_round_trip(state: Any) -> Any:
     tensors, encoded = flatten("owner", state)
     return unflatten(json.loads(json.dumps(encoded, allow_nan=False)), {n: t.clone() for n, t in tensors.items()})
 
 
-def through_files(state: Any, folder: Path) -> Any:
+def file_round_trip(state: Any, folder: Path) -> Any:
     tensors, encoded = flatten("owner", state)
     write_tensors(folder / "state.safetensors", tensors, {})
     return unflatten(
@@ -48,13 +48,13 @@ VALUES = [
 ]  # fmt: skip
 
 
-# The text of a set differs from process to process, so it can't be a test's name: parallel test workers must agree.
+# The text of a set differs between processes, but parallel test workers must agree on the names of the tests.
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_value_is_restored_exactly(value):
-    assert difference(through_text({"value": value, "again": [value]}), {"value": value, "again": [value]}) is None
+    assert difference(text_round_trip({"value": value, "again": [value]}), {"value": value, "again": [value]}) is None
 
 
-def test_the_comparison_in_these_tests_notices_small_differences():
+def test_comparison_in_these_tests_detects_small_differences():
     assert difference(0.0, -0.0)
     assert difference(1, True)
     assert difference((1,), [1])
@@ -71,9 +71,9 @@ def test_the_comparison_in_these_tests_notices_small_differences():
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 def test_a_tensor_of_every_dtype_and_shape_is_restored_exactly(dtype, shape, tmp_path):
     generator = torch.Generator().manual_seed(0)
-    octets = torch.randint(0, 2 if dtype == torch.bool else 256, (24 * dtype.itemsize,), generator=generator)
-    tensor = octets.to(torch.uint8).view(dtype)[: math.prod(shape)].reshape(shape)
-    back = through_files({"tensor": tensor}, tmp_path)
+    content = torch.randint(0, 2 if dtype == torch.bool else 256, (24 * dtype.itemsize,), generator=generator)
+    tensor = content.to(torch.uint8).view(dtype)[: math.prod(shape)].reshape(shape)
+    back = file_round_trip({"tensor": tensor}, tmp_path)
     assert difference(back, {"tensor": tensor}) is None
 
 
@@ -97,30 +97,30 @@ states = st.recursive(
 
 @given(states)
 def test_any_nesting_is_restored_exactly(state):
-    assert difference(through_text(state), state) is None
+    assert difference(text_round_trip(state), state) is None
 
 
-def test_colliding_names_are_kept_apart():
+def test_colliding_tensor_names_get_suffixes():
     state = {"a": {"b": torch.tensor(1)}, "a.b": torch.tensor(2), "__metadata__": torch.tensor(3), 0: [torch.tensor(4)]}
     assert set(flatten("owner", state)[0]) == {"a.b", "a.b~2", "__metadata__~2", "0.0"}
-    assert difference(through_text(state), state) is None
+    assert difference(text_round_trip(state), state) is None
 
 
-def test_a_tensor_with_two_names_is_stored_once_and_shared_again():
+def test_tensor_with_two_names_is_stored_once_and_shared_after_loading():
     weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     state = {"encoder": weight, "decoder": weight.detach(), "bias": torch.zeros(4)}
     assert set(flatten("owner", state)[0]) == {"encoder", "bias"}
-    back = through_text(state)
+    back = text_round_trip(state)
     back["encoder"][0, 0] = 7
     assert back["decoder"][0, 0] == 7
     assert back["bias"][0] == 0
 
 
-def test_a_transposed_tensor_with_two_names_is_stored_once_and_shared_again():
+def test_transposed_tensor_with_two_names_is_stored_once_and_shared_after_loading():
     weight = torch.arange(6.0).reshape(2, 3).t()
     tensors, _ = flatten("owner", [weight, weight.detach()])
     assert set(tensors) == {"0"}
-    back = through_text([weight, weight.detach()])
+    back = text_round_trip([weight, weight.detach()])
     assert difference(back, [weight, weight]) is None
     assert back[0].stride() == (1, 3)
     assert back[0].data_ptr() == back[1].data_ptr()
@@ -140,45 +140,45 @@ def test_a_transposed_tensor_with_two_names_is_stored_once_and_shared_again():
         ),
     ],
 )
-def test_tensors_that_overlap_are_stored_as_tensors_of_their_own(views, tmp_path):
+def test_overlapping_tensors_are_stored_separately(views, tmp_path):
     tensors = views(torch.arange(1.0, 9.0))
     assert len(flatten("owner", tensors)[0]) == len(tensors)
-    assert difference(through_files(tensors, tmp_path), tensors) is None
+    assert difference(file_round_trip(tensors, tmp_path), tensors) is None
 
 
-def test_a_numpy_scalar_without_bytes_is_refused():
+def test_numpy_scalar_without_bytes_is_rejected():
     with pytest.raises(DecodeError):
         unflatten({"$scalar": "", "array_dtype": "<f8"}, {})
 
 
-def test_tensors_side_by_side_in_one_storage_are_stored_separately():
+def test_disjoint_tensors_in_one_storage_are_stored_separately():
     flat = torch.arange(8.0)
     tensors, _ = flatten("owner", {"a": flat[:4], "b": flat[4:]})
     assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
 
 
-def test_channels_last_is_kept(tmp_path):
+def test_channels_last_layout_is_restored(tmp_path):
     image = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
-    back = through_files({"image": image}, tmp_path)["image"]
+    back = file_round_trip({"image": image}, tmp_path)["image"]
     assert back.is_contiguous(memory_format=torch.channels_last)
     assert difference(back, image) is None
 
 
-def test_lazy_conjugates_gaps_and_expanded_tensors_keep_their_values(tmp_path):
+def test_values_of_conjugated_strided_and_expanded_tensors_are_restored(tmp_path):
     state = [
         torch.tensor([1 + 2j]).conj(),
         torch.tensor([1 + 2j]).conj().imag,
         torch.arange(10.0)[::3],
         torch.ones(1).expand(4),
     ]
-    assert difference(through_files(state, tmp_path), state) is None
+    assert difference(file_round_trip(state, tmp_path), state) is None
 
 
 def test_parameters_and_requires_grad_are_restored():
     parameter = torch.nn.Parameter(torch.ones(2))
     frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
     state = [parameter, frozen, torch.ones(2, requires_grad=True), torch.ones(2)]
-    back = through_text([*state, parameter.detach()])
+    back = text_round_trip([*state, parameter.detach()])
     assert difference(back[:4], state) is None
     assert back[0].data_ptr() == back[4].data_ptr()
     assert not back[4].requires_grad
@@ -191,10 +191,10 @@ def test_the_state_of_the_random_generators_is_restored():
         np.random.default_rng(3).bit_generator.state,
         torch.get_rng_state(),
     ]
-    assert difference(through_text(state), state) is None
+    assert difference(text_round_trip(state), state) is None
 
 
-def test_a_module_keeps_the_names_order_versions_and_extra_state_of_its_state_dict():
+def test_state_dict_of_a_module_is_restored_with_versions_and_extra_state():
     class Counting(torch.nn.BatchNorm1d):
         def get_extra_state(self):
             return {"calls": 3, "history": (1.5, None)}
@@ -206,7 +206,7 @@ def test_a_module_keeps_the_names_order_versions_and_extra_state_of_its_state_di
     state = network.state_dict()
     tensors, _ = flatten("model", state)
     assert set(tensors) == {name for name in state if "extra" not in name}
-    back = through_text(state)
+    back = text_round_trip(state)
     assert difference(back, state) is None
     assert back._metadata == state._metadata
     network.load_state_dict(back)
@@ -253,7 +253,7 @@ def test_one_error_names_all_unstorable_values():
     assert "hook['b']" in caught.value.notes[0]
 
 
-def test_a_state_that_contains_itself_is_refused():
+def test_state_that_contains_itself_is_rejected():
     loop: list[Any] = []
     loop.append({"again": loop})
     with pytest.raises(UnstorableStateError, match="contains itself"):
@@ -280,6 +280,6 @@ def test_a_state_that_contains_itself_is_refused():
     ],
     ids=str,
 )
-def test_malformed_json_is_refused(encoded):
+def test_malformed_json_is_rejected(encoded):
     with pytest.raises(DecodeError):
         unflatten({"state": [encoded]}, {"x": torch.zeros(3)})
