@@ -52,14 +52,14 @@ class HalfPrecision(TinyTrainer):
 
 
 class Wavering(TinyTrainer):
-    """A score that is best in the first epoch, for patience and plateau."""
+    """The score is best in the first epoch, so patience and the plateau scheduler act."""
 
     def validation_epoch_end(self, outputs):
         return super().validation_epoch_end(outputs) - 100.0 * self.progress.epoch
 
 
 class NotANumber(TinyTrainer):
-    """The loss of the first batch is NaN, so every stop comes after it or repeats it."""
+    """The loss of the first batch is NaN. A resumed run restores its effect or repeats the batch."""
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)["loss"]
@@ -72,7 +72,7 @@ class Row:
 
     Attributes:
         args: the arguments of the trainer.
-        vital: the owners whose state must matter: without it, a run stopped within an epoch ends differently.
+        vital: the owners whose state matters: a run that resumes without it ends differently.
         cls: the trainer's class.
         scheduler: makes the scheduler of an optimiser.
         interval: when the scheduler steps.
@@ -113,7 +113,7 @@ class Row:
                 ends.append(dict(metrics))
 
         trainer.hooks._manager.register(Listener(), "listens")
-        torch.rand(11)  # A resume must restore the generators, wherever they are.
+        torch.rand(11)  # Changes the generators, so that a resume must restore them.
         if state is not None:
             trainer.load_checkpoint(state)
         loaders = [make_loader(seed=seed, num_workers=self.workers), make_loader(shuffle=False)]
@@ -166,7 +166,7 @@ ROWS = {
 
 
 def end_difference(whole: dict[str, Any], resumed: dict[str, Any]) -> str | None:
-    """Where the ends of two trainings differ, in words; None if nowhere. Epochs before the resume do not count."""
+    """Describes how the ends of two trainings differ, ignoring the epochs before the resume; None if they are equal."""
     epochs = len(resumed["metrics"])
     tail = {**whole, "metrics": whole["metrics"][len(whole["metrics"]) - epochs :]}
     return difference(tail, resumed)

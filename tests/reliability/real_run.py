@@ -79,14 +79,14 @@ snrs = [0]
 path = "reports.Reports"
 """
 
-# Tells the test how far the run is. Each line is one system call, so a kill never loses half a line.
+# Reports the progress of the run to the test. Each line is one system call, so a kill never cuts a line in two.
 REPORTS = """\
 import os
 
 from audiozen_core.hooks.specs import hookimpl
 
 
-def tell(what):
+def report(what):
     os.write(1, f"{what}\\n".encode())
 
 
@@ -95,23 +95,23 @@ class Reports:
 
     @hookimpl
     def on_setup(self):
-        tell("built")
+        report("built")
 
     @hookimpl
     def on_run_start(self):
-        tell("started")
+        report("started")
 
     @hookimpl
     def on_training_step_end(self, trainer):
-        tell(f"step {trainer.progress.step}")
+        report(f"step {trainer.progress.step}")
 
     @hookimpl
     def on_evaluation_step_end(self):
-        tell("validating")
+        report("validating")
 
     @hookimpl
     def on_run_end(self):
-        tell("end")
+        report("end")
 """
 
 

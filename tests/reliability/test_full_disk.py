@@ -25,14 +25,14 @@ class Fills:
                     while True:
                         file.write(bytes(4096))
                 except OSError:
-                    tell("full")
+                    report("full")
         if epoch == self.free_from:
             balloon.unlink()
-            tell("free")
+            report("free")
 """
 
 
-# Not in the background, so that a save is complete before the disk is filled.
+# Saves are synchronous, so that each save is complete before the disk is filled.
 CHANGES = ("save_ckpt_interval_steps=999", "max_num_checkpoints=99", "save_ckpt_async=false")
 ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", f"trainer.args.{change}")]
 
@@ -66,7 +66,7 @@ def epochs_of(project):
     return [info.epoch for info in CheckpointStore(project / "exp/run/checkpoints").list() if info.intact]
 
 
-def test_a_disk_that_is_full_for_a_while_loses_only_the_checkpoints_of_that_time(project):
+def test_run_continues_through_a_full_disk_and_loses_no_records(project):
     code, errors = run(project, full_from=3, free_from=5)
     assert code == 0, errors
     assert "tries again at the next interval" in errors
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_for_a_while_loses_only_the_checkpoints_of_that_time
     assert "training is over" in log
 
 
-def test_a_disk_that_stays_full_ends_the_run_with_that_reason_and_an_intact_checkpoint(project):
+def test_run_on_a_full_disk_ends_with_an_error_and_can_resume(project):
     code, errors = run(project, full_from=3, free_from=9)
     assert code == 2, errors
     assert "error[AZ404]" in errors

@@ -1,4 +1,4 @@
-"""A real run that is killed with SIGKILL again and again ends like one that was not killed."""
+"""A run that is killed many times with SIGKILL ends like a run that is never killed."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from tests.core.checkpoint.exactness import difference
 from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
 KILLS = [pytest.param(4, 4, id="4 kills"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
-LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
 def children_of(pid):
-    """The workers of a process."""
+    """The child processes of a process, which are its workers."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -25,7 +25,7 @@ def children_of(pid):
 
 
 def alive(pid):
-    """Whether the process is alive; a zombie is not."""
+    """Whether the process is alive. A zombie counts as dead."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -33,7 +33,7 @@ def alive(pid):
 
 
 def spin(rounds):
-    """Passes some time without a clock."""
+    """Waits for a while without a clock."""
     for _ in range(rounds):
         pass
 
@@ -43,14 +43,14 @@ def store_of(project):
 
 
 def end_of(project):
-    """The complete state at the end, and every record without its time."""
+    """The final state, and all records without their times."""
     state = dict(store_of(project).load().state)
     records = [json.loads(line) for line in (project / "exp/run/metrics.jsonl").read_text().splitlines()]
     return state, [{key: value for key, value in record.items() if key != "time"} for record in records]
 
 
 def reads_until(process, wanted, times):
-    """Reads the reports of the run until `wanted` has come `times` times; False if the run ended first."""
+    """Reads the reports of the run until `wanted` has appeared `times` times; False if the run ends first."""
     while times:
         line = process.stdout.readline()
         if not line or line == "end\n":
@@ -61,9 +61,7 @@ def reads_until(process, wanted, times):
 
 @LINUX
 @pytest.mark.parametrize(("kills", "epochs"), KILLS)
-def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not_killed(
-    tmp_path, record_property, kills, epochs
-):
+def test_run_that_is_killed_many_times_ends_with_the_same_state(tmp_path, record_property, kills, epochs):
     project, chooser = make_project(tmp_path / "killed", epochs), random.Random(kills)
     further = 1 + 2 * epochs * STEPS_PER_EPOCH // kills
     workers, moments = set(), dict.fromkeys(("built", "started", "step", "validating"), 0)
@@ -79,7 +77,7 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not_
         workers.update(children_of(process.pid))
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
-        # The signal killed it, or it had just ended. A worker may still complain on stderr that its parent is gone.
+        # The signal killed the run, or the run had just ended. A worker may still report its dead parent on stderr.
         assert process.returncode in (-signal.SIGKILL, 0), errors
         assert [info.reason for info in store_of(project).list() if not info.intact] == []
     record_property("kills", sum(moments.values()))
@@ -98,7 +96,7 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not_
 
 @LINUX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_to_the_process_group_ends_the_run_with_a_checkpoint_and_without_workers(tmp_path, number, code):
+def test_signal_to_the_process_group_saves_a_checkpoint_and_stops_all_workers(tmp_path, number, code):
     project = make_project(tmp_path / "run", 1000)
     process = start(project)
     assert reads_until(process, "step", 1)
@@ -112,7 +110,7 @@ def test_a_signal_to_the_process_group_ends_the_run_with_a_checkpoint_and_withou
     assert [pid for pid in workers if alive(pid)] == []
 
 
-def test_a_request_for_a_checkpoint_before_the_first_step_does_not_end_the_run(tmp_path):
+def test_checkpoint_request_before_the_first_step_does_not_stop_the_run(tmp_path):
     process = start(make_project(tmp_path / "run", 1))
     assert reads_until(process, "built", 1)
     process.send_signal(signal.SIGUSR1)

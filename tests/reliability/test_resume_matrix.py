@@ -1,4 +1,4 @@
-"""A training that is stopped at any step and resumed ends with the state of one that never stopped, bit for bit."""
+"""A training that is stopped at any step and resumed ends with exactly the state of one that never stops."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CASES += [
 
 
 def whole_and_stops(row, folder, asynchronous):
-    """The end of a training that never stops, and the checkpoints of one that saves after each step."""
+    """The final state of a training that never stops, and the checkpoints of one that saves after each step."""
     whole = row.run(folder / "whole", asynchronous=asynchronous)
     saving = row.run(folder / "saving", every=1, asynchronous=asynchronous)
     assert end_difference(whole, saving) is None, "saving has changed the training"
@@ -25,7 +25,7 @@ def whole_and_stops(row, folder, asynchronous):
 
 
 @pytest.mark.parametrize(("name", "asynchronous", "stride"), CASES)
-def test_a_training_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
+def test_training_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous)
     chosen = stops[list(ROWS).index(name) % stride :: stride]
@@ -38,7 +38,7 @@ def test_a_training_resumed_after_any_step_ends_with_the_same_state(tmp_path, na
 
 
 @pytest.mark.parametrize(("name", "owner"), [(name, owner) for name, row in ROWS.items() for owner in row.vital])
-def test_these_tests_notice_a_missing_piece_of_state(tmp_path, name, owner):
+def test_these_tests_detect_a_missing_part_of_the_state(tmp_path, name, owner):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=False)
     fresh = row.fresh(tmp_path / "fresh")[owner]
@@ -59,7 +59,7 @@ def test_a_training_stopped_twice_ends_with_the_same_state(tmp_path, name):
             assert end_difference(whole, resumed) is None, f"stopped at {stops[first][0]} and {stop}"
 
 
-def test_these_tests_notice_a_piece_of_state_from_an_earlier_stop(tmp_path):
+def test_these_tests_detect_a_part_of_the_state_from_an_earlier_stop(tmp_path):
     row = ROWS["float32"]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
     row.run(tmp_path / "again", state=stops[1][1], every=1, asynchronous=True)
@@ -68,7 +68,7 @@ def test_these_tests_notice_a_piece_of_state_from_an_earlier_stop(tmp_path):
     assert end_difference(whole, row.run(tmp_path / "mixed", state=mixed)) is not None
 
 
-def test_these_tests_notice_items_drawn_from_the_generators_of_workers(tmp_path, monkeypatch):
+def test_these_tests_detect_items_drawn_from_the_generators_of_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "seed_from", lambda *numbers: None)
     row = ROWS["workers"]
     whole = row.run(tmp_path / "whole")
@@ -77,6 +77,6 @@ def test_these_tests_notice_items_drawn_from_the_generators_of_workers(tmp_path,
     assert end_difference(whole, row.run(tmp_path / "resumed", state=middle)) is not None
 
 
-def test_these_tests_notice_other_data(tmp_path):
+def test_these_tests_detect_different_data(tmp_path):
     row = ROWS["float32"]
     assert end_difference(row.run(tmp_path / "a"), row.run(tmp_path / "b", seed=2)) is not None

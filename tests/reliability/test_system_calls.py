@@ -1,4 +1,4 @@
-"""A training survives a kill or an error at any of its real system calls, which `strace` injects."""
+"""A training survives a kill or an error, injected by `strace`, at any of its system calls."""
 
 import multiprocessing
 import re
@@ -25,7 +25,7 @@ FAULTS = {
 
 
 def train_on_signal(root, signal):
-    """Trains in a process of its own, once the tracer is attached. Only errors of the disk may end it early."""
+    """Trains in a separate process after the tracer is attached. Only disk errors may stop the training."""
     torch.set_num_threads(1)
     sys.stderr = sys.stdout = None
     signal.recv()
@@ -44,7 +44,7 @@ class Tracer:
         self.context.set_forkserver_preload(["tests.reliability.test_crash"])
 
     def run(self, inject=None):
-        """Returns the folder that is left, the exit code, and how often each call was made."""
+        """Returns the folder of the run, its exit code, and the number of calls of each kind."""
         self.count += 1
         root, log = self.folder / f"run {self.count}", self.folder / f"calls {self.count}"
         root.mkdir()
@@ -58,9 +58,9 @@ class Tracer:
         attached = tracer.stderr.readline()
         ours.send("go")
         child.join()
-        _, said = tracer.communicate()
+        _, messages = tracer.communicate()
         if "attached" not in attached:
-            pytest.skip(f"the tracer may not trace here: {attached}{said}")
+            pytest.skip(f"strace is not permitted here: {attached}{messages}")
         calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), flags=re.MULTILINE))
         return root, child.exitcode, calls
 
@@ -74,7 +74,7 @@ def tracer(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_run_stopped_at_any_system_call_and_resumed_ends_with_the_same_state(fault, tracer, record_property):
+def test_run_resumed_after_any_system_call_ends_with_the_same_state(fault, tracer, record_property):
     whole, code, counts = tracer.run()
     assert code == 0
     expected = train(whole.with_name("expected"))

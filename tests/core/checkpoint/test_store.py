@@ -62,7 +62,7 @@ def test_load_reads_only_the_requested_states(store):
         store.load(owners=["trainer", "optimizer"])
 
 
-def test_every_owner_gets_its_own_file_whatever_its_name(store):
+def test_every_owner_gets_its_own_file_for_any_name(store):
     owners = ["a/b", "a:b", "../../up", "Model", "model", "hooks.ema", "ü", ""]
     path = store.save({owner: {"x": torch.tensor(index)} for index, owner in enumerate(owners)}, epoch=1, step=1)
     loaded = store.load().state
@@ -123,7 +123,7 @@ def test_pruning_does_not_count_damaged_checkpoints_and_deletes_them_on_request(
     assert names(store) == ["epoch_0002", "epoch_0004"]
 
 
-def test_other_files_in_the_folder_are_left_alone(store):
+def test_other_files_in_the_folder_are_not_deleted(store):
     save(store, 1)
     (store.folder / "notes").mkdir()
     (store.folder / "notes" / "thoughts.txt").touch()

@@ -31,7 +31,7 @@ def store(tmp_path):
     return CheckpointStore(tmp_path / "checkpoints")
 
 
-def test_weights_are_loaded_from_the_folder_of_a_checkpoint_or_a_link_to_it(store):
+def test_weights_are_loaded_from_a_checkpoint_folder_or_a_link(store):
     net = tied_net()
     path = store.save({"model": net.state_dict(), "rng": {}}, epoch=1, step=1, is_best=True)
     for place in (path, store.folder / "best", store.folder / "latest"):

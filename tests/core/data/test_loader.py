@@ -14,7 +14,7 @@ from audiozen_core.errors import DataError
 
 
 class Noise(torch.utils.data.Dataset):
-    """Each item is one draw of each global generator."""
+    """Each item is its index and one draw from each global generator."""
 
     def __len__(self):
         return 12
@@ -43,7 +43,7 @@ def test_batches_differ_between_epochs_and_seeds_and_items():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_that_starts_at_a_later_batch_gives_the_rest(workers):
+def test_epoch_can_start_at_a_later_batch(workers):
     assert all(map(torch.equal, batches()[2:], batches(start=2, num_workers=workers)))
 
 
@@ -54,28 +54,28 @@ def test_a_loader_can_be_used_again_after_an_unfinished_epoch():
     assert all(map(torch.equal, whole, loader.epoch(1)))
 
 
-def draws_of_the_process():
+def global_draws():
     return random.random(), np.random.rand(), torch.rand(1).item()
 
 
 @pytest.fixture
 def expected_draws():
-    """Seeds the generators of this process and returns what they will draw next."""
+    """Seeds the global generators and returns the numbers that they will draw next."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
     states = generator_states()
-    draws = draws_of_the_process()
+    draws = global_draws()
     set_generator_states(states)
     return draws
 
 
-def test_making_batches_leaves_the_generators_of_the_process_alone(expected_draws):
+def test_loading_does_not_change_the_global_generators(expected_draws):
     batches()
-    assert draws_of_the_process() == expected_draws
+    assert global_draws() == expected_draws
 
 
-def test_an_item_that_raises_leaves_the_generators_of_the_process_alone(expected_draws):
+def test_item_that_raises_does_not_change_the_global_generators(expected_draws):
     class Broken(Noise):
         def __getitem__(self, index):
             super().__getitem__(index)
@@ -83,33 +83,33 @@ def test_an_item_that_raises_leaves_the_generators_of_the_process_alone(expected
 
     with pytest.raises(KeyError):
         next(BatchLoader(Broken(), batch_size=4).epoch(1))
-    assert draws_of_the_process() == expected_draws
+    assert global_draws() == expected_draws
 
 
-def test_a_random_sampler_leaves_the_generators_of_the_process_alone(expected_draws):
+def test_random_sampler_does_not_change_the_global_generators(expected_draws):
     for workers in (0, 1):
         sampler = torch.utils.data.RandomSampler(range(12))
         list(BatchLoader(Noise(), batch_size=4, num_workers=workers, sampler=sampler).epoch(1))
-    assert draws_of_the_process() == expected_draws
+    assert global_draws() == expected_draws
 
 
-def test_the_generators_of_the_process_are_saved_once_a_batch(monkeypatch):
+def test_global_generators_are_saved_once_per_batch(monkeypatch):
     saved = []
     monkeypatch.setattr(loader_module, "generator_states", lambda: saved.append(1) or generator_states())
     next(BatchLoader(Noise(), batch_size=12).epoch(1))
     assert len(saved) == 1
 
 
-def test_a_random_collate_fn_gives_the_same_for_any_number_of_workers(expected_draws):
+def test_random_collate_fn_gives_equal_batches_for_any_number_of_workers(expected_draws):
     def add_noise(items):
         return torch.stack(items) + torch.rand(1)
 
     alone = batches(collate_fn=add_noise)
-    assert draws_of_the_process() == expected_draws
+    assert global_draws() == expected_draws
     assert all(map(torch.equal, alone, batches(collate_fn=add_noise, num_workers=2)))
 
 
-def test_the_length_is_that_of_a_whole_epoch_even_after_an_epoch_that_started_later():
+def test_length_counts_all_batches_even_after_a_partial_epoch():
     loader = BatchLoader(Noise(), batch_size=5)
     list(loader.epoch(1, start=2))
     assert len(loader) == 3
@@ -126,7 +126,7 @@ def test_dropping_the_only_batch_is_an_error():
         BatchLoader(Noise(), batch_size=13, drop_last=True)
 
 
-def test_the_collate_fn_of_the_data_set_is_used_unless_another_is_given():
+def test_loader_uses_the_collate_fn_of_the_data_set_unless_one_is_given():
     dataset = Noise()
     dataset.collate_fn = len
     assert list(BatchLoader(dataset, batch_size=8).epoch(0)) == [8, 4]
@@ -164,8 +164,8 @@ def test_every_tensor_of_a_batch_moves_to_the_device():
     assert moved["id"] == ["a"]
 
 
-def test_a_worker_ends_if_its_main_process_ended_before_it_started():
-    """The main process may die between the fork and the worker's first line, and no signal would tell the worker."""
+def test_worker_exits_if_its_main_process_has_already_ended():
+    """If the main process dies between the fork and the first line of the worker, the worker receives no signal."""
     code = (
         "import multiprocessing, os\n"
         "from audiozen_core.data import workers\n"

@@ -1,4 +1,4 @@
-"""Each (seed, epoch, index) gives streams of its own to Python, NumPy and Torch."""
+"""Each (seed, epoch, index) gives Python, NumPy and Torch independent streams of random numbers."""
 
 import itertools
 import random
@@ -10,10 +10,10 @@ import torch
 from audiozen_core.data.seeding import derive_seeds, generator_states, seed_from, set_generator_states
 
 SIZES = (8, 8, 64)
-"""Seeds, epochs and indices of the grid."""
+"""How many seeds, epochs and indices the grid has."""
 
 LIMIT = 5 / (SIZES[0] * SIZES[1] * SIZES[2]) ** 0.5
-"""Five standard deviations of the correlation between two independent rows of that many numbers."""
+"""Five standard deviations of the correlation between two independent rows, with one number per key of the grid."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def first_draws(seed):
 
 
 def largest_correlation(draws):
-    """Between each generator and every generator of the same key and of the keys around it."""
+    """The largest correlation between two generators at the same key or at neighbouring keys."""
     largest = 0.0
     for one, other, step in itertools.product(range(3), range(3), itertools.product((-1, 0, 1), repeat=3)):
         if one == other and not any(step):
@@ -43,14 +43,14 @@ def largest_correlation(draws):
     return largest
 
 
-def test_neighbouring_keys_and_the_three_generators_are_independent():
+def test_generators_are_independent_at_the_same_and_neighbouring_keys():
     draws = first_draws(seed_from)
     assert len(np.unique(draws)) == draws.size
     assert largest_correlation(draws) < LIMIT
     assert abs(draws.mean() - 0.5) < 0.01
 
 
-def test_seeding_with_the_sum_of_the_numbers_would_fail_that_test():
+def test_seeding_with_a_sum_fails_the_test_of_independence():
     def seed(*numbers):
         random.seed(sum(numbers))
         np.random.seed(sum(numbers))
@@ -61,17 +61,17 @@ def test_seeding_with_the_sum_of_the_numbers_would_fail_that_test():
     assert largest_correlation(draws) > 10 * LIMIT
 
 
-def test_numbers_of_different_count_give_different_seeds():
+def test_different_tuples_of_numbers_give_different_seeds():
     assert len({derive_seeds(*numbers) for numbers in [(1, 2), (1, 2, 0), (12,), (-1, 2), (2**70, 2)]}) == 5
 
 
 def test_seeds_are_the_same_on_every_machine():
-    """A run may resume on another machine."""
+    """A run may resume on another machine, where it must draw the same numbers."""
     assert derive_seeds(0, 1, 2) == (1821348257668951299, 16126506680994340379, 264996996)
 
 
-def test_restored_generators_continue_in_the_middle_of_a_pair_of_normals():
-    """Each of these generators draws normals in pairs and keeps the second one."""
+def test_restored_generators_continue_within_a_pair_of_normal_numbers():
+    """Each of these generators draws normal numbers in pairs and stores the second number."""
 
     def draw():
         return random.gauss(0, 1), np.random.randn(), torch.randn(1).item()

@@ -1,4 +1,4 @@
-"""Samples that can't be read: an error that names the file, or skipped and counted."""
+"""Samples that can't be read raise an error that names the file, or are skipped and counted."""
 
 import re
 
@@ -13,7 +13,7 @@ from tests.tiny_training import Pairs, make_trainer
 
 
 class Holes(Pairs):
-    """Some of the files are broken."""
+    """A data set in which the files with the given indices are broken."""
 
     def __init__(self, *broken, size=12):
         super().__init__(size)
@@ -21,7 +21,7 @@ class Holes(Pairs):
 
     def __getitem__(self, index):
         if index in self.broken:
-            raise DataError(f"`clip_{index}.wav` is not audio", remedy="make the file again")
+            raise DataError(f"`clip_{index}.wav` is not audio", remedy="replace the file")
         return super().__getitem__(index)
 
 
@@ -30,15 +30,15 @@ def loader(*broken, **options):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_cannot_be_read_is_an_error_that_names_it(workers):
+def test_error_names_a_file_that_cannot_be_read(workers):
     with pytest.raises(DataError) as error:
         list(loader(5, num_workers=workers).epoch(1))
     assert error.value.message == "`clip_5.wav` is not audio"
-    assert error.value.remedy == "make the file again"
+    assert error.value.remedy == "replace the file"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_skipped_sample_leaves_the_others_as_they_were(workers):
+def test_skipped_sample_does_not_change_the_others(workers):
     unreadable = UnreadableSamples("skip", limit=1)
     batches = list(loader(5, num_workers=workers).epoch(1, unreadable=unreadable))
     whole = list(loader().epoch(1))
@@ -47,19 +47,19 @@ def test_a_skipped_sample_leaves_the_others_as_they_were(workers):
     assert unreadable.skipped == {"`clip_5.wav` is not audio"}
 
 
-def test_more_than_the_limit_is_an_error_that_names_the_last_sample():
+def test_error_after_too_many_skipped_samples_names_the_last_sample():
     with pytest.raises(DataError, match=r"2 samples can't be read, more than `max_bad_data = 1`.*clip_7"):
         list(loader(5, 7).epoch(1, unreadable=UnreadableSamples("skip", limit=1)))
 
 
-def test_a_file_that_is_skipped_in_every_epoch_counts_once():
+def test_file_that_is_skipped_in_every_epoch_is_counted_once():
     trainer = make_trainer(max_epochs=4, on_bad_data="skip", max_bad_data=2)
     trainer.train(loader(2, 9), [loader(2)])
     assert len(trainer.unreadable.skipped) == 2
     assert trainer.progress.step == 12
 
 
-def test_a_test_does_not_report_the_samples_that_the_training_skipped(capsys):
+def test_test_mode_does_not_report_samples_that_the_training_skipped(capsys):
     trainer = make_trainer(max_epochs=3, on_bad_data="skip", max_bad_data=2)
     trainer.train(loader(2))
     assert "skips unreadable samples" not in capsys.readouterr().err
@@ -74,12 +74,12 @@ def test_a_batch_without_readable_samples_is_still_a_step():
     assert len(trainer.scalars.steps) == 2
 
 
-def test_by_default_the_training_stops():
+def test_unreadable_sample_stops_the_training_by_default():
     with pytest.raises(DataError, match="clip_2"):
         make_trainer().train(loader(2))
 
 
-def test_an_error_of_the_operating_system_makes_a_sample_unreadable():
+def test_os_error_makes_a_sample_unreadable():
     class Gone(Pairs):
         def __getitem__(self, index):
             raise OSError(5, "Input/output error", "clip.wav")
@@ -98,7 +98,7 @@ def test_an_error_in_the_code_of_a_data_set_is_never_skipped():
 
 
 class Stream(IterableDataset):
-    """Random numbers; the files end with a broken one if wanted."""
+    """Six random numbers, followed by an unreadable file if `broken` is set."""
 
     def __init__(self, broken=False):
         self.broken = broken
@@ -116,7 +116,7 @@ def test_an_error_in_a_stream_is_never_skipped():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_gives_the_same_batches_wherever_it_starts(workers):
+def test_stream_gives_the_same_batches_from_any_start(workers):
     whole = list(BatchLoader(Stream(), batch_size=2, seed=3, num_workers=workers).epoch(2))
     torch.rand(7)
     again = BatchLoader(Stream(), batch_size=2, seed=3, num_workers=workers)
@@ -126,7 +126,7 @@ def test_a_stream_gives_the_same_batches_wherever_it_starts(workers):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_stream_does_not_resume_inside_an_epoch_with_another_number_of_workers():
+def test_stream_cannot_resume_within_an_epoch_with_another_number_of_workers():
     def stream(workers):
         return BatchLoader(Numbers(), batch_size=2, num_workers=workers)
 

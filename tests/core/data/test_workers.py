@@ -1,4 +1,4 @@
-"""Worker processes ignore signals, and end with their loader or with the main process."""
+"""Worker processes ignore signals, and end when their loader or the main process ends."""
 
 import errno
 import gc
@@ -12,7 +12,7 @@ import pytest
 
 from tests.tiny_training import make_loader
 
-LEAVES = """
+SCRIPT = """
 import sys
 sys.path.insert(0, {repository!r})
 from tests.tiny_training import make_loader
@@ -24,13 +24,13 @@ next(batches)
 
 
 class Cycle:
-    """Only the garbage collector frees it, because it refers to itself."""
+    """An object that refers to itself, so only the garbage collector frees it."""
 
     def __init__(self, loader):
         self.loader, self.itself = loader, self
 
 
-def test_a_loader_that_the_garbage_collector_frees_leaves_no_workers():
+def test_workers_end_when_the_garbage_collector_frees_their_loader():
     others = set(multiprocessing.active_children())
     cycle = Cycle(make_loader(num_workers=2))
     assert len(list(cycle.loader.epoch(1))) == 5
@@ -52,28 +52,28 @@ def test_a_closed_loader_can_start_again():
 
 
 @pytest.mark.parametrize("end", ["", "raise ValueError", "del loader, batches", "sys.exit(3)"])
-def test_a_process_ends_while_its_loader_is_inside_an_epoch(repository, end):
-    script = LEAVES.format(repository=str(repository), end=end)
+def test_process_can_exit_while_its_loader_is_within_an_epoch(repository, end):
+    script = SCRIPT.format(repository=str(repository), end=end)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
     assert ended.returncode == {"raise ValueError": 1, "sys.exit(3)": 3}.get(end, 0)
 
 
-def test_if_a_worker_cannot_be_started_the_others_are_stopped(monkeypatch):
+def test_workers_are_stopped_if_another_worker_fails_to_start(monkeypatch):
     fork, forks = os.fork, iter([False, True])
 
-    def refuse_the_second():
+    def fail_the_second():
         if next(forks):
             raise BlockingIOError(errno.EAGAIN, "no more processes")
         return fork()
 
     others = set(multiprocessing.active_children())
-    monkeypatch.setattr(os, "fork", refuse_the_second)
+    monkeypatch.setattr(os, "fork", fail_the_second)
     with pytest.raises(BlockingIOError):
         next(make_loader(num_workers=2).epoch(1))
     assert set(multiprocessing.active_children()) <= others
 
 
-def test_a_signal_does_not_end_a_worker_that_is_starting(monkeypatch):
+def test_signal_does_not_stop_a_worker_that_is_starting(monkeypatch):
     fork = os.fork
 
     def fork_and_signal():

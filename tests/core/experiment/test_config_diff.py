@@ -1,4 +1,4 @@
-"""What has changed in a TOML since a checkpoint was saved, and whether it affects training."""
+"""Which settings have changed since a checkpoint was saved, and whether they affect training."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ SAFE = [
 
 
 @pytest.mark.parametrize(("old", "new", "shown"), AFFECTING, ids=lambda value: value[:20])
-def test_a_change_that_affects_training_is_an_error_that_shows_it(old, new, shown):
+def test_error_shows_a_change_that_affects_training(old, new, shown):
     assert old in BEFORE
     with pytest.raises(CheckpointError) as error:
         refuse_changes(drift(BEFORE, BEFORE.replace(old, new)))
@@ -77,7 +77,7 @@ def test_a_change_that_affects_training_is_an_error_that_shows_it(old, new, show
 
 
 @pytest.mark.parametrize(("old", "new"), SAFE, ids=lambda value: value[:20])
-def test_a_safe_change_is_reported_and_passes(old, new):
+def test_safe_change_is_reported_and_accepted(old, new):
     assert old in BEFORE
     changes = drift(BEFORE, BEFORE.replace(old, new))
     assert changes
@@ -92,26 +92,26 @@ def test_the_order_of_hooks_is_not_a_change():
 TRAINER = '[trainer]\npath = "enhancement"\n[trainer.args]\n'
 
 
-def test_a_name_that_begins_like_a_safe_one_is_not_safe():
+def test_name_that_starts_with_a_safe_name_is_not_safe():
     assert drift(TRAINER, TRAINER + "max_epochs_of_mine = 1")[0].affects_training
     assert not drift(TRAINER, TRAINER + "max_epochs = 1")[0].affects_training
 
 
 @pytest.mark.parametrize("argument", ["metrics", "save_enhanced", "save_ckpt_minutes", "on_bad_data"])
-def test_a_trainer_says_which_of_its_arguments_and_those_of_its_bases_are_safe(argument):
+def test_trainer_inherits_and_declares_safe_arguments(argument):
     (change,) = drift(TRAINER, f"{TRAINER}{argument} = 1")
     assert not change.affects_training
     (change,) = drift(TRAINER, f"{TRAINER}{argument} = 1", find=lambda section, path: None)
     assert change.affects_training
 
 
-def test_any_component_can_say_which_of_its_arguments_are_safe():
+def test_any_component_can_declare_safe_arguments():
     class Cached:
         resume_safe = ("cache_dir",)
 
     before = '[[train_dataset]]\npath = "a.Cached"\n[train_dataset.args]\ncache_dir = "a"\nroot = "a"\n'
     found = []
-    changes = drift(before, before.replace('"a"', '"b"'), lambda *asked: found.append(asked) or Cached)
+    changes = drift(before, before.replace('"a"', '"b"'), lambda *names: found.append(names) or Cached)
     assert {change.key.rpartition(".")[2]: change.affects_training for change in changes} == {
         "cache_dir": False,
         "root": True,
@@ -119,7 +119,7 @@ def test_any_component_can_say_which_of_its_arguments_are_safe():
     assert set(found) == {("train_dataset", "a.Cached")}
 
 
-def test_nothing_is_imported_if_nothing_has_changed():
+def test_components_are_imported_only_if_a_setting_has_changed():
     def find(section, path):
         raise AssertionError(path)
 
@@ -128,7 +128,7 @@ def test_nothing_is_imported_if_nothing_has_changed():
         drift(BEFORE, BEFORE.replace("seed = 1", "seed = 2"), find)
 
 
-def test_a_third_party_hook_can_say_that_it_only_watches():
+def test_third_party_hook_can_declare_that_it_does_not_affect_training():
     class Watches:
         affects_training = False
 
@@ -149,7 +149,7 @@ def hooks(*paths, **args):
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2])
-def test_several_hooks_with_one_path_are_compared_one_by_one(changed):
+def test_hooks_with_the_same_path_are_compared_one_by_one(changed):
     before, now = hooks("ema", "ema", "ema"), hooks("ema", "ema", "ema", **{f"_{changed}": 9})
     name = "ema" if changed == 0 else f"ema#{changed + 1}"
     assert [str(change) for change in drift(before, now)] == [f"hooks.{name}.args.decay: 0 -> 9"]
@@ -167,7 +167,7 @@ def test_several_hooks_with_one_path_are_compared_one_by_one(changed):
         ("my.progress", True),
     ],
 )
-def test_a_third_party_hook_with_the_name_of_a_safe_one_is_not_safe(path, affects):
+def test_third_party_hook_named_like_a_safe_hook_is_not_safe(path, affects):
     assert {change.affects_training for change in drift(hooks(path, path), hooks(path, path, _0=1, _1=2))} == {affects}
     assert {change.affects_training for change in drift("", hooks(path))} == {affects}
 

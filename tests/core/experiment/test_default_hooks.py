@@ -1,4 +1,4 @@
-"""Which hooks take part without being named."""
+"""Which hooks run although the TOML file does not name them."""
 
 from audiozen_core.experiment import build
 from audiozen_core.registry.index import Entry, PluginIndex, installed_index
@@ -22,13 +22,13 @@ def names(**options):
     return [plugin.name for plugin in build.default_hooks(**options)]
 
 
-def test_the_default_hooks_are_those_of_audiozen_whose_class_says_so(monkeypatch):
+def test_default_hooks_are_the_audiozen_hooks_whose_class_sets_default(monkeypatch):
     assert names() == OURS
     monkeypatch.setattr(Patience, "default", False)
     assert names() == [name for name in OURS if name != "patience"]
 
 
-def test_a_hook_that_the_file_names_is_not_built_as_a_default():
+def test_hook_that_the_file_names_is_not_built_as_a_default():
     assert names(named=["progress", "signals"]) == [name for name in OURS if name not in ("progress", "signals")]
 
 
@@ -40,7 +40,7 @@ def test_a_hook_of_another_distribution_never_becomes_a_default(monkeypatch):
     assert names() == OURS
 
 
-def test_a_default_hook_names_its_own_default_arguments(monkeypatch):
+def test_default_hook_is_built_with_the_arguments_of_its_class(monkeypatch):
     seen = []
     monkeypatch.setattr(TensorBoard, "__init__", lambda self, required=True: seen.append(required))
     build.default_hooks()

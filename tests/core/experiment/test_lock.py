@@ -1,4 +1,4 @@
-"""One run a folder: the lock says who holds it, and is free when its holder is dead."""
+"""Only one run can use a folder. The lock names its holder and is free when the holder is dead."""
 
 import errno
 import fcntl
@@ -26,11 +26,11 @@ from audiozen_core.experiment.lock import run_lock
 
 logging.configure()  # the log goes to stderr
 
-def refuse(*_):
+def fail(*_):
     raise OSError(int(os.environ["NO_LOCKS"]), "no locks here")
 
 if "NO_LOCKS" in os.environ:
-    fcntl.flock = refuse
+    fcntl.flock = fail
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -67,14 +67,14 @@ def holder(tmp_path):
     kill(process)
 
 
-def refusing(code):
+def failing(code):
     def call(*_):
         raise OSError(code, os.strerror(code))
 
     return call
 
 
-def test_a_second_run_is_refused_with_who_holds_the_lock(tmp_path, holder):
+def test_error_for_a_second_run_names_the_holder_of_the_lock(tmp_path, holder):
     with pytest.raises(RunError) as error, run_lock(tmp_path):
         pass
     assert error.value.message.startswith(
@@ -84,13 +84,13 @@ def test_a_second_run_is_refused_with_who_holds_the_lock(tmp_path, holder):
     assert holder.poll() is None
 
 
-def test_the_message_names_the_batch_job(tmp_path, monkeypatch):
+def test_error_names_the_batch_job(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     with run_lock(tmp_path), pytest.raises(RunError, match=", job 77, since 20"), run_lock(tmp_path):
         pass
 
 
-def test_a_run_that_ended_leaves_nothing_behind(tmp_path, holder):
+def test_lock_and_its_note_are_deleted_when_the_run_ends(tmp_path, holder):
     holder.communicate("")
     assert list(tmp_path.iterdir()) == []
     with run_lock(tmp_path):
@@ -98,13 +98,13 @@ def test_a_run_that_ended_leaves_nothing_behind(tmp_path, holder):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_failed_frees_the_lock(tmp_path):
+def test_failed_run_frees_the_lock(tmp_path):
     with pytest.raises(ValueError, match="the training"), run_lock(tmp_path):
         raise ValueError("the training failed")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_of_a_run_that_was_killed_is_taken_over_with_one_line(tmp_path, holder, capsys):
+def test_lock_of_a_killed_run_is_taken_over_and_logged_once(tmp_path, holder, capsys):
     kill(holder)
     assert (tmp_path / NOTE).exists()
     with run_lock(tmp_path):
@@ -129,7 +129,7 @@ FORKS = HOLDS.replace(
     '    print("held", flush=True)',
     """
     child = os.fork()
-    if child == 0:  # like a worker that outlives the run
+    if child == 0:  # like a worker that outlives its run
         print(os.getpid(), flush=True)
         sys.stdin.readline()
         os._exit(0)
@@ -144,15 +144,15 @@ def test_a_child_that_outlives_a_killed_run_does_not_keep_its_lock(tmp_path):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
-    os.kill(child, 0)  # it lives
+    os.kill(child, 0)  # the child is still alive
     with run_lock(tmp_path):
         pass
     os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("inherited", [False, True], ids=["run_lock", "a plain flock"])
-def test_such_a_child_would_keep_a_plain_flock(tmp_path, inherited):
-    """The negative control of the test above: without filelock's care at forks the child keeps the lock."""
+def test_child_of_a_killed_run_would_keep_a_plain_flock(tmp_path, inherited):
+    """Negative control for the test above: filelock handles forks, but a child keeps a plain flock."""
     plain = FORKS.replace("run_lock(Path(sys.argv[1]))", "open(sys.argv[1] + '/run.lock', 'w') as file").replace(
         "    child = os.fork()", "    fcntl.flock(file, fcntl.LOCK_EX)\n    child = os.fork()"
     )
@@ -221,7 +221,7 @@ def test_an_unreadable_note_neither_holds_nor_frees_the_lock(tmp_path, text, hol
 
 
 def plant(path, kind, thesis):
-    """Puts something at `path` that is a link or not a regular file."""
+    """Creates a link, a pipe or a folder at `path`."""
     if kind != "link to nothing":
         thesis.write_text("years of work")
     if kind == "hard link":
@@ -235,7 +235,7 @@ def plant(path, kind, thesis):
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "link to nothing", "hard link", "pipe", "folder"])
-def test_a_lock_that_is_a_link_or_not_a_file_is_refused(tmp_path, kind):
+def test_lock_that_is_a_link_or_not_a_file_is_rejected(tmp_path, kind):
     thesis, run = tmp_path / "thesis.tex", tmp_path / "run"
     run.mkdir()
     plant(run / LOCK, kind, thesis)
@@ -278,11 +278,11 @@ def test_only_one_of_many_simultaneous_runs_gets_the_lock(tmp_path, locks, kille
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_in_another_container_holds_its_lock_although_its_pid_means_nothing_here(tmp_path):
+def test_run_in_another_container_holds_its_lock(tmp_path):
     process = start(tmp_path, HOLDS, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     if process.stdout.readline() != "held\n":
         process.communicate("")
-        pytest.skip("this system lets nobody make a process namespace")
+        pytest.skip("this system does not allow a new process namespace")
     assert json.loads((tmp_path / NOTE).read_text())["pid"] == 1
     with pytest.raises(RunError, match="is in use: process 1 on "), run_lock(tmp_path):
         pass
@@ -295,8 +295,8 @@ NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP]
 
 
 @pytest.mark.parametrize("code", NO_LOCKS, ids=errno.errorcode.get)
-def test_without_kernel_locks_a_marker_keeps_others_away(tmp_path, monkeypatch, capsys, code):
-    monkeypatch.setattr(fcntl, "flock", refusing(code))
+def test_marker_file_replaces_the_lock_without_kernel_locks(tmp_path, monkeypatch, capsys, code):
+    monkeypatch.setattr(fcntl, "flock", failing(code))
     holder = start(tmp_path, NO_LOCKS=str(code))
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(RunError, match=f"is in use: process {holder.pid} on") as error, run_lock(tmp_path):
@@ -311,8 +311,8 @@ def test_without_kernel_locks_a_marker_keeps_others_away(tmp_path, monkeypatch, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_kernel_locks_a_marker_of_another_machine_counts_until_it_is_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
+def test_marker_file_of_another_machine_blocks_until_it_is_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
     with run_lock(tmp_path):
         there = (tmp_path / MARKER).read_text().replace(socket.gethostname(), "elsewhere")
         there = there.replace(str(os.getpid()), str(2**22 + 1))
@@ -325,9 +325,9 @@ def test_without_kernel_locks_a_marker_of_another_machine_counts_until_it_is_del
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
-def test_on_a_full_disk_the_lock_holds_without_its_note(tmp_path, monkeypatch, code):
-    (tmp_path / NOTE).write_text(json.dumps({"host": "here", "pid": 1, "since": "2026"}))  # of a run that was killed
-    monkeypatch.setattr(lock, "write_whole", refusing(code))
+def test_lock_works_without_its_note_on_a_full_disk(tmp_path, monkeypatch, code):
+    (tmp_path / NOTE).write_text(json.dumps({"host": "here", "pid": 1, "since": "2026"}))  # of a killed run
+    monkeypatch.setattr(lock, "write_whole", failing(code))
     with run_lock(tmp_path):
         other = subprocess.run(
             [sys.executable, "-c", HOLDS, str(tmp_path)], capture_output=True, text=True, input="", check=False
@@ -336,15 +336,15 @@ def test_on_a_full_disk_the_lock_holds_without_its_note(tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_full_disk_without_kernel_locks_the_run_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
-    monkeypatch.setattr(filelock.SoftFileLock, "_write_lock_info", refusing(errno.ENOSPC))
+def test_full_disk_without_kernel_locks_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOSYS))
+    monkeypatch.setattr(filelock.SoftFileLock, "_write_lock_info", failing(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left"), run_lock(tmp_path):
         pass
 
 
 def test_an_error_while_writing_the_note_frees_the_lock(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "write_whole", refusing(errno.EIO))
+    monkeypatch.setattr(lock, "write_whole", failing(errno.EIO))
     with pytest.raises(OSError, match="Input/output"), run_lock(tmp_path):
         pass
     monkeypatch.undo()

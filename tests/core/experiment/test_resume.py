@@ -1,4 +1,4 @@
-"""How `--allow-drift` puts new arguments into the state of a checkpoint."""
+"""How `--allow-drift` applies changed arguments to the state of a checkpoint."""
 
 import pytest
 import torch
@@ -23,11 +23,11 @@ from tests.tiny_training import make_loader, make_trainer
 
 
 def changed(*keys):
-    return [Change(key, "then", "now", True) for key in keys]
+    return [Change(key, "old", "new", True) for key in keys]
 
 
 class Rates:
-    """Notes the learning rate of each step."""
+    """Records the learning rate of each step."""
 
     def __init__(self):
         self.seen = []
@@ -56,7 +56,7 @@ def resumed(state, changes, optimizer, scheduler=None, interval="epoch", epochs=
     return rates.seen, after
 
 
-def test_without_changes_the_state_stays_as_it_is():
+def test_state_does_not_change_without_changed_arguments():
     state = state_of(Adam)
     assert adapt_state(state, [], trainer(Adam)) == state
 
@@ -67,13 +67,13 @@ def test_the_optimizer_gets_its_new_arguments_and_keeps_its_moments():
     rates, _ = resumed(state, changed("optimizer.args.lr"), adam)
     assert rates == [1e-4] * 10
     after = trainer(adam)
-    told = adapt_state(state, changed("optimizer.args.lr", "optimizer.args.weight_decay"), after)["optimizer"]
-    assert told["param_groups"][0]["weight_decay"] == 0.1
-    assert torch.equal(told["state"][0]["exp_avg"], state["optimizer"]["state"][0]["exp_avg"])
+    adapted = adapt_state(state, changed("optimizer.args.lr", "optimizer.args.weight_decay"), after)["optimizer"]
+    assert adapted["param_groups"][0]["weight_decay"] == 0.1
+    assert torch.equal(adapted["state"][0]["exp_avg"], state["optimizer"]["state"][0]["exp_avg"])
     assert state["optimizer"]["param_groups"][0]["lr"] == 0.05
 
 
-def test_a_new_rate_follows_the_schedule_as_if_the_training_had_started_with_it():
+def test_changed_learning_rate_is_scheduled_as_if_set_from_the_start():
     halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
     state = state_of(lambda weights: SGD(weights, lr=0.8), halves)
     rates, _ = resumed(state, changed("optimizer.args.lr"), lambda weights: SGD(weights, lr=0.08), halves)
@@ -81,7 +81,7 @@ def test_a_new_rate_follows_the_schedule_as_if_the_training_had_started_with_it(
 
 
 def rates_of(optimizer, scheduler, steps):
-    """The learning rate before each step, with a scheduler that had these arguments from the beginning."""
+    """The learning rate before each step of a training that uses these arguments from the start."""
     whole = trainer(optimizer, scheduler)
     rates = []
     for _ in range(steps):
@@ -92,7 +92,7 @@ def rates_of(optimizer, scheduler, steps):
 
 
 class Own(LRScheduler):
-    """A third-party scheduler with the methods of torch's."""
+    """A third-party scheduler that extends a torch scheduler."""
 
     def get_lr(self):
         return [base * 0.9**self.last_epoch for base in self.base_lrs]
@@ -142,7 +142,7 @@ CHANGED = {
 }
 
 
-def test_a_change_of_another_argument_leaves_the_scheduled_rate_alone():
+def test_change_of_another_argument_does_not_change_the_scheduled_rate():
     halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
     state = state_of(sgd(0.8), halves)
     now = lambda weights: SGD(weights, lr=0.8, weight_decay=0.1)  # noqa: E731
@@ -152,14 +152,14 @@ def test_a_change_of_another_argument_leaves_the_scheduled_rate_alone():
 
 
 @pytest.mark.parametrize("case", CHANGED)
-def test_a_scheduler_is_fast_forwarded_to_where_the_training_is(case):
+def test_changed_scheduler_is_fast_forwarded_to_the_current_step(case):
     before, scheduler_before, now, scheduler_now, key = CHANGED[case]
     state = state_of(before, scheduler_before, "step")
     rates, _ = resumed(state, changed(key), now, scheduler_now, "step")
     assert rates == pytest.approx(rates_of(now, scheduler_now, 20)[10:])
 
 
-def test_a_new_scheduler_starts_with_its_own_rate():
+def test_new_scheduler_starts_at_its_first_step():
     state = state_of(sgd(0.1))
     rates, _ = resumed(state, changed("lr_scheduler.path"), sgd(0.1), warm_up(0.1, 4), "step")
     assert rates == pytest.approx(rates_of(sgd(0.1), warm_up(0.1, 4), 10))
@@ -171,28 +171,28 @@ def test_a_scheduler_that_ends_too_early_is_an_error():
         resumed(state, changed("lr_scheduler.args.total_steps"), SGD, cycle(7, 0.1), "step")
 
 
-def test_a_plateau_scheduler_remembers_its_best_and_takes_a_new_rate_only_from_the_optimizer():
+def test_plateau_scheduler_keeps_its_best_and_takes_a_changed_optimizer_rate():
     def plateau(patience):
         return lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=patience)
 
     state = state_of(sgd(0.8), plateau(1))
     state["lr_scheduler"] |= {"best": 7.5, "num_bad_epochs": 1}
     state["optimizer"]["param_groups"][0]["lr"] = 0.2
-    told = adapt_state(state, changed("lr_scheduler.args.patience"), trainer(sgd(0.8), plateau(5)))
-    kept = told["lr_scheduler"]
+    adapted = adapt_state(state, changed("lr_scheduler.args.patience"), trainer(sgd(0.8), plateau(5)))
+    kept = adapted["lr_scheduler"]
     assert (kept["best"], kept["num_bad_epochs"], kept["patience"]) == (7.5, 1, 5)
-    assert told["optimizer"]["param_groups"][0]["lr"] == 0.2
+    assert adapted["optimizer"]["param_groups"][0]["lr"] == 0.2
     lower = [Change("optimizer.args.lr", "0.8", "0.08", True)]
-    told = adapt_state(state, lower, trainer(sgd(0.08), plateau(1)))
-    assert told["optimizer"]["param_groups"][0]["lr"] == 0.08
+    adapted = adapt_state(state, lower, trainer(sgd(0.08), plateau(1)))
+    assert adapted["optimizer"]["param_groups"][0]["lr"] == 0.08
 
 
-def test_a_removed_scheduler_leaves_nothing_behind():
+def test_state_of_a_removed_scheduler_is_deleted():
     state = state_of(sgd(0.8), lambda optimizer: StepLR(optimizer, 1, 0.5))
-    told = adapt_state(state, changed("lr_scheduler.path", "lr_scheduler.args.step_size"), trainer(sgd(0.8)))
-    assert "lr_scheduler" not in told
-    assert "initial_lr" not in told["optimizer"]["param_groups"][0]
-    assert told["optimizer"]["param_groups"][0]["lr"] == 0.8
+    adapted = adapt_state(state, changed("lr_scheduler.path", "lr_scheduler.args.step_size"), trainer(sgd(0.8)))
+    assert "lr_scheduler" not in adapted
+    assert "initial_lr" not in adapted["optimizer"]["param_groups"][0]
+    assert adapted["optimizer"]["param_groups"][0]["lr"] == 0.8
 
 
 def test_a_component_of_another_class_starts_without_state():
@@ -230,5 +230,5 @@ def test_a_loss_gets_its_new_arguments():
         return make_trainer(loss=nn.CrossEntropyLoss(weight=torch.tensor([weight])), max_epochs=1)
 
     state = run(1.0).checkpoint()
-    told = adapt_state(state, changed("loss_function.args.weight"), run(4.0))
-    assert told["loss_function"]["weight"].item() == 4.0
+    adapted = adapt_state(state, changed("loss_function.args.weight"), run(4.0))
+    assert adapted["loss_function"]["weight"].item() == 4.0

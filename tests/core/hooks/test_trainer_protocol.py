@@ -64,7 +64,7 @@ def test_every_member_of_the_protocol_exists_on_a_trainer():
     assert [name for name in members if not hasattr(trainer, name)] == []
 
 
-def test_a_hook_can_be_tested_with_a_stub_that_has_only_what_it_uses():
+def test_hook_works_with_a_stub_that_has_only_the_used_attributes():
     class Stub:
         patience = 1
         progress = trainer_protocol.Progress(epoch=3, best_epoch=1, best_score=0.5)

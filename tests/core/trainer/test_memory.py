@@ -54,7 +54,7 @@ class Dies(Pairs):
 
 
 class Waits:
-    """Uses a dying worker in a hook, because torch raises its error wherever the main process is at that moment."""
+    """Loads a batch in a hook, because torch can raise the error of a dead worker anywhere in the main process."""
 
     @hookimpl
     def on_epoch_start(self):

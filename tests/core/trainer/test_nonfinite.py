@@ -305,7 +305,7 @@ def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monke
     assert checks == [0, 0, 1]
 
 
-def test_the_run_ends_after_too_many_skipped_batches():
+def test_run_stops_after_too_many_skipped_batches():
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx)["loss"] * float("inf")
@@ -356,7 +356,7 @@ def test_rollback_restores_weights_from_before_a_delayed_nan_loss(tmp_path, monk
     assert torch.equal(weights_of(trainer), weights_of(absent))
 
 
-def test_the_run_ends_after_too_many_rollbacks(tmp_path):
+def test_run_stops_after_too_many_rollbacks(tmp_path):
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
             return super().training_step(batch, batch_idx)["loss"] * float("nan")

@@ -8,7 +8,7 @@ from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import AudioFolder, pad_collate
 
 
-def test_a_folder_gives_all_files_with_their_relative_paths_as_ids(write, tmp_path):
+def test_ids_are_the_relative_paths_of_all_files_in_the_folder(write, tmp_path):
     paths = [write(name) for name in ("in/b.wav", "in/deep/er/a.flac", "in/b.x.wav")]
 
     data = AudioFolder(tmp_path / "in")
@@ -19,7 +19,7 @@ def test_a_folder_gives_all_files_with_their_relative_paths_as_ids(write, tmp_pa
     assert pad_collate([data[0], data[2]])["id"] == ["b", "deep/er/a"]
 
 
-def test_ids_keep_the_ending_if_files_differ_only_in_it(write, tmp_path):
+def test_ids_keep_the_extension_if_files_differ_only_in_it(write, tmp_path):
     for name in ("in/a.wav", "in/a.flac", "in/b.wav"):
         write(name)
 
@@ -33,7 +33,7 @@ def test_a_list_of_files_keeps_its_order(write):
     assert AudioFolder(files=[two]).ids == ["two"]
 
 
-def test_no_id_leads_out_of_the_folder_with_the_results(write, tmp_path, monkeypatch):
+def test_ids_never_point_outside_the_folder_of_the_results(write, tmp_path, monkeypatch):
     write("x/one.wav")
     write("two.wav")
     monkeypatch.chdir(tmp_path / "x")
@@ -56,7 +56,7 @@ def test_no_id_leads_out_of_the_folder_with_the_results(write, tmp_path, monkeyp
         ({"folder": "in", "sr": 8000}, r"a\.wav` has a sample rate of 16000 Hz"),
     ],
 )
-def test_wrong_arguments_and_files_are_errors_when_the_data_set_is_built(arguments, what, write, tmp_path, monkeypatch):
+def test_building_with_invalid_arguments_or_files_is_an_error(arguments, what, write, tmp_path, monkeypatch):
     write("in/a.wav")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)

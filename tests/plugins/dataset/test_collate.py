@@ -29,7 +29,7 @@ def test_clean_and_snr_are_optional():
     assert batch.keys() == {"id", "noisy", "length", "sr"}
 
 
-def test_values_of_other_keys_are_joined():
+def test_values_of_other_keys_are_collated():
     first = sample("a", 2, feature=torch.ones(2, 3), label=1, text="one")
     second = sample("b", 2, feature=torch.zeros(2, 3), label=2, text="two")
 
@@ -48,6 +48,6 @@ def test_values_of_other_keys_are_joined():
         (sample("b", 3) | {"clean": torch.ones(2)}, "`b`: the noisy wave has 3 samples, but the clean one has 2"),
     ],
 )
-def test_samples_that_do_not_fit_together_are_an_error_that_names_them(other, what):
+def test_error_names_samples_that_do_not_fit_together(other, what):
     with pytest.raises(DataError, match=what):
         pad_collate([sample("a", 3), other])

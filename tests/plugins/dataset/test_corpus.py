@@ -1,4 +1,4 @@
-"""The corpus of recipes/mini_denoise is what its manifest and its licence say."""
+"""The corpus of recipes/mini_denoise matches its manifest and its licence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def values(rows, column, **wanted):
     return {row[column] for row in rows if all(row[key] == value for key, value in wanted.items())}
 
 
-def test_the_manifest_lists_each_file_once_and_no_other(manifest, rows):
+def test_manifest_lists_each_file_exactly_once(manifest, rows):
     on_disk = {path.relative_to(manifest.parent).as_posix() for path in manifest.parent.rglob("*.flac")}
 
     assert [row["file"] for row in rows] == list(dict.fromkeys(row["file"] for row in rows))
@@ -32,7 +32,7 @@ def test_the_corpus_stays_small(manifest):
     assert sum(path.stat().st_size for path in manifest.parent.rglob("*") if path.is_file()) < MOST_BYTES
 
 
-def test_every_file_is_16_khz_mono_of_the_stated_length_at_a_usable_level(manifest, rows):
+def test_every_file_has_the_expected_rate_channels_length_and_level(manifest, rows):
     for row in rows:
         wave, sr = soundfile.read(manifest.parent / row["file"])
         assert (sr, wave.ndim) == (16000, 1), row["file"]
@@ -43,7 +43,7 @@ def test_every_file_is_16_khz_mono_of_the_stated_length_at_a_usable_level(manife
 
 
 @pytest.mark.parametrize(("role", "column"), [("speech", "voice"), ("noise", "kind"), ("noise", "source")])
-def test_no_two_splits_share_a_voice_or_a_kind_or_recording_of_noise(rows, role, column):
+def test_splits_do_not_share_voices_noise_kinds_or_noise_recordings(rows, role, column):
     train, validate, test = (values(rows, column, role=role, split=split) for split in ("train", "validate", "test"))
 
     assert train
@@ -53,7 +53,7 @@ def test_no_two_splits_share_a_voice_or_a_kind_or_recording_of_noise(rows, role,
     assert test.isdisjoint(train | validate)
 
 
-def test_no_two_splits_share_the_same_samples(manifest, rows):
+def test_every_file_has_different_samples(manifest, rows):
     prints = {}
     for row in rows:
         wave, _ = soundfile.read(manifest.parent / row["file"], dtype="int16")
@@ -61,12 +61,12 @@ def test_no_two_splits_share_the_same_samples(manifest, rows):
     assert len(prints) == len(rows)
 
 
-def test_there_are_four_voices_and_several_noise_kinds_of_the_test_only(rows):
+def test_corpus_has_four_voices_and_four_kinds_of_test_noise(rows):
     assert len(values(rows, "voice", role="speech")) >= 4
     assert len(values(rows, "kind", role="noise", split="test")) >= 4
 
 
-def test_the_licence_credits_every_voice_source_and_licence_of_the_manifest(manifest, rows):
+def test_licence_file_credits_every_voice_source_and_licence(manifest, rows):
     licence = (manifest.parent / "LICENSE").read_text(encoding="utf-8")
 
     for row in rows:

@@ -12,7 +12,7 @@ from audiozen_plugins.dataset import DnsChallenge, pad_collate
 
 @pytest.fixture
 def root(write, tmp_path):
-    """Twelve clips named as the synthesiser names them; the numbers are not in the order of the names."""
+    """Twelve clips, named like those of the synthesiser. Sorting by name and by number gives different orders."""
     for number in range(12):
         source = f"book_0{number % 3}_snr_reader_{number}-door_snr3"
         write(f"set/noisy/{source}_snr{number - 5}_tl-{20 + number}_fileid_{number}.wav", seconds=0.5)
@@ -42,7 +42,7 @@ def test_limit_and_offset_select_clips(root):
     assert len(DnsChallenge(root, limit=99, offset=2)) == 10
 
 
-def test_the_noise_folder_and_further_clean_files_are_not_needed(root, write):
+def test_missing_noise_folder_and_extra_files_are_ignored(root, write):
     for path in (root / "noise").iterdir():
         path.unlink()
     (root / "noise").rmdir()
@@ -59,7 +59,7 @@ def test_names_of_both_challenges_are_read(write, tmp_path):
     assert DnsChallenge(tmp_path)[0]["snr"] == -2
 
 
-def test_without_an_snr_in_each_name_no_item_has_one(root, write):
+def test_items_have_an_snr_only_if_every_name_has_one(root, write):
     write("set/noisy/plain_fileid_40.wav")
     write("set/clean/clean_fileid_40.wav")
 
@@ -70,7 +70,7 @@ def test_without_an_snr_in_each_name_no_item_has_one(root, write):
     assert DnsChallenge(root, limit=12)[0]["snr"] == -5
 
 
-def test_a_training_clip_is_the_same_stretch_of_both_files(root):
+def test_training_clip_is_the_same_segment_of_both_files(root):
     data = DnsChallenge(root, clip_seconds=0.1)
     noisy = read_audio(root / "noisy" / f"{data[2]['id']}.wav", sr=16000).unfold(0, 1600, 1)
     clean = read_audio(root / "clean" / "clean_fileid_2.wav", sr=16000).unfold(0, 1600, 1)
@@ -102,7 +102,7 @@ def test_a_training_clip_is_the_same_stretch_of_both_files(root):
         (lambda root: (root / "noisy").rename(root / "loud"), "no folder `.*noisy`"),
     ],
 )
-def test_a_folder_with_another_layout_is_an_error_that_names_it(root, break_it, what):
+def test_error_describes_an_unexpected_layout_of_the_folder(root, break_it, what):
     break_it(root)
 
     with pytest.raises(DataError, match=what):
@@ -118,17 +118,17 @@ def test_a_folder_with_another_layout_is_an_error_that_names_it(root, break_it, 
         ({"clip_seconds": -1}, "`clip_seconds` is -1"),
     ],
 )
-def test_wrong_arguments_are_errors_that_name_them(root, arguments, what):
+def test_error_names_an_invalid_argument(root, arguments, what):
     with pytest.raises(DataError, match=what):
         DnsChallenge(root, **arguments)
 
 
-def test_a_missing_root_is_an_error_that_names_it():
+def test_error_names_a_missing_root():
     with pytest.raises(DataError, match="no folder `nowhere`"):
         DnsChallenge("nowhere")
 
 
-def test_partners_of_different_length_or_rate_are_errors_when_they_are_read(root, write):
+def test_reading_partners_of_different_length_or_rate_is_an_error(root, write):
     write("set/clean/clean_fileid_1.wav", seconds=0.4)
     write("set/clean/clean_fileid_2.wav", seconds=0.5, sr=8000)
     data = DnsChallenge(root)

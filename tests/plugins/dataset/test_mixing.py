@@ -24,14 +24,14 @@ def test_the_mixture_has_the_given_snr_and_level(waves, snr):
     assert decibel(rms(noisy)) == pytest.approx(-30.0, abs=1e-3)
 
 
-def test_speech_and_noise_keep_their_shape(waves):
+def test_mixing_only_scales_speech_and_noise(waves):
     noisy, clean = mix(*waves, snr=3.0, level=-30.0)
 
     assert np.corrcoef(clean, waves[0])[0, 1] == pytest.approx(1.0, abs=1e-6)
     assert np.corrcoef(noisy - clean, waves[1])[0, 1] == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_mixture_that_would_clip_is_turned_down_as_a_whole(waves):
+def test_mixture_that_would_clip_is_scaled_down_as_a_whole(waves):
     noisy, clean = mix(*waves, snr=5.0, level=0.0)
 
     assert max(np.abs(noisy).max(), np.abs(clean).max()) == pytest.approx(PEAK)
@@ -40,9 +40,8 @@ def test_a_mixture_that_would_clip_is_turned_down_as_a_whole(waves):
 
 def test_a_loop_repeats_with_its_period_and_has_no_click():
     time = np.arange(1000, dtype=np.float32)
-    noise = np.sin(
-        time * 0.1 * np.pi + 0.4
-    )  # without the crossfade the wave would jump, because 999 is not a multiple of the period
+    # 999 samples are not a multiple of the period, so the wave would jump without the crossfade.
+    noise = np.sin(time * 0.1 * np.pi + 0.4)
 
     looped = loop(noise[:-1], 3000, start=123, fade=100)
     plain = loop(noise[:-7], 3000, start=123, fade=0)
@@ -53,7 +52,7 @@ def test_a_loop_repeats_with_its_period_and_has_no_click():
     assert np.abs(np.diff(plain)).max() > 0.5
 
 
-def test_the_fade_keeps_the_power_of_a_noise():
+def test_crossfade_keeps_the_power_of_the_noise():
     noise = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
 
     assert rms(loop(noise, 60_000, start=0, fade=50_000)[:50_000]) == pytest.approx(1.0, abs=0.02)

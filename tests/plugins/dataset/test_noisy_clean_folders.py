@@ -19,7 +19,7 @@ def folders(write, tmp_path):
     return {"noisy_dir": tmp_path / "noisy", "clean_dir": tmp_path / "clean"}
 
 
-def test_files_are_matched_by_name_whatever_their_ending(folders):
+def test_files_are_matched_by_name_without_the_extension(folders):
     data = NoisyCleanFolders(**folders)
 
     assert [sample["id"] for sample in (data[index] for index in range(len(data)))] == ["a", "b", "deep/c"]
@@ -39,7 +39,7 @@ def test_training_clips_are_cut_and_shorter_files_padded_in_the_batch(folders):
     assert not batch["noisy"][2, 4000:].any()
 
 
-def test_names_in_one_folder_only_are_listed(folders, write):
+def test_error_lists_names_that_are_in_only_one_folder(folders, write):
     for number in range(5):
         write(f"noisy/extra_{number}.wav")
     write("clean/lonely.wav")
@@ -67,7 +67,7 @@ def test_two_files_with_the_same_name_in_one_folder_are_an_error(folders, write)
         ({"seconds": 0.5, "sr": 8000}, r"a\.flac` has a sample rate of 8000 Hz"),
     ],
 )
-def test_a_wrong_pair_is_an_error_at_the_start_or_when_it_is_read(folders, write, wrong, what):
+def test_unfitting_pair_is_an_error_when_checked_or_when_read(folders, write, wrong, what):
     write("clean/a.flac", **wrong)
 
     with pytest.raises(DataError, match=what):
@@ -78,7 +78,7 @@ def test_a_wrong_pair_is_an_error_at_the_start_or_when_it_is_read(folders, write
         unchecked[0]
 
 
-def test_an_empty_or_missing_folder_is_an_error_that_names_it(folders, tmp_path):
+def test_error_names_an_empty_or_missing_folder(folders, tmp_path):
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(DataError, match=r"no audio file in `.*empty`"):

@@ -40,7 +40,7 @@ def grid(manifest):
     return NoisySpeechMix(manifest, split="test", snrs=[-5, 0, 10], seed=3)
 
 
-def test_a_training_clip_has_the_length_snr_and_level_asked_for(training):
+def test_training_clip_has_the_requested_length_snr_and_level(training):
     random.seed(0)
     samples = [training[index] for index in range(60)]
 
@@ -96,14 +96,14 @@ def test_a_grid_mixes_each_utterance_with_one_noise_at_every_snr(grid):
         assert np.corrcoef(noises)[0, 1:] == pytest.approx(1.0, abs=1e-4)
 
 
-def test_the_noises_of_a_grid_take_turns(grid):
+def test_grid_uses_all_noises_about_equally_often(grid):
     noises = Counter(grid.draw(index).noise for index in range(len(grid)))
 
     assert len(noises) == len(grid.noise)
     assert max(noises.values()) - min(noises.values()) <= 3
 
 
-def test_without_a_clip_length_utterances_are_whole(grid):
+def test_utterances_are_not_cut_without_a_clip_length(grid):
     assert [len(grid[index * 3]["clean"]) for index in range(len(grid.speech))] == grid.speech.lengths
 
 
@@ -120,7 +120,7 @@ def test_fixed_items_do_not_depend_on_the_global_generator(grid, manifest):
     assert random.getstate() == state
 
 
-def test_another_seed_gives_other_fixed_items(grid, manifest):
+def test_another_seed_gives_different_fixed_items(grid, manifest):
     other = NoisySpeechMix(manifest, split="test", snrs=[-5, 0, 10], seed=4)
 
     assert not any(same(grid[index], other[index]) for index in range(0, 60, 3))
@@ -143,7 +143,7 @@ def test_a_fixed_range_gives_fixed_items(manifest):
     assert data[5]["snr"] != data[6]["snr"]
 
 
-def test_fewer_items_are_spread_over_all_utterances(manifest):
+def test_items_fewer_than_utterances_are_spread_over_the_utterances(manifest):
     data = NoisySpeechMix(manifest, split="test", snrs=[0, 5], items_per_epoch=20)
 
     utterances = [data.draw(index).speech[0][0] for index in range(len(data))]
@@ -154,13 +154,13 @@ def test_fewer_items_are_spread_over_all_utterances(manifest):
     assert max(utterances) > 0.8 * len(data.speech)
 
 
-def test_more_items_than_utterances_use_other_noises(manifest):
+def test_items_are_unique_even_if_there_are_more_than_utterances(manifest):
     data = NoisySpeechMix(manifest, split="test", snrs=[0], items_per_epoch=74)
 
     assert len({data[index]["id"] for index in range(74)}) == 74
 
 
-def test_reading_from_files_gives_the_same_as_the_cache(manifest):
+def test_items_from_files_equal_items_from_the_cache(manifest):
     arguments = {"split": "validate", "snrs": [5], "clip_seconds": 2.5}
     cached = NoisySpeechMix(manifest, **arguments)
     from_disk = NoisySpeechMix(manifest, **arguments, cache_mb=0)
@@ -180,7 +180,7 @@ def test_forked_workers_give_the_same_batches(grid):
     assert all(same(one, two) for one, two in zip(plain, forked, strict=True))
 
 
-def test_two_folders_give_the_same_as_a_manifest(manifest):
+def test_two_folders_can_replace_a_manifest(manifest):
     corpus = manifest.parent
     data = NoisySpeechMix(speech_dir=corpus / "speech", noise_dir=corpus / "noise", clip_seconds=1.0, items_per_epoch=5)
 
@@ -192,7 +192,7 @@ def test_two_folders_give_the_same_as_a_manifest(manifest):
     assert {recording.voice for recording in data.speech.recordings} >= {"allison", "carlo", "june"}
 
 
-def test_long_noise_is_a_stretch_and_short_noise_a_loop(write, tmp_path):
+def test_long_noise_is_cut_and_short_noise_is_looped(write, tmp_path):
     write("speech/a.wav", seconds=1.0)
     long = write("noise/long.wav", seconds=5.0)
     data = NoisySpeechMix(speech_dir=tmp_path / "speech", noise_dir=long.parent, snrs=[0])
@@ -208,7 +208,7 @@ def test_long_noise_is_a_stretch_and_short_noise_a_loop(write, tmp_path):
     assert np.corrcoef(noise[:-period], noise[period:])[0, 1] > 0.999
 
 
-def test_silent_stretches_are_drawn_again(write, tmp_path):
+def test_silent_segments_are_replaced_by_new_draws(write, tmp_path):
     half_silent = np.concatenate([np.full(40000, 2**-15), np.random.default_rng(0).uniform(-0.5, 0.5, 8000)])
     write("speech/a.wav", wave=half_silent)
     write("noise/b.wav")
@@ -220,7 +220,7 @@ def test_silent_stretches_are_drawn_again(write, tmp_path):
     assert all(measured_snr(data[index]) == pytest.approx(0, abs=0.01) for index in range(30))
 
 
-def test_a_loop_over_the_set_ends(grid):
+def test_iteration_over_the_data_set_ends(grid):
     assert sum(1 for _ in grid) == len(grid)
     with pytest.raises(IndexError):
         grid[-1]
@@ -248,7 +248,7 @@ def test_a_loop_over_the_set_ends(grid):
         ({"manifest": "{manifest}", "sr": 8000}, "has a sample rate of 16000 Hz, but 8000 Hz is needed"),
     ],
 )
-def test_wrong_arguments_are_errors_that_name_them(arguments, what, manifest):
+def test_error_names_an_invalid_argument(arguments, what, manifest):
     given = {key: manifest if value == "{manifest}" else value for key, value in arguments.items()}
 
     with pytest.raises(DataError, match=what):
@@ -277,7 +277,7 @@ def test_wrong_arguments_are_errors_that_name_them(arguments, what, manifest):
         ),
     ],
 )
-def test_a_wrong_manifest_is_an_error_that_names_it(text, what, tmp_path):
+def test_error_names_an_invalid_manifest(text, what, tmp_path):
     (tmp_path / "manifest.csv").write_text(text)
 
     with pytest.raises(DataError, match=what) as error:
@@ -305,7 +305,7 @@ def test_a_manifest_with_a_byte_order_mark_and_quoted_names_is_read(write, tmp_p
     assert len(NoisySpeechMix(tmp_path / "manifest.csv", split="train")) == 1
 
 
-def test_a_silent_recording_is_an_error_that_names_it(write, tmp_path):
+def test_error_names_a_silent_recording(write, tmp_path):
     write("speech/a.wav")
     write("noise/quiet.wav", wave=np.zeros(1000))
 

@@ -1,4 +1,4 @@
-"""Each item opens each of its files once: on a network drive, opening takes longer than reading."""
+"""Each item opens each of its files only once, because opening takes longer than reading on a network drive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_a_pair_of_folders_opens_both_files_once(write, tmp_path, opened):
     files = [str(write(f"{kind}/a.wav")) for kind in ("noisy", "clean")]
     opened.clear()
     data = NoisyCleanFolders(tmp_path / "noisy", tmp_path / "clean", clip_seconds=0.5)
-    assert opened == files  # the check of the headers
+    assert opened == files  # to check the headers
     opened.clear()
     data[0]
     assert opened == files
@@ -45,8 +45,8 @@ def test_a_mixture_opens_both_files_once_if_they_are_not_in_memory(write, tmp_pa
     assert opened == files
 
 
-def test_every_way_to_open_a_file_is_counted(write, opened):
-    """The control: the tests above can notice a second opening."""
+def test_every_way_of_opening_a_file_is_counted(write, opened):
+    """Negative control: the tests above would detect a second opening."""
     file = write("a.wav")
     opened.clear()
     audio_info(file)

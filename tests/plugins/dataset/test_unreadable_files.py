@@ -1,4 +1,4 @@
-"""Files that can't be read are errors, or are skipped."""
+"""Files that can't be read raise an error, or are skipped."""
 
 import shutil
 
@@ -26,14 +26,16 @@ def folders(tmp_path):
 
 
 @pytest.mark.parametrize("cache_mb", [100, 0], ids=["in memory", "from the files"])
-def test_a_mixture_is_made_of_the_readable_recordings(folders, cache_mb):
+def test_mixtures_use_only_readable_recordings(folders, cache_mb):
     arguments = {"speech_dir": folders / "speech", "noise_dir": folders / "noise", "cache_mb": cache_mb, "fixed": True}
     with pytest.raises(DataError, match=r"1\.flac"):
         NoisySpeechMix(**arguments)
     errors = []
     with skip_unreadable_files(errors.append):
         mixtures = NoisySpeechMix(**arguments)
-    names = ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]  # without a cache, a body is read only for an item
+    names = (
+        ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]
+    )  # without a cache, the body of a file is read only for an item
     assert [recording.name for recording in mixtures.speech.recordings] == names
     assert len(errors) == 2 * (4 - len(names))
     assert "speech/1.flac" in errors[0].message
@@ -71,9 +73,9 @@ def test_folders_skip_files_without_a_valid_header(folders):
     assert len(errors) == 2
 
 
-def test_an_error_of_the_callback_stops_the_skipping():
+def test_error_raised_by_the_callback_stops_the_skipping():
     def enough(error):
-        raise DataError("too many", remedy="look at them") from error
+        raise DataError("too many", remedy="check the files") from error
 
     def check(item):
         if item:

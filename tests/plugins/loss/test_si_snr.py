@@ -15,19 +15,19 @@ def waves() -> tuple[torch.Tensor, torch.Tensor]:
     return target + 0.3 * torch.randn(3, 4000, dtype=torch.float64), target
 
 
-def test_it_is_the_energy_of_the_projection_over_the_energy_of_the_rest(waves):
+def test_si_snr_is_the_energy_ratio_of_the_projection_and_the_residual(waves):
     centred = (wave - wave.mean(dim=1, keepdim=True) for wave in waves)
     for estimate, target, ratio in zip(*centred, si_snr(*waves), strict=True):
         cosine = torch.nn.functional.cosine_similarity(estimate, target, dim=0)
         assert ratio.item() == pytest.approx(10 * math.log10(cosine**2 / (1 - cosine**2)), abs=1e-6)
 
 
-def test_it_does_not_depend_on_level_or_sign_of_the_estimate(waves):
+def test_si_snr_does_not_depend_on_level_or_sign_of_the_estimate(waves):
     estimate, target = waves
     torch.testing.assert_close(si_snr(-7 * estimate, target), si_snr(estimate, target))
 
 
-def test_an_offset_matters_only_if_the_mean_is_kept(waves):
+def test_offset_changes_si_snr_only_if_the_mean_is_kept(waves):
     estimate, target = waves
     torch.testing.assert_close(si_snr(estimate + 5, target), si_snr(estimate, target))
     assert (si_snr(estimate + 5, target, zero_mean=False) < si_snr(estimate, target, zero_mean=False) - 3).all()
@@ -48,7 +48,7 @@ def test_silence_gives_a_finite_ratio_and_finite_gradients(loud):
     assert target.grad.isfinite().all()
 
 
-def test_half_precision_is_converted_to_single(waves):
+def test_half_precision_is_converted_to_single_precision(waves):
     estimate, target = (wave.half() for wave in waves)
     ratio = si_snr(estimate, target)
     assert ratio.dtype == torch.float32
@@ -62,7 +62,7 @@ def test_the_loss_is_the_negative_mean_and_passes_gradcheck(waves):
     assert torch.autograd.gradcheck(SiSnrLoss(), short)
 
 
-def test_the_baseline_loss_adds_the_weighted_magnitude_error(waves):
+def test_magnitude_loss_adds_the_weighted_magnitude_error(waves):
     magnitudes = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     ratio, error = si_snr(*waves).mean(), (magnitudes[0] - magnitudes[1]).square().mean()
     for lam in (0.001, 2.0):

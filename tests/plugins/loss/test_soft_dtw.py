@@ -1,6 +1,6 @@
-"""Soft-DTW against two independent implementations, by value and gradient, and what it does at the edges.
+"""Soft-DTW equals two independent implementations in value and gradient, and handles edge cases.
 
-The `torch` modules of both packages round to float32 on the way, so it is their float64 kernels that are called.
+The tests call the float64 kernels of both packages, because their `torch` modules round to float32.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def test_value_and_gradient_agree_with_an_independent_implementation(other, gamm
 
 
 @pytest.mark.parametrize("other", [by_tslearn, by_pysdtw])
-def test_another_gamma_does_not_agree(other):
+def test_another_gamma_does_not_agree_with_an_independent_implementation(other):
     pair = sequences(9, 40)
     value, gradient, _ = ours(*pair, 1.1)
     expected, expected_gradient, _ = other(*pair, 1.0)
@@ -85,17 +85,17 @@ def test_another_gamma_does_not_agree(other):
     assert (gradient - expected_gradient).abs().max() > 1e-3
 
 
-def test_a_common_offset_costs_no_precision():
+def test_common_offset_does_not_reduce_precision():
     estimate, target = sequences(20, 30)
     expected = by_pysdtw(estimate, target, 0.01)
     value, gradient, _ = ours(estimate + 2.0**20, target + 2.0**20, 0.01)
-    rounded = by_pysdtw(estimate + 2.0**20, target + 2.0**20, 0.01)  # the same sequences, as float64 now holds them
+    rounded = by_pysdtw(estimate + 2.0**20, target + 2.0**20, 0.01)  # the same rounded sequences
     assert value == pytest.approx(rounded[0], abs=1e-8)
     torch.testing.assert_close(gradient, rounded[1], atol=1e-8, rtol=0)
     assert value == pytest.approx(expected[0], abs=1e-4)
 
 
-def test_it_approaches_dtw_as_gamma_approaches_zero():
+def test_soft_dtw_approaches_dtw_as_gamma_approaches_zero():
     estimate, target = sequences(15, 20, batch=1)
     distance = (estimate[0, :, None] - target[0, None]).square().sum(-1)
     best = np.full((16, 21), math.inf)
@@ -188,7 +188,7 @@ def test_features_of_unfitting_shapes_are_an_error(estimate, target, problem):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_features_that_are_not_finite_are_an_error_that_names_them(bad):
+def test_error_names_the_input_that_is_not_finite(bad):
     target = torch.ones(1, 4, 2)
     target[0, 2, 1] = bad
     with pytest.raises(ValueError, match="the target has a number that is NaN or infinite"):
@@ -206,5 +206,5 @@ def test_a_wrong_gamma_is_an_error(gamma):
         SoftDTWLoss(gamma)
 
 
-def test_it_compares_features():
+def test_domain_of_the_loss_is_features():
     assert SoftDTWLoss.domain == "features"

@@ -1,4 +1,4 @@
-"""DNSMOS, held against the package that its network comes with."""
+"""DNSMOS gives the same scores as the package that contains its network."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def tone(seconds: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("seconds", "count"), [(0.5, 7), (4.6, 1), (9.01, 1), (10.5, 1), (12.1, 3)])
-def test_a_file_is_cut_into_windows_a_second_apart_and_repeated_if_short(seconds, count):
+def test_windows_start_one_second_apart_and_repeat_a_short_file(seconds, count):
     signal = np.arange(int(seconds * SR), dtype=np.float32)
-    heard = windows(signal)
-    assert {window.shape for window in heard} == {(144_160,)}
-    assert len(heard) == count
-    assert [window[0] for window in heard] == [index * SR % len(signal) for index in range(count)]
+    pieces = windows(signal)
+    assert {window.shape for window in pieces} == {(144_160,)}
+    assert len(pieces) == count
+    assert [window[0] for window in pieces] == [index * SR % len(signal) for index in range(count)]
 
 
-def test_without_its_packages_dnsmos_names_the_one_that_is_missing(monkeypatch):
+def test_error_names_the_missing_package(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="needs the package `speechmos`"):
         Dnsmos()
@@ -44,7 +44,7 @@ def ready():
 
 
 @pytest.mark.usefixtures("ready")
-def test_dnsmos_of_another_rate_is_an_error_and_of_an_empty_file_nan():
+def test_dnsmos_rejects_other_rates_and_is_nan_for_unusable_audio():
     with pytest.raises(DataError, match="needs 16000 Hz"):
         Dnsmos()(tone(1), tone(1), sr=8000)
     assert math.isnan(Dnsmos()(tone(0), tone(0), sr=SR))
@@ -53,7 +53,7 @@ def test_dnsmos_of_another_rate_is_an_error_and_of_an_empty_file_nan():
 
 @pytest.mark.usefixtures("ready")
 @pytest.mark.parametrize("seconds", [3, 12.5])
-def test_dnsmos_equals_that_of_the_package(seconds):
+def test_dnsmos_equals_the_scores_of_the_package(seconds):
     pytest.importorskip("librosa", reason="librosa, which the package itself needs, is not installed")
     from speechmos import dnsmos
 

@@ -1,4 +1,4 @@
-"""The metrics, held against published numbers and the packages they come from, and at their edges."""
+"""The metrics equal published numbers and the results of their packages, and handle edge cases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def noise(seconds: float, seed: int = 0) -> torch.Tensor:
 
 
 def bursts(count: int, seed: int = 0) -> torch.Tensor:
-    """Loud and quiet noise in turns, half a second each: utterances, to a voice detector."""
+    """Loud and quiet noise in turns, half a second each. A voice detector takes the loud parts for utterances."""
     signal = noise(count, seed)
     return signal * torch.tensor([1.0, 1e-4]).repeat_interleave(SR // 2).repeat(count)
 
@@ -55,7 +55,7 @@ def test_si_sdr_agrees_with_the_published_numbers(clip, reference):
 
 
 @needs_pesq
-def test_pesq_and_stoi_equal_those_of_their_packages(speech):
+def test_pesq_and_stoi_equal_the_results_of_their_packages(speech):
     import pesq
     import pystoi
 
@@ -68,15 +68,15 @@ def test_pesq_and_stoi_equal_those_of_their_packages(speech):
 
 
 @needs_pesq
-def test_the_metrics_tell_the_estimate_from_the_reference(speech):
+def test_metrics_except_si_sdr_distinguish_estimate_and_reference(speech):
     noisy, clean = speech
     for metric in (SiSdr(), Pesq(), Stoi()):
         assert metric(noisy, clean, sr=SR) != metric(clean, noisy, sr=SR) or metric.name == "si_sdr"
-    assert si_sdr(noisy, clean) == pytest.approx(si_sdr(clean, noisy).item())  # it is symmetric, up to scale
+    assert si_sdr(noisy, clean) == pytest.approx(si_sdr(clean, noisy).item())  # SI-SDR is symmetric
 
 
 @needs_pesq
-def test_cleaner_speech_is_better(speech):
+def test_cleaner_speech_has_a_higher_score(speech):
     noisy, clean = speech
     cleaner = clean + 0.1 * (noisy - clean)
     for metric in (SiSdr(), Pesq(), Pesq("nb"), Stoi(), Stoi(extended=True)):
@@ -87,7 +87,7 @@ def test_cleaner_speech_is_better(speech):
 # ----------------------------------------------------------------------------------------------- SI-SDR
 
 
-def test_si_sdr_does_not_depend_on_scale_or_sign_or_with_zero_mean_on_a_constant():
+def test_si_sdr_ignores_scale_sign_and_by_default_a_constant():
     clean, estimate = noise(1), noise(1) + 0.3 * noise(1, seed=1)
     expected = si_sdr(estimate, clean)
     assert si_sdr(-7 * estimate, 0.1 * clean).item() == pytest.approx(expected.item(), abs=1e-6)
@@ -95,7 +95,7 @@ def test_si_sdr_does_not_depend_on_scale_or_sign_or_with_zero_mean_on_a_constant
     assert si_sdr(estimate + 0.5, clean, zero_mean=False) < expected - 5
 
 
-def test_si_sdr_of_noise_at_ten_decibels_is_ten():
+def test_si_sdr_is_ten_for_noise_at_ten_decibels():
     clean, other = noise(10).double(), noise(10, seed=1).double()
     clean, other = clean - clean.mean(), other - other.mean()
     other -= (other @ clean) / (clean @ clean) * clean
@@ -110,28 +110,28 @@ def test_si_sdr_takes_batches():
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1 / 3, -1e-6])
-def test_si_sdr_of_silence_or_a_constant_is_nan(constant):
+def test_si_sdr_is_nan_for_silence_or_a_constant(constant):
     flat = torch.full((SR,), constant)
     assert si_sdr(flat, noise(1)).isnan()
     assert si_sdr(noise(1), flat).isnan()
     assert si_sdr(noise(0), noise(0)).isnan()
 
 
-def test_si_sdr_of_the_reference_itself_is_infinite_and_of_infinity_nan():
+def test_si_sdr_is_above_200_for_equal_signals_and_nan_for_nan():
     broken = noise(1)
     broken[5] = math.nan
     assert si_sdr(noise(1), noise(1)).item() > 200
     assert si_sdr(broken, noise(1)).isnan()
 
 
-def test_the_two_kinds_of_si_sdr_have_two_names():
+def test_si_sdr_with_and_without_the_mean_have_different_names():
     assert (SiSdr().name, SiSdr(zero_mean=False).name) == ("si_sdr", "si_sdr_with_mean")
 
 
 # ----------------------------------------------------------------------------------------------- STOI
 
 
-def test_the_extended_stoi_is_always_the_same_and_leaves_the_generator_of_numpy_alone():
+def test_extended_stoi_is_deterministic_and_does_not_change_the_numpy_generator():
     np.random.seed(7)
     expected = np.random.random(3).tolist()
     np.random.seed(7)
@@ -140,8 +140,8 @@ def test_the_extended_stoi_is_always_the_same_and_leaves_the_generator_of_numpy_
     assert np.random.random(3).tolist() == expected
 
 
-def test_the_package_alone_draws_from_the_generator_of_numpy():
-    """The control: without the fixed noise the test above would see other numbers afterwards."""
+def test_package_itself_changes_the_numpy_generator():
+    """Negative control: without our fixed noise, the test above would fail."""
     import pystoi
 
     np.random.seed(7)
@@ -152,12 +152,12 @@ def test_the_package_alone_draws_from_the_generator_of_numpy():
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.0256, 0.03, 0.036, 0.05, 0.2])
-def test_stoi_of_too_little_speech_is_nan(seconds):
+def test_stoi_is_nan_for_too_little_speech(seconds):
     for metric in (Stoi(), Stoi(extended=True)):
         assert math.isnan(metric(noise(seconds, 1), noise(seconds), sr=SR))
 
 
-def test_stoi_of_a_silent_reference_is_nan_and_of_a_silent_estimate_the_worst():
+def test_stoi_is_nan_for_a_silent_reference_and_zero_for_a_silent_estimate():
     assert math.isnan(Stoi()(noise(2), torch.zeros(2 * SR), sr=SR))
     assert Stoi()(torch.zeros(2 * SR), noise(2), sr=SR) == pytest.approx(0, abs=0.01)
 
@@ -172,7 +172,7 @@ def test_stoi_accepts_any_rate(sr):
 
 @needs_pesq
 @pytest.mark.parametrize(("mode", "sr"), [("wb", 8000), ("wb", 48000), ("nb", 44100)])
-def test_pesq_of_another_rate_is_an_error(mode, sr):
+def test_pesq_rejects_other_rates(mode, sr):
     with pytest.raises(DataError, match=f"but the audio has {sr} Hz"):
         Pesq(mode)(noise(1), noise(1), sr=sr)
 
@@ -195,12 +195,12 @@ def test_narrow_band_pesq_accepts_8_khz():
         pytest.param(torch.full((SR,), math.nan), noise(1), id="not a number"),
     ],
 )
-def test_pesq_without_an_utterance_is_nan(estimate, clean):
+def test_pesq_is_nan_without_an_utterance(estimate, clean):
     assert math.isnan(Pesq()(estimate, clean, sr=SR))
 
 
 @needs_pesq
-def test_pesq_of_a_long_file_equals_that_of_the_package(monkeypatch):
+def test_pesq_of_a_long_file_is_the_same_in_a_child_process(monkeypatch):
     clean, estimate = bursts(21), bursts(21) + 0.2 * noise(21, 1)
     outside = Pesq()(estimate, clean, sr=SR)
     monkeypatch.setattr(pesq_module, "SAFE_SECONDS", 100)
@@ -208,7 +208,7 @@ def test_pesq_of_a_long_file_equals_that_of_the_package(monkeypatch):
 
 
 @needs_pesq
-def test_pesq_of_a_long_file_that_crashes_the_package_is_nan_and_the_run_continues(monkeypatch, capsys):
+def test_pesq_is_nan_with_a_warning_if_the_package_crashes(monkeypatch, capsys):
     monkeypatch.setattr(pesq_module, "_CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     assert math.isnan(Pesq()(bursts(21), bursts(21), sr=SR))
     assert "more than 50 utterances" in capsys.readouterr().err
@@ -227,7 +227,7 @@ ALL = [
 
 
 @pytest.mark.parametrize(("kind", "args"), ALL)
-def test_every_metric_has_names_and_can_be_sent_to_another_process(kind: type[Metric], args: dict[str, Any]):
+def test_every_metric_has_a_label_and_a_unit_and_can_be_pickled(kind: type[Metric], args: dict[str, Any]):
     metric = kind(**args)
     assert metric.label
     assert metric.unit in ("", "dB")
@@ -244,13 +244,13 @@ def test_signals_of_different_lengths_are_an_error(kind: type[Metric], args: dic
 
 
 @needs_pesq
-def test_the_names_are_all_different():
+def test_names_and_labels_of_metrics_are_unique():
     metrics = [kind(**args) for kind, args in (param.values for param in ALL)]
     assert len({metric.name for metric in metrics}) == len({metric.label for metric in metrics}) == len(ALL)
 
 
 @pytest.mark.parametrize(("kind", "package"), [(Pesq, "pesq"), (Stoi, "pystoi")])
-def test_a_missing_package_is_one_line_with_the_command(kind, package, monkeypatch):
+def test_error_for_a_missing_package_names_the_install_command(kind, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=f"needs the package `{package}`") as caught:
         kind()

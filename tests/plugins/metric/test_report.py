@@ -1,4 +1,4 @@
-"""The result table, its CSV and its summary: means by SNR, files without a value left out and counted."""
+"""The result table, its CSV and its summary. Means exclude files without a value, which are counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAN = math.nan
 
 
 def report(*rows: tuple[str, float | None, float, float, float, float]) -> Report:
-    """Of SI-SDR and STOI; each row has an ID, an SNR, and the two metrics before and after."""
+    """A report of SI-SDR and STOI. Each row has an ID, an SNR, and both metrics before and after enhancement."""
     made = Report([SiSdr(), Stoi()])
     for name, snr, si_sdr, si_sdr_after, stoi, stoi_after in rows:
         noisy, enhanced = {"si_sdr": si_sdr, "stoi": stoi}, {"si_sdr": si_sdr_after, "stoi": stoi_after}
@@ -35,14 +35,14 @@ def four_files() -> Report:
     )
 
 
-def test_the_table_shows_noisy_beside_enhanced_by_snr_and_over_all(four_files):
+def test_table_shows_noisy_and_enhanced_scores_by_snr_and_overall(four_files):
     lines = [line.split() for line in four_files.text("mini").splitlines()]
     assert ["0", "2", "0.50", "5.50", "+5.00", "0.700", "0.750", "+0.050"] in lines
     assert ["5", "2", "5.50", "11.50", "+6.00", "0.825", "0.925", "+0.100"] in lines
     assert ["all", "4", "3.00", "8.50", "+5.50", "0.783", "0.867", "+0.083"] in lines
 
 
-def test_a_file_without_a_value_is_in_no_mean_and_is_counted(four_files):
+def test_file_without_a_value_is_excluded_from_the_mean_and_counted(four_files):
     assert "STOI: 1 file without a value, not in the mean" in four_files.text("mini")
     assert four_files.summary()["stoi_noisy"] == pytest.approx((0.80 + 0.70 + 0.85) / 3)
     assert "without a value" not in report(("a", None, 1, 2, 0.1, 0.2)).text("mini")
@@ -55,7 +55,7 @@ def test_the_text_is_plain_and_fits_80_columns(four_files):
     assert "mini" in text.splitlines()[0]
 
 
-def test_without_an_snr_or_with_one_for_each_file_there_is_one_line_for_all():
+def test_results_are_not_grouped_if_snrs_are_missing_or_all_different():
     for levels in ((None, None, None), (1.3, 2.7, -4.1), (0.0, 0.0, None)):
         made = report(*((str(index), snr, 1.0, 2.0, 0.5, 0.6) for index, snr in enumerate(levels)))
         assert "SNR" not in made.text("x")
@@ -63,7 +63,7 @@ def test_without_an_snr_or_with_one_for_each_file_there_is_one_line_for_all():
         assert made.summary()["si_sdr_gain"] == 1
 
 
-def test_the_csv_has_a_row_for_each_file_and_empty_cells_for_missing_values(four_files, tmp_path):
+def test_csv_has_a_row_for_each_file_and_empty_cells_for_missing_values(four_files, tmp_path):
     path = four_files.write_csv(tmp_path / "metrics" / "test.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -81,14 +81,14 @@ def test_an_id_with_commas_quotes_and_newlines_survives_the_csv(tmp_path):
         assert next(csv.DictReader(file))["id"] == name
 
 
-def test_a_csv_that_cannot_be_written_leaves_the_old_one_unchanged(four_files, tmp_path, monkeypatch):
+def test_failed_write_does_not_change_the_old_csv(four_files, tmp_path, monkeypatch):
     path = report(("old", None, 1, 2, 0.1, 0.2)).write_csv(tmp_path / "test.csv")
     before = path.read_bytes()
 
-    def refuse(descriptor, data):
+    def fail(descriptor, data):
         raise OSError(28, "no space")
 
-    monkeypatch.setattr(atomic.os, "write", refuse)
+    monkeypatch.setattr(atomic.os, "write", fail)
     with pytest.raises(OSError, match="no space"):
         four_files.write_csv(path)
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("test.csv", before)]
@@ -106,7 +106,7 @@ def test_the_json_has_the_same_numbers(four_files, tmp_path):
     assert content["metrics"]["si_sdr"] == {"label": "SI-SDR", "unit": "dB", "higher_is_better": True}
 
 
-def test_without_any_value_there_is_no_mean():
+def test_mean_is_nan_if_every_value_is_missing():
     made = report(("a", None, NAN, 1.0, NAN, NAN))
     assert math.isnan(made.summary()["si_sdr"])
     assert made.to_json()["all"]["si_sdr"] == {"noisy": None, "enhanced": None, "gain": None, "missing": 1}

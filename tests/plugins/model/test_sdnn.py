@@ -1,4 +1,4 @@
-"""The whole sigma-delta network, against its published weights and scores."""
+"""The complete sigma-delta network reproduces the published results with the published weights."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def test_published_weights_reach_the_reference_scores_on_every_clip(published, r
         assert ours == pytest.approx(expected, abs=0.05), clip
 
 
-def test_without_its_learned_delays_the_network_misses_the_reference_scores(published, reference_data):
+def test_network_without_its_learned_delays_misses_the_reference_scores(published, reference_data):
     wrong = SDNN(max_delay=0)
     wrong.load_state_dict(published.state_dict())
     scores = scores_with(wrong.eval(), reference_data)
     assert min(abs(ours - expected) for ours, expected in scores.values()) > 0.05
 
 
-def test_the_network_never_looks_ahead():
+def test_output_does_not_depend_on_later_frames():
     torch.manual_seed(0)
     network = SDNN(num_freqs=9, hidden_size=16, max_delay=3)
     noisy = torch.rand(2, 9, 30) * 4
@@ -117,7 +117,7 @@ def test_every_learned_parameter_gets_a_gradient():
     }
 
 
-def test_one_seed_gives_the_same_gradients_twice():
+def test_same_seed_gives_the_same_gradients():
     def gradients() -> list[Tensor]:
         torch.manual_seed(3)
         network = SDNN(num_freqs=9, hidden_size=16)
@@ -138,7 +138,7 @@ def test_the_network_keeps_full_precision_under_autocast():
 
 
 @pytest.mark.parametrize("shape", [(2, 256, 10), (257, 10), (2, 1, 257, 10)])
-def test_another_shape_is_an_error_that_names_it(shape):
+def test_error_for_another_shape_names_the_expected_shape(shape):
     with pytest.raises(ValueError, match=r"\[batch, 257, frames\].*num_freqs"):
         SDNN()(torch.zeros(shape))
 
@@ -146,7 +146,7 @@ def test_another_shape_is_an_error_that_names_it(shape):
 @pytest.mark.parametrize(
     "argument", [{"threshold": -0.1}, {"tau_grad": 0.0}, {"max_delay": -1}, {"out_delay": -1}, {"hidden_size": 0}]
 )
-def test_an_argument_out_of_range_is_an_error(argument):
+def test_error_names_an_out_of_range_argument(argument):
     (name,) = argument
     with pytest.raises(ValueError, match=name):
         SDNN(**argument)

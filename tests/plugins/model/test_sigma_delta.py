@@ -1,4 +1,4 @@
-"""The blocks of the sigma-delta network, against stored vectors and against a plain loop over the frames."""
+"""The blocks of the sigma-delta network agree with stored vectors and with a plain loop over the frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from audiozen_plugins.model.sigma_delta import (
 
 
 def to_levels(spikes: Tensor) -> Tensor:
-    """Spikes [batch, channels, frames], as the vectors have them, to the levels that the blocks take."""
+    """Converts the spikes of the stored vectors, [batch, channels, frames], to the input levels of the blocks."""
     return spikes.permute(1, 2, 0).cumsum(1) * STEPS_PER_UNIT
 
 
@@ -31,7 +31,7 @@ def to_spikes(levels: Tensor) -> Tensor:
 
 
 def plain_delta(activation: Tensor, threshold: float) -> Tensor:
-    """The recursion as on paper, one frame at a time: spikes for activations [batch, channels, frames]."""
+    """Computes the spikes of activations [batch, channels, frames] with a plain loop over the frames."""
     previous = residual = torch.zeros_like(activation[..., 0])
     spikes = []
     for now in activation.unbind(-1):
@@ -118,13 +118,13 @@ def test_a_delta_unit_sends_what_the_plain_recursion_sends(dtype):
     assert 0.1 < (spikes == 0).double().mean() < 0.9, "the threshold should hold back some changes, not all"
 
 
-def test_a_change_as_large_as_the_threshold_is_sent_and_a_smaller_one_is_kept():
+def test_delta_unit_sends_changes_at_the_threshold_and_keeps_smaller_ones():
     activation = torch.tensor([6.0, 6.0, 11.0, 12.0]).view(1, 4, 1) / 64 * STEPS_PER_UNIT
     levels = Delta(6 / 64)(activation).flatten() / STEPS_PER_UNIT * 64
     assert levels.tolist() == [6.0, 6.0, 6.0, 12.0]
 
 
-def test_the_gradient_of_spikes_is_that_of_their_frame_minus_that_of_the_next():
+def test_gradient_of_spikes_is_the_difference_of_consecutive_frames():
     torch.manual_seed(0)
     activation = torch.randn(4, 20, 2, requires_grad=True)
     weight = torch.randn(4, 20, 2)
@@ -138,7 +138,7 @@ def test_a_delta_unit_accepts_sequences_of_any_length(frames):
     assert Delta(0.1)(torch.ones(3, frames, 2)).shape == (3, frames, 2)
 
 
-def test_nan_is_not_hidden_by_the_threshold():
+def test_threshold_does_not_hide_nan():
     activation = torch.tensor([0.0, math.nan, 0.0]).view(1, 3, 1)
     assert Delta(0.1)(activation).isnan().flatten().tolist() == [False, True, True]
 
@@ -151,7 +151,7 @@ def test_each_channel_is_delayed_by_its_own_whole_number_of_frames():
     assert rows.tolist() == [[0, 1, 2, 3, 4, 5, 6], [0, 0, 1, 2, 3, 4, 5], [0, 0, 0, 0, 0, 1, 2]]
 
 
-def test_a_delay_longer_than_the_clip_leaves_silence_and_no_gradient():
+def test_delay_longer_than_the_clip_gives_silence_and_zero_gradients():
     delay = AxonalDelay(2, max_delay=64)
     with torch.no_grad():
         delay.delay.fill_(40)
@@ -162,7 +162,7 @@ def test_a_delay_longer_than_the_clip_leaves_silence_and_no_gradient():
     assert levels.grad.abs().max() == 0
 
 
-def test_a_learned_delay_is_kept_in_range_only_while_training():
+def test_learned_delay_is_clamped_only_during_training():
     delay = AxonalDelay(2, max_delay=4)
     with torch.no_grad():
         delay.delay.copy_(torch.tensor([-3.0, 9.0]))

@@ -17,7 +17,7 @@ RATE = 16000
 
 
 class Utterances(torch.utils.data.Dataset):
-    """Tones of different lengths in noise; the noise is half as loud at 6 dB more."""
+    """Tones of different lengths in noise, at an SNR of 0 or 6 dB."""
 
     collate_fn = staticmethod(pad_collate)
 
@@ -78,7 +78,7 @@ def test_a_magnitude_model_that_changes_nothing_returns_the_noisy_wave(tmp_path)
     assert trainer.model.seen == [(2, 257, 32)]
 
 
-def test_add_channel_gives_a_waveform_model_waves_with_a_channel(tmp_path):
+def test_add_channel_adds_a_channel_to_the_input_of_a_waveform_model(tmp_path):
     noisy = torch.randn(2, 8000)
     for add_channel, shape in ((False, (2, 8000)), (True, (2, 1, 8000))):
         trainer = make(tmp_path, domain="waveform", add_channel=add_channel)
@@ -88,7 +88,7 @@ def test_add_channel_gives_a_waveform_model_waves_with_a_channel(tmp_path):
         assert magnitude is None
 
 
-def test_the_delay_of_a_model_is_removed(tmp_path):
+def test_enhance_removes_the_delay_of_a_model(tmp_path):
     class Late(Gain):
         out_delay = 3
 
@@ -101,7 +101,7 @@ def test_the_delay_of_a_model_is_removed(tmp_path):
 
 
 class Spy(nn.Module):
-    """A loss that remembers the shapes it is given."""
+    """A loss that records the shapes of its inputs."""
 
     def __init__(self, domain=None):
         super().__init__()
@@ -126,7 +126,7 @@ class Spy(nn.Module):
     ],
 )
 @pytest.mark.parametrize("domain", ["magnitude", "waveform"])
-def test_the_loss_or_the_toml_chooses_what_is_compared(tmp_path, domain, loss_domain, own, shapes):
+def test_domain_of_the_loss_comes_from_the_toml_the_loss_or_the_model(tmp_path, domain, loss_domain, own, shapes):
     loss = Spy(own)
     trainer = make(tmp_path, loss=loss, domain=domain, loss_domain=loss_domain)
     noisy = torch.randn(2, 8000)
@@ -135,7 +135,7 @@ def test_the_loss_or_the_toml_chooses_what_is_compared(tmp_path, domain, loss_do
     assert loss.shapes == ([(2, 8000)] * 2 if by_the_model else shapes)
 
 
-def test_the_score_is_the_mean_si_sdr_without_the_padding(tmp_path):
+def test_score_is_the_mean_si_sdr_without_padding(tmp_path):
     trainer = make(tmp_path)
     padded = trainer.validate([loader(batch_size=4)])
     alone = trainer.validate([loader(batch_size=1)])
@@ -149,7 +149,7 @@ def test_training_lowers_the_loss(tmp_path):
     assert trainer.model.gain < 2.95
 
 
-def test_a_test_prints_a_table_and_writes_a_csv_and_the_audio(tmp_path, capsys):
+def test_test_mode_prints_a_table_and_writes_a_csv_and_the_audio(tmp_path, capsys):
     trainer = make(tmp_path, model=Gain(0.5))
     metrics = trainer.test([loader(size=4)])
     assert metrics["test/si_sdr_gain"] == pytest.approx(0, abs=1e-3)
@@ -184,13 +184,13 @@ def test_prediction_needs_no_clean_files_and_keeps_the_lengths(tmp_path):
     assert soundfile.info(tmp_path / "enhanced" / "a" / "one.wav").frames == 8000
 
 
-def test_a_sample_id_that_leads_out_of_the_folder_is_refused(tmp_path):
+def test_sample_id_that_points_outside_the_folder_is_rejected(tmp_path):
     with pytest.raises(DataError, match="leads out of"):
         make(tmp_path / "run").predict([loader(size=1, clean=False, ids=["../../etc/passwd"])])
     assert not list(tmp_path.rglob("passwd*"))
 
 
-def test_a_metric_whose_package_is_missing_is_left_out_with_a_warning(tmp_path, monkeypatch, capsys):
+def test_metric_with_a_missing_package_is_skipped_with_a_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "pesq", None)
     trainer = make(tmp_path, metrics=["si_sdr", "pesq"])
     assert [metric.name for metric in trainer.metrics] == ["si_sdr"]
@@ -202,7 +202,7 @@ def test_a_metric_can_have_arguments(tmp_path):
     assert trainer.metrics[0].zero_mean is False
 
 
-def test_an_stft_that_cannot_be_inverted_is_refused_before_the_training(tmp_path):
+def test_stft_that_cannot_be_inverted_is_rejected_before_the_training(tmp_path):
     numbers = {"n_fft": 512, "win_length": 256, "hop_length": 256}
     with pytest.raises(RunError, match=r"the STFT in \[acoustics\] can't be inverted") as error:
         make(tmp_path, acoustics=Acoustics(**numbers))

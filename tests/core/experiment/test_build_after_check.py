@@ -1,4 +1,4 @@
-"""Building uses what the check found: each `path` is resolved once, and each signature is read once."""
+"""The build uses the results of the check: each `path` is resolved once, and each signature is read once."""
 
 import textwrap
 from collections import Counter
@@ -168,15 +168,15 @@ def recipe(tmp_path, monkeypatch):
 
 
 class Counts:
-    """How often each `path` of a TOML file was resolved, and the signature of each object read."""
+    """Counts how often each `path` is resolved, and how often the signature of each object is read."""
 
     def __init__(self, monkeypatch):
         self.paths = Counter()
         self.signatures = Counter()
         self.well_formed = paths._well_formed
-        # `resolve` hands every path to this, whoever calls it.
+        # Every call of `resolve` calls this function.
         monkeypatch.setattr(paths, "_well_formed", self.counted_path)
-        # `signature_of` hands on to one of these, whoever calls it and under whatever name it was imported.
+        # Every call of `signature_of` calls one of these, even if it was imported under another name.
         for name in ("_of_class", "_of_function"):
             monkeypatch.setattr(signature, name, self.counted(getattr(signature, name)))
 
@@ -187,7 +187,7 @@ class Counts:
     def counted(self, read):
         def counted(target):
             name = f"{target.__module__}.{target.__qualname__}"
-            # The hooks that no TOML file names are outside of the check.
+            # The check does not include default hooks, because the TOML file does not name them.
             if not name.startswith("audiozen_plugins.hooks"):
                 self.signatures[name] += 1
             return read(target)
@@ -201,7 +201,7 @@ def counts(monkeypatch):
 
 
 def paths_in(value):
-    """The paths of all tables of a TOML file but the hook that is switched off."""
+    """The paths of all tables of a TOML file, except the disabled hook."""
     if isinstance(value, list):
         return [path for entry in value for path in paths_in(entry)]
     if not isinstance(value, dict) or value.get("enabled") is False:
@@ -226,7 +226,7 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
     assert counts.signatures == signatures
     assert set(signatures.values()) == {1}
     assert {"parts.Net", "parts.Weighting", "parts.collate", "torch.nn.functional.mse_loss"} <= set(counts.signatures)
-    # All of it has really been built.
+    # All components have really been built.
     assert trainer.models["g"].encoder.in_features == 3
     assert trainer.models["d"] is not trainer.models["g"]
     assert trainer.loss_function.keywords == {"reduction": "sum"}
@@ -236,7 +236,7 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
     assert set(loaders) == {"train", "validate", "test"} & {*modes, *(["validate"] if "train" in modes else [])}
 
 
-def test_a_dry_run_resolves_nothing_again(recipe, counts):
+def test_dry_run_does_not_resolve_a_path_again(recipe, counts):
     experiment = Experiment.load(recipe)
     before, signatures = counts.paths.copy(), counts.signatures.copy()
     assert dry_run(experiment)["batches"] == "4 an epoch"
@@ -245,7 +245,7 @@ def test_a_dry_run_resolves_nothing_again(recipe, counts):
     assert counts.signatures == signatures
 
 
-def test_the_counters_notice_a_second_resolve_and_a_second_reading(recipe, counts):
+def test_counters_detect_a_second_resolve_and_a_second_read(recipe, counts):
     Experiment.load(recipe)
     once = counts.paths.copy(), counts.signatures.copy()
     Experiment.load(recipe)
@@ -253,10 +253,10 @@ def test_the_counters_notice_a_second_resolve_and_a_second_reading(recipe, count
     assert max(counts.signatures.values()) > 1
 
 
-def test_building_works_on_the_objects_that_were_checked(recipe):
+def test_build_uses_the_checked_objects(recipe):
     experiment = Experiment.load(recipe)
     checked = experiment.checked.component(experiment.config.components["model"]["g"])
-    # Nothing looks at the file again, nor at the TOML.
+    # The build must read neither the Python file nor the TOML file again.
     (recipe.parent / "parts.py").unlink()
     recipe.unlink()
     with experiment.scope:
@@ -266,7 +266,7 @@ def test_building_works_on_the_objects_that_were_checked(recipe):
     assert type(trainer.models["g"].encoder) is encoder.target
 
 
-def test_arguments_of_a_function_that_is_called_later_are_built_and_converted_too(recipe):
+def test_arguments_of_a_loss_function_are_built_and_converted(recipe):
     (recipe.parent / "losses.py").write_text(
         textwrap.dedent("""\
         from pathlib import Path
@@ -308,7 +308,7 @@ def test_arguments_of_a_function_that_is_called_later_are_built_and_converted_to
         ('path = "parts.Hook"\n[[hooks]]', 'path = "parts.Failing"\n[[hooks]]', "[hooks.1]", 53),
     ],
 )
-def test_a_constructor_that_raises_is_named_with_its_place(recipe, old, new, header, line):
+def test_error_names_a_constructor_that_raises_and_its_place(recipe, old, new, header, line):
     assert TOML.count(old) == 1
     recipe.write_text(TOML.replace(old, new))
     experiment = Experiment.load(recipe)
