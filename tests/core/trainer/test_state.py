@@ -1,4 +1,4 @@
-"""The state of the random generators can be restored from a checkpoint on any device."""
+"""States are saved and restored: errors name the owner, and generators are restored from any device."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_generators_are_restored_from_a_checkpoint_loaded_onto_a_gpu():
     assert (np.random.rand(), torch.rand(1).item()) == drawn
 
 
-def test_an_error_in_a_state_names_its_owner():
+def test_error_in_a_state_names_its_owner():
     class Broken:
         def state_dict(self):
             raise ZeroDivisionError("division by zero")
