@@ -1,4 +1,4 @@
-"""Files that survive a crash."""
+"""Writes files that a crash can't damage."""
 
 from audiozen._lazy import lazy_names
 

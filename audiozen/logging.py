@@ -1,4 +1,4 @@
-"""The log of a run."""
+"""Configures the log and returns the logger."""
 
 from audiozen._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""From the `path` of a TOML section to the object that it names."""
+"""Imports the object that the `path` of a TOML section names."""
 
 from audiozen._lazy import lazy_names
 

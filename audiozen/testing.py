@@ -4,10 +4,10 @@ The fixtures `tiny_experiment` and `hook_recorder` need no import: pytest finds 
 
     from audiozen.testing import check_model
 
-    def test_a_checkpoint_keeps_the_model():
+    def test_model():
         check_model(lambda: Net(bands=4), torch.rand(2, 65, 9))
 
-    def test_a_run(tiny_experiment):
+    def test_training(tiny_experiment):
         outcome = tiny_experiment.set("model", path="acme:net", bands=4).run("train")
         assert outcome.metrics("train/loss")
 """

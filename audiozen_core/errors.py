@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Each says what, where and what to do; `diagnostics.render` prints them."""
+"""The errors that a user can fix. Each says what is wrong, where, and what to do; `diagnostics.render` prints them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, render
 
 
 class AudioZenError(Exception):
-    """The base of every error that is the user's to mend; the command line ends with exit code 2 on it.
+    """The base class of all errors that the user can fix. The command line ends with exit code 2.
 
     Args:
         message: what is wrong, in one line.
@@ -27,7 +27,7 @@ class AudioZenError(Exception):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """All that is wrong, as data."""
+        """Everything that is wrong, as data."""
         remedy = (f"help: {self.remedy}",) if self.remedy else ()
         return (Diagnostic(self.code, self.message, notes=(*self.notes, *remedy)),)
 
@@ -36,7 +36,7 @@ class AudioZenError(Exception):
 
 
 class ConfigError(AudioZenError):
-    """What is wrong with an experiment's TOML file: all of it, each finding at its place."""
+    """An experiment's TOML file has errors. The message has all of them, each with its place."""
 
     code = "AZ100"
 
@@ -51,7 +51,7 @@ class ConfigError(AudioZenError):
 
 
 class RegistryError(AudioZenError):
-    """A `path` that leads to nothing: no such plugin, a module that fails to import, two plugins with one name."""
+    """A `path` can't be used: the plugin does not exist, its import fails, or two plugins have the same name."""
 
     code = "AZ200"
 
@@ -69,37 +69,37 @@ class MissingExtraError(AudioZenError):
 
 
 class BuildError(AudioZenError):
-    """A part of the experiment that can't be built: its constructor refused, or the device is not there."""
+    """A part of the experiment can't be built: its constructor raised an error, or the device does not exist."""
 
     code = "AZ210"
 
 
 class DataError(AudioZenError):
-    """An audio file or a data set that cannot be used: missing, empty, of the wrong rate, not audio."""
+    """An audio file or a data set can't be used: it is missing or empty, has the wrong sample rate, or is not audio."""
 
     code = "AZ300"
 
 
 class CheckpointError(AudioZenError):
-    """A checkpoint that cannot be written, found, or trusted."""
+    """A checkpoint can't be written, found or trusted."""
 
     code = "AZ400"
 
 
 class RunError(AudioZenError):
-    """A run that cannot start or go on: a folder already in use, nothing to resume, a loss that is NaN."""
+    """A run can't start or continue: its folder is in use, it has no checkpoint to resume from, or the loss is NaN."""
 
     code = "AZ500"
 
 
 class HookError(AudioZenError):
-    """A hook that raised, or that answers to no known hook name."""
+    """A hook raised an error, or its name is unknown."""
 
     code = "AZ600"
 
 
 class Interrupted(BaseException):
-    """The run stops because of a signal; what it had to save is saved.
+    """The run stops because of a signal, after it has saved a checkpoint if it needs one.
 
     Args:
         number: the signal's number.
@@ -112,5 +112,5 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """What a shell tells of such an end: 128 plus the signal's number."""
+        """The exit code that shells use for a signal: 128 plus its number."""
         return 128 + self.number

@@ -1,7 +1,8 @@
-"""What each kind of section and component is, in one table that everything else reads.
+"""One table that defines all kinds of sections and components.
 
-A new kind is one row here: the reader then knows its sections, the checker its base class, the registry its entry point
-group, and a trainer finds what was built of it in `components.others`. Imports nothing of AudioZEN, and no torch.
+To add a kind, add a row. The config reader then accepts its sections, the checker checks its base class, the registry
+reads its entry point group, and a trainer finds its components in `components.others`. Imports neither torch nor any
+other module of AudioZEN.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 RunMode = Literal["train", "finetune", "validate", "test", "predict"]
-"""What `audiozen run --mode` takes."""
+"""The modes of `audiozen run --mode`."""
 
 Mode = Literal["train", "validate", "test", "predict"]
-"""What a trainer does and what a data set is for; finetuning is training from other weights."""
+"""The modes of a trainer and of data sets. Finetuning is `train`, because it only starts from other weights."""
 
 RUN_MODES: tuple[RunMode, ...] = ("train", "finetune", "validate", "test", "predict")
 TRAINING: tuple[RunMode, ...] = ("train", "finetune")
@@ -26,19 +27,19 @@ class Kind:
 
     Attributes:
         name: the section's name; the entry point group is `audiozen.<name>`.
-        prose: what a message calls one of them.
+        prose: the noun for one component of this kind, for messages.
         group: whether plugins publish such components by entry point.
-        section: whether a TOML file has sections of this kind.
-        modes: the section names of a kind with several, each with the mode that it serves.
-        needed_in: the modes that can't do without it.
-        base: the class that a component must be derived from, dotted; "" for any.
-        injected: the arguments that AudioZEN passes, which a TOML file can't.
+        section: whether a TOML file may have sections of this kind.
+        modes: the section names, each with its mode, if the kind has several section names.
+        needed_in: the modes that need a section of this kind.
+        base: the dotted path of the class that a component must be derived from; "" for any class.
+        injected: the arguments that AudioZEN passes itself, and that a TOML file must not give.
         suffixed: whether a section may have a suffix, as in `model_g`.
         array: whether a section may be an array of tables.
-        partner: the kind of section with the same suffix that it works on.
-        called_later: whether a function is kept and called with more arguments, not called to build something.
-        torch_home: the module where torch keeps such components, for suggestions.
-        example: a dotted path, for messages.
+        partner: the kind of section that a section needs, with the same suffix: `optimizer_g` needs `model_g`.
+        called_later: whether a function is the component itself, called later, instead of a factory that builds it.
+        torch_home: the module of torch that has such components, for suggestions.
+        example: a dotted path of such a component, for messages.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Kind:
 
     @property
     def with_article(self) -> str:
-        """Such as "an optimiser"."""
+        """The noun with its article, such as "an optimiser"."""
         return f"{'an' if self.prose[0] in 'aeiou' else 'a'} {self.prose}"
 
     @property
@@ -134,7 +135,7 @@ _ROWS = (
     Kind(name="hooks", prose="hook", array=True),
     Kind(name="metric", prose="metric", section=False),
     Kind(name="commands", prose="command", section=False),
-    # These two stand in the table `dataloader` of a data set.
+    # These two are keys in the table `dataloader` of a data set.
     Kind(name="collate_fn", prose="collate function", group=False, section=False, called_later=True),
     Kind(name="sampler", prose="sampler", group=False, section=False, injected=("data_source",)),
 )
@@ -164,7 +165,7 @@ def split_section(name: str) -> tuple[str, str] | None:
 
 
 def kind_of(section: str) -> Kind | None:
-    """The kind of a section, or of a component that is named without one; None for other names.
+    """The kind of a section, such as `model_g`, or of that name, such as `metric`; None for other names.
 
     >>> kind_of("model_g").name, kind_of("train_dataset").name, kind_of("metric").name, kind_of("modl")
     ('model', 'dataset', 'metric', None)
@@ -174,12 +175,12 @@ def kind_of(section: str) -> Kind | None:
 
 
 def section_name(kind: str, suffix: str) -> str:
-    """The section with a suffix: `model`, `model_g`."""
+    """The name of a section with a suffix, which may be empty: `model`, `model_g`."""
     return f"{kind}_{suffix}" if suffix else kind
 
 
 def needed_sections(modes: Iterable[str]) -> dict[str, str]:
-    """The sections that a file must have for these modes, each with the mode that needs it, "" for every mode.
+    """The sections that these modes need, each with the mode that needs it; "" if every mode needs it.
 
     >>> needed_sections(["test"])
     {'meta': '', 'trainer': '', 'model': '', 'test_dataset': 'test'}

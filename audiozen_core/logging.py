@@ -1,7 +1,7 @@
 """Structured logs: readable on the console, JSON lines in the run's log file.
 
-`get_logger()` gives the one logger. Every line goes to standard error, so that standard output is left for results;
-inside `log_file` it goes to the file as well, with an ISO time in UTC.
+`get_logger()` returns the only logger. Every line goes to standard error, because standard output is for results.
+Inside `log_file`, every line also goes to the file, with an ISO time in UTC.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ EventDict = MutableMapping[str, Any]
 
 
 class _FileSink:
-    """A processor that writes each event as a JSON line to the files now open, and passes it on.
+    """A processor that writes each event as a JSON line to the open log files, and passes it on to the console.
 
-    A disk that refuses must not end a training: the line is kept for later, and the console is told.
+    A full disk must not end a training: the file keeps the line for later, and the line on the console says so.
     """
 
     def __init__(self) -> None:
@@ -43,16 +43,16 @@ class _FileSink:
             if self.early is not None:
                 self.early.append(line)
             for file in self.files:
-                if refused := file.write(line):
-                    event["not_in_log_file"] = refused.strerror
+                if error := file.write(line):
+                    event["not_in_log_file"] = error.strerror
         return event
 
 
 class _StandardError:
-    """Looks `sys.stderr` up at each line, because progress bars replace it while they are drawn."""
+    """Prints to the current `sys.stderr`, which progress bars replace while they are shown."""
 
     def msg(self, message: str) -> None:
-        # A terminal that has gone away must not end a training; the log file has the line.
+        # If the terminal was closed, the training must go on; the log file has the line.
         with contextlib.suppress(OSError, ValueError):
             print(message, file=sys.stderr, flush=True)  # noqa: T201
 
@@ -66,7 +66,7 @@ def configure(*, level: str = "info") -> None:
     """Sets up the console.
 
     Args:
-        level: the least severe level shown, `debug`, `info`, `warning` or `error`.
+        level: the lowest level to show: `debug`, `info`, `warning` or `error`.
     """
     colours = sys.stderr is not None and sys.stderr.isatty()
     structlog.configure(
@@ -84,14 +84,14 @@ def configure(*, level: str = "info") -> None:
 
 
 def get_logger() -> FilteringBoundLogger:
-    """The logger of AudioZEN: `get_logger().info("what happened", name=value, …)`."""
+    """Returns AudioZEN's logger: `get_logger().info("what happened", name=value, …)`."""
     logger: FilteringBoundLogger = structlog.get_logger("audiozen")
     return logger
 
 
 @contextmanager
 def kept_for_log_file() -> Iterator[None]:
-    """Keeps the lines of the block for the `log_file` that is opened in it, which thus has those from before, too."""
+    """Keeps the lines of the block until a `log_file` is opened in it, so that the file also has these early lines."""
     _sink.early = []
     try:
         yield
@@ -110,7 +110,7 @@ def log_file(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # Whoever catches it tells the user; the file is to know it too.
+        # The caller prints the error on the console; the log file must have it too.
         time = datetime.now(timezone.utc).isoformat()
         line = {"event": "ended with an error", "error": str(error) or type(error).__name__, "level": "error"}
         file.write(json.dumps({**line, "time": time}, ensure_ascii=False))
@@ -118,4 +118,4 @@ def log_file(path: Path) -> Iterator[None]:
     finally:
         _sink.files.remove(file)
         if lost := file.close():
-            get_logger().error("the disk has not taken all lines of the log", file=str(path), bytes_lost=lost)
+            get_logger().error("some lines of the log could not be written", file=str(path), bytes_lost=lost)

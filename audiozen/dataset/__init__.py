@@ -1,4 +1,4 @@
-"""Data sets, and what is needed to write one."""
+"""Data sets, and the functions for writing your own."""
 
 from audiozen._lazy import lazy_names
 

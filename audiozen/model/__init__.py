@@ -1,4 +1,4 @@
-"""Networks, and the blocks they are made of."""
+"""Networks, and their building blocks."""
 
 from audiozen._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""Trainers, and what a trainer is made of."""
+"""Trainers, and the parts of a trainer."""
 
 from audiozen._lazy import lazy_names
 

@@ -1,4 +1,4 @@
-"""What an annotation consists of: wrappers, unions, arrays and tables."""
+"""Takes annotations apart: wrappers, unions, arrays and tables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from inspect import Parameter
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
-"""The classes that a TOML table can be passed as."""
+"""The classes for which a TOML table can be passed."""
 
 _ARRAYS = (list, tuple, set, frozenset, collections.deque)
 
 
 def unwrap(annotation: Any) -> Any:
-    """Removes what wraps a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`.
+    """Removes the wrappers of a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`, `ClassVar`.
 
     A type variable becomes `Any`, and so does a missing annotation.
     """
@@ -47,7 +47,7 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def is_array(origin: Any) -> bool:
-    """Whether a TOML array can be passed as this class: a list, a tuple, a set, or an abstract class of these."""
+    """Whether a TOML array can be passed for this class: a list, a tuple, a set, or an abstract class of these."""
     if origin in _ARRAYS:
         return True
     abstract = isinstance(origin, type) and origin.__module__ == "collections.abc" and origin not in MAPPINGS

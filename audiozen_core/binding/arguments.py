@@ -1,4 +1,4 @@
-"""Checks the arguments of a TOML against the signature of what they are passed to, and makes the call."""
+"""Checks the arguments of a TOML against the signature of the target that they are passed to, and calls the target."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def check_arguments(
 ) -> list[Diagnostic]:
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
-    Nested tables with their own `path` are not checked, because it is not known here what they build. The `place` of
-    each finding begins with `args`. The findings about the given arguments come first, in their order, then the missing
-    arguments. Without a signature there are none.
+    Nested tables with their own `path` are not checked, because the type of the object that they build is unknown here.
+    The `place` of each finding begins with `args`. Findings about given arguments come first, in the order of `args`,
+    and then those about missing arguments. Without a signature there are no findings.
 
     Args:
-        signature: the signature of the target, None where it can't be read.
-        args: the arguments as the TOML gives them, plain values.
-        injected: names that AudioZEN passes itself; they are never missing, and `args` may not have them.
-        name: what to call the target in the messages, such as its path (default: its own name).
+        signature: the signature of the target; None if it can't be read.
+        args: the arguments from the TOML, as plain values.
+        injected: the names of the arguments that AudioZEN passes itself. `args` may not have them.
+        name: the name of the target in messages, such as its path (default: its own name).
 
     >>> from fractions import Fraction
     >>> [finding.message for finding in check_arguments(signature_of(Fraction), {"numerater": 1})]
@@ -44,14 +44,14 @@ def check_arguments(
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
     """Calls the target with the arguments, and with the injected values that its signature takes.
 
-    Where TOML lacks the type of an annotation, the value is converted: a string to a `Path`, an array to a tuple or a
-    set, a table to a dataclass. A callable that takes any keyword (and one whose signature can't be read)
-    gets all injected values.
+    If TOML lacks the type of an annotation, the value is converted: a string to a `Path`, an array to a tuple or a set,
+    a table to a dataclass. A callable that takes any keyword, or whose signature can't be read, gets all injected
+    values.
 
     Args:
         target: the callable.
-        args: the arguments as the TOML gives them (nested tables already built).
-        injected: values that AudioZEN passes itself, by name.
+        args: the arguments from the TOML, with objects instead of nested components.
+        injected: the values that AudioZEN passes itself, by name.
 
     Returns:
         What the target returns.
@@ -70,7 +70,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
 def call_arguments(
     signature: Signature | None, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What `build` calls a target with: positional arguments, and keywords."""
+    """The positional arguments and the keywords with which `build` calls a target."""
     injected = injected or {}
     if signature is None:
         return [], {**args, **injected}
@@ -83,13 +83,13 @@ def call_arguments(
 
 
 def check_kind(section: str, target: Any) -> Diagnostic | None:
-    """Checks that the object is of the kind that a section needs; None if it is.
+    """Checks that the object is of the kind that a section needs; returns None if it is.
 
-    Except for a trainer, a function may take the place of a class: it is called as a factory.
+    A function may be given instead of a class: it is called as a factory. Only a trainer must be a class.
 
     Args:
         section: the section of the TOML, such as `model_g` or `train_dataset`, or the name of a kind.
-        target: the object that its `path` led to.
+        target: the object that its `path` names.
     """
     kind = kind_of(section)
     what = kind.with_article if kind else f"a {section}"
@@ -114,7 +114,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
 
 
 def kind_by_base(target: type) -> Kind | None:
-    """The kind whose base class the target is derived from, if there is one."""
+    """The kind whose base class the target is derived from; None if there is no such kind."""
     return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
 
 
@@ -127,7 +127,7 @@ def _kind_of_factory(kind: Kind, name: str, target: Any) -> Diagnostic | None:
         message = f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
     made, base = return_type(target), _loaded_class(kind.base)
-    # A factory may promise a parent of the base class and still return the right thing.
+    # A factory that is annotated with a parent of the base class may still return an object of the base class.
     if made and not _is_subclass(made, kind.base) and not (base and issubclass(base, made)):
         message = f"`{name}` returns a `{made.__qualname__}`, which is not a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
@@ -140,7 +140,7 @@ def _is_subclass(target: type, base: str) -> bool:
 
 
 def _loaded_class(dotted: str) -> type | None:
-    """The class of that name, if its module is imported. Otherwise no class in this process can derive from it."""
+    """The class with a dotted name; None if its module is not imported, and so no class can be derived from it."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
@@ -149,9 +149,9 @@ def _loaded_class(dotted: str) -> type | None:
 def _findings(
     signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath
 ) -> list[Diagnostic]:
-    """The findings about one table of arguments, the one at `place`."""
+    """The findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
-    # A misspelt argument is not reported as missing, too.
+    # The arguments that were probably meant by misspelt ones. They are not reported as missing, too.
     misspelt: set[str] = set()
     for key, value in args.items():
         parameter = signature.get(key)
@@ -203,8 +203,8 @@ def _unknown(signature: Signature, key: str, near: str | None, name: str, place:
 def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Diagnostic:
     return Diagnostic(
         config_codes.POSITIONAL_ONLY,
-        f"argument `{key}` of {name} can only be given by position, which a TOML can't do",
-        label="wrap it in a function of your own",
+        f"argument `{key}` of {name} can only be given by position, which is not possible in a TOML",
+        label="wrap the component in your own function",
         notes=(f"signature: {signature.text()}",),
         place=place,
         at="key",
@@ -223,7 +223,7 @@ def _wrong_values(
             found += _findings(fields, wrong, (), cls.__qualname__, inner) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)
-        # The place begins with `args`, which the message leaves out.
+        # The place begins with `args`, which is left out of the message.
         message = (
             f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
         )

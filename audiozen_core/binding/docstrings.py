@@ -1,4 +1,4 @@
-"""Reads what a docstring says about each parameter."""
+"""Reads the description of each parameter from docstrings."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NUMPY_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?$")
 
 
 def parameter_docs(target: Any) -> dict[str, str]:
-    """The documentation of each parameter that the docstrings describe, each as one line.
+    """The description of each parameter in the docstrings, as one line.
 
-    The docstrings of a class, of its constructor and of its parents are read, in Google style (which PyTorch's
-    resembles) and in NumPy style. If several describe a parameter, that of the class comes before its parents'.
+    The docstrings of a class, of its constructor and of its parents are read, in Google style (PyTorch's is similar)
+    and in NumPy style. If several docstrings describe a parameter, that of the class is used, not that of a parent.
     """
     found: dict[str, str] = {}
     sources = [target]
     if isinstance(target, type):
         sources = [source for base in inspect.getmro(target) for source in (base, vars(base).get("__init__"))]
     for source in sources:
-        # `inspect.getdoc` would return the docstring of a parent where there is none.
+        # Not `inspect.getdoc`, which returns the docstring of a parent if the class has none.
         text = getattr(source, "__doc__", None)
         if isinstance(text, str) and source not in _BARE:
             for name, doc in _entries(inspect.cleandoc(text).splitlines()):
@@ -35,7 +35,7 @@ def parameter_docs(target: Any) -> dict[str, str]:
 
 
 def summary(target: Any) -> str:
-    """The first paragraph of the docstring, as one line; "" without one."""
+    """The first paragraph of the docstring, as one line; "" if there is no docstring."""
     text = getattr(target, "__doc__", None)
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if isinstance(text, str) else ""
 

@@ -1,4 +1,4 @@
-"""Reads from the source of a function what it does with its `**kwargs`."""
+"""Reads the source of a function to find out how it uses its `**kwargs`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """A call that passes the keywords on to a constructor of a parent class, besides its own arguments.
+    """A call that passes the keywords on to a constructor of a parent class.
 
-    `parent` is the class in `Parent.__init__(self, **kwargs)`, or None for `super()`; `self` is not in `positional`.
+    Attributes:
+        parent: the class in `Parent.__init__(self, **kwargs)`; None for `super()`.
+        positional: the number of other positional arguments of the call, without `self`.
+        keywords: the names of the other keywords of the call.
     """
 
     parent: str | None
@@ -23,12 +26,12 @@ class Forward:
 
 @dataclass(slots=True)
 class KeywordUse:
-    """What a function does with its keywords.
+    """How a function uses its keywords.
 
     Attributes:
-        taken: the names that it reads, each with whether it is optional, as in `kwargs.pop("gain", 1.0)`.
-        forwards: the calls that pass them on to a parent class.
-        readable: false if they are used in any other way too, or the source can't be read.
+        taken: the names that the function reads, each with whether it is optional, as in `kwargs.pop("gain", 1.0)`.
+        forwards: the calls that pass the keywords on to a parent class.
+        readable: false if the keywords are also used in another way, or if the source can't be read.
     """
 
     taken: dict[str, bool] = field(default_factory=dict)
@@ -37,10 +40,10 @@ class KeywordUse:
 
 
 def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
-    """Reads what a plain Python function does with its keyword dictionary, which is mostly called `kwargs`."""
+    """Reads how a plain Python function uses its dictionary of keywords, whose name is `keywords`."""
     try:
         source = inspect.getsource(function)
-        # An indented method goes below an `if`, since dedenting it would change its multi-line strings.
+        # The source of a method is indented. Dedenting it would change its multi-line strings, so an `if` is put above.
         tree = ast.parse(source if not source[0].isspace() else f"if True:\n{source}")
     except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
         return KeywordUse(readable=False)
@@ -74,23 +77,24 @@ def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> N
         case ast.Attribute(attr="update"):
             pass
         case ast.Subscript(slice=ast.Constant(value=str(key)), ctx=context):
-            # A name that is stored replaces what the user gave, so it is optional. A name that is read is required.
+            # If the function sets the name, it replaces the user's value, so the name is optional. A read name is
+            # required.
             use.taken.setdefault(key, not isinstance(context, ast.Load))
         case ast.Compare(left=ast.Constant(value=str(key)), ops=[ast.In() | ast.NotIn()]):
             use.taken[key] = True
         case ast.If() | ast.UnaryOp(op=ast.Not()):
-            pass  # such as `if kwargs: raise TypeError(...)`, which uses no single keyword
+            pass  # such as `if kwargs: raise TypeError(...)`, which does not use a particular keyword
         case _:
             use.readable = False
 
 
 def _forward(call: ast.Call) -> Forward | None:
-    """The call, if it calls the constructor of a parent class."""
+    """Reads a call of the constructor of a parent class; None for any other call."""
     match call.func:
         case ast.Attribute(
             value=ast.Call(func=ast.Name(id="super")), attr="__init__" | "__new__" | "__call__" as method
         ):
-            # `super().__new__(cls, …)` is the only one of them that passes its first parameter itself.
+            # Of these three, only `super().__new__(cls, …)` has the class or object itself among its arguments.
             parent, bound = None, int(method == "__new__")
         case ast.Attribute(value=ast.Name(id=named) | ast.Attribute(attr=named), attr="__init__"):
             parent, bound = named, 1

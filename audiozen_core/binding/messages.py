@@ -1,4 +1,4 @@
-"""Types in words, and what was probably meant by a value of the wrong type."""
+"""Describes types in words, and suggests the value that was meant by a value of the wrong type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = {
 
 
 def type_text(annotation: Any) -> str:
-    """An annotation as Python writes it, without `None`, which no TOML can give.
+    """An annotation as Python writes it, without `None`, which TOML lacks.
 
     >>> type_text(Literal["min", "max"]), type_text(float | list[float] | None)
     ('"min" | "max"', 'float | list[float]')
@@ -45,7 +45,7 @@ def type_text(annotation: Any) -> str:
 
 
 def type_in_words(annotation: Any) -> str:
-    """The TOML values that fit an annotation, in words; "" where none is known to fit.
+    """The TOML values that fit an annotation, in words; "" if they are unknown.
 
     >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
     ('an integer or an array of strings', 'one of "min", "max"')
@@ -55,7 +55,7 @@ def type_in_words(annotation: Any) -> str:
 
 
 def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
-    """The label for a value of the wrong type, and the TOML value that was probably meant, if there is one.
+    """The label for a value of the wrong type, and the TOML value that was probably meant, or None.
 
     >>> label_and_suggestion("5", int), label_and_suggestion("five", int)
     (('did you mean `5`?', '5'), ('expected an integer', None))

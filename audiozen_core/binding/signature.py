@@ -1,4 +1,4 @@
-"""Reads what a callable takes, without calling it."""
+"""Reads the parameters of a callable, without calling it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WIDTH = 88
 _DEFAULT_WIDTH = 24
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
-# Constructors that take `**kwargs` only to refuse them. They are listed by name, so that torch is not imported here.
+# Constructors that take `**kwargs` only to raise an error. They are listed by name, so that torch is not imported here.
 _TAKING_NOTHING = {("torch.nn.modules.module", "Module.__init__")}
 
 
@@ -50,13 +50,13 @@ class Signature:
         return tuple(found.name for found in self.parameters if found.kind is not Parameter.POSITIONAL_ONLY)
 
     def get(self, name: str) -> Parameter | None:
-        """The parameter of that name."""
+        """The parameter of that name; None if it does not exist."""
         return next((found for found in self.parameters if found.name == name), None)
 
     def text(self, keep: str | None = None) -> str:
         """The signature in one line, without annotations, such as `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
 
-        The last parameters of a long one are left out, except for the one to keep.
+        The last parameters of a long signature are left out, except for the parameter `keep`.
         """
         shown = {found.name: _parameter_text(found) for found in self.parameters}
         more = ["…"] if self.open else []
@@ -70,9 +70,9 @@ class Signature:
 
 
 def signature_of(target: Any) -> Signature | None:
-    """The signature of a class (of its constructor), of a function, or of another callable.
+    """The signature of a class (that is, of its constructor), of a function, or of another callable.
 
-    None if it can't be read, as for some builtins, or if the target is not callable.
+    Returns None if the signature can't be read, as for some builtins, or if the target is not callable.
     """
     if isinstance(target, functools.partial):
         inner = signature_of(target.func)
@@ -106,10 +106,11 @@ def _of_class(cls: type) -> Signature | None:
     read = [_constructor(cls, mro, method) for mro, method in ways if _owner(mro, method) is not None]
     if not read:
         return Signature(cls.__name__, ())
-    # Python passes the arguments to all of them. One that takes anything (mostly a `__new__`) tells nothing about them.
-    telling = [found for found in read if found is not None and (found.parameters or not found.open)]
-    named = [found for found in telling if found.parameters]
-    return (named or telling)[0] if telling else _of_function(cls)
+    # Python passes the arguments to all of these methods. A method that takes anything, such as a
+    # `__new__(cls, *args, **kwargs)`, does not show which arguments are allowed, so it is left out.
+    useful = [found for found in read if found is not None and (found.parameters or not found.open)]
+    named = [found for found in useful if found.parameters]
+    return (named or useful)[0] if useful else _of_function(cls)
 
 
 def _owner(mro: tuple[type, ...], method: str) -> type | None:
@@ -118,7 +119,7 @@ def _owner(mro: tuple[type, ...], method: str) -> type | None:
 
 
 def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | None:
-    """The signature of a constructor method along a method resolution order, with what it passes on to its parents."""
+    """The signature of a constructor method along a method resolution order, with the parameters that parents take."""
     owner = _owner(mro, method)
     if owner is None:
         return Signature(cls.__name__, ())
@@ -147,14 +148,14 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
     if above is None:
         return Signature(cls.__name__, _joined(named, taken), open=True)
     inherited = above.parameters
-    if named:  # positions differ from those of the parent
+    if named:  # the positions differ from those in the parent, so the inherited parameters are keywords
         inherited = tuple(_as_keyword(found) for found in inherited)
     taken = tuple(found for found in taken if above.get(found.name) is None)
     return Signature(cls.__name__, _joined(named, taken, inherited), above.open, above.ignoring)
 
 
 def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward: Forward) -> Signature | None:
-    """The signature that the forwarded keywords are passed to."""
+    """The signature of the method that gets the forwarded keywords; None if it can't be found or read."""
     rest = mro[mro.index(owner) + 1 :]
     if forward.parent is not None:
         place = next((place for place, base in enumerate(rest) if base.__name__ == forward.parent), None)
@@ -176,7 +177,7 @@ def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward:
 
 
 def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Signature:
-    """The signature of a `functools.partial`, without the arguments that it passes itself."""
+    """The signature of a `functools.partial`, without the arguments that it already has."""
     rest = [found for found in inner.parameters if found.kind is not Parameter.KEYWORD_ONLY][positional:]
     rest += [found for found in inner.parameters if found.kind is Parameter.KEYWORD_ONLY]
     replaced = tuple(
@@ -212,12 +213,12 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
         return typing.get_type_hints(holder, globalns=scope)["it"]
-    except Exception:  # an annotation may be any expression, with names that only exist for the type checker
+    except Exception:  # an annotation may be any expression, and its names may exist only for the type checker
         return Parameter.empty
 
 
 def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """All parameters, the first of each name."""
+    """All parameters of the groups. If several have the same name, the first one is used."""
     found: dict[str, Parameter] = {}
     for parameter in (parameter for group in groups for parameter in group):
         found.setdefault(parameter.name, parameter)
@@ -233,7 +234,7 @@ def default_text(default: Any) -> str:
     """A default as Python writes it; a class or a function by its name."""
     try:
         return default.__name__ if isinstance(default, type | types.FunctionType) else repr(default)
-    except Exception:  # somebody else's __repr__
+    except Exception:  # the `__repr__` of a plugin's class may fail
         return "…"
 
 

@@ -20,7 +20,7 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.key_path import KeyPath
 
 Fit = Literal["yes", "no", "foreign", "unknown"]
-"""Whether a value fits a type. `foreign`: TOML has no values of this type. `unknown`: the type can't be checked."""
+"""Whether a value fits a type. `foreign`: TOML has no values of the type. `unknown`: the type can't be checked."""
 
 _TOML = (str, bool, int, float, list, Mapping, datetime.date, datetime.time)
 # In Python a boolean is an integer, and a `datetime` is a `date`; in TOML they are different types.
@@ -83,7 +83,7 @@ def fits(value: Any, annotation: Any) -> Fit:
 
 
 def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:
-    """The innermost places at which a value does not fit, each with the value there and its annotation."""
+    """The innermost key paths whose values do not fit, each with the value and its annotation."""
     if fits(value, annotation) != "no":
         return []
     annotation = _likeliest_member(value, unwrap(annotation))
@@ -141,7 +141,7 @@ def is_component(value: Any) -> bool:
 
 
 def _likeliest_member(value: Any, annotation: Any) -> Any:
-    """The member of a union that the value fits, else the only one of its form, else the whole union."""
+    """The member of a union that the value fits, else the only member for an array or a table, else the whole union."""
     members = members_of(annotation)
     if len(members) == 1:
         return members[0]
@@ -158,7 +158,7 @@ def _same_form(value: Any, origin: Any) -> bool:
 
 
 def _any_of(found: list[Fit]) -> Fit:
-    """Whether a value fits a union. `no` comes before `foreign`: a value that TOML could have given right is wrong."""
+    """Whether a value fits a union. `no` takes precedence over `foreign`: another TOML value would have fitted."""
     order: tuple[Fit, ...] = ("yes", "unknown", "no")
     return next((fit for fit in order if fit in found), "foreign")
 

@@ -15,7 +15,7 @@ FORMATS = ("text", "json", "github")
 
 
 def show_findings(findings: Sequence[Diagnostic], form: str = "text") -> None:
-    """Prints diagnostics: text to standard error, JSON (one array) or annotations for GitHub to standard output."""
+    """Prints diagnostics: text to standard error; JSON (one array) or annotations for GitHub to standard output."""
     if form == "json":
         click.echo(json.dumps([as_data(finding) for finding in findings], indent=2, ensure_ascii=False))
         return

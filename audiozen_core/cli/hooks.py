@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 @click.command(name="hooks")
 @FILE
 @OVERRIDES
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, including hooks that no plugin answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, including hooks that no plugin implements.")
 @TRACEBACK
 def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show which plugins answer each hook of an experiment, in which order, and why they are loaded.
+    """Show which plugins implement each hook of an experiment, in which order, and why they are loaded.
 
-    Only the hooks are built: no model, no data.
+    Only the hooks are built, not the model or the data.
     """
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
@@ -49,7 +49,7 @@ def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
 
 
 def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
-    """Each hook that a plugin answers, followed by its plugins in the order in which they run."""
+    """Each hook that plugins implement, followed by these plugins in the order in which they run."""
     for hook, plugins in _answered(lifecycle).items():
         if plugins:
             yield (hook,)

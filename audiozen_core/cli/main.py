@@ -14,7 +14,7 @@ from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.published import published, published_command
 from audiozen_core.errors import AudioZenError, Interrupted
 
-# Each command's module and its line in `audiozen --help`. The lines stand here so that --help imports no command.
+# Each command's module and its line in `audiozen --help`. The lines are here so that --help imports no command.
 COMMANDS = {
     "run": ("audiozen_core.cli.run", "Run an experiment: train, validate, test or predict."),
     "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
@@ -22,7 +22,7 @@ COMMANDS = {
     "explain": ("audiozen_core.cli.explain", "Show where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema that editors use to check TOML files."),
     "new": ("audiozen_core.cli.new", "Create a new plugin or recipe that works right away."),
-    "hooks": ("audiozen_core.cli.hooks", "Show which plugins answer each hook of an experiment."),
+    "hooks": ("audiozen_core.cli.hooks", "Show which plugins implement each hook of an experiment."),
     "plugins": ("audiozen_core.cli.plugins", "List, describe and diagnose the installed components."),
 }
 
@@ -76,7 +76,7 @@ def main() -> None:
     A run that a signal has stopped exits with 128 plus the signal's number: 130 for SIGINT, 143 for SIGTERM.
     """
     try:
-        # Without its standalone mode click returns the code that a command exits with.
+        # Without its standalone mode, click returns the exit code of the command instead of exiting.
         code = cli.main(standalone_mode=False)
     except AudioZenError as error:
         show(error)
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def _ignore_interrupts() -> None:
-    """The program is ending: another Ctrl-C would print a traceback and change the exit code."""
+    """Ignores Ctrl-C, because the program is ending: Ctrl-C would print a traceback and change the exit code."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

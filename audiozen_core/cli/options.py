@@ -1,4 +1,4 @@
-"""What several commands share: arguments, options, and two ways to read a command line."""
+"""The arguments, options and command classes that several commands share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OVERRIDES = click.option(
     "May be repeated.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-# `main.show` looks for it in the command line, so that no command has to pass it on.
+# `main.show` looks for `--traceback` in `sys.argv`, so that commands need not pass it on.
 TRACEBACK = click.option("--traceback", is_flag=True, expose_value=False, help="Show the full traceback of an error.")
 
 

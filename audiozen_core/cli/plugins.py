@@ -1,4 +1,4 @@
-"""`audiozen plugins`: `list` reads metadata alone; `show` and `doctor` import components."""
+"""`audiozen plugins`: `list` only reads metadata; `show` and `doctor` import components."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def list_command(kind: str | None, as_json: bool) -> None:
 
 
 def _row(entry: Entry, clashes: bool) -> dict[str, str]:
-    """What the metadata say about a component. Only `doctor` finds out whether it can be imported."""
+    """The row of a component, from its metadata. Only `doctor` finds out whether the component can be imported."""
     from audiozen_core import __version__
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.compatibility import admits
@@ -81,7 +81,7 @@ def _row(entry: Entry, clashes: bool) -> dict[str, str]:
 
 
 def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
-    """The kind of component on a line of its own, followed by the components of that kind."""
+    """Each kind on its own line, followed by the components of that kind."""
     for group, components in itertools.groupby(rows, key=lambda row: row["group"]):
         yield (group.removeprefix("audiozen."),)
         for row in components:
@@ -125,7 +125,7 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
         head.append(f"  prints  {info.printed.strip().splitlines()[0]}")
     paragraphs = ["\n".join(head), info.signature]
     if injected := [argument.name for argument in info.arguments if argument.injected]:
-        paragraphs.append(f"{', '.join(injected)}: given by AudioZEN")
+        paragraphs.append(f"{', '.join(injected)}: passed by AudioZEN")
     return [*paragraphs, *filter(None, (info.doc, info.snippet))]
 
 
@@ -160,7 +160,7 @@ def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool
     if as_json:
         show_findings(findings, "json")
     else:
-        # They are what the command was asked for, so they go to the standard output.
+        # The findings are the result of this command, so they go to the standard output.
         for finding in findings:
             click.echo(render(finding) + "\n")
         what = f"{wrong} thing{'' if wrong == 1 else 's'} wrong" if wrong else "all well"

@@ -6,7 +6,7 @@ import click
 
 
 def published() -> dict[str, str]:
-    """The names of the commands, each with the distribution that it comes from. Nothing is imported.
+    """The names of the commands, each with its distribution. No command is imported.
 
     If several distributions use a name, their commands are listed as `distribution:name`.
     """
@@ -24,8 +24,8 @@ def published_command(name: str) -> click.Command | None:
     """Imports a command; None if no plugin publishes that name.
 
     Raises:
-        PathError: the command is broken, or several have that name; the message names the distributions.
-        RegistryError: it is not a click command.
+        PathError: the command is broken, or several commands have that name; the message names the distributions.
+        RegistryError: the object is not a click command.
     """
     from audiozen_core.errors import RegistryError
     from audiozen_core.registry.index import installed_index

@@ -58,7 +58,7 @@ def command(
     test metrics/ and enhanced/.
     """
     _ignore_usr1_until_training()
-    # Imported here, because they import torch, which takes seconds.
+    # These modules import torch, which takes seconds. They are imported here so that SIGUSR1 is ignored before.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 
@@ -69,7 +69,7 @@ def command(
 
 
 def _ignore_usr1_until_training() -> None:
-    """SIGUSR1 asks for a checkpoint. Before the training handles it, the signal would kill the process."""
+    """Ignores SIGUSR1, which asks for a checkpoint. Until the training handles it, it would kill the process."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

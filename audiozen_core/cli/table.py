@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-# Wider than any row, so that rich neither cuts nor wraps what a script is going to read.
+# Wider than any row, so that rich neither cuts nor wraps a table that a script reads.
 _UNLIMITED = 1_000_000
 
 

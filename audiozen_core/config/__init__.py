@@ -1,1 +1,1 @@
-"""From TOML text to a checked, composed, typed configuration in which every value knows its place."""
+"""Reads TOML files into a checked and typed configuration, in which every value has its place in a file."""

@@ -1,4 +1,4 @@
-"""Checks every component of a configuration: its `path` is resolved and its arguments are bound, nothing is built."""
+"""Checks every component of a configuration: resolves its `path` and binds its arguments, without building anything."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     Every `path` is imported, including those of tables within `args`, and its `args` are bound to the signature.
 
     Args:
-        loaded: what was read.
+        loaded: the loaded configuration.
         index: the installed components (default: those of this process).
 
     Raises:
-        ConfigError: with every error and warning, those found while reading included, sorted by place.
+        ConfigError: with every error and warning, including those of `loaded`, sorted by place.
     """
     composition = loaded.composition
     checker = _Checker(composition, index)
@@ -51,10 +51,10 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
-    """Resolves one component, even a hook that is switched off; mistakes in its arguments are passed over.
+    """Resolves one component, even a hook that is switched off, and ignores mistakes in its arguments.
 
     Raises:
-        ConfigError: its `path` can't be resolved, or names something that its section can't use.
+        ConfigError: its `path` can't be resolved, or its object does not fit its section.
     """
     checker = _Checker(composition)
     with _import_scope(composition):
@@ -65,10 +65,10 @@ def check_component(composition: Composition, component: Component) -> CheckedCo
 
 
 def _import_scope(composition: Composition) -> ImportScope:
-    """Where an experiment's own modules are looked up: `meta.import_from`, else the file's folder and its parent."""
+    """The folders of the experiment's own modules: `meta.import_from`, else the file's folder and its parent."""
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
-    # Reading the section reports anything here that can't be a path.
+    # Values that can't be paths are ignored here, because they are reported when the section `[meta]` is read.
     if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
         return ImportScope(folders)
     return ImportScope.of_file(composition.main.file)
@@ -76,7 +76,7 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What a component is for; `Kind` explains the attributes. Without a section, its name is looked up in all."""
+    """What a component is used for. `Kind` describes the attributes. Without a section, all groups have its name."""
 
     section: str | None
     injected: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class _Role:
 
 
 def _role(component: Component) -> _Role:
-    # A collate function or a sampler is named by its key in `dataloader`, everything else by its section.
+    # The kind of a collate function or a sampler is its key in `dataloader`. For all others, the section has the kind.
     own = KINDS.get(str(component.key[-1]))
     kind = own if own and not own.section else kind_of(component.section)
     if kind is None:
@@ -113,9 +113,9 @@ class _Checker:
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
         """Checks a component for its role, and those within its arguments."""
         key = component.key
-        # A string that stands alone, as for `collate_fn`, is the path itself.
+        # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
-        # A component within the arguments may ask for the arguments that its owner is passed.
+        # A component within the arguments may also take the injected arguments of the outer component.
         nested = {
             inner.key: checked
             for inner in _components_in(component.args, (*key, "args"))
@@ -137,7 +137,8 @@ class _Checker:
 
     def signature(self, target: Any) -> Signature | None:
         """The signature of an object, read once even if several components name it."""
-        # By identity, because a target need not be hashable; the target is kept, so that no other takes its identity.
+        # The key is the identity, because a target need not be hashable. The target is stored too: if Python freed it,
+        # another object could get the same identity.
         if id(target) not in self.signatures:
             self.signatures[id(target)] = target, signature_of(target)
         return self.signatures[id(target)][1]
@@ -145,14 +146,14 @@ class _Checker:
     def check_arguments(self, checked: CheckedComponent, role: _Role) -> None:
         component = checked.component
         place: KeyPath = (*component.key, "args")
-        args: Any = component.args  # within the arguments of another component, nobody has looked at its type yet
+        args: Any = component.args  # not checked yet if the component is nested in the arguments of another
         if not isinstance(args, dict):
             self.add(config_codes.WRONG_TYPE, f"the `args` of `{component.path}` must be a table", place)
             return
         if place in self.composition.unresolved:
             return
         for problem in check_arguments(checked.signature, args, injected=role.injected, name=component.path):
-            # Whoever calls a function later passes the arguments that are missing here.
+            # The arguments that are missing here are passed when the function is called.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)
 
@@ -170,7 +171,7 @@ class _Checker:
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:
-        """Checks that the name of a hook that is switched off exists; the hook is not imported."""
+        """Checks that a hook that is switched off exists, without importing it."""
         if "." in hook.path and ":" not in hook.path:
             return
         try:
@@ -180,7 +181,7 @@ class _Checker:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_with_acoustics(self, checked: CheckedComponent) -> None:
-        """Compares a model's own `n_fft` and the like with those of `[acoustics]`, where both say something."""
+        """Reports arguments of the model, such as `n_fft`, that differ from the same key in `[acoustics]`."""
         given = self.composition.values.get("acoustics")
         model, signature = checked.component, checked.signature
         if not isinstance(given, dict) or signature is None:
@@ -212,15 +213,15 @@ class _Checker:
         self.place(Diagnostic(code, message, **more), key_path)
 
     def place(self, finding: Diagnostic, key_path: KeyPath) -> None:
-        """Adds a finding that says only where it is below `key_path`, such as below the table of a component."""
+        """Adds a finding whose `place` is relative to `key_path`, such as the key path of a component."""
         place = (*key_path, *finding.place)
-        # What depends on a reference that leads nowhere is reported there.
+        # If a reference in the value can't be followed, that has been reported already.
         if not any(place[:length] in self.composition.unresolved for length in range(1, len(place) + 1)):
             self.findings.append(self.composition.placed(finding, key_path))
 
 
 def _components_in(value: Any, place: KeyPath) -> Iterator[Component]:
-    """The outermost tables with a `path` of their own within a value."""
+    """The outermost components within a value: the tables with a `path`."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in items:
         if is_component(entry):

@@ -1,4 +1,4 @@
-"""What the check of a configuration hands to building: every component with the object that its `path` names."""
+"""The result of checking a configuration: every component with the object that its `path` names, ready to build."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from audiozen_core.registry.scope import ImportScope
 
 @dataclass(frozen=True, slots=True)
 class CheckedComponent:
-    """A component, its object and its signature, so that nothing has to be resolved or read a second time.
+    """A component with its object and its signature, so that building needs neither to resolve nor to read them again.
 
     Attributes:
-        component: what the TOML file says.
-        resolved: what its `path` names.
-        signature: what the object takes, None where that can't be read.
-        origin: where the TOML file names it.
-        called_later: whether it is a function that AudioZEN calls later, as a loss, instead of a factory.
-        nested: the outermost components within its `args`, by their own key path.
+        component: the table of the TOML file.
+        resolved: the object that its `path` names.
+        signature: the signature of the object; None if it can't be read.
+        origin: the place of its `path` in the TOML file.
+        called_later: whether it is a function that AudioZEN calls later, such as a loss, instead of a factory.
+        nested: the outermost components within its `args`, by key path.
     """
 
     component: Component
@@ -42,7 +42,7 @@ class CheckedComponent:
 
     @property
     def distribution(self) -> str:
-        """The installed distribution that brings it, "" for a dotted import."""
+        """The installed distribution that the component belongs to; "" for a dotted import."""
         return self.resolved.entry.distribution if self.resolved.entry else ""
 
     def walk(self) -> Iterator[CheckedComponent]:
@@ -61,7 +61,7 @@ class CheckedConfig:
         warnings: renamed keys, dropped arguments and the like, sorted by place.
         composition: the values with their origins.
         components: the components by key path, without the hooks that are switched off.
-        scope: the import scope in which they were found.
+        scope: the import scope in which the components were imported.
     """
 
     config: ExperimentConfig
@@ -74,6 +74,6 @@ class CheckedConfig:
         """The checked form of a component of `config`.
 
         Raises:
-            KeyError: the component is a hook that is switched off, or of another configuration.
+            KeyError: the component is a hook that is switched off, or belongs to another configuration.
         """
         return self.components[component.key]

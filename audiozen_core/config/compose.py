@@ -1,4 +1,4 @@
-"""Composes an experiment from its layers: the files that it extends, the file itself, the overrides."""
+"""Composes an experiment from its layers: the files that it extends, the file itself, and the overrides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compose(
 ) -> Composition:
     """Reads a file and the files that it extends, applies the overrides and replaces the references.
 
-    Mistakes in the values are in the findings of the composition.
+    Mistakes in the values do not raise an error. They are added to the findings of the composition.
 
     Args:
         path: the TOML file of an experiment.
@@ -30,7 +30,7 @@ def compose(
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
-        ConfigError: if the file, or one that it extends, can't be read.
+        ConfigError: the file, or one that it extends, can't be read.
     """
     main = Document.read(path)
     composition = Composition(main)
@@ -42,9 +42,9 @@ def compose(
 
 
 def _merge(composition: Composition, chain: list[Document]) -> list[Diagnostic]:
-    """Merges the last document of a chain, in which each one extends the next, on top of the files that it extends.
+    """Merges the files that the last document of the chain extends, and then the document itself on top of them.
 
-    Returns what is wrong with the names of these files.
+    In the chain, each document extends the next one. Returns the findings about files that can't be read.
     """
     document = chain[-1]
     failures = []
@@ -60,7 +60,7 @@ def _merge(composition: Composition, chain: list[Document]) -> list[Diagnostic]:
 
 
 def _bases(document: Document) -> list[tuple[KeyPath, Any]]:
-    """What `extends` names, each with its key path."""
+    """The entries of `extends`, each with its key path."""
     value = document.values.get("extends", [])
     if isinstance(value, list):
         return [(("extends", index), entry) for index, entry in enumerate(value)]
@@ -82,7 +82,7 @@ def _read_base(name: Any, chain: list[Document]) -> Document:
 
 
 def _placed(document: Document, place: KeyPath, finding: Diagnostic) -> Diagnostic:
-    """Gives a finding about a whole file the place where the file is named."""
+    """Places a finding about a whole file at the entry of `extends` that names the file."""
     if finding.span:
         return finding
     span = document.value_span(place)

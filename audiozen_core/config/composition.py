@@ -15,7 +15,7 @@ from audiozen_core.diagnostics.key_path import KeyPath, as_index, spell
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value was set: in which document, and its key path as it is written there."""
+    """Where a value was set: the document, and the key path as it is written in that document."""
 
     document: Document
     key: KeyPath
@@ -41,11 +41,11 @@ class Composition:
 
     Attributes:
         main: the file that the user named.
-        values: the values, in current names.
-        origins: the origin of each value, table and array entry: where it was set last.
+        values: the values, under the current names of their keys.
+        origins: the origin of each value, table and array entry: where it was last set.
         replaced: the values that later layers replaced, oldest first, each with its origin.
-        unresolved: values with a reference that can't be followed; each has been reported.
-        findings: errors and warnings so far.
+        unresolved: the values with a reference that can't be followed; each has been reported.
+        findings: the errors and warnings found so far.
     """
 
     main: Document
@@ -58,10 +58,10 @@ class Composition:
     # ------------------------------------------------------------------------------------------ asking
 
     def get(self, key_path: KeyPath) -> Any:
-        """The value at a place.
+        """The value at a key path.
 
         Raises:
-            LookupError: if there is none.
+            LookupError: the value is not set.
         """
         value: Any = self.values
         for part in key_path:
@@ -85,13 +85,13 @@ class Composition:
         return found
 
     def origin(self, key_path: KeyPath) -> Origin:
-        """The origin of a value, or of the nearest table above it if it is not set."""
+        """The origin of a value, or if it is not set, of the nearest table above it."""
         while key_path and key_path not in self.origins:
             key_path = key_path[:-1]
         return self.origins[key_path] if key_path else Origin(self.main, ())
 
     def spell(self, key_path: KeyPath) -> str:
-        """The key path as written in the document that set it, old names included."""
+        """The key path as it is written in the document that set the value, with old names."""
         origin = self.origins.get(key_path)
         if origin is None and key_path:
             return spell((*self.origin(key_path[:-1]).key, key_path[-1]))
@@ -102,20 +102,20 @@ class Composition:
         return self.placed(Diagnostic(code, message, **more), key_path)
 
     def placed(self, finding: Diagnostic, key_path: KeyPath) -> Diagnostic:
-        """The finding with its place in a file: where the value at its own `place` below `key_path` was set."""
+        """The finding with its place in a file. Its `place` is relative to `key_path`."""
         return _at(finding, self.origin((*key_path, *finding.place)))
 
     # ------------------------------------------------------------------------------------------ building
 
     def merge(self, document: Document) -> None:
-        """Adds a file on top: its tables are merged, and any other value replaces the one below."""
+        """Adds a file as the top layer. Tables are merged; any other value replaces the value of the lower layers."""
         values = {key: value for key, value in document.values.items() if key != "extends"}
         self._merge_table(self.values, values, (), Origin(document, ()))
 
     def put(self, key_path: KeyPath, value: Any, origin: Origin) -> None:
-        """Sets one value. Missing tables above it are created, and an index one past the end of an array appends.
+        """Sets one value. Missing tables above it are created. An index one past the end of an array appends to it.
 
-        `origin.key` is the key path as it was written, so it has the same length as `key_path`.
+        `origin.key` is the same key path as it was written, perhaps with old names, so it has the same length.
         """
         container: Any = self.values
         for length, part in enumerate(key_path[:-1], start=1):
@@ -145,7 +145,7 @@ class Composition:
                 self._set(table, name, value, (*path, name), below)
 
     def _set(self, container: Any, key: Any, value: Any, place: KeyPath, origin: Origin) -> None:
-        """Merges a table into the one below it, and replaces any other value. Tables and arrays are copied."""
+        """Merges a table into the table of the lower layers; replaces any other value. Tables and arrays are copied."""
         old = container[key] if place in self.origins else None
         merged = isinstance(value, dict) and isinstance(old, dict)
         if place in self.origins and not merged:
@@ -182,7 +182,7 @@ class Composition:
     def _drop_args_of_old_path(
         self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin
     ) -> None:
-        """Drops the inherited arguments where a layer changes `path`: they belong to another component."""
+        """Drops the inherited arguments if the layer changes `path`, because they belong to another component."""
         old, new, args = table.get("path"), above.get("path"), table.get("args")
         if old is None or new is None or old == new or not isinstance(args, dict):
             return
@@ -209,7 +209,7 @@ class Composition:
             self._warn(config_codes.OLD_SPELLING, message, origin, label=f"write `{name}`", suggestion=name)
 
     def _refuse_second_name(self, origin: Origin, first: Origin) -> None:
-        message = f"`{spell(origin.key)}` and `{spell(first.key)}` are two names of one thing"
+        message = f"`{spell(origin.key)}` and `{spell(first.key)}` are two names of the same key"
         finding = Diagnostic(
             config_codes.TWO_SPELLINGS, message, at="key", label="keep one of them", notes=(f"first: {first}",)
         )
@@ -231,7 +231,7 @@ def _at(finding: Diagnostic, origin: Origin) -> Diagnostic:
 
 
 def _may_hold_a_table(value: Any) -> bool:
-    """Whether the value may become a table: an array of tables, or a reference."""
+    """Whether the value may contain or become a table: an array of tables, or a reference to a table."""
     return isinstance(value, list) or (isinstance(value, str) and "${" in value)
 
 

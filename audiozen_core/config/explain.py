@@ -1,4 +1,4 @@
-"""Explains one value of an experiment: where it is set, and what it means."""
+"""Explains one value of an experiment: where it was set, and what it means."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from audiozen_core.errors import AudioZenError
 
 
 def explain(loaded: LoadedConfig, key: str) -> str:
-    """What is known about one key, such as `optimizer.args.lr`: value, origin, default, type and meaning.
+    """Describes one key, such as `optimizer.args.lr`: its value, origin, default, type and meaning.
 
-    The key need not be set. The component that it belongs to is imported for its documentation.
+    The key need not be set. Its component is imported to read its documentation.
 
     Raises:
-        AudioZenError: there is no such key; the message suggests a similar one.
+        AudioZenError: the key does not exist; the message suggests a similar one.
     """
     composition = loaded.composition
     try:
@@ -52,7 +52,7 @@ def explain(loaded: LoadedConfig, key: str) -> str:
 
 
 def effective_toml(loaded: LoadedConfig) -> str:
-    """The whole effective config as TOML, with a comment at each value that a later layer replaced or added."""
+    """The effective configuration as TOML, with a comment at each value that a later layer has replaced or added."""
     composition = loaded.composition
     first = _first_layer(composition)
 
@@ -68,7 +68,7 @@ def effective_toml(loaded: LoadedConfig) -> str:
 
 
 def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
-    """Default, type and documentation as far as known, in this order; None if the key is unknown."""
+    """The default, the type and the documentation, as far as they are known; None if the key is unknown."""
     if not place:
         return None
     known = key_at(place)
@@ -82,11 +82,12 @@ def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
 
 
 def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
-    """The component whose table stands at a place, which may be within the arguments of another."""
+    """The component whose table has the key path; it may be nested in the arguments of another component."""
     around = [part for part in loaded.sections.components() if part.key == key[: len(part.key)]]
     if not around:
         return None
-    # The table of a collate function lies within that of its data set, which is a component too.
+    # Tables of components may contain each other: that of a data set contains that of its collate function. The
+    # longest key path belongs to the innermost one.
     checked = check_component(loaded.composition, max(around, key=lambda part: len(part.key)))
     return next((inner for inner in checked.walk() if inner.component.key == key), None)
 
@@ -116,7 +117,7 @@ def _facts_of_argument(checked: CheckedComponent, name: str) -> dict[str, str] |
 
 
 def _first_layer(composition: Composition) -> Path:
-    """The file that the others change: the one with most of the values."""
+    """The file with the most values; the other files only change some of them."""
     files = Counter(origin.key_span.file for origin in composition.origins.values())
     return files.most_common(1)[0][0] if files else composition.main.file
 
@@ -136,7 +137,7 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
 
 
 def _text(value: Any) -> str:
-    """A value, or the default of an argument, as TOML; as Python writes it where TOML has no such value."""
+    """A value, or the default of an argument, as TOML; if TOML has no such value, as Python writes it."""
     try:
         return toml_text(as_toml_value(value))
     except TypeError:

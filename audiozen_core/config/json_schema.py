@@ -1,4 +1,4 @@
-"""A JSON Schema of experiment files for editors: sections, keys, installed components and their arguments."""
+"""Makes a JSON Schema of experiment files for editors: sections, keys, installed components and their arguments."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 
 
 def experiment_schema(index: PluginIndex | None = None) -> Schema:
-    """The JSON Schema (draft 7). Every installed component is imported to read its signature.
+    """Makes the JSON Schema (draft 7). Every installed component is imported to read its signature.
 
     Args:
         index: the installed components (default: those of this process).
@@ -65,7 +65,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
         "properties": {name: _key(key, index) for name, key in keys.items()},
         "additionalProperties": False,
     }
-    # No key is required, since a file may inherit it from the file that it extends.
+    # No key is required, because a file may inherit any key from the file that it extends.
     if issubclass(table, Component) and kind:
         choices = [_choice(name, kind, index) for name in index.names(kind.name)]
         schema["properties"]["path"] = {
@@ -78,7 +78,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
 
 
 def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
-    """An installed component with its documentation, and the rule for its arguments; none if it can't be imported."""
+    """The schemas of a component's name and of its arguments; the latter is empty if the arguments are unknown."""
     try:
         target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:
@@ -127,7 +127,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 
 def _type(annotation: Any) -> Schema:
-    """The schema of the TOML values that fit an annotation; `{}` if that is unknown."""
+    """The schema of the TOML values that fit an annotation; `{}`, which allows all values, if that is unknown."""
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}
         return kind if annotation is str else {"anyOf": [kind, _REFERENCE]}

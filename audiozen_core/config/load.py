@@ -1,4 +1,4 @@
-"""From a TOML file to a typed configuration."""
+"""Loads a TOML file as a typed configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from audiozen_core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """What could be read of a TOML file, even if it has errors.
+    """A loaded TOML file. If the file has errors, this has the sections that could be read.
 
     Attributes:
         composition: the values with their origins.
@@ -37,7 +37,7 @@ class LoadedConfig:
         """The configuration.
 
         Raises:
-            ConfigError: with every error and warning, if there are errors.
+            ConfigError: the file has errors; the exception has every error and warning.
         """
         self.raise_errors()
         file, sections = self.composition.main.file, self.sections
@@ -76,7 +76,7 @@ def load_config(
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
-        ConfigError: if a file can't be read at all.
+        ConfigError: a file can't be read at all.
     """
     composition = compose(path, overrides, environment)
     sections = read_sections(composition, modes)
@@ -84,7 +84,7 @@ def load_config(
 
 
 def sort_findings(composition: Composition, findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Sorts by place: findings in the file itself come first, then those in extended files, then those in `--set`."""
+    """Sorts findings by place: first those in the file itself, then those in extended files, then those in `--set`."""
     return tuple(sorted(findings, key=lambda finding: _place(composition, finding)))
 
 

@@ -1,4 +1,4 @@
-"""Overrides of the command line: `--set optimizer.args.lr=3e-4`."""
+"""Applies the overrides of the command line: `--set optimizer.args.lr=3e-4`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiozen_core.diagnostics.key_path import KeyPath, as_index, match_key_path
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import ConfigError
 
-# The file name of an override in messages. Line 1 is the first override, line 2 the second.
+# Messages show this as the file name of an override. Line 1 is the first override, line 2 the second.
 COMMAND_LINE = Path("--set")
 
 _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3e-4`"
@@ -27,7 +27,7 @@ _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3
 
 @dataclass(frozen=True, slots=True)
 class _Override:
-    """One `--set key=value`; with a plus sign it may add a key. Ranges are offsets in the text of all overrides."""
+    """One `--set key=value`. `adds` is true with a plus sign. Ranges are offsets in the text of all overrides."""
 
     key: KeyPath
     value: Any
@@ -91,7 +91,7 @@ def _read_value(text: str, place: Range) -> Any:
         if text[0] in "[{\"'":
             raise _BadOverrideError(f"the value can't be read: {error.diagnostics[0].message}", place) from None
         return text
-    # A text with a line break may be several TOML keys; such a text is a bare word too.
+    # A text with a line break may have been read as several TOML keys. It is then a bare word, too.
     return values["value"] if len(values) == 1 else text
 
 
@@ -114,7 +114,7 @@ def _apply(composition: Composition, document: Document, override: _Override) ->
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:
-    """The value at a place, or an empty table if there is none yet."""
+    """The value at a key path, or an empty table if it is not set."""
     try:
         return composition.get(path)
     except LookupError:
@@ -122,7 +122,7 @@ def _existing(composition: Composition, path: KeyPath) -> Any:
 
 
 def _resolve_part(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last: bool) -> str | int | None:
-    """The key or index that a part of a key path means in a container, or None if it does not exist there."""
+    """The key or index in a container that a part of a key path names; None if the container lacks it."""
     if isinstance(container, list):
         index = as_index(part)
         return index if index is not None and index < len(container) + (may_add and last) else None

@@ -16,13 +16,13 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
 
-# The kinds whose sections become one object each. Data sets and hooks are arrays, and are kept apart.
+# The kinds whose sections become one object each. Data sets and hooks are arrays, and have their own fields below.
 _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
 
 
 @dataclass(slots=True)
 class Sections:
-    """The sections that could be read: those without mistakes that make them unusable."""
+    """The sections of a file, without those that have mistakes and can't be used."""
 
     meta: Meta | None = None
     acoustics: Acoustics | None = None
@@ -44,9 +44,9 @@ class Sections:
 
 
 def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
-    """Reads the sections, and adds mistakes to the findings of the composition. `modes` decide what is required."""
+    """Reads the sections, and adds mistakes to the findings of the composition. `modes` determine what is required."""
     reader = _Reader(composition)
-    # Unknown sections come first: a section that one of them was meant to be is not reported as missing.
+    # Unknown sections are read first. Each may be a misspelt section, which is then not reported as missing.
     for name, value in sorted(composition.values.items(), key=lambda item: split_section(item[0]) is not None):
         reader.read(name, value)
     reader.check_missing_sections(modes)
@@ -61,7 +61,7 @@ class _Reader:
         self.composition = composition
         self.tables = TableReader(composition)
         self.sections = Sections()
-        # The sections that unknown ones were probably meant to be.
+        # The known sections that were probably meant by unknown names.
         self.guessed: set[str] = set()
 
     # ------------------------------------------------------------------------------------------ one section
@@ -78,7 +78,7 @@ class _Reader:
             self.store(kind, suffix, place, table)
 
     def entries(self, kind: str, place: KeyPath, value: Any) -> Iterable[tuple[KeyPath, Mapping[str, Any]]]:
-        """The tables of a section: itself, or the entries of an array of tables."""
+        """The tables of a section: the section itself, or the entries of an array of tables."""
         tables = [(place, value)]
         if isinstance(value, list) and SECTIONS[kind].array:
             tables = [((*place, index), entry) for index, entry in enumerate(value)]
@@ -158,10 +158,10 @@ class _Reader:
             if not partner or (partner, suffix) in names or wanted in self.guessed:
                 continue
             there = [other for found, other in names if found == partner]
-            # If there is no partner at all, the section that is missing has been reported already.
+            # If the file has no section of the partner's kind, that has been reported as a missing section.
             if not there and not suffix:
                 continue
-            # The user probably means a partner that has no section of this kind yet.
+            # The user probably means one of the partners that have no section of this kind yet.
             free = [section_name(kind, other) for other in there if (kind, other) not in names]
             similar = free[0] if len(free) == 1 else nearest(name, free)
             message = f"`[{name}]` has no `[{wanted}]` to work on"
@@ -169,13 +169,13 @@ class _Reader:
             self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=similar)
 
     def check_acoustics(self) -> None:
-        """Checks the lengths of the STFT against each other."""
+        """Checks that the lengths of the STFT fit together."""
         numbers = self.sections.acoustics or Acoustics()
         self.check_at_most("win_length", numbers.win_length, "n_fft", numbers.n_fft)
         self.check_at_most("hop_length", numbers.hop_length, "win_length", numbers.win_length)
 
     def check_training_dataloaders(self) -> None:
-        """Refuses a `dataloader` that would be ignored: training sets are joined, and share that of the first."""
+        """Reports a `dataloader` that would be ignored, because all training sets share the one of the first."""
         datasets = self.sections.datasets["train"]
         for other in datasets[1:]:
             first = datasets[0]
@@ -204,7 +204,7 @@ class _Reader:
 
 
 def _without_keys(dataset: DatasetComponent) -> Dataloader:
-    """The table `dataloader` of a data set without the places of the components in it, to compare it with another."""
+    """The table `dataloader` of a data set, without the key paths of its components, which differ between data sets."""
     table = dataset.dataloader
     return replace(
         table,

@@ -1,4 +1,4 @@
-"""Reads a table of a TOML into its dataclass, and reports unknown and missing keys, wrong types, and wrong values."""
+"""Reads a table of a TOML into its dataclass, and reports unknown keys, missing keys, wrong types and wrong values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from audiozen_core.binding.values import fits, wrong_places
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.schema import Key, keys_of
 from audiozen_core.config.sections import Component, Dataloader
-from audiozen_core.config.toml.text_file import not_utf8
+from audiozen_core.config.toml.text_file import can_be_utf8
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import toml_text, value_in_words
 
-# A tensor can't hold larger integers.
+# The largest integer that fits into a tensor.
 _LARGEST = 2**63 - 1
 
 
@@ -31,11 +31,11 @@ class TableReader:
 
     def __init__(self, composition: Composition) -> None:
         self.composition = composition
-        # Where values can't be used. Whoever compares values leaves these out, since they have a finding already.
+        # The key paths of values that can't be used. Later checks skip them, because they have been reported already.
         self.invalid: set[KeyPath] = set()
 
     def read(self, kind: type, place: KeyPath, table: Mapping[str, Any]) -> Any:
-        """The table as an object of that dataclass, or None if it has errors; all of them are reported."""
+        """Reads a table into the dataclass `kind`. Reports all errors; None if a required key is unusable."""
         keys = keys_of(kind)
         fields: dict[str, Any] = {"key": place} if issubclass(kind, Component) else {}
         whole = True
@@ -61,7 +61,7 @@ class TableReader:
     # ------------------------------------------------------------------------------------------ keys
 
     def _unknown_key(self, kind: type, place: KeyPath, name: str, missing: list[str]) -> str | None:
-        """Reports an unknown key, and returns the known one that was probably meant."""
+        """Reports an unknown key, and returns the known key that was probably meant."""
         section = self.composition.spell(place)
         near = nearest(name, missing) or nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
@@ -96,7 +96,8 @@ class TableReader:
             return self._choice(place, value, get_args(literal))
         if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_table(key)):
             return self._in_range(key, place, value)
-        # `wrong_places` passes tables with a `path`, since an argument may be built from one. Nothing is built here.
+        # `wrong_places` accepts tables with a `path`, because an argument may be built from one. No key here is built
+        # from one, so then the whole value is wrong.
         for inner, wrong, annotation in wrong_places(value, key.type, place) or [(place, value, key.type)]:
             label, suggestion = label_and_suggestion(wrong, annotation)
             if "choices" in key.rules:
@@ -105,13 +106,15 @@ class TableReader:
         raise _InvalidError
 
     def _refuse_unwritable(self, place: KeyPath, value: Any) -> None:
-        """Refuses text that can't be in a path or a file. It may come from `--set` or the environment."""
+        """Reports text that can't be in a path or in a file. Such text may come from `--set` or the environment."""
         for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and (why := "a NUL character" if "\0" in text else not_utf8(text)):
-                raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` holds {why}", place)
+            if not isinstance(text, str) or ("\0" not in text and can_be_utf8(text)):
+                continue
+            what = "a NUL character" if "\0" in text else "bytes that are not UTF-8"
+            raise self.report(config_codes.BAD_VALUE, f"`{self.composition.spell(place)}` contains {what}", place)
 
     def _table(self, kind: type, place: KeyPath, value: Any) -> Any:
-        """Reads a table within a table. Instead of a component, a string may give its path."""
+        """Reads a table within a table. A component may also be a string, its path."""
         if isinstance(value, str) and kind is Component:
             return Component(path=value, key=place)
         if not isinstance(value, dict):
@@ -158,7 +161,7 @@ class TableReader:
     # ------------------------------------------------------------------------------------------ reporting
 
     def wrong_type(self, place: KeyPath, wanted: str, value: Any, **more: Any) -> Exception:
-        """Reports that a value has another type than it should."""
+        """Reports a value of the wrong type."""
         message = f"`{self.composition.spell(place)}` must be {wanted}, not {value_in_words(value)}"
         return self.report(config_codes.WRONG_TYPE, message, place, **{"label": f"expected {wanted}", **more})
 

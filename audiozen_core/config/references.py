@@ -23,12 +23,12 @@ _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default
 
 
 def resolve_references(composition: Composition, environment: Mapping[str, str] | None = None) -> None:
-    """Replaces every reference by its value. A reference that can't be followed is reported and stays."""
+    """Replaces every reference by its value. A reference that can't be followed is reported and not replaced."""
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
 class _UnresolvedError(Exception):
-    """A reference that can't be followed, already reported."""
+    """A reference can't be followed. The reason has been reported already."""
 
 
 class _Resolver:
@@ -53,7 +53,7 @@ class _Resolver:
                 return
 
     def resolve(self, place: KeyPath) -> None:
-        """Replaces the references of one value, unless that is done already."""
+        """Replaces the references of one value, unless that has been done already."""
         if place not in self.pending or place in self.composition.unresolved:
             return
         text = self.composition.get(place)
@@ -69,9 +69,9 @@ class _Resolver:
         self.composition.get(place[:-1])[place[-1]] = value
 
     def evaluate(self, text: str, place: KeyPath, *, typed: bool) -> Any:
-        """The value of a text with references, which belongs to the value at `place`.
+        """The value of a text with references, which is the value at `place` or a part of it.
 
-        If `typed`, a text that is one reference takes the type of its value, instead of becoming a string.
+        With `typed`, a text that consists of one reference becomes the referenced value with its type, not a string.
         """
         try:
             pieces = split_references(text)
@@ -96,13 +96,13 @@ class _Resolver:
         body = reference.body.strip()
         if body == "here":
             folder = self.composition.origin(place).document.folder
-            return os.path.abspath(folder)  # noqa: PTH100 (a symbolic link stays as it is)
+            return os.path.abspath(folder)  # noqa: PTH100 (symbolic links must not be resolved)
         if body.startswith("env:"):
             return self.variable(reference, body, place, typed=typed)
         try:
             target = parse_key_path(body)
         except ValueError:
-            message = f"`{reference}` is not a reference: it names neither a key nor `here` nor `env:NAME`"
+            message = f"`{reference}` is not a reference: the braces must contain a key, `here` or `env:NAME`"
             raise self.fail(place, message, str(reference)) from None
         return self.value(reference, target, place)
 
@@ -149,7 +149,7 @@ class _Resolver:
         return copy.deepcopy(value)
 
     def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | Key:
-        """The key path of a target, with integers for indices; the key itself if it is not set but has a default."""
+        """The key path of a target, with integers for indices. If it is not set but has a default, its `Key`."""
         found: KeyPath = ()
         for part in target:
             self.visit(reference, found, place)
@@ -162,12 +162,12 @@ class _Resolver:
                 key = key_at(target)
                 if key and not key.required and isinstance(key.default, bool | int | float | str):
                     return key
-                raise self.nothing_there(reference, found, target, place)
+                raise self.missing_target(reference, found, target, place)
         self.visit(reference, found, place)
         return found
 
     def visit(self, reference: Reference, entry: KeyPath, place: KeyPath) -> None:
-        """Replaces the references of an entry first, if another value is about to read it."""
+        """Replaces the references of an entry before another value reads it."""
         if entry in self.composition.unresolved:
             raise _UnresolvedError
         if entry not in self.pending:
@@ -184,8 +184,8 @@ class _Resolver:
         if entry in self.composition.unresolved:
             raise _UnresolvedError
 
-    def nothing_there(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
-        """Reports that the target does not exist below `found`, and suggests a similar name."""
+    def missing_target(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
+        """Reports that the target does not exist below `found`, with a similar name as the suggestion."""
         table = self.composition.get(found)
         text = str(reference)
         if not isinstance(table, dict | list):
@@ -206,7 +206,7 @@ class _Resolver:
     def fail(
         self, place: KeyPath, message: str, text: str, code: str = config_codes.BAD_REFERENCE, **more: Any
     ) -> Exception:
-        """Reports a finding at the reference itself if the file contains it literally, else at the whole value."""
+        """Reports a finding at the reference itself if the text of the file contains it, else at the whole value."""
         origin = self.composition.origin(place)
         source, (start, end) = origin.document.source, origin.document.value_range(origin.key)
         inside = source.text.find(text, start, end)

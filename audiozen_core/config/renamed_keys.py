@@ -7,14 +7,14 @@ import re
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import nearest
 
-# Names of earlier versions, and their names today. A section keeps its suffix (`loss_d`).
+# The old names and the current ones. A section keeps its suffix: `loss_d` becomes `loss_function_d`.
 RENAMED_SECTIONS = {"loss": "loss_function", "validation_dataset": "validate_dataset"}
 RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_epoch"): "max_epochs",
     ("trainer", "args", "max_grad_norm"): "clip_grad_norm_value",
     ("trainer", "args", "max_patience"): "patience",
 }
-# Aliases that cause no warning, and the names that AudioZEN uses.
+# Aliases, which may be used without a warning, and the names that AudioZEN uses.
 SECTION_ALIASES = {"train_dataset": "dataset"}
 
 _SUFFIXED_LOSS = re.compile(r"loss_(?P<suffix>.+)")

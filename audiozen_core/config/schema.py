@@ -1,4 +1,4 @@
-"""Which keys each table may have, by key path. The dataclasses of `sections` define them."""
+"""Finds the keys that the table at a key path may have. The dataclasses of `sections` define them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TABLES: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a table. `rules` may have `minimum`, `maximum`, `choices` and `pattern`, and always has `doc`."""
+    """One key of a table. `rules` always has `doc`, and may have `minimum`, `maximum`, `choices` and `pattern`."""
 
     name: str
     type: Any
@@ -40,7 +40,7 @@ class Key:
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
+        """Whether the key has no default."""
         return self.default is dataclasses.MISSING
 
 
@@ -50,7 +50,7 @@ def table_of(kind: Kind) -> type:
 
 
 def table_at(key_path: KeyPath) -> type | None:
-    """The dataclass of the table at a place, or None if it may have any keys (`args`) or is unknown."""
+    """The dataclass of the table at a key path; None if the table may have any keys (`args`) or is unknown."""
     if not key_path or not isinstance(key_path[0], str) or not (section := split_section(key_path[0])):
         return None
     kind = SECTIONS[section[0]]
@@ -65,7 +65,7 @@ def table_at(key_path: KeyPath) -> type | None:
 
 
 def known_keys(key_path: KeyPath) -> tuple[str, ...]:
-    """The keys that the table at a place may have; empty if it may have any."""
+    """The keys that the table at a key path may have; empty if it may have any keys or is unknown."""
     if not key_path:
         return tuple(SECTIONS)
     table = table_at(key_path)
@@ -73,7 +73,7 @@ def known_keys(key_path: KeyPath) -> tuple[str, ...]:
 
 
 def key_at(key_path: KeyPath) -> Key | None:
-    """The key at a place, if it is known."""
+    """The key at a key path; None if it is unknown."""
     table = table_at(key_path[:-1]) if len(key_path) > 1 else None
     return keys_of(table).get(str(key_path[-1])) if table else None
 
@@ -90,7 +90,7 @@ def keys_of(table: type) -> dict[str, Key]:
             field.metadata,
         )
         for field in dataclasses.fields(table)
-        # `key` is the place of a component, which no TOML file sets.
+        # The field `key` is the key path of a component. A TOML file can't set it.
         if not (field.name == "key" and issubclass(table, Component))
     }
 

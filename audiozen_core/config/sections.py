@@ -1,7 +1,7 @@
 """The known sections of an experiment's TOML file, as typed data. Imports no torch.
 
-The fields, their types and their defaults define what a section may hold: the reader checks a file against them. A
-field's `metadata` adds what a type can't express (`minimum`, `choices`, `doc`).
+The fields, their types and their defaults define what a section may contain: the reader checks a file against them. The
+`metadata` of a field have the rules that a type can't express (`minimum`, `choices`), and its `doc`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Meta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part of the experiment, and the `key` path of its table, such as `("validate_dataset", 0)`."""
+    """A part of the experiment. `key` is the key path of its table, such as `("validate_dataset", 0)`."""
 
     path: str = _field("the name of an installed component, or a dotted import")
     args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments it is built with"})
@@ -63,12 +63,12 @@ class Component:
 
     @property
     def header(self) -> str:
-        """The table as a message names it: `[model.args.encoder]`, `[validate_dataset.0]`."""
+        """The header of its table, for messages: `[model.args.encoder]`, `[validate_dataset.0]`."""
         return f"[{'.'.join(map(str, self.key))}]"
 
     @property
     def args_header(self) -> str:
-        """The table of its arguments as a message names it: `[model.args]`."""
+        """The header of the table of its arguments, for messages: `[model.args]`."""
         return f"[{'.'.join(map(str, (*self.key, 'args')))}]"
 
 
@@ -94,7 +94,7 @@ class Dataloader:
 
     batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)
-    # Each worker is a process: one digit too many would bring the computer down.
+    # Each worker is a process. The maximum keeps a typing error from starting so many that the computer hangs.
     num_workers: int = _field(
         "the number of loading processes; 0 loads in the main one", default=0, minimum=0, maximum=1024
     )
@@ -120,19 +120,19 @@ class DatasetComponent(Component):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentConfig:
-    """One experiment: everything its TOML file says, composed and checked.
+    """One experiment: everything in its TOML file, composed and checked.
 
     Attributes:
-        id: the experiment's ID, the stem of the file.
+        id: the experiment's ID: `meta.id`, else the stem of the file.
         file: the TOML file, absolute.
         meta: the section `[meta]`.
         acoustics: the section `[acoustics]`.
         components: the sections that become one object each, by kind, such as `model`, then by suffix: `""` for
             `[model]`, `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
             optimiser.
-        datasets: by the mode that they serve; a mode without a section has an empty list.
-        hooks: the entries of `[[hooks]]`, in order, disabled ones included.
-        text: the effective configuration as TOML, without `extends` and references; loading it gives the same again.
+        datasets: the data sets by mode; a mode without a section has an empty list.
+        hooks: the entries of `[[hooks]]`, in order, including disabled ones.
+        text: the effective configuration as TOML, without `extends` and references; it loads as the same experiment.
     """
 
     id: str

@@ -1,1 +1,1 @@
-"""What is wrong, as data: findings with their places, their codes, and near names."""
+"""Describes errors as data: findings with their places and codes, and suggestions for mistyped names."""

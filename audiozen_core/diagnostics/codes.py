@@ -1,7 +1,7 @@
 """The codes of findings and errors, and what each of them means.
 
-A code never changes its meaning and is never used again for something else. `errors.md`, beside this module, explains
-every code. Codes that only an exception class uses are given there; those of a configuration are in `config_codes`.
+A code never changes its meaning, and a retired code is never reused. `errors.md`, beside this module, explains every
+code. The codes of a configuration are in `config_codes`. A code that only one exception class uses is defined in it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HOOK = "AZ600"
 
 
 def explanations() -> dict[str, str]:
-    """What `errors.md` says about each code: its title and text, in Markdown."""
+    """The section of `errors.md` about each code, title and text, in Markdown."""
     page = Path(__file__).with_name("errors.md").read_text(encoding="utf-8")
     sections = re.split(r"^## (?=AZ\d{3}:)", page, flags=re.MULTILINE)[1:]
     return {section[:5]: section.strip() for section in sections}

@@ -1,8 +1,8 @@
-"""A finding as data (what is wrong, where, and what to do about it), and its one rendering as text.
+"""A finding as data (what is wrong, where, and what to do about it), and its rendering as text.
 
-Every error that a user can mend carries one or more `Diagnostic`; `render` turns one into the text of a terminal. The
-checks of arguments, hooks and installed plugins return `Diagnostic`s too. They know no file, so theirs have no `span`:
-whoever knows the file adds it.
+Every error that a user can fix has one or more `Diagnostic`s. `render` turns one into text for a terminal. The checks
+of arguments, hooks and installed plugins return `Diagnostic`s too. These checks do not know the TOML file, so their
+`Diagnostic`s have no `span`; the caller adds it.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class Diagnostic:
 
     Attributes:
         code: the stable code of this kind of finding, such as `AZ101`.
-        message: what is wrong, in one line; names stand in backticks.
+        message: what is wrong, in one line, with names in backticks.
         severity: `error` stops the command, `warning` does not.
-        span: where it is, if it has a place in a file.
+        span: the place in a file, if there is one.
         source: the text of the span's first line.
-        label: what to say at the caret, such as "did you mean `weight_decay`?".
-        suggestion: the text that would be right in the span's place, if one is known.
+        label: the text at the caret, such as "did you mean `weight_decay`?".
+        suggestion: the text that should replace that of the span, if it is known.
         notes: further lines, each "kind: text", such as "signature: RAdam(params, lr=0.001)".
-        place: where it is within the component that was checked, such as `("args", "betas", 1)`. It says where the
-            `span` will be, once the component has a place in a file.
-        at: whether the key at `place` is wrong or its value.
+        place: the key path within the component that was checked, such as `("args", "betas", 1)`. The caller, who knows
+            where the component is, finds the `span` with it.
+        at: whether the key at `place` is wrong, or its value.
     """
 
     code: str
@@ -59,7 +59,7 @@ class Diagnostic:
 
 
 _COLOURS = {"error": "1;31", "warning": "1;33", "place": "1;34", "bold": "1"}
-# A line longer than this is shown in part.
+# If a line is longer than `_WIDTH`, only a part is shown, from `_BEFORE` characters before the caret.
 _WIDTH = 120
 _BEFORE = 40
 
@@ -128,7 +128,7 @@ def as_annotation(diagnostic: Diagnostic) -> str:
     fields = {"title": diagnostic.code}
     if span:
         fields |= {"file": str(span.file), "line": str(span.line), "endLine": str(span.end_line)}
-        # Columns count only within one line.
+        # GitHub accepts columns only for a span within one line.
         if span.end_line == span.line:
             fields |= {"col": str(span.column), "endColumn": str(span.end_column)}
     places = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in fields.items())
@@ -148,7 +148,7 @@ def _excerpt(source: str, span: Span) -> tuple[str, str, str]:
     first = 0 if len(source) <= _WIDTH else max(0, min(start - _BEFORE, len(source) - _WIDTH))
     last = min(len(source), first + _WIDTH)
     left, right = "…" if first > 0 else "", "…" if last < len(source) else ""
-    # A tab before the caret is kept as a tab, so that the caret stands below its character on any terminal.
+    # A tab before the caret is kept as a tab, so that the caret is below its character on any terminal.
     lead = "".join("\t" if character == "\t" else " " * _columns(character) for character in source[first:start])
     carets = "^" * max(1, sum(_columns(character) for character in source[start : min(end, last)]))
     return f"{left}{_printable(source[first:last])}{right}", " " * len(left) + lead, carets

@@ -1,4 +1,4 @@
-"""The place of a value in a TOML: a tuple of keys and array indices. Here it is read from text and written as text."""
+"""Reads and writes key paths. A key path is the place of a value in a TOML: a tuple of keys and array indices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _escape(character: str) -> str:
 
 
 def spell_key(key: str) -> str:
-    """One key as TOML writes it: bare where that is allowed, else quoted."""
+    """One key as TOML writes it: bare if TOML allows it, else quoted."""
     return key if _BARE.fullmatch(key) else quote(key)
 
 
@@ -57,14 +57,14 @@ _PART = re.compile(
 def match_key_path(text: str, start: int = 0) -> tuple[list[tuple[str | int, tuple[int, int]]], int]:
     """Reads a key path as users write it on the command line or in a reference.
 
-    Entries of an array are named by index, as in `validate_dataset.0.args` or `validate_dataset[0].args`. A bare number
-    may also be a key; only the values can tell. So only a part like `[0]` becomes an integer.
+    Entries of an array are named by index, as in `validate_dataset.0.args` or `validate_dataset[0].args`. Only a part
+    such as `[0]` becomes an integer: whether a bare number is an index or a key depends on the values.
 
     Returns:
         Each part with its start and end in the text, and the end of the path.
 
     Raises:
-        ValueError: there is no key path.
+        ValueError: the text at `start` is not a key path.
     """
     parts: list[tuple[str | int, tuple[int, int]]] = []
     position = start
@@ -87,7 +87,7 @@ def parse_key_path(text: str) -> KeyPath:
     """Reads a text that consists of one key path.
 
     Raises:
-        ValueError: it is not a key path.
+        ValueError: the text is not a key path.
 
     Example:
         >>> parse_key_path('validate_dataset[0].args."my root"')

@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
-# A longer word, or more names, would take long and hardly find what was meant.
+# Longer words and more names would take too long, and would rarely give a good suggestion.
 _LONGEST = 80
 _MOST = 1000
 
 
 def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
-    """The known names most similar to a word, best first. Case, `-` and `_` hardly matter.
+    """The known names that are most similar to a word, best first. Differences in case, `-` and `_` count little.
 
     Example:
         >>> similar_names("SoftDTW", ["soft_dtw", "si_snr", "sdnn"])
@@ -31,7 +31,7 @@ def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str,
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name most similar to a word, if any is similar enough.
+    """The known name that is most similar to a word; None if no name is similar enough.
 
     Example:
         >>> nearest("weight_decy", ["lr", "weight_decay"])
@@ -43,7 +43,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(text: str | None) -> str:
-    """The question whether this was meant, for a label or a help note; "" without a suggestion."""
+    """The question "did you mean …?", for a label or a help note; "" for None."""
     return f"did you mean `{text}`?" if text else ""
 
 

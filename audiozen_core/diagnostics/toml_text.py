@@ -16,12 +16,12 @@ _SHOWN_ITEMS = 8
 
 
 def toml_text(value: Any) -> str:
-    """One value as TOML, on one line. It reads back to the same value.
+    """One value as TOML, on one line. Loading the text gives the same value.
 
-    `${` in a string becomes `$${`, so that it is not taken for a reference when the text is loaded.
+    `${` in a string becomes `$${`. Otherwise it would be read as a reference when the text is loaded.
 
     Raises:
-        TypeError: if TOML has no such value.
+        TypeError: TOML has no such value.
 
     Example:
         >>> toml_text({"a": [1, 0.5, True, "x"]})
@@ -65,7 +65,7 @@ def short_toml_text(value: Any) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """What a value is, for a message.
+    """A value and its type in words, for a message.
 
     Example:
         >>> value_in_words("fast"), value_in_words({"a": 1})
@@ -78,7 +78,7 @@ def value_in_words(value: Any) -> str:
 
 
 def as_toml_value(value: Any) -> Any:
-    """A value of Python, such as the default of an argument, as the value that a TOML would give for it.
+    """The TOML value for a Python value, such as the default of an argument: an array for a tuple, a string for a path.
 
     Example:
         >>> as_toml_value((0.9, 0.999))
@@ -90,7 +90,7 @@ def as_toml_value(value: Any) -> Any:
 
 
 def read_scalar(text: str) -> Any:
-    """A number, `true`, `false` or a quoted string of TOML as that value; any other text as the string that it is.
+    """Reads a text as a TOML number, boolean or quoted string; any other text is returned as it is.
 
     Example:
         >>> read_scalar("8"), read_scalar("1e-3"), read_scalar("true"), read_scalar("/data"), read_scalar('"8"')
@@ -106,5 +106,5 @@ def read_scalar(text: str) -> Any:
 
 
 def escape_references(text: str) -> str:
-    """The text with each `${` as `$${`, which stands for the characters themselves."""
+    """The text with `$${` for each `${`, so that it is not read as a reference."""
     return text.replace("${", "$${")

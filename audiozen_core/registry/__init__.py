@@ -1,1 +1,1 @@
-"""From a `path` in a TOML file to the object that it names."""
+"""Imports the object that a `path` in a TOML file names."""

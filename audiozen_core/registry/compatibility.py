@@ -1,7 +1,7 @@
-"""Which versions of AudioZEN a distribution asks for, by the `Requires-Dist` of its metadata.
+"""Finds the versions of AudioZEN that a distribution requires, in the `Requires-Dist` of its metadata.
 
-`packaging` does the reading. Its import takes about as long as `audiozen --help`, so it happens within the functions,
-and only when a distribution asks for something.
+`packaging` parses the requirements. Importing it takes about as long as `audiozen --help`, so the functions import it
+only if a distribution has requirements.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 
 def wanted_versions(requirements: Iterable[str]) -> str:
-    """The versions that requirements on one distribution ask for, such as `<0.2,>=0.1`; "" for any.
+    """The versions that the requirements on one distribution allow, such as `<0.2,>=0.1`; "" for any.
 
-    A requirement counts if its marker holds on this machine. One that belongs to an extra does not count, and neither
-    does one that can't be read: odd metadata must not keep a plugin out.
+    A requirement is ignored if its marker is false on this machine, if it belongs to an extra, or if it can't be read:
+    a plugin with unusual metadata must still work.
 
     >>> wanted_versions(["audiozen[metrics]>=0.1,<0.2", "audiozen<9; extra == 'old'"])
     '<0.2,>=0.1'
@@ -33,9 +33,9 @@ def wanted_versions(requirements: Iterable[str]) -> str:
 
 
 def admits(versions: str, version: str) -> bool:
-    """Whether a version is one of those that the clauses ask for. Clauses that can't be read admit everything.
+    """Whether the clauses in `versions` allow a version. Clauses that can't be read allow all versions.
 
-    A development version or release candidate counts like a release.
+    A development version or a release candidate is treated like a release.
 
     >>> admits(">=0.1,<0.2", "0.1.7"), admits("~=1.4", "2.0"), admits("==0.1.*", "0.1.3")
     (True, False, True)

@@ -1,4 +1,4 @@
-"""The error for a `path` that leads nowhere. It carries a finding that the config check can place."""
+"""The error for a `path` that can't be resolved. It has a finding, and the config check adds the place in the file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from audiozen_core.errors import RegistryError
 
 
 class PathError(RegistryError):
-    """A `path` does not lead to an object. If a module failed to import, its exception is the `__cause__`.
+    """A `path` can't be resolved to an object. If the import of a module failed, its exception is the `__cause__`.
 
     Args:
         code: the code of the reason, from `diagnostics.codes`.
         message: what is wrong, in one line.
         suggestion: the path that was probably meant.
-        label: what to say at the caret; by default the question "did you mean …?", or nothing.
+        label: the text at the caret; by default "did you mean …?" if there is a suggestion.
         remedy: what to do about it.
         notes: further lines, each "kind: text".
     """

@@ -1,4 +1,4 @@
-"""Error messages for dotted paths that do not exist, with similar names and with what exists instead."""
+"""Makes the errors for dotted paths that do not exist, with similar names and with the names that do exist."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class MissingNameError(Exception):
     """A name in a dotted path does not exist.
 
     Attributes:
-        found: the part of the path before the name, "" if it is the first.
+        found: the part of the path before the name; "" if the name is the first.
         name: the name that does not exist.
-        owner: the object that `found` names.
-        rest: the names after it.
+        owner: the object that `found` names; None if the name should be a module.
+        rest: the names after the missing one.
     """
 
     found: str
@@ -42,8 +42,8 @@ def missing_name_error(missing: MissingNameError, path: str) -> PathError:
     """The error for a path with a name that does not exist.
 
     Args:
-        missing: the name.
-        path: the path as it was written; "" for the entry point of a component, which a user can't correct.
+        missing: the missing name.
+        path: the path as it was written; "" for the entry point of an installed component, which a user can't change.
     """
     found, name, owner = missing.found, missing.name, missing.owner
     scope = ImportScope.current()
@@ -60,7 +60,7 @@ def missing_name_error(missing: MissingNameError, path: str) -> PathError:
         message = f"there is no module `{'.'.join(filter(None, [found, name]))}`"
         if path:
             folders = f" (looked in {' and '.join(scope.dirs)} first)" if scope else ""
-            remedy = f"install the package that has it, or put `{name}.py` beside the TOML file{folders}"
+            remedy = f"install the package that has the module, or put `{name}.py` beside the TOML file{folders}"
     else:
         is_module, is_package = isinstance(owner, ModuleType), bool(_path_of(owner))
         kind = "package" if is_package else "module" if is_module else "class" if inspect.isclass(owner) else "object"
@@ -78,7 +78,7 @@ def module_error(path: str, module: ModuleType) -> PathError:
     near = nearest(path.rpartition(".")[2], own) or (own[0] if len(own) == 1 else None)
     return PathError(
         codes.IS_MODULE,
-        f"`{path}` is a module; a path names a class or a function in one",
+        f"`{path}` is a module; a path names a class or a function in a module",
         suggestion=f"{path}.{near}" if near else None,
         notes=_own_names_note(path, module),
         remedy=f"write `{path}.` and the name of the class",
@@ -86,7 +86,7 @@ def module_error(path: str, module: ModuleType) -> PathError:
 
 
 def unknown_name_hints(error: PathError, path: str, section: str | None) -> PathError:
-    """Adds the dotted path that may have been meant to the error for an unknown name."""
+    """Adds to the error for an unknown name the dotted path that the user may have meant."""
     if error.code != codes.UNKNOWN_NAME or ":" in path:
         return error
     suggestion, notes = error.suggestion, list(error.notes)
@@ -96,14 +96,17 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
         suggestion = f"{home.__name__}.{path}"
     scope = ImportScope.current()
     if scope and (file := scope.local_modules().get(path)):
-        notes.append(f"note: `{file.name}` beside the TOML is a module; a path names a class in it, `{path}.<Class>`")
+        notes.append(f"note: `{file.name}` beside the TOML is a module; to use a class in it, write `{path}.<Class>`")
         if name := _first_class(file if file.is_file() else file / "__init__.py"):
             suggestion = f"{path}.{name}"
     return PathError(error.code, error.message, suggestion=suggestion, notes=notes, remedy=error.remedy)
 
 
 def _may_exist(owner: Any, names: list[str]) -> bool:
-    """Whether the names lead to something, from an object or from the top. What is not imported yet is assumed to."""
+    """Whether the names exist, starting from an object, or from the top-level modules if `owner` is None.
+
+    Modules that are not imported yet are assumed to have the names.
+    """
     for place, name in enumerate(names):
         if name in _lazy_names(owner):
             return place == len(names) - 1  # what follows is unknown until the name is imported
@@ -130,7 +133,7 @@ def _own_names_note(path: str, module: ModuleType) -> list[str]:
 
 
 def _own_names(module: ModuleType) -> list[str]:
-    """The public classes and functions that a module, or a part of a package, defines or imports lazily."""
+    """The public classes and functions that a module or its sub-modules define, or that it imports lazily."""
     prefix = f"{module.__name__}."
     defined = [
         name
@@ -150,7 +153,7 @@ def _lazy_names(module: Any) -> list[str]:
 
 
 def _first_class(file: Path) -> str | None:
-    """The first public class that a source file defines, without importing it."""
+    """The first public class in a source file, found without importing the file."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""Imports modules safely: errors, `sys.exit` and output during an import are reported instead of taking effect."""
+"""Imports modules safely: errors, `sys.exit` and output of a module are reported and do not affect the program."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SHOWN_FRAMES = 3
 
 
 def import_module(name: str) -> ModuleType | None:
-    """Imports a module by its full dotted name; None if there is no such module.
+    """Imports a module by its full dotted name; None if the module does not exist.
 
     Raises:
         PathError: the module raises an error or calls `sys.exit`; that exception is the `__cause__`.
-        AudioZenError: the module itself raises one.
+        AudioZenError: the module raises an `AudioZenError` itself.
     """
     torchaudio_loader.install()
     with _reporting(name):
@@ -43,8 +43,8 @@ def get_attribute(owner: Any, name: str, owner_name: str) -> Any:
     """`getattr` for modules that import their parts on first access.
 
     Raises:
-        AttributeError: there is no such attribute.
-        PathError: the access raises another error.
+        AttributeError: the attribute does not exist.
+        PathError: getting the attribute raises another error.
     """
     with _reporting(owner_name, AttributeError):
         return getattr(owner, name)
@@ -66,7 +66,7 @@ def _import_failed(name: str, error: BaseException) -> PathError:
     if isinstance(error, SystemExit):
         message = f"the module `{name}` ends the program while it is imported: sys.exit({error.code!r})"
     else:
-        # `str(error)` could fail, as an exception of a plugin may have any `__str__`.
+        # Not `str(error)`, because the `__str__` of a plugin's exception may itself raise an error.
         text = "".join(str(trace).splitlines()[:1])
         message = f"the module `{name}` fails while it is imported: {type(error).__name__}{text and f': {text}'}"
     notes = [f"at: {line}" for line in _user_frames(trace.stack, name)]
@@ -79,13 +79,13 @@ def _import_failed(name: str, error: BaseException) -> PathError:
         if hidden:
             notes.append(hidden_note(hidden.name))
         elif isinstance(error, ModuleNotFoundError):
-            remedy = f"install the package that has the module `{error.name}`, or mend the import"
+            remedy = f"install the package that has the module `{error.name}`, or fix the import"
     return PathError(codes.IMPORT_FAILED, message, notes=notes, remedy=remedy)
 
 
 def hidden_note(file: str) -> str:
     """The note about a recipe's file that is ignored because of its name."""
-    return f"note: `{file}` beside the TOML is ignored, as Python or AudioZEN needs the module of that name; rename it"
+    return f"note: `{file}` beside the TOML is ignored, because Python or AudioZEN has a module of that name; rename it"
 
 
 def _user_frames(stack: traceback.StackSummary, name: str) -> list[str]:
@@ -114,7 +114,7 @@ def _is_installed(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    """The file relative to the experiment's folder or to the working directory, where it lies below one of them."""
+    """The file relative to a folder of the experiment or to the working directory, if it is in one of them."""
     scope = ImportScope.current()
     for folder in (*map(Path, scope.dirs if scope else ()), Path.cwd()):
         if Path(file).is_relative_to(folder):
@@ -123,9 +123,10 @@ def _short(file: str) -> str:
 
 
 class _CapturedOutput:
-    """Replaces the standard output during an import and keeps what is written.
+    """Replaces the standard output during an import and stores what is written.
 
-    A module may keep this object, as a log handler does. So once released, it passes everything on to the real output.
+    A module may keep this object, as a log handler does. After the import it is released: it then passes everything on
+    to the real output.
     """
 
     def __init__(self, output: TextIO) -> None:

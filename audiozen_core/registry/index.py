@@ -1,4 +1,4 @@
-"""The index of installed components. It is read from metadata, without importing any plugin."""
+"""Reads the index of installed components from the metadata of distributions, without importing any plugin."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PREFIX = "audiozen."
 class Entry:
     """One installed component: an entry point, such as `sdnn = audiozen_plugins.model.sdnn:SDNN` in `audiozen.model`.
 
-    The name of the distribution is normalised. Its requirements are those on AudioZEN, such as `audiozen>=0.1`.
+    The name of the distribution is normalised. `requirements` has only those on AudioZEN, such as `audiozen>=0.1`.
     """
 
     group: str
@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def prose(self) -> str:
-        """The kind in words, for messages. For a group that AudioZEN does not know, the group's own word."""
+        """The kind in words, for messages. If AudioZEN does not know the group, this is the name of the kind."""
         return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
 
     @property
@@ -71,7 +71,7 @@ class PluginIndex:
 
     Args:
         entries: the components.
-        problems: what could not be read, each in one sentence.
+        problems: the metadata that could not be read, one sentence each.
     """
 
     def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = ()) -> None:
@@ -82,7 +82,7 @@ class PluginIndex:
     def scan(cls, search_path: Iterable[str]) -> PluginIndex:
         """Reads the metadata of every distribution on a search path.
 
-        If a distribution is found twice, the first counts, as for an import.
+        If a distribution is found twice, the first one is used, as Python does for an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
         problems: list[str] = []
@@ -126,10 +126,10 @@ class PluginIndex:
         return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 
     def find(self, name: str, kind: str | None = None) -> Entry:
-        """The component of that name, given as `name` or `distribution:name`.
+        """The component with a name, which is `name` or `distribution:name`.
 
         Raises:
-            PathError: the name or the distribution does not exist, or several components have that name.
+            PathError: the name or the distribution does not exist, or several components have the name.
         """
         distribution, colon, plain = name.rpartition(":")
         entries = self.entries(kind)
@@ -155,7 +155,7 @@ class PluginIndex:
             if kind and other.kind != kind:
                 notes.append(f"note: `{plain}` of {other.origin} is a {other.prose}")
             else:
-                notes.append(f"note: {other.origin} has one; it is `{other.spelling}`")
+                notes.append(f"note: {other.origin} has a `{plain}`; write `{other.spelling}`")
         near = nearest(plain, names)
         example = f", such as `{known.example}`" if known and known.example else ""
         return PathError(
@@ -163,7 +163,7 @@ class PluginIndex:
             f"`{prefix[:-1]}` has no {what} named `{plain}`" if prefix else f"no {what} named `{plain}` is installed",
             suggestion=prefix + near if near else None,
             notes=notes,
-            remedy=f"a class or function of any module is named by its dotted path{example}",
+            remedy=f"to use a class or function of a module, write its dotted path{example}",
         )
 
     def _unknown_distribution(self, distribution: str, plain: str, kind: str | None) -> PathError:
@@ -172,12 +172,12 @@ class PluginIndex:
         suggestion = f"{near}:{plain}" if near else None
         if "." in distribution and all(part.isidentifier() for part in (*distribution.split("."), plain)):
             suggestion = f"{distribution}.{plain}"
-        notes = [f"installed: {', '.join(owners) or 'none that does'}"]
-        if having := [f"`{entry.spelling}`" for entry in self.entries(kind) if entry.name == plain]:
-            notes.append(f"note: there is {', '.join(having)}")
+        notes = [f"installed: {', '.join(owners) or 'no distribution with components'}"]
+        if spellings := [f"`{entry.spelling}`" for entry in self.entries(kind) if entry.name == plain]:
+            notes.append(f"note: there is {', '.join(spellings)}")
         return PathError(
             codes.UNKNOWN_DISTRIBUTION,
-            f"there is no installed distribution `{distribution}` with components",
+            f"no distribution `{distribution}` with components is installed",
             suggestion=suggestion,
             notes=notes,
             remedy="`distribution:name` names a component of one distribution; a dotted path has no colon",
@@ -185,12 +185,12 @@ class PluginIndex:
 
 
 def installed_index() -> PluginIndex:
-    """The index of this process, scanned once for each state of `sys.path` without the folders of an experiment."""
+    """The index of this process, without the folders of an experiment. Each state of `sys.path` is scanned once."""
     return _scan_once(tuple(installed_path()))
 
 
 def forget_installed() -> None:
-    """Makes the next `installed_index` read the metadata again, after something was installed."""
+    """Makes the next `installed_index` read the metadata again. Call it after a distribution was installed."""
     _scan_once.cache_clear()
 
 
@@ -219,12 +219,13 @@ def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:
     name = headers.get("name", [""])[0]
     if not name:
         raise ValueError("it has no name")
-    # Versions are parsed only when somebody asks for them. AudioZEN's own extras require AudioZEN, which says nothing.
-    asked = (wanted for wanted in headers.get("requires-dist", ()) if _names_us(wanted) and name != FIRST_PARTY)
-    return normalised(name), headers.get("version", [""])[0], tuple(asked)
+    # The requirements are parsed only when they are needed, because that is slow. AudioZEN's extras require AudioZEN
+    # itself, which is always fulfilled.
+    on_audiozen = (text for text in headers.get("requires-dist", ()) if _is_on_audiozen(text) and name != FIRST_PARTY)
+    return normalised(name), headers.get("version", [""])[0], tuple(on_audiozen)
 
 
-def _names_us(requirement: str) -> bool:
+def _is_on_audiozen(requirement: str) -> bool:
     name = re.match(r"[A-Za-z0-9._-]+", requirement)
     return name is not None and normalised(name[0]) == FIRST_PARTY
 

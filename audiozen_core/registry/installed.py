@@ -1,7 +1,7 @@
 """Finds and reads the metadata of installed distributions.
 
-`importlib.metadata` could do this, but importing it takes longer than the rest of `audiozen --help`, and it parses
-every file that it reads.
+`importlib.metadata` could do this, but it is slow: importing it takes longer than the rest of `audiozen --help`, and it
+parses every file that it reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUFFIXES = (".dist-info", ".egg-info")
 def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
     """The metadata folder of every distribution on a `sys.path`.
 
-    If a distribution is found more than once, the first counts, as for an import.
+    If a distribution is found more than once, the first one is used, as Python does for an import.
     """
     seen: set[str] = set()
     for entry in dict.fromkeys(search_path):
@@ -33,7 +33,7 @@ def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
 
 
 def read_metadata(folder: str, name: str) -> str:
-    """The text of one metadata file, such as `entry_points.txt`; "" if there is no such file."""
+    """The text of one metadata file, such as `entry_points.txt`; "" if the file does not exist."""
     try:
         return Path(folder, name).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -41,7 +41,7 @@ def read_metadata(folder: str, name: str) -> str:
 
 
 def normalised(distribution: str) -> str:
-    """The normalised name of a distribution, by which package indexes compare names.
+    """The normalised name of a distribution. Names are equal if their normalised names are.
 
     >>> normalised("Acme_Losses")
     'acme-losses'

@@ -1,15 +1,16 @@
 """Resolves a `path` to the object that it names.
 
-Only the form of a path decides how it is read, not what is installed:
+How a path is read depends only on its form, not on what is installed:
 
 | form | meaning |
 | --- | --- |
 | `name` (no dot, no colon) | the installed component of that name in the section's group |
-| `distribution:name` | the same, from that distribution |
-| `module.attr`, `pkg.module.Class.method` | a dotted import, the experiment's own folders first |
+| `distribution:name` | the same, but only from that distribution |
+| `module.attr`, `pkg.module.Class.method` | a dotted import, from the experiment's own folders first |
 
-So `sdnn` is a component even if there is a file `sdnn.py` beside the TOML, and `sdnn.Model` is in that file even if a
-component `sdnn` is installed. A component whose name contains a dot can only be written as `distribution:name`.
+So `sdnn` is an installed component even if there is a file `sdnn.py` beside the TOML, and `sdnn.Model` is a class in
+that file even if a component `sdnn` is installed. A component whose name contains a dot must be written as
+`distribution:name`.
 
 Each part of a dotted path is looked up as an attribute of the object found so far, then as a sub-module of it. The
 package `audiozen` is imported like any other.
@@ -42,7 +43,7 @@ class Resolved:
     Attributes:
         path: the path as it was written.
         target: the object.
-        dotted: its import path: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
+        dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path is the name of one.
         printed: what the import wrote to the standard output.
     """
@@ -55,17 +56,17 @@ class Resolved:
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
-    """Imports the object that a path names. Recipe-local modules need an open `ImportScope`.
+    """Imports the object that a path names. To find modules beside the TOML file, open an `ImportScope` first.
 
     Args:
         path: the value of `path` in the TOML, which may be of any type.
-        section: the section of the TOML (`model_g`, `train_dataset`, …), which determines the group in
-            which a plain name is looked up. None, or a section without a group, looks in all groups.
+        section: the section of the TOML (`model_g`, `train_dataset`, …). A plain name is looked up in its group, or in
+            all groups if the section is None or has no group.
         index: the installed components (default: those of this process).
 
     Raises:
-        PathError: the path is malformed, names nothing, or its module fails to import.
-        AudioZenError: the module itself raised one, such as `MissingExtraError`.
+        PathError: the path is malformed, its object does not exist, or the import of its module fails.
+        AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
 
     >>> resolve("fractions.Fraction.from_float").target(0.5)
     Fraction(1, 2)
@@ -84,11 +85,11 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
-    """Imports an installed component. `path` is how the TOML spells it, for messages.
+    """Imports an installed component. `path` is its spelling in the TOML, for messages.
 
     Raises:
-        PathError: its module fails to import or lacks the object. The message names the distribution.
-        AudioZenError: the module itself raised one, such as `MissingExtraError`.
+        PathError: the import of its module fails, or the module lacks the object. The message names the distribution.
+        AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
     """
     spelled = entry.spelling if path is None else path
     value, _, extras = entry.value.partition("[")
@@ -101,9 +102,9 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
 
 
 def _import_object(module: str, names: list[str], path: str = "") -> Resolved:
-    """Imports a module and follows the names from it.
+    """Imports a module and looks up the names in it, one in the other.
 
-    A `path` is one that the user wrote, for which similar paths are suggested.
+    If `path` is given, it is the path that the user wrote, and the error for a missing name suggests a similar path.
     """
     try:
         with capture_standard_output() as captured:
@@ -133,7 +134,7 @@ def _well_formed(path: object) -> str:
     if not isinstance(path, str):
         kind = "a table" if isinstance(path, dict) else "an array" if isinstance(path, list) else f"`{path}`"
         raise PathError(
-            codes.MALFORMED_PATH, f"a `path` is a string, not {kind}", remedy='write it as path = "module.Class"'
+            codes.MALFORMED_PATH, f"a `path` must be a string, not {kind}", remedy='write it as path = "module.Class"'
         )
     if not path.strip():
         raise PathError(codes.MALFORMED_PATH, "the `path` is empty", remedy='write it as path = "module.Class"')
@@ -141,14 +142,14 @@ def _well_formed(path: object) -> str:
     if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
         return path
     start = path[: _LONGEST + 1]
-    mended = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
-    mended = re.sub(r"\.{2,}", ".", mended).strip(".: ")
+    fixed = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
+    fixed = re.sub(r"\.{2,}", ".", fixed).strip(".: ")
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in start)
     shown = shown if len(shown) <= 80 else shown[:79] + "…"
     raise PathError(
         codes.MALFORMED_PATH,
         f"`{shown}` is not a well-formed `path`",
-        suggestion=mended if _is_dotted(mended) and len(path) <= _LONGEST else None,
+        suggestion=fixed if _is_dotted(fixed) and len(path) <= _LONGEST else None,
         remedy="a path is the name of an installed component, `distribution:name`, or `module.Class`",
     )
 
@@ -167,7 +168,7 @@ def _import(module: str, names: list[str]) -> ModuleType:
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
-    """The object that the names lead to, starting from `owner`. Attributes come before sub-modules of the same name."""
+    """Looks up the names in `owner`, one in the other. Attributes take precedence over sub-modules of the same name."""
     if not names:
         return owner
     name, *rest = names
@@ -180,7 +181,8 @@ def _follow(owner: Any, names: list[str], found: str) -> Any:
         try:
             return _follow(attribute, rest, f"{found}.{name}")
         except MissingNameError as deeper:
-            # A package may export a function `model` from its sub-module `model`, and the path may mean the sub-module.
+            # A package may export a function `model` from its sub-module `model`. If the function lacks the next name,
+            # the path may mean the sub-module.
             if isinstance(attribute, ModuleType):
                 raise
             missing = deeper

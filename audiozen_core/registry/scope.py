@@ -23,15 +23,15 @@ class ImportScope:
     """A context in which the folders of one experiment come first on the import path, in their order.
 
     Inside, `trainer` is the experiment's own `trainer.py`, even if a package of that name is installed or already
-    imported. On leaving, `sys.path` and `sys.modules` are restored, except that newly imported installed modules stay,
-    because torch can't be imported twice. Entering again restores the experiment's own modules. Scopes may be nested;
-    only the innermost is active.
+    imported. On leaving, `sys.path` and `sys.modules` are restored. Only installed modules that were newly imported are
+    kept, because torch can't be imported twice. Entering again restores the experiment's own modules. Scopes may be
+    nested; only the innermost is active.
 
-    A file whose name is in `RESERVED` is ignored, so that a `logging.py` or a `torch.py` in the folder breaks nothing;
-    `hidden` finds it. A module that was already imported from the same file is shared, not imported twice.
+    A file whose name is in `RESERVED` is ignored, so that a `logging.py` or a `torch.py` in the folder does no harm;
+    `hidden` finds such a file. A module that was already imported from the same file is shared, not imported twice.
 
     The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
-    is forked inside a scope is inside it, too.
+    is forked inside a scope is in the same scope.
     """
 
     _open: ClassVar[list[ImportScope]] = []
@@ -81,12 +81,12 @@ class ImportScope:
         return found
 
     def hidden(self, name: str) -> Path | None:
-        """The file beside the TOML that is ignored because the name of this module is reserved, if there is one."""
+        """The file beside the TOML that is ignored because the module's name is reserved; None if there is no file."""
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Finds reserved modules outside the folders. Python asks an open scope, as it stands in `sys.meta_path`."""
+        """Finds reserved modules outside the folders. Python calls this method of the scopes in `sys.meta_path`."""
         return PathFinder.find_spec(fullname, installed_path()) if path is None and fullname in RESERVED else None
 
     def _activate(self) -> None:
@@ -98,7 +98,7 @@ class ImportScope:
                 finder.invalidate_caches()  # otherwise a file that was just written might not be found
         own = {name.partition(".")[0] for name in self._modules}
         local = {name for name in self.local_modules() if name not in RESERVED}
-        # A package that others imported from this folder is shared, unless the scope already has its own copy.
+        # A module that was imported from these folders outside the scope is shared, unless the scope has its own copy.
         taken = own | {name for name in local if name in sys.modules and not self._is_in_folders(name)}
         for name in list(sys.modules):
             if name.partition(".")[0] in taken:
@@ -121,7 +121,7 @@ class ImportScope:
         sys.path[:] = self._outer_path
 
     def _is_local(self, top: str, new: Collection[str]) -> bool:
-        """Whether a top-level name belongs to the scope: imported inside it, from its folders."""
+        """Whether a top-level module belongs to the scope: it was imported inside the scope, from its folders."""
         if top in RESERVED or (top in self._before and self._before[top] is sys.modules.get(top)):
             return False
         if top in sys.modules:
@@ -144,13 +144,13 @@ def installed_path() -> list[str]:
 
 def _places(module: object) -> Iterator[Path]:
     """The files of a module: its path without a suffix, and the folders of a package."""
-    names = getattr(module, "__dict__", {})  # no `getattr` on the module, which makes some modules import their parts
+    names = getattr(module, "__dict__", {})  # `getattr` for other names would make some modules import their parts
     file = names.get("__file__")
     if isinstance(file, str):
         yield Path(file).with_name(Path(file).name.partition(".")[0])
     try:
         yield from [Path(entry) for entry in names.get("__path__") or () if isinstance(entry, str)]
-    except (KeyError, TypeError):  # a namespace package whose parent is gone
+    except (KeyError, TypeError):  # a namespace package whose parent has been removed from `sys.modules`
         return
 
 

@@ -24,7 +24,7 @@ def install() -> None:
 
 
 class _Finder:
-    """Finds `torchaudio._extension` as Python does, and replaces its loader by one with the fallback."""
+    """Finds `torchaudio._extension` as Python does, and replaces its loader by a loader with the fallback."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path) if fullname == EXTENSION else None
@@ -39,36 +39,36 @@ class _Loader(SourceFileLoader):
         try:
             super().exec_module(module)
         except OSError as error:
-            # What the module has defined so far may claim that a part is available.
+            # The names that the module has defined before the error may say that a part is available.
             vars(module).clear()
             vars(module).update(names, __getattr__=_unavailable)
             _warn(error)
 
 
 def _unavailable(name: str) -> Any:
-    """The attribute of `torchaudio._extension` that says that a part is missing."""
+    """An attribute of `torchaudio._extension` with a value that says that the extension is missing."""
     if name.startswith("_IS_") or name.endswith("_AVAILABLE"):
         return False
     if name.startswith("fail_if_no_"):
-        return _refusing
+        return _make_unavailable
     if name.startswith("lazy_import_"):
-        return _refuse
+        return _raise_unavailable
     raise AttributeError(f"module {EXTENSION!r} has no attribute {name!r}")
 
 
-def _refusing(function: Callable[..., Any]) -> Callable[..., NoReturn]:
-    """Decorates a function that needs the compiled extension."""
+def _make_unavailable(function: Callable[..., Any]) -> Callable[..., NoReturn]:
+    """Replaces a function that needs the compiled extension by one that raises an error."""
 
-    def refuse(*_: Any, **__: Any) -> NoReturn:
+    def unavailable(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError(
             f"torchaudio's `{function.__name__}` needs its compiled extension, which can't be loaded here: "
             "install a torchaudio that is built for this torch"
         )
 
-    return refuse
+    return unavailable
 
 
-def _refuse(*_: Any, **__: Any) -> NoReturn:
+def _raise_unavailable(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError("torchaudio's compiled extension can't be loaded here")
 
 

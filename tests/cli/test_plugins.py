@@ -226,7 +226,10 @@ def test_doctor_reports_unreadable_metadata(site, audiozen):  # noqa: F811
 def test_doctor_checks_a_single_distribution(broken_plugins, audiozen):
     outcome = audiozen("plugins", "doctor", "acme-prints")
     assert outcome.code == 0
-    assert "warning[AZ148]: the metric `prints` of acme-prints 1.0: it writes to the standard output" in outcome.out
+    assert (
+        "warning[AZ148]: the metric `prints` of acme-prints 1.0: its import writes to the standard output"
+        in outcome.out
+    )
     assert audiozen("plugins", "doctor", "acme-nobody").code == 2
 
 

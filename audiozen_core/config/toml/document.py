@@ -1,4 +1,4 @@
-"""A TOML file as values, each with its place. tomli gives the values, `positions` the positions."""
+"""Reads a TOML file as values with their positions. tomli reads the values, and `positions` finds the positions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Document:
         file = Path(path)
         document = cls.parse(read_text(file), file)
         if not document.values:
-            raise ConfigError([Diagnostic(config_codes.EMPTY, f"`{file}` has no keys, only blanks or comments")])
+            raise ConfigError([Diagnostic(config_codes.EMPTY, f"`{file}` is empty, or has only blanks and comments")])
         return document
 
     @classmethod
@@ -54,7 +54,7 @@ class Document:
         r"""Reads a text; `file` is the name that findings show.
 
         Raises:
-            ConfigError: if the text is not TOML.
+            ConfigError: the text is not TOML.
 
         Example:
             >>> document = Document.parse("[optimizer]\nargs.lr = 0.1", Path("a.toml"))
@@ -82,11 +82,11 @@ class Document:
         return self.source.file
 
     def key_span(self, key_path: KeyPath) -> Span:
-        """The position of a key, or of an array entry; of the nearest table above if there is no such key."""
+        """The position of a key or an array entry; if it does not exist, that of the nearest table above it."""
         return self._span(self.positions.keys, key_path)
 
     def value_span(self, key_path: KeyPath) -> Span:
-        """The position of a value, or of a table's header; of the nearest table above if there is no such value."""
+        """The position of a value or a table's header; if it does not exist, that of the nearest table above it."""
         return self._span(self.positions.values, key_path)
 
     def value_range(self, key_path: KeyPath) -> Range:

@@ -16,7 +16,7 @@ Comment = Callable[[KeyPath], str]
 def emit(values: Mapping[str, Any], comment: Comment | None = None) -> str:
     """The values as a TOML document, in their order.
 
-    `${` in a string becomes `$${`, so that it is not taken for a reference when the text is loaded.
+    `${` in a string becomes `$${`. Otherwise it would be read as a reference when the text is loaded.
 
     Args:
         values: tables, arrays, strings, numbers, booleans, dates and times, as tomli returns them.
@@ -44,7 +44,7 @@ class _Emitter:
         self.comment = comment
 
     def table(self, path: KeyPath, name: str, table: Mapping[str, Any]) -> Iterator[str]:
-        """The lines of a table below its header; `name` is the name in the header."""
+        """The lines of a table below its header. `name` is the table's name in headers."""
         below = {key: value for key, value in table.items() if _has_header(value)}
         for key, value in table.items():
             if key not in below:
@@ -52,7 +52,7 @@ class _Emitter:
         for key, value in below.items():
             place, title = (*path, key), f"{name}.{spell_key(key)}" if name else spell_key(key)
             if isinstance(value, Mapping):
-                # A table that holds only tables needs no header of its own.
+                # A table that contains only tables needs no header of its own.
                 if not value or not all(_has_header(entry) for entry in value.values()):
                     yield from ("", self.commented(f"[{title}]", place))
                 yield from self.table(place, title, value)
@@ -73,7 +73,7 @@ def _has_header(value: Any) -> bool:
 
 
 def _laid_out(value: Any, indent: str = "") -> str:
-    """One value as TOML, with a line for each entry of a long array."""
+    """One value as TOML. A long array is written with one line for each entry."""
     line = toml_text(value)
     if len(line) <= _WIDTH or not isinstance(value, list | tuple):
         return line

@@ -21,10 +21,10 @@ class UnclosedReferenceError(ValueError):
 
 
 def split_references(text: str) -> list[str | Reference]:
-    """Splits a text into references and plain pieces, in which `$${` has become `${`.
+    """Splits a text into references and plain pieces. In the plain pieces, `$${` becomes `${`.
 
     Raises:
-        UnclosedReferenceError: if a `}` is missing.
+        UnclosedReferenceError: a `}` is missing.
 
     Example:
         >>> split_references("${here}/data $${x}")

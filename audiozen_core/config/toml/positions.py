@@ -1,7 +1,7 @@
 """Finds the position of every key and value in a TOML text.
 
-`tomli` gives the values of a document but no positions. This reader finds the positions and leaves the values to
-`tomli`. It may be lenient, because `tomli` refuses whatever is not TOML. Its running time is linear in the text.
+`tomli` reads the values of a document, but does not say where they are. This reader finds only the positions. It may
+accept texts that are not TOML, because `tomli` reports them. Its running time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SCALAR = re.compile(
 
 
 class TooDeepError(Exception):
-    """Tables and arrays are nested deeper than `MAX_DEPTH`; the argument is the offset of the first one too deep."""
+    """Tables and arrays are nested deeper than `MAX_DEPTH`. The argument is the offset where the depth is exceeded."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Positions:
     Attributes:
         keys: the last part of each key, such as `lr` in `optimizer.args.lr = 0.1`, or the name in a header.
         values: each value; for a table its header, or its key if it has no header.
-        twice: keys that are set a second time, with both positions of the key; `tomli` refuses such a document.
+        twice: the keys that are set twice, which TOML does not allow, with both positions of the key.
     """
 
     keys: dict[KeyPath, Range] = field(default_factory=dict)
@@ -55,10 +55,10 @@ class Positions:
 def find_positions(text: str) -> Positions:
     r"""Finds every key and every value of a document whose line ends are `\n`.
 
-    In a text that is not TOML, it finds those before the first mistake.
+    In a text that is not TOML, it finds the keys and values before the first mistake.
 
     Raises:
-        TooDeepError: if it is nested deeper than `MAX_DEPTH`.
+        TooDeepError: tables and arrays are nested deeper than `MAX_DEPTH`.
 
     Example:
         >>> positions = find_positions("[optimizer]\nargs.lr = 0.1")
@@ -79,9 +79,9 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.positions = Positions()
-        # Tables with a header and keys with a value may not be defined again.
-        # The lengths count the entries of each array of tables.
+        # Tables with a header and keys with a value. They may not be defined again.
         self.fixed: set[KeyPath] = set()
+        # The number of entries of each array of tables so far.
         self.lengths: dict[KeyPath, int] = {}
 
     def read(self) -> None:
@@ -123,7 +123,7 @@ class _Reader:
         elif path in self.fixed or path in self.lengths:
             self.positions.twice.append((path, self.positions.keys[path], place))
         self.fixed.add(path)
-        # A header such as `[a.b]` mentions `a` too, but the header `[a]` is the better position of `a`.
+        # An earlier header such as `[a.b]` may have set the position of `a`. The header `[a]` is a better one.
         self.positions.keys[path] = place
         self.positions.values[path] = (start, end)
         self._check_depth(path, place[0])
@@ -159,7 +159,7 @@ class _Reader:
     # ------------------------------------------------------------------------------------------ keys
 
     def _key(self, position: int) -> tuple[list[tuple[str, Range]], int]:
-        """Reads a dotted key with the blanks around it."""
+        """Reads a dotted key and the blanks around it."""
         parts = []
         while True:
             position = self._skip(position, _BLANK)

@@ -1,4 +1,4 @@
-"""A text with lines and columns, and findings about ranges of it."""
+"""Finds lines and columns in a text, and makes findings about ranges of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source:
     def __init__(self, text: str, file: Path) -> None:
         self.text = text
         self.file = file
-        # Not `str.splitlines`: it also splits at U+2028 and others, which TOML allows within a line.
+        # Not `str.splitlines`, which also splits at U+2028 and other characters that TOML allows within a line.
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def line(self, number: int) -> str:
@@ -37,5 +37,5 @@ class Source:
         return Span(self.file, line, column, end_line, end_column)
 
     def finding(self, code: str, message: str, span: Span, **more: Any) -> Diagnostic:
-        """A finding about a span, with the line of text that is shown with it."""
+        """A finding about a span, with the span's first line of text, which is shown with the message."""
         return Diagnostic(code, message, span=span, source=self.line(span.line), **more)

@@ -12,17 +12,17 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 
-# Words of Python and YAML that people write, and their TOML form.
+# Words of Python and YAML that users write by mistake, and the TOML for them; None if TOML has no such value.
 _WORDS = {"True": "true", "False": "false", "yes": "true", "no": "false", "None": None, "null": None}
-# The words of tomli's messages about a second definition.
+# Words in tomli's messages about a key that is defined twice.
 _TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
 
 
 def explain_syntax_error(error: ValueError, source: Source, positions: Positions) -> list[Diagnostic]:
-    """Findings about a text that tomli refuses with this error."""
+    """The findings about a text for which tomli raised this error."""
     twice = [_explain_duplicate(source, *twice) for twice in positions.twice]
     reason, offset = str(error), 0
-    # It is another error if Python can't read an integer of thousands of digits.
+    # It is a plain `ValueError` without a position if an integer has more digits than Python reads.
     if isinstance(error, tomli.TOMLDecodeError):
         at_end = error.pos >= len(source.text)
         reason, offset = error.msg, len(source.text.rstrip()) if at_end else error.pos

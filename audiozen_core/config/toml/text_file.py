@@ -17,23 +17,27 @@ def read_text(file: Path) -> str:
     Raises:
         ConfigError: the file does not exist, is not UTF-8, or has a path that is not UTF-8.
     """
-    if why := not_utf8(os.path.abspath(file)):  # noqa: PTH100 (a symbolic link keeps its name)
+    if not can_be_utf8(os.path.abspath(file)):  # noqa: PTH100 (symbolic links must not be resolved)
         shown = Path(str(file).encode("utf-8", "backslashreplace").decode())
-        raise _unreadable(shown, f"has {why} in its path", ("help: rename the file or the folder",))
+        reason = "has bytes that are not UTF-8 in its path"
+        raise _unreadable(shown, reason, ("help: rename the file or the folder",))
     try:
-        # Some editors on Windows begin a file with a byte order mark, which `utf-8-sig` leaves out.
+        # Some editors on Windows begin a file with a byte order mark. `utf-8-sig` skips it.
         return _read_bytes(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError([_undecodable(error, file)]) from None
 
 
-def not_utf8(text: str) -> str | None:
-    """What keeps a text of the system, such as a path, from being written as UTF-8, in words; None if it can be."""
+def can_be_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8.
+
+    A text that comes from the operating system, such as a path, may have bytes that are not UTF-8.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "bytes that are not UTF-8"
-    return None
+        return False
+    return True
 
 
 def _read_bytes(file: Path) -> bytes:
@@ -45,9 +49,10 @@ def _read_bytes(file: Path) -> bytes:
         if not file.is_file():
             raise _unreadable(file, "is not a regular file", ())
         return file.read_bytes()
+    # Python raises a `ValueError` for a path with a NUL character.
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _unreadable(file, f"cannot be read: {reason}", ()) from None
+        raise _unreadable(file, f"can't be read: {reason}", ()) from None
 
 
 def _unreadable(file: Path, reason: str, notes: tuple[str, ...]) -> ConfigError:
@@ -63,17 +68,17 @@ def _toml_files(folder: Path) -> list[str]:
 
 def _neighbours(folder: Path) -> tuple[str, ...]:
     names = _toml_files(folder)
-    return (f"help: it holds {_list(names)}",) if names else ()
+    return (f"help: the folder contains {_list(names)}",) if names else ()
 
 
 def _near_files(file: Path) -> tuple[str, ...]:
     folder = file.parent
     if not folder.is_dir():
-        return (f"help: there is no folder `{folder}` either",)
+        return (f"help: the folder `{folder}` does not exist either",)
     names = _toml_files(folder)
     if match := nearest(file.name, names) or nearest(file.stem, names):
         return (f"help: {did_you_mean(str(folder / match))}",)
-    return (f"help: `{folder}` holds {_list(names)}",) if names else (f"help: `{folder}` holds no TOML file",)
+    return (f"help: `{folder}` contains {_list(names) if names else 'no TOML files'}",)
 
 
 def _list(names: list[str]) -> str:
@@ -88,7 +93,7 @@ def _undecodable(error: UnicodeDecodeError, file: Path) -> Diagnostic:
     column = len(content[start : error.start].decode("utf-8")) + 1
     return Diagnostic(
         config_codes.NOT_UTF8,
-        f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} has no meaning here",
+        f"the file is not text in UTF-8: byte 0x{content[error.start]:02x} is invalid here",
         span=Span(file, line, column, line, column + 1),
         source=content.decode("utf-8", errors="replace").replace("\r\n", "\n").split("\n")[line - 1],
         notes=("help: save the file in UTF-8",),

@@ -183,7 +183,7 @@ def test_very_long_path_is_an_error_with_a_short_message(path):
 
 @pytest.mark.parametrize("path", [3, 1.5, True, None, ["a"], {"path": "a"}])
 def test_path_that_is_not_a_string_is_an_error(path):
-    assert "a `path` is a string" in failure(path).message
+    assert "a `path` must be a string" in failure(path).message
 
 
 def test_path_that_does_not_exist_is_not_suggested():

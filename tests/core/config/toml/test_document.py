@@ -50,8 +50,8 @@ def test_error_for_a_missing_file_suggests_a_similar_name(tmp_path):
 
 def test_error_for_a_missing_file_lists_the_files_of_the_folder(tmp_path):
     write(tmp_path, b"a = 1", "zzz.toml")
-    assert "holds `zzz.toml`" in finding(tmp_path / "baseline.toml").notes[0]
-    assert "no folder" in finding(tmp_path / "sub" / "baseline.toml").notes[0]
+    assert "contains `zzz.toml`" in finding(tmp_path / "baseline.toml").notes[0]
+    assert "sub` does not exist either" in finding(tmp_path / "sub" / "baseline.toml").notes[0]
 
 
 def test_error_for_a_folder_lists_its_files(tmp_path):
