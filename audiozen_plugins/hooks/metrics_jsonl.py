@@ -21,7 +21,7 @@ from audiozen_core.storage.atomic import write_whole
 class MetricsJsonl:
     """Appends one line for each record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
-    A number that is not finite is written as null, because JSON cannot express it. A resumed run first removes the
+    A number that is not finite is written as null, because JSON can't express it. A resumed run first removes the
     records of the steps that it will repeat. With each checkpoint the records so far are synchronised to the disk. If
     the disk is full, the run continues, and the records are kept in memory until there is space.
     """
