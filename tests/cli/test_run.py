@@ -112,7 +112,7 @@ def test_validate_test_and_predict_load_a_checkpoint(audiozen, project):
         assert "checkpoints/epoch_0001" in named.err
     missing = audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", "epoch_0009")
     assert missing.code == 2
-    assert "exp/tiny/checkpoints holds: epoch_000" in missing.err
+    assert "exp/tiny/checkpoints contains: epoch_000" in missing.err
     weights_alone = project / "exp/tiny/checkpoints/latest/model.safetensors"
     assert audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", str(weights_alone)).code == 0
     assert audiozen("run", "tiny.toml", "-M", "predict").code == 0
