@@ -46,7 +46,7 @@ def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], Callable[[
 
 
 def _read_stub(stub: Path) -> tuple[dict[str, str], list[str]]:
-    """The public names with the modules that define them, and the sub-modules."""
+    """Returns the public names with the modules that define them, and the sub-modules."""
     names: dict[str, str] = {}
     modules: list[str] = []
     for node in ast.parse(stub.read_text(encoding="utf-8")).body:

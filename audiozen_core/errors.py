@@ -36,7 +36,7 @@ class AudioZenError(Exception):
 
 
 class ConfigError(AudioZenError):
-    """An experiment's TOML file has errors. The message has all of them, each with its place."""
+    """An experiment's TOML file has errors. The message lists all errors with their positions."""
 
     code = "AZ100"
 
@@ -46,7 +46,7 @@ class ConfigError(AudioZenError):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Every finding, sorted by place."""
+        """Every finding, sorted by position."""
         return self._diagnostics
 
 

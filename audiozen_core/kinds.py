@@ -151,7 +151,7 @@ SECTIONS: dict[str, Kind] = {name: row for row in _ROWS for name in row.section_
 
 
 def split_section(name: str) -> tuple[str, str] | None:
-    """A section's name without its suffix, and the suffix; None if no section has that name.
+    """Splits a section's name into the name and the suffix; returns None if there is no such section.
 
     >>> split_section("model_g"), split_section("test_dataset"), split_section("meta_g")
     (('model', 'g'), ('test_dataset', ''), None)
@@ -165,7 +165,7 @@ def split_section(name: str) -> tuple[str, str] | None:
 
 
 def kind_of(section: str) -> Kind | None:
-    """The kind of a section, such as `model_g`, or of that name, such as `metric`; None for other names.
+    """Returns the kind of a section, such as `model_g`, or of that name, such as `metric`; None for other names.
 
     >>> kind_of("model_g").name, kind_of("train_dataset").name, kind_of("metric").name, kind_of("modl")
     ('model', 'dataset', 'metric', None)
@@ -175,12 +175,12 @@ def kind_of(section: str) -> Kind | None:
 
 
 def section_name(kind: str, suffix: str) -> str:
-    """The name of a section with a suffix, which may be empty: `model`, `model_g`."""
+    """Returns the name of a section with a suffix, which may be empty: `model`, `model_g`."""
     return f"{kind}_{suffix}" if suffix else kind
 
 
 def needed_sections(modes: Iterable[str]) -> dict[str, str]:
-    """The sections that these modes need, each with the mode that needs it; "" if every mode needs it.
+    """Returns the sections that these modes need, each with the mode that needs it; "" if every mode needs it.
 
     >>> needed_sections(["test"])
     {'meta': '', 'trainer': '', 'model': '', 'test_dataset': 'test'}

@@ -27,7 +27,7 @@ EventDict = MutableMapping[str, Any]
 class _FileSink:
     """A processor that writes each event as a JSON line to the open log files, and passes it on to the console.
 
-    A full disk must not end a training: the file keeps the line for later, and the line on the console says so.
+    A full disk must not end a run: the file keeps the line for later, and the line on the console says so.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _StandardError:
     """Prints to the current `sys.stderr`, which progress bars replace while they are shown."""
 
     def msg(self, message: str) -> None:
-        # If the terminal was closed, the training must go on; the log file has the line.
+        # If the terminal was closed, training must go on; the log file has the line.
         with contextlib.suppress(OSError, ValueError):
             print(message, file=sys.stderr, flush=True)  # noqa: T201
 

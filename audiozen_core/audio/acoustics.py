@@ -1,4 +1,4 @@
-"""The section `[acoustics]` of an experiment, which all its components share. Imports no torch."""
+"""The section `[acoustics]`. All components of an experiment share its settings. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Acoustics:
     """The section `[acoustics]`."""
 
     sr: int = _number(16000, "the sample rate, in hertz")
-    n_fft: int = _number(512, "the number of FFT points, in samples")
+    n_fft: int = _number(512, "the FFT size, in samples")
     hop_length: int = _number(256, "the number of samples between successive frames")
     win_length: int = _number(512, "the length of the STFT window, in samples; at most `n_fft`")
     window: str = field(default="hann", metadata={"choices": ("hann", "rectangular"), "doc": "the window of the STFT"})

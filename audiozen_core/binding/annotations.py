@@ -37,7 +37,7 @@ def unwrap(annotation: Any) -> Any:
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the annotation alone.
+    """Returns the members of a union, or the annotation alone.
 
     >>> members_of(int | None)
     (<class 'int'>, <class 'NoneType'>)
@@ -47,7 +47,7 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def is_array(origin: Any) -> bool:
-    """Whether a TOML array can be passed for this class: a list, a tuple, a set, or an abstract class of these."""
+    """Checks whether a TOML array fits this class: a list, a tuple, a set, or an abstract base class of these."""
     if origin in _ARRAYS:
         return True
     abstract = isinstance(origin, type) and origin.__module__ == "collections.abc" and origin not in MAPPINGS

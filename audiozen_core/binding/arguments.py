@@ -1,4 +1,4 @@
-"""Checks the arguments of a TOML against the signature of the target that they are passed to, and calls the target."""
+"""Checks arguments from a TOML file against the signature of their target, and calls the target."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def check_arguments(
 
     Nested tables with their own `path` are not checked, because the type of the object that they build is unknown here.
     The `place` of each finding begins with `args`. Findings about given arguments come first, in the order of `args`,
-    and then those about missing arguments. Without a signature there are no findings.
+    and then findings about missing arguments. Without a signature there are no findings.
 
     Args:
         signature: the signature of the target; None if it can't be read.
-        args: the arguments from the TOML, as plain values.
+        args: the arguments from the TOML file, as plain values.
         injected: the names of the arguments that AudioZEN passes itself. `args` may not have them.
         name: the name of the target in messages, such as its path (default: its own name).
 
@@ -50,7 +50,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
 
     Args:
         target: the callable.
-        args: the arguments from the TOML, with objects instead of nested components.
+        args: the arguments from the TOML file, with objects instead of nested components.
         injected: the values that AudioZEN passes itself, by name.
 
     Returns:
@@ -70,7 +70,7 @@ def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | No
 def call_arguments(
     signature: Signature | None, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The positional arguments and the keywords with which `build` calls a target."""
+    """Returns the positional arguments and the keywords with which `build` calls a target."""
     injected = injected or {}
     if signature is None:
         return [], {**args, **injected}
@@ -88,7 +88,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
     A function may be given instead of a class: it is called as a factory. Only a trainer must be a class.
 
     Args:
-        section: the section of the TOML, such as `model_g` or `train_dataset`, or the name of a kind.
+        section: the section of the TOML file, such as `model_g` or `train_dataset`, or the name of a kind.
         target: the object that its `path` names.
     """
     kind = kind_of(section)
@@ -114,7 +114,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
 
 
 def kind_by_base(target: type) -> Kind | None:
-    """The kind whose base class the target is derived from; None if there is no such kind."""
+    """Returns the kind whose base class the target is derived from; None if there is no such kind."""
     return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
 
 
@@ -140,7 +140,7 @@ def _is_subclass(target: type, base: str) -> bool:
 
 
 def _loaded_class(dotted: str) -> type | None:
-    """The class with a dotted name; None if its module is not imported, and so no class can be derived from it."""
+    """Returns the class with a dotted name; None if its module is not imported, so that no subclass can exist."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
@@ -149,7 +149,7 @@ def _loaded_class(dotted: str) -> type | None:
 def _findings(
     signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath
 ) -> list[Diagnostic]:
-    """The findings about the table of arguments at `place`."""
+    """Returns the findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
     # The arguments that were probably meant by misspelt ones. They are not reported as missing, too.
     misspelt: set[str] = set()
@@ -223,7 +223,7 @@ def _wrong_values(
             found += _findings(fields, wrong, (), cls.__qualname__, inner) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)
-        # The place begins with `args`, which is left out of the message.
+        # The key path begins with `args`. Messages leave it out.
         message = (
             f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
         )
@@ -237,5 +237,5 @@ def _wrong_values(
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether a value equals the default. Such a value is accepted even if it contradicts the annotation."""
+    """Returns whether a value equals the default. Such a value is accepted even if it contradicts the annotation."""
     return type(value) is type(default) and isinstance(value, str | int | float) and bool(value == default)

@@ -16,7 +16,7 @@ _NUMPY_ENTRY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?$")
 
 
 def parameter_docs(target: Any) -> dict[str, str]:
-    """The description of each parameter in the docstrings, as one line.
+    """Returns the description of each parameter in the docstrings, as one line.
 
     The docstrings of a class, of its constructor and of its parents are read, in Google style (PyTorch's is similar)
     and in NumPy style. If several docstrings describe a parameter, that of the class is used, not that of a parent.
@@ -35,7 +35,7 @@ def parameter_docs(target: Any) -> dict[str, str]:
 
 
 def summary(target: Any) -> str:
-    """The first paragraph of the docstring, as one line; "" if there is no docstring."""
+    """Returns the first paragraph of the docstring, as one line; "" if there is no docstring."""
     text = getattr(target, "__doc__", None)
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if isinstance(text, str) else ""
 
@@ -51,12 +51,12 @@ def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _is_heading(lines: list[str], index: int) -> bool:
-    """Whether the line is underlined."""
+    """Returns whether the line is underlined."""
     return set("".join(lines[index + 1 : index + 2]).strip()) == {"-"}
 
 
 def _block(lines: list[str], least: int, entry: re.Pattern[str]) -> Iterator[tuple[str, str]]:
-    """The entries of one section. Each starts at the section's indentation; deeper lines continue it."""
+    """Yields the entries of one section. Each starts at the section's indentation; deeper lines continue it."""
     indent: int | None = None
     name, words = "", [""]
     for line in lines:

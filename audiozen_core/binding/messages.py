@@ -1,4 +1,4 @@
-"""Describes types in words, and suggests the value that was meant by a value of the wrong type."""
+"""Describes types in words, and suggests a replacement for a value of the wrong type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WORDS = {
 
 
 def type_text(annotation: Any) -> str:
-    """An annotation as Python writes it, without `None`, which TOML lacks.
+    """Writes an annotation as Python does, but leaves out `None`, because TOML has no such value.
 
     >>> type_text(Literal["min", "max"]), type_text(float | list[float] | None)
     ('"min" | "max"', 'float | list[float]')
@@ -45,7 +45,7 @@ def type_text(annotation: Any) -> str:
 
 
 def type_in_words(annotation: Any) -> str:
-    """The TOML values that fit an annotation, in words; "" if they are unknown.
+    """Describes the TOML values that fit an annotation in words; returns "" if they are unknown.
 
     >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
     ('an integer or an array of strings', 'one of "min", "max"')
@@ -55,7 +55,7 @@ def type_in_words(annotation: Any) -> str:
 
 
 def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
-    """The label for a value of the wrong type, and the TOML value that was probably meant, or None.
+    """Returns the label for a value of the wrong type, and the TOML value that the user probably meant, or None.
 
     >>> label_and_suggestion("5", int), label_and_suggestion("five", int)
     (('did you mean `5`?', '5'), ('expected an integer', None))
@@ -68,7 +68,7 @@ def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
 
 
 def _meant(value: Any, annotation: Any) -> str | None:
-    """The TOML value that was probably meant, such as `5` where `"5"` or `5.0` was written."""
+    """Returns the TOML value that the user probably meant, such as `5` for `"5"` or `5.0`."""
     members = members_of(unwrap(annotation))
     if isinstance(value, str):
         choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
@@ -92,7 +92,7 @@ def _meant(value: Any, annotation: Any) -> str | None:
 
 
 def _member_in_words(annotation: Any) -> str:
-    """One member of a union in words."""
+    """Describes one member of a union in words."""
     origin = get_origin(annotation) or annotation
     if origin is Literal:
         return f"one of {', '.join(short_toml_text(choice) for choice in get_args(annotation) if choice is not None)}"

@@ -46,11 +46,11 @@ class Signature:
     ignoring: bool = False
 
     def names(self) -> tuple[str, ...]:
-        """The names that can be given as keywords."""
+        """Returns the names of the parameters that can be passed as keywords."""
         return tuple(found.name for found in self.parameters if found.kind is not Parameter.POSITIONAL_ONLY)
 
     def get(self, name: str) -> Parameter | None:
-        """The parameter of that name; None if it does not exist."""
+        """Returns the parameter with this name; None if there is no such parameter."""
         return next((found for found in self.parameters if found.name == name), None)
 
     def text(self, keep: str | None = None) -> str:
@@ -70,7 +70,7 @@ class Signature:
 
 
 def signature_of(target: Any) -> Signature | None:
-    """The signature of a class (that is, of its constructor), of a function, or of another callable.
+    """Returns the signature of a class (that is, of its constructor), of a function, or of another callable.
 
     Returns None if the signature can't be read, as for some builtins, or if the target is not callable.
     """
@@ -83,7 +83,7 @@ def signature_of(target: Any) -> Signature | None:
 
 
 def return_type(function: Any) -> type | None:
-    """The class in the return annotation of a function, if there is one."""
+    """Returns the class in the return annotation of a function, if there is one."""
     annotations = getattr(function, "__annotations__", {})
     found = _resolved(annotations["return"], _globals(function)) if "return" in annotations else None
     return found if isinstance(found, type) and found is not Parameter.empty else None
@@ -114,12 +114,12 @@ def _of_class(cls: type) -> Signature | None:
 
 
 def _owner(mro: tuple[type, ...], method: str) -> type | None:
-    """The first class that defines the constructor method itself. `object` and `type` do not count."""
+    """Returns the first class that defines the constructor method itself. `object` and `type` do not count."""
     return next((base for base in mro if base not in (object, type) and method in vars(base)), None)
 
 
 def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | None:
-    """The signature of a constructor method along a method resolution order, with the parameters that parents take."""
+    """Returns a constructor method's signature along a method resolution order, with the parents' parameters."""
     owner = _owner(mro, method)
     if owner is None:
         return Signature(cls.__name__, ())
@@ -155,7 +155,7 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
 
 
 def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward: Forward) -> Signature | None:
-    """The signature of the method that gets the forwarded keywords; None if it can't be found or read."""
+    """Returns the signature of the method that gets the forwarded keywords; None if it can't be determined."""
     rest = mro[mro.index(owner) + 1 :]
     if forward.parent is not None:
         place = next((place for place, base in enumerate(rest) if base.__name__ == forward.parent), None)
@@ -177,7 +177,7 @@ def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward:
 
 
 def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Signature:
-    """The signature of a `functools.partial`, without the arguments that it already has."""
+    """Returns the signature of a `functools.partial`, without the arguments that are already bound."""
     rest = [found for found in inner.parameters if found.kind is not Parameter.KEYWORD_ONLY][positional:]
     rest += [found for found in inner.parameters if found.kind is Parameter.KEYWORD_ONLY]
     replaced = tuple(
@@ -188,7 +188,7 @@ def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Sig
 
 
 def _parameters(function: Any) -> list[Parameter] | None:
-    """The parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
+    """Returns the parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError, NameError, AttributeError):
@@ -201,7 +201,7 @@ def _parameters(function: Any) -> list[Parameter] | None:
 
 
 def _globals(target: Any) -> dict[str, Any]:
-    """The names that the annotations of a callable may use."""
+    """Returns the names that the annotations of a callable may use."""
     function = inspect.unwrap(target)
     for candidate in (function, vars(type(function)).get("__call__")):
         if isinstance(scope := getattr(candidate, "__globals__", None), dict):
@@ -218,7 +218,7 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
 
 
 def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """All parameters of the groups. If several have the same name, the first one is used."""
+    """Returns all parameters of the groups. If several have the same name, the first one is used."""
     found: dict[str, Parameter] = {}
     for parameter in (parameter for group in groups for parameter in group):
         found.setdefault(parameter.name, parameter)
@@ -231,7 +231,7 @@ def _as_keyword(parameter: Parameter) -> Parameter:
 
 
 def default_text(default: Any) -> str:
-    """A default as Python writes it; a class or a function by its name."""
+    """Formats a default as Python writes it, but a class or a function by its name."""
     try:
         return default.__name__ if isinstance(default, type | types.FunctionType) else repr(default)
     except Exception:  # the `__repr__` of a plugin's class may fail

@@ -1,4 +1,4 @@
-"""Checks and converts values of a TOML against annotations of Python."""
+"""Checks TOML values against Python annotations and converts them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LENIENT = {("torch", "device"), ("torch", "dtype")}
 
 
 def fits(value: Any, annotation: Any) -> Fit:
-    """Whether a value of a TOML can be passed for the annotation.
+    """Checks whether a TOML value can be passed for the annotation.
 
     An integer fits a float, but `true` is not a number. An array fits a list, a tuple or a set; a table fits a mapping
     or a dataclass; a string fits a path. A nested table that names a component by `path` is `unknown`.
@@ -83,7 +83,7 @@ def fits(value: Any, annotation: Any) -> Fit:
 
 
 def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyPath, Any, Any]]:
-    """The innermost key paths whose values do not fit, each with the value and its annotation."""
+    """Returns the innermost key paths whose values do not fit, each with the value and its annotation."""
     if fits(value, annotation) != "no":
         return []
     annotation = _likeliest_member(value, unwrap(annotation))
@@ -124,7 +124,7 @@ def convert(value: Any, annotation: Any) -> Any:
 
 
 def dataclass_of(value: Any, annotation: Any) -> type | None:
-    """The dataclass that a table is meant for, if the annotation is one."""
+    """Returns the dataclass that a table is meant for; None if the annotation has no such dataclass."""
     if not isinstance(value, Mapping) or is_component(value):
         return None
     annotation = _likeliest_member(value, unwrap(annotation))
@@ -132,7 +132,7 @@ def dataclass_of(value: Any, annotation: Any) -> type | None:
 
 
 def is_component(value: Any) -> bool:
-    """Whether a value is a nested table that names a component by `path`.
+    """Checks whether a value is a nested table that names a component by `path`.
 
     >>> is_component({"path": "torch.nn.ReLU"}), is_component({"path": "a.wav", "gain": 2})
     (True, False)
@@ -141,7 +141,10 @@ def is_component(value: Any) -> bool:
 
 
 def _likeliest_member(value: Any, annotation: Any) -> Any:
-    """The member of a union that the value fits, else the only member for an array or a table, else the whole union."""
+    """Returns the member of a union that the value fits.
+
+    Failing that, returns the only member for arrays (or for tables), or the whole union if there are several.
+    """
     members = members_of(annotation)
     if len(members) == 1:
         return members[0]
@@ -158,7 +161,10 @@ def _same_form(value: Any, origin: Any) -> bool:
 
 
 def _any_of(found: list[Fit]) -> Fit:
-    """Whether a value fits a union. `no` takes precedence over `foreign`: another TOML value would have fitted."""
+    """Combines the answers of the members of a union.
+
+    `no` takes precedence over `foreign`: if TOML can express any member of the union, the value is simply wrong.
+    """
     order: tuple[Fit, ...] = ("yes", "unknown", "no")
     return next((fit for fit in order if fit in found), "foreign")
 
@@ -169,7 +175,7 @@ def _all_of(found: list[Fit]) -> Fit:
 
 
 def _item_annotations(items: list[Any], annotation: Any) -> list[Any]:
-    """One annotation for each item of an array."""
+    """Returns one annotation for each item of an array."""
     args = get_args(annotation)
     if not args:
         return [Any] * len(items)

@@ -11,7 +11,7 @@ than `latest`. `reconcile` marks them as stale with the suffix `.stale`.
 
 Some file systems have no symbolic links, and some copies leave them out. Without the links, `latest` is the managed
 checkpoint with the highest serial number that is not stale, and `best` is the one that the manifest of `latest` names.
-Imports no torch.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CheckpointDirectory:
     # ------------------------------------------------------------------------------- reading
 
     def entries(self, *, thorough: bool = False) -> list[CheckpointInfo]:
-        """All checkpoints in the order in which they were saved. Those whose serial number is unknown come first.
+        """Returns all checkpoints in the order of their saves. Checkpoints with unknown serial numbers come first.
 
         Only names, sizes and the manifests are checked, unless `thorough` asks for every byte.
         """
@@ -46,12 +46,12 @@ class CheckpointDirectory:
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
     def find(self, name: str) -> CheckpointInfo | None:
-        """The checkpoint of that name; None if it does not exist."""
+        """Returns the checkpoint with this name; None if there is no such checkpoint."""
         path = self.folder / name
         return _entry(path) if _is_listed(path) else None
 
     def name_of(self, path: Path) -> str | None:
-        """The name of a checkpoint of this folder; None for a path elsewhere."""
+        """Returns the name of a checkpoint of this folder; None for a path elsewhere."""
         if path.parent.resolve() != self.folder.resolve():
             return None
         return self.link_target(path.name) if path.name in (BEST, LATEST) else path.name

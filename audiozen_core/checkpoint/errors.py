@@ -1,4 +1,4 @@
-"""The errors of checkpoints: one class for each case that a caller may handle differently."""
+"""Checkpoint errors: one class for each case that a caller may handle differently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names in the folder `checkpoints`. The store may rename and delete only the ones it chooses. Imports no torch."""
+"""The names in the folder `checkpoints`. The store renames and deletes only its own. Does not import torch."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def is_managed_name(name: str) -> bool:
 
 
 def is_stale_name(name: str) -> bool:
-    """Whether a checkpoint of that name is marked as stale."""
+    """Returns whether a checkpoint of that name is marked as stale."""
     match = _MANAGED.fullmatch(name)
     return match is not None and match["stale"] is not None
 
 
 def base_name(name: str) -> str:
-    """A managed name without `.stale` and without a number such as `_2`; any other name unchanged."""
+    """Returns a managed name without `.stale` and without a number such as `_2`; any other name unchanged."""
     match = _MANAGED.fullmatch(name)
     return match["name"] if match else name
 
 
 def free_name(folder: Path, name: str, separator: str = "_") -> str:
-    """The name, or if it is taken, the first of `name_2`, `name_3`, … that is free."""
+    """Returns the name, or if it is taken, the first of `name_2`, `name_3`, … that is free."""
     free, count = name, 1
     while (folder / free).exists() or (folder / free).is_symlink():
         count += 1
@@ -43,7 +43,7 @@ def free_name(folder: Path, name: str, separator: str = "_") -> str:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder is a checkpoint, even a damaged one."""
+    """Returns whether a folder is a checkpoint, even a damaged one."""
     if path.is_symlink() or not path.is_dir():
         return False
     if (path / MANIFEST).exists() or (path / STATE).exists():

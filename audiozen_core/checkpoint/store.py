@@ -222,7 +222,7 @@ class CheckpointStore:
         return self._read_newest_intact(which, read)
 
     def locate(self, which: Which = "latest") -> Path:
-        """The folder of the checkpoint that `load` would load, verified.
+        """Returns the folder of the checkpoint that `load` would load, verified.
 
         Raises:
             NoCheckpointError: the checkpoint does not exist.
@@ -245,7 +245,7 @@ class CheckpointStore:
         check_contents(path, read_manifest(path))
 
     def list(self, *, verify: bool = True) -> Sequence[CheckpointInfo]:
-        """All checkpoints, the oldest first. `verify=False` checks only manifests and sizes, which is fast."""
+        """Returns all checkpoints, the oldest first. `verify=False` checks only manifests and sizes, which is fast."""
         best, latest = self._directory.link_target(BEST), self._directory.link_target(LATEST)
         return [
             replace(entry, best=entry.name == best, latest=entry.name == latest)

@@ -117,7 +117,7 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
 
 
 def _neighbours(path: Path) -> list[str]:
-    """A note that lists the contents of the nearest existing folder, for a path that does not exist."""
+    """Returns a note that lists the contents of the nearest existing folder, for a path that does not exist."""
     parent = path.parent
     while not parent.is_dir():
         parent = parent.parent

@@ -102,6 +102,6 @@ class CheckpointWriter:
             self._thread = None
 
     def take_results(self) -> list[SaveResult]:
-        """The results of the saves that have finished since the last call, in order."""
+        """Returns the results of the saves that have finished since the last call, in order."""
         results, self._results = self._results, []
         return results

@@ -49,7 +49,7 @@ def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
 
 
 def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
-    """Each hook that plugins implement, followed by these plugins in the order in which they run."""
+    """Yields each hook that plugins implement, followed by these plugins in the order in which they run."""
     for hook, plugins in _answered(lifecycle).items():
         if plugins:
             yield (hook,)

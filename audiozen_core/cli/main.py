@@ -33,11 +33,11 @@ class LazyGroup(click.Group):
     """The built-in commands and those of plugins; a command is imported only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The built-in commands in the order of `COMMANDS`, then those of plugins."""
+        """Returns the built-in commands in the order of `COMMANDS`, then those of plugins."""
         return [*COMMANDS, *published()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported.
+        """Imports and returns the command.
 
         Raises:
             PathError: the command of a plugin is broken; the message names the distribution.

@@ -81,7 +81,7 @@ def _row(entry: Entry, clashes: bool) -> dict[str, str]:
 
 
 def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
-    """Each kind on its own line, followed by the components of that kind."""
+    """Yields each kind on its own line, followed by the components of that kind."""
     for group, components in itertools.groupby(rows, key=lambda row: row["group"]):
         yield (group.removeprefix("audiozen."),)
         for row in components:

@@ -6,7 +6,7 @@ import click
 
 
 def published() -> dict[str, str]:
-    """The names of the commands, each with its distribution. No command is imported.
+    """Returns the names of the commands, each with its distribution. No command is imported.
 
     If several distributions use a name, their commands are listed as `distribution:name`.
     """

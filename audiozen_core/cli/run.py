@@ -69,7 +69,7 @@ def command(
 
 
 def _ignore_usr1_until_training() -> None:
-    """Ignores SIGUSR1, which asks for a checkpoint. Until the training handles it, it would kill the process."""
+    """Ignores SIGUSR1, the request for a checkpoint. The signal would kill the process until the trainer handles it."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

@@ -1,4 +1,4 @@
-"""Tables on standard output."""
+"""Prints tables to standard output."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-# Wider than any row, so that rich neither cuts nor wraps a table that a script reads.
+# Wider than any row, so that rich does not cut or wrap a table that a script reads.
 _UNLIMITED = 1_000_000
 
 
 def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> None:
-    """Prints a table of plain text, without lines. In a terminal, long cells are wrapped to fit.
+    """Prints a plain-text table without rules. In a terminal, long cells are wrapped to fit.
 
-    A row may be shorter than the others. `right` names the headings of the columns that are aligned to the right.
+    Rows may have different lengths. `right` lists the headings of the right-aligned columns.
     """
     from rich.console import Console
     from rich.table import Table

@@ -36,7 +36,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         index: the installed components (default: those of this process).
 
     Raises:
-        ConfigError: with every error and warning, including those of `loaded`, sorted by place.
+        ConfigError: with every error and warning, including the findings of `loaded`, sorted by position.
     """
     composition = loaded.composition
     checker = _Checker(composition, index)
@@ -65,10 +65,10 @@ def check_component(composition: Composition, component: Component) -> CheckedCo
 
 
 def _import_scope(composition: Composition) -> ImportScope:
-    """The folders of the experiment's own modules: `meta.import_from`, else the file's folder and its parent."""
+    """Returns the folders of the experiment's own modules: `meta.import_from`, or the file's folder and its parent."""
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
-    # Values that can't be paths are ignored here, because they are reported when the section `[meta]` is read.
+    # Invalid entries are reported when `[meta]` is read, so they are ignored here.
     if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
         return ImportScope(folders)
     return ImportScope.of_file(composition.main.file)
@@ -76,7 +76,7 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """What a component is used for. `Kind` describes the attributes. Without a section, all groups have its name."""
+    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups."""
 
     section: str | None
     injected: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class _Role:
 
 
 def _role(component: Component) -> _Role:
-    # The kind of a collate function or a sampler is its key in `dataloader`. For all others, the section has the kind.
+    # A collate function or a sampler gets its kind from its key in `dataloader`. All others get it from the section.
     own = KINDS.get(str(component.key[-1]))
     kind = own if own and not own.section else kind_of(component.section)
     if kind is None:
@@ -100,7 +100,7 @@ class _Checker:
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
 
     def check(self, component: Component) -> CheckedComponent | None:
-        """Checks a component and those within its arguments; None if its object can't be used for its section."""
+        """Checks a component and its nested components. Returns None if the section can't use the component."""
         if isinstance(component, HookComponent) and not component.enabled:
             self.check_disabled_hook(component)
             return None
@@ -111,11 +111,11 @@ class _Checker:
         return checked
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
-        """Checks a component for its role, and those within its arguments."""
+        """Checks a component for its role, and its nested components."""
         key = component.key
         # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
-        # A component within the arguments may also take the injected arguments of the outer component.
+        # AudioZEN passes a nested component the same injected arguments as the component that contains it.
         nested = {
             inner.key: checked
             for inner in _components_in(component.args, (*key, "args"))
@@ -136,9 +136,9 @@ class _Checker:
         return checked
 
     def signature(self, target: Any) -> Signature | None:
-        """The signature of an object, read once even if several components name it."""
-        # The key is the identity, because a target need not be hashable. The target is stored too: if Python freed it,
-        # another object could get the same identity.
+        """Returns the signature of an object. It is read only once, even if several components name the object."""
+        # The key is the `id`, because a target need not be hashable. The target is kept alive so that its `id` can't be
+        # reused.
         if id(target) not in self.signatures:
             self.signatures[id(target)] = target, signature_of(target)
         return self.signatures[id(target)][1]
@@ -146,14 +146,14 @@ class _Checker:
     def check_arguments(self, checked: CheckedComponent, role: _Role) -> None:
         component = checked.component
         place: KeyPath = (*component.key, "args")
-        args: Any = component.args  # not checked yet if the component is nested in the arguments of another
+        args: Any = component.args  # the `args` of a nested component have not been type-checked yet
         if not isinstance(args, dict):
             self.add(config_codes.WRONG_TYPE, f"the `args` of `{component.path}` must be a table", place)
             return
         if place in self.composition.unresolved:
             return
         for problem in check_arguments(checked.signature, args, injected=role.injected, name=component.path):
-            # The arguments that are missing here are passed when the function is called.
+            # The caller of the function passes the missing arguments later.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)
 
@@ -181,7 +181,7 @@ class _Checker:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_with_acoustics(self, checked: CheckedComponent) -> None:
-        """Reports arguments of the model, such as `n_fft`, that differ from the same key in `[acoustics]`."""
+        """Reports model arguments, such as `n_fft`, that differ from the same setting in `[acoustics]`."""
         given = self.composition.values.get("acoustics")
         model, signature = checked.component, checked.signature
         if not isinstance(given, dict) or signature is None:
@@ -213,15 +213,15 @@ class _Checker:
         self.place(Diagnostic(code, message, **more), key_path)
 
     def place(self, finding: Diagnostic, key_path: KeyPath) -> None:
-        """Adds a finding whose `place` is relative to `key_path`, such as the key path of a component."""
+        """Adds a finding whose `place` is relative to `key_path`, for example to a component's table."""
         place = (*key_path, *finding.place)
-        # If a reference in the value can't be followed, that has been reported already.
+        # A broken reference is reported where it is written, so skip findings about values that depend on it.
         if not any(place[:length] in self.composition.unresolved for length in range(1, len(place) + 1)):
             self.findings.append(self.composition.placed(finding, key_path))
 
 
 def _components_in(value: Any, place: KeyPath) -> Iterator[Component]:
-    """The outermost components within a value: the tables with a `path`."""
+    """Yields the outermost components within a value: the tables with a `path`."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in items:
         if is_component(entry):

@@ -23,7 +23,7 @@ class CheckedComponent:
         component: the table of the TOML file.
         resolved: the object that its `path` names.
         signature: the signature of the object; None if it can't be read.
-        origin: the place of its `path` in the TOML file.
+        origin: the position of its `path` in the TOML file.
         called_later: whether it is a function that AudioZEN calls later, such as a loss, instead of a factory.
         nested: the outermost components within its `args`, by key path.
     """
@@ -71,7 +71,7 @@ class CheckedConfig:
     scope: ImportScope
 
     def component(self, component: Component) -> CheckedComponent:
-        """The checked form of a component of `config`.
+        """Returns the checked form of a component of `config`.
 
         Raises:
             KeyError: the component is a hook that is switched off, or belongs to another configuration.

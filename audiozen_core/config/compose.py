@@ -60,7 +60,7 @@ def _merge(composition: Composition, chain: list[Document]) -> list[Diagnostic]:
 
 
 def _bases(document: Document) -> list[tuple[KeyPath, Any]]:
-    """The entries of `extends`, each with its key path."""
+    """Returns the entries of `extends`, each with its key path."""
     value = document.values.get("extends", [])
     if isinstance(value, list):
         return [(("extends", index), entry) for index, entry in enumerate(value)]

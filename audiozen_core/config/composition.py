@@ -15,19 +15,19 @@ from audiozen_core.diagnostics.key_path import KeyPath, as_index, spell
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a value was set: the document, and the key path as it is written in that document."""
+    """The origin of a value: the document that sets it, and the key path as written in this document."""
 
     document: Document
     key: KeyPath
 
     @property
     def key_span(self) -> Span:
-        """The place of the key."""
+        """The position of the key."""
         return self.document.key_span(self.key)
 
     @property
     def value_span(self) -> Span:
-        """The place of the value."""
+        """The position of the value."""
         return self.document.value_span(self.key)
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Composition:
         values: the values, under the current names of their keys.
         origins: the origin of each value, table and array entry: where it was last set.
         replaced: the values that later layers replaced, oldest first, each with its origin.
-        unresolved: the values with a reference that can't be followed; each has been reported.
+        unresolved: the key paths of values whose references can't be resolved. Each has been reported.
         findings: the errors and warnings found so far.
     """
 
@@ -58,7 +58,7 @@ class Composition:
     # ------------------------------------------------------------------------------------------ asking
 
     def get(self, key_path: KeyPath) -> Any:
-        """The value at a key path.
+        """Returns the value at a key path.
 
         Raises:
             LookupError: the value is not set.
@@ -72,7 +72,7 @@ class Composition:
         return value
 
     def with_indices(self, key_path: KeyPath) -> KeyPath:
-        """The key path with an integer for each index: users may write `dataset.1` for `dataset[1]`."""
+        """Returns the key path with an integer for each index: users may write `dataset.1` for `dataset[1]`."""
         found: KeyPath = ()
         value: Any = self.values
         for part in key_path:
@@ -85,24 +85,24 @@ class Composition:
         return found
 
     def origin(self, key_path: KeyPath) -> Origin:
-        """The origin of a value, or if it is not set, of the nearest table above it."""
+        """Returns the origin of a value. If the value is not set, returns the origin of the nearest table above it."""
         while key_path and key_path not in self.origins:
             key_path = key_path[:-1]
         return self.origins[key_path] if key_path else Origin(self.main, ())
 
     def spell(self, key_path: KeyPath) -> str:
-        """The key path as it is written in the document that set the value, with old names."""
+        """Returns the key path as it is written in the document that set the value, with old names."""
         origin = self.origins.get(key_path)
         if origin is None and key_path:
             return spell((*self.origin(key_path[:-1]).key, key_path[-1]))
         return spell(origin.key if origin else key_path)
 
     def finding(self, code: str, message: str, key_path: KeyPath, **more: Any) -> Diagnostic:
-        """A finding at the place where a value was set."""
+        """Returns a finding at the position where a value was set."""
         return self.placed(Diagnostic(code, message, **more), key_path)
 
     def placed(self, finding: Diagnostic, key_path: KeyPath) -> Diagnostic:
-        """The finding with its place in a file. Its `place` is relative to `key_path`."""
+        """Returns the finding with its position in a file. Its `place` is relative to `key_path`."""
         return _at(finding, self.origin((*key_path, *finding.place)))
 
     # ------------------------------------------------------------------------------------------ building
@@ -225,18 +225,18 @@ class Composition:
 
 
 def _at(finding: Diagnostic, origin: Origin) -> Diagnostic:
-    """The finding with the position of a key or value in its file."""
+    """Returns the finding with the position of a key or value in its file."""
     span = origin.key_span if finding.at == "key" else origin.value_span
     return replace(finding, span=span, source=origin.document.source.line(span.line))
 
 
 def _may_hold_a_table(value: Any) -> bool:
-    """Whether the value may contain or become a table: an array of tables, or a reference to a table."""
+    """Returns whether the value may contain or become a table: an array of tables, or a reference to a table."""
     return isinstance(value, list) or (isinstance(value, str) and "${" in value)
 
 
 def key_paths_below(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """The key paths of a value at `path` and of everything in it."""
+    """Yields the key paths of a value at `path` and of everything in it."""
     yield path
     if isinstance(value, dict):
         for key, entry in value.items():

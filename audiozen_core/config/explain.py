@@ -68,7 +68,7 @@ def effective_toml(loaded: LoadedConfig) -> str:
 
 
 def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
-    """The default, the type and the documentation, as far as they are known; None if the key is unknown."""
+    """Returns a key's known properties: default, type and documentation; None if the key is unknown."""
     if not place:
         return None
     known = key_at(place)
@@ -82,7 +82,7 @@ def _facts(loaded: LoadedConfig, place: KeyPath) -> dict[str, str] | None:
 
 
 def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
-    """The component whose table has the key path; it may be nested in the arguments of another component."""
+    """Returns the component whose table has the key path; it may be nested in the arguments of another component."""
     around = [part for part in loaded.sections.components() if part.key == key[: len(part.key)]]
     if not around:
         return None
@@ -117,7 +117,7 @@ def _facts_of_argument(checked: CheckedComponent, name: str) -> dict[str, str] |
 
 
 def _first_layer(composition: Composition) -> Path:
-    """The file with the most values; the other files only change some of them."""
+    """Returns the file with the most values; the other files only change some of them."""
     files = Counter(origin.key_span.file for origin in composition.origins.values())
     return files.most_common(1)[0][0] if files else composition.main.file
 
@@ -137,7 +137,7 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
 
 
 def _text(value: Any) -> str:
-    """A value, or the default of an argument, as TOML; if TOML has no such value, as Python writes it."""
+    """Formats a value, or an argument's default, as TOML. If TOML has no such value, uses Python's form."""
     try:
         return toml_text(as_toml_value(value))
     except TypeError:

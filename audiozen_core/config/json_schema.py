@@ -21,7 +21,7 @@ from audiozen_core.registry.paths import resolve
 Schema = dict[str, Any]
 
 _SCALARS: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
-# A reference may stand for a value of any type.
+# A reference may resolve to a value of any type.
 _REFERENCE: Schema = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -78,7 +78,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
 
 
 def _choice(name: str, kind: Kind, index: PluginIndex) -> tuple[Schema, Schema]:
-    """The schemas of a component's name and of its arguments; the latter is empty if the arguments are unknown."""
+    """Returns the schemas of a component's name and arguments. For unknown arguments, the second schema is empty."""
     try:
         target = resolve(name, section=kind.name, index=index).target
     except AudioZenError:
@@ -127,7 +127,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 
 def _type(annotation: Any) -> Schema:
-    """The schema of the TOML values that fit an annotation; `{}`, which allows all values, if that is unknown."""
+    """Returns the schema of the TOML values that fit an annotation. If unknown, the schema `{}` allows all values."""
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}
         return kind if annotation is str else {"anyOf": [kind, _REFERENCE]}

@@ -84,7 +84,7 @@ def load_config(
 
 
 def sort_findings(composition: Composition, findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Sorts findings by place: first those in the file itself, then those in extended files, then those in `--set`."""
+    """Sorts findings by position: first the file itself, then the extended files, then `--set`."""
     return tuple(sorted(findings, key=lambda finding: _place(composition, finding)))
 
 

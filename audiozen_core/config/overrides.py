@@ -41,7 +41,7 @@ class _BadOverrideError(Exception):
 
 
 def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
-    """Applies the overrides on top of the files, and reports those that can't be applied."""
+    """Applies the overrides on top of the files, and reports the overrides that can't be applied."""
     source = Source("\n".join(overrides), COMMAND_LINE)
     document = Document(source, {}, Positions(), composition.main.folder)
     start = 0
@@ -114,7 +114,7 @@ def _apply(composition: Composition, document: Document, override: _Override) ->
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:
-    """The value at a key path, or an empty table if it is not set."""
+    """Returns the value at a key path, or an empty table if there is no value."""
     try:
         return composition.get(path)
     except LookupError:
@@ -122,7 +122,7 @@ def _existing(composition: Composition, path: KeyPath) -> Any:
 
 
 def _resolve_part(container: Any, part: str | int, path: KeyPath, *, may_add: bool, last: bool) -> str | int | None:
-    """The key or index in a container that a part of a key path names; None if the container lacks it."""
+    """Returns the key or index in a container that a part of a key path names; None if the container lacks it."""
     if isinstance(container, list):
         index = as_index(part)
         return index if index is not None and index < len(container) + (may_add and last) else None

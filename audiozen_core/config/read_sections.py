@@ -22,7 +22,7 @@ _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section a
 
 @dataclass(slots=True)
 class Sections:
-    """The sections of a file, without those that have mistakes and can't be used."""
+    """The sections of a file, except the sections that can't be used because of mistakes."""
 
     meta: Meta | None = None
     acoustics: Acoustics | None = None
@@ -35,7 +35,7 @@ class Sections:
     hooks: list[HookComponent] = field(default_factory=list)
 
     def components(self) -> list[Component]:
-        """Every component, including those in `dataloader`."""
+        """Returns every component, including those in `dataloader`."""
         components = [component for of_kind in self.components_by_kind.values() for component in of_kind.values()]
         for dataset in (dataset for datasets in self.datasets.values() for dataset in datasets):
             of_dataset = (dataset, dataset.dataloader.collate_fn, dataset.dataloader.sampler)
@@ -78,7 +78,7 @@ class _Reader:
             self.store(kind, suffix, place, table)
 
     def entries(self, kind: str, place: KeyPath, value: Any) -> Iterable[tuple[KeyPath, Mapping[str, Any]]]:
-        """The tables of a section: the section itself, or the entries of an array of tables."""
+        """Yields the tables of a section: the section itself, or the entries of an array of tables."""
         tables = [(place, value)]
         if isinstance(value, list) and SECTIONS[kind].array:
             tables = [((*place, index), entry) for index, entry in enumerate(value)]
@@ -125,7 +125,7 @@ class _Reader:
         self.report(config_codes.UNKNOWN_SECTION, message, (name,), label=label, suggestion=similar, notes=notes)
 
     def is_present(self, name: str) -> bool:
-        """Whether the file has the section. A lone `[model.args]` does not count as `[model]`."""
+        """Returns whether the file has the section. A lone `[model.args]` does not count as `[model]`."""
         value = self.composition.values.get(name)
         return value is not None and not (isinstance(value, dict) and value.keys() == {"args"})
 
@@ -204,7 +204,7 @@ class _Reader:
 
 
 def _without_keys(dataset: DatasetComponent) -> Dataloader:
-    """The table `dataloader` of a data set, without the key paths of its components, which differ between data sets."""
+    """Returns a data set's `dataloader` table without key paths, because key paths differ between data sets."""
     table = dataset.dataloader
     return replace(
         table,

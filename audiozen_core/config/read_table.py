@@ -1,4 +1,4 @@
-"""Reads a table of a TOML into its dataclass, and reports unknown keys, missing keys, wrong types and wrong values."""
+"""Reads a TOML table into its dataclass, and reports unknown keys, missing keys, wrong types and wrong values."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TableReader:
     # ------------------------------------------------------------------------------------------ values
 
     def _value(self, key: Key, place: KeyPath, value: Any) -> Any:
-        """The value, converted to the type of its key. Raises `_InvalidError` if it can't be used."""
+        """Converts a value to the type of its key. Raises `_InvalidError` if the value can't be used."""
         if place in self.composition.unresolved:
             raise _InvalidError
         self._refuse_unwritable(place, value)

@@ -23,12 +23,12 @@ _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default
 
 
 def resolve_references(composition: Composition, environment: Mapping[str, str] | None = None) -> None:
-    """Replaces every reference by its value. A reference that can't be followed is reported and not replaced."""
+    """Replaces every reference with its value. Reports a reference that can't be resolved, and leaves it in place."""
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
 class _UnresolvedError(Exception):
-    """A reference can't be followed. The reason has been reported already."""
+    """A reference can't be resolved. The reason has been reported already."""
 
 
 class _Resolver:
@@ -47,13 +47,13 @@ class _Resolver:
             try:
                 self.resolve(place)
             except RecursionError:
-                # One finding is enough: the values on the way lead through too many others as well.
+                # One finding is enough: the other values in the chain have the same problem.
                 self.composition.unresolved.update(self.pending)
-                self.fail(place, "this reference leads through too many others", "${")
+                self.fail(place, "this chain of references is too long", "${")
                 return
 
     def resolve(self, place: KeyPath) -> None:
-        """Replaces the references of one value, unless that has been done already."""
+        """Replaces the references in one value, unless this has been done already."""
         if place not in self.pending or place in self.composition.unresolved:
             return
         text = self.composition.get(place)
@@ -69,9 +69,10 @@ class _Resolver:
         self.composition.get(place[:-1])[place[-1]] = value
 
     def evaluate(self, text: str, place: KeyPath, *, typed: bool) -> Any:
-        """The value of a text with references, which is the value at `place` or a part of it.
+        """Replaces the references in a text, which is all or part of the value at `place`.
 
-        With `typed`, a text that consists of one reference becomes the referenced value with its type, not a string.
+        With `typed`, if the text is a single reference, the result keeps the type of the referenced value. Otherwise
+        the result is a string.
         """
         try:
             pieces = split_references(text)
@@ -96,7 +97,7 @@ class _Resolver:
         body = reference.body.strip()
         if body == "here":
             folder = self.composition.origin(place).document.folder
-            return os.path.abspath(folder)  # noqa: PTH100 (symbolic links must not be resolved)
+            return os.path.abspath(folder)  # noqa: PTH100 (must not resolve symbolic links)
         if body.startswith("env:"):
             return self.variable(reference, body, place, typed=typed)
         try:
@@ -132,7 +133,7 @@ class _Resolver:
     # ------------------------------------------------------------------------------------------ other values
 
     def value(self, reference: Reference, target: KeyPath, place: KeyPath) -> Any:
-        """A copy of the value at another place, with its own references replaced."""
+        """Returns a copy of the value at another key path, with the references in it replaced."""
         found = self.locate(reference, current_path(target), place)
         if isinstance(found, Key):
             return found.default
@@ -149,7 +150,7 @@ class _Resolver:
         return copy.deepcopy(value)
 
     def locate(self, reference: Reference, target: KeyPath, place: KeyPath) -> KeyPath | Key:
-        """The key path of a target, with integers for indices. If it is not set but has a default, its `Key`."""
+        """Returns the key path of a target, with integers for indices; or its `Key`, if only a default is available."""
         found: KeyPath = ()
         for part in target:
             self.visit(reference, found, place)
@@ -167,7 +168,7 @@ class _Resolver:
         return found
 
     def visit(self, reference: Reference, entry: KeyPath, place: KeyPath) -> None:
-        """Replaces the references of an entry before another value reads it."""
+        """Replaces the references in an entry before another value uses the entry."""
         if entry in self.composition.unresolved:
             raise _UnresolvedError
         if entry not in self.pending:
@@ -175,7 +176,7 @@ class _Resolver:
         if entry in self.chain:
             circle = [*self.chain[self.chain.index(entry) :], entry]
             names = " → ".join(f"`{self.composition.spell(link)}`" for link in circle)
-            # The circle is reported once, not once for each value in it.
+            # Report the cycle once, not once for each value in it.
             self.composition.unresolved.update(circle)
             raise self.fail(
                 place, f"references in a circle: {names}", str(reference), code=config_codes.REFERENCE_CYCLE
@@ -185,13 +186,13 @@ class _Resolver:
             raise _UnresolvedError
 
     def missing_target(self, reference: Reference, found: KeyPath, target: KeyPath, place: KeyPath) -> Exception:
-        """Reports that the target does not exist below `found`, with a similar name as the suggestion."""
+        """Reports that the target does not exist below `found`, and suggests a similar name."""
         table = self.composition.get(found)
         text = str(reference)
         if not isinstance(table, dict | list):
             return self.fail(place, f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own", text)
         names: Iterable[str] = chain(table, known_keys(found)) if isinstance(table, dict) else ()
-        # The user may mean a misspelt key of a known section that the file leaves out.
+        # The key may be a misspelt one in a known section that the file does not have.
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
             names = known_keys(found)
@@ -206,7 +207,7 @@ class _Resolver:
     def fail(
         self, place: KeyPath, message: str, text: str, code: str = config_codes.BAD_REFERENCE, **more: Any
     ) -> Exception:
-        """Reports a finding at the reference itself if the text of the file contains it, else at the whole value."""
+        """Reports a finding at the reference if the file's text contains it; otherwise, at the whole value."""
         origin = self.composition.origin(place)
         source, (start, end) = origin.document.source, origin.document.value_range(origin.key)
         inside = source.text.find(text, start, end)

@@ -14,14 +14,14 @@ RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_grad_norm"): "clip_grad_norm_value",
     ("trainer", "args", "max_patience"): "patience",
 }
-# Aliases, which may be used without a warning, and the names that AudioZEN uses.
+# Aliases and the names that AudioZEN uses. An alias does not cause a warning.
 SECTION_ALIASES = {"train_dataset": "dataset"}
 
 _SUFFIXED_LOSS = re.compile(r"loss_(?P<suffix>.+)")
 
 
 def current_name(parent: KeyPath, key: str) -> str:
-    """The current name of a key; `parent` is the key path of its table, in current names.
+    """Returns the current name of a key; `parent` is the key path of its table, in current names.
 
     Example:
         >>> current_name((), "loss"), current_name((), "loss_d"), current_name(("trainer", "args"), "max_epoch")
@@ -39,7 +39,7 @@ def current_name(parent: KeyPath, key: str) -> str:
 
 
 def current_path(key_path: KeyPath) -> KeyPath:
-    """The key path in current names."""
+    """Returns the key path in current names."""
     current: KeyPath = ()
     for part in key_path:
         current = (*current, current_name(current, part) if isinstance(part, str) else part)

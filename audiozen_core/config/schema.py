@@ -45,12 +45,12 @@ class Key:
 
 
 def table_of(kind: Kind) -> type:
-    """The dataclass that a section of this kind is read into."""
+    """Returns the dataclass that a section of this kind is read into."""
     return _TABLES.get(kind.name, Component)
 
 
 def table_at(key_path: KeyPath) -> type | None:
-    """The dataclass of the table at a key path; None if the table may have any keys (`args`) or is unknown."""
+    """Returns the dataclass for the table at a key path; None if the table may have any keys (`args`) or is unknown."""
     if not key_path or not isinstance(key_path[0], str) or not (section := split_section(key_path[0])):
         return None
     kind = SECTIONS[section[0]]
@@ -65,7 +65,7 @@ def table_at(key_path: KeyPath) -> type | None:
 
 
 def known_keys(key_path: KeyPath) -> tuple[str, ...]:
-    """The keys that the table at a key path may have; empty if it may have any keys or is unknown."""
+    """Returns the keys that the table at a key path may have; empty if the table may have any keys or is unknown."""
     if not key_path:
         return tuple(SECTIONS)
     table = table_at(key_path)
@@ -73,14 +73,14 @@ def known_keys(key_path: KeyPath) -> tuple[str, ...]:
 
 
 def key_at(key_path: KeyPath) -> Key | None:
-    """The key at a key path; None if it is unknown."""
+    """Returns the key at a key path; None if the key is unknown."""
     table = table_at(key_path[:-1]) if len(key_path) > 1 else None
     return keys_of(table).get(str(key_path[-1])) if table else None
 
 
 @cache
 def keys_of(table: type) -> dict[str, Key]:
-    """The keys of a table by name."""
+    """Returns a table's keys by name."""
     hints = get_type_hints(table)
     return {
         field.name: Key(
@@ -90,13 +90,13 @@ def keys_of(table: type) -> dict[str, Key]:
             field.metadata,
         )
         for field in dataclasses.fields(table)
-        # The field `key` is the key path of a component. A TOML file can't set it.
+        # A TOML file can't set the field `key`, because it is the component's key path.
         if not (field.name == "key" and issubclass(table, Component))
     }
 
 
 def _table_type(annotation: Any) -> type | None:
-    """The dataclass in an annotation such as `Component | None`."""
+    """Returns the dataclass in an annotation such as `Component | None`."""
     for option in getattr(annotation, "__args__", (annotation,)):
         if option in (Component, Dataloader):
             return option  # type: ignore[no-any-return]

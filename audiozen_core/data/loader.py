@@ -175,7 +175,7 @@ class BatchLoader:
             drop_last=drop_last,
             pin_memory=pin_memory,
             collate_fn=PartialCollate(collate_fn or getattr(dataset, "collate_fn", None) or default_collate),
-            # Otherwise each epoch would draw a number from the training's generator.
+            # Otherwise each epoch would draw a number from the run's generator.
             generator=torch.Generator(),
             **options,
         )
@@ -194,7 +194,7 @@ class BatchLoader:
             return None
 
     def __len__(self) -> int:
-        """The number of batches in a whole epoch.
+        """Returns the number of batches in a whole epoch.
 
         Raises:
             TypeError: the data set is iterable and has no length.
@@ -251,7 +251,7 @@ def _no_workers() -> None:
 
 
 def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]:
-    """Makes batches in the main process without disturbing the training's generators.
+    """Makes batches in the main process without disturbing the run's generators.
 
     Saving and restoring the states takes 0.1 ms, so it happens once per batch and not once per item. With `keep`, a
     batch continues with the generators as the previous batch left them, because a stream is seeded only once per epoch.

@@ -22,7 +22,7 @@ def seed_from(*numbers: int) -> None:
     python_seed, torch_seed, numpy_seed = derive_seeds(*numbers)
     random.seed(python_seed)
     np.random.seed(numpy_seed)
-    # `torch.manual_seed` would also seed the GPU's generator, which belongs to the training.
+    # `torch.manual_seed` would also seed the GPU's generator, which the run uses.
     torch.default_generator.manual_seed(torch_seed)
 
 

@@ -16,7 +16,7 @@ UnreadablePolicy = Literal["stop", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSample:
-    """Takes the place of a sample that can't be read.
+    """Replaces a sample that can't be read.
 
     A worker sends this object to the main process as ordinary data. An exception would arrive as the text of another
     exception.
@@ -136,7 +136,7 @@ class UnreadableSamples:
         get_logger().warning("an unreadable sample is skipped", reason=sample.message, so_far=len(self.skipped))
 
     def state_dict(self) -> dict[str, Any]:
-        """The skipped samples, and the files that were skipped while the data sets were built."""
+        """Returns the skipped samples, and the files that were skipped while the data sets were built."""
         return {"samples": sorted(self.skipped), "files": sorted(self._skipped_files)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:

@@ -1,4 +1,4 @@
-"""Checks the files of a data set while it is built: an unreadable one is an error, or is skipped. Imports no torch."""
+"""Checks a data set's files while it is built. An unreadable file is an error or is skipped. Does not import torch."""
 
 from __future__ import annotations
 

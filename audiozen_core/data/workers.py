@@ -80,14 +80,14 @@ def _main_signals() -> list[int]:
 
 
 def _is_orphan() -> bool:
-    """Whether the main process ended before `prctl` was called, which then has no effect. Torch does not notice."""
+    """Checks whether the main process ended before the call of `prctl`. In this case, the call has no effect."""
     parent = multiprocessing.parent_process()
     # With other start methods, a helper process is the parent of the worker.
     return parent is not None and multiprocessing.get_start_method() == "fork" and os.getppid() != parent.pid
 
 
 def stop_workers(iterator: Any) -> None:
-    """Stops the workers of a loader's iterator, even those that hang. Does nothing if there are none."""
+    """Stops the workers of a loader's iterator, even workers that hang. Does nothing if there are no workers."""
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if shut_down is None:
         return

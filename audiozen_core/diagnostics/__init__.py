@@ -1,1 +1,1 @@
-"""Describes errors as data: findings with their places and codes, and suggestions for mistyped names."""
+"""Describes errors as data: findings with their positions and codes, and suggestions for mistyped names."""

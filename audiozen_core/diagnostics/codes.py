@@ -36,7 +36,7 @@ HOOK = "AZ600"
 
 
 def explanations() -> dict[str, str]:
-    """The section of `errors.md` about each code, title and text, in Markdown."""
+    """Returns the section of `errors.md` about each code, title and text, in Markdown."""
     page = Path(__file__).with_name("errors.md").read_text(encoding="utf-8")
     sections = re.split(r"^## (?=AZ\d{3}:)", page, flags=re.MULTILINE)[1:]
     return {section[:5]: section.strip() for section in sections}

@@ -36,10 +36,10 @@ class Diagnostic:
         code: the stable code of this kind of finding, such as `AZ101`.
         message: what is wrong, in one line, with names in backticks.
         severity: `error` stops the command, `warning` does not.
-        span: the place in a file, if there is one.
+        span: the position in a file, if there is one.
         source: the text of the span's first line.
         label: the text at the caret, such as "did you mean `weight_decay`?".
-        suggestion: the text that should replace that of the span, if it is known.
+        suggestion: the text that should replace the span's text, if known.
         notes: further lines, each "kind: text", such as "signature: RAdam(params, lr=0.001)".
         place: the key path within the component that was checked, such as `("args", "betas", 1)`. The caller, who knows
             where the component is, finds the `span` with it.
@@ -65,7 +65,7 @@ _BEFORE = 40
 
 
 def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
-    """The finding in the form of a compiler message, without a newline at the end."""
+    """Returns the finding in the form of a compiler message, without a newline at the end."""
 
     def paint(text: str, style: str) -> str:
         return f"\x1b[{_COLOURS[style]}m{text}\x1b[0m" if colour and text else text
@@ -95,7 +95,7 @@ def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
 
 
 def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
-    """The finding as JSON data, for other programs.
+    """Returns the finding as JSON data, for other programs.
 
     Example:
         >>> as_data(Diagnostic("AZ123", "`exp.toml` is empty"))["code"]
@@ -118,7 +118,7 @@ def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
 
 
 def as_annotation(diagnostic: Diagnostic) -> str:
-    """The finding as a line that GitHub Actions turns into an annotation of the file.
+    """Returns the finding as a line that GitHub Actions turns into an annotation of the file.
 
     Example:
         >>> as_annotation(Diagnostic("AZ123", "`exp.toml` is empty"))
@@ -137,12 +137,12 @@ def as_annotation(diagnostic: Diagnostic) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """The text with the characters that GitHub Actions would interpret as %XX."""
+    """Returns the text with the characters that GitHub Actions would interpret as %XX."""
     return "".join(f"%{ord(character):02X}" if character in f"%\r\n{more}" else character for character in text)
 
 
 def _excerpt(source: str, span: Span) -> tuple[str, str, str]:
-    """The part of the line to show, the blanks before the carets, and the carets."""
+    """Returns the part of the line to show, the blanks before the carets, and the carets."""
     start = span.column - 1
     end = span.end_column - 1 if span.end_line == span.line else len(source)
     first = 0 if len(source) <= _WIDTH else max(0, min(start - _BEFORE, len(source) - _WIDTH))
@@ -155,12 +155,12 @@ def _excerpt(source: str, span: Span) -> tuple[str, str, str]:
 
 
 def _columns(character: str) -> int:
-    """The columns that a character takes on a terminal."""
+    """Returns the columns that a character takes on a terminal."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _printable(text: str) -> str:
-    """The text without characters that move the cursor, change colours or reverse the direction of writing."""
+    """Returns the text without characters that move the cursor, change colours or reverse the direction of writing."""
     return "".join(character if character.isprintable() or character == "\t" else "\ufffd" for character in text)

@@ -1,4 +1,4 @@
-"""Reads and writes key paths. A key path is the place of a value in a TOML: a tuple of keys and array indices."""
+"""Reads and writes key paths. A key path locates a value in a TOML file: a tuple of keys and indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f
 
 
 def quote(text: str) -> str:
-    r"""The text as a basic string of TOML, on one line.
+    r"""Returns the text as a basic string of TOML, on one line.
 
     Example:
         >>> print(quote('say "hi"'))
@@ -29,12 +29,12 @@ def _escape(character: str) -> str:
 
 
 def spell_key(key: str) -> str:
-    """One key as TOML writes it: bare if TOML allows it, else quoted."""
+    """Returns one key as TOML writes it: bare if TOML allows it, else quoted."""
     return key if _BARE.fullmatch(key) else quote(key)
 
 
 def spell(key_path: KeyPath) -> str:
-    """The key path as a user would write it.
+    """Returns the key path as a user would write it.
 
     Example:
         >>> spell(("validate_dataset", 0, "args", "my root"))
@@ -100,7 +100,7 @@ def parse_key_path(text: str) -> KeyPath:
 
 
 def as_index(part: str | int) -> int | None:
-    """The index that a part of a key path may be: `0` in `validate_dataset.0.args`."""
+    """Returns the index that a part of a key path may be: `0` in `validate_dataset.0.args`."""
     if isinstance(part, int):
         return part
     return int(part) if re.fullmatch("[0-9]{1,9}", part) else None

@@ -31,7 +31,7 @@ def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str,
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to a word; None if no name is similar enough.
+    """Returns the known name that is most similar to a word; None if no name is similar enough.
 
     Example:
         >>> nearest("weight_decy", ["lr", "weight_decay"])

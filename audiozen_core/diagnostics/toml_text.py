@@ -16,7 +16,7 @@ _SHOWN_ITEMS = 8
 
 
 def toml_text(value: Any) -> str:
-    """One value as TOML, on one line. Loading the text gives the same value.
+    """Returns one value as TOML, on one line. Loading the text gives the same value.
 
     `${` in a string becomes `$${`. Otherwise it would be read as a reference when the text is loaded.
 
@@ -44,7 +44,7 @@ def toml_text(value: Any) -> str:
 
 
 def short_toml_text(value: Any) -> str:
-    """One value as TOML, for a message: long strings and arrays are cut, and tables are left out.
+    """Returns one value as TOML, for a message: long strings and arrays are cut, and tables are left out.
 
     Example:
         >>> short_toml_text([1, "x", {"a": 1}]), short_toml_text(list(range(100)))
@@ -65,7 +65,7 @@ def short_toml_text(value: Any) -> str:
 
 
 def value_in_words(value: Any) -> str:
-    """A value and its type in words, for a message.
+    """Returns a value and its type in words, for a message.
 
     Example:
         >>> value_in_words("fast"), value_in_words({"a": 1})
@@ -106,5 +106,5 @@ def read_scalar(text: str) -> Any:
 
 
 def escape_references(text: str) -> str:
-    """The text with `$${` for each `${`, so that it is not read as a reference."""
+    """Returns the text with `$${` for each `${`, so that it is not read as a reference."""
     return text.replace("${", "$${")

@@ -142,7 +142,7 @@ def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
 
 
 def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
-    """Builds the hooks of the TOML, and the default hooks that the TOML does not replace or switch off."""
+    """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off."""
     hooks = checked.config.hooks
     names = [hook.path.removeprefix(_OWN) for hook in hooks]
     plugins = default_hooks(named=names)

@@ -1,12 +1,12 @@
-"""Compares a TOML with that of a checkpoint, and finds the changes that affect training. Imports no torch.
+"""Compares an effective configuration with the one in a checkpoint, and finds the changes that affect training.
 
-The class of a component declares what may change before a resume:
+Does not import torch. A component's class declares which settings may change before a resume:
 
     class Trainer(BaseTrainer):
         resume_safe = ("plot_every",)    # these arguments do not affect training
 
     class Announce:
-        affects_training = False         # this hook only watches: add, change or remove it
+        affects_training = False         # this hook can be added, changed or removed
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import tomli
 from audiozen_core.errors import CheckpointError
 
 FindComponent = Callable[[str, str], object]
-"""A function from section and path to the component, such as a class; None if the component can't be found."""
+"""Takes a section and a path, and returns the component, such as a class, or None if there is no such component."""
 
-# The keys of AudioZEN's own tables that may change: where files go, how fast the run is, and what follows training.
+# The keys of AudioZEN's own tables that may change: output folders, speed, and what happens after training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
@@ -32,7 +32,7 @@ _ABSENT = "(not set)"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One value that differs, with its key, such as `optimizer.args.lr`, and both values as text."""
+    """One changed value: its key, such as `optimizer.args.lr`, and both values as text."""
 
     key: str
     before: str
@@ -76,7 +76,7 @@ def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> Non
 
 
 def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
-    """The keys that may change. A key includes everything below it."""
+    """Yields the keys that may change. A key covers all keys below it."""
     yield from _SAFE_SECTIONS
     yield from (f"meta.{name}" for name in _SAFE_META)
     for section, key, table in _components(values):
@@ -84,13 +84,13 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
         component = find(section, str(table["path"])) if "path" in table else None
         if getattr(component, "affects_training", True) is False:
             yield key
-        # A subclass adds its own names to those of its bases.
+        # A subclass adds to the names of its base classes.
         for base in component.__mro__ if isinstance(component, type) else ():
             yield from (f"{key}.args.{name}" for name in vars(base).get("resume_safe", ()))
 
 
 def _components(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Section, key and table of each component; an array of tables and `hooks` have several."""
+    """Yields the section, key and table of each component. `hooks` and arrays of tables have several components."""
     for section, value in values.items():
         if section == "hooks" and isinstance(value, Mapping):
             yield from ((section, f"{section}.{name}", hook) for name, hook in value.items())
@@ -107,14 +107,14 @@ def _is_within(key: str, safe: str) -> bool:
 
 
 def _by_hook(values: dict[str, Any]) -> dict[str, Any]:
-    """Names the entries of `[[hooks]]` by path, because their order has no meaning; a second `ema` is `ema#2`."""
+    """Names the entries of `[[hooks]]` by path, because their order does not matter. A second `ema` becomes `ema#2`."""
     hooks = values.get("hooks")
     if not isinstance(hooks, list):
         return values
     named: dict[str, Any] = {}
     for index, hook in enumerate(hooks):
         path = str(hook.get("path", index))
-        path = f'"{path}"' if "." in path else path  # one key, as TOML writes it
+        path = f'"{path}"' if "." in path else path  # quoted, so that TOML reads it as one key
         count = sum(name.partition("#")[0] == path for name in named)
         named[f"{path}#{count + 1}" if count else path] = hook
     return {**values, "hooks": named}

@@ -174,7 +174,7 @@ class Experiment:
             trainer.predict(loaders["predict"])
 
     def _data_modes(self) -> list[Mode]:
-        """The modes whose data sets are needed. Training also validates if there is a data set for validation."""
+        """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
         needed: list[Mode] = []
         for mode in self.modes:
             both: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
@@ -182,7 +182,7 @@ class Experiment:
         return needed
 
     def _loaders(self, mode: Mode, lifecycle: Lifecycle, device: torch.device) -> list[BatchLoader]:
-        """One loader for all training sets together, or one for each data set of another mode."""
+        """Returns one loader for all training sets together, or one for each data set of another mode."""
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
         return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda) for group in groups]
@@ -219,7 +219,7 @@ class Experiment:
         return None
 
     def _is_own(self, which: str) -> bool:
-        """Whether the checkpoint that the user asked for belongs to this run."""
+        """Returns whether the checkpoint that the user asked for belongs to this run."""
         if which in ("best", "latest"):
             return True
         folder, path = self.store.folder, Path(which)

@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one process trains in it at a time. Imports no torch."""
+"""Locks a run's folder, so that only one process trains in it at a time. Does not import torch."""
 
 from __future__ import annotations
 

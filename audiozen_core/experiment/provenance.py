@@ -38,7 +38,7 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
 
 
 def imported_versions() -> dict[str, str]:
-    """The version of every distribution with an imported module, by name."""
+    """Returns the version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
     names = {
         name for module, names in metadata.packages_distributions().items() if module in imported for name in names
@@ -47,7 +47,7 @@ def imported_versions() -> dict[str, str]:
 
 
 def commit_of(folder: Path) -> str:
-    """The git commit that the folder is at, with the number of changed files; "" outside a repository."""
+    """Returns the git commit that the folder is at, with the number of changed files; "" outside a repository."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no").splitlines()

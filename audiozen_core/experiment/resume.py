@@ -1,4 +1,4 @@
-"""Resuming a run: compares its TOML with that of the checkpoint, and restores the state."""
+"""Resumes a run: compares its configuration with the one in the checkpoint, and restores the state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
-# The part of its state that `ReduceLROnPlateau` has observed. The rest of its state are its arguments.
+# The observed part of `ReduceLROnPlateau`'s state. The rest of the state is the arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -26,12 +26,12 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
     """Restores the state of a checkpoint, if the settings that affect training are the same.
 
     Args:
-        trainer: a trainer that was built from the TOML of this run.
-        loaded: the checkpoint, with the TOML that was used when it was saved.
-        config_text: the effective TOML of this run.
+        trainer: a trainer that was built from this run's TOML file.
+        loaded: the checkpoint, with the configuration that it was saved with.
+        config_text: this run's effective configuration, as TOML.
         allow_drift: resume even if settings that affect training have changed. Optimisers, schedulers and losses then
-            get the arguments in the TOML. A scheduler is fast-forwarded to the current step; a component of another
-            class starts without state.
+            get the arguments in the TOML file. A scheduler is fast-forwarded to the current step. A component
+            whose class has changed starts without state.
 
     Raises:
         CheckpointError: settings that affect training have changed, or the state does not fit.
@@ -51,10 +51,10 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
     """Puts the changed arguments of optimisers, schedulers and losses into the state of a checkpoint.
 
-    The trainer is built from the TOML of this run. Its schedulers are stepped.
+    The trainer is built from this run's TOML file. This function steps the trainer's schedulers.
 
     Raises:
-        CheckpointError: a scheduler, with its new arguments, ends before the current step of the training.
+        CheckpointError: a scheduler, with its new arguments, ends before the run's current step.
     """
     state = dict(state)
     changed: dict[str, set[str]] = {}
@@ -113,9 +113,9 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
 def _adapt_scheduler(
     entry: Scheduler, saved: Mapping[str, Any] | None, progress: Mapping[str, Any], changes: set[str]
 ) -> dict[str, Any]:
-    """Returns the state of a scheduler with its new arguments at the current step of the training.
+    """Returns the state of a scheduler with its new arguments at the run's current step.
 
-    Stepping a scheduler of torch also sets the learning rate of its optimiser. `saved` is None if the checkpoint was
+    Stepping a torch scheduler also sets its optimiser's learning rate. `saved` is None if the checkpoint was
     saved without a scheduler, or with a scheduler of another class.
 
     Raises:

@@ -12,7 +12,7 @@ from audiozen_core.errors import AudioZenError, HookError
 
 
 def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """The function, with errors that name the plugin. An `AudioZenError` and Ctrl-C pass unchanged."""
+    """Wraps the function so that its errors name the plugin. An `AudioZenError` and Ctrl-C pass unchanged."""
 
     @functools.wraps(function)
     def named(*args: Any) -> Any:
@@ -23,7 +23,7 @@ def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Calla
 
 
 def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """A wrapper with errors that name the plugin, and that must let the errors of other hooks through.
+    """Wraps a wrapper so that its errors name the plugin, and checks that it lets other hooks' errors through.
 
     Raises:
         HookError: during a call: the wrapper did not yield, yielded twice, or swallowed the error of another hook.

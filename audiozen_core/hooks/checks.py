@@ -20,7 +20,7 @@ _UNWRAPPABLE = ("on_component_built",)
 
 
 def implemented_hooks(cls: type) -> dict[str, str]:
-    """The hooks that a class implements, in the order of `specs`, each with its method.
+    """Returns the hooks that a class implements, in the order of `specs`, each with its method.
 
     >>> class Announce:
     ...     @specs.hookimpl
@@ -56,7 +56,7 @@ def _phase_findings(cls: type) -> Iterator[Diagnostic]:
 
 
 def _methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The functions of a class, found without running its properties."""
+    """Yields the functions of a class, found without running its properties."""
     for name in dir(cls):
         member = inspect.getattr_static(cls, name)
         if isinstance(member, staticmethod | classmethod):

@@ -101,12 +101,12 @@ class Lifecycle(specs.Hooks[Trainer]):
         return component
 
     def order(self, hook: str) -> list[Plugin]:
-        """The plugins that implement a hook, first to last."""
+        """Returns the plugins that implement a hook, first to last."""
         names = [implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()]
         return [self._by_name[name] for name in reversed(names)]
 
     def wrappers(self, hook: str) -> set[str]:
-        """The names of the plugins that wrap the other implementations of a hook."""
+        """Returns the names of the plugins that wrap the other implementations of a hook."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         return {implementation.plugin_name for implementation in implementations if implementation.wrapper}
 

@@ -20,7 +20,7 @@ _MAX_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class BatchLocation:
-    """The batches of a training that an error is about.
+    """The batches that caused an error.
 
     Attributes:
         step: the optimiser step that the batches belong to, from 1.

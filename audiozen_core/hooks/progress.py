@@ -1,4 +1,4 @@
-"""How far a training is: the counters that the loop, the hooks and the checkpoints share."""
+"""The progress of a run: the counters that the loop, the hooks and the checkpoints share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from audiozen_core.errors import RunError
 
 @dataclass(slots=True)
 class Progress:
-    """How far the training is.
+    """The progress of a run.
 
     Attributes:
         epoch: the number of completed epochs.
@@ -68,7 +68,7 @@ class Progress:
         return self.best_epoch > 0 and self.best_epoch == self.epoch and self.batch == 0
 
     def state_dict(self) -> dict[str, Any]:
-        """All counters by name."""
+        """Returns all counters by name."""
         return asdict(self)
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:

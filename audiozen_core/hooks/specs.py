@@ -56,7 +56,7 @@ class Hooks(Generic[Trainer]):
         Called once for each model, loss function, optimiser, scheduler, data set, loader and trainer.
 
         Args:
-            section: the section of the TOML, such as `model_g`, `trainer`, or `train_dataset.dataloader`.
+            section: the section of the TOML file, such as `model_g`, `trainer`, or `train_dataset.dataloader`.
             component: the object.
 
         Returns:
@@ -200,11 +200,11 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_rollback(self, trainer: Trainer) -> None:
-        """The training is back at an earlier state, that of `trainer.progress`: drop what you recorded since then."""
+        """The run has returned to the earlier state in `trainer.progress`. Drop what you recorded after it."""
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """Decides whether the training is over; called before each epoch.
+        """Decides whether to stop training; called before each epoch.
 
         Returns:
             The reason to stop, in words, or None to continue.

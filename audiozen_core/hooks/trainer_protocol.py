@@ -32,7 +32,7 @@ class Stateful(Protocol):
     """Anything that can return its state and restore it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, as tensors and plain values."""
+        """Returns the state, as tensors and plain values."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
@@ -71,9 +71,9 @@ class Trainer(Protocol):
     """A trainer, as hooks see it.
 
     Attributes:
-        models: suffix to network; the only network of an experiment has the suffix "".
-        loss_functions: suffix to loss function.
-        optimizers: suffix to optimiser.
+        models: the networks by suffix. If an experiment has only one network, the suffix is "".
+        loss_functions: the loss functions by suffix.
+        optimizers: the optimisers by suffix.
         device: where the networks are.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
@@ -82,13 +82,13 @@ class Trainer(Protocol):
         config_text: the effective TOML.
         start_is_unsaved: whether no checkpoint of this run holds the state that it starts from, as in finetuning.
         log: a structlog logger.
-        progress: how far the training is.
+        progress: the progress of the run.
         num_batches: the number of batches in an epoch; None if the data set has no length.
         batch_size: the number of samples in a batch.
         loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
         grad_norm: the norm of all gradients before clipping, a scalar on the device; set by the clipping hook.
-        grad_norms: suffix to the norm of that network's gradients, as far as the trainer has measured them.
+        grad_norms: the gradient norm of each network by suffix, if the trainer has measured it.
         max_epochs: this and all further attributes are the arguments in `[trainer.args]`; see `BaseTrainer`.
     """
 
@@ -163,7 +163,7 @@ class Trainer(Protocol):
         ...
 
     def checkpoint(self) -> dict[str, dict[str, Any]]:
-        """The complete state, by name, including what the hooks add in `on_checkpoint_save`."""
+        """Returns the complete state, by name, including what the hooks add in `on_checkpoint_save`."""
         ...
 
     def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:

@@ -40,7 +40,7 @@ class ComponentInfo:
     """What is known about one component.
 
     Attributes:
-        name: the name that a TOML gives as `path`.
+        name: the `path` in a TOML file.
         kind: the kind, such as `model`; "" if it is not known for a dotted path.
         import_path: where the object is, such as `audiozen_plugins.model.sdnn.SDNN`.
         origin: the distribution with its version; "" for a dotted path.
@@ -110,7 +110,7 @@ def _info_of(resolved: Resolved, kind: str, entry: Entry | None) -> ComponentInf
 
 
 def _guess_kind(target: Any) -> str:
-    """The kind of a class without an entry point: `hooks` if it implements hooks, else the kind of its base class."""
+    """Returns the kind of a class without an entry point: `hooks` if it has hooks, or its base class's kind."""
     if not isinstance(target, type):
         return ""
     if implemented_hooks(target):

@@ -80,7 +80,7 @@ def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
 
 
 def select_distributions(index: PluginIndex, distributions: Collection[str]) -> PluginIndex:
-    """The components of some distributions, and the components of others that clash with them."""
+    """Returns the components of some distributions, and the components of others that clash with them."""
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
         entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names
@@ -98,7 +98,7 @@ def _component(entry: Entry) -> str:
 
 
 def _more_help(entry: Entry, finding: Diagnostic) -> tuple[str, ...]:
-    """The pip commands that may fix a broken component, unless the finding already has one."""
+    """Returns the pip commands that may fix a broken component, unless the finding already has one."""
     if finding.severity == "warning" or any(note.startswith("help: pip ") for note in finding.notes):
         return ()
     return (f"help: pip install --upgrade {entry.distribution}, or pip uninstall {entry.distribution}",)

@@ -92,7 +92,7 @@ class _Child:
         self._errors.close()
 
     def answer(self, limit: float | None = None) -> list[dict[str, Any]] | None:
-        """The next answer, or None if the process ended. Raises `queue.Empty` after the limit in seconds."""
+        """Returns the next answer, or None if the process ended. Raises `queue.Empty` after the limit in seconds."""
         return self._answers.get(timeout=limit)
 
     def end(self) -> str:
@@ -101,7 +101,7 @@ class _Child:
         return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
     def output(self) -> tuple[str, ...]:
-        """A note with the end of the process's standard error, if it wrote anything there."""
+        """Returns a note with the end of the process's standard error, if it wrote anything there."""
         self._process.wait()
         self._errors.seek(0)
         text = self._errors.read().decode(errors="replace")[-2000:].strip()

@@ -65,7 +65,7 @@ def findings_about(entry: Entry) -> Iterator[Diagnostic]:
 
 
 def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
-    """What is wrong with an imported object."""
+    """Yields what is wrong with an imported object."""
     if entry.kind == "commands":
         import click
 
@@ -83,6 +83,6 @@ def _about(entry: Entry, finding: Diagnostic) -> Diagnostic:
 
 
 def _send(channel: TextIO, findings: Iterable[Diagnostic]) -> None:
-    # The finding is about an installed component, not about a TOML file, so its place is left out.
+    # The finding is about an installed component, not about a TOML file, so its key path is left out.
     channel.write(json.dumps([asdict(replace(finding, span=None, place=())) for finding in findings]) + "\n")
     channel.flush()

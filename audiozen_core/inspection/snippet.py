@@ -1,4 +1,4 @@
-"""Writes the TOML for a component, ready to paste."""
+"""Writes the TOML lines for a component, ready to paste."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
 
 
 def snippet(kind: str, path: str, target: Any) -> str:
-    """The TOML lines that use a component in an experiment, with every argument and its default.
+    """Returns the TOML lines that use a component in an experiment, with every argument and its default.
 
     Arguments without a default come first, with a placeholder of the right type and the comment `required`. An argument
     that is None by default is written as a comment, because TOML has no `None`.
@@ -48,7 +48,7 @@ def _arguments(kind: str, target: Any) -> list[str]:
     injected = KINDS[kind].injected
     parameters = [found for found in signature.parameters if found.name not in injected] if signature else []
     # A function can be a loss itself. The trainer then passes its first two arguments, estimate and target, with each
-    # call, so they do not belong in the TOML.
+    # call, so they do not belong in the TOML file.
     called_later = kind == "loss_function" and not isinstance(target, type)
     if called_later and sum(found.default is found.empty for found in parameters) >= 2:
         parameters = parameters[2:]
@@ -74,7 +74,7 @@ def _is_known(parameter: Parameter) -> bool:
 
 
 def _placeholder(annotation: Any) -> Any:
-    """A value of the type, which the user replaces."""
+    """Returns a value of the type, which the user replaces."""
     for member in members_of(unwrap(annotation)):
         origin = get_origin(member) or member
         if origin is types.NoneType:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 def wanted_versions(requirements: Iterable[str]) -> str:
-    """The versions that the requirements on one distribution allow, such as `<0.2,>=0.1`; "" for any.
+    """Returns the versions that the requirements on one distribution allow, such as `<0.2,>=0.1`; "" for any.
 
     A requirement is ignored if its marker is false on this machine, if it belongs to an extra, or if it can't be read:
     a plugin with unusual metadata must still work.
@@ -33,7 +33,7 @@ def wanted_versions(requirements: Iterable[str]) -> str:
 
 
 def admits(versions: str, version: str) -> bool:
-    """Whether the clauses in `versions` allow a version. Clauses that can't be read allow all versions.
+    """Returns whether the clauses in `versions` allow a version. Clauses that can't be read allow all versions.
 
     A development version or a release candidate is treated like a release.
 

@@ -1,4 +1,4 @@
-"""The error for a `path` that can't be resolved. It has a finding, and the config check adds the place in the file."""
+"""The error for a `path` that can't be resolved. The config check adds the position in the file to its finding."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ class PathError(RegistryError):
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """The finding, without a place."""
+        """The finding, without a position."""
         suggestion = toml_text(self.suggestion) if self.suggestion else None
         return tuple(replace(found, label=self.label, suggestion=suggestion) for found in super().diagnostics)

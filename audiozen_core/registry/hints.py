@@ -39,7 +39,7 @@ class MissingNameError(Exception):
 
 
 def missing_name_error(missing: MissingNameError, path: str) -> PathError:
-    """The error for a path with a name that does not exist.
+    """Returns the error for a path with a name that does not exist.
 
     Args:
         missing: the missing name.
@@ -73,7 +73,7 @@ def missing_name_error(missing: MissingNameError, path: str) -> PathError:
 
 
 def module_error(path: str, module: ModuleType) -> PathError:
-    """The error for a path that names a module."""
+    """Returns the error for a path that names a module."""
     own = _own_names(module)
     near = nearest(path.rpartition(".")[2], own) or (own[0] if len(own) == 1 else None)
     return PathError(
@@ -103,7 +103,7 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
 
 
 def _may_exist(owner: Any, names: list[str]) -> bool:
-    """Whether the names exist, starting from an object, or from the top-level modules if `owner` is None.
+    """Returns whether the names exist, starting from an object, or from the top-level modules if `owner` is None.
 
     Modules that are not imported yet are assumed to have the names.
     """
@@ -133,7 +133,7 @@ def _own_names_note(path: str, module: ModuleType) -> list[str]:
 
 
 def _own_names(module: ModuleType) -> list[str]:
-    """The public classes and functions that a module or its sub-modules define, or that it imports lazily."""
+    """Returns the public classes and functions that a module or its sub-modules define, or that it imports lazily."""
     prefix = f"{module.__name__}."
     defined = [
         name
@@ -146,14 +146,14 @@ def _own_names(module: ModuleType) -> list[str]:
 
 
 def _lazy_names(module: Any) -> list[str]:
-    """The names in `__all__` that the module imports on first use (PEP 562)."""
+    """Returns the names in `__all__` that the module imports on first use (PEP 562)."""
     names = vars(module) if isinstance(module, ModuleType) else {}
     listed = names.get("__all__", ()) if "__getattr__" in names else ()
     return [name for name in listed if name not in names and not name.startswith("_")]
 
 
 def _first_class(file: Path) -> str | None:
-    """The first public class in a source file, found without importing the file."""
+    """Returns the first public class in a source file, found without importing the file."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):

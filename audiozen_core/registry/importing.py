@@ -79,17 +79,18 @@ def _import_failed(name: str, error: BaseException) -> PathError:
         if hidden:
             notes.append(hidden_note(hidden.name))
         elif isinstance(error, ModuleNotFoundError):
-            remedy = f"install the package that has the module `{error.name}`, or fix the import"
+            remedy = f"install the package that provides the module `{error.name}`, or fix the import"
     return PathError(codes.IMPORT_FAILED, message, notes=notes, remedy=remedy)
 
 
 def hidden_note(file: str) -> str:
-    """The note about a recipe's file that is ignored because of its name."""
-    return f"note: `{file}` beside the TOML is ignored, because Python or AudioZEN has a module of that name; rename it"
+    """Returns the note about a recipe file that is ignored because of its name."""
+    reason = "because Python or AudioZEN has a module of that name"
+    return f"note: `{file}` next to the TOML file is ignored, {reason}; rename it"
 
 
 def _user_frames(stack: traceback.StackSummary, name: str) -> list[str]:
-    """The last frames in the user's code, innermost last, as `file:line in function: text`.
+    """Returns the last frames in the user's code, innermost last, as `file:line in function: text`.
 
     The package of the module `name` counts as the user's code wherever it is installed.
     """
@@ -108,13 +109,13 @@ def _user_frames(stack: traceback.StackSummary, name: str) -> list[str]:
 
 
 def _is_installed(file: str) -> bool:
-    """Whether a file belongs to the standard library or to an installed package."""
+    """Returns whether a file belongs to the standard library or to an installed package."""
     folders = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in folders)
 
 
 def _short(file: str) -> str:
-    """The file relative to a folder of the experiment or to the working directory, if it is in one of them."""
+    """Returns the file relative to a folder of the experiment or to the working directory, if it is in one of them."""
     scope = ImportScope.current()
     for folder in (*map(Path, scope.dirs if scope else ()), Path.cwd()):
         if Path(file).is_relative_to(folder):

@@ -104,18 +104,18 @@ class PluginIndex:
         return cls(entries.values(), problems)
 
     def __iter__(self) -> Iterator[Entry]:
-        """All components, sorted by group, name and distribution."""
+        """Returns all components, sorted by group, name and distribution."""
         return iter(self._entries)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
-        """The components of one kind, or of all."""
+        """Returns the components of one kind, or of all."""
         return tuple(entry for entry in self._entries if kind is None or entry.kind == kind)
 
     def names(self, kind: str | None = None) -> tuple[str, ...]:
-        """The names of one kind (or of all), sorted, each once."""
+        """Returns the names of one kind (or of all), sorted, each once."""
         return tuple(sorted({entry.name for entry in self.entries(kind)}))
 
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
@@ -126,7 +126,7 @@ class PluginIndex:
         return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 
     def find(self, name: str, kind: str | None = None) -> Entry:
-        """The component with a name, which is `name` or `distribution:name`.
+        """Returns the component with a name, which is `name` or `distribution:name`.
 
         Raises:
             PathError: the name or the distribution does not exist, or several components have the name.
@@ -185,7 +185,7 @@ class PluginIndex:
 
 
 def installed_index() -> PluginIndex:
-    """The index of this process, without the folders of an experiment. Each state of `sys.path` is scanned once."""
+    """Returns this process's index, without an experiment's folders. Each state of `sys.path` is scanned once."""
     return _scan_once(tuple(installed_path()))
 
 

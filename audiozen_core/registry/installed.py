@@ -15,7 +15,7 @@ _SUFFIXES = (".dist-info", ".egg-info")
 
 
 def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
-    """The metadata folder of every distribution on a `sys.path`.
+    """Yields the metadata folder of every distribution on a `sys.path`.
 
     If a distribution is found more than once, the first one is used, as Python does for an import.
     """
@@ -33,7 +33,7 @@ def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
 
 
 def read_metadata(folder: str, name: str) -> str:
-    """The text of one metadata file, such as `entry_points.txt`; "" if the file does not exist."""
+    """Returns the text of one metadata file, such as `entry_points.txt`; "" if the file does not exist."""
     try:
         return Path(folder, name).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -41,7 +41,7 @@ def read_metadata(folder: str, name: str) -> str:
 
 
 def normalised(distribution: str) -> str:
-    """The normalised name of a distribution. Names are equal if their normalised names are.
+    """Returns the normalised name of a distribution. Equal normalised names mean the same distribution.
 
     >>> normalised("Acme_Losses")
     'acme-losses'

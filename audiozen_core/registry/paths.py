@@ -8,7 +8,7 @@ How a path is read depends only on its form, not on what is installed:
 | `distribution:name` | the same, but only from that distribution |
 | `module.attr`, `pkg.module.Class.method` | a dotted import, from the experiment's own folders first |
 
-So `sdnn` is an installed component even if there is a file `sdnn.py` beside the TOML, and `sdnn.Model` is a class in
+So `sdnn` is an installed component even if `sdnn.py` is next to the TOML file, and `sdnn.Model` is a class in
 that file even if a component `sdnn` is installed. A component whose name contains a dot must be written as
 `distribution:name`.
 
@@ -56,12 +56,12 @@ class Resolved:
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
-    """Imports the object that a path names. To find modules beside the TOML file, open an `ImportScope` first.
+    """Imports the object that a path names. To find modules next to the TOML file, open an `ImportScope` first.
 
     Args:
-        path: the value of `path` in the TOML, which may be of any type.
-        section: the section of the TOML (`model_g`, `train_dataset`, …). A plain name is looked up in its group, or in
-            all groups if the section is None or has no group.
+        path: the value of `path` in the TOML file. It may have any type.
+        section: the section of the TOML file (`model_g`, `train_dataset`, …). A plain name is looked up in the
+            section's group, or in all groups if the section is None or has no group.
         index: the installed components (default: those of this process).
 
     Raises:
@@ -85,7 +85,7 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
-    """Imports an installed component. `path` is its spelling in the TOML, for messages.
+    """Imports an installed component. `path` is its spelling in the TOML file, for messages.
 
     Raises:
         PathError: the import of its module fails, or the module lacks the object. The message names the distribution.
@@ -118,7 +118,7 @@ def _import_object(module: str, names: list[str], path: str = "") -> Resolved:
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:
-    """The error for a broken installed component; its message begins with the distribution."""
+    """Returns the error for a broken installed component; its message begins with the distribution."""
     absent = isinstance(error.__cause__, ModuleNotFoundError)
     remedy = f"pip install '{entry.distribution}[{extras}]'" if extras and absent else error.remedy
     return PathError(

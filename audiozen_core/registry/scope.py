@@ -16,7 +16,7 @@ _FOUNDATIONS = (
     "setuptools pkg_resources cffi pygments markdown_it mdurl"
 )
 RESERVED = frozenset({*sys.stdlib_module_names, *_FOUNDATIONS.split()})
-"""Top-level names that a file beside a TOML can't replace: Python's modules, AudioZEN, and its dependencies."""
+"""Top-level names that a file next to the TOML file can't replace: Python's modules, AudioZEN, and its dependencies."""
 
 
 class ImportScope:
@@ -46,13 +46,13 @@ class ImportScope:
 
     @classmethod
     def of_file(cls, toml: Path | str) -> ImportScope:
-        """The scope of an experiment: the folder of its TOML file, then that folder's parent."""
+        """Returns the scope of an experiment: the folder of its TOML file, then that folder's parent."""
         folder = os.path.dirname(os.path.abspath(toml))  # noqa: PTH100, PTH120
         return cls([folder, os.path.dirname(folder)])  # noqa: PTH120
 
     @classmethod
     def current(cls) -> ImportScope | None:
-        """The innermost open scope."""
+        """Returns the innermost open scope."""
         return cls._open[-1] if cls._open else None
 
     def __enter__(self) -> ImportScope:
@@ -73,7 +73,7 @@ class ImportScope:
             self._open[-1]._activate()
 
     def local_modules(self) -> dict[str, Path]:
-        """The importable modules and packages in the folders, by name."""
+        """Returns the importable modules and packages in the folders, by name."""
         found: dict[str, Path] = {}
         for folder in self.dirs:
             for name, place in _importable(folder):
@@ -81,7 +81,7 @@ class ImportScope:
         return found
 
     def hidden(self, name: str) -> Path | None:
-        """The file beside the TOML that is ignored because the module's name is reserved; None if there is no file."""
+        """Returns the file that is ignored because the module's name is reserved; None if there is no such file."""
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 
@@ -121,7 +121,7 @@ class ImportScope:
         sys.path[:] = self._outer_path
 
     def _is_local(self, top: str, new: Collection[str]) -> bool:
-        """Whether a top-level module belongs to the scope: it was imported inside the scope, from its folders."""
+        """Checks whether a top-level module was imported inside this scope, from one of the scope's folders."""
         if top in RESERVED or (top in self._before and self._before[top] is sys.modules.get(top)):
             return False
         if top in sys.modules:
@@ -143,7 +143,7 @@ def installed_path() -> list[str]:
 
 
 def _places(module: object) -> Iterator[Path]:
-    """The files of a module: its path without a suffix, and the folders of a package."""
+    """Yields the files of a module: its path without a suffix, and the folders of a package."""
     names = getattr(module, "__dict__", {})  # `getattr` for other names would make some modules import their parts
     file = names.get("__file__")
     if isinstance(file, str):
@@ -155,7 +155,7 @@ def _places(module: object) -> Iterator[Path]:
 
 
 def _importable(folder: str) -> Iterator[tuple[str, Path]]:
-    """The modules in a folder. Folders without `__init__.py`, such as `exp/`, are not packages here."""
+    """Yields the modules in a folder. Folders without `__init__.py`, such as `exp/`, are not packages here."""
     try:
         with os.scandir(folder) as items:
             found = sorted(items, key=lambda item: item.name)

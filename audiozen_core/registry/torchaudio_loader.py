@@ -46,7 +46,7 @@ class _Loader(SourceFileLoader):
 
 
 def _unavailable(name: str) -> Any:
-    """An attribute of `torchaudio._extension` with a value that says that the extension is missing."""
+    """Returns an attribute of `torchaudio._extension` with a value that says that the extension is missing."""
     if name.startswith("_IS_") or name.endswith("_AVAILABLE"):
         return False
     if name.startswith("fail_if_no_"):

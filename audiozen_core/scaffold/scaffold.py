@@ -91,7 +91,7 @@ def _write(template: str, folder: Path, values: Mapping[str, str]) -> Path:
 
 
 def _files(root: Path) -> Iterator[tuple[str, str]]:
-    """The relative path and the text of each file of a template.
+    """Yields the relative path and the text of each file of a template.
 
     Files without the suffix, such as backups that an editor has left, do not belong to the template.
     """
@@ -106,7 +106,7 @@ def _mini_manifest(into: Path) -> Path | None:
 
 
 def _compatible(version: str) -> str:
-    """The versions of AudioZEN with the same public API; before 1.0 a minor version may change it.
+    """Returns the versions of AudioZEN with the same public API; before 1.0 a minor version may change it.
 
     >>> _compatible("0.1.3"), _compatible("2.4.0")
     ('>=0.1,<0.2', '>=2.4,<3')

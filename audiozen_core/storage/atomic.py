@@ -1,7 +1,7 @@
 """Writes files that appear complete or not at all.
 
 A run writes checkpoints, tables and records with this module, so that a crash at any moment leaves either the old file
-or the new one. The permissions of new files follow the umask. Imports no torch.
+or the new one. The permissions of new files follow the umask. Does not import torch.
 """
 
 # This module calls `os` directly, not `pathlib`, because the crash tests replace `os` and count its calls.
@@ -117,7 +117,7 @@ def hash_file(file: BinaryIO) -> Digest:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Opens a regular file for reading, unbuffered. For a link, a folder, a pipe or a device it raises an `OSError`."""
+    """Opens a regular file for reading, unbuffered. Raises an `OSError` for a link, a folder, a pipe or a device."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
     try:
@@ -130,7 +130,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a regular file. For a link, a folder, a pipe or a device it raises an `OSError`."""
+    """Returns the content of a regular file. Raises an `OSError` for a link, a folder, a pipe or a device."""
     with open_regular(path) as file:
         return file.read()
 
@@ -156,7 +156,7 @@ def replace_link(link: Path, target: str) -> bool:
 
 
 def read_link(link: Path) -> str | None:
-    """The target of a symbolic link, whether it exists or not; None if `link` is not a symbolic link."""
+    """Returns the target of a symbolic link, whether it exists or not; None if `link` is not a symbolic link."""
     try:
         return os.readlink(link)
     except OSError:
@@ -210,12 +210,12 @@ def rename(source: Path, target: Path) -> None:
 
 
 def temporary_name(name: str) -> str:
-    """A hidden, unique name for a file or folder that will be renamed to `name`."""
+    """Returns a hidden, unique name for a file or folder that will be renamed to `name`."""
     return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether the name has the form of `temporary_name`."""
+    """Returns whether the name has the form of `temporary_name`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -246,7 +246,7 @@ def _is_abandoned(name: str) -> bool:
 
 
 def _process_exists(pid: int) -> bool:
-    """Whether a process with that number exists on this machine; always true on Windows, where `kill` would end it."""
+    """Checks whether a process exists on this machine. Always true on Windows, where `kill` would end the process."""
     if os.name == "nt":
         return True
     try:

@@ -49,7 +49,8 @@ def check_signature(target: Any, kind: str = "") -> None:
 
     Args:
         target: the class or function.
-        kind: the kind of component, such as `model`, whose injected arguments (`params` of an optimiser) are skipped.
+        kind: the kind of component, such as `model`. The arguments that AudioZEN passes, such as an optimiser's
+            `params`, are skipped.
 
     Raises:
         AssertionError: a docstring, type or description is missing.
@@ -64,13 +65,15 @@ def check_signature(target: Any, kind: str = "") -> None:
         if known and parameter.name in known.injected:
             continue
         argument = f"the argument `{parameter.name}` of {name}"
-        assert parameter.kind is not Parameter.POSITIONAL_ONLY, f"{argument} is positional-only: a TOML can't give it"
+        assert parameter.kind is not Parameter.POSITIONAL_ONLY, (
+            f"{argument} is positional-only, so a TOML file can't set it"
+        )
         assert parameter.annotation is not Parameter.empty, f"{argument} has no type"
         assert parameter.name in docs, f"the docstring of {name} does not describe `{parameter.name}`"
 
 
 def check_hooks(cls: type) -> dict[str, str]:
-    """Checks that AudioZEN calls every hook of a class, with the arguments that the method takes.
+    """Checks that AudioZEN calls every hook that a class implements, with the arguments that the method takes.
 
     Args:
         cls: a class whose methods are marked with `hookimpl`.

@@ -38,8 +38,8 @@ def _epochs(
     # Persistent workers would outlive the check.
     options: dict[str, Any] = {"persistent_workers": False} if num_workers else {}
     loader = BatchLoader(build(), batch_size=batch_size, shuffle=True, num_workers=num_workers, seed=3, **options)
-    # The loader gets the same seed each time, but the global generators do not: in a run, their states depend on what
-    # the training has drawn before, and the batches must not.
+    # The loader gets the same seed each time, but the global generators do not: in a run, their states depend on
+    # earlier random numbers, but the batches must not.
     seed_from(global_seed)
     return [list(loader.epoch(epoch)) for epoch in (1, 2)]
 

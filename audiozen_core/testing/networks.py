@@ -95,7 +95,7 @@ def check_loss(
 
 
 def _first(output: Any) -> Tensor:
-    """The tensor that a model returns, or the first tensor if it returns several."""
+    """Returns the tensor that a model returns, or the first tensor if it returns several."""
     while isinstance(output, tuple | list | dict):
         output = next(iter(output.values())) if isinstance(output, dict) else output[0]
     assert isinstance(output, Tensor), f"the model returns a {type(output).__name__}, not a tensor"

@@ -43,12 +43,12 @@ class HookRecorder:
         ]
 
     def of(self, hook: str) -> list[dict[str, Any]]:
-        """The arguments of each call of one hook."""
+        """Returns the arguments of each call of one hook."""
         return [given for name, given in self.calls if name == hook]
 
 
 def _recording(hook: str) -> Callable[..., None]:
-    """A method that takes all arguments of the hook's spec.
+    """Returns a method that takes all arguments of the hook's spec.
 
     pluggy reads the names of arguments from the code object, so the method is compiled with those names.
     """

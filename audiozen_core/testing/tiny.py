@@ -82,7 +82,7 @@ class Outcome:
         return sorted(path.name for path in (self.folder / "checkpoints").glob("epoch_*"))
 
     def metrics(self, name: str) -> list[float]:
-        """The values of one scalar, such as `train/loss`, in the order of `metrics.jsonl`."""
+        """Returns the values of one scalar, such as `train/loss`, in the order of `metrics.jsonl`."""
         lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [record[name] for record in map(json.loads, lines) if name in record]
 
@@ -166,5 +166,5 @@ class _Recorded(Experiment):
         self.recorder = recorder
 
     def lifecycle(self) -> Lifecycle:
-        """The hooks of the file, and the recorder."""
+        """Returns the hooks of the file, and the recorder."""
         return Lifecycle([*super().lifecycle().plugins, Plugin("recorder", self.recorder, "test kit")])

@@ -48,7 +48,7 @@ class BaseTrainer(Evaluation):
         save_ckpt_interval: save a checkpoint every N epochs, and always after the best epoch and the last epoch.
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
         save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
-        save_ckpt_async: write checkpoints in the background, so that the training only waits for a copy.
+        save_ckpt_async: write checkpoints in the background, so that training only waits for a copy.
         patience: stop after N epochs without a better score; None for no limit.
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
@@ -66,7 +66,7 @@ class BaseTrainer(Evaluation):
         RunError: an argument is out of range, or a scheduler contradicts `save_max_score`.
     """
 
-    # The arguments that may change before a resume: the result is the same, or the training just lasts longer.
+    # The arguments that may change before a resume: the result is the same, or training just lasts longer.
     resume_safe: ClassVar[tuple[str, ...]] = (
         "max_epochs",
         "max_steps",
@@ -304,7 +304,7 @@ class BaseTrainer(Evaluation):
         return not self._window_open
 
     def checkpoint(self) -> dict[str, dict[str, Any]]:
-        """The complete state, by name, with what the hooks add under `extra`.
+        """Returns the complete state, by name, with what the hooks add under `extra`.
 
         Raises:
             RunError: a weight is not finite.
@@ -330,7 +330,7 @@ class BaseTrainer(Evaluation):
         self.state.load_state_dict(state)
 
     def _check_weights(self) -> None:
-        """Checks all weights, once per position in the training: an epoch that ends with a save calls this twice."""
+        """Checks all weights, once per position in the run: an epoch that ends with a save calls this twice."""
         now = (self.progress.epoch, self.progress.batch, self.progress.step)
         if self._weights_checked_at != now:
             check_weights(self.models, self.progress.epoch)

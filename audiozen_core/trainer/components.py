@@ -18,21 +18,21 @@ from audiozen_core.trainer.scheduler import Scheduler
 
 @dataclass(slots=True)
 class Components:
-    """Everything that a trainer works with. An experiment fills it from its TOML; in Python you fill it yourself.
+    """Everything that a trainer works with. An experiment fills it from the TOML file; in Python you fill it yourself.
 
     If there are several networks, each has a suffix: `models["g"]` is the section `[model_g]`, and `optimizers["g"]`
     has the parameters of `models["g"]`. The only network of an experiment has the suffix "".
 
     Attributes:
-        models: suffix to network, on `device`.
-        loss_functions: suffix to loss function.
-        optimizers: suffix to optimiser.
-        lr_schedulers: suffix to scheduler.
-        others: kind to suffix to object, for kinds of section that have no field of their own here.
-        acoustics: the numbers of `[acoustics]`.
+        models: the networks by suffix, on `device`.
+        loss_functions: the loss functions by suffix.
+        optimizers: the optimisers by suffix.
+        lr_schedulers: the schedulers by suffix.
+        others: all other components, as `others[kind][suffix]`.
+        acoustics: the settings of `[acoustics]`.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
-        device: where the networks are.
+        device: the device of the networks.
         seed: the seed of the run.
         use_amp: whether to use automatic mixed precision.
         lifecycle: the hooks.

@@ -63,7 +63,7 @@ def _translate(trainer: Parts, error: BaseException | None) -> RunError | None:
 
 
 def _was_raised_by_loader(error: BaseException) -> bool:
-    """Whether torch's data loader itself raised the error. The errors of a data set only pass through the loader."""
+    """Checks whether torch's data loader itself raised the error. A data set's errors only pass through the loader."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     if type(error) is RuntimeError:
         return bool(modules) and modules[-1].startswith("torch.utils.data.")
@@ -87,7 +87,7 @@ def _is_full(trainer: Parts, device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process."""
+    """Returns the peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # The system counts kilobytes; macOS counts bytes.

@@ -25,7 +25,7 @@ class GradientNorms:
         self._mixed = len({(weight.device, weight.dtype) for weight in weights}) > 1
 
     def measure(self) -> dict[str, MeasuredGradients]:
-        """The norms of the current gradients, by suffix. A network without gradients is left out."""
+        """Returns the norms of the current gradients, by suffix. A network without gradients is left out."""
         measured = {}
         for suffix, parameters in self._parameters.items():
             present = [(name, weight.grad) for name, weight in parameters if weight.grad is not None]
@@ -99,14 +99,14 @@ def _first_not_finite(model: nn.Module) -> tuple[str, str] | None:
 
 
 def _floating(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors whose type has a NaN."""
+    """Yields the tensors whose type has a NaN."""
     for name, tensor in named:
         if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() > 0:
             yield name, tensor
 
 
 def _largest(tensor: Tensor) -> Tensor:
-    """The largest magnitude, on the device; NaN if the tensor holds a NaN. A sum of squares could overflow instead."""
+    """Returns the largest magnitude, on the device; NaN if there is a NaN. A sum of squares could overflow."""
     values = _values_of(tensor.detach())
     if values.numel() == 0:  # a sparse tensor of zeros
         return values.new_zeros(())
@@ -115,5 +115,5 @@ def _largest(tensor: Tensor) -> Tensor:
 
 
 def _values_of(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
+    """Returns the tensor itself, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
     return tensor.coalesce().values() if tensor.is_sparse else tensor

@@ -1,4 +1,4 @@
-"""A learning-rate scheduler with the interval at which it steps."""
+"""Wraps a learning-rate scheduler, and steps it once per epoch or once per optimiser step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from audiozen_core.errors import RunError
 
 @dataclass(slots=True)
 class Scheduler:
-    """One of `torch.optim.lr_scheduler`, or an object with the same methods; `interval` is `epoch` or `step`."""
+    """A torch scheduler, or an object with the same methods, and its `interval`: `epoch` or `step`."""
 
     scheduler: Any
     interval: str = "epoch"
 
     @property
     def follows_score(self) -> bool:
-        """Whether it needs the validation score, as `ReduceLROnPlateau` does."""
+        """Whether the scheduler needs the validation score. Only `ReduceLROnPlateau` does."""
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, interval: str, score: float | None) -> None:
-        """Steps if `interval` is that of the scheduler. A scheduler that follows the score waits until there is one."""
+        """Steps if `interval` is the scheduler's interval. `ReduceLROnPlateau` steps only if there is a score."""
         if interval != self.interval:
             return
         try:
@@ -34,7 +34,7 @@ class Scheduler:
         except (ArithmeticError, ValueError) as error:
             raise RunError(
                 f"{type(self.scheduler).__name__} can't step: {error}",
-                remedy="fit its arguments in [lr_scheduler.args] to the length of the training: with "
+                remedy="fit its arguments in [lr_scheduler.args] to the length of the run: with "
                 '`interval = "step"` it steps once for each optimiser step, otherwise once an epoch',
             ) from error
 

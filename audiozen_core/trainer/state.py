@@ -20,7 +20,7 @@ class RandomState:
     """The global generators of Python, NumPy, Torch and CUDA."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of each generator."""
+        """Returns the state of each generator."""
         name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         return {
             "python": random.getstate(),
@@ -40,7 +40,7 @@ class RandomState:
         version, internal, gauss_next = state_dict["python"]
         random.setstate((version, tuple(internal), gauss_next))
         numpy = state_dict["numpy"]
-        # A checkpoint is loaded onto the training's device, generators included.
+        # Checkpoints are loaded onto the run's device, including the generator states.
         keys = numpy["keys"].cpu().numpy().astype(np.uint32)
         np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
         torch.set_rng_state(state_dict["torch"].cpu())
@@ -55,7 +55,7 @@ class StateRegistry:
         self._entries: dict[str, Stateful] = {}
 
     def register_components(self, components: Components) -> None:
-        """Adds each component under its section of the TOML, and each hook that has state as `hook_<name>`.
+        """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
 
         A loss function is included if it has weights or buffers, such as a running mean.
         """
@@ -85,7 +85,7 @@ class StateRegistry:
         self._entries[name] = entry
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """The state of every entry, by name."""
+        """Returns the state of every entry, by name."""
         states = {}
         for name, entry in self._entries.items():
             try:
@@ -93,13 +93,13 @@ class StateRegistry:
             except AudioZenError:
                 raise
             except Exception as error:
-                # Whoever saves must not be blamed for an error in the state of a hook or a model.
+                # The error must name the hook or model whose state is wrong, not the code that saves.
                 message = f"`{name}` has failed to return its state: {type(error).__name__}: {error}"
                 raise CheckpointError(message, remedy="`--traceback` shows the whole traceback") from error
         return states
 
     def load_state_dict(self, state_dict: Mapping[str, dict[str, Any]], /) -> None:
-        """Restores every entry. The names must be exactly those that were saved.
+        """Restores every entry. The names must be exactly the saved names.
 
         Raises:
             CheckpointError: a name is missing or unknown, or an entry can't load its state.

@@ -33,9 +33,9 @@ class StepScalars:
     the remaining values. Checkpoints hold the scalars of the current epoch.
 
     Args:
-        progress: how far the training is.
+        progress: the progress of the run.
         device: where the steps are computed.
-        models: suffix to network; the error for a loss says whether the weights were already not finite.
+        models: the networks by suffix. A loss error says whether the weights were already not finite.
         judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped,
             and raises an error otherwise.
     """
@@ -128,7 +128,7 @@ class StepScalars:
         return self.steps[-1] if self.steps else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The scalars of an epoch in progress, as one table; empty between epochs."""
+        """Returns the scalars of an epoch in progress, as one table; empty between epochs."""
         steps = self.flush() if self._progress.batch else []
         names = list(dict.fromkeys(name for step in steps for name in step))
         values = [[step.get(name, 0.0) for name in names] for step in steps]
@@ -171,7 +171,7 @@ class StepScalars:
 
 
 def mean_of(steps: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each scalar over the steps that have it.
+    """Returns the mean of each scalar over the steps that have it.
 
     Example:
         >>> mean_of([{"loss": 1.0}, {"loss": 3.0, "snr": 5.0}])

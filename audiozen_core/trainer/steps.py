@@ -79,7 +79,7 @@ _NEEDED = {
 
 
 def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> None:
-    """Checks that a trainer defines all steps, so that a missing one is found before hours of training.
+    """Checks that a trainer defines all steps, so that a missing step is found before hours of training.
 
     Raises:
         RunError: a method is missing; the error names the first.

@@ -59,7 +59,7 @@ class PackedState:
         return tensor_bytes + len(self.text)
 
     def clone(self, reuse: PackedState | None = None) -> PackedState:
-        """Copies the tensors to the CPU, so that the training can go on and change the originals.
+        """Copies the tensors to the CPU, so that training can go on and change the originals.
 
         `reuse` is an earlier clone that is no longer needed. Its memory is overwritten, because allocating new memory
         takes longer than copying.
@@ -138,7 +138,7 @@ def write_checkpoint(
 
 
 def current_versions() -> dict[str, str]:
-    """The installed versions, which the manifest of a new checkpoint records."""
+    """Returns the installed versions, which the manifest of a new checkpoint records."""
     return {"audiozen": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
@@ -176,7 +176,7 @@ def _read_owner(
 
 
 def _file_name(owner: str, taken: Collection[str]) -> str:
-    """A name for the owner's tensor file that is allowed on every file system."""
+    """Returns a name for the owner's tensor file that is allowed on every file system."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", owner).strip(".-")[:80] or "state"
     # Some file systems ignore case, so the names must differ without it.
     lower = {name.lower() for name in taken}

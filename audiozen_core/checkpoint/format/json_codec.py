@@ -4,7 +4,7 @@
     {0: "a"}            {"$dict": [[0, "a"]]}
     Counter({4: 2})     {"$counter": [[4, 2]]}
 
-The first key of such an object starts with `$`. `state_codec.py` adds tensors and arrays. Imports no torch.
+The first key of such an object starts with `$`. `state_codec.py` adds tensors and arrays. Does not import torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Encoder:
         self._open: list[int] = []
 
     def encode(self, value: Any) -> Json:
-        """The value as JSON. If it can't be stored, this is null, and the reason is added to `problems`."""
+        """Encodes the value as JSON. If JSON can't store it, returns null and adds the reason to `problems`."""
         kind = type(value)
         if kind in (type(None), bool, int, str):
             return value  # type: ignore[no-any-return]
@@ -51,7 +51,7 @@ class Encoder:
             self._open.pop()
 
     def member(self, key: Any, value: Any) -> Json:
-        """One member of a container, as JSON."""
+        """Returns one member of a container, as JSON."""
         self.keys.append(key)
         try:
             return self.encode(value)
@@ -59,11 +59,11 @@ class Encoder:
             self.keys.pop()
 
     def items(self, values: Iterable[Any]) -> list[Json]:
-        """The members of a sequence, as JSON."""
+        """Returns the members of a sequence, as JSON."""
         return [self.member(index, value) for index, value in enumerate(values)]
 
     def pairs(self, table: Mapping[Any, Any]) -> list[Json]:
-        """The items of a mapping as a list of pairs, in order."""
+        """Returns the items of a mapping as a list of pairs, in order."""
         return [[self.encode(key), self.member(key, value)] for key, value in table.items()]
 
     def add_problem(self, reason: str) -> Json:
@@ -80,7 +80,7 @@ class Decoder:
         self.decoders: Mapping[str, Decode] = DECODERS if decoders is None else decoders
 
     def decode(self, node: Json) -> Any:
-        """The value of a piece of JSON; a `DecodeError` if `Encoder` did not write it."""
+        """Decodes a piece of JSON. Raises a `DecodeError` if `Encoder` did not write the JSON."""
         if isinstance(node, list):
             return [self.decode(member) for member in node]
         if not isinstance(node, dict):
@@ -98,13 +98,13 @@ class Decoder:
             raise DecodeError(f"malformed {mark!r}: {error}") from error
 
     def items(self, members: Any) -> list[Any]:
-        """The members of a sequence."""
+        """Returns the members of a sequence."""
         if not isinstance(members, list):
             raise DecodeError("a sequence is not a list")
         return [self.decode(member) for member in members]
 
     def pairs(self, members: Any) -> list[tuple[Any, Any]]:
-        """The items of a mapping."""
+        """Returns the items of a mapping."""
         return [(key, value) for key, value in self.items(members)]
 
 

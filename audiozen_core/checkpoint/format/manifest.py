@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: epoch, step and score, and the size and SHA-256 of every file. Imports no torch."""
+"""A checkpoint's manifest: epoch, step and score, and the size and SHA-256 of every file. Does not import torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Manifest:
     files: dict[str, Digest]
 
     def text(self) -> str:
-        """The text of the file. It ends with a hash of itself, so that a changed manifest is noticed."""
+        """Returns the text of the file. The text ends with its own hash, so a changed manifest is detected."""
         return _sealed({"format": FORMAT, **asdict(self), "score": Encoder("score").encode(self.score)})
 
 
@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """The quick check: a `DamagedCheckpointError` if a file is missing or has another size."""
+    """Does the quick check. Raises `DamagedCheckpointError` if a file is missing or has another size."""
     for name, digest in manifest.files.items():
         try:
             size = (folder / name).lstat().st_size
@@ -95,7 +95,7 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
 
 
 def check_contents(folder: Path, manifest: Manifest) -> None:
-    """The thorough check: a `DamagedCheckpointError` if any byte of any file has changed."""
+    """Does the thorough check. Raises `DamagedCheckpointError` if any byte of any file has changed."""
     check_sizes(folder, manifest)
     read_state(folder, manifest)
     for name, digest in manifest.files.items():

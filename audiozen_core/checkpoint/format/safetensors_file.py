@@ -27,7 +27,7 @@ class FormatError(ValueError):
 
 @cache
 def storable_dtypes() -> dict[torch.dtype, str]:
-    """The dtypes of this version of torch that a file can hold, each with its name in the format.
+    """Returns the dtypes of this version of torch that a file can hold, each with its name in the format.
 
     `complex64` is left out, because older readers of the format do not know it.
     """

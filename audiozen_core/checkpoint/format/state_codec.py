@@ -88,7 +88,7 @@ class _TensorEncoder(Encoder):
         self._stored: dict[object, str] = {}
 
     def store(self, tensor: Tensor) -> str:
-        """The name under which a tensor is stored: its key path, or the first name of tied weights."""
+        """Returns the name under which a tensor is stored: its key path, or the first name of tied weights."""
         memory = tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
         if memory in self._stored:
             return self._stored[memory]

@@ -82,15 +82,15 @@ class Document:
         return self.source.file
 
     def key_span(self, key_path: KeyPath) -> Span:
-        """The position of a key or an array entry; if it does not exist, that of the nearest table above it."""
+        """Returns the position of a key or an array entry, or else the position of the nearest table above."""
         return self._span(self.positions.keys, key_path)
 
     def value_span(self, key_path: KeyPath) -> Span:
-        """The position of a value or a table's header; if it does not exist, that of the nearest table above it."""
+        """Returns the position of a value or a table's header, or else the position of the nearest table above."""
         return self._span(self.positions.values, key_path)
 
     def value_range(self, key_path: KeyPath) -> Range:
-        """The position of a value as character offsets."""
+        """Returns the position of a value as character offsets."""
         return self._range(self.positions.values, key_path)
 
     def _span(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Span:

@@ -14,7 +14,7 @@ Comment = Callable[[KeyPath], str]
 
 
 def emit(values: Mapping[str, Any], comment: Comment | None = None) -> str:
-    """The values as a TOML document, in their order.
+    """Returns the values as a TOML document, in their order.
 
     `${` in a string becomes `$${`. Otherwise it would be read as a reference when the text is loaded.
 
@@ -44,7 +44,7 @@ class _Emitter:
         self.comment = comment
 
     def table(self, path: KeyPath, name: str, table: Mapping[str, Any]) -> Iterator[str]:
-        """The lines of a table below its header. `name` is the table's name in headers."""
+        """Yields the lines of a table below its header. `name` is the table's name in headers."""
         below = {key: value for key, value in table.items() if _has_header(value)}
         for key, value in table.items():
             if key not in below:
@@ -73,7 +73,7 @@ def _has_header(value: Any) -> bool:
 
 
 def _laid_out(value: Any, indent: str = "") -> str:
-    """One value as TOML. A long array is written with one line for each entry."""
+    """Returns one value as TOML. A long array is written with one line for each entry."""
     line = toml_text(value)
     if len(line) <= _WIDTH or not isinstance(value, list | tuple):
         return line

@@ -1,4 +1,4 @@
-"""Finds lines and columns in a text, and makes findings about ranges of it."""
+"""Finds lines and columns in a text, and makes findings about parts of the text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Source:
 
     Args:
         text: the text, with `\n` at the end of each line.
-        file: the file that messages name, or a stand-in such as `--set`.
+        file: the file name in messages, or a label such as `--set`.
     """
 
     def __init__(self, text: str, file: Path) -> None:
@@ -25,17 +25,17 @@ class Source:
         self.line_starts = [0, *(match.end() for match in re.finditer("\n", text))]
 
     def line(self, number: int) -> str:
-        """The text of a line, counted from 1, without its line end."""
+        """Returns the text of a line without the line break. The first line has number 1."""
         start = self.line_starts[number - 1]
         end = self.text.find("\n", start)
         return self.text[start : len(self.text) if end < 0 else end]
 
     def span(self, start: int, end: int) -> Span:
-        """The span from one offset up to, but not including, another."""
+        """Returns the span from the offset `start` up to, but not including, `end`."""
         line, end_line = bisect_right(self.line_starts, start), bisect_right(self.line_starts, end)
         column, end_column = start - self.line_starts[line - 1] + 1, end - self.line_starts[end_line - 1] + 1
         return Span(self.file, line, column, end_line, end_column)
 
     def finding(self, code: str, message: str, span: Span, **more: Any) -> Diagnostic:
-        """A finding about a span, with the span's first line of text, which is shown with the message."""
+        """Makes a finding about a span. Messages show the span's first line of text."""
         return Diagnostic(code, message, span=span, source=self.line(span.line), **more)

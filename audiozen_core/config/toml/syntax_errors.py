@@ -19,7 +19,7 @@ _TWICE = re.compile("overwrite|twice|immutable|[Dd]uplicate")
 
 
 def explain_syntax_error(error: ValueError, source: Source, positions: Positions) -> list[Diagnostic]:
-    """The findings about a text for which tomli raised this error."""
+    """Returns the findings about a text for which tomli raised this error."""
     twice = [_explain_duplicate(source, *twice) for twice in positions.twice]
     reason, offset = str(error), 0
     # It is a plain `ValueError` without a position if an integer has more digits than Python reads.

@@ -29,7 +29,7 @@ def read_text(file: Path) -> str:
 
 
 def can_be_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8.
+    """Returns whether a text can be written as UTF-8.
 
     A text that comes from the operating system, such as a path, may have bytes that are not UTF-8.
     """

@@ -189,5 +189,5 @@ def test_escaped_text_is_read_back_unchanged(values, text):
 def test_a_chain_of_references_that_is_too_long_is_one_finding(findings):
     links = "".join(f"r{number} = '${{a.r{number + 1}}}'\n" for number in range(2000))
     (finding,) = findings(f"[a]\n{links}r2000 = 1\n")
-    assert finding.message == "this reference leads through too many others"
+    assert finding.message == "this chain of references is too long"
     assert findings(f"[a]\n{links.splitlines()[0]}\nr1 = 1\n") == [], "negative control"
