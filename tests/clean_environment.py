@@ -1,4 +1,4 @@
-"""A separate virtual environment for plugins, which can import the packages that are installed here."""
+"""A separate virtual environment for plugins. It can import the packages that are installed here."""
 
 from __future__ import annotations
 

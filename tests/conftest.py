@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from audiozen_core import logging
 
-# Hypothesis would otherwise fail an example that takes longer than 0.2 seconds, as any does on a busy machine.
+# Any example can take longer than 0.2 seconds on a busy machine. Without this setting, Hypothesis would fail it.
 settings.register_profile("audiozen", deadline=None)
 settings.load_profile("audiozen")
 
@@ -27,13 +27,13 @@ def _reproducible_settings():
 
 @pytest.fixture
 def repository() -> Path:
-    """The root of the checkout."""
+    """Returns the root of the checkout."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder of the reference data. Tests that use it are skipped if the environment variable is not set."""
+    """Returns the folder of the reference data. Skips the test if the environment variable is not set."""
     folder = os.environ.get("AUDIOZEN_REFERENCE_DATA")
     if not folder:
         pytest.skip("AUDIOZEN_REFERENCE_DATA is not set to the folder of the reference data")
@@ -44,7 +44,7 @@ COUNTED = ("crash points", "kills")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Prints at how many points, and how often, the tests have interrupted a training."""
+    """Prints how many crash points and kills the tests have tried."""
     calls = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
     counts = {name: sum(dict(call.user_properties).get(name, 0) for call in calls) for name in COUNTED}
     if any(counts.values()):

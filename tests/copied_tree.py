@@ -18,5 +18,5 @@ def copied_tree(folder: Path) -> Path:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """The environment of a process that imports the packages from `root`."""
+    """Returns the environment of a process that imports the packages from `root`."""
     return {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}

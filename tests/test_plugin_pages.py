@@ -29,7 +29,7 @@ def follow(page, monkeypatch):
 
 
 def examples_of(page):
-    """The test functions that a page shows."""
+    """Returns the test functions that a page shows."""
     names = {}
     for block in blocks(page):
         if block["language"] == "python" and "def test_" in block["text"]:

@@ -40,14 +40,14 @@ def public(path):
 
 
 def aliases(stub):
-    """The names that a stub imports, each with the module that defines it ("" for a sub-module)."""
+    """Returns the names that a stub imports, each with the module that defines it ("" for a sub-module)."""
     for node in ast.parse(stub.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             yield from ((alias, node.module or "") for alias in node.names)
 
 
 def imports(source):
-    """The imports in a source text, as pairs of a module and a name ("" if the module itself is imported)."""
+    """Returns the imports in a source text, as pairs of a module and a name ("" if the module itself is imported)."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)

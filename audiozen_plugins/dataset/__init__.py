@@ -1,4 +1,4 @@
-"""The data sets of AudioZEN, and the collate function that they share."""
+"""AudioZEN's data sets, and their shared collate function."""
 
 from audiozen_plugins.dataset.audio_folder import AudioFolder
 from audiozen_plugins.dataset.collate import pad_collate

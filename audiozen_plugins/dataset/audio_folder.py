@@ -70,7 +70,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
 def _absolute(path: Path) -> Path:
     """Makes a path absolute, and removes each `..` from it.
 
-    The results are written to files that are named after the ids. An id with `..` would lead out of the results folder.
+    Result files are named after the ids. With `..` in an id, a result file would be outside the results folder.
     """
     return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace symbolic links by their targets
 

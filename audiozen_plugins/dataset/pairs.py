@@ -1,4 +1,4 @@
-"""Pairs of a noisy and a clean file, which the data sets of ready-made mixtures share."""
+"""Pairs of a noisy and a clean file, used by the data sets of ready-made mixtures."""
 
 from __future__ import annotations
 

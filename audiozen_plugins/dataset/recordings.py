@@ -203,7 +203,7 @@ def _rows(manifest: Path) -> Iterator[dict[str, str]]:
 
 
 def _label_column(row: dict[str, str]) -> str:
-    """The column whose value becomes part of the recording's name."""
+    """Returns the column whose value becomes part of the recording's name."""
     return "voice" if row["role"] == "speech" else "kind"
 
 

@@ -18,7 +18,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 class Amp:
     """Runs the forward pass in half precision if `use_amp` is set in `[meta]`.
 
-    On CUDA this is float16 with a gradient scaler, on the CPU bfloat16, which needs no scaler. The trainer's STFT stays
+    On CUDA this is float16 with a gradient scaler. On the CPU it is bfloat16 without a scaler. The trainer's STFT stays
     in float32. Checkpoints hold the state of the scaler.
 
     A gradient that overflows float16 is normal: the step is left out and the scale is halved. `train/overflows` records
@@ -128,7 +128,7 @@ class Amp:
             trainer.hooks.on_log(trainer=trainer, metrics=metrics, step=trainer.progress.step, epoch=epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the scaler (empty without a scaler), and the numbers of overflows."""
+        """Returns the state of the scaler (empty without a scaler), and the numbers of overflows."""
         scaler = self._scaler.state_dict() if self._scaler else dict(self._restored)
         counts = {"overflows": self.overflows, "epoch": self._epoch_overflows, "in_a_row": self._in_a_row}
         return {"scaler": scaler, "counts": counts}

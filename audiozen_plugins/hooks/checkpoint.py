@@ -22,7 +22,7 @@ class Checkpoint:
     `save_ckpt_interval_steps` or `save_ckpt_minutes` it also saves during an epoch, as `epoch_0003_step_0001200`. The
     newest `max_num_checkpoints` are kept, and `best` and `latest` always are.
 
-    If saving fails (because the disk is full, for example), the training continues, the existing checkpoints are kept,
+    If saving fails (because the disk is full, for example), training continues, the existing checkpoints are kept,
     and the hook saves again at the next interval. Several failures in a row end the run, and so does a failure of the
     last save.
 

@@ -1,4 +1,4 @@
-"""Writes every recorded scalar to `metrics.jsonl`, as lines of JSON."""
+"""Writes every recorded scalar to `metrics.jsonl`, one line of JSON for each step or epoch."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _remove_repeated(path: Path, progress: Progress) -> None:
 
 
 def _is_before(line: str, progress: Progress) -> bool:
-    """Whether the record was written before this point of the training. False for a line that a kill cut off."""
+    """Returns whether the record was written before this point of the run; False for a line that a kill cut off."""
     try:
         record = json.loads(line)
         if record["step"] != progress.step or record["epoch"] <= progress.epoch:

@@ -33,13 +33,13 @@ class NonFinite:
 
     @hookimpl
     def on_run_start(self, trainer: Trainer) -> None:
-        """A batch can only be skipped while its gradients have not been used, so its loss must be read at once."""
+        """Reads each loss at once, because a batch can be skipped only before its gradients are used."""
         if trainer.on_nonfinite == "skip":
             trainer.scalars.read_at_once = True
 
     @hookimpl
     def on_epoch_start(self, trainer: Trainer) -> None:
-        """Requests a checkpoint before the first step, which a rollback in the first epoch restores."""
+        """Requests a checkpoint before the first step. A rollback in the first epoch restores it."""
         self._step = None
         if trainer.on_nonfinite == "rollback" and trainer.progress.step == 0 and not self._start_is_saved:
             self._start_is_saved = True
@@ -82,7 +82,7 @@ class NonFinite:
         return "skip"
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of batches with a NaN or infinity, and the batches that are left out."""
+        """Returns the number of batches with a NaN or infinity, and the batches that are left out."""
         return {"count": self.count, "left_out": [list(batch) for batch in sorted(self.left_out)]}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:

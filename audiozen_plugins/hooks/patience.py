@@ -7,7 +7,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class Patience:
-    """Ends the training after `patience` epochs without a better validation score.
+    """Ends training after `patience` epochs without a better validation score.
 
     The hook needs no state of its own: `trainer.progress` says which epoch was the best, after a resume too.
     """
@@ -17,7 +17,7 @@ class Patience:
 
     @hookimpl
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """The reason to stop, if the best epoch is too long ago."""
+        """Returns the reason to stop if the best epoch was too long ago."""
         progress = trainer.progress
         if trainer.patience is None or progress.best_score is None:
             return None

@@ -14,7 +14,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 
-# The time between two redraws of a bar. Between them a step only reads the clock.
+# The least time between two redraws of a bar. Redrawing after every step would slow down training.
 REFRESH_SECONDS = 0.2
 
 _NOUNS = {"validate": "validation", "predict": "prediction"}
@@ -26,7 +26,7 @@ class Progress:
     On a terminal it draws bars. Elsewhere it logs one line for each epoch, and in long epochs one every half minute.
 
     Args:
-        bars: whether to draw bars; by default if standard error is a terminal.
+        bars: whether to draw bars. By default, bars are drawn if standard error is a terminal.
         line_seconds: the time between two log lines within an epoch, without bars.
     """
 
@@ -104,7 +104,7 @@ class Progress:
 
     @hookimpl
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a separate validation. If the validation is part of a training, `on_epoch_end` does it."""
+        """Logs the result of a validation run. During training, `on_epoch_end` logs the validation result."""
         self._drop_task()
         if mode == "validate" and self._epochs is None and not trainer.scalars.steps:
             trainer.log.info("validated", **_rounded(metrics))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
 
-    The hook is on by default if TensorBoard is installed. A TOML that names the hook requires TensorBoard. If the disk
-    is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch opens
-    the log again.
+    The hook is on by default if TensorBoard is installed. A TOML file that names the hook requires TensorBoard. If
+    the disk is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch
+    opens the log again.
 
     Args:
         required: whether it is an error if TensorBoard is not installed.

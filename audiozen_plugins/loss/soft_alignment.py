@@ -93,7 +93,7 @@ def _unskewed(potentials: Tensor, width: int) -> Tensor:
 
 
 def _bordered(rows: Tensor, value: float) -> Tensor:
-    """Allocates potentials, with two more diagonals before the first and one more row above, which no path reaches."""
+    """Allocates potentials. No path reaches the two extra diagonals before the first and the extra row above."""
     diagonals, height, batch = rows.shape
     return rows.new_full((diagonals + 2, height + 1, batch), value)
 
@@ -136,7 +136,7 @@ def _weights(potentials: Tensor, scores: Tensor, block: tuple[int, int, int, int
     weights = total.new_empty(3, *total.shape)
     for weight, source in zip(weights, sources, strict=True):
         torch.sub(source, total, out=weight)
-    # Without the clamp, tiny weights would become denormal numbers, which are slow. e^-100 is as good as zero.
+    # Tiny weights would become denormal numbers, which slow down the CPU. Clamping them to e^-100 is accurate enough.
     weights.clamp_(-100, 0).exp_()
     above, left, before = weights
     return above, left, before

@@ -47,11 +47,11 @@ class SoftDTWLoss(nn.Module):
         self.gamma = gamma
 
     def extra_repr(self) -> str:
-        """The arguments that `print` shows."""
+        """Returns the arguments that `print` shows."""
         return f"gamma={self.gamma}"
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """Computes the loss, which can be differentiated twice.
+        """Computes the loss. It can be differentiated twice.
 
         Args:
             estimate: features [batch, frames, features].

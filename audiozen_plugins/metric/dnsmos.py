@@ -48,7 +48,7 @@ class Dnsmos:
             if importlib.util.find_spec(package) is None:
                 raise MissingExtraError(package, extra="metrics", needed_by="the metric DNSMOS")
         self.aspect = aspect
-        self._place, self.name, self.label, self._mapping = _ASPECTS[aspect]
+        self._index, self.name, self.label, self._mapping = _ASPECTS[aspect]
         self._session: Any = None
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
@@ -59,7 +59,7 @@ class Dnsmos:
         """
         if sr != _SR:
             raise DataError(
-                f"{self.label} needs {_SR} Hz, but the audio has {sr} Hz",
+                f"{self.label} needs audio with a sample rate of {_SR} Hz, but this audio has {sr} Hz",
                 remedy="remove `dnsmos` from the `metrics` of the trainer, or resample the data",
             )
         if not estimate.numel() or not estimate.isfinite().all():
@@ -67,7 +67,7 @@ class Dnsmos:
         if self._session is None:
             self._session = _open_session()
         raw = [self._session.run(None, {"input_1": window[None]})[0][0] for window in windows(estimate.float().numpy())]
-        ratings = np.polynomial.polynomial.polyval(np.asarray(raw, np.float64)[:, self._place], self._mapping)
+        ratings = np.polynomial.polynomial.polyval(np.asarray(raw, np.float64)[:, self._index], self._mapping)
         return float(ratings.mean())
 
     def __getstate__(self) -> dict[str, Any]:

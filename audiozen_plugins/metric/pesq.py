@@ -32,7 +32,7 @@ class Pesq:
 
     The value is NaN if the file has no utterance, or is too short, silent or not finite.
 
-    The package has room for 50 utterances. With more utterances it writes past its memory, which may crash the process.
+    The package has room for 50 utterances. With more utterances it writes past its memory, and the process may crash.
     In P.862, an utterance and a pause each last at least 0.2 s, so only files of more than 20 s can have so many. Such
     files are computed in another process. If that process crashes, the value is NaN, and a warning is logged.
 

@@ -65,7 +65,7 @@ class Report:
         self.rows.append(Row(name, snr, dict(noisy), dict(enhanced)))
 
     def summary(self) -> dict[str, float]:
-        """The means over all files that have a value: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …"""
+        """Returns the means over all files that have a value: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …"""
         result: dict[str, float] = {}
         for metric in self.metrics:
             noisy, enhanced, _ = self._means(metric, self.rows)
@@ -98,7 +98,7 @@ class Report:
         return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
     def to_json(self) -> dict[str, Any]:
-        """The means over all files and for each SNR, ready for `json.dumps`. A mean is None if no file has a value.
+        """Returns the means over all files and for each SNR, for `json.dumps`. A mean is None if no file has a value.
 
         Returns:
             A dict with `files` (the number of files), `metrics` (by name: `label`, `unit`, `higher_is_better`), `all`
@@ -142,7 +142,7 @@ class Report:
         return {level: [row for row in self.rows if row.snr == level] for level in levels}
 
     def _means(self, metric: Metric, rows: Sequence[Row]) -> tuple[float, float, int]:
-        """The mean before and after enhancement, and the number of files without a value."""
+        """Returns the mean before and after enhancement, and the number of files without a value."""
         pairs = [(row.noisy[metric.name], row.enhanced[metric.name]) for row in rows]
         whole = [pair for pair in pairs if not any(map(math.isnan, pair))]
         if not whole:

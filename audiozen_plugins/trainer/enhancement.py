@@ -118,7 +118,7 @@ class EnhancementTrainer(BaseTrainer):
         return self.istft(magnitude * phase, length=noisy.shape[-1]), magnitude
 
     def _run_model(self, given: Tensor, shape: torch.Size) -> Tensor:
-        """The output of the model in float32, in the given shape."""
+        """Returns the output of the model in float32, in the given shape."""
         try:
             output = self.model(given)
         except torch.OutOfMemoryError:
@@ -143,7 +143,7 @@ class EnhancementTrainer(BaseTrainer):
         )
 
     def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
-        """The loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
+        """Computes the loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
         if self.loss_domain == "waveform":
             loss: Tensor = self.loss_function(wave, clean)
             return loss
@@ -160,12 +160,12 @@ class EnhancementTrainer(BaseTrainer):
     # ------------------------------------------------------------------------------- the modes
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
-        """The loss of one batch."""
+        """Returns the loss of one batch."""
         wave, magnitude = self._enhance(batch)
         return {"loss": self.compare(wave, magnitude, batch["clean"])}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> dict[str, Any]:
-        """The score of each file, and the loss if there is a loss function."""
+        """Returns the score of each file, and the loss if there is a loss function."""
         wave, magnitude = self._enhance(batch)
         scores = [self.score(*pair, sr=self.sr) for pair in _pairs(wave, batch)]
         if not self.loss_functions:
@@ -173,7 +173,7 @@ class EnhancementTrainer(BaseTrainer):
         return {"scores": scores, "loss": self.compare(wave, magnitude, batch["clean"])}
 
     def validation_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float]:
-        """The mean score over all files, and the mean loss."""
+        """Returns the mean score over all files, and the mean loss."""
         batches = [batch for loader in outputs for batch in loader]
         scores = torch.tensor([score for batch in batches for score in batch["scores"]], dtype=torch.float64)
         result = {"score": float(scores.nanmean()), self.score.name: float(scores.nanmean())}
@@ -185,17 +185,17 @@ class EnhancementTrainer(BaseTrainer):
         """Measures each file before and after enhancement, and writes its audio."""
         wave, _ = self._enhance(batch)
         noisy = [signal for signal, _ in _pairs(batch["noisy"], batch)]
-        for place, (enhanced, clean) in enumerate(_pairs(wave, batch)):
-            name = batch["id"][place]
+        for index, (enhanced, clean) in enumerate(_pairs(wave, batch)):
+            name = batch["id"][index]
             self._report.add(
                 name if dataloader_idx == 0 else f"{dataloader_idx + 1}/{name}",
-                snr=float(batch["snr"][place]) if "snr" in batch else None,
-                noisy={metric.name: metric(noisy[place], clean, sr=self.sr) for metric in self.metrics},
+                snr=float(batch["snr"][index]) if "snr" in batch else None,
+                noisy={metric.name: metric(noisy[index], clean, sr=self.sr) for metric in self.metrics},
                 enhanced={metric.name: metric(enhanced, clean, sr=self.sr) for metric in self.metrics},
             )
             if self.save_enhanced:
                 folder = self._results("test", dataloader_idx, name)
-                for kind, signal in (("noisy", noisy[place]), ("enhanced", enhanced), ("clean", clean)):
+                for kind, signal in (("noisy", noisy[index]), ("enhanced", enhanced), ("clean", clean)):
                     write_audio(_inside(folder, f"{name}_{kind}.wav"), signal, self.sr)
 
     def test_epoch_end(self, outputs: list[list[Any]]) -> Mapping[str, float]:
@@ -204,7 +204,7 @@ class EnhancementTrainer(BaseTrainer):
         self._written.clear()
         path = report.write_csv(self.folder / "metrics" / "test.csv")
         report.write_json(self.folder / "metrics" / "test.json")
-        # Standard output may be closed, as after `| head`; the results are in the files.
+        # Standard output may be closed (for example by `| head`). The results are also in the files.
         with contextlib.suppress(OSError):
             Console().print(report.table(f"{self.experiment}: noisy and enhanced"))
         self.log.info("tested", files=len(report), csv=str(path))
@@ -227,7 +227,7 @@ class EnhancementTrainer(BaseTrainer):
         self.log.info("predicted", files=len(self._written), folder=str(self.folder / "enhanced"))
 
     def _enhance(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """`enhance`, with an error that names the samples."""
+        """Calls `enhance`, and adds the samples to its errors."""
         try:
             return self.enhance(batch["noisy"])
         except RunError as error:
@@ -237,7 +237,7 @@ class EnhancementTrainer(BaseTrainer):
             ) from error.__cause__
 
     def _results(self, mode: str, dataloader_idx: int, name: str) -> Path:
-        """The folder for the audio of a sample. Each ID can be used once, because its files are named after it."""
+        """Returns the folder for the audio of a sample. Files are named after IDs, so each ID can be used once."""
         if (dataloader_idx, name) in self._written:
             raise DataError(f"two samples have the ID `{name}`", remedy="rename one: both would write the same file")
         self._written.add((dataloader_idx, name))
@@ -251,7 +251,7 @@ _GIVEN = {
 
 
 def _metric(spec: str | Mapping[str, Any] | Metric) -> Metric:
-    """The metric of a name or table. Tables in the TOML have already been built."""
+    """Returns the metric for a name or table. Tables in the TOML file have already been built."""
     if isinstance(spec, str):
         spec = {"path": spec}
     metric: Any = spec
@@ -264,14 +264,14 @@ def _metric(spec: str | Mapping[str, Any] | Metric) -> Metric:
 
 
 def _pairs(wave: Tensor, batch: Mapping[str, Any]) -> list[tuple[Tensor, Tensor]]:
-    """The signal and the clean signal of each file, both [time], on the CPU and without padding."""
+    """Returns the signal and the clean signal of each file, both [time], on the CPU and without padding."""
     lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
     signals = zip(wave.float().cpu(), batch["clean"].cpu(), lengths, strict=True)
     return [(signal[:length], clean[:length]) for signal, clean, length in signals]
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a file, which must be within the folder."""
+    """Returns the path of a file. Raises DataError if the path is outside the folder."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(

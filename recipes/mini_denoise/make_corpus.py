@@ -78,7 +78,7 @@ NOISE_SECONDS = 1.5  # the shortest noise worth a loop
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of `manifest.csv`; `kind` is the language of speech, the kind of a noise."""
+    """One row of `manifest.csv`. For speech, `kind` is the language; for noise, it is the kind of noise."""
 
     file: str
     role: str
@@ -91,7 +91,7 @@ class Entry:
 
 
 def decode(path: Path, *options: str) -> np.ndarray:
-    """The mono wave of an audio file at 16 kHz, in [-1, 1], without its DC offset."""
+    """Reads the mono wave of an audio file at 16 kHz, in [-1, 1], without its DC offset."""
     source = ["-f", "g722"] if path.suffix == ".g722" else []
     resample = f"aresample={SR}:filter_size=256:cutoff=0.98:internal_sample_fmt=dblp"
     command = ["ffmpeg", "-v", "error", *source, "-i", path, "-ac", "1", "-af", ",".join([*options, resample])]
@@ -101,7 +101,7 @@ def decode(path: Path, *options: str) -> np.ndarray:
 
 
 def frame_levels(wave: np.ndarray) -> np.ndarray:
-    """The level of each 10 ms of a wave in dBFS."""
+    """Returns the level of each 10 ms of a wave in dBFS."""
     frames = wave[: len(wave) // 160 * 160].reshape(-1, 160)
     return 10 * np.log10((frames**2).mean(1) + 1e-10)
 

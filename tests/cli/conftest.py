@@ -97,7 +97,7 @@ class Outcome:
 
 @pytest.fixture
 def audiozen(monkeypatch, capsys):
-    """A function that runs `audiozen` with the given arguments in this process."""
+    """Returns a function that runs `audiozen` with the given arguments in this process."""
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["audiozen", *map(str, arguments)])

@@ -13,7 +13,7 @@ from .conftest import RATE, write_pairs
 
 @pytest.fixture
 def failing_run(audiozen, project):
-    """A function that runs a command, checks that it fails, and returns its error output."""
+    """Returns a function that runs a command, checks that it fails, and returns its error output."""
 
     def call(*arguments, no_folder=True):
         outcome = audiozen("run", *(arguments or ("tiny.toml",)))
@@ -177,7 +177,7 @@ def test_new_run_does_not_overwrite_an_existing_run(audiozen, failing_run, proje
     assert audiozen("run", "tiny.toml").code == 0
 
     def files():
-        # Folders count without their times, which change when the lock file is created and deleted.
+        # Creating and deleting the lock file changes the times of folders, so these times are ignored.
         return {path: path.is_file() and path.stat().st_mtime_ns for path in (project / "exp").rglob("*")}
 
     before = files()

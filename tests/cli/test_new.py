@@ -49,7 +49,7 @@ def test_new_plugin_installs_and_passes_its_own_tests(tmp_path):
 
 
 def test_experiment_runs_with_the_components_of_a_new_plugin(tmp_path, monkeypatch, tiny_experiment):
-    """Uses dotted paths, which is faster than installing the plugin."""
+    """Uses dotted paths, because installing the plugin would be slower."""
     folder = scaffold.new_plugin("acme", tmp_path)
     monkeypatch.syspath_prepend(str(folder / "src"))
     tiny_experiment.set("model", "audiozen_plugin_acme.model.FrameMask", num_freqs=65)

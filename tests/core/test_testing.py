@@ -134,7 +134,7 @@ class Net(nn.Module):
 
 
 class HasStateOutsideStateDict(Net):
-    """Its state dict lacks the attribute `mean`, which affects the output."""
+    """The attribute `mean` affects the output, but is not in the state dict."""
 
     def __init__(self):
         super().__init__()
@@ -221,7 +221,7 @@ class Noise(Dataset):
 
 
 class HasUnseededGenerator(Noise):
-    """It uses its own random generator, which the loader does not seed in each worker."""
+    """Draws from a random generator of its own. The loader does not seed that generator in the workers."""
 
     def __init__(self):
         self.generator = random.Random(0)
@@ -268,7 +268,7 @@ def test_check_dataset_fails_for_a_faulty_data_set(dataset, message):
 
 
 class SingleItem(Dataset):
-    """Has one item, which is not collated."""
+    """Has one item. The item is not collated."""
 
     def __init__(self, item):
         self.item = item

@@ -19,7 +19,7 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A copy of the project, which a test can change and build."""
+    """Copies the project, so that a test can change and build it."""
     folder = tmp_path_factory.mktemp("source") / "remix"
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("dist", "__pycache__"))
     return folder

@@ -1,4 +1,4 @@
-"""The JSON Schema of the recipes is tested with taplo, which editors use to check TOML."""
+"""The JSON Schema of the recipes is tested with taplo. Editors use taplo to check TOML files."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The trainings of the resume matrix. Each has some state that a resume must not lose."""
+"""The runs of the resume matrix. Each has some state that a resume must not lose."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Row:
         return {**trainer.checkpoint(), "metrics": ends}
 
     def fresh(self, folder: Path) -> dict[str, Any]:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         return self.trainer(folder, every=None, asynchronous=False).checkpoint()
 
 
@@ -166,7 +166,7 @@ ROWS = {
 
 
 def end_difference(whole: dict[str, Any], resumed: dict[str, Any]) -> str | None:
-    """Describes how the ends of two trainings differ, ignoring the epochs before the resume; None if they are equal."""
+    """Describes how the ends of two runs differ, ignoring the epochs before the resume; None if they are equal."""
     epochs = len(resumed["metrics"])
     tail = {**whole, "metrics": whole["metrics"][len(whole["metrics"]) - epochs :]}
     return difference(tail, resumed)

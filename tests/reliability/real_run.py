@@ -116,7 +116,7 @@ class Reports:
 
 
 def make_project(folder: Path, epochs: int) -> Path:
-    """A folder with `run.toml`, the hook that reports, and a manifest of a few recordings of the small corpus."""
+    """Creates a folder with `run.toml`, the reporting hook, and a manifest of a few recordings."""
     folder.mkdir()
     (folder / "run.toml").write_text(TOML.format(epochs=epochs, steps=epochs * STEPS_PER_EPOCH))
     (folder / "reports.py").write_text(REPORTS)

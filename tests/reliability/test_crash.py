@@ -1,4 +1,4 @@
-"""A training that is stopped at any file operation and resumed ends like one that never stopped."""
+"""A run that is stopped at any file operation and resumed ends like an uninterrupted run."""
 
 import errno
 import json
@@ -74,7 +74,7 @@ class Tries:
         return root
 
     def stopped(self, kind, at):
-        """The folder after the fault, and the outcome of the training."""
+        """Returns the folder after the fault, and the outcome of the run."""
         root = self.fresh()
         disk, outcome = self.train(root, Fault(at, **FAULTS[kind]))
         if kind != "power cut":
@@ -91,7 +91,7 @@ def tries(tmp_path, monkeypatch):
 
 
 def check(tries, kind, stride, offset=0):
-    """Stops and resumes the training at every `stride`-th operation; returns the number of stops."""
+    """Stops and resumes the run at every `stride`-th operation; returns the number of stops."""
     disk, whole = tries.train(tries.fresh())
     started = next(at for at, done in enumerate(disk.done) if "metrics.jsonl" in done) + 1
     points = [at for at, done in enumerate(disk.done) if kind not in IN_WRITES or done.startswith("write")]

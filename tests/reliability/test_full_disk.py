@@ -39,7 +39,7 @@ ONCE_AN_EPOCH = [part for change in CHANGES for part in ("--set", f"trainer.args
 
 @pytest.fixture
 def project(tmp_path):
-    """A project that writes into a file system of four megabytes."""
+    """Creates a project that writes into a file system of four megabytes."""
     project = make_project(tmp_path / "project", epochs=6)
     (project / "exp").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(project / "exp")]

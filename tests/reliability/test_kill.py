@@ -17,7 +17,7 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /
 
 
 def children_of(pid):
-    """The child processes of a process, which are its workers."""
+    """Returns the IDs of the child processes of a process, its workers."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -25,7 +25,7 @@ def children_of(pid):
 
 
 def alive(pid):
-    """Whether the process is alive. A zombie counts as dead."""
+    """Returns whether the process is alive. A zombie counts as dead."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -33,7 +33,7 @@ def alive(pid):
 
 
 def spin(rounds):
-    """Waits for a while without a clock."""
+    """Counts up to `rounds`, so that the kill comes at a random moment without a timed wait."""
     for _ in range(rounds):
         pass
 
@@ -43,7 +43,7 @@ def store_of(project):
 
 
 def end_of(project):
-    """The final state, and all records without their times."""
+    """Returns the final state, and all records without the `time` field."""
     state = dict(store_of(project).load().state)
     records = [json.loads(line) for line in (project / "exp/run/metrics.jsonl").read_text().splitlines()]
     return state, [{key: value for key, value in record.items() if key != "time"} for record in records]

@@ -1,12 +1,13 @@
-"""A training that is stopped at any step and resumed ends with exactly the state of one that never stops."""
+"""A run that is stopped at any step and resumed ends with exactly the same state as an uninterrupted run."""
 
 import pytest
 
 from audiozen_core.data import loader
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
-# By default each row tries a third of its stops, and every other row saves in the background. The slow cases try all.
-CASES = [pytest.param(name, place % 2 == 0, 3, id=f"{name}, every third") for place, name in enumerate(ROWS)]
+# By default each row tries every third stop, and alternate rows save in the background. The slow cases try every
+# combination.
+CASES = [pytest.param(name, index % 2 == 0, 3, id=f"{name}, every third") for index, name in enumerate(ROWS)]
 CASES += [
     pytest.param(
         name, background, 1, id=f"{name}, {'in the background' if background else 'at once'}", marks=pytest.mark.slow
@@ -17,23 +18,23 @@ CASES += [
 
 
 def whole_and_stops(row, folder, asynchronous):
-    """The final state of a training that never stops, and the checkpoints of one that saves after each step."""
+    """Returns the final state of an uninterrupted run, and the checkpoints of a run that saves after each step."""
     whole = row.run(folder / "whole", asynchronous=asynchronous)
     saving = row.run(folder / "saving", every=1, asynchronous=asynchronous)
-    assert end_difference(whole, saving) is None, "saving has changed the training"
+    assert end_difference(whole, saving) is None, "saving has changed the result"
     return whole, checkpoints(folder / "saving")
 
 
 @pytest.mark.parametrize(("name", "asynchronous", "stride"), CASES)
-def test_training_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
+def test_run_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asynchronous, stride):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous)
     chosen = stops[list(ROWS).index(name) % stride :: stride]
     assert len(chosen) >= 2
-    for place, (stop, state) in enumerate(chosen):
+    for index, (stop, state) in enumerate(chosen):
         if state["progress"]["epoch"] == whole["progress"]["epoch"]:
-            continue  # The training has ended.
-        resumed = row.run(tmp_path / f"resumed {place}", state=state)
+            continue  # The run has ended.
+        resumed = row.run(tmp_path / f"resumed {index}", state=state)
         assert end_difference(whole, resumed) is None, f"stopped at {stop}"
 
 
@@ -48,14 +49,14 @@ def test_these_tests_detect_a_missing_part_of_the_state(tmp_path, name, owner):
 
 
 @pytest.mark.parametrize("name", ["float32", "accumulation 3"])
-def test_a_training_stopped_twice_ends_with_the_same_state(tmp_path, name):
+def test_run_stopped_twice_ends_with_the_same_state(tmp_path, name):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=True)
     for first in (1, 6):
         again = tmp_path / f"again {first}"
         row.run(again, state=stops[first][1], every=1, asynchronous=True)
-        for place, (stop, state) in enumerate(checkpoints(again)[:-1:3]):
-            resumed = row.run(tmp_path / f"twice {first} {place}", state=state)
+        for index, (stop, state) in enumerate(checkpoints(again)[:-1:3]):
+            resumed = row.run(tmp_path / f"twice {first} {index}", state=state)
             assert end_difference(whole, resumed) is None, f"stopped at {stops[first][0]} and {stop}"
 
 
@@ -68,7 +69,7 @@ def test_these_tests_detect_a_part_of_the_state_from_an_earlier_stop(tmp_path):
     assert end_difference(whole, row.run(tmp_path / "mixed", state=mixed)) is not None
 
 
-def test_these_tests_detect_items_drawn_from_the_generators_of_workers(tmp_path, monkeypatch):
+def test_these_tests_detect_items_that_depend_on_worker_random_generators(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "seed_from", lambda *numbers: None)
     row = ROWS["workers"]
     whole = row.run(tmp_path / "whole")

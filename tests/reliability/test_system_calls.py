@@ -1,4 +1,4 @@
-"""A training survives a kill or an error, injected by `strace`, at any of its system calls."""
+"""A run survives a kill or an error, injected by `strace`, at any of its system calls."""
 
 import multiprocessing
 import re
@@ -25,7 +25,7 @@ FAULTS = {
 
 
 def train_on_signal(root, signal):
-    """Trains in a separate process after the tracer is attached. Only disk errors may stop the training."""
+    """Trains in a separate process after the tracer is attached. Only disk errors may stop the run."""
     torch.set_num_threads(1)
     sys.stderr = sys.stdout = None
     signal.recv()
@@ -36,7 +36,7 @@ def train_on_signal(root, signal):
 
 
 class Tracer:
-    """Runs the training under strace, with one fault."""
+    """Trains under strace, with one fault."""
 
     def __init__(self, folder):
         self.folder, self.count = folder, 0

@@ -45,7 +45,7 @@ class Model(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         """Estimates a mask and multiplies it with the magnitudes, delayed by `out_delay` frames."""
-        # The network computes in steps of 1/4096, which half precision can't resolve.
+        # Half precision can't represent the network's steps of 1/4096.
         with torch.autocast(noisy.device.type, enabled=False):
             centred = (noisy.float() - STFT_MEAN).permute(1, 2, 0).contiguous()
             mask = torch.relu(self.blocks(centred).permute(2, 0, 1) + 1)

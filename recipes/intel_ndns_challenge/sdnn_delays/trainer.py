@@ -1,4 +1,4 @@
-"""The training of the baseline. The network enhances magnitudes, and the phase stays noisy."""
+"""Trains the baseline. The network enhances magnitudes, and the phase stays noisy."""
 
 from collections.abc import Mapping
 from dataclasses import replace

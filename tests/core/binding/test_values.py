@@ -136,7 +136,7 @@ def test_fits_compares_a_value_with_an_annotation(value, annotation, verdict):
     ],
     ids=str,
 )
-def test_wrong_places_are_the_innermost_ones(value, annotation, places):
+def test_wrong_key_paths_are_the_innermost_ones(value, annotation, places):
     assert [place for place, _, _ in wrong_places(value, annotation, ())] == places
 
 

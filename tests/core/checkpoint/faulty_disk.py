@@ -105,7 +105,7 @@ class FaultyDisk:
         return self._operation("write", f"{len(data)} bytes", write)
 
     def serialize_file(self, tensors: Any, path: Path, metadata: Any) -> None:
-        """Replaces the function of safetensors, which bypasses `os`. Counts as one write, which may be cut short."""
+        """Replaces a safetensors function that bypasses `os`. A call is one write, which may be cut short."""
 
         def write() -> None:
             _real_serialize_file(tensors, path, metadata)

@@ -44,7 +44,7 @@ FILES = ("manifest.json", "model.safetensors", "state.json")
 
 
 def is_rejected(store: CheckpointStore, path: Path) -> bool:
-    """Whether the store rejects the checkpoint. If it loads in spite of a change, its state must be the saved one."""
+    """Returns whether the store rejects the checkpoint. A checkpoint that loads must have the saved state."""
     try:
         loaded = store.load(path)
     except DamagedCheckpointError:
@@ -108,7 +108,7 @@ def test_swapped_bytes_are_detected(store, path):
 
 
 def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrites a manifest with a valid seal, as an attacker could."""
+    """Rewrites a manifest with a valid seal. An attacker could do the same."""
     fields = json.loads((path / "manifest.json").read_text())
     del fields["seal"]
     change(fields)

@@ -35,7 +35,7 @@ class Scenario:
     Attributes:
         before: fills the initial folder.
         act: the save or rewind to interrupt.
-        latest: the contents that `latest` may have afterwards; None stands for no checkpoint at all.
+        latest: the contents that `latest` may have afterwards; None means no checkpoint at all.
         best: the contents that `best` may have.
         links: whether the file system has symbolic links.
     """
@@ -109,7 +109,7 @@ def bench(request, tmp_path, monkeypatch):
 
 
 def found(store: CheckpointStore, which: str) -> int | None:
-    """The number of the state that `which` loads; the state must be exactly what was saved."""
+    """Returns the number of the state that `which` loads. Checks that the state is exactly what was saved."""
     try:
         loaded = store.load(which)
     except NoCheckpointError:
@@ -143,7 +143,7 @@ def assert_sound(bench: Workbench, root: Path) -> None:
 
 
 def operations(bench: Workbench) -> list[str]:
-    """The operations of the scenario without a fault."""
+    """Returns the operations of the scenario without a fault."""
     _, disk, error = bench.attempt(None)
     assert error is None
     return disk.done

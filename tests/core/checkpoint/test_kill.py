@@ -73,7 +73,7 @@ def assert_sound(store: CheckpointStore, saved: int, started: int) -> None:
 
 
 def remaining(connection: Connection) -> list[tuple[str, int]]:
-    """The messages that were sent before the process died."""
+    """Returns the messages that were sent before the process died."""
     messages = []
     try:
         while True:

@@ -107,7 +107,7 @@ def damage_size(path):
 
 @pytest.fixture
 def copy(store):
-    """A copy made by `cp -rL`, which replaces links with folders."""
+    """Copies the store like `cp -rL`, so links become folders."""
     save(store, 1, is_best=True)
     save(store, 2)
     folder = store.folder.parent.parent / "copy" / "checkpoints"

@@ -43,7 +43,7 @@ SCHEDULERS: dict[str, Any] = {
 
 
 class Warmup:
-    """A learning-rate function with state, which the schedulers include in their own state."""
+    """A learning-rate function with state. Schedulers include this state in their own state."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -54,7 +54,7 @@ class Warmup:
 
 
 class Training:
-    """A small network with one optimiser and perhaps a scheduler."""
+    """Builds a small network with one optimiser and perhaps a scheduler."""
 
     def __init__(self, optimizer: str = "SGD", scheduler: str | None = None, **arguments: Any) -> None:
         torch.manual_seed(0)

@@ -11,7 +11,7 @@ from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
 from audiozen_core.registry.index import Entry, PluginIndex
 
-# The content of `parts.py`, a module beside the TOML files of these tests.
+# The content of `parts.py`, a module next to the TOML files of these tests.
 PARTS = """
 import abc
 import torch
@@ -165,7 +165,7 @@ def test_misspelt_argument_is_reported_with_a_suggestion_and_the_signature(findi
         ("parts.Hook", "parts.Hok", ("AZ206", 24, 8)),
     ],
 )
-def test_each_mistake_is_reported_with_its_code_and_summary(findings, old, new, expected):
+def test_each_mistake_is_reported_with_its_code_and_position(findings, old, new, expected):
     assert VALID.count(old) == 1
     result = findings(VALID.replace(old, new))
     assert [summary(finding)[:3] for finding in result] == [expected]
@@ -299,7 +299,8 @@ def test_check_does_not_import_torch(tmp_path):
         try:
             check_config(load_config({str(tmp_path / "exp.toml")!r}))
         except ConfigError as error:
-            # None of these classes can be a model because torch is not imported. The check must not import it.
+            # The modules of these classes do not import torch, so none of the classes can be a model.
+            # The check must find this without importing torch.
             assert [finding.code for finding in error.diagnostics] == ["AZ146"] * 4, error
         else:
             raise AssertionError("the check found nothing")

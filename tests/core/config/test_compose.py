@@ -64,11 +64,11 @@ def test_every_value_has_an_origin_and_every_origin_has_a_value(write):
     file = write("exp.toml", "extends = 'base.toml'\n[model]\npath = 'b'\nargs.x = 1\n[[hooks]]\npath = 'h'\n")
     composition = compose(file, ["+hooks.0.args.deep=[1,2]"])
 
-    def places(value, path=()):
+    def key_paths(value, path=()):
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        return {path} | {place for key, entry in items for place in places(entry, (*path, key))}
+        return {path} | {key_path for key, entry in items for key_path in key_paths(entry, (*path, key))}
 
-    assert places(composition.values) - {()} == set(composition.origins)
+    assert key_paths(composition.values) - {()} == set(composition.origins)
 
 
 def test_later_extended_files_override_earlier_ones(write):

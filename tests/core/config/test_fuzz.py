@@ -80,7 +80,7 @@ PIECES = st.sampled_from(
 
 @st.composite
 def mutations(draw):
-    """The text of a recipe with some parts deleted, inserted, duplicated or moved."""
+    """Returns the text of a recipe with some parts deleted, inserted, duplicated or moved."""
     text = draw(st.sampled_from(TEXTS))
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(text)))

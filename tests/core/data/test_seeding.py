@@ -24,7 +24,7 @@ def _keep_generators():
 
 
 def first_draws(seed):
-    """The first number of each generator for each key of the grid: [generators, seeds, epochs, indices]."""
+    """Returns the first number of each generator for each key of the grid: [generators, seeds, epochs, indices]."""
     draws = []
     for key in itertools.product(*map(range, SIZES)):
         seed(*key)
@@ -33,7 +33,7 @@ def first_draws(seed):
 
 
 def largest_correlation(draws):
-    """The largest correlation between two generators at the same key or at neighbouring keys."""
+    """Returns the largest correlation between two generators at the same key or at neighbouring keys."""
     largest = 0.0
     for one, other, step in itertools.product(range(3), range(3), itertools.product((-1, 0, 1), repeat=3)):
         if one == other and not any(step):

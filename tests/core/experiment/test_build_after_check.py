@@ -201,7 +201,7 @@ def counts(monkeypatch):
 
 
 def paths_in(value):
-    """The paths of all tables of a TOML file, except the disabled hook."""
+    """Returns the paths of all tables of a TOML file, except the disabled hook."""
     if isinstance(value, list):
         return [path for entry in value for path in paths_in(entry)]
     if not isinstance(value, dict) or value.get("enabled") is False:

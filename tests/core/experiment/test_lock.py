@@ -99,8 +99,8 @@ def test_lock_and_its_note_are_deleted_when_the_run_ends(tmp_path, holder):
 
 
 def test_failed_run_frees_the_lock(tmp_path):
-    with pytest.raises(ValueError, match="the training"), run_lock(tmp_path):
-        raise ValueError("the training failed")
+    with pytest.raises(ValueError, match="training failed"), run_lock(tmp_path):
+        raise ValueError("training failed")
     assert list(tmp_path.iterdir()) == []
 
 

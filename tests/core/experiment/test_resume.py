@@ -48,7 +48,7 @@ def state_of(optimizer, scheduler=None, interval="epoch"):
 
 
 def resumed(state, changes, optimizer, scheduler=None, interval="epoch", epochs=4):
-    """The learning rate of each further step, and the trainer."""
+    """Returns the learning rate of each further step, and the trainer."""
     rates = Rates()
     after = trainer(optimizer, scheduler, interval, epochs, hooks={"rates": rates})
     after.load_checkpoint(adapt_state(state, changes, after))
@@ -81,7 +81,7 @@ def test_changed_learning_rate_is_scheduled_as_if_set_from_the_start():
 
 
 def rates_of(optimizer, scheduler, steps):
-    """The learning rate before each step of a training that uses these arguments from the start."""
+    """Returns the learning rate before each step of a run that uses these arguments from the start."""
     whole = trainer(optimizer, scheduler)
     rates = []
     for _ in range(steps):

@@ -22,7 +22,7 @@ SECTION = re.compile(r"^    # -{20,} (?P<title>.+)$|^    def (?P<hook>\w+)\(", r
 
 
 def page() -> str:
-    """The text of the page."""
+    """Returns the text of the page."""
     parts = [HEAD]
     for match in SECTION.finditer(SPECS.read_text(encoding="utf-8")):
         if match["title"]:
@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def entry(hook: str) -> str:
-    """One hook: its signature, and its docstring as Markdown."""
+    """Returns the signature and the docstring of one hook as Markdown."""
     spec = getattr(specs.Hooks, hook)
     text = inspect.getdoc(spec) or ""
     body, *sections = re.split(r"\n\n(?=(?:Args|Returns|Raises):\n)", text)

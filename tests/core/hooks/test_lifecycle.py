@@ -105,7 +105,7 @@ def test_test_and_predict_modes_call_the_hooks_in_order(trained, tiny):
         "on_run_start mode=test",
         *evaluation("test", 4),
         "on_evaluation_end mode=test",
-        # The step and the epoch come from the best checkpoint, which the test loads.
+        # The test loads the best checkpoint. The step and the epoch come from it.
         "on_log step=2 epoch=1",
         "on_run_end mode=test",
         "on_teardown",

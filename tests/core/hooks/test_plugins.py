@@ -7,7 +7,7 @@ from audiozen_core.hooks.specs import hookimpl
 
 
 def make(phase="monitor", **hooks):
-    """A plugin with the given hooks, each a function of (self, …)."""
+    """Creates a plugin with the given hooks, each a function of (self, …)."""
     members = {name: hookimpl(function) for name, function in hooks.items()}
     return type("Made", (), {"phase": phase, **members})()
 

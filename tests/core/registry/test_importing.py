@@ -102,7 +102,7 @@ def test_output_of_an_import_is_captured(write, capsys):
     assert capsys.readouterr().out == "afterwards\n"
 
 
-def test_log_handler_from_an_import_later_writes_to_the_real_output(write, capsys):
+def test_log_handler_created_during_an_import_writes_to_the_real_output_afterwards(write, capsys):
     text = (
         "import logging, sys\nhandler = logging.StreamHandler(sys.stdout)\nhandler.stream.write('held')\nclass Net: ..."
     )

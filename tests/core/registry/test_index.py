@@ -66,7 +66,7 @@ def test_same_name_in_two_kinds_clashes_only_without_a_kind(index):
         both.find("soft_dtw")
 
 
-def test_clashes_lists_entries_of_the_same_name(index):
+def test_clashes_groups_entries_that_have_the_same_name(index):
     assert [[found.spelling for found in group] for group in index.clashes()] == [
         ["acme-losses:sdr", "other-losses:sdr"]
     ]
@@ -89,7 +89,7 @@ def test_error_for_an_unknown_name_may_have_no_suggestion(index):
     assert caught.value.label == ""
 
 
-def test_error_mentions_a_component_of_another_kind_with_the_name(index):
+def test_error_for_an_unknown_name_mentions_a_component_of_another_kind_that_has_it(index):
     with pytest.raises(PathError, match=r"acme-losses 1\.0 is a model"):
         index.find("conv_tasnet", "loss_function")
 

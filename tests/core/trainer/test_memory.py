@@ -30,7 +30,7 @@ def test_error_for_a_full_gpu_names_the_step_and_the_batch_size():
     assert "batch_size" in error.value.remedy
 
 
-def test_error_for_full_memory_names_the_step_the_batch_size_and_the_peak():
+def test_out_of_memory_error_names_the_step_batch_size_and_peak_memory():
     class Huge(TinyTrainer):
         def training_step(self, batch, batch_idx):
             if self.progress.step == 7:
@@ -45,7 +45,7 @@ def test_error_for_full_memory_names_the_step_the_batch_size_and_the_peak():
 
 
 class Dies(Pairs):
-    """Kills the worker that reads an item, as the system does when memory runs out."""
+    """Kills the worker that reads an item. The system does the same when memory runs out."""
 
     def __getitem__(self, index):
         if torch.utils.data.get_worker_info():
@@ -54,7 +54,7 @@ class Dies(Pairs):
 
 
 class Waits:
-    """Loads a batch in a hook, because torch can raise the error of a dead worker anywhere in the main process."""
+    """Loads a batch in a hook. Torch can raise the dead-worker error anywhere in the main process."""
 
     @hookimpl
     def on_epoch_start(self):
@@ -94,7 +94,7 @@ def test_worker_that_exits_is_reported_as_a_failed_loader(how):
 
 
 class ReadsFromDeadWorker(TinyTrainer):
-    """Requests the memory of a batch from a worker whose socket no longer exists, as torch does."""
+    """Makes the request that torch makes for a batch in shared memory, to a worker whose socket no longer exists."""
 
     def training_step(self, batch, batch_idx):
         descriptor = DupFd(0)

@@ -123,7 +123,7 @@ def test_skipped_batch_counts_as_a_step_and_keeps_the_weights_finite(cls):
 def test_skipped_batch_has_the_same_effect_as_an_absent_batch():
     class Absent(TinyTrainer):
         def _learn(self, batch, batch_idx):
-            # Skipping still runs the forward pass, which draws random numbers.
+            # The forward pass draws random numbers, and also runs for a skipped batch.
             if (self.progress.epoch + 1, batch_idx) == BadLoss.bad:
                 self._forward(batch, batch_idx)
                 return {}

@@ -52,7 +52,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     init = soundfile.SoundFile.__init__
 
     def open_by_path(self: soundfile.SoundFile, file: Any, *args: Any, **options: Any) -> None:
-        # libsndfile opens a path by itself, which Python does not notice.
+        # libsndfile opens a path itself, so `open` in Python does not see it.
         if isinstance(file, str | Path):
             recorded.append(str(file))
         init(self, file, *args, **options)

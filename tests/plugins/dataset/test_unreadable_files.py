@@ -13,7 +13,7 @@ from audiozen_plugins.dataset import AudioFolder, NoisyCleanFolders, NoisySpeech
 
 @pytest.fixture
 def folders(tmp_path):
-    """Four clips of speech and of noise each. The second is text; the third has a valid header and a damaged body."""
+    """Writes four clips of each kind. The second is text, and the third has a valid header and a damaged body."""
     waves = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 4, 4000))
     for kind, clips in zip(("speech", "noise"), waves, strict=True):
         (tmp_path / kind).mkdir()
@@ -33,9 +33,8 @@ def test_mixtures_use_only_readable_recordings(folders, cache_mb):
     errors = []
     with skip_unreadable_files(errors.append):
         mixtures = NoisySpeechMix(**arguments)
-    names = (
-        ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]
-    )  # without a cache, the body of a file is read only for an item
+    # Without a cache, only the header has been read so far, so the damaged body of file 2 is not detected.
+    names = ["0", "2", "3"] if cache_mb == 0 else ["0", "3"]
     assert [recording.name for recording in mixtures.speech.recordings] == names
     assert len(errors) == 2 * (4 - len(names))
     assert "speech/1.flac" in errors[0].message

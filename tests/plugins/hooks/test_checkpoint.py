@@ -144,7 +144,7 @@ def test_mid_epoch_checkpoint_does_not_replace_the_best(tmp_path):
 
 
 class SlowDisk:
-    """Delays every save until the training has reached a given step."""
+    """Delays every save until the run has reached a given step."""
 
     def __init__(self, monkeypatch, until):
         self.until, self.go = until, threading.Event()
@@ -163,7 +163,7 @@ class SlowDisk:
 
 
 def _weights_saved(tmp_path, monkeypatch, until=8):
-    """The weights after the first epoch, and the weights in its checkpoint, which is written during the second."""
+    """Returns the weights after the first epoch, and the weights in its checkpoint, written during the second epoch."""
     first = train(tmp_path / "first", max_epochs=1)
     disk = SlowDisk(monkeypatch, until)
     train(tmp_path / "background", disk, max_epochs=2)

@@ -160,7 +160,7 @@ def test_signal_takes_effect_even_if_the_terminal_is_closed(tmp_path, monkeypatc
 
 
 class SendsAtTheEnd:
-    """Raises SIGTERM in one of the last hooks of a training."""
+    """Raises SIGTERM in one of the last hooks of a run."""
 
     phase = "precision"
 
@@ -228,7 +228,7 @@ def test_signal_stops_a_test():
 
 def test_hook_can_restore_the_weights_when_a_validation_is_interrupted(tmp_path):
     class Swaps:
-        """Changes the weights during a validation, as a weight average would."""
+        """Changes the weights during validation. A weight average would do the same."""
 
         def shift(self, trainer, offset):
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The result table, its CSV and its summary. Means exclude files without a value, which are counted."""
+"""The result table, its CSV and its summary. Means exclude files without a value; the report counts these files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAN = math.nan
 
 
 def report(*rows: tuple[str, float | None, float, float, float, float]) -> Report:
-    """A report of SI-SDR and STOI. Each row has an ID, an SNR, and both metrics before and after enhancement."""
+    """Creates a report of SI-SDR and STOI. A row has an ID, an SNR, and both metrics before and after enhancement."""
     made = Report([SiSdr(), Stoi()])
     for name, snr, si_sdr, si_sdr_after, stoi, stoi_after in rows:
         noisy, enhanced = {"si_sdr": si_sdr, "stoi": stoi}, {"si_sdr": si_sdr_after, "stoi": stoi_after}

@@ -29,7 +29,7 @@ class MultiResolutionStftLoss(nn.Module):
         self.eps = eps
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        """The loss of estimates [batch, time] against targets [batch, time], a scalar."""
+        """Returns the loss of estimates [batch, time] against targets [batch, time], a scalar."""
         losses = [self._at(n_fft, estimate, target) for n_fft in self.n_ffts]
         return torch.stack(losses).mean()
 

@@ -56,5 +56,5 @@ class RemixTrainer(BaseTrainer):
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
     def test_epoch_end(self, outputs: list[list[Tensor]]) -> Mapping[str, float]:
-        """Returns the mean over all clips, which is recorded as `test/snr`."""
+        """Returns the mean over all clips, recorded as `test/snr`."""
         return {"snr": self.validation_epoch_end(outputs)}

@@ -30,7 +30,7 @@ VALUES = st.recursive(
 
 
 def unescaped(value):
-    """Replaces `$${` by `${`, as loading the emitted text does."""
+    """Replaces `$${` by `${`. Loading the emitted text does the same."""
     if isinstance(value, dict):
         return {key: unescaped(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -39,7 +39,7 @@ def unescaped(value):
 
 
 def typed(value):
-    """Makes 1, 1.0 and true differ, and 0.0 and -0.0, which are equal in Python."""
+    """Distinguishes values that are equal in Python: 1, 1.0 and true; 0.0 and -0.0."""
     if isinstance(value, dict):
         return {key: typed(entry) for key, entry in value.items()}
     if isinstance(value, list):

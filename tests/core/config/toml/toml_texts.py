@@ -9,7 +9,7 @@ LETTERS = "abcé漢🎧"
 
 @st.composite
 def keys(draw, number):
-    """One part of a key, different from all other parts in the document."""
+    """Draws one part of a key, different from all other parts in the document."""
     name = draw(st.text(LETTERS, max_size=3))
     form = draw(st.sampled_from(["bare", "basic", "literal", "escaped", "awkward"]))
     if form == "bare":
@@ -100,7 +100,7 @@ def dotted(draw, numbers):
 
 @st.composite
 def documents(draw):
-    """A text that rarely defines a key twice. It may still be invalid, so tests check it with tomli."""
+    """Draws a text that rarely defines a key twice. It may still be invalid, so tests check it with tomli."""
     numbers = Numbers()
     lines = []
     tables, arrays = [], []
