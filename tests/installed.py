@@ -16,7 +16,7 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on `sys.path`. After the test, its modules are removed from `sys.modules`."""
+    """Yields a folder on `sys.path`. After the test, its modules are removed from `sys.modules`."""
     folder = tmp_path / "site"
     folder.mkdir()
     before = set(sys.modules)

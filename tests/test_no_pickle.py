@@ -17,7 +17,7 @@ FORBIDDEN_ARGUMENT = "allow_pickle"
 
 
 def findings(source: str) -> list[str]:
-    """Each use of pickle in the source, with its line."""
+    """Returns each use of pickle in the source, with the line."""
     found = []
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []

@@ -39,7 +39,7 @@ def examples_of(page):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The working directory. After the test, modules imported from it are removed from `sys.modules`."""
+    """Yields a working directory. Then removes the modules that were imported from it."""
     monkeypatch.chdir(tmp_path)
     before = set(sys.modules)
     yield tmp_path

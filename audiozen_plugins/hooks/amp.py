@@ -66,7 +66,7 @@ class Amp:
 
     @hookimpl
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
-        """Half precision for the forward pass."""
+        """Enables half precision for the forward pass."""
         if not trainer.use_amp:
             return None
         return torch.autocast(trainer.device.type, dtype=self._dtype(trainer.device))

@@ -80,7 +80,7 @@ class _DeltaSigma(torch.autograd.Function):
             torch.ops.aten.hardtanh_backward.grad_input(change, change, -threshold, threshold, grad_input=residual)
             torch.sub(change, residual, out=spike)
             previous = now
-        # One call for all frames. For a single frame, torch would start several threads, which takes longer than the
+        # One call for all frames. For a single frame, torch would start several threads. That takes longer than the
         # rounding itself.
         spikes.floor_()
         # The running sum is computed in place: each spike becomes the level of its frame.
@@ -187,7 +187,7 @@ class Synapse(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(in_channels)
-        # The published weights are those of a 3-D convolution with one tap. The same shape lets them load unchanged.
+        # The published weights come from a 3-D convolution with one tap. They load unchanged into the same shape.
         self.weight = Parameter(torch.empty(out_channels, in_channels, 1, 1, 1).uniform_(-bound, bound))
 
     def forward(self, levels: Tensor) -> Tensor:

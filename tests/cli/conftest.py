@@ -112,7 +112,7 @@ def audiozen(monkeypatch, capsys):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A working directory that contains `tiny.toml` and the audio files that it uses."""
+    """Creates a working directory that contains `tiny.toml` and the audio files that it uses."""
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "data")
     (tmp_path / "tiny.toml").write_text(TOML)

@@ -14,7 +14,7 @@ from audiozen_core.storage import atomic
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """A store with four checkpoints. The second one is the best."""
+    """Creates a store with four checkpoints. The second one is the best."""
     monkeypatch.chdir(tmp_path)
     store = CheckpointStore(tmp_path / "exp" / "checkpoints")
     for epoch in range(1, 5):

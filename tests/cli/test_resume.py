@@ -22,7 +22,7 @@ from tests.core.checkpoint.exactness import difference
 
 @pytest.fixture
 def ran(audiozen, project):
-    """A project with a finished run of two epochs."""
+    """Creates a project with a finished run of two epochs."""
     assert audiozen("run", "tiny.toml").code == 0
     return project
 
@@ -169,7 +169,7 @@ def test_signal_sets_the_exit_code_and_the_run_can_be_resumed(audiozen, project,
 
 @pytest.fixture
 def broken(project):
-    """An audio file with a valid header and broken samples, so only reading the samples fails."""
+    """Writes an audio file with a valid header and broken samples, so only reading the samples fails."""
     shutil.rmtree(project / "data")
     write_pairs(project / "data", names="clip_{}.flac")
     path = project / "data/noisy/clip_1.flac"

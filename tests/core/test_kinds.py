@@ -99,7 +99,7 @@ class Trainer(EnhancementTrainer):
 
 @pytest.fixture
 def with_new_kind(tmp_path):
-    """A tiny experiment, and a function that runs the command line of packages with one more row in the table."""
+    """Returns a tiny experiment, and a function that runs the command line with one more row in the table."""
     root = copied_tree(tmp_path / "tree")
     table = root / "audiozen_core" / "kinds.py"
     text = table.read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    """The working directory of a user of the plugin."""
+    """Creates a working directory for using the plugin."""
     folder = tmp_path_factory.mktemp("user")
     write_pairs(folder, seconds=0.6)
     shutil.copy(PROJECT / "example.toml", folder)

@@ -38,7 +38,7 @@ def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # n
 
 @pytest.fixture
 def ndns(tmp_path, monkeypatch):
-    """A folder with a copy of the recipe, and data in the layout of the challenge's synthesiser."""
+    """Creates a folder with a copy of the recipe, and data in the layout of the challenge's synthesiser."""
     generator = np.random.default_rng(0)
     for part in ("training_set", "validation_set"):
         for kind in ("noisy", "clean", "noise"):

@@ -173,6 +173,6 @@ def end_difference(whole: dict[str, Any], resumed: dict[str, Any]) -> str | None
 
 
 def checkpoints(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Name and state of each checkpoint of a run, oldest first."""
+    """Returns name and state of each checkpoint of a run, oldest first."""
     store = CheckpointStore(folder / "checkpoints")
     return [(info.path.name, store.load(info.path).state) for info in store.list(verify=False)]

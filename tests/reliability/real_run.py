@@ -133,7 +133,7 @@ def make_project(folder: Path, epochs: int) -> Path:
 
 
 def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
-    """`audiozen run run.toml`, in a process group of its own."""
+    """Starts `audiozen run run.toml` in its own process group."""
     return subprocess.Popen(
         [str(Path(sys.executable).with_name("audiozen")), "run", "run.toml", *arguments],
         cwd=project,

@@ -33,7 +33,7 @@ def check(target, args, **options):
 
 
 def findings(target, args, **options):
-    """Each finding as a pair of its code and the argument in its message."""
+    """Returns each finding as a pair: the code, and the argument in the message."""
     found = check(target, args, **options)
     return [(finding.code, re.search("argument `(.*?)`", finding.message)[1]) for finding in found]
 

@@ -46,7 +46,7 @@ class Child(Parent):
     """
 
 
-def test_docstring_of_a_class_overrides_that_of_its_parent():
+def test_class_docstring_overrides_the_parent_docstring():
     docs = parameter_docs(Child)
     assert docs["rate"] == "how often, in the child; seldom."
     assert docs["options"] == "the rest: all of it."

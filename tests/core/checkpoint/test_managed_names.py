@@ -20,7 +20,7 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture
 def crowded(store, tmp_path):
-    """Three checkpoints, and files that a user has put next to them."""
+    """Saves three checkpoints, and adds user files next to them."""
     save(store, 1, 2, 3)
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     save(other, *range(50, 60))

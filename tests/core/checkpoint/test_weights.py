@@ -99,7 +99,7 @@ def test_weights_are_averaged_in_double_precision_and_integers_are_the_last(stor
     assert mean["n"].item() == 2
 
 
-def test_average_of_one_checkpoint_equals_it_and_loads_into_the_model(store):
+def test_average_of_one_checkpoint_equals_the_checkpoint_and_loads_into_the_model(store):
     net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     path = store.save({"model": net.state_dict()}, epoch=1, step=1)
     assert difference(dict(average([path])), dict(net.state_dict())) is None

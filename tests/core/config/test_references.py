@@ -154,7 +154,7 @@ def test_finding_suggests_a_similar_key_or_variable(findings):
     assert "DATA_ROOT" in variable.label
 
 
-def test_circle_of_references_is_reported_once_with_all_its_members(findings):
+def test_circular_references_are_reported_once_with_all_members(findings):
     (finding,) = findings("[a]\nx = '${a.y}'\ny = '${a.z}'\nz = 'z${a.x}'\nlast = '${a.x}'\n")
     assert finding.code == "AZ134"
     assert "`a.x` → `a.y` → `a.z` → `a.x`" in finding.message

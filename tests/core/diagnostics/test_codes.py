@@ -11,7 +11,7 @@ CORE = Path(audiozen_core.__file__).parent
 
 
 def codes_in_the_source() -> dict[str, list[str]]:
-    """Each code with the names of the source files that contain it."""
+    """Returns each code with the names of the source files that contain the code."""
     found: dict[str, list[str]] = {}
     for root in (CORE, CORE.parent / "audiozen_plugins"):
         for file in root.rglob("*.py"):

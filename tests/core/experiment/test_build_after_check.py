@@ -308,7 +308,7 @@ def test_arguments_of_a_loss_function_are_built_and_converted(recipe):
         ('path = "parts.Hook"\n[[hooks]]', 'path = "parts.Failing"\n[[hooks]]', "[hooks.1]", 53),
     ],
 )
-def test_error_names_a_constructor_that_raises_and_its_place(recipe, old, new, header, line):
+def test_error_names_a_constructor_that_raises_and_its_position(recipe, old, new, header, line):
     assert TOML.count(old) == 1
     recipe.write_text(TOML.replace(old, new))
     experiment = Experiment.load(recipe)

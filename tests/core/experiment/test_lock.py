@@ -60,7 +60,7 @@ def kill(process):
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds the lock of `tmp_path`."""
+    """Starts another process that holds the lock of `tmp_path`."""
     process = start(tmp_path, SLURM_JOB_ID="")
     assert process.stdout.readline() == "held\n"
     yield process

@@ -32,7 +32,7 @@ def write(tmp_path: Path) -> WriteFiles:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on `sys.path`, like `site-packages`. After the test, its modules are removed from `sys.modules`."""
+    """Yields a folder on `sys.path`, like `site-packages`. Then removes its modules from `sys.modules`."""
     folder = tmp_path / "site"
     folder.mkdir()
     before = set(sys.modules)

@@ -23,7 +23,7 @@ def state():
     return list(sys.path), dict(sys.modules), list(sys.meta_path)
 
 
-def test_folder_of_the_toml_and_its_parent_come_first_on_the_path(write, tmp_path):
+def test_folder_of_the_toml_file_and_its_parent_come_first_on_the_path(write, tmp_path):
     recipe = write("data/recipe", trainer="class Trainer: place = 'recipe'")
     write("data", trainer="class Trainer: place = 'parent'", common="class Loss: place = 'parent'")
     with ImportScope.of_file(recipe / "baseline.toml"):

@@ -54,7 +54,7 @@ class BadGradient(TinyTrainer):
 
 
 def make(*args, hooks=(), **options):
-    """A trainer with a `NonFinite` hook, and the hook."""
+    """Creates a trainer with a `NonFinite` hook, and returns both."""
     hook = NonFinite()
     return make_trainer(*args, hooks={"nonfinite": hook, **dict(hooks)}, **options), hook
 

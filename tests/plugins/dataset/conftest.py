@@ -14,7 +14,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def manifest(repository: Path) -> Path:
-    """The manifest of the corpus that is committed with the recipe."""
+    """Returns the manifest of the corpus that is committed with the recipe."""
     return repository / "recipes" / "mini_denoise" / "corpus" / "manifest.csv"
 
 
@@ -47,7 +47,7 @@ sys.addaudithook(_record)
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The paths that Python or libsndfile opens during the test, one entry for each time."""
+    """Records the paths that Python or libsndfile opens during the test, one entry for each time."""
     recorded: list[str] = []
     init = soundfile.SoundFile.__init__
 

@@ -12,7 +12,7 @@ from audiozen_plugins.dataset import DnsChallenge, pad_collate
 
 @pytest.fixture
 def root(write, tmp_path):
-    """Twelve clips, named like those of the synthesiser. Sorting by name and by number gives different orders."""
+    """Writes twelve clips named like the synthesiser's. Sorting by name and by number gives different orders."""
     for number in range(12):
         source = f"book_0{number % 3}_snr_reader_{number}-door_snr3"
         write(f"set/noisy/{source}_snr{number - 5}_tl-{20 + number}_fileid_{number}.wav", seconds=0.5)

@@ -32,14 +32,14 @@ def noise(seconds: float, seed: int = 0) -> torch.Tensor:
 
 
 def bursts(count: int, seed: int = 0) -> torch.Tensor:
-    """Loud and quiet noise in turns, half a second each. A voice detector takes the loud parts for utterances."""
+    """Returns loud and quiet noise in turns, half a second each. A voice detector takes loud parts for utterances."""
     signal = noise(count, seed)
     return signal * torch.tensor([1.0, 1e-4]).repeat_interleave(SR // 2).repeat(count)
 
 
 @pytest.fixture
 def speech(reference):
-    """Noisy and clean waveforms of one clip."""
+    """Reads the noisy and clean waveforms of one clip."""
     folder = reference / "vbdmd"
     return tuple(read_audio(folder / kind / "p257_003.wav", sr=SR) for kind in ("noisy", "clean"))
 

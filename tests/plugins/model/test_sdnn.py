@@ -51,7 +51,7 @@ def test_published_weights_with_another_threshold_miss_the_reference(published, 
 
 
 def scores_with(network: SDNN, reference_data) -> dict[str, tuple[float, float]]:
-    """SI-SDR in dB, ours and the reference's, of every clip."""
+    """Computes the SI-SDR of every clip, in dB, for our output and for the reference output."""
     window = torch.ones(512)
     scores = {}
     for clip, expected in json.loads((reference_data / "numbers.json").read_text())["si_sdr_db"].items():

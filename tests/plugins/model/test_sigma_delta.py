@@ -118,7 +118,7 @@ def test_a_delta_unit_sends_what_the_plain_recursion_sends(dtype):
     assert 0.1 < (spikes == 0).double().mean() < 0.9, "the threshold should hold back some changes, not all"
 
 
-def test_delta_unit_sends_changes_at_the_threshold_and_keeps_smaller_ones():
+def test_delta_unit_sends_changes_at_the_threshold_and_accumulates_smaller_changes():
     activation = torch.tensor([6.0, 6.0, 11.0, 12.0]).view(1, 4, 1) / 64 * STEPS_PER_UNIT
     levels = Delta(6 / 64)(activation).flatten() / STEPS_PER_UNIT * 64
     assert levels.tolist() == [6.0, 6.0, 6.0, 12.0]

@@ -151,7 +151,7 @@ def test_forged_length_does_not_allocate_much_memory():
         assert peak < 1 << 20
 
 
-def test_a_file_whose_metadata_are_null_has_none():
+def test_null_metadata_is_read_as_no_metadata():
     header = b'{"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
     tensors, metadata = parse_tensors(len(header).to_bytes(8, "little") + header + b"\x07")
     assert (tensors["a"].tolist(), metadata) == ([7], {})
