@@ -49,7 +49,7 @@ class _FileSink:
 
 
 class _StandardError:
-    """Prints to the current `sys.stderr`, which progress bars replace while they are shown."""
+    """Prints to the current `sys.stderr`, because progress bars replace it while they are shown."""
 
     def msg(self, message: str) -> None:
         # If the terminal was closed, training must go on; the log file has the line.

@@ -29,7 +29,7 @@ from audiozen_core.storage.atomic import read_link, remove, rename, sync_folder,
 
 
 class CheckpointDirectory:
-    """The folder `checkpoints` of one experiment, which need not exist."""
+    """The folder `checkpoints` of one experiment. The folder need not exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -71,25 +71,25 @@ class CheckpointInfo:
 
     @property
     def size(self) -> int | None:
-        """The total size of its files in bytes; None if unknown."""
+        """The total size of the checkpoint's files in bytes; None if unknown."""
         return sum(file.size for file in self.manifest.files.values()) if self.manifest else None
 
     @property
     def serial(self) -> int:
-        """Its position in the order of the saves; -1 if unknown, which sorts before all known ones."""
+        """The position in the order of the saves. An unknown position is -1, so it sorts first."""
         return self.manifest.serial if self.manifest else -1
 
     @property
     def intact(self) -> bool:
-        """Whether it can be used."""
+        """Whether the checkpoint can be used."""
         return not self.reason
 
     @property
     def managed(self) -> bool:
-        """Whether its name is one that the store chooses, so that the store may rename and delete it."""
+        """Whether the store chose the checkpoint's name. The store may then rename and delete the checkpoint."""
         return is_managed_name(self.name)
 
     @property
     def stale(self) -> bool:
-        """Whether it was saved after the checkpoint that the run was later resumed from."""
+        """Whether the checkpoint is newer than the checkpoint that the run was later resumed from."""
         return is_stale_name(self.name)

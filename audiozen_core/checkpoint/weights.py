@@ -95,7 +95,7 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
-    # A `state_dict` may also hold the extra state of a module, which need not be a tensor.
+    # A `state_dict` may also hold a module's extra state. The extra state need not be a tensor.
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 

@@ -30,10 +30,10 @@ INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """The built-in commands and those of plugins; a command is imported only when it is called."""
+    """The built-in commands and the plugins' commands. A command is imported only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Returns the built-in commands in the order of `COMMANDS`, then those of plugins."""
+        """Returns the built-in commands in the order of `COMMANDS`, then the plugins' commands."""
         return [*COMMANDS, *published()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

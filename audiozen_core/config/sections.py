@@ -63,12 +63,12 @@ class Component:
 
     @property
     def header(self) -> str:
-        """The header of its table, for messages: `[model.args.encoder]`, `[validate_dataset.0]`."""
+        """The header of the component's table, for messages: `[model.args.encoder]`, `[validate_dataset.0]`."""
         return f"[{'.'.join(map(str, self.key))}]"
 
     @property
     def args_header(self) -> str:
-        """The header of the table of its arguments, for messages: `[model.args]`."""
+        """The header of the component's arguments table, for messages: `[model.args]`."""
         return f"[{'.'.join(map(str, (*self.key, 'args')))}]"
 
 
@@ -90,7 +90,7 @@ class HookComponent(Component):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataloader:
-    """The table `dataloader` of a data set: how its samples become batches."""
+    """A data set's `dataloader` table: how samples become batches."""
 
     batch_size: int = _field("the number of samples in a batch", default=1, minimum=1)
     shuffle: bool | None = _field("whether to shuffle; by default in training only", default=None)

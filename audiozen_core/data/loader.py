@@ -182,7 +182,7 @@ class BatchLoader:
 
     @property
     def stream_workers(self) -> int | None:
-        """The number of workers of an iterable data set, whose samples depend on it; None for a map-style data set."""
+        """An iterable data set's number of workers, because its samples depend on it; None for a map-style data set."""
         return self._loader.num_workers if self._stream is not None else None
 
     @property

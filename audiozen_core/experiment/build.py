@@ -44,7 +44,7 @@ def prepare_process(meta: Meta) -> torch.device:
     if meta.num_threads is not None:
         torch.set_num_threads(meta.num_threads)
     if meta.use_deterministic_algorithms:
-        # cuBLAS is deterministic only with this setting, which it reads when CUDA starts.
+        # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(meta.use_deterministic_algorithms)
     torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
@@ -207,7 +207,7 @@ def build_loader(
 
 
 def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
-    """Raises an error if the sample rate of a data set differs from `sr`, which would label the results wrongly."""
+    """Raises an error if a data set's sample rate differs from `sr`, because the results would be wrongly labelled."""
     own = getattr(dataset, "sr", sr)
     if isinstance(own, int) and own != sr:
         raise BuildError(

@@ -190,7 +190,7 @@ class Experiment:
     # ------------------------------------------------------------------------------- checkpoints
 
     def _check_no_run(self) -> None:
-        """Raises an error if the folder already holds a run, which a new run would overwrite."""
+        """Raises an error if the folder already holds a run, because a new run would overwrite it."""
         if found := self.store.list(verify=False):
             epochs = [info.epoch for info in found if info.epoch is not None]
             reached = f", up to epoch {epochs[-1]}" if epochs else ""

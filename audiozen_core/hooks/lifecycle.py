@@ -44,7 +44,7 @@ class Plugin:
 
     @property
     def owner(self) -> str:
-        """Where its code comes from: the distribution, or the module that a dotted path led to."""
+        """The source of the code: the distribution, or the module that a dotted path names."""
         return self.distribution or type(self.instance).__module__
 
     def __str__(self) -> str:

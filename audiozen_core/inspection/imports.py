@@ -58,7 +58,7 @@ def import_all(entries: Sequence[Entry], limit: float) -> Iterator[tuple[Entry, 
 
 
 class _Child:
-    """One child process, which imports the entries in their order."""
+    """A child process that imports the entries in order."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child

@@ -74,7 +74,7 @@ def _is_known(parameter: Parameter) -> bool:
 
 
 def _placeholder(annotation: Any) -> Any:
-    """Returns a value of the type, which the user replaces."""
+    """Returns a placeholder of the type for the user to replace."""
     for member in members_of(unwrap(annotation)):
         origin = get_origin(member) or member
         if origin is types.NoneType:

@@ -16,7 +16,7 @@ from audiozen_core.registry.installed import metadata_folders, normalised, read_
 from audiozen_core.registry.scope import installed_path
 
 FIRST_PARTY = "audiozen"
-"""The distribution of AudioZEN's own components. Their names do not take precedence over those of plugins."""
+"""The distribution of AudioZEN's own components. They do not take precedence over plugins with the same names."""
 
 _PREFIX = "audiozen."
 

@@ -36,7 +36,7 @@ class HookRecorder:
 
     @property
     def transcript(self) -> list[str]:
-        """A line for each call: the hook, and those of its arguments that are strings, integers or booleans."""
+        """One line per call: the hook, and its string, integer and boolean arguments."""
         return [
             " ".join([name, *(f"{key}={value}" for key, value in given.items() if isinstance(value, str | int))])
             for name, given in self.calls

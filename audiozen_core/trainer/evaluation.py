@@ -104,7 +104,7 @@ class Evaluation(Steps, Parts):
 
     @property
     def _as_trainer(self) -> Trainer:
-        """This object as hooks see it; `BaseTrainer`, which is derived from this class, has everything they need."""
+        """This object as hooks see it. Its subclass `BaseTrainer` has everything that hooks need."""
         return cast(Trainer, self)
 
     @contextmanager

@@ -90,7 +90,7 @@ class Document:
         return self._span(self.positions.values, key_path)
 
     def value_range(self, key_path: KeyPath) -> Range:
-        """Returns the position of a value as character offsets."""
+        """Returns a value's position as character offsets."""
         return self._range(self.positions.values, key_path)
 
     def _span(self, ranges: Mapping[KeyPath, Range], key_path: KeyPath) -> Span:
