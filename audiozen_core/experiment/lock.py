@@ -50,10 +50,12 @@ def run_lock(folder: Path) -> Iterator[None]:
         _write_note(folder)
         yield
     finally:
-        # Deleted before the lock is freed: afterwards the files may belong to the next process.
-        for name in (_NOTE, LOCK):
-            with contextlib.suppress(OSError):
-                remove(folder / name)
+        # Before the lock is freed: afterwards the note may belong to the next process. `run.lock` itself stays. If it
+        # were deleted, a process that has just opened it would lock a file that the next one no longer sees.
+        with contextlib.suppress(OSError):
+            remove(folder / _NOTE)
+            if created and [path.name for path in folder.iterdir()] == [LOCK]:
+                remove(folder / LOCK)
         lock.release()
         with contextlib.suppress(OSError):
             for each in created:

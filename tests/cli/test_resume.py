@@ -148,7 +148,7 @@ def test_error_names_the_process_that_uses_the_folder(audiozen, ran, arguments):
 
 
 def test_finished_run_deletes_its_lock(ran):
-    assert not (ran / "exp/tiny/run.lock").exists()
+    assert not (ran / "exp/tiny/run.lock.json").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -89,7 +89,7 @@ def test_run_that_is_killed_many_times_ends_with_the_same_state(tmp_path, record
     assert difference(end_of(tmp_path / "whole"), end_of(project)) is None
     strays = [path.name for path in (project / "exp").rglob("*") if path.name.endswith(".partial")]
     assert strays == []
-    assert not (project / "exp/run/run.lock").exists()
+    assert not (project / "exp/run/run.lock.json").exists()
     assert workers
     assert [pid for pid in workers if alive(pid)] == []
 

@@ -90,18 +90,30 @@ def test_error_names_the_batch_job(tmp_path, monkeypatch):
         pass
 
 
-def test_lock_and_its_note_are_deleted_when_the_run_ends(tmp_path, holder):
+def test_the_note_is_deleted_when_the_run_ends_and_the_lock_file_stays(tmp_path, holder):
     holder.communicate("")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
     with run_lock(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, NOTE]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_lock_file_that_was_opened_before_the_holder_ends_is_the_one_that_counts(tmp_path):
+    """Deleting the file would let this process and the next one hold a lock each, on two files of one name."""
+    fcntl = pytest.importorskip("fcntl")
+    with run_lock(tmp_path):
+        early = (tmp_path / LOCK).open("r+")
+    with early:
+        fcntl.flock(early, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(RunError, match="is in use"), run_lock(tmp_path):
+            pass
 
 
 def test_failed_run_frees_the_lock(tmp_path):
     with pytest.raises(ValueError, match="training failed"), run_lock(tmp_path):
         raise ValueError("training failed")
-    assert list(tmp_path.iterdir()) == []
+    with run_lock(tmp_path):
+        pass
 
 
 def test_lock_of_a_killed_run_is_taken_over_and_logged_once(tmp_path, holder, capsys):
@@ -195,7 +207,7 @@ def test_a_lock_removes_the_folders_it_created_if_they_stay_empty(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with run_lock(tmp_path / "exp/a"):
         (tmp_path / "exp/a/log").touch()
-    assert [path.name for path in (tmp_path / "exp/a").iterdir()] == ["log"]
+    assert sorted(path.name for path in (tmp_path / "exp/a").iterdir()) == ["log", LOCK]
 
 
 def test_one_process_cannot_hold_the_lock_twice(tmp_path):
@@ -253,7 +265,7 @@ def test_the_note_is_not_written_through_a_link(tmp_path, kind):
     plant(run / NOTE, kind, thesis)
     with run_lock(run):
         assert json.loads((run / NOTE).read_text())["pid"] == os.getpid()
-    assert list(run.iterdir()) == []
+    assert [path.name for path in run.iterdir()] == [LOCK]
     assert thesis.exists() == (kind != "link to nothing")
     assert not thesis.exists() or thesis.read_text() == "years of work"
 
@@ -275,7 +287,7 @@ def test_only_one_of_many_simultaneous_runs_gets_the_lock(tmp_path, locks, kille
     assert got.count(True) == 1
     for process in processes:
         process.communicate()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_run_in_another_container_holds_its_lock(tmp_path):
@@ -308,7 +320,7 @@ def test_marker_file_replaces_the_lock_without_kernel_locks(tmp_path, monkeypatc
         assert json.loads((tmp_path / NOTE).read_text())["pid"] == os.getpid()
         with pytest.raises(RunError, match="is in use"), run_lock(tmp_path):
             pass
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_marker_file_of_another_machine_blocks_until_it_is_deleted(tmp_path, monkeypatch):
@@ -333,7 +345,7 @@ def test_lock_works_without_its_note_on_a_full_disk(tmp_path, monkeypatch, code)
             [sys.executable, "-c", HOLDS, str(tmp_path)], capture_output=True, text=True, input="", check=False
         )
         assert "is in use: another process" in other.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def test_full_disk_without_kernel_locks_is_an_error(tmp_path, monkeypatch):
