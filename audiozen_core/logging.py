@@ -90,7 +90,7 @@ def get_logger() -> FilteringBoundLogger:
 
 
 @contextmanager
-def kept_for_log_file() -> Iterator[None]:
+def buffered_for_log_file() -> Iterator[None]:
     """Keeps the lines of the block until a `log_file` is opened in it, so that the file also has these early lines."""
     _sink.early = []
     try:

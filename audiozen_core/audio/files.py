@@ -251,7 +251,7 @@ def list_audio(folder: str | Path) -> list[Path]:
         seen.add(real)
     if not found:
         raise DataError(
-            f"there is no audio file in `{folder}`",
+            f"the folder `{folder}` has no audio files",
             remedy=f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
         )
     return sorted(found)
@@ -260,7 +260,9 @@ def list_audio(folder: str | Path) -> list[Path]:
 def require_folder(folder: Path) -> None:
     """Raises a `DataError` unless `folder` is a folder."""
     if not folder.exists():
-        raise DataError(f"there is no folder `{folder}`", remedy=f"relative paths are resolved from `{Path.cwd()}`")
+        raise DataError(
+            f"the folder `{folder}` does not exist", remedy=f"relative paths are resolved from `{Path.cwd()}`"
+        )
     if not folder.is_dir():
         raise DataError(f"`{folder}` is not a folder", remedy="give the folder that holds the audio files")
 
@@ -278,7 +280,7 @@ def _open_bytes(path: Path) -> io.FileIO:
         return io.FileIO(path)
     except FileNotFoundError as error:
         remedy = f"relative paths are resolved from `{Path.cwd()}`"
-        raise DataError(f"there is no audio file `{path}`", remedy=remedy) from error
+        raise DataError(f"the audio file `{path}` does not exist", remedy=remedy) from error
     except OSError as error:
         raise DataError(f"`{path}` can't be read: {error.strerror}", remedy="check its permissions") from error
 

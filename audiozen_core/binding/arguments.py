@@ -26,7 +26,7 @@ def check_arguments(
 
     Nested tables with their own `path` are not checked, because the type of the object that they build is unknown here.
     The `place` of each finding begins with `args`. Findings about given arguments come first, in the order of `args`,
-    and then findings about missing arguments. Without a signature there are no findings.
+    and then findings about missing arguments. Returns nothing for a target without a signature.
 
     Args:
         signature: the signature of the target; None if it can't be read.
@@ -114,7 +114,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
 
 
 def kind_by_base(target: type) -> Kind | None:
-    """Returns the kind whose base class the target is derived from; None if there is no such kind."""
+    """Returns the kind whose base class the target is derived from, or None."""
     return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
 
 

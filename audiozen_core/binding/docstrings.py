@@ -35,7 +35,7 @@ def parameter_docs(target: Any) -> dict[str, str]:
 
 
 def summary(target: Any) -> str:
-    """Returns the first paragraph of the docstring, as one line; "" if there is no docstring."""
+    """Returns the first paragraph of the docstring, as one line, or "" without a docstring."""
     text = getattr(target, "__doc__", None)
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split()) if isinstance(text, str) else ""
 

@@ -47,18 +47,18 @@ class Signature:
 
     def names(self) -> tuple[str, ...]:
         """Returns the names of the parameters that can be passed as keywords."""
-        return tuple(found.name for found in self.parameters if found.kind is not Parameter.POSITIONAL_ONLY)
+        return tuple(parameter.name for parameter in self.parameters if parameter.kind is not Parameter.POSITIONAL_ONLY)
 
     def get(self, name: str) -> Parameter | None:
-        """Returns the parameter with this name; None if there is no such parameter."""
-        return next((found for found in self.parameters if found.name == name), None)
+        """Returns the parameter with this name, or None."""
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
     def text(self, keep: str | None = None) -> str:
         """The signature in one line, without annotations, such as `RAdam(params, lr=0.001, betas=(0.9, 0.999), …)`.
 
         The last parameters of a long signature are left out, except for the parameter `keep`.
         """
-        shown = {found.name: _parameter_text(found) for found in self.parameters}
+        shown = {parameter.name: _parameter_text(parameter) for parameter in self.parameters}
         more = ["…"] if self.open else []
         while len(line := f"{self.name}({', '.join([*shown.values(), *more])})") > _WIDTH:
             last = next((name for name in reversed(shown) if name != keep), None)
@@ -85,8 +85,8 @@ def signature_of(target: Any) -> Signature | None:
 def return_type(function: Any) -> type | None:
     """Returns the class in the return annotation of a function, if there is one."""
     annotations = getattr(function, "__annotations__", {})
-    found = _resolved(annotations["return"], _globals(function)) if "return" in annotations else None
-    return found if isinstance(found, type) and found is not Parameter.empty else None
+    annotation = _resolved(annotations["return"], _globals(function)) if "return" in annotations else None
+    return annotation if isinstance(annotation, type) and annotation is not Parameter.empty else None
 
 
 def _of_function(target: Any) -> Signature | None:
@@ -108,8 +108,8 @@ def _of_class(cls: type) -> Signature | None:
         return Signature(cls.__name__, ())
     # Python passes the arguments to all of these methods. A method that takes anything, such as a
     # `__new__(cls, *args, **kwargs)`, does not show which arguments are allowed, so it is left out.
-    useful = [found for found in read if found is not None and (found.parameters or not found.open)]
-    named = [found for found in useful if found.parameters]
+    useful = [signature for signature in read if signature is not None and (signature.parameters or not signature.open)]
+    named = [signature for signature in useful if signature.parameters]
     return (named or useful)[0] if useful else _of_function(cls)
 
 
@@ -130,8 +130,8 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
         return None
     if parameters and parameters[0].kind not in _VARIADIC:
         parameters = parameters[1:]  # self
-    named = tuple(found for found in parameters if found.kind not in _VARIADIC)
-    keywords = next((found.name for found in parameters if found.kind is Parameter.VAR_KEYWORD), None)
+    named = tuple(parameter for parameter in parameters if parameter.kind not in _VARIADIC)
+    keywords = next((parameter.name for parameter in parameters if parameter.kind is Parameter.VAR_KEYWORD), None)
     if keywords is None or (function.__module__, getattr(function, "__qualname__", "")) in _TAKING_NOTHING:
         return Signature(cls.__name__, named)
     use = keyword_use(inspect.unwrap(function), keywords)
@@ -149,8 +149,8 @@ def _constructor(cls: type, mro: tuple[type, ...], method: str) -> Signature | N
         return Signature(cls.__name__, _joined(named, taken), open=True)
     inherited = above.parameters
     if named:  # the positions differ from those in the parent, so the inherited parameters are keywords
-        inherited = tuple(_as_keyword(found) for found in inherited)
-    taken = tuple(found for found in taken if above.get(found.name) is None)
+        inherited = tuple(_as_keyword(parameter) for parameter in inherited)
+    taken = tuple(parameter for parameter in taken if above.get(parameter.name) is None)
     return Signature(cls.__name__, _joined(named, taken, inherited), above.open, above.ignoring)
 
 
@@ -164,25 +164,27 @@ def _parent(cls: type, mro: tuple[type, ...], owner: type, method: str, forward:
         rest = rest[place:]
     if _owner(rest, method) is None:  # `object` takes nothing, and `type` passes everything to `__init__`
         return Signature(cls.__name__, (), open=method != "__init__")
-    found = _constructor(cls, rest, method)
-    if found is None:
+    above = _constructor(cls, rest, method)
+    if above is None:
         return None
     parameters = [
         parameter
-        for place, parameter in enumerate(found.parameters)
+        for place, parameter in enumerate(above.parameters)
         if not (place < forward.positional and parameter.kind is not Parameter.KEYWORD_ONLY)
         and parameter.name not in forward.keywords
     ]
-    return Signature(found.name, tuple(parameters), found.open, found.ignoring)
+    return Signature(above.name, tuple(parameters), above.open, above.ignoring)
 
 
 def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Signature:
     """Returns the signature of a `functools.partial`, without the arguments that are already bound."""
-    rest = [found for found in inner.parameters if found.kind is not Parameter.KEYWORD_ONLY][positional:]
-    rest += [found for found in inner.parameters if found.kind is Parameter.KEYWORD_ONLY]
+    rest = [parameter for parameter in inner.parameters if parameter.kind is not Parameter.KEYWORD_ONLY][positional:]
+    rest += [parameter for parameter in inner.parameters if parameter.kind is Parameter.KEYWORD_ONLY]
     replaced = tuple(
-        found.replace(default=keywords[found.name], kind=Parameter.KEYWORD_ONLY) if found.name in keywords else found
-        for found in rest
+        parameter.replace(default=keywords[parameter.name], kind=Parameter.KEYWORD_ONLY)
+        if parameter.name in keywords
+        else parameter
+        for parameter in rest
     )
     return Signature(inner.name, replaced, inner.open, inner.ignoring)
 
@@ -195,8 +197,10 @@ def _parameters(function: Any) -> list[Parameter] | None:
         return None
     scope = _globals(function)
     return [
-        found.replace(annotation=_resolved(found.annotation, scope)) if found.annotation is not found.empty else found
-        for found in signature.parameters.values()
+        parameter.replace(annotation=_resolved(parameter.annotation, scope))
+        if parameter.annotation is not parameter.empty
+        else parameter
+        for parameter in signature.parameters.values()
     ]
 
 
@@ -219,10 +223,10 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
 
 def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
     """Returns all parameters of the groups. If several have the same name, the first one is used."""
-    found: dict[str, Parameter] = {}
+    by_name: dict[str, Parameter] = {}
     for parameter in (parameter for group in groups for parameter in group):
-        found.setdefault(parameter.name, parameter)
-    return tuple(found.values())
+        by_name.setdefault(parameter.name, parameter)
+    return tuple(by_name.values())
 
 
 def _as_keyword(parameter: Parameter) -> Parameter:

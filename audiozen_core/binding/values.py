@@ -95,8 +95,8 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
         ]
     elif isinstance(value, Mapping) and get_origin(annotation) in MAPPINGS and len(get_args(annotation)) == 2:
         inner = [(item, get_args(annotation)[1], (*where, key)) for key, item in value.items()]
-    found = [wrong for item, wanted, place in inner for wrong in wrong_places(item, wanted, place)]
-    return found or [(where, value, annotation)]
+    innermost = [wrong for item, wanted, place in inner for wrong in wrong_places(item, wanted, place)]
+    return innermost or [(where, value, annotation)]
 
 
 def convert(value: Any, annotation: Any) -> Any:
@@ -116,7 +116,9 @@ def convert(value: Any, annotation: Any) -> Any:
         return origin(items) if origin in (tuple, set, frozenset, collections.deque) else items
     if isinstance(value, Mapping) and dataclasses.is_dataclass(origin) and not is_component(value):
         signature = signature_of(origin)
-        wanted_by_name = {found.name: found.annotation for found in signature.parameters} if signature else {}
+        wanted_by_name = (
+            {parameter.name: parameter.annotation for parameter in signature.parameters} if signature else {}
+        )
         return origin(**{key: convert(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
     if isinstance(value, Mapping) and origin in MAPPINGS and len(get_args(annotation)) == 2:
         return {key: convert(item, get_args(annotation)[1]) for key, item in value.items()}
@@ -160,18 +162,18 @@ def _same_form(value: Any, origin: Any) -> bool:
     return isinstance(value, Mapping) and table
 
 
-def _any_of(found: list[Fit]) -> Fit:
+def _any_of(answers: list[Fit]) -> Fit:
     """Combines the answers of the members of a union.
 
     `no` takes precedence over `foreign`: if TOML can express any member of the union, the value is simply wrong.
     """
     order: tuple[Fit, ...] = ("yes", "unknown", "no")
-    return next((fit for fit in order if fit in found), "foreign")
+    return next((fit for fit in order if fit in answers), "foreign")
 
 
-def _all_of(found: list[Fit]) -> Fit:
+def _all_of(answers: list[Fit]) -> Fit:
     order: tuple[Fit, ...] = ("no", "foreign", "unknown")
-    return next((fit for fit in order if fit in found), "yes")
+    return next((fit for fit in order if fit in answers), "yes")
 
 
 def _item_annotations(items: list[Any], annotation: Any) -> list[Any]:
@@ -205,7 +207,13 @@ def _fits_dataclass(value: Any, cls: type) -> Fit:
     signature = signature_of(cls)
     if signature is None or signature.open:
         return "unknown"
-    required = {found.name for found in signature.parameters if found.default is Parameter.empty}
+    required = {parameter.name for parameter in signature.parameters if parameter.default is Parameter.empty}
     if not required <= value.keys() <= set(signature.names()):
         return "no"
-    return _all_of([fits(value[found.name], found.annotation) for found in signature.parameters if found.name in value])
+    return _all_of(
+        [
+            fits(value[parameter.name], parameter.annotation)
+            for parameter in signature.parameters
+            if parameter.name in value
+        ]
+    )

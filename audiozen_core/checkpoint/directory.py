@@ -3,7 +3,7 @@
 After each step of a save, a reader finds a complete checkpoint, either the old one or the new one:
 
 1. A checkpoint is written under a temporary name, and renamed when all of it is on the disk. The new name is always
-   unused: a checkpoint never replaces another, because there is no portable way to swap two folders in one step.
+   unused: a checkpoint never replaces another, because two folders can't be swapped in one step on all systems.
 2. `latest` moves, then `best`, then older checkpoints are deleted. Each step is durable before the next one starts.
 
 Each save has a serial number. If a run is resumed from an earlier checkpoint, the later ones have higher serial numbers
@@ -46,7 +46,7 @@ class CheckpointDirectory:
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
     def find(self, name: str) -> CheckpointInfo | None:
-        """Returns the checkpoint with this name; None if there is no such checkpoint."""
+        """Returns the checkpoint with this name, or None."""
         path = self.folder / name
         return _entry(path) if _is_listed(path) else None
 
@@ -57,7 +57,7 @@ class CheckpointDirectory:
         return self.link_target(path.name) if path.name in (BEST, LATEST) else path.name
 
     def link_target(self, link: str) -> str | None:
-        """The name that `best` or `latest` points at, whether it exists or not; None if there is no such checkpoint."""
+        """The name that `best` or `latest` points at, whether it exists or not, or None."""
         target = read_link(self.folder / link)
         if target is not None:
             # A link out of the folder is not one of ours.

@@ -13,7 +13,7 @@ MAKE_ROOM = "free some disk space; the existing checkpoints are intact"
 
 
 class NoCheckpointError(CheckpointError):
-    """The checkpoint does not exist, or there are no checkpoints."""
+    """The checkpoint does not exist, or the folder has no checkpoints."""
 
     code = "AZ401"
 

@@ -189,7 +189,7 @@ class CheckpointStore:
 
     @property
     def latest(self) -> Path | None:
-        """The latest checkpoint, intact or damaged; None if there are no checkpoints."""
+        """The latest checkpoint, intact or damaged, or None."""
         return self._target(LATEST)
 
     def load(

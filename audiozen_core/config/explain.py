@@ -131,9 +131,9 @@ def _unknown(composition: Composition, place: KeyPath) -> AudioZenError:
         return _unknown(composition, parent)
     names = [*above, *known_keys(parent)] if isinstance(above, Mapping) else []
     similar = nearest(str(place[-1]), names)
-    known = f"the keys there are {', '.join(map(str, dict.fromkeys(names)))}" if names else "there are no keys there"
+    known = f"its table has the keys {', '.join(map(str, dict.fromkeys(names)))}" if names else "its table is empty"
     remedy = did_you_mean(spell((*parent, similar)) if similar else None) or known
-    return AudioZenError(f"there is no key `{spell(place)}`", remedy=remedy)
+    return AudioZenError(f"the key `{spell(place)}` does not exist", remedy=remedy)
 
 
 def _text(value: Any) -> str:

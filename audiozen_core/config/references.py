@@ -190,7 +190,9 @@ class _Resolver:
         table = self.composition.get(found)
         text = str(reference)
         if not isinstance(table, dict | list):
-            return self.fail(place, f"`{reference}` leads nowhere: `{spell(found)}` has no keys of its own", text)
+            return self.fail(
+                place, f"`{reference}` names a value that does not exist: `{spell(found)}` is not a table", text
+            )
         names: Iterable[str] = chain(table, known_keys(found)) if isinstance(table, dict) else ()
         # The key may be a misspelt one in a known section that the file does not have.
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
@@ -198,7 +200,7 @@ class _Resolver:
             names = known_keys(found)
         similar = nearest(str(target[len(found)]), names)
         suggestion = str(Reference(spell((*found, similar, *target[len(found) + 1 :])))) if similar else None
-        message = f"`{reference}` leads nowhere: there is no `{spell(target)}`"
+        message = f"`{reference}` names a value that does not exist"
         label = did_you_mean(suggestion)
         return self.fail(place, message, text, label=label, suggestion=suggestion)
 

@@ -21,7 +21,7 @@ import tomli
 from audiozen_core.errors import CheckpointError
 
 FindComponent = Callable[[str, str], object]
-"""Takes a section and a path, and returns the component, such as a class, or None if there is no such component."""
+"""Takes a section and a path, and returns the component, such as a class, or None if it does not exist."""
 
 # The keys of AudioZEN's own tables that may change: output folders, speed, and what happens after training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset")

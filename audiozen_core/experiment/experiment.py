@@ -31,7 +31,7 @@ from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
-from audiozen_core.logging import get_logger, kept_for_log_file, log_file
+from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.steps import check_steps
@@ -91,7 +91,7 @@ class Experiment:
             AudioZenError: an error that the user can fix.
         """
         self._check_options(resume, ckpt_path)
-        with self.scope, kept_for_log_file(), ExitStack() as stack:
+        with self.scope, buffered_for_log_file(), ExitStack() as stack:
             trainer, loaders = self._lock_and_build(stack, resume=resume)
             if self.trains and resume:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
@@ -195,7 +195,7 @@ class Experiment:
             epochs = [info.epoch for info in found if info.epoch is not None]
             reached = f", up to epoch {epochs[-1]}" if epochs else ""
             raise RunError(
-                f"{self.folder} already holds a run{reached}; nothing has been touched",
+                f"{self.folder} already has a run{reached}; this run has changed nothing",
                 remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 

@@ -60,7 +60,9 @@ def missing_name_error(missing: MissingNameError, path: str) -> PathError:
         message = f"there is no module `{'.'.join(filter(None, [found, name]))}`"
         if path:
             folders = f" (looked in {' and '.join(scope.dirs)} first)" if scope else ""
-            remedy = f"install the package that has the module, or put `{name}.py` beside the TOML file{folders}"
+            remedy = (
+                f"install the package that has the module, or put `{name}.py` in the folder of the TOML file{folders}"
+            )
     else:
         is_module, is_package = isinstance(owner, ModuleType), bool(_path_of(owner))
         kind = "package" if is_package else "module" if is_module else "class" if inspect.isclass(owner) else "object"
@@ -96,7 +98,7 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
         suggestion = f"{home.__name__}.{path}"
     scope = ImportScope.current()
     if scope and (file := scope.local_modules().get(path)):
-        notes.append(f"note: `{file.name}` beside the TOML is a module; to use a class in it, write `{path}.<Class>`")
+        notes.append(f"note: `{file.name}` beside the TOML file is a module; to use its class, write `{path}.<Class>`")
         if name := _first_class(file if file.is_file() else file / "__init__.py"):
             suggestion = f"{path}.{name}"
     return PathError(error.code, error.message, suggestion=suggestion, notes=notes, remedy=error.remedy)

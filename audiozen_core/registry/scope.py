@@ -81,7 +81,7 @@ class ImportScope:
         return found
 
     def hidden(self, name: str) -> Path | None:
-        """Returns the file that is ignored because the module's name is reserved; None if there is no such file."""
+        """Returns the file that is ignored because the module's name is reserved, or None."""
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 

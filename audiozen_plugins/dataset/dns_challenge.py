@@ -115,7 +115,7 @@ def _by_file_id(folder: Path) -> dict[int, Path]:
         found[number] = path
     if not found:
         raise DataError(
-            f"there is no audio file in `{folder}`", remedy="add files with names like `…_fileid_<number>.wav`"
+            f"the folder `{folder}` has no audio files", remedy="add files with names like `…_fileid_<number>.wav`"
         )
     return found
 

@@ -171,7 +171,7 @@ def _rows(manifest: Path) -> Iterator[dict[str, str]]:
         text = manifest.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(
-            f"there is no manifest `{manifest}`", remedy=f"relative paths are resolved from `{Path.cwd()}`"
+            f"the manifest `{manifest}` does not exist", remedy=f"relative paths are resolved from `{Path.cwd()}`"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"the manifest `{manifest}` is not in UTF-8: {error}", remedy="save it in UTF-8") from error

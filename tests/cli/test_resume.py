@@ -84,7 +84,7 @@ def test_run_with_only_damaged_checkpoints_is_neither_overwritten_nor_resumed(au
         path.write_text("{")
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
-    assert "exp/tiny already holds a run; nothing has been touched" in outcome.err
+    assert "exp/tiny already has a run; this run has changed nothing" in outcome.err
     outcome = audiozen("run", "tiny.toml", "--resume")
     assert outcome.code == 2
     assert "delete or move this folder to start over" in outcome.err

@@ -61,8 +61,7 @@ class PackedState:
     def clone(self, reuse: PackedState | None = None) -> PackedState:
         """Copies the tensors to the CPU, so that training can go on and change the originals.
 
-        `reuse` is an earlier clone that is no longer needed. Its memory is overwritten, because allocating new memory
-        takes longer than copying.
+        The clone overwrites the memory of `reuse`, an earlier clone: allocating new memory takes longer than copying.
         """
         reused = reuse.tensors if reuse else {}
         tensors = {

@@ -127,7 +127,7 @@ def test_error_names_a_file_that_is_not_audio(tmp_path, content, what):
 
 
 def test_error_says_why_a_path_is_not_an_audio_file(tmp_path):
-    with pytest.raises(DataError, match=r"there is no audio file `.*missing\.wav`"):
+    with pytest.raises(DataError, match=r"the audio file `.*missing\.wav` does not exist"):
         read_audio(tmp_path / "missing.wav", sr=SR)
     with pytest.raises(DataError, match="is a folder"):
         read_audio(tmp_path, sr=SR)
@@ -262,9 +262,9 @@ def test_listing_a_folder_without_audio_is_an_error(tmp_path):
 
     with pytest.raises(DataError) as error:
         list_audio(tmp_path)
-    assert f"no audio file in `{tmp_path}`" in message(error)
+    assert f"the folder `{tmp_path}` has no audio files" in message(error)
     assert ".flac" in message(error)
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match=r"the folder `.*missing` does not exist"):
         list_audio(tmp_path / "missing")
     with pytest.raises(DataError, match="is not a folder"):
         list_audio(tmp_path / "notes.txt")

@@ -95,11 +95,17 @@ def test_training_clip_is_the_same_segment_of_both_files(root):
             lambda root: (root / "clean" / "clean_fileid_7.wav").unlink(),
             r"1 of 12 .*no clean partner: `.*_fileid_7\.wav`",
         ),
-        (lambda root: [path.unlink() for path in (root / "noisy").iterdir()], "no audio file in `.*noisy`"),
-        (lambda root: [path.unlink() for path in (root / "clean").iterdir()], "no audio file in `.*clean`"),
+        (
+            lambda root: [path.unlink() for path in (root / "noisy").iterdir()],
+            "the folder `.*noisy` has no audio files",
+        ),
+        (
+            lambda root: [path.unlink() for path in (root / "clean").iterdir()],
+            "the folder `.*clean` has no audio files",
+        ),
         (lambda root: (root / "noisy" / "odd.wav").touch(), r"odd\.wav` has no `fileid_<number>`"),
         (lambda root: (root / "clean" / "again_fileid_07.wav").touch(), "two files with the number 7"),
-        (lambda root: (root / "noisy").rename(root / "loud"), "no folder `.*noisy`"),
+        (lambda root: (root / "noisy").rename(root / "loud"), "the folder `.*noisy` does not exist"),
     ],
 )
 def test_error_describes_an_unexpected_layout_of_the_folder(root, break_it, what):
@@ -124,7 +130,7 @@ def test_error_names_an_invalid_argument(root, arguments, what):
 
 
 def test_error_names_a_missing_root():
-    with pytest.raises(DataError, match="no folder `nowhere`"):
+    with pytest.raises(DataError, match="the folder `nowhere` does not exist"):
         DnsChallenge("nowhere")
 
 

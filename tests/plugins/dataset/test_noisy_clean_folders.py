@@ -81,7 +81,7 @@ def test_unfitting_pair_is_an_error_when_checked_or_when_read(folders, write, wr
 def test_error_names_an_empty_or_missing_folder(folders, tmp_path):
     (tmp_path / "empty").mkdir()
 
-    with pytest.raises(DataError, match=r"no audio file in `.*empty`"):
+    with pytest.raises(DataError, match=r"the folder `.*empty` has no audio files"):
         NoisyCleanFolders(folders["noisy_dir"], tmp_path / "empty")
-    with pytest.raises(DataError, match=r"no folder `.*missing`"):
+    with pytest.raises(DataError, match=r"the folder `.*missing` does not exist"):
         NoisyCleanFolders(tmp_path / "missing", folders["clean_dir"])

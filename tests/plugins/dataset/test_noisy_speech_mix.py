@@ -233,8 +233,8 @@ def test_iteration_over_the_data_set_ends(grid):
         ({"manifest": "{manifest}", "speech_dir": "x"}, "`manifest`, `speech_dir` is set"),
         ({"speech_dir": "x"}, "`speech_dir` is set"),
         ({"speech_dir": "x", "noise_dir": "y", "split": "train"}, "`split`, `speech_dir`, `noise_dir` is set"),
-        ({"speech_dir": "nowhere", "noise_dir": "y"}, "no folder `nowhere`"),
-        ({"manifest": "nowhere.csv", "split": "train"}, r"no manifest `nowhere\.csv`"),
+        ({"speech_dir": "nowhere", "noise_dir": "y"}, "the folder `nowhere` does not exist"),
+        ({"manifest": "nowhere.csv", "split": "train"}, r"the manifest `nowhere\.csv` does not exist"),
         ({"manifest": "{manifest}", "split": "dev"}, "no speech in the split `dev`(.|\n)*test, train, validate"),
         ({"manifest": "{manifest}", "snrs": [0], "snr_range": [0, 1]}, "both `snr_range` and `snrs`"),
         ({"manifest": "{manifest}", "snrs": []}, r"`snrs` is \[\]"),
@@ -263,7 +263,7 @@ def test_error_names_an_invalid_argument(arguments, what, manifest):
         ("file,role,voice,kind,split\na.wav,speech\n", "line 2 of .* has too few values"),
         (
             "file,role,voice,kind,split\nmissing.wav,speech,v,en,train\nb.wav,noise,,x,train\n",
-            r"no audio file .*missing",
+            r"the audio file `.*missing.*` does not exist",
         ),
         ("file,role,voice,kind,split\na.wav,speech,v,en,train\n", "lists no noise\n"),
         (
