@@ -3,7 +3,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiozen_core.binding.arguments import build, check_arguments
+from audiozen_core.binding.arguments import check_arguments
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.config_codes import (
     INJECTED_ARGUMENT,
@@ -23,6 +22,7 @@ from audiozen_core.diagnostics.config_codes import (
     WRONG_ARGUMENT_TYPE,
 )
 from audiozen_core.registry.paths import resolve
+from tests.core.binding.targets import Anything, Base, Codec, Named, Net
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -41,11 +41,6 @@ def findings(target, args, **options):
 def the_finding(target, args, **options):
     (found,) = check(target, args, **options)
     return found
-
-
-class Net:
-    def __init__(self, width: int, depth: int = 2, *, dropout: float = 0.0):
-        self.given = (width, depth, dropout)
 
 
 # ------------------------------------------------------------------------------------------ argument names
@@ -171,21 +166,6 @@ def test_wrong_values_for_torch_components_are_reported(path, args, wrong):
 
 
 # ------------------------------------------------------------------------------------------ **kwargs
-
-
-class Base:
-    def __init__(self, components, *, max_epochs: int = 100, patience: int | None = None):
-        self.given = (components, max_epochs, patience)
-
-
-class Named(Base):
-    def __init__(self, components, *, alpha: float = 0.5, **kwargs):
-        super().__init__(components, **kwargs)
-
-
-class Anything(Named):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
 
 
 class OldStyle(Base):
@@ -424,18 +404,6 @@ def test_nested_component_is_not_checked_against_the_annotation():
     assert findings(Net, {"width": {"paths": "torch.nn.ReLU"}}) == [(WRONG_ARGUMENT_TYPE, "width")], "negative control"
 
 
-@dataclasses.dataclass
-class Encoder:
-    size: int
-    kinds: list[str] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class Codec:
-    encoder: Encoder
-    layers: list[Encoder] = dataclasses.field(default_factory=list)
-
-
 def test_nested_tables_are_checked_against_dataclasses():
     found = check(Codec, {"encoder": {"sise": 3}, "layers": [{"size": 1}, {"size": "2", "kinds": ["a", 3]}]})
     assert [(finding.code, finding.place) for finding in found] == [
@@ -451,82 +419,3 @@ def test_missing_key_is_reported_at_its_table():
     found = the_finding(Codec, {"encoder": {"kinds": []}})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args", "encoder"))
     assert "missing argument `size`" in found.message
-
-
-# ------------------------------------------------------------------------------------------ the signature as text
-
-
-def test_long_signature_is_shortened_around_the_parameter_to_keep():
-    text = signature_of(torch.nn.Transformer).text(keep="bias")
-    assert text == "Transformer(d_model=512, nhead=8, num_encoder_layers=6, bias=True, …)"
-
-
-def test_parameter_to_keep_is_shown_even_if_it_is_too_long():
-    name = "width" * 20
-    parameters = {"first": 1, name: 2}
-    function = eval(f"lambda {', '.join(f'{key}={value}' for key, value in parameters.items())}: None")
-    assert signature_of(function).text(keep=name) == f"<lambda>({name}=2, …)"
-
-
-def test_defaults_with_a_long_or_useless_repr_are_shortened():
-    something = object()
-
-    def odd(a=something, b=torch.nn.ReLU, c="x" * 90, d=math.pi, e=len): ...
-
-    assert signature_of(odd).text() == "odd(a=…, b=ReLU, c=…, d=3.141592653589793, e=…)"
-
-
-# ------------------------------------------------------------------------------------------ building
-
-
-def test_build_passes_only_injected_values_that_the_signature_takes():
-    model = nn.Linear(2, 2)
-    injected = {"params": model.parameters(), "section": "optimizer"}
-    optimizer = build(torch.optim.RAdam, {"lr": 0.5}, injected)
-    assert optimizer.param_groups[0]["lr"] == 0.5
-    assert len(optimizer.param_groups[0]["params"]) == 2
-
-
-def test_build_passes_all_injected_values_to_a_target_with_kwargs():
-    assert build(lambda **given: given, {"a": 1}, {"b": 2}) == {"a": 1, "b": 2}
-
-
-def test_build_passes_injected_values_that_the_parent_takes():
-    assert build(Anything, {"max_epochs": 3}, {"components": "all", "other": 1}).given == ("all", 3, None)
-
-
-def test_build_passes_injected_values_by_position():
-    def scale(factor, /, offset):
-        return factor * 10 + offset
-
-    assert build(scale, {"offset": 1}, {"factor": 2}) == 21
-
-
-def test_build_converts_values_to_the_annotated_types():
-    def take(root: Path, sizes: tuple[int, ...], kinds: set[str], codec: Codec, plain: str | Path, more=None):
-        return root, sizes, kinds, codec, plain, more
-
-    args = {
-        "root": "data/x",
-        "sizes": [1, 2],
-        "kinds": ["a", "a"],
-        "codec": {"encoder": {"size": 1}, "layers": [{"size": 2}]},
-        "plain": "text",
-        "more": [1, 2],
-    }
-    codec = Codec(Encoder(1), [Encoder(2)])
-    assert build(take, args) == (Path("data/x"), (1, 2), {"a"}, codec, "text", [1, 2])
-
-
-def test_build_does_not_catch_exceptions_of_the_target():
-    with pytest.raises(ZeroDivisionError):
-        build(lambda x: 1 / x, {"x": 0})
-
-
-@pytest.mark.parametrize(
-    ("target", "args"),
-    [(Net, {"width": 3, "depth": 1}), (Named, {"components": 1, "max_epochs": 2}), (Codec, {"encoder": {"size": 2}})],
-)
-def test_target_can_be_built_if_there_are_no_findings(target, args):
-    assert check(target, args) == []
-    build(target, args)
