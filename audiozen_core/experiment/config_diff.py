@@ -18,6 +18,7 @@ from typing import Any
 
 import tomli
 
+from audiozen_core.diagnostics.toml_text import toml_text
 from audiozen_core.errors import CheckpointError
 
 FindComponent = Callable[[str, str], object]
@@ -128,4 +129,4 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         for index, item in enumerate(value):
             yield from _leaves(item, f"{key}.{index}")
     elif value != {}:
-        yield key, repr(value)
+        yield key, toml_text(value)
