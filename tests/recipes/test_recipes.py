@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # n
         "--set", "+test_dataset.args.items_per_epoch=4",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert "PESQ" in outcome.out
+    # PESQ needs a C compiler to be installed. Without it, the test goes on and says so.
+    assert "PESQ" in (outcome.out if find_spec("pesq") else outcome.err)
     with (tmp_path / "baseline/metrics/test.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4
 
