@@ -235,9 +235,11 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
         if checked.called_later:
             return functools.partial(checked.target, *positional, **keywords) if args else checked.target
         return checked.target(*positional, **keywords)
-    except AudioZenError:
+    except AudioZenError as error:
+        error.notes = (*error.notes, f"named in: {checked.origin}")
         raise
-    except Exception as error:
+    # `sys.exit(0)` in a constructor would end the run as if it had succeeded.
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise BuildError(
             f"{component.header} can't be built: `{component.path}` raised {type(error).__name__}: {error}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audiozen_core.binding import signature
-from audiozen_core.errors import BuildError
+from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.registry import paths
@@ -321,3 +321,21 @@ def test_error_names_a_constructor_that_raises_and_its_position(recipe, old, new
     raising = PARTS.splitlines().index('        raise ValueError("depth must be even")') + 1
     assert raised == f"raised in: {recipe.parent / 'parts.py'}:{raising}, in __init__"
     assert f"{header[:-1]}.args]" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("raising", "message"),
+    [
+        ("from audiozen_core.errors import DataError; raise DataError('the file is gone')", "the file is gone"),
+        ("import sys; sys.exit(0)", "[model_g.args.encoder] can't be built: `parts.Failing` raised SystemExit: 0"),
+    ],
+)
+def test_error_of_our_own_and_an_exit_in_a_constructor_name_its_position(recipe, raising, message):
+    parts = recipe.parent / "parts.py"
+    parts.write_text(PARTS.replace('raise ValueError("depth must be even")', raising))
+    recipe.write_text(TOML.replace('path = "parts.Encoder"\n', 'path = "parts.Failing"\n'))
+    experiment = Experiment.load(recipe)
+    with experiment.scope, pytest.raises(AudioZenError) as caught:
+        experiment.build()
+    assert caught.value.message == message
+    assert caught.value.notes[0].startswith(f"named in: {recipe}:13:")

@@ -50,7 +50,7 @@ AFFECTING = [
     ("[model.args]", "[model.args]\nmore = 1", "model.args.more: (not set) -> 1"),
     ("hidden = [1, 2]", "hidden = [1, 3]", "model.args.hidden: [1, 2] -> [1, 3]"),
     ("args.lr = 0.1", "args.lr = 0.2", "optimizer.args.lr: 0.1 -> 0.2"),
-    ('root = "a"', 'root = "b"', "dataset.args.root: 'a' -> 'b'"),
+    ('root = "a"', 'root = "b"', 'dataset.args.root: "a" -> "b"'),
     ("batch_size = 4", "batch_size = 8", "dataset.dataloader.batch_size: 4 -> 8"),
     ("max_epochs = 3", "clip_grad_norm_value = 1.0\nmax_epochs = 3", "clip_grad_norm_value"),
     ("decay = 0.9", "decay = 0.99", "hooks.ema.args.decay: 0.9 -> 0.99"),
