@@ -210,7 +210,7 @@ class Experiment:
             self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
             return None
         loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
-        restore(trainer, loaded, self.config.text, allow_drift=allow_drift)
+        restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
             self.log.warning("checkpoints that were saved later are left behind", checkpoints=", ".join(left))
         path = self.store.latest or loaded.path

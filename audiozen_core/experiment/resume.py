@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from audiozen_core.checkpoint import LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
+from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, compare_configs, refuse_changes
 from audiozen_core.kinds import section_name
@@ -22,13 +23,13 @@ from audiozen_core.trainer.scheduler import Scheduler
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
-def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *, allow_drift: bool) -> None:
+def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConfig, *, allow_drift: bool) -> None:
     """Restores the state of a checkpoint, if the settings that affect training are the same.
 
     Args:
         trainer: a trainer that was built from this run's TOML file.
         loaded: the checkpoint, with the configuration that it was saved with.
-        config_text: this run's effective configuration, as TOML.
+        checked: this run's configuration, with its components.
         allow_drift: resume even if settings that affect training have changed. Optimisers, schedulers and losses then
             get the arguments in the TOML file. A scheduler is fast-forwarded to the current step. A component
             whose class has changed starts without state.
@@ -37,7 +38,17 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, config_text: str, *,
         CheckpointError: settings that affect training have changed, or the state does not fit.
     """
     log = get_logger()
-    changes = compare_configs(loaded.state.get("extra", {}).get("config", config_text), config_text, find_component)
+    now_text = checked.config.text
+    own: dict[tuple[str, str], object] = {
+        (found.component.section, found.component.path): found.target for found in checked.components.values()
+    }
+
+    def find(section: str, path: str) -> object:
+        if (section, path) not in own:
+            own[section, path] = find_component(section, path)
+        return own[section, path]
+
+    changes = compare_configs(loaded.state.get("extra", {}).get("config", now_text), now_text, find)
     if not allow_drift:
         refuse_changes(changes, trainer.folder)
     for change in changes:

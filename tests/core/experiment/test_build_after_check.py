@@ -236,6 +236,16 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
     assert set(loaders) == {"train", "validate", "test"} & {*modes, *(["validate"] if "train" in modes else [])}
 
 
+def test_resume_with_a_changed_value_does_not_resolve_a_path_again(recipe, counts):
+    Experiment.load(recipe, overrides=["trainer.args.max_epochs=1"]).run()
+    experiment = Experiment.load(recipe, overrides=["trainer.args.max_epochs=2"])
+    before = counts.paths.copy()
+    experiment.run(resume=True)
+    again = {path: count for path, count in (counts.paths - before).items() if not path.startswith("audiozen:")}
+    # A hook that is switched off is not part of the checked config.
+    assert again == {"tensorboard": 1}
+
+
 def test_dry_run_does_not_resolve_a_path_again(recipe, counts):
     experiment = Experiment.load(recipe)
     before, signatures = counts.paths.copy(), counts.signatures.copy()
