@@ -18,6 +18,7 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.arguments import at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.memory import translate_memory_errors
+from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.steps import Steps
 
@@ -91,13 +92,14 @@ class Evaluation(Steps, Parts):
                 for batch_idx, item in enumerate(loader.epoch(0, unreadable=self.unreadable)):
                     if item is None:
                         continue
-                    batch = to_device(item, self.device)
-                    with self._autocast():
+                    batch = self.prepare_batch(to_device(item, self.device), mode)
+                    name = f"{type(self).__name__}.{step.__name__}"
+                    with self._autocast(), translate_step_errors(name, batch, batch_idx):
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
-        self.unreadable.report_skipped(mode, nothing_left=not any(outputs))
+        self.unreadable.report_skipped(mode)
         return outputs
 
     # ------------------------------------------------------------------------------- shared by all modes
