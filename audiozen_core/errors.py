@@ -107,7 +107,7 @@ class BuildError(AudioZenError):
 
 
 class DataError(AudioZenError):
-    """An audio file or a data set can't be used: it is missing or empty, has the wrong sample rate, or is not audio."""
+    """Audio or a data set can't be used: it is missing, empty, not audio, of another form, or its code is wrong."""
 
     code = "AZ300"
 

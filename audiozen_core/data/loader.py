@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
 from audiozen_core.data.collating import PartialCollate
-from audiozen_core.data.sampling import EpochBatches, keep_generators
+from audiozen_core.data.sampling import EpochBatches
 from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
-from audiozen_core.data.seeding import generator_states, set_generator_states
+from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
 from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
 from audiozen_core.errors import AudioZenError, DataError

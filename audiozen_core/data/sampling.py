@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Sampler
 
 from audiozen_core.data.epochs import tell_epoch
-from audiozen_core.data.seeding import derive_seeds, generator_states, seed_from, set_generator_states
+from audiozen_core.data.seeding import derive_seeds, keep_generators, seed_from
 from audiozen_core.errors import AudioZenError, DataError
 
 Key = tuple[int, Any]
@@ -160,13 +160,3 @@ def _has_fixed_text(index: Any) -> bool:
     if isinstance(index, tuple):
         return all(map(_has_fixed_text, index))
     return index is None or isinstance(index, str | bytes | int | float)
-
-
-@contextmanager
-def keep_generators() -> Iterator[None]:
-    """Restores the global random generators after the block."""
-    before = generator_states()
-    try:
-        yield
-    finally:
-        set_generator_states(before)

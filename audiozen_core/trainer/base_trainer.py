@@ -205,7 +205,8 @@ class BaseTrainer(Evaluation):
                 "finite, or because its samples can't be read",
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
-        return prefixed("train", self.training_epoch_end(steps))
+        with translate_step_errors(self.training_epoch_end):
+            return prefixed("train", self.training_epoch_end(steps))
 
     def _train_batch(self, item: Any, batch_idx: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -234,8 +235,7 @@ class BaseTrainer(Evaluation):
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
-        step = f"{type(self).__name__}.training_step"
-        with self._autocast(), translate_step_errors(step, batch, batch_idx):
+        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
         result = result if isinstance(result, Mapping) else {"loss": result}
         losses = {name: value for name, value in result.items() if name == "loss" or name.startswith("loss_")}

@@ -46,7 +46,8 @@ class Evaluation(Steps, Parts):
         """Runs the test and returns its scalars."""
         with self._running("test"):
             outputs = self._evaluate("test", loaders, self.test_step)
-            metrics = prefixed("test", self.test_epoch_end(outputs) or {})
+            with translate_step_errors(self.test_epoch_end):
+                metrics = prefixed("test", self.test_epoch_end(outputs) or {})
             self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
             self.hooks.on_log(
                 trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
@@ -61,7 +62,8 @@ class Evaluation(Steps, Parts):
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
-        result = self.validation_epoch_end(outputs)
+        with translate_step_errors(self.validation_epoch_end):
+            result = self.validation_epoch_end(outputs)
         scalars = dict(result) if isinstance(result, Mapping) else {"score": result}
         if "score" not in scalars:
             raise RunError(f"{type(self).__name__}.validation_epoch_end returned no `score`, but {sorted(scalars)}")
@@ -93,8 +95,7 @@ class Evaluation(Steps, Parts):
                     if item is None:
                         continue
                     batch = self.prepare_batch(to_device(item, self.device), mode)
-                    name = f"{type(self).__name__}.{step.__name__}"
-                    with self._autocast(), translate_step_errors(name, batch, batch_idx):
+                    with self._autocast(), translate_step_errors(step, batch, batch_idx):
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,26 +35,29 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
 
 
 @contextmanager
-def translate_step_errors(step: str, batch: Any, batch_idx: int) -> Iterator[None]:
-    """Translates an error that a step of a trainer raises.
+def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx: int | None = None) -> Iterator[None]:
+    """Translates an error that a method of a trainer raises.
 
     An `AudioZenError` passes unchanged, and so does an error of the operating system, such as a disk that is full.
 
     Args:
-        step: the method in messages, such as "Trainer.training_step".
-        batch: the batch that it was given.
+        step: the method, such as `trainer.training_step`.
+        batch: the batch that it is given, if it is given one.
         batch_idx: the index of the batch, from 0.
 
     Raises:
-        RunError: the step raised an error.
+        RunError: the method raised an error.
     """
     try:
         yield
     except (AudioZenError, OSError):
         raise
     except Exception as error:
-        notes = [f"batch: {describe(batch)}", *sample_notes(batch)]
-        raise RunError.caused_by(error, f"{step} failed in batch {batch_idx}:", notes=notes) from error
+        name = getattr(step, "__qualname__", repr(step))
+        where, notes = "", []
+        if batch_idx is not None:
+            where, notes = f" in batch {batch_idx}", [f"batch: {describe(batch)}", *sample_notes(batch)]
+        raise RunError.caused_by(error, f"{name} failed{where}:", notes=notes) from error
 
 
 def sample_notes(batch: Any) -> list[str]:
