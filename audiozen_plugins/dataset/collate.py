@@ -68,7 +68,7 @@ def _name(sample: Any, position: int) -> str:
     """Returns the name of a sample in messages: its ID, or else its position in the batch, from 1."""
     if isinstance(sample, Mapping) and "id" in sample:
         return f"`{sample['id']}`"
-    return f"sample {position + 1} of the batch"
+    return f"the sample at position {position + 1} of the batch"
 
 
 def _convert(sample: Any, name: str) -> dict[str, Any]:

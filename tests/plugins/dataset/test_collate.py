@@ -104,8 +104,11 @@ def test_error_names_sample_and_key_of_a_wave_of_another_form(key, wave, what, r
 @pytest.mark.parametrize(
     ("other", "what"),
     [
-        (None, "sample 2 of the batch is None, but `pad_collate` joins dicts"),
-        ((torch.ones(3), torch.ones(3)), r"sample 2 of the batch is a tuple of \(float32 \[3\], float32 \[3\]\)"),
+        (None, "the sample at position 2 of the batch is None, but `pad_collate` joins dicts"),
+        (
+            (torch.ones(3), torch.ones(3)),
+            r"the sample at position 2 of the batch is a tuple of \(float32 \[3\], float32 \[3\]\)",
+        ),
         (sample("b", 3) | {"id": None}, "`id` of `None` is None"),
         (sample("b", 3) | {"sr": "16k"}, "`sr` of `b` is str: '16k'"),
         (sample("b", 3) | {"sr": 16000.5}, "`sr` of `b` is float: 16000.5"),
