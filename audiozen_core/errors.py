@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
+
+_Error = TypeVar("_Error", bound="AudioZenError")
 
 
 class AudioZenError(Exception):
@@ -24,6 +28,34 @@ class AudioZenError(Exception):
         self.message = message
         self.remedy = remedy
         self.notes = tuple(notes)
+
+    @classmethod
+    def caused_by(
+        cls: type[_Error], error: BaseException, what: str, *, remedy: str = "", notes: Sequence[str] = ()
+    ) -> _Error:
+        """Makes the error for an exception that code outside of AudioZEN has raised. Raise it `from error`.
+
+        Args:
+            error: the exception. Its type, its message and the line that raised it become part of the error.
+            what: the beginning of the message, which says what has failed.
+            remedy: what to do about it, besides looking at the traceback.
+            notes: further lines, each "kind: text".
+
+        Example:
+            >>> try:
+            ...     {}["noisy"]
+            ... except KeyError as error:
+            ...     DataError.caused_by(error, "sample 3 can't be made:").message
+            "sample 3 can't be made: KeyError: 'noisy'"
+        """
+        frames = traceback.extract_tb(error.__traceback__)
+        raised = [f"raised in: {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"] if frames else []
+        shown = "`--traceback` shows the full traceback"
+        return cls(
+            f"{what} {type(error).__name__}: {error}".rstrip(": "),
+            remedy=f"{remedy}; {shown}" if remedy else shown,
+            notes=(*notes, *raised),
+        )
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
@@ -75,7 +107,7 @@ class BuildError(AudioZenError):
 
 
 class DataError(AudioZenError):
-    """An audio file or a data set can't be used: it is missing or empty, has the wrong sample rate, or is not audio."""
+    """Audio or a data set can't be used: it is missing, empty, not audio, of another form, or its code is wrong."""
 
     code = "AZ300"
 

@@ -135,9 +135,10 @@ _ROWS = (
     Kind(name="hooks", prose="hook", array=True),
     Kind(name="metric", prose="metric", section=False),
     Kind(name="commands", prose="command", section=False),
-    # These two are keys in the table `dataloader` of a data set.
+    # These are keys in the table `dataloader` of a data set.
     Kind(name="collate_fn", prose="collate function", group=False, section=False, called_later=True),
     Kind(name="sampler", prose="sampler", group=False, section=False, injected=("data_source",)),
+    Kind(name="batch_sampler", prose="batch sampler", group=False, section=False, injected=("data_source",)),
 )
 
 KINDS: dict[str, Kind] = {row.name: row for row in _ROWS}

@@ -38,7 +38,8 @@ class Sections:
         """Returns every component, including those in `dataloader`."""
         components = [component for of_kind in self.components_by_kind.values() for component in of_kind.values()]
         for dataset in (dataset for datasets in self.datasets.values() for dataset in datasets):
-            of_dataset = (dataset, dataset.dataloader.collate_fn, dataset.dataloader.sampler)
+            table = dataset.dataloader
+            of_dataset = (dataset, table.collate_fn, table.sampler, table.batch_sampler)
             components += [component for component in of_dataset if component]
         return [*components, *self.hooks]
 
@@ -53,6 +54,7 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
     reader.check_partners()
     reader.check_acoustics()
     reader.check_training_dataloaders()
+    reader.check_batch_samplers()
     return reader.sections
 
 
@@ -190,6 +192,17 @@ class _Reader:
                 notes=(f"{first.header}: {self.composition.origin((*first.key, 'dataloader'))}",),
             )
 
+    def check_batch_samplers(self) -> None:
+        """Reports the keys of a `dataloader` that would be ignored, because its `batch_sampler` makes whole batches."""
+        for dataset in (dataset for of_mode in self.sections.datasets.values() for dataset in of_mode):
+            if dataset.dataloader.batch_sampler is None:
+                continue
+            for name in ("batch_size", "shuffle", "drop_last", "sampler"):
+                place = (*dataset.key, "dataloader", name)
+                if place in self.composition.origins:
+                    message = f"`{self.composition.spell(place)}` would be ignored: `batch_sampler` makes whole batches"
+                    self.report(config_codes.DATALOADER_IGNORED, message, place, label="leave it out")
+
     def check_at_most(self, name: str, value: int, other: str, limit: int) -> None:
         if value <= limit or {("acoustics", name), ("acoustics", other)} & self.tables.invalid:
             return
@@ -210,4 +223,5 @@ def _without_keys(dataset: DatasetComponent) -> Dataloader:
         table,
         collate_fn=table.collate_fn and replace(table.collate_fn, key=()),
         sampler=table.sampler and replace(table.sampler, key=()),
+        batch_sampler=table.batch_sampler and replace(table.batch_sampler, key=()),
     )

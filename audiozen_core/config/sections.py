@@ -109,6 +109,10 @@ class Dataloader:
         default=None, metadata={"doc": "the function that makes a batch of samples, by path"}
     )
     sampler: Component | None = field(default=None, metadata={"doc": "the sampler, by path; it is given `data_source`"})
+    batch_sampler: Component | None = field(
+        default=None,
+        metadata={"doc": "the sampler of whole batches, by path, instead of `batch_size`; it is given `data_source`"},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,91 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
-from audiozen_core.data.seeding import derive_seeds, generator_states, seed_from, set_generator_states
-from audiozen_core.data.unreadable import PartialBatch, PartialCollate, UnreadableSample, UnreadableSamples
+from audiozen_core.data.collating import PartialCollate
+from audiozen_core.data.sampling import EpochBatches
+from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
+from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
+from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
 from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
-from audiozen_core.errors import DataError
-
-Key = tuple[int, int]
-
-
-class SeededDataset(Dataset[Any]):
-    """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
-
-    An item that can't be read is returned as an `UnreadableSample`.
-    """
-
-    def __init__(self, dataset: Dataset[Any], seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: Key) -> Any:
-        epoch, index = key
-        seed_from(self.seed, epoch, index)
-        try:
-            return self.dataset[index]
-        except (DataError, OSError) as error:
-            return UnreadableSample.from_error(error, index)
-
-
-class SeededStream(IterableDataset[Any]):
-    """An iterable data set that seeds the generators from (seed, epoch, worker) at the start of each epoch.
-
-    If the data set has `set_epoch`, that is called before each epoch.
-    """
-
-    def __init__(self, dataset: IterableDataset[Any], seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        self.epoch = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        worker = get_worker_info()
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(self.epoch)
-        seed_from(self.seed, self.epoch, worker.id if worker else 0)
-        try:
-            yield from self.dataset
-        except (DataError, OSError) as error:
-            yield UnreadableSample.from_error(error, None)
-
-
-class EpochSampler(Sampler[Key]):
-    """Yields the keys (epoch, index) of one epoch, starting at any item, in an order drawn from (seed, epoch).
-
-    `indices` is the number of items, or a sampler that yields the indices in an order of its own.
-    """
-
-    def __init__(self, indices: int | Sampler[int], *, shuffle: bool, seed: int) -> None:
-        self.indices = indices
-        self.shuffle = shuffle
-        self.seed = seed
-        self.epoch = 0
-        self.start = 0
-
-    def __len__(self) -> int:
-        return self.indices if isinstance(self.indices, int) else len(self.indices)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Key]:
-        if not isinstance(self.indices, int):
-            # A sampler runs in the main process even if there are workers, so it must not change the generators there.
-            before = generator_states()
-            try:
-                seed_from(self.seed, self.epoch)
-                order = list(self.indices)
-            finally:
-                set_generator_states(before)
-        elif self.shuffle:
-            generator = torch.Generator().manual_seed(derive_seeds(self.seed, self.epoch)[0])
-            order = torch.randperm(self.indices, generator=generator).tolist()
-        else:
-            order = list(range(self.indices))
-        return iter([(self.epoch, index) for index in order[self.start :]])
+from audiozen_core.errors import AudioZenError, DataError
 
 
 class BatchLoader:
@@ -105,18 +29,23 @@ class BatchLoader:
     Args:
         dataset: a map-style or an iterable data set.
         batch_size: the number of samples in a batch.
-        shuffle: whether to draw a new order for each epoch; ignored for an iterable data set.
+        shuffle: whether to draw a new order for each epoch.
         num_workers: the number of processes that make items; 0 makes them in the main process.
         drop_last: whether to drop the last batch if it is not full.
         pin_memory: whether to put batches in page-locked memory, which makes copies to a GPU faster.
         collate_fn: makes a batch from a list of items; by default the `collate_fn` of the data set, or that of Torch if
             the data set has none.
         sampler: yields the indices of an epoch, instead of `shuffle`.
+        batch_sampler: yields the batches of an epoch as lists of indices, instead of `batch_size`, `shuffle`,
+            `drop_last` and `sampler`.
         seed: the seed of the run.
+        names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
+        place: the table that holds these arguments, in messages.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Raises:
-        DataError: the data set is empty, or `drop_last` drops its only batch.
+        DataError: the data set is empty or has no length; `drop_last` drops its only batch; a sampler or `shuffle` is
+            given for a stream; or a stream has several workers, but its class does not say `shards_itself = True`.
 
     Example:
         >>> loader = BatchLoader([10, 20, 30, 40], batch_size=2, shuffle=True, seed=0)
@@ -137,74 +66,123 @@ class BatchLoader:
         drop_last: bool = False,
         pin_memory: bool = False,
         collate_fn: Callable[[list[Any]], Any] | None = None,
-        sampler: Sampler[int] | None = None,
+        sampler: Sampler[Any] | None = None,
+        batch_sampler: Sampler[list[Any]] | None = None,
         seed: int = 0,
+        names: Sequence[str] = (),
+        place: str = "its `dataloader` table",
         **options: Any,
     ) -> None:
         self.dataset = dataset
-        self.batch_size = batch_size
-        self._sampler: EpochSampler | None = None
-        self._stream: SeededStream | None = None
+        self.batch_size = batch_size if batch_sampler is None else None
+        self.names = tuple(names) or (f"the data set {type(dataset).__name__}",)
+        self._name = " and ".join(self.names)
         self._running: Any = None
         self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
             options.setdefault("persistent_workers", True)
             options.setdefault("worker_init_fn", start_worker)
+        self._batches: EpochBatches | None = None
+        self._source: SeededDataset | SeededStream
         if isinstance(dataset, IterableDataset):
-            self._stream = SeededStream(dataset, seed)
-            source: Any = self._stream
+            self._check_stream(dataset, num_workers, shuffle=shuffle, sampled=(sampler, batch_sampler) != (None, None))
+            self._source = SeededStream(dataset, seed, self.names)
             # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
+            options |= {"batch_size": batch_size, "drop_last": drop_last}
         else:
-            size = len(dataset)  # type: ignore[arg-type]
-            if size == 0:
-                raise DataError(f"the data set {type(dataset).__name__} is empty", remedy="check its arguments")
-            if drop_last and size < batch_size:
+            self._size = self._count()
+            if drop_last and self._size < batch_size:
                 raise DataError(
-                    f"{type(dataset).__name__} has {size} items, fewer than one batch of {batch_size}, "
+                    f"{self._name} has {self._size} items, fewer than one batch of {batch_size}, "
                     "and `drop_last` drops incomplete batches",
                     remedy="set a smaller `batch_size`, or `drop_last = false`",
                 )
-            source = SeededDataset(dataset, seed)  # type: ignore[arg-type]
-            self._sampler = EpochSampler(size if sampler is None else sampler, shuffle=shuffle, seed=seed)
+            if sampler is not None and batch_sampler is not None:
+                raise DataError(f"{self._name} has a `sampler` and a `batch_sampler`", remedy="leave one of them out")
+            given = sampler if batch_sampler is None else batch_sampler
+            named = "" if given is None else f"the sampler {type(given).__name__}"
+            self._source = SeededDataset(dataset, seed, self.names, named)  # type: ignore[arg-type]
+            self._batches = EpochBatches(
+                self._size,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                drop_last=drop_last,
+                sampler=sampler,
+                batch_sampler=batch_sampler,
+                seed=seed,
+                name=self._name,
+            )
+            options["batch_sampler"] = self._batches
+        collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
         self._loader: DataLoader[Any] = DataLoader(
-            source,
-            batch_size=batch_size,
-            sampler=self._sampler,
+            self._source,
             num_workers=num_workers,
-            drop_last=drop_last,
             pin_memory=pin_memory,
-            collate_fn=PartialCollate(collate_fn or getattr(dataset, "collate_fn", None) or default_collate),
+            collate_fn=PartialCollate(collate, place),
             # Otherwise each epoch would draw a number from the run's generator.
             generator=torch.Generator(),
             **options,
         )
 
+    def _count(self) -> int:
+        """Returns the number of items. Raises DataError if there are none, or if the data set does not say."""
+        try:
+            size = len(self.dataset)  # type: ignore[arg-type]
+        except AudioZenError:
+            raise
+        except Exception as error:
+            raise DataError.caused_by(
+                error,
+                f"the length of {self._name} is not known:",
+                remedy="define `__len__`, or derive the data set from `torch.utils.data.IterableDataset`",
+            ) from error
+        if size == 0:
+            raise DataError(f"{self._name} is empty", remedy="check its arguments")
+        return size
+
+    def _check_stream(self, stream: IterableDataset[Any], num_workers: int, *, shuffle: bool, sampled: bool) -> None:
+        if sampled or shuffle:
+            raise DataError(
+                f"{self._name} is a stream (an iterable data set), which has an order of its own, so "
+                f"{'its sampler' if sampled else '`shuffle = true`'} would have no effect",
+                remedy=f"leave {'the sampler' if sampled else '`shuffle`'} out, and let the stream choose its samples "
+                "itself; its `set_epoch` is told the epoch",
+            )
+        if num_workers > 1 and not all(getattr(part, "shards_itself", False) for part in stream_parts(stream)):
+            raise DataError(
+                f"{self._name} is a stream (an iterable data set), and each of its {num_workers} workers would give "
+                "all of its samples",
+                remedy="set `num_workers = 1`; or let each worker give its own share, chosen by "
+                "`torch.utils.data.get_worker_info()`, and say so with `shards_itself = True` in the class",
+            )
+
     @property
     def stream_workers(self) -> int | None:
         """An iterable data set's number of workers, because its samples depend on it; None for a map-style data set."""
-        return self._loader.num_workers if self._stream is not None else None
+        return self._loader.num_workers if self._batches is None else None
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in a whole epoch; None for an iterable data set without a length."""
+        """The number of batches in the whole epoch; None for a stream, or a sampler that does not know its length."""
         try:
             return len(self)
         except TypeError:
             return None
 
     def __len__(self) -> int:
-        """Returns the number of batches in a whole epoch.
+        """Returns the number of batches in the whole epoch.
 
         Raises:
-            TypeError: the data set is iterable and has no length.
+            TypeError: the number is not known before the epoch ends: the data set is a stream, or the sampler has no
+                length.
         """
-        if self._sampler is not None:
-            self._sampler.start = 0
-        return len(self._loader)
+        if self._batches is None:
+            raise TypeError("the number of batches of a stream is not known before it ends")
+        return len(self._batches)
 
     def epoch(self, epoch: int, *, start: int = 0, unreadable: UnreadableSamples | None = None) -> Iterator[Any]:
-        """Makes the batches of one epoch.
+        """Makes the batches of one epoch. First it tells the epoch to the data set and the sampler.
 
         Args:
             epoch: any number. The same number leads to the same batches.
@@ -213,21 +191,56 @@ class BatchLoader:
                 policy `skip`, a batch without any readable sample is None.
 
         Raises:
-            DataError: a sample can't be read, and the policy is not to skip it.
+            DataError: a sample can't be read, and the policy is not to skip it; or the epoch has no sample that can be
+                read; or the code of the data set, the sampler or the collate function raised an error.
         """
-        unreadable = unreadable or UnreadableSamples()
-        skipped = 0
-        if self._sampler is not None:
-            self._sampler.epoch, self._sampler.start = epoch, start * self.batch_size
-        elif self._stream is not None:
-            self._stream.epoch, skipped = epoch, start
+        with keep_generators():
+            try:
+                self._source.set_epoch(epoch)
+            except AudioZenError:
+                raise
+            except Exception as error:
+                raise DataError.caused_by(error, f"{self._name} failed in `set_epoch({epoch})`:") from error
+        if self._batches is not None:
+            if (size := self._count()) != self._size:
+                raise DataError(
+                    f"{self._name} had {self._size} items when it was built, and has {size} in epoch {epoch}",
+                    remedy="return the same length in every epoch",
+                )
+            self._batches.begin(epoch, start)
+        return self._made(start, unreadable or UnreadableSamples())
+
+    def _made(self, start: int, unreadable: UnreadableSamples) -> Iterator[Any]:
+        """Makes the batches of the epoch that has been told."""
         self._begin()
         batches = self._running
         if not self._loader.num_workers:
-            batches = _with_own_generators(batches, keep=self._stream is not None)
-        for batch_idx, batch in enumerate(batches):
-            if batch_idx >= skipped:
-                yield unreadable.apply_policy(batch) if isinstance(batch, PartialBatch) else batch
+            batches = _with_own_generators(batches, keep=self._batches is None)
+        # A stream makes the earlier batches again, because only the stream knows where they end.
+        before = number = 0 if self._batches is None else start
+        usable = start > 0
+        first: UnreadableSample | None = None
+        for number, item in enumerate(batches, start=before + 1):
+            if number <= start:
+                continue
+            batch = item
+            if isinstance(item, PartialBatch):
+                first = first or item.unreadable[0]
+                batch = unreadable.apply_policy(item)
+            usable = usable or batch is not None
+            yield batch
+        if number < start:
+            raise DataError(
+                f"{self._name} ended after {number} batches, but the epoch continues after batch {start}",
+                remedy="restore the data, or resume from a checkpoint at the end of an epoch with --ckpt-path",
+            )
+        if not usable:
+            reason = f"none of its samples can be read; the first error: {first.message}" if first else "it is empty"
+            raise DataError(
+                f"{self._name} has no batches: {reason}",
+                remedy=first.remedy if first else "check the data set, its sampler and `drop_last`",
+                notes=first.notes if first else (),
+            )
 
     def close(self) -> None:
         """Stops the workers. The next epoch starts new ones."""

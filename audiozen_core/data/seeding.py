@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
@@ -45,3 +47,13 @@ def set_generator_states(states: GeneratorStates) -> None:
     random.setstate(python_state)
     np.random.set_state(numpy_state)
     torch.set_rng_state(torch_state)
+
+
+@contextmanager
+def keep_generators() -> Iterator[None]:
+    """Restores the global CPU generators after the block."""
+    before = generator_states()
+    try:
+        yield
+    finally:
+        set_generator_states(before)

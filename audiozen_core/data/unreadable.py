@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from audiozen_core.data.unreadable_files import skip_unreadable_files
-from audiozen_core.errors import DataError
+from audiozen_core.errors import AudioZenError, DataError
 from audiozen_core.logging import get_logger
 
 UnreadablePolicy = Literal["stop", "skip"]
 
 
+class WorkerTraceback(Exception):  # noqa: N818 (the text of an error that was raised in a worker, for `--traceback`)
+    """The traceback of an exception in a worker, as text. Workers can't send tracebacks, nor exceptions of any kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class UnreadableSample:
-    """Replaces a sample that can't be read.
+    """Replaces a sample that can't be made.
 
     A worker sends this object to the main process as ordinary data. An exception would arrive as the text of another
     exception.
 
-    If it is `final`, the data set ends here: the iterator of a stream can't continue after an exception.
+    If it is `final`, it is never skipped: the code is wrong and not a file, or a stream can't continue.
     """
 
     message: str
     remedy: str = ""
     notes: tuple[str, ...] = ()
     final: bool = False
+    cause: Exception | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def from_error(cls, error: DataError | OSError, index: int | None) -> UnreadableSample:
-        """Converts an error that the data set raised at `index`, which is None in a stream."""
-        if isinstance(error, DataError):
-            return cls(error.message, error.remedy, error.notes, final=index is None)
-        what = "the next sample" if index is None else f"sample {index}"
-        return cls(f"{what} of the data set can't be read: {error}", final=index is None)
+    def from_error(cls, error: Exception, name: str, *, final: bool, notes: Sequence[str] = ()) -> UnreadableSample:
+        """Converts an error that a data set raised when it made the sample `name`, such as "sample 3 of [dataset]".
+
+        Args:
+            error: the error. One that is neither a DataError nor an OSError is a mistake in the code.
+            name: the sample.
+            final: whether the error can't be skipped, whatever it is.
+            notes: further lines for a mistake in the code.
+        """
+        if isinstance(error, OSError):
+            return cls(f"{name} can't be read: {error}", final=final, cause=error)
+        if not isinstance(error, AudioZenError):
+            error, cause = DataError.caused_by(error, f"{name} can't be made:", notes=notes), error
+            return cls(error.message, error.remedy, error.notes, final=True, cause=cause)
+        final = final or not isinstance(error, DataError)
+        return cls(error.message, error.remedy, error.notes, final=final, cause=error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cause = None if self.cause is None else WorkerTraceback("".join(traceback.format_exception(self.cause)))
+        return UnreadableSample, (self.message, self.remedy, self.notes, self.final, cause)
+
+    def error(self) -> DataError:
+        """Returns the error to raise for the sample."""
+        raised = DataError(self.message, remedy=self.remedy, notes=self.notes)
+        raised.__cause__ = self.cause
+        return raised
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +70,6 @@ class PartialBatch:
 
     unreadable: tuple[UnreadableSample, ...]
     batch: Any
-
-
-class PartialCollate:
-    """Collates the readable samples of a batch, and passes on the unreadable ones."""
-
-    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
-        self.collate_fn = collate_fn
-
-    def __call__(self, samples: Any) -> Any:
-        """Makes the batch, or a `PartialBatch` if a sample can't be read."""
-        unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
-        if not unreadable:
-            return self.collate_fn(samples)
-        readable = [sample for sample in samples if not isinstance(sample, UnreadableSample)]
-        return PartialBatch(unreadable, self.collate_fn(readable) if readable else None)
 
 
 class UnreadableSamples:
@@ -86,7 +97,7 @@ class UnreadableSamples:
         """
         for sample in partial.unreadable:
             if self.policy == "stop" or sample.final:
-                raise DataError(sample.message, remedy=sample.remedy, notes=sample.notes)
+                raise sample.error()
             self._skip(sample)
         return partial.batch
 
@@ -97,7 +108,7 @@ class UnreadableSamples:
             yield
             return
         self.collect_skipped()
-        with skip_unreadable_files(lambda error: self._skip(UnreadableSample.from_error(error, 0))):
+        with skip_unreadable_files(lambda error: self._skip(UnreadableSample.from_error(error, "", final=False))):
             yield
         self._skipped_files.update(self._unreported or ())
         self.report_skipped(f"{role} data set")
@@ -106,15 +117,9 @@ class UnreadableSamples:
         """Starts the list that `report_skipped` reports."""
         self._unreported = []
 
-    def report_skipped(self, what: str, *, nothing_left: bool = False) -> None:
-        """Warns if samples have been skipped since `collect_skipped`, because the scores then cover fewer samples.
-
-        Raises:
-            DataError: all samples were skipped.
-        """
+    def report_skipped(self, what: str) -> None:
+        """Warns if samples have been skipped since `collect_skipped`, because the scores then cover fewer samples."""
         skipped, self._unreported = self._unreported, None
-        if skipped and nothing_left:
-            raise DataError(f"none of the samples of the {what} can be read; the first error: {skipped[0]}")
         if skipped:
             get_logger().warning(
                 f"the {what} skips unreadable samples", count=len(skipped), reasons="; ".join(skipped[:9])

@@ -6,7 +6,6 @@ import functools
 import inspect
 import os
 import random
-import traceback
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,14 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ChainDataset, ConcatDataset, IterableDataset
 
 from audiozen_core.binding.arguments import build, call_arguments
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, Meta, SchedulerComponent
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, BuildError
+from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import resolve
@@ -177,14 +176,15 @@ def build_loader(
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section)))
         _check_rate(section, dataset, config.acoustics.sr)
         datasets.append(dataset)
-    dataset = ConcatDataset(datasets) if len(datasets) > 1 else datasets[0]
+    dataset = _joined(sections, datasets)
+    stream = isinstance(dataset, IterableDataset)
     table: Dataloader = sections[0].dataloader
-    collate_fn = getattr(datasets[0], "collate_fn", None)
-    if table.collate_fn:
-        collate_fn = build_component(checked.component(table.collate_fn))
-    sampler = None
-    if table.sampler:
-        sampler = build_component(checked.component(table.sampler), {"data_source": dataset})
+    collate_fn = build_component(checked.component(table.collate_fn)) if table.collate_fn else _own(sections, datasets)
+    samplers = {
+        key: build_component(checked.component(component), {"data_source": dataset})
+        for key, component in (("sampler", table.sampler), ("batch_sampler", table.batch_sampler))
+        if component
+    }
     options: dict[str, Any] = {}
     if table.num_workers:
         options = {"prefetch_factor": table.prefetch_factor, "timeout": table.timeout}
@@ -193,17 +193,51 @@ def build_loader(
     loader = BatchLoader(
         dataset,
         batch_size=table.batch_size,
-        shuffle=train if table.shuffle is None else table.shuffle,
+        shuffle=train and not stream if table.shuffle is None else table.shuffle,
         num_workers=table.num_workers,
         drop_last=table.drop_last,
         pin_memory=cuda if table.pin_memory is None else table.pin_memory,
         collate_fn=collate_fn,
-        sampler=sampler,
         seed=config.meta.seed,
+        names=[section.header for section in sections],
+        place=f"[{sections[0].header[1:-1]}.dataloader]",
+        **samplers,
         **options,
     )
     wrapped: BatchLoader = lifecycle.wrap_component(f"{sections[0].section}.dataloader", loader)
     return wrapped
+
+
+def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
+    """Joins the data sets of an array of sections into one: streams one after another, others as one long list."""
+    if len(datasets) == 1:
+        return datasets[0]
+    streams = [isinstance(dataset, IterableDataset) for dataset in datasets]
+    if all(streams):
+        return ChainDataset(datasets)
+    if any(streams):
+        stream, other = sections[streams.index(True)].header, sections[streams.index(False)].header
+        raise BuildError(
+            f"{stream} is a stream (an iterable data set) and {other} is not, so they can't be joined",
+            remedy="make both of them streams, or neither: only a stream chooses the order of its samples itself",
+        )
+    for section, dataset in zip(sections, datasets, strict=True):
+        if hasattr(dataset, "__len__") and len(dataset) == 0:
+            raise DataError(f"{section.header} is empty", remedy=f"check {section.args_header}, or leave it out")
+    return ConcatDataset(datasets)
+
+
+def _own(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
+    """Returns the collate function that all data sets have; None if they have none."""
+    found = [getattr(dataset, "collate_fn", None) for dataset in datasets]
+    for section, other in zip(sections[1:], found[1:], strict=True):
+        # The methods of two objects of a class are the same function.
+        if getattr(other, "__func__", other) is not getattr(found[0], "__func__", found[0]):
+            raise BuildError(
+                f"{sections[0].header} and {section.header} have different collate functions, but share their batches",
+                remedy=f"name one `collate_fn` for all in [{sections[0].header[1:-1]}.dataloader]",
+            )
+    return found[0]
 
 
 def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
@@ -240,11 +274,11 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
         raise
     # `sys.exit(0)` in a constructor would end the run as if it had succeeded.
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise BuildError(
-            f"{component.header} can't be built: `{component.path}` raised {type(error).__name__}: {error}",
-            remedy=f"check {component.args_header}; `--traceback` shows the full traceback",
-            notes=(f"named in: {checked.origin}", f"raised in: {last.filename}:{last.lineno}, in {last.name}"),
+        raise BuildError.caused_by(
+            error,
+            f"{component.header} can't be built: `{component.path}` raised",
+            remedy=f"check {component.args_header}",
+            notes=(f"named in: {checked.origin}",),
         ) from error
 
 

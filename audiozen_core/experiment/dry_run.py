@@ -29,7 +29,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     with experiment.scope:
         trainer, loaders = experiment.build()
         loader = loaders["train"][0]
-        batch = to_device(next(iter(loader.epoch(1))), trainer.device)
+        batch = trainer.prepare_batch(to_device(next(iter(loader.epoch(1))), trainer.device), "train")
         for model in trainer.models.values():
             model.train()
         _step(trainer, batch)

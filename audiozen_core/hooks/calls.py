@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -85,9 +84,4 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
     except AudioZenError:
         raise
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise HookError(
-            f"{plugin} failed in `{hook}`: {type(error).__name__}: {error}",
-            notes=(f"raised in: {last.filename}:{last.lineno}, in {last.name}",),
-            remedy="`--traceback` shows the full traceback",
-        ) from error
+        raise HookError.caused_by(error, f"{plugin} failed in `{hook}`:") from error

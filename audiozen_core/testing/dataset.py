@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.seeding import seed_from
@@ -19,15 +19,19 @@ def check_dataset(build: Callable[[], Dataset[Any]], *, batch_size: int = 2, num
     Args:
         build: makes the data set.
         batch_size: samples in a batch.
-        num_workers: the number of workers whose batches are compared with those of the main process.
+        num_workers: the number of workers whose batches are compared with those of the main process; always 1 for a
+            stream.
 
     Raises:
-        AssertionError: the data set yields no batches, or the batches differ with workers or in a repeated epoch.
+        DataError: the data set yields no batches.
+        AssertionError: the batches differ with workers or in a repeated epoch.
     """
     first = _epochs(build, batch_size, num_workers=0, global_seed=0)
-    assert first[0], "the data set yields no batches"
     repeated = _epochs(build, batch_size, num_workers=0, global_seed=1)
     _compare(first, repeated, "when the epoch is repeated")
+    if isinstance(build(), IterableDataset):
+        # Each worker of a stream makes batches of its own share, so only one worker makes the same batches.
+        num_workers = 1
     with_workers = _epochs(build, batch_size, num_workers=num_workers, global_seed=2)
     _compare(first, with_workers, f"with {num_workers} workers")
 
@@ -37,7 +41,9 @@ def _epochs(
 ) -> list[list[Any]]:
     # Persistent workers would outlive the check.
     options: dict[str, Any] = {"persistent_workers": False} if num_workers else {}
-    loader = BatchLoader(build(), batch_size=batch_size, shuffle=True, num_workers=num_workers, seed=3, **options)
+    dataset = build()
+    shuffle = not isinstance(dataset, IterableDataset)
+    loader = BatchLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, seed=3, **options)
     # The loader gets the same seed each time, but the global generators do not: in a run, their states depend on
     # earlier random numbers, but the batches must not.
     seed_from(global_seed)

@@ -17,6 +17,7 @@ from audiozen_core.trainer.arguments import above, at_least, check_loss
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation, prefixed
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
+from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 
@@ -182,6 +183,8 @@ class BaseTrainer(Evaluation):
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
+        # A data set or a sampler may have another length in each epoch, so it is told the epoch first.
+        batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
         self.num_batches, self.batch_size = loader.num_batches, loader.batch_size
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
         self.scalars.begin()
@@ -189,15 +192,21 @@ class BaseTrainer(Evaluation):
         for model in self.models.values():
             model.train()
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
-        for batch_idx, item in enumerate(loader.epoch(epoch, start=start, unreadable=self.unreadable), start=start):
+        for batch_idx, item in enumerate(batches, start=start):
             if self._out_of_steps:
                 break
             self._train_batch(item, batch_idx)
-        if self.progress.batch == 0:
-            raise RunError(f"the training data had no batches in epoch {epoch}", remedy="check the data set")
         if self._window_open:
             self._optimizer_step()
-        return prefixed("train", self.training_epoch_end(self.scalars.flush()))
+        steps = self.scalars.flush()
+        if not steps:
+            raise RunError(
+                f"no batch of epoch {epoch} was trained on: each was left out, by a hook, or because its loss was not "
+                "finite, or because its samples can't be read",
+                remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
+            )
+        with translate_step_errors(self.training_epoch_end):
+            return prefixed("train", self.training_epoch_end(steps))
 
     def _train_batch(self, item: Any, batch_idx: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -206,7 +215,7 @@ class BaseTrainer(Evaluation):
         """
         batch, outputs = None, {}
         if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
-            batch = to_device(item, self.device)
+            batch = self.prepare_batch(to_device(item, self.device), "train")
             self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
             outputs = self._learn(batch, batch_idx)
         done = batch_idx + 1
@@ -226,7 +235,7 @@ class BaseTrainer(Evaluation):
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
-        with self._autocast():
+        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
         result = result if isinstance(result, Mapping) else {"loss": result}
         losses = {name: value for name, value in result.items() if name == "loss" or name.startswith("loss_")}

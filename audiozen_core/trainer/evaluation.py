@@ -18,6 +18,7 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.arguments import at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.memory import translate_memory_errors
+from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.steps import Steps
 
@@ -45,7 +46,8 @@ class Evaluation(Steps, Parts):
         """Runs the test and returns its scalars."""
         with self._running("test"):
             outputs = self._evaluate("test", loaders, self.test_step)
-            metrics = prefixed("test", self.test_epoch_end(outputs) or {})
+            with translate_step_errors(self.test_epoch_end):
+                metrics = prefixed("test", self.test_epoch_end(outputs) or {})
             self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
             self.hooks.on_log(
                 trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
@@ -60,7 +62,8 @@ class Evaluation(Steps, Parts):
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
-        result = self.validation_epoch_end(outputs)
+        with translate_step_errors(self.validation_epoch_end):
+            result = self.validation_epoch_end(outputs)
         scalars = dict(result) if isinstance(result, Mapping) else {"score": result}
         if "score" not in scalars:
             raise RunError(f"{type(self).__name__}.validation_epoch_end returned no `score`, but {sorted(scalars)}")
@@ -91,13 +94,13 @@ class Evaluation(Steps, Parts):
                 for batch_idx, item in enumerate(loader.epoch(0, unreadable=self.unreadable)):
                     if item is None:
                         continue
-                    batch = to_device(item, self.device)
-                    with self._autocast():
+                    batch = self.prepare_batch(to_device(item, self.device), mode)
+                    with self._autocast(), translate_step_errors(step, batch, batch_idx):
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
-        self.unreadable.report_skipped(mode, nothing_left=not any(outputs))
+        self.unreadable.report_skipped(mode)
         return outputs
 
     # ------------------------------------------------------------------------------- shared by all modes

@@ -26,6 +26,9 @@ _LOADER = (
     "data set itself shows; the checkpoints are untouched"
 )
 
+# Where torch notices that a worker has died or is late. Its other modules raise the errors of samples and batches.
+_LOADER_MODULES = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
+
 
 @contextmanager
 def translate_memory_errors(trainer: Parts) -> Iterator[None]:
@@ -66,7 +69,7 @@ def _was_raised_by_loader(error: BaseException) -> bool:
     """Checks whether torch's data loader itself raised the error. A data set's errors only pass through the loader."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     if type(error) is RuntimeError:
-        return bool(modules) and modules[-1].startswith("torch.utils.data.")
+        return bool(modules) and modules[-1] in _LOADER_MODULES
     # A worker sends a batch as a handle to its memory, through a socket. If the worker has just ended, reading fails.
     return isinstance(error, OSError | EOFError) and "multiprocessing.resource_sharer" in modules
 
@@ -77,13 +80,12 @@ def _place(trainer: Parts) -> str:
 
 
 def _is_full(trainer: Parts, device: torch.device) -> str:
+    # With a `batch_sampler`, batches differ in size.
+    of_size = f", with batches of {trainer.batch_size} samples" if trainer.batch_size else ""
     held = f"{peak_memory(device) / 2**30:.2f}"
     if device.type == "cuda":
         held += f" of {torch.cuda.get_device_properties(device).total_memory / 2**30:.2f}"
-    return (
-        f"is out of memory at {_place(trainer)}, with batches of {trainer.batch_size} samples; "
-        f"at its peak the run held {held} GiB"
-    )
+    return f"is out of memory at {_place(trainer)}{of_size}; at its peak the run held {held} GiB"
 
 
 def peak_memory(device: torch.device) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, RunError
 
 
 @dataclass(slots=True)
@@ -31,9 +31,12 @@ class Scheduler:
                 self.scheduler.step()
             elif score is not None:
                 self.scheduler.step(score)
-        except (ArithmeticError, ValueError) as error:
-            raise RunError(
-                f"{type(self.scheduler).__name__} can't step: {error}",
+        except AudioZenError:
+            raise
+        except Exception as error:
+            raise RunError.caused_by(
+                error,
+                f"{type(self.scheduler).__name__} can't step:",
                 remedy="fit its arguments in [lr_scheduler.args] to the length of the run: with "
                 '`interval = "step"` it steps once for each optimiser step, otherwise once an epoch',
             ) from error

@@ -8,11 +8,21 @@ from typing import Any
 from torch import Tensor
 
 from audiozen_core.errors import RunError
+from audiozen_core.kinds import Mode
 from audiozen_core.trainer.step_scalars import mean_of
 
 
 class Steps:
     """The methods that a subclass of `BaseTrainer` defines, for the modes that it is used in."""
+
+    def prepare_batch(self, batch: Any, mode: Mode) -> Any:
+        """Checks or converts a batch before each step of any mode; by default it returns the batch.
+
+        Args:
+            batch: the batch, on the device.
+            mode: `train`, `validate`, `test` or `predict`.
+        """
+        return batch
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | Mapping[str, Any]:
         """The forward pass for one batch.

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from audiozen_core.data.description import describe
 from audiozen_core.errors import DataError
 
+_WAVES = ("noisy", "clean")
 
-def pad_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+
+def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Makes a batch from samples of an enhancement data set. Shorter waves are padded with zeros at the end.
 
+    The waves `noisy` and `clean` may be tensors or NumPy arrays of any floating-point type, and become float32. Waves
+    of integers are refused, because their full scale is unknown.
+
     Args:
-        samples: dicts with `id` (str), `noisy` (float32 [time]), `sr` (hertz) and, in all samples or in none, `clean`
-            (float32 [time], as long as `noisy`) and `snr` (dB). Values of other keys are joined, too: tensors with one
-            axis are padded, other tensors stacked, numbers become a tensor, and everything else a list.
+        samples: dicts with `id` (str), `noisy` (float [time]), `sr` (hertz) and, in all samples or in none, `clean`
+            (float [time], as long as `noisy`) and `snr` (dB). All are optional. Values of other keys are joined, too:
+            tensors and arrays with one axis are padded, others stacked, numbers become a tensor, and everything else a
+            list.
 
     Returns:
-        A dict with `id` (list of str), `noisy` and `clean` ([batch, time]), `length` (int64 [batch], in samples),
-        `snr` (float32 [batch], dB) and `sr` (int).
+        A dict with `id` (list of str), `noisy` and `clean` (float32 [batch, time]), `length` (int64 [batch], in
+        samples: that of `noisy`, or otherwise of the first key that is padded), `snr` (float32 [batch], dB) and `sr`
+        (int).
 
     Raises:
-        DataError: the samples differ in their keys or sample rates, or the waves of a sample differ in length.
+        DataError: a sample is not a dict, or has a wave of another form; the samples differ in their keys, their sample
+            rates, or in the dtypes or shapes of a key; or the waves of a sample differ in length.
 
     Example:
         >>> a = {"id": "a", "noisy": torch.ones(3), "sr": 16000}
@@ -33,40 +44,130 @@ def pad_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         >>> batch["noisy"].tolist(), batch["length"].tolist()
         ([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], [3, 2])
     """
-    first = samples[0]
-    for sample in samples:
-        _check(sample, first)
-    batch: dict[str, Any] = {key: _join([sample[key] for sample in samples]) for key in first if key != "sr"}
-    batch["length"] = torch.tensor([len(sample["noisy"]) for sample in samples])
-    batch["sr"] = first["sr"]
+    names = [_name(sample, position) for position, sample in enumerate(samples)]
+    converted = [_convert(sample, name) for sample, name in zip(samples, names, strict=True)]
+    first = converted[0]
+    for sample, name in zip(converted, names, strict=True):
+        _check(sample, name, first, names[0])
+    batch = {key: _join(key, [sample[key] for sample in converted], names) for key in first if key != "sr"}
+    waves = [key for key in (*_WAVES, *first) if _is_padded(first.get(key))]
+    if waves:
+        lengths = torch.tensor([len(sample[waves[0]]) for sample in converted])
+        if "length" in batch and not _equal(batch["length"], lengths):
+            raise DataError(
+                f"the samples have a `length` of their own, which differs from the length of their `{waves[0]}`",
+                remedy="leave `length` out, or give it another name",
+            )
+        batch["length"] = lengths
+    if "sr" in first:
+        batch["sr"] = first["sr"]
     return batch
 
 
-def _check(sample: dict[str, Any], first: dict[str, Any]) -> None:
-    name, other = f"`{sample['id']}`", f"`{first['id']}`"
+def _name(sample: Any, position: int) -> str:
+    """Returns the name of a sample in messages: its ID, or else its position in the batch, from 1."""
+    if isinstance(sample, Mapping) and "id" in sample:
+        return f"`{sample['id']}`"
+    return f"the sample at position {position + 1} of the batch"
+
+
+def _convert(sample: Any, name: str) -> dict[str, Any]:
+    """Copies a sample, with arrays as tensors, waves as float32, and numbers of NumPy as numbers."""
+    if not isinstance(sample, Mapping):
+        raise DataError(
+            f"{name} is {describe(sample)}, but `pad_collate` joins dicts",
+            remedy='return a dict such as `{"id": …, "noisy": …, "clean": …, "sr": …}`, or name a `collate_fn` '
+            "of your own in the table `dataloader`",
+        )
+    converted = {key: _wave(value, key, name) if key in _WAVES else _value(value) for key, value in sample.items()}
+    if type(converted.get("id")) is int:
+        converted["id"] = str(converted["id"])
+    for key, kind, wanted in (("id", str, "a string"), ("sr", int, "a whole number of hertz")):
+        if key in converted and (not isinstance(converted[key], kind) or isinstance(converted[key], bool)):
+            raise DataError(
+                f"`{key}` of {name} is {describe(sample[key])}: {sample[key]!r:.60}", remedy=f"give {wanted}"
+            )
+    if type(converted.get("snr")) is int:
+        converted["snr"] = float(converted["snr"])
+    return converted
+
+
+def _wave(value: Any, key: str, name: str) -> Tensor:
+    wave = _value(value)
+    remedy = ""
+    if not isinstance(wave, Tensor):
+        remedy = "give a tensor or a NumPy array"
+    elif not wave.is_floating_point():
+        remedy = "scale it to -1 … 1 yourself, as its full scale is not known here: divide int16 by 32768, for example"
+        if wave.is_complex():
+            remedy = "give the waveform, not a spectrogram"
+    elif wave.ndim != 1:
+        remedy = "give one channel as [time]: `wave[0]` of [channels, time], `wave[:, 0]` of [time, channels]"
+    elif len(wave) == 0:
+        remedy = "give at least one audio sample"
+    else:
+        return wave.float()
+    raise DataError(f"`{key}` of {name} is {describe(value)}, but must be floats of the shape [time]", remedy=remedy)
+
+
+def _value(value: Any) -> Any:
+    """Returns an array of numbers as a tensor, and a number of NumPy or a tensor without axes as a number."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        # A copy in the machine's byte order: torch takes neither another order, nor negative strides, nor read-only.
+        value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
+        return value.item()
+    return value
+
+
+def _check(sample: dict[str, Any], name: str, first: dict[str, Any], other: str) -> None:
     if sample.keys() != first.keys():
-        odd = ", ".join(sorted(sample.keys() ^ first.keys()))
+        odd = ", ".join(sorted(map(str, sample.keys() ^ first.keys())))
         raise DataError(
             f"{name} and {other} can't be in one batch, because only one of them has {odd}",
             remedy="return the same keys for each item of the data set",
         )
-    if sample["sr"] != first["sr"]:
+    if sample.get("sr") != first.get("sr"):
         raise DataError(
             f"{name} has a sample rate of {sample['sr']} Hz, but {other} has {first['sr']} Hz",
             remedy="resample one of them",
         )
-    if "clean" in sample and len(sample["clean"]) != len(sample["noisy"]):
+    if "noisy" in sample and "clean" in sample and len(sample["clean"]) != len(sample["noisy"]):
         raise DataError(
             f"{name}: the noisy wave has {len(sample['noisy'])} samples, but the clean one has {len(sample['clean'])}",
             remedy="cut both to the same stretch",
         )
 
 
-def _join(values: list[Any]) -> Any:
-    if isinstance(values[0], torch.Tensor):
-        return pad_sequence(values, batch_first=True) if values[0].ndim == 1 else torch.stack(values)
-    if isinstance(values[0], float):
+def _equal(given: Any, lengths: Tensor) -> bool:
+    return isinstance(given, Tensor) and given.tolist() == lengths.tolist()
+
+
+def _is_padded(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 1
+
+
+def _join(key: str, values: list[Any], names: list[str]) -> Any:
+    first = values[0]
+    if not isinstance(first, Tensor | int | float):
+        return values
+    for value, name in zip(values, names, strict=True):
+        # Padding would otherwise cast all tensors to the dtype of the first.
+        if not _fits(value, first):
+            raise DataError(
+                f"`{key}` of {name} is {describe(value)}, but {describe(first)} of {names[0]}",
+                remedy="return the same type, dtype and shape for each sample; only tensors with one axis are padded",
+            )
+    if isinstance(first, Tensor):
+        return pad_sequence(values, batch_first=True) if first.ndim == 1 else torch.stack(values)
+    if any(isinstance(value, float) for value in values):
         return torch.tensor(values, dtype=torch.float32)
-    if isinstance(values[0], int):
-        return torch.tensor(values)
-    return values
+    return torch.tensor(values)
+
+
+def _fits(value: Any, first: Any) -> bool:
+    """Returns whether two values can be in one tensor without a change: numbers, or tensors of one dtype and shape."""
+    if isinstance(first, Tensor):
+        alike = isinstance(value, Tensor) and value.dtype == first.dtype and value.ndim == first.ndim
+        return alike and (first.ndim == 1 or value.shape == first.shape)
+    return isinstance(value, int | float) and isinstance(value, bool) == isinstance(first, bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,11 +17,14 @@ from audiozen_core.audio.stft import Stft
 from audiozen_core.binding.arguments import build
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, MissingExtraError, RunError
+from audiozen_core.kinds import Mode
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.part_errors import translate_part_errors
 from audiozen_plugins.metric import Metric
 from audiozen_plugins.metric.report import Report
+from audiozen_plugins.trainer.batches import enhancement_batch
 
 Domain = Literal["waveform", "magnitude"]
 LossDomain = Literal["waveform", "magnitude", "features", "both"]
@@ -119,18 +121,12 @@ class EnhancementTrainer(BaseTrainer):
 
     def _run_model(self, given: Tensor, shape: torch.Size) -> Tensor:
         """Returns the output of the model in float32, in the given shape."""
-        try:
+        remedy = (
+            f'{_GIVEN[self.domain]}; `domain` (now "{self.domain}") and `add_channel` in [trainer.args] say what the '
+            "model is given"
+        )
+        with translate_part_errors("the model", given, remedy=remedy):
             output = self.model(given)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            raise RunError(
-                f"the model fails for an input of shape {list(given.shape)}: {type(error).__name__}: {error}",
-                notes=(f"raised in: {last.filename}:{last.lineno}, in {last.name}",),
-                remedy=f'{_GIVEN[self.domain]}; `domain` (now "{self.domain}") and `add_channel` in [trainer.args] say '
-                "what the model is given; `--traceback` shows the full traceback",
-            ) from error
         if isinstance(output, Tensor) and not output.is_complex() and output.numel() == shape.numel():
             # A separation model with one source returns [batch, 1, time].
             squeezed = output.squeeze(1) if output.ndim == len(shape) + 1 else output
@@ -145,19 +141,30 @@ class EnhancementTrainer(BaseTrainer):
     def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
         """Computes the loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
         if self.loss_domain == "waveform":
-            loss: Tensor = self.loss_function(wave, clean)
-            return loss
+            return self._run_loss(wave, clean)
         estimate = self.stft(wave).abs() if magnitude is None else magnitude
         target = self.stft(clean).abs()
         if self.loss_domain == "both":
-            loss = self.loss_function(wave, clean, estimate, target)
-        elif self.loss_domain == "features":
-            loss = self.loss_function(estimate.transpose(-1, -2), target.transpose(-1, -2))
-        else:
-            loss = self.loss_function(estimate, target)
+            return self._run_loss(wave, clean, estimate, target)
+        if self.loss_domain == "features":
+            return self._run_loss(estimate.transpose(-1, -2), target.transpose(-1, -2))
+        return self._run_loss(estimate, target)
+
+    def _run_loss(self, *inputs: Tensor) -> Tensor:
+        remedy = (
+            f'`loss_domain` in [trainer.args] (now "{self.loss_domain}") says what the loss is given: `waveform` '
+            "[batch, time], `magnitude` [batch, n_fft // 2 + 1, frames], `features` [batch, frames, features]; for a "
+            "loss that takes [batch, channels, time], name a function of your own that calls it with `unsqueeze(1)`"
+        )
+        with translate_part_errors("the loss", *inputs, remedy=remedy):
+            loss: Tensor = self.loss_function(*inputs)
         return loss
 
     # ------------------------------------------------------------------------------- the modes
+
+    def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
+        """Checks that the batch has what the mode needs; see `enhancement_batch`."""
+        return enhancement_batch(batch, mode, sr=self.sr)
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """Returns the loss of one batch."""

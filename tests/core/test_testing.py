@@ -240,7 +240,7 @@ class FailsInWorkers(Noise):
 class UsesGlobalGenerator(IterableDataset):
     """Draws from the global generator before the loader seeds it for the epoch."""
 
-    def set_epoch(self, epoch):
+    def __init__(self):
         self.offset = torch.rand(())
 
     def __iter__(self):
@@ -258,7 +258,7 @@ class Empty(IterableDataset):
         (HasUnseededGenerator, "with 2 workers"),
         (FailsInWorkers, "no workers"),
         (UsesGlobalGenerator, "batch 0 of epoch 1 differs when the epoch is repeated"),
-        (Empty, "the data set yields no batches"),
+        (Empty, "has no batches"),
     ],
 )
 def test_check_dataset_fails_for_a_faulty_data_set(dataset, message):

@@ -9,8 +9,18 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import (
+    BatchSampler,
+    ChainDataset,
+    ConcatDataset,
+    IterableDataset,
+    Sampler,
+    Subset,
+    get_worker_info,
+)
 
 from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_plugins.hooks.amp import Amp
@@ -19,7 +29,7 @@ from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
 from audiozen_plugins.hooks.patience import Patience
 from tests.core.checkpoint.exactness import difference
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer
 
 EPOCHS = 3
 
@@ -66,6 +76,67 @@ class NotANumber(TinyTrainer):
         return loss * float("nan") if (self.progress.epoch, batch_idx) == (0, 0) else loss
 
 
+class EpochPairs(Pairs):
+    """The outputs depend on the epoch that the data set is told."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        return {**item, "y": item["y"] + self.epoch}
+
+
+class EpochOrder(Sampler[int]):
+    """The order depends on the epoch that the sampler is told, as in `DistributedSampler`."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 20
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.epoch)
+        return iter(torch.randperm(20, generator=generator).tolist())
+
+
+class EpochStream(IterableDataset):
+    """Gives the items of `EpochPairs`, each worker its share."""
+
+    shards_itself = True
+
+    def __init__(self):
+        self.pairs = EpochPairs()
+
+    def set_epoch(self, epoch):
+        self.pairs.set_epoch(epoch)
+
+    def __iter__(self):
+        worker = get_worker_info()
+        return (
+            self.pairs[index] for index in range(worker.id if worker else 0, 20, worker.num_workers if worker else 1)
+        )
+
+
+def joined_loader(**options):
+    """The data set is told the epoch within others, and so is a sampler."""
+    dataset = ConcatDataset([Subset(EpochPairs(), range(12)), EpochPairs(8)])
+    return BatchLoader(dataset, batch_size=4, sampler=EpochOrder(), **options)
+
+
+def batch_sampler_loader(**options):
+    return BatchLoader(EpochPairs(), batch_sampler=BatchSampler(EpochOrder(), 3, drop_last=True), **options)
+
+
+def stream_loader(**options):
+    return BatchLoader(ChainDataset([EpochStream(), EpochStream()]), batch_size=8, **options)
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of the matrix.
@@ -78,6 +149,7 @@ class Row:
         interval: when the scheduler steps.
         hooks: makes further hooks, by name.
         workers: how many processes load the data.
+        loader: makes the loader of the training.
     """
 
     args: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +159,7 @@ class Row:
     interval: str = "epoch"
     hooks: Callable[[], dict[str, Any]] = dict
     workers: int = 0
+    loader: Callable[..., BatchLoader] = make_loader
 
     def trainer(self, folder: Path, *, every: int | None, asynchronous: bool) -> BaseTrainer:
         hooks = {"checkpoint": Checkpoint(), "patience": Patience(), "clip": ClipGradNorm(), **self.hooks()}
@@ -116,7 +189,7 @@ class Row:
         torch.rand(11)  # Changes the generators, so that a resume must restore them.
         if state is not None:
             trainer.load_checkpoint(state)
-        loaders = [make_loader(seed=seed, num_workers=self.workers), make_loader(shuffle=False)]
+        loaders = [self.loader(seed=seed, num_workers=self.workers), make_loader(shuffle=False)]
         trainer.train(loaders[0], loaders[1:])
         for loader in loaders:
             loader.close()
@@ -150,6 +223,9 @@ ROWS = {
     "patience": Row({"patience": 1, "max_epochs": 9}, cls=Wavering, vital=("progress",)),
     "ema": Row(hooks=lambda: {"ema": Ema()}, vital=("hook_ema",)),
     "workers": Row(workers=2, vital=("rng",)),
+    "told epochs, joined, sampler, workers": Row(loader=joined_loader, workers=2, vital=("progress",)),
+    "told epochs, batch sampler": Row(loader=batch_sampler_loader, vital=("progress",)),
+    "told epochs, chained streams, workers": Row(loader=stream_loader, workers=2, vital=("progress",)),
     "skip after a NaN": Row(
         {"on_nonfinite": "skip"},
         cls=NotANumber,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from audiozen_core.data import loader
+from audiozen_core.data import seeded
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
 # By default each row tries every third stop, and alternate rows save in the background. The slow cases try every
@@ -70,7 +70,7 @@ def test_these_tests_detect_a_part_of_the_state_from_an_earlier_stop(tmp_path):
 
 
 def test_these_tests_detect_items_that_depend_on_worker_random_generators(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "seed_from", lambda *numbers: None)
+    monkeypatch.setattr(seeded, "seed_from", lambda *numbers: None)
     row = ROWS["workers"]
     whole = row.run(tmp_path / "whole")
     row.run(tmp_path / "saving", every=1)
@@ -81,3 +81,11 @@ def test_these_tests_detect_items_that_depend_on_worker_random_generators(tmp_pa
 def test_these_tests_detect_different_data(tmp_path):
     row = ROWS["float32"]
     assert end_difference(row.run(tmp_path / "a"), row.run(tmp_path / "b", seed=2)) is not None
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("told epochs")])
+def test_these_tests_use_data_that_depend_on_the_told_epoch(tmp_path, name, monkeypatch):
+    whole = ROWS[name].run(tmp_path / "whole")
+    for module in ("seeded", "sampling"):
+        monkeypatch.setattr(f"audiozen_core.data.{module}.tell_epoch", lambda part, epoch: None)
+    assert end_difference(whole, ROWS[name].run(tmp_path / "untold")) is not None

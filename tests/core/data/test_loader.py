@@ -81,7 +81,7 @@ def test_item_that_raises_does_not_change_the_global_generators(expected_draws):
             super().__getitem__(index)
             raise KeyError(index)
 
-    with pytest.raises(KeyError):
+    with pytest.raises(DataError, match="sample 0 of the data set Broken can't be made: KeyError: 0"):
         next(BatchLoader(Broken(), batch_size=4).epoch(1))
     assert global_draws() == expected_draws
 
@@ -185,5 +185,16 @@ def test_worker_exits_if_its_main_process_has_already_ended():
     assert done.stdout.split("\n")[:2] == ["0 still here", "1 nothing"]
 
 
-def test_an_empty_sampler_gives_no_batches():
-    assert list(BatchLoader([1, 2, 3], sampler=torch.utils.data.SubsetRandomSampler([])).epoch(1)) == []
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_without_batches_is_an_error(workers):
+    class Nothing(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    sampler = torch.utils.data.SubsetRandomSampler([])
+    for loader in (
+        BatchLoader([1, 2, 3], sampler=sampler, num_workers=workers),
+        BatchLoader(Nothing(), num_workers=workers),
+    ):
+        with pytest.raises(DataError, match="has no batches: it is empty"):
+            list(loader.epoch(1))

@@ -1,5 +1,6 @@
 """Samples that can't be read raise an error that names the file, or are skipped and counted."""
 
+import contextlib
 import re
 
 import pytest
@@ -9,7 +10,9 @@ from torch.utils.data import IterableDataset
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadableSamples
 from audiozen_core.errors import DataError, RunError
-from tests.tiny_training import Pairs, make_trainer
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_plugins.hooks.checkpoint import Checkpoint
+from tests.tiny_training import Pairs, TinyTrainer, make_trainer
 
 
 class Holes(Pairs):
@@ -84,7 +87,7 @@ def test_os_error_makes_a_sample_unreadable():
         def __getitem__(self, index):
             raise OSError(5, "Input/output error", "clip.wav")
 
-    with pytest.raises(DataError, match=r"sample 0 of the data set can't be read: .*clip.wav"):
+    with pytest.raises(DataError, match=r"sample 0 of the data set Gone can't be read: .*clip.wav"):
         list(BatchLoader(Gone()).epoch(1))
 
 
@@ -93,12 +96,14 @@ def test_an_error_in_the_code_of_a_data_set_is_never_skipped():
         def __getitem__(self, index):
             return {}["x"]
 
-    with pytest.raises(KeyError):
+    with pytest.raises(DataError, match="sample 0 of the data set Wrong can't be made: KeyError: 'x'"):
         list(BatchLoader(Wrong()).epoch(1, unreadable=UnreadableSamples("skip", limit=99)))
 
 
 class Stream(IterableDataset):
-    """Six random numbers, followed by an unreadable file if `broken` is set."""
+    """Six random numbers from each worker, followed by an unreadable file if `broken` is set."""
+
+    shards_itself = True
 
     def __init__(self, broken=False):
         self.broken = broken
@@ -146,7 +151,90 @@ def test_stream_cannot_resume_within_an_epoch_with_another_number_of_workers():
     assert again.progress.step == 3
 
 
-def test_an_evaluation_without_readable_samples_is_an_error():
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_evaluation_without_readable_samples_is_an_error(workers):
     trainer = make_trainer(max_epochs=1, on_bad_data="skip", max_bad_data=99)
-    with pytest.raises(DataError, match=r"none of the samples .* can be read; the first error: `clip_0\.wav`"):
-        trainer.train(loader(), [loader(*range(12))])
+    nothing_left = r"the data set Holes has no batches: none of its samples can be read; the first error: `clip_0\.wav`"
+    with pytest.raises(DataError, match=nothing_left) as caught:
+        trainer.train(loader(), [loader(*range(12), num_workers=workers)])
+    assert caught.value.remedy == "replace the file"
+
+
+@pytest.mark.parametrize("mode", ["validate", "test", "predict"])
+def test_each_data_set_of_an_evaluation_needs_a_readable_sample(mode):
+    class Everything(TinyTrainer):
+        def predict_step(self, batch, batch_idx, dataloader_idx):
+            return None
+
+    def run(*loaders):
+        getattr(make_trainer(cls=Everything, on_bad_data="skip", max_bad_data=99), mode)(loaders)
+
+    run(loader(3), loader(*range(11)))
+    with pytest.raises(DataError, match="none of its samples can be read"):
+        run(loader(3), loader(*range(12)))
+
+
+def test_a_training_without_readable_samples_is_an_error_and_leaves_no_checkpoint(tmp_path):
+    hooks = {"checkpoint": Checkpoint()}
+    trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, on_bad_data="skip", max_bad_data=99)
+    with pytest.raises(DataError, match="none of its samples can be read"):
+        trainer.train(loader(*range(12)), [loader()])
+    assert trainer.progress.epoch == 0
+    assert not list(tmp_path.rglob("manifest*"))
+
+
+class LeaveOut:
+    """Leaves out the batches of an epoch that `chosen` accepts."""
+
+    def __init__(self, chosen):
+        self.chosen = chosen
+
+    @hookimpl
+    def skip_batch(self, trainer, batch_idx):
+        return self.chosen(trainer.progress.epoch + 1, batch_idx) or None
+
+
+def test_an_epoch_in_which_a_hook_leaves_out_each_batch_is_an_error():
+    trainer = make_trainer(max_epochs=3, hooks={"leaves": LeaveOut(lambda epoch, batch: epoch == 2)})
+    with pytest.raises(RunError, match="no batch of epoch 2 was trained on"):
+        trainer.train(loader())
+    assert trainer.progress.epoch == 1
+
+
+def test_one_trained_batch_is_enough_and_the_steps_of_the_others_count():
+    trainer = make_trainer(max_epochs=2, hooks={"leaves": LeaveOut(lambda epoch, batch: batch != 1)})
+    trainer.train(loader())
+    assert trainer.progress.step == 6
+
+
+def test_resume_knows_whether_the_first_part_of_the_epoch_was_trained_on():
+    """The rest of the epoch is left out. This is an error only if the first part was left out, too."""
+
+    def resumed(first_is_left_out):
+        leaves = LeaveOut(lambda epoch, batch: batch > 0 or first_is_left_out)
+        saved = {}
+
+        class Save:
+            @hookimpl
+            def on_training_step_end(self, trainer):
+                saved.setdefault("state", trainer.checkpoint())
+
+        trainer = make_trainer(max_epochs=1, hooks={"leaves": leaves, "saves": Save()})
+        with contextlib.suppress(RunError):
+            trainer.train(loader())
+        again = make_trainer(max_epochs=1, hooks={"leaves": leaves})
+        again.load_checkpoint(saved["state"])
+        assert again.progress.batch == 1
+        again.train(loader())
+        return again
+
+    assert resumed(first_is_left_out=False).progress.step == 3
+    with pytest.raises(RunError, match="no batch of epoch 1 was trained on"):
+        resumed(first_is_left_out=True)
+
+
+def test_stream_that_ends_before_the_resumed_batch_is_an_error():
+    batches = BatchLoader(Stream(), batch_size=2).epoch(1, start=4)
+    with pytest.raises(DataError, match="ended after 3 batches, but the epoch continues after batch 4"):
+        list(batches)
+    assert list(BatchLoader(Stream(), batch_size=2).epoch(1, start=3)) == []

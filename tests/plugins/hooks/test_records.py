@@ -196,9 +196,9 @@ def test_resume_at_the_end_of_an_epoch_does_not_repeat_records(tmp_path):
     before = [(line["step"], line["epoch"]) for line in lines()]
     # The checkpoint is saved after the last batch of the second epoch, but before the end of the epoch.
     again = make_trainer(tmp_path, hooks={"metrics": MetricsJsonl()}, max_epochs=2, log_interval=1)
-    state = whole.checkpoint()
-    state["progress"] |= {"epoch": 1, "batch": 5}
-    again.load_checkpoint(state)
+    whole.progress.reopen_epoch()
+    again.load_checkpoint(whole.checkpoint())
+    assert (again.progress.epoch, again.progress.batch) == (1, 5)
     again.train(make_loader())
     assert [(line["step"], line["epoch"]) for line in lines()] == before
     assert len(before) == 12

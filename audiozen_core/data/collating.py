@@ -1,0 +1,107 @@
+"""Makes a batch from samples, and says what is wrong if a collate function can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from audiozen_core.data.description import describe
+from audiozen_core.data.seeded import NamedSample
+from audiozen_core.data.unreadable import PartialBatch, UnreadableSample
+from audiozen_core.errors import AudioZenError, DataError
+
+_MOST_SAMPLES = 8
+_PAD = 'collate_fn = "audiozen.dataset.pad_collate"'
+
+
+class PartialCollate:
+    """Collates the readable samples of a batch, and passes on the unreadable ones.
+
+    An error of the collate function is passed on in the same way, so that it looks the same from a worker.
+
+    Args:
+        collate_fn: makes a batch from a list of samples.
+        place: the table of the TOML file that may name another collate function, such as `[dataset.dataloader]`.
+    """
+
+    def __init__(self, collate_fn: Callable[[list[Any]], Any], place: str) -> None:
+        self.collate_fn = collate_fn
+        self.place = place
+
+    def __call__(self, samples: Sequence[NamedSample | UnreadableSample]) -> Any:
+        """Makes the batch, or a `PartialBatch` if a sample can't be read or the samples can't be collated."""
+        unreadable = tuple(sample for sample in samples if isinstance(sample, UnreadableSample))
+        readable = [sample for sample in samples if isinstance(sample, NamedSample)]
+        batch = None
+        if readable:
+            try:
+                batch = self.collate_fn([sample.sample for sample in readable])
+            except MemoryError:
+                raise
+            except Exception as error:
+                unreadable = (*unreadable, self._failure(error, readable))
+        return PartialBatch(unreadable, batch) if unreadable else batch
+
+    def _failure(self, error: Exception, samples: Sequence[NamedSample]) -> UnreadableSample:
+        names = ", ".join(sample.name for sample in samples[:_MOST_SAMPLES])
+        more = f" and {len(samples) - _MOST_SAMPLES} more" if len(samples) > _MOST_SAMPLES else ""
+        note = f"batch: {names}{more}"
+        if isinstance(error, AudioZenError):
+            found = DataError(error.message, remedy=error.remedy, notes=(*error.notes, note))
+            return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
+        name = getattr(self.collate_fn, "__name__", type(self.collate_fn).__name__)
+        forms = list(dict.fromkeys(describe(sample.sample) for sample in samples))
+        notes = [note, *(f"sample: {form}" for form in forms[:2])]
+        unequal = unequal_shapes([sample.sample for sample in samples])
+        if self.collate_fn is default_collate and unequal:
+            what = f"the samples of a batch differ in shape, so they can't be stacked: {unequal}"
+            remedy = (
+                f"write `{_PAD}` in {self.place}, which pads waves with zeros; or give the data set a `collate_fn` of "
+                "its own; or return samples of one length, or use `batch_size = 1`"
+            )
+            found = DataError(what, remedy=remedy, notes=notes)
+        elif self.collate_fn is default_collate:
+            what = "the samples can't be joined into a batch:"
+            remedy = (
+                "return the same keys with tensors, numbers or strings for each sample, or give the data set a "
+                "`collate_fn` of its own"
+            )
+            found = DataError.caused_by(error, what, remedy=remedy, notes=notes)
+        else:
+            remedy = f"let `{name}` take these samples, or name another `collate_fn` in {self.place}"
+            found = DataError.caused_by(error, f"`{name}` can't make a batch:", remedy=remedy, notes=notes)
+        return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
+
+
+def unequal_shapes(samples: Sequence[Any]) -> str:
+    """Describes the first tensors or arrays that are at the same place in all samples and differ in shape.
+
+    Returns an empty string if there are none.
+
+    Example:
+        >>> import torch
+        >>> unequal_shapes([{"x": torch.ones(3)}, {"x": torch.ones(4)}])
+        '`x` is [3] and [4]'
+    """
+    return _unequal(list(samples), "")
+
+
+def _unequal(values: list[Any], place: str) -> str:
+    first = values[0]
+    if all(isinstance(value, Tensor | np.ndarray) for value in values):
+        shapes = list(dict.fromkeys(str(list(value.shape)) for value in values))
+        return f"`{place or 'the sample'}` is {' and '.join(shapes[:2])}" if len(shapes) > 1 else ""
+    if all(isinstance(value, Mapping) for value in values):
+        keys: list[Any] = [key for key in first if all(key in value for value in values)]
+    elif all(isinstance(value, list | tuple) and len(value) == len(first) for value in values):
+        keys = list(range(len(first)))
+    else:
+        return ""
+    for key in keys:
+        if found := _unequal([value[key] for value in values], f"{place}.{key}" if place else str(key)):
+            return found
+    return ""

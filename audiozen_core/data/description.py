@@ -1,0 +1,45 @@
+"""Describes what a data set or a part returned: types, dtypes and shapes in words, without the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+_MOST_ENTRIES = 8
+
+
+def describe(value: Any) -> str:
+    """Describes a value by its form.
+
+    Example:
+        >>> import torch
+        >>> describe({"noisy": torch.ones(2, 3), "id": "a"})
+        'a dict of noisy: float32 [2, 3], id: str'
+        >>> describe((np.zeros(4, dtype=np.int16), None))
+        'a tuple of (a NumPy array, int16 [4], None)'
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"a NumPy array, {value.dtype} {list(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} of {describe_entries(value)}" if value else "an empty dict"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of ({_shortened(describe(item) for item in value)})"
+    return type(value).__name__
+
+
+def describe_entries(mapping: Mapping[Any, Any]) -> str:
+    """Describes each value of a mapping: `noisy: float32 [4000], id: str`."""
+    return _shortened(f"{key}: {describe(value)}" for key, value in mapping.items())
+
+
+def _shortened(texts: Iterable[str]) -> str:
+    listed = list(texts)
+    more = [f"and {len(listed) - _MOST_ENTRIES} more"] if len(listed) > _MOST_ENTRIES else []
+    return ", ".join([*listed[:_MOST_ENTRIES], *more])

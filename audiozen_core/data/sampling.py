@@ -1,0 +1,162 @@
+"""Which samples of a data set form which batch of an epoch."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+from audiozen_core.data.epochs import tell_epoch
+from audiozen_core.data.seeding import derive_seeds, keep_generators, seed_from
+from audiozen_core.errors import AudioZenError, DataError
+
+Key = tuple[int, Any]
+"""An epoch and an index of the data set."""
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """Yields the batches of one epoch as lists of keys (epoch, index), starting at any batch.
+
+    The order is drawn from (seed, epoch), or is that of a sampler. A sampler is told the epoch, and it may draw from
+    the global generators, which are seeded from (seed, epoch) for it.
+
+    Args:
+        size: the number of items of the data set.
+        batch_size: the number of items in a batch.
+        shuffle: whether to draw a new order for each epoch.
+        drop_last: whether to drop the last batch if it is not full.
+        sampler: yields the indices of an epoch, instead of `shuffle`.
+        batch_sampler: yields the batches of an epoch as lists of indices, instead of all of these.
+        seed: the seed of the run.
+        name: the data set in messages.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        sampler: Sampler[Any] | None,
+        batch_sampler: Sampler[list[Any]] | None,
+        seed: int,
+        name: str,
+    ) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.sampler = sampler
+        self.batch_sampler = batch_sampler
+        self.seed = seed
+        self.name = name
+        self.epoch = 0
+        self.start = 0
+        self._drawn: list[list[Any]] | None = None
+
+    def begin(self, epoch: int, start: int) -> None:
+        """Tells the epoch to the sampler, and draws the whole order of the epoch.
+
+        Raises:
+            DataError: the sampler raised an error, or gave something that is not an index.
+        """
+        self.epoch, self.start = epoch, start
+        # A sampler runs in the main process even if there are workers, so it must not change the generators there.
+        with keep_generators():
+            with self._naming("failed in `set_epoch`:"):
+                seed_from(self.seed, epoch)
+                tell_epoch(self._given, epoch)
+            # Drawn once, because torch asks for the order twice when it starts workers, and a sampler may have a state.
+            self._drawn = self._draw()
+
+    def __len__(self) -> int:
+        """Returns the number of batches in the whole epoch.
+
+        Raises:
+            TypeError: no epoch has begun, and the sampler has no length.
+        """
+        if self._drawn is not None:
+            return len(self._drawn)
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        items = self.size if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
+        return items // self.batch_size if self.drop_last else -(-items // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter([[(self.epoch, index) for index in batch] for batch in (self._drawn or [])[self.start :]])
+
+    @property
+    def _given(self) -> Sampler[Any] | None:
+        return self.sampler if self.batch_sampler is None else self.batch_sampler
+
+    def _draw(self) -> list[list[Any]]:
+        order: list[Any]
+        if self._given is not None:
+            with self._naming("failed:"):
+                seed_from(self.seed, self.epoch)
+                order = list(self._given)
+            if self.batch_sampler is not None:
+                return [[self._checked(index) for index in self._checked_batch(batch)] for batch in order]
+            order = [self._checked(index) for index in order]
+        elif self.shuffle:
+            generator = torch.Generator().manual_seed(derive_seeds(self.seed, self.epoch)[0])
+            order = torch.randperm(self.size, generator=generator).tolist()
+        else:
+            order = list(range(self.size))
+        batches = [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
+        return batches[:-1] if self.drop_last and batches and len(batches[-1]) < self.batch_size else batches
+
+    def _checked(self, index: Any) -> Any:
+        """Returns an index that means the same in every process and every run."""
+        try:
+            # `torch.randperm(n)` yields tensors, whose text would give other seeds than that of the number.
+            number = operator.index(index)
+        except TypeError:
+            if not _has_fixed_text(index):
+                advice = "; a sampler that gives whole batches is a `batch_sampler`" if isinstance(index, list) else ""
+                raise DataError(
+                    f"{self._sampler_name} gives an index of the type {type(index).__name__}",
+                    remedy=f"give integers, strings, or tuples of them: the random numbers of a sample depend on its "
+                    f"index{advice}",
+                ) from None
+            return index
+        if number < 0:
+            raise DataError(
+                f"{self._sampler_name} gives the index {number}, but indices count from 0",
+                remedy=f"correct the sampler; the data set has the indices 0 to {self.size - 1}",
+            )
+        return number
+
+    def _checked_batch(self, batch: Any) -> list[Any]:
+        if isinstance(batch, list | tuple) and batch:
+            return list(batch)
+        raise DataError(
+            f"{self._sampler_name} gives {'an empty batch' if isinstance(batch, list | tuple) else repr(batch)}",
+            remedy="a `batch_sampler` gives lists of indices, one list for each batch",
+        )
+
+    @property
+    def _sampler_name(self) -> str:
+        return f"the sampler {type(self._given).__name__} of {self.name}"
+
+    @contextmanager
+    def _naming(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except AudioZenError:
+            raise
+        except Exception as error:
+            raise DataError.caused_by(
+                error, f"{self._sampler_name} {what}", remedy="correct the sampler, or leave it out"
+            ) from error
+
+
+def _has_fixed_text(index: Any) -> bool:
+    if isinstance(index, tuple):
+        return all(map(_has_fixed_text, index))
+    return index is None or isinstance(index, str | bytes | int | float)

@@ -1,0 +1,116 @@
+"""Data sets whose samples depend only on (seed, epoch, index), and whose errors arrive from a worker unchanged."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import ChainDataset, ConcatDataset, Dataset, IterableDataset, get_worker_info
+
+from audiozen_core.data.epochs import tell_epoch
+from audiozen_core.data.sampling import Key
+from audiozen_core.data.seeding import seed_from
+from audiozen_core.data.unreadable import UnreadableSample
+
+
+class NamedSample(NamedTuple):
+    """A sample, and its name in messages."""
+
+    name: str
+    sample: Any
+
+
+class SeededDataset(Dataset[Any]):
+    """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
+
+    If the data set, or one that it contains, has `set_epoch`, that is called before the first item of an epoch: in each
+    worker, because each worker has its own copy. An item that can't be made is returned as an `UnreadableSample`.
+
+    Args:
+        dataset: the data set.
+        seed: the seed of the run.
+        names: the data set in messages; one name for each part of a `ConcatDataset`.
+        sampler: where the indices come from, if not from the data set's length.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seed: int, names: Sequence[str], sampler: str = "") -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.names = names
+        self.sampler = sampler
+        self.epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
+        seed_from(self.seed, epoch)
+        tell_epoch(self.dataset, epoch)
+        self.epoch = epoch
+
+    def __getitem__(self, key: Key) -> NamedSample | UnreadableSample:
+        epoch, index = key
+        try:
+            if epoch != self.epoch:
+                self.set_epoch(epoch)
+            seed_from(self.seed, epoch, index)
+            return NamedSample(self._name(index), self.dataset[index])
+        except MemoryError:
+            raise
+        except Exception as error:
+            notes = [f"index: given by {self.sampler}"] if self.sampler else []
+            if isinstance(error, IndexError):
+                notes.append(f"length: the data set says that it has {len(self)} items")
+            return UnreadableSample.from_error(error, self._name(index), final=False, notes=notes)
+
+    def _name(self, index: Any) -> str:
+        sizes = self.dataset.cumulative_sizes if isinstance(self.dataset, ConcatDataset) else []
+        if len(sizes) == len(self.names) > 1 and isinstance(index, int) and index < sizes[-1]:
+            part = bisect_right(sizes, index)
+            return f"sample {index - (sizes[part - 1] if part else 0)} of {self.names[part]}"
+        return f"sample {index!r} of {' and '.join(self.names)}"
+
+
+class SeededStream(IterableDataset[Any]):
+    """An iterable data set that seeds the generators from (seed, epoch, worker, part) at the start of each part.
+
+    A `ChainDataset` has several parts, all others one. If a part, or a data set that it contains, has `set_epoch`, that
+    is called before each epoch.
+    """
+
+    def __init__(self, dataset: IterableDataset[Any], seed: int, names: Sequence[str]) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.names = names
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
+        # All workers are seeded alike here, so that they agree on an order that they share.
+        seed_from(self.seed, epoch)
+        tell_epoch(self.dataset, epoch)
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[NamedSample | UnreadableSample]:
+        worker = get_worker_info()
+        parts = stream_parts(self.dataset)
+        names = self.names if len(self.names) == len(parts) else [" and ".join(self.names)] * len(parts)
+        for number, (part, name) in enumerate(zip(parts, names, strict=True)):
+            count = 0
+            try:
+                seed_from(self.seed, self.epoch, worker.id if worker else 0, number)
+                for sample in part:
+                    yield NamedSample(f"sample {count} of {name}", sample)
+                    count += 1
+            except MemoryError:
+                raise
+            except Exception as error:
+                yield UnreadableSample.from_error(error, f"sample {count} of {name}", final=True)
+                return
+
+
+def stream_parts(dataset: IterableDataset[Any]) -> list[IterableDataset[Any]]:
+    """Returns the streams that are read one after another: those of a `ChainDataset`, otherwise the stream itself."""
+    return list(dataset.datasets) if isinstance(dataset, ChainDataset) else [dataset]  # type: ignore[arg-type]

@@ -1,0 +1,94 @@
+"""What the trainer `enhancement` needs of a batch, whichever data set and collate function made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from audiozen_core.data.description import describe, describe_entries
+from audiozen_core.errors import DataError
+from audiozen_core.kinds import Mode
+from audiozen_core.trainer.part_errors import sample_notes
+
+_NEEDED: Mapping[Mode, Sequence[str]] = {
+    "train": ("noisy", "clean"),
+    "validate": ("noisy", "clean", "id"),
+    "test": ("noisy", "clean", "id"),
+    "predict": ("noisy", "id"),
+}
+_COLLATE = 'return dicts with these keys from the data set; `collate_fn = "audiozen.dataset.pad_collate"` joins them'
+
+
+def enhancement_batch(batch: Any, mode: Mode, *, sr: int) -> dict[str, Any]:
+    """Checks a batch, and returns it with waves in float32 and IDs as strings.
+
+    Args:
+        batch: what the data loader made, on the device.
+        mode: the mode. Validation, test and prediction need `id`, and prediction does not need `clean`.
+        sr: the sampling rate of `[acoustics]`, in hertz.
+
+    Returns:
+        A dict with `noisy` and `clean` (float32 [batch, time]), `id` (list of str), and the other entries unchanged.
+
+    Raises:
+        DataError: the batch is not a dict, lacks a key, or has a value of another form; the error says which.
+    """
+    if not isinstance(batch, Mapping):
+        raise DataError(f"the batch is {describe(batch)}, but must be a dict with {_listed(mode)}", remedy=_COLLATE)
+    notes = sample_notes(batch)
+    for key in _NEEDED[mode]:
+        if key not in batch:
+            raise DataError(
+                f"the batch has no `{key}`; it has {describe_entries(batch)}, but must have {_listed(mode)}",
+                remedy=_COLLATE,
+                notes=notes,
+            )
+    checked = dict(batch)
+    for key in ("noisy", "clean"):
+        if key in batch:
+            checked[key] = _waves(key, batch[key], notes)
+    count = len(checked["noisy"])
+    if "clean" in checked and checked["clean"].shape != checked["noisy"].shape:
+        raise DataError(
+            f"`clean` is {describe(batch['clean'])}, but `noisy` is {describe(batch['noisy'])}",
+            remedy="give a clean wave of the same length for each noisy one",
+            notes=notes,
+        )
+    if "id" in checked:
+        ids = checked["id"]
+        # Torch's own collate function makes a tensor of IDs that are numbers.
+        ids = ids.tolist() if isinstance(ids, Tensor) and ids.ndim == 1 and mode != "train" else ids
+        if mode != "train" and (not isinstance(ids, list | tuple) or len(ids) != count):
+            raise DataError(
+                f"`id` is {describe(batch['id'])}, but must be a list of {count} strings, one for each sample",
+                remedy=_COLLATE,
+            )
+        checked["id"] = list(map(str, ids)) if isinstance(ids, list | tuple) else ids
+    rate = checked.get("sr")
+    if isinstance(rate, int) and rate != sr:
+        raise DataError(
+            f"the batch has audio of {rate} Hz, but [acoustics] says `sr = {sr}`",
+            remedy="set `sr` to the rate of your files in [acoustics] and in the arguments of the data set",
+            notes=notes,
+        )
+    return checked
+
+
+def _waves(key: str, value: Any, notes: Sequence[str]) -> Tensor:
+    if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 2 and value.numel() > 0:
+        return value.float()
+    remedy = "let the data set return waves of one channel as [time]"
+    if isinstance(value, Tensor) and not value.is_floating_point() and not value.is_complex():
+        remedy = "scale the waves to -1 … 1 in the data set: divide int16 by 32768, for example"
+    raise DataError(
+        f"`{key}` of the batch is {describe(value)}, but must be floats of the shape [batch, time]",
+        remedy=remedy,
+        notes=notes,
+    )
+
+
+def _listed(mode: Mode) -> str:
+    *most, last = [f"`{key}`" for key in _NEEDED[mode]]
+    return f"{', '.join(most)} and {last}"

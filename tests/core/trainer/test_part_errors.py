@@ -1,0 +1,86 @@
+"""An error in the methods of a trainer, or in what they call, says which method, which batch and which samples."""
+
+import pytest
+
+from audiozen_core.errors import RunError
+from audiozen_core.trainer.scheduler import Scheduler
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+
+
+def broken(method):
+    """Returns a trainer in which a method raises an error."""
+
+    def raises(self, *arguments):
+        raise KeyError("mask")
+
+    raises.__qualname__ = f"Mine.{method}"
+    return make_trainer(cls=type("Mine", (TinyTrainer,), {method: raises}), max_epochs=1)
+
+
+def run(trainer, method):
+    """Runs the mode that calls the method."""
+    if method.startswith("test"):
+        trainer.test([make_loader()])
+    else:
+        trainer.train(make_loader(), [make_loader()])
+
+
+@pytest.mark.parametrize("method", ["training_step", "validation_step", "test_step"])
+def test_error_of_a_step_names_the_method_the_batch_and_the_samples(method):
+    trainer = broken(method)
+    with pytest.raises(RunError) as caught:
+        run(trainer, method)
+    error = caught.value
+    assert error.message == f"Mine.{method} failed in batch 0: KeyError: 'mask'"
+    assert error.notes[0].startswith("batch: a dict of x: float32 [4, 4], y: float32 [4, 1], id: a list of (str, ")
+    assert error.notes[1].startswith("samples: sample ")
+    assert error.notes[2].startswith(f"raised in: {__file__}:")
+    assert isinstance(error.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("method", ["training_epoch_end", "validation_epoch_end", "test_epoch_end"])
+def test_error_after_the_last_step_names_the_method(method):
+    trainer = broken(method)
+    with pytest.raises(RunError, match=rf"Mine\.{method} failed: KeyError: 'mask'"):
+        run(trainer, method)
+
+
+def test_error_of_a_scheduler_of_any_kind_names_the_scheduler():
+    class Broken:
+        def step(self):
+            raise TypeError("no metric")
+
+    with pytest.raises(RunError, match="Broken can't step: TypeError: no metric") as caught:
+        Scheduler(Broken()).step("epoch", None)
+    assert "[lr_scheduler.args]" in caught.value.remedy
+
+
+def test_a_full_disk_in_a_step_stays_an_error_of_the_operating_system():
+    class Writes(TinyTrainer):
+        def test_step(self, batch, batch_idx, dataloader_idx):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        make_trainer(cls=Writes).test([make_loader()])
+
+
+@pytest.mark.parametrize("mode", ["train", "validate", "test", "predict"])
+def test_a_trainer_may_prepare_each_batch(mode):
+    class Prepares(TinyTrainer):
+        def prepare_batch(self, batch, mode):
+            return batch | {"mode": mode}
+
+        def _error(self, batch):
+            seen.append(batch["mode"])
+            return super()._error(batch)
+
+        def predict_step(self, batch, batch_idx, dataloader_idx):
+            self._error(batch)
+
+    seen = []
+    trainer = make_trainer(cls=Prepares, max_epochs=1)
+    if mode == "train":
+        trainer.train(make_loader())
+    else:
+        getattr(trainer, mode)([make_loader()])
+    assert seen == [mode] * 5

@@ -1,0 +1,162 @@
+"""What `enhancement` needs of a batch, and what its errors say about batches, models and losses of another form."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.errors import AudioZenError, DataError, RunError
+from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.trainer.batches import enhancement_batch
+from tests.plugins.trainer.test_enhancement import Gain, make
+
+WAVE = torch.linspace(-1, 1, 4000)
+
+
+class Items(Dataset):
+    """Four items, made by a function."""
+
+    def __init__(self, make_item):
+        self.make_item = make_item
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.make_item(index)
+
+
+def pair(index, **changes):
+    item = {"id": f"f{index}", "noisy": WAVE, "clean": WAVE / 2, "sr": 16000} | changes
+    return {key: value for key, value in item.items() if value is not None}
+
+
+def loader(collate_fn=None, workers=0, **changes):
+    return BatchLoader(
+        Items(lambda index: pair(index, **changes)), batch_size=2, num_workers=workers, collate_fn=collate_fn
+    )
+
+
+@pytest.mark.parametrize("collate_fn", [None, pad_collate])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_arrays_of_numpy_train_like_tensors(tmp_path, collate_fn, kind):
+    """Both collate functions, and both types of floats, lead to exactly the same weights."""
+
+    def weights(**changes):
+        trainer = make(tmp_path, model=Gain(3.0), domain="waveform", max_epochs=2)
+        trainer.train(loader(collate_fn, **changes), [loader(collate_fn, **changes)])
+        return trainer.model.gain.item(), trainer.progress.best_score
+
+    arrays = {"noisy": WAVE.numpy().astype(kind), "clean": (WAVE / 2).numpy().astype(kind)}
+    assert weights(**arrays) == weights()
+    assert weights()[0] != 3.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noisy": (WAVE * 3e4).short()}, "`noisy` of the batch is int16 [2, 4000]"),
+        ({"clean": torch.stack([WAVE, WAVE], -1)}, "`clean` of the batch is float32 [2, 4000, 2]"),
+        ({"noisy": WAVE.to(torch.complex64)}, "`noisy` of the batch is complex64 [2, 4000]"),
+        ({"clean": None}, "the batch has no `clean`; it has id: a list of (str, str), noisy: float32 [2, 4000]"),
+        ({"noisy": None}, "the batch has no `noisy`"),
+        ({"clean": WAVE[1:]}, "`clean` is float32 [2, 3999], but `noisy` is float32 [2, 4000]"),
+        ({"noisy": "a.wav"}, "`noisy` of the batch is a list of (str, str)"),
+    ],
+)
+def test_error_names_the_key_and_what_is_wanted(tmp_path, changes, message):
+    with pytest.raises(DataError) as caught:
+        make(tmp_path, domain="waveform", max_epochs=1).train(loader(**changes))
+    assert message in caught.value.message
+    assert caught.value.notes == ("samples: f0, f1",)
+
+
+def test_batch_that_is_not_a_dict_is_a_clear_error(tmp_path):
+    tuples = BatchLoader(Items(lambda index: (WAVE, WAVE)), batch_size=2)
+    with pytest.raises(
+        DataError, match=r"the batch is a list of \(float32 \[2, 4000\], float32 \[2, 4000\]\)"
+    ) as caught:
+        make(tmp_path, domain="waveform").train(tuples)
+    assert "must be a dict with `noisy` and `clean`" in caught.value.message
+    assert "pad_collate" in caught.value.remedy
+
+
+@pytest.mark.parametrize("mode", ["validate", "test", "predict"])
+def test_each_evaluation_says_what_it_needs(tmp_path, mode):
+    def run(**changes):
+        return getattr(make(tmp_path, domain="waveform"), mode)([loader(pad_collate, **changes)])
+
+    run(clean=None if mode == "predict" else WAVE / 2)
+    with pytest.raises(DataError, match="the batch has no `id`"):
+        run(id=None)
+    if mode != "predict":
+        with pytest.raises(DataError, match="the batch has no `clean`"):
+            run(clean=None)
+
+
+def test_ids_that_are_numbers_become_strings():
+    batch = {"noisy": torch.ones(2, 3), "id": torch.tensor([7, 8])}
+    assert enhancement_batch(batch, "predict", sr=16000)["id"] == ["7", "8"]
+    with pytest.raises(DataError, match="`id` is str, but must be a list of 2 strings"):
+        enhancement_batch(batch | {"id": "ab"}, "predict", sr=16000)
+
+
+def test_batch_of_another_sample_rate_is_an_error():
+    with pytest.raises(DataError, match="the batch has audio of 8000 Hz"):
+        enhancement_batch({"noisy": torch.ones(2, 3), "id": ["a", "b"], "sr": 8000}, "predict", sr=16000)
+
+
+class WantsChannels(nn.Module):
+    """Refuses inputs without an axis for channels, as the losses of auraloss do."""
+
+    def forward(self, estimate, target):
+        if estimate.ndim != 3:
+            raise AssertionError("expected [batch, channels, time]")
+        return (estimate - target).abs().mean()
+
+
+@pytest.mark.parametrize("mode", ["train", "validate"])
+def test_error_of_a_loss_has_the_shapes_and_advice(tmp_path, mode):
+    trainer = make(tmp_path, loss=WantsChannels(), domain="waveform", add_channel=True, max_epochs=1)
+    with pytest.raises(RunError) as caught:
+        trainer.train(loader()) if mode == "train" else trainer.validate([loader(pad_collate)])
+    assert caught.value.message.startswith("the loss fails for inputs of the forms float32 [")
+    assert caught.value.message.endswith("4000]: AssertionError: expected [batch, channels, time]")
+    assert "unsqueeze(1)" in caught.value.remedy
+    assert "`loss_domain`" in caught.value.remedy
+
+
+def test_the_advice_for_a_loss_that_wants_channels_works(tmp_path):
+    def with_channel(estimate, target):
+        return WantsChannels()(estimate.unsqueeze(1), target.unsqueeze(1))
+
+    trainer = make(tmp_path, model=Gain(3.0), loss=with_channel, domain="waveform", max_epochs=1)
+    trainer.train(loader())
+    assert trainer.model.gain.item() < 3
+
+
+def test_error_of_a_model_has_the_shape_and_advice(tmp_path):
+    class Wrong(Gain):
+        def forward(self, x):
+            raise KeyError("mask")
+
+    with pytest.raises(RunError) as caught:
+        make(tmp_path, model=Wrong(), domain="waveform").train(loader())
+    assert caught.value.message == "the model fails for an input of the form float32 [2, 4000]: KeyError: 'mask'"
+    assert "samples: f0, f1" in caught.value.notes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("item", [None, (WAVE, WAVE), {"id": "a", "noisy": (WAVE * 3e4).short(), "clean": WAVE}])
+def test_error_of_a_sample_is_the_same_from_a_worker(tmp_path, item, workers):
+    def failure(workers):
+        made = BatchLoader(Items(lambda index: item), batch_size=2, num_workers=workers, collate_fn=pad_collate)
+        with pytest.raises(AudioZenError) as caught:
+            make(tmp_path, domain="waveform").train(made)
+        made.close()
+        return str(caught.value)
+
+    assert failure(workers) == failure(0)
+    assert "sample 0 of the data set Items, sample 1 of the data set Items" in failure(workers)
