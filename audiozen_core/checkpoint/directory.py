@@ -11,7 +11,7 @@ than `latest`. `reconcile` marks them as stale with the suffix `.stale`.
 
 Some file systems have no symbolic links, and some copies leave them out. Without the links, `latest` is the managed
 checkpoint with the highest serial number that is not stale, and `best` is the one that the manifest of `latest` names.
-Does not import torch.
+This module does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The names in the folder `checkpoints`. The store renames and deletes only its own. Does not import torch."""
+"""The names in the folder `checkpoints`. The store renames and deletes only its own.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

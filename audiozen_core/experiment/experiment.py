@@ -124,7 +124,7 @@ class Experiment:
             )
 
     def _lock_and_build(self, stack: ExitStack, *, resume: bool) -> tuple[BaseTrainer, Loaders]:
-        """Builds everything while no other process trains in the run folder; `stack` undoes it when the run ends."""
+        """Locks the run folder, then builds everything. `stack` frees the lock and closes the loaders at the end."""
         if self.trains:
             # The lock removes the folder again if building fails before anything is written to it.
             stack.enter_context(run_lock(self.folder))
@@ -195,7 +195,7 @@ class Experiment:
             epochs = [info.epoch for info in found if info.epoch is not None]
             reached = f", up to epoch {epochs[-1]}" if epochs else ""
             raise RunError(
-                f"{self.folder} already has a run{reached}; this run has changed nothing",
+                f"`{self.folder}` already contains a run{reached}, so no new run was started and nothing was changed",
                 remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 
@@ -212,7 +212,10 @@ class Experiment:
         loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.config.text, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
-            self.log.warning("checkpoints that were saved later are left behind", checkpoints=", ".join(left))
+            self.log.warning(
+                "later checkpoints are now stale: they are kept, but this run no longer uses them",
+                checkpoints=", ".join(left),
+            )
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None
         self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
@@ -230,7 +233,7 @@ class Experiment:
         if which is None:
             which = "best" if self.store.best is not None else "latest"
         named = _checkpoint_name(which)
-        # A bare name that is not a path here is that of a checkpoint of this run.
+        # A bare name is a checkpoint of this run, unless a file or folder of that name exists here.
         is_path = isinstance(named, Path) and (named.exists() or named.name != which)
         path = named if isinstance(named, Path) and is_path else self.store.locate(named)
         if path.is_dir() and not any(mode in TRAINING for mode in self.modes):

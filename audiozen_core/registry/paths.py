@@ -102,7 +102,7 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
 
 
 def _import_object(module: str, names: list[str], path: str = "") -> Resolved:
-    """Imports a module and looks up the names in it, one in the other.
+    """Imports a module, looks up the first name in it, and each further name in the object found before.
 
     If `path` is given, it is the path that the user wrote, and the error for a missing name suggests a similar path.
     """
@@ -168,7 +168,10 @@ def _import(module: str, names: list[str]) -> ModuleType:
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
-    """Looks up the names in `owner`, one in the other. Attributes take precedence over sub-modules of the same name."""
+    """Looks up the first name in `owner`, and each further name in the object found before.
+
+    Attributes take precedence over sub-modules of the same name.
+    """
     if not names:
         return owner
     name, *rest = names

@@ -21,6 +21,8 @@ from audiozen_core.trainer.memory import translate_memory_errors
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.steps import Steps
 
+_RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "predict": "prediction run"}
+
 
 class Evaluation(Steps, Parts):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments."""
@@ -97,7 +99,7 @@ class Evaluation(Steps, Parts):
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
-        self.unreadable.report_skipped(mode, nothing_left=not any(outputs))
+        self.unreadable.report_skipped(_RUNS[mode], nothing_left=not any(outputs))
         return outputs
 
     # ------------------------------------------------------------------------------- shared by all modes

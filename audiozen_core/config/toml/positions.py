@@ -23,8 +23,8 @@ _BLANK_LINES = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BASIC_STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _LITERAL_STRING = re.compile(r"'[^'\n]*'")
-# A string, a date and a time with a blank between them, or any other value. A string over several lines may end with up
-# to two quotes right before the closing three.
+# Matches a string, a date-time with a space between date and time, or any other scalar. A string over several lines may
+# end with up to two quotes right before the closing three.
 _SCALAR = re.compile(
     r'''"""(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*"{3,5}'''
     r"""|'''(?:[^']|'{1,2}(?!'))*'{3,5}"""
