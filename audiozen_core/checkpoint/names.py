@@ -15,6 +15,16 @@ LATEST = "latest"
 _MANAGED = re.compile(r"(?P<name>epoch_\d+(?:_step_\d+)?)(?:_\d+)?(?P<stale>\.stale\d*)?")
 
 
+def checkpoint_names(epoch: int, step: int) -> tuple[str, str]:
+    """Returns the name of a checkpoint that is saved after an epoch, and of one that is saved during the next epoch.
+
+    Args:
+        epoch: epochs completed.
+        step: optimiser steps done.
+    """
+    return f"epoch_{epoch:04d}", f"epoch_{epoch + 1:04d}_step_{step:07d}"
+
+
 def is_managed_name(name: str) -> bool:
     """Whether the store chooses such names: `epoch_0003`, `epoch_0003_step_0000090`, perhaps with `_2` or `.stale`.
 

@@ -7,12 +7,13 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
@@ -231,15 +232,18 @@ class Experiment:
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Loads the weights of a checkpoint, by default those of the best, or of the latest if no best exists."""
         if which is None:
-            which = "best" if self.store.best is not None else "latest"
+            which = "best" if self.store.has_best else "latest"
         named = _checkpoint_name(which)
         # A bare name is a checkpoint of this run, unless a file or folder of that name exists here.
         is_path = isinstance(named, Path) and (named.exists() or named.name != which)
-        path = named if isinstance(named, Path) and is_path else self.store.locate(named)
-        if path.is_dir() and not any(mode in TRAINING for mode in self.modes):
-            # Results are recorded at the epoch and step that the weights come from.
+        path = follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named)
+        saved_at: dict[str, Any] = {}
+        if path.is_dir():
             info = self.store.load(path, owners=(), map_location="cpu")
-            trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
+            saved_at = {"epoch": info.epoch, "step": info.step, "score": info.score}
+            if not any(mode in TRAINING for mode in self.modes):
+                # Results are recorded at the epoch and step that the weights come from.
+                trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
         trainer.start_is_unsaved = True
         for suffix, model in trainer.models.items():
             owner = f"model_{suffix}" if suffix else "model"
@@ -250,7 +254,7 @@ class Experiment:
                 raise CheckpointError(
                     f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
                 ) from error
-        self.log.info("weights are loaded", checkpoint=str(path))
+        self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
 
     # ------------------------------------------------------------------------------- records
 
