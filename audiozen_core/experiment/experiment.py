@@ -14,11 +14,12 @@ import torch
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.checkpoint.directory import follow_link
+from audiozen_core.checkpoint.mismatch import compare_weights, mismatch_error
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.errors import CheckpointError, RunError
+from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
     build_components,
@@ -31,7 +32,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
-from audiozen_core.kinds import TRAINING, Mode, RunMode
+from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -246,14 +247,15 @@ class Experiment:
                 trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
         trainer.start_is_unsaved = True
         for suffix, model in trainer.models.items():
-            owner = f"model_{suffix}" if suffix else "model"
+            owner = section_name("model", suffix)
             weights = load_weights(path, owner=owner, map_location=trainer.device)
             try:
                 model.load_state_dict(weights)
             except RuntimeError as error:
-                raise CheckpointError(
-                    f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
-                ) from error
+                fitting = [name for name, other in trainer.models.items() if not compare_weights(other, weights)]
+                swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
+                message = f"the weights in {path} do not fit [{owner}]"
+                raise mismatch_error(message, error, model, weights, remedy=swapped or _OTHER_MODEL) from error
         self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
 
     # ------------------------------------------------------------------------------- records
