@@ -37,7 +37,8 @@ class Kind:
         suffixed: whether a section may have a suffix, as in `model_g`.
         array: whether a section may be an array of tables.
         partner: the kind of section that a section needs, with the same suffix: `optimizer_g` needs `model_g`.
-        called_later: whether a function is the component itself, called later, instead of a factory that builds it.
+        called_later: whether a function that `path` names is the component itself, which AudioZEN calls later, not a
+            factory for one.
         torch_home: the module of torch that has such components, for suggestions.
         example: a dotted path of such a component, for messages.
     """
@@ -166,7 +167,7 @@ def split_section(name: str) -> tuple[str, str] | None:
 
 
 def kind_of(section: str) -> Kind | None:
-    """Returns the kind of a section, such as `model_g`, or of that name, such as `metric`; None for other names.
+    """Returns the kind of a section (such as `model_g`) or the kind with this name (such as `metric`); None otherwise.
 
     >>> kind_of("model_g").name, kind_of("train_dataset").name, kind_of("metric").name, kind_of("modl")
     ('model', 'dataset', 'metric', None)

@@ -1,4 +1,4 @@
-"""The section `[acoustics]`. All components of an experiment share its settings. Does not import torch."""
+"""The section `[acoustics]`. All components of an experiment share its settings. This module does not import torch."""
 
 from __future__ import annotations
 

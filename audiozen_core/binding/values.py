@@ -145,7 +145,8 @@ def is_component(value: Any) -> bool:
 def _likeliest_member(value: Any, annotation: Any) -> Any:
     """Returns the member of a union that the value fits.
 
-    Failing that, returns the only member for arrays (or for tables), or the whole union if there are several.
+    If no member fits, returns the only member of the same form (array or table), or the whole union if that is not
+    unique.
     """
     members = members_of(annotation)
     if len(members) == 1:

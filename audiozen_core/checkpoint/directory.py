@@ -9,9 +9,11 @@ After each step of a save, a reader finds a complete checkpoint, either the old 
 Each save has a serial number. If a run is resumed from an earlier checkpoint, the later ones have higher serial numbers
 than `latest`. `reconcile` marks them as stale with the suffix `.stale`.
 
-Some file systems have no symbolic links, and some copies leave them out. Without the links, `latest` is the managed
-checkpoint with the highest serial number that is not stale, and `best` is the one that the manifest of `latest` names.
-Does not import torch.
+Some file systems have no symbolic links, and some copies leave them out or replace them by copies of the folders.
+Without the links, `latest` is the managed checkpoint with the highest serial number that is not stale, and `best` is
+the one that the manifest of `latest` names. A folder `best` or `latest` counts as a checkpoint if it is the only intact
+copy of one.
+This module does not import torch.
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ from pathlib import Path
 from audiozen_core.checkpoint.errors import CheckpointWriteError, DamagedCheckpointError
 from audiozen_core.checkpoint.format.manifest import Manifest, check_contents, check_sizes, read_manifest
 from audiozen_core.checkpoint.info import CheckpointInfo
-from audiozen_core.checkpoint.names import BEST, LATEST, base_name, free_name, is_checkpoint, is_stale_name
+from audiozen_core.checkpoint.names import (
+    BEST,
+    LATEST,
+    base_name,
+    checkpoint_names,
+    free_name,
+    is_checkpoint,
+    is_stale_name,
+)
 from audiozen_core.storage import atomic
 from audiozen_core.storage.atomic import read_link, remove, rename, sync_folder, temporary_name
 
@@ -43,12 +53,15 @@ class CheckpointDirectory:
         """
         check = check_contents if thorough else check_sizes
         found = [_entry(path, check) for path in self._folders() if _is_listed(path)]
+        for copy in (_entry(self.folder / link, check) for link in (BEST, LATEST) if is_checkpoint(self.folder / link)):
+            if copy.intact and not any(entry.intact and entry.manifest == copy.manifest for entry in found):
+                found.append(copy)
         return sorted(found, key=lambda entry: (entry.serial, entry.name))
 
     def find(self, name: str) -> CheckpointInfo | None:
         """Returns the checkpoint with this name, or None."""
         path = self.folder / name
-        return _entry(path) if _is_listed(path) else None
+        return _entry(path) if _is_listed(path) or (name in (BEST, LATEST) and is_checkpoint(path)) else None
 
     def name_of(self, path: Path) -> str | None:
         """Returns the name of a checkpoint of this folder; None for a path elsewhere."""
@@ -58,16 +71,37 @@ class CheckpointDirectory:
 
     def link_target(self, link: str) -> str | None:
         """The name that `best` or `latest` points at, whether it exists or not, or None."""
-        target = read_link(self.folder / link)
+        target = self.read_link(link)
         if target is not None:
-            # A link out of the folder is not one of ours.
-            return target if target not in ("", ".", "..") and Path(target).name == target else None
+            return target
+        current = self._current()
         if link == LATEST:
-            current = [entry.name for entry in self.entries() if entry.managed and not entry.stale]
-            return current[-1] if current else None
-        latest = self.find(self.link_target(LATEST) or LATEST)
-        best = latest.manifest.best if latest and latest.manifest else None
-        return best if best and _is_listed(self.folder / best) else None
+            return current[-1].name if current else None
+        latest = self.find(self.link_target(LATEST) or "")
+        known = [entry.manifest for entry in (*current, latest) if entry and entry.manifest]
+        best = known[-1].best if known else None
+        named = self.find(best or "")
+        if best is None or (named and named.intact):
+            return best
+        copies = [entry.name for entry in current if entry.name in (BEST, LATEST) and _is_copy_of(entry, best)]
+        return copies[0] if copies else best
+
+    def possibly_better(self) -> list[str]:
+        """Returns the checkpoints that may be better than `best`: it has no link, and their manifests can't be read."""
+        if self.read_link(BEST) is not None:
+            return []
+        return [entry.name for entry in self._current() if entry.manifest is None]
+
+    def _current(self) -> list[CheckpointInfo]:
+        """Returns the checkpoints of the run that are not stale, the newest last."""
+        return [
+            entry for entry in self.entries() if (entry.managed and not entry.stale) or entry.name in (BEST, LATEST)
+        ]
+
+    def read_link(self, link: str) -> str | None:
+        """Returns the name that the link `best` or `latest` points at; None if it is not a link into this folder."""
+        target = read_link(self.folder / link)
+        return target if target and target not in (".", "..") and Path(target).name == target else None
 
     def _folders(self) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
@@ -94,7 +128,7 @@ class CheckpointDirectory:
                 if not self._has_duplicate(path):
                     raise CheckpointWriteError(
                         f"{path} is a folder, but must be a link to a checkpoint; it has not been changed",
-                        remedy="move it elsewhere",
+                        remedy=_how_to_replace(path),
                     )
                 self.delete([path])
 
@@ -161,7 +195,7 @@ class CheckpointDirectory:
         self._mark_stale(later)
         for link in (BEST, LATEST):
             target = self.link_target(link)
-            if target is not None and read_link(self.folder / link) is None:
+            if target is not None and self.read_link(link) is None and self.find(target):
                 self.set_link(link, target)
         return [entry.name for entry in later]
 
@@ -217,8 +251,34 @@ class CheckpointDirectory:
                 self.set_link(link, target)
 
 
+def follow_link(path: Path) -> Path:
+    """Returns the checkpoint that a path such as `checkpoints/best` stands for, even if the link is missing."""
+    if path.name not in (BEST, LATEST):
+        return path
+    folder = CheckpointDirectory(path.parent)
+    if path.is_dir() and folder.read_link(path.name) is None:
+        return path
+    name = folder.link_target(path.name)
+    return path.parent / name if name else path
+
+
 def _is_listed(path: Path) -> bool:
     return not path.name.startswith(".") and path.name not in (BEST, LATEST) and is_checkpoint(path)
+
+
+def _how_to_replace(path: Path) -> str:
+    copy = _entry(path)
+    if copy.manifest is None or copy.reason:
+        return "move it elsewhere"
+    best = copy.manifest.best
+    name = best if best and _is_copy_of(copy, best) else checkpoint_names(copy.manifest.epoch, copy.manifest.step)[0]
+    return f"it is the only intact copy of a checkpoint; to keep it, rename it to `{name}`, otherwise move it elsewhere"
+
+
+def _is_copy_of(entry: CheckpointInfo, best: str) -> bool:
+    """Returns whether a folder `best` or `latest` is a copy of the checkpoint `best`."""
+    saved = entry.manifest
+    return saved is not None and saved.best == best and base_name(best) in checkpoint_names(saved.epoch, saved.step)
 
 
 def _entry(path: Path, check: Callable[[Path, Manifest], object] = check_sizes) -> CheckpointInfo:

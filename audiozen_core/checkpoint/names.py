@@ -1,4 +1,7 @@
-"""The names in the folder `checkpoints`. The store renames and deletes only its own. Does not import torch."""
+"""The names in the folder `checkpoints`. The store renames and deletes only its own.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,16 @@ from audiozen_core.checkpoint.format.manifest import MANIFEST, STATE
 BEST = "best"
 LATEST = "latest"
 _MANAGED = re.compile(r"(?P<name>epoch_\d+(?:_step_\d+)?)(?:_\d+)?(?P<stale>\.stale\d*)?")
+
+
+def checkpoint_names(epoch: int, step: int) -> tuple[str, str]:
+    """Returns the name of a checkpoint that is saved after an epoch, and of one that is saved during the next epoch.
+
+    Args:
+        epoch: epochs completed.
+        step: optimiser steps done.
+    """
+    return f"epoch_{epoch:04d}", f"epoch_{epoch + 1:04d}_step_{step:07d}"
 
 
 def is_managed_name(name: str) -> bool:

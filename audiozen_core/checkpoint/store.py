@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from audiozen_core.checkpoint.directory import CheckpointDirectory
+from audiozen_core.checkpoint.directory import CheckpointDirectory, follow_link
 from audiozen_core.checkpoint.errors import (
     MAKE_ROOM,
     CheckpointWriteError,
@@ -18,7 +18,7 @@ from audiozen_core.checkpoint.errors import (
 )
 from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint
-from audiozen_core.checkpoint.names import BEST, LATEST, base_name, free_name
+from audiozen_core.checkpoint.names import BEST, LATEST, base_name, checkpoint_names, free_name
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import make_folder
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
+_NO_BEST = "no checkpoint is marked as the best"
+_CHOOSE = "choose a checkpoint with --ckpt-path, such as `--ckpt-path latest`"
 # Saving leaves this many bytes free on the disk, for the log and the metrics.
 _HEADROOM = 1 << 20
 
@@ -91,7 +93,7 @@ class CheckpointStore:
         """
         from audiozen_core.checkpoint.format.checkpoint import PackedState, pack, write_checkpoint
 
-        wanted = f"epoch_{epoch + 1:04d}_step_{step:07d}" if within_epoch else f"epoch_{epoch:04d}"
+        wanted = checkpoint_names(epoch, step)[within_epoch]
         packed = state if isinstance(state, PackedState) else pack(state)
         with translate_disk_errors(f"saving a checkpoint in {self.folder} failed"):
             self._prepare_folder(packed.size)
@@ -104,7 +106,7 @@ class CheckpointStore:
                 # may be deleted below.
                 is_best = True
             name = free_name(self.folder, wanted)
-            best_name = name if is_best else best.name if best else None
+            best_name = name if is_best else best_name
             path = self.folder / name
             write_checkpoint(path, packed, epoch=epoch, step=step, score=score, serial=serial, best=best_name)
             self._directory.set_link(LATEST, name)
@@ -186,6 +188,11 @@ class CheckpointStore:
     def best(self) -> Path | None:
         """The best checkpoint; None if no checkpoint is marked as the best."""
         return self._target(BEST)
+
+    @property
+    def has_best(self) -> bool:
+        """Whether a checkpoint is marked as the best. It may be missing or damaged; loading it is then an error."""
+        return self._directory.link_target(BEST) is not None
 
     @property
     def latest(self) -> Path | None:
@@ -305,10 +312,14 @@ class CheckpointStore:
         if name != self._directory.link_target(BEST):
             return self._read_best(read)  # A running training has found a better one meanwhile.
         if entry is None:
-            missing = (
-                f"`best` points at {name}, which does not exist" if name else "no checkpoint is marked as the best"
+            missing = f"the best checkpoint is {name}, which does not exist" if name else _NO_BEST
+            raise NoCheckpointError(f"{missing} in {self.folder}", remedy=_CHOOSE, notes=self._notes())
+        if unread := self._directory.possibly_better():
+            get_logger().warning(
+                "a damaged checkpoint may be better than the one that is used as the best",
+                damaged=", ".join(unread),
+                used=entry.name,
             )
-            raise NoCheckpointError(f"{missing} in {self.folder}", notes=self._notes())
         try:
             return read(entry.path)
         except DamagedCheckpointError as error:
@@ -322,6 +333,7 @@ class CheckpointStore:
             ) from error
 
     def _folder_of(self, path: Path) -> Path:
+        path = follow_link(path)
         if path.is_file():
             raise CheckpointError(
                 f"{path} is a file, but a run can only resume from the folder of a checkpoint",

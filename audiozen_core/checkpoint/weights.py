@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
@@ -30,6 +31,7 @@ def load_weights(
         DamagedCheckpointError: the checkpoint or the file is damaged; the message says how.
         CheckpointError: the checkpoint has no state of `owner`, or the file has another format.
     """
+    path = follow_link(path)
     if not path.exists():
         raise NoCheckpointError(f"{path} does not exist", notes=_neighbours(path))
     if path.is_dir():

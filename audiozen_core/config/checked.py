@@ -17,7 +17,7 @@ from audiozen_core.registry.scope import ImportScope
 
 @dataclass(frozen=True, slots=True)
 class CheckedComponent:
-    """A component with its object and its signature, so that building needs neither to resolve nor to read them again.
+    """A component with its object and its signature, so that building does not look them up again.
 
     Attributes:
         component: the table of the TOML file.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import ConfigError
+
+_MOST_FILES = 500
 
 
 def compose(
@@ -34,27 +37,37 @@ def compose(
     """
     main = Document.read(path)
     composition = Composition(main)
-    if failures := _merge(composition, [main]):
+    if failures := _merge(composition, [main], count(1)):
         raise ConfigError(failures)
     apply_overrides(composition, overrides)
     resolve_references(composition, environment)
     return composition
 
 
-def _merge(composition: Composition, chain: list[Document]) -> list[Diagnostic]:
+def _merge(composition: Composition, chain: list[Document], number: Iterator[int]) -> list[Diagnostic]:
     """Merges the files that the last document of the chain extends, and then the document itself on top of them.
 
-    In the chain, each document extends the next one. Returns the findings about files that can't be read.
+    In the chain, each document extends the next one. `number` counts the files. Returns the findings about files that
+    can't be read.
+
+    Raises:
+        ConfigError: more than `_MOST_FILES` files are merged. A file counts each time that another one extends it.
     """
     document = chain[-1]
     failures = []
     for place, name in _bases(document):
+        if next(number) > _MOST_FILES:
+            message = (
+                f"more than {_MOST_FILES:,} files are extended; files that are extended repeatedly count each time"
+            )
+            notes = ("help: extend each file only once",)
+            raise ConfigError([_placed(document, place, Diagnostic(config_codes.BAD_EXTENDS, message, notes=notes))])
         try:
             base = _read_base(name, chain)
         except ConfigError as error:
             failures += [_placed(document, place, finding) for finding in error.diagnostics]
         else:
-            failures += _merge(composition, [*chain, base])
+            failures += _merge(composition, [*chain, base], number)
     composition.merge(document)
     return failures
 

@@ -237,10 +237,15 @@ def _may_hold_a_table(value: Any) -> bool:
 
 def key_paths_below(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     """Yields the key paths of a value at `path` and of everything in it."""
-    yield path
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from key_paths_below(entry, (*path, key))
-    elif isinstance(value, list):
-        for index, entry in enumerate(value):
-            yield from key_paths_below(entry, (*path, index))
+    return (place for place, _ in values_below(value, path))
+
+
+def values_below(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Yields a value at `path` and everything in it, each with its key path."""
+    yield path, value
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(entry, dict | list):
+                yield from values_below(entry, (*path, key))
+            else:
+                yield (*path, key), entry

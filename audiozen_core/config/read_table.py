@@ -96,8 +96,8 @@ class TableReader:
             return self._choice(place, value, get_args(literal))
         if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_table(key)):
             return self._in_range(key, place, value)
-        # `wrong_places` accepts tables with a `path`, because an argument may be built from one. No key here is built
-        # from one, so then the whole value is wrong.
+        # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. These keys can't
+        # be components, so if it finds nothing, the whole value is wrong.
         for inner, wrong, annotation in wrong_places(value, key.type, place) or [(place, value, key.type)]:
             label, suggestion = label_and_suggestion(wrong, annotation)
             if "choices" in key.rules:

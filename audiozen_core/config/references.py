@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from audiozen_core.config.composition import Composition, key_paths_below
+from audiozen_core.config.composition import Composition, key_paths_below, values_below
 from audiozen_core.config.renamed_keys import current_path
 from audiozen_core.config.schema import Key, key_at, known_keys
 from audiozen_core.config.toml.interpolation import Reference, UnclosedReferenceError, split_references
@@ -27,8 +27,18 @@ def resolve_references(composition: Composition, environment: Mapping[str, str] 
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
+# What all references of a file may produce together. Without a limit, thirty values that each contain the one before
+# twice would need more memory than any machine has.
+_MOST_ENTRIES = 250_000
+_MOST_CHARACTERS = 10_000_000
+
+
 class _UnresolvedError(Exception):
     """A reference can't be resolved. The reason has been reported already."""
+
+
+class _TooLargeError(Exception):
+    """The references produce too much. This has been reported already."""
 
 
 class _Resolver:
@@ -36,10 +46,11 @@ class _Resolver:
         self.composition = composition
         self.environment = environment
         self.chain: list[KeyPath] = []
+        # How much the references have produced so far: entries of arrays and tables, and characters.
+        self.entries = 0
+        self.characters = 0
         self.pending = dict.fromkeys(
-            place
-            for place in key_paths_below(composition.values, ())
-            if place and isinstance(value := composition.get(place), str) and "${" in value
+            place for place, value in values_below(composition.values, ()) if isinstance(value, str) and "${" in value
         )
 
     def run(self) -> None:
@@ -50,6 +61,9 @@ class _Resolver:
                 # One finding is enough: the other values in the chain have the same problem.
                 self.composition.unresolved.update(self.pending)
                 self.fail(place, "this chain of references is too long", "${")
+                return
+            except _TooLargeError:
+                self.composition.unresolved.update(self.pending)
                 return
 
     def resolve(self, place: KeyPath) -> None:
@@ -91,6 +105,9 @@ class _Resolver:
                 kind = "a table" if isinstance(value, dict) else "an array"
                 raise self.fail(place, f"`{piece}` is {kind}, which can't be part of a string", str(piece))
             result.append(value if isinstance(value, str) else toml_text(value))
+            self.characters += len(result[-1])
+            if self.characters > _MOST_CHARACTERS:
+                raise self.too_large(place, piece, f"{_MOST_CHARACTERS:,} characters")
         return "".join(result)
 
     def follow(self, reference: Reference, place: KeyPath, *, typed: bool) -> Any:
@@ -145,6 +162,9 @@ class _Resolver:
         below = list(key_paths_below(value, ()))[1:]
         if below and len(place) + max(map(len, below)) > MAX_DEPTH:
             raise self.fail(place, f"`{reference}` leads to more than {MAX_DEPTH} levels of nesting", str(reference))
+        self.entries += len(below)
+        if self.entries > _MOST_ENTRIES:
+            raise self.too_large(place, reference, f"{_MOST_ENTRIES:,} entries of arrays and tables")
         for entry in below:
             self.composition.origins[(*place, *entry)] = self.composition.origins[(*found, *entry)]
         return copy.deepcopy(value)
@@ -205,6 +225,13 @@ class _Resolver:
         return self.fail(place, message, text, label=label, suggestion=suggestion)
 
     # ------------------------------------------------------------------------------------------ failing
+
+    def too_large(self, place: KeyPath, reference: Reference, limit: str) -> Exception:
+        """Reports that the references of the file produce more than they may."""
+        message = f"with `{reference}`, the references of this file make more than {limit}"
+        notes = ("help: values that contain each other several times grow with each step; refer to a long value once",)
+        self.fail(place, message, str(reference), notes=notes)
+        return _TooLargeError()
 
     def fail(
         self, place: KeyPath, message: str, text: str, code: str = config_codes.BAD_REFERENCE, **more: Any

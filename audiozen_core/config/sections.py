@@ -1,4 +1,4 @@
-"""The known sections of an experiment's TOML file, as typed data. Does not import torch.
+"""The known sections of an experiment's TOML file, as typed data. This module does not import torch.
 
 The fields, their types and their defaults define what a section may contain: the reader checks a file against them. The
 `metadata` of a field have the rules that a type can't express (`minimum`, `choices`), and its `doc`.

@@ -149,7 +149,7 @@ class UnreadableSamples:
         self.skipped |= set(state_dict["samples"])
         if differing := self._skipped_files ^ set(state_dict["files"]):
             get_logger().warning(
-                "the data sets skip other files than when the checkpoint was saved, so the result will differ from "
-                "that of an uninterrupted run",
+                "the data sets no longer skip the same files as when the checkpoint was saved, so the result will "
+                "differ from that of an uninterrupted run",
                 files="; ".join(sorted(differing)[:9]),
             )

@@ -1,4 +1,7 @@
-"""Checks a data set's files while it is built. An unreadable file is an error or is skipped. Does not import torch."""
+"""Checks a data set's files while it is built. An unreadable file is an error or is skipped.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from audiozen_core.errors import DataError
 
 _Item = TypeVar("_Item")
 
-# A context variable, so that each data set needs no argument for it.
+# A context variable, so that data sets do not need a parameter for this callback.
 _on_unreadable: ContextVar[Callable[[DataError], object] | None] = ContextVar("on_unreadable", default=None)
 
 

@@ -6,7 +6,9 @@ import atexit
 import contextlib
 import ctypes
 import multiprocessing
-import multiprocessing.util  # registers its own work at exit, which must run after ours
+
+# Imported first, because exit handlers run in reverse order and its handler must run after ours.
+import multiprocessing.util
 import os
 import signal
 import weakref
@@ -82,8 +84,8 @@ def _main_signals() -> list[int]:
 def _is_orphan() -> bool:
     """Checks whether the main process ended before the call of `prctl`. In this case, the call has no effect."""
     parent = multiprocessing.parent_process()
-    # With other start methods, a helper process is the parent of the worker.
-    return parent is not None and multiprocessing.get_start_method() == "fork" and os.getppid() != parent.pid
+    # With `forkserver`, the parent of the worker is a server process.
+    return parent is not None and multiprocessing.get_start_method() != "forkserver" and os.getppid() != parent.pid
 
 
 def stop_workers(iterator: Any) -> None:

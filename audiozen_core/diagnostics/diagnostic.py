@@ -137,7 +137,7 @@ def as_annotation(diagnostic: Diagnostic) -> str:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """Returns the text with the characters that GitHub Actions would interpret as %XX."""
+    """Replaces each character that GitHub Actions would interpret by its code `%XX`."""
     return "".join(f"%{ord(character):02X}" if character in f"%\r\n{more}" else character for character in text)
 
 

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
+from audiozen_core.diagnostics.synonyms import fold, meaning
+
 # Longer words and more names would take too long, and would rarely give a good suggestion.
 _LONGEST = 80
 _MOST = 1000
@@ -23,29 +25,28 @@ def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str,
     folded: dict[str, list[str]] = {}
     for name in dict.fromkeys(islice(known, _MOST)):
         if name != word:
-            folded.setdefault(_fold(name), []).append(name)
-    keys = difflib.get_close_matches(_fold(word), list(folded), n=limit, cutoff=0.65)
+            folded.setdefault(fold(name), []).append(name)
+    keys = difflib.get_close_matches(fold(word), list(folded), n=limit, cutoff=0.65)
     # Names that differ only in case, `-` and `_` have one key.
     names = (name for key in keys for name in difflib.get_close_matches(word, folded[key], n=limit, cutoff=0))
     return tuple(islice(names, limit))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known name that is most similar to a word; None if no name is similar enough.
+    """Returns the known name that a word of another toolkit stands for, or else the most similar one.
+
+    Returns None if no name is similar enough.
 
     Example:
         >>> nearest("weight_decy", ["lr", "weight_decay"])
         'weight_decay'
-        >>> nearest("banana", ["lr", "weight_decay"]) is None
-        True
+        >>> nearest("fs", ["sr", "n_fft"]), nearest("banana", ["lr", "weight_decay"])
+        ('sr', None)
     """
-    return next(iter(similar_names(word, known, 1)), None)
+    known = list(islice(known, _MOST))
+    return meaning(word, known) or next(iter(similar_names(word, known, 1)), None)
 
 
 def did_you_mean(text: str | None) -> str:
     """The question "did you mean …?", for a label or a help note; "" for None."""
     return f"did you mean `{text}`?" if text else ""
-
-
-def _fold(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")

@@ -1,6 +1,6 @@
 """Compares an effective configuration with the one in a checkpoint, and finds the changes that affect training.
 
-Does not import torch. A component's class declares which settings may change before a resume:
+This module does not import torch. A component's class declares which settings may change before a resume:
 
     class Trainer(BaseTrainer):
         resume_safe = ("plot_every",)    # these arguments do not affect training

@@ -7,17 +7,19 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.checkpoint.directory import follow_link
+from audiozen_core.checkpoint.mismatch import compare_weights, mismatch_error
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.errors import CheckpointError, RunError
+from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
     build_components,
@@ -30,7 +32,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
 from audiozen_core.hooks.lifecycle import Lifecycle
-from audiozen_core.kinds import TRAINING, Mode, RunMode
+from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -124,7 +126,7 @@ class Experiment:
             )
 
     def _lock_and_build(self, stack: ExitStack, *, resume: bool) -> tuple[BaseTrainer, Loaders]:
-        """Builds everything while no other process trains in the run folder; `stack` undoes it when the run ends."""
+        """Locks the run folder, then builds everything. `stack` frees the lock and closes the loaders at the end."""
         if self.trains:
             # The lock removes the folder again if building fails before anything is written to it.
             stack.enter_context(run_lock(self.folder))
@@ -195,7 +197,7 @@ class Experiment:
             epochs = [info.epoch for info in found if info.epoch is not None]
             reached = f", up to epoch {epochs[-1]}" if epochs else ""
             raise RunError(
-                f"{self.folder} already has a run{reached}; this run has changed nothing",
+                f"`{self.folder}` already contains a run{reached}, so no new run was started and nothing was changed",
                 remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 
@@ -212,7 +214,10 @@ class Experiment:
         loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
-            self.log.warning("checkpoints that were saved later are left behind", checkpoints=", ".join(left))
+            self.log.warning(
+                "later checkpoints are now stale: they are kept, but this run no longer uses them",
+                checkpoints=", ".join(left),
+            )
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None
         self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
@@ -228,26 +233,30 @@ class Experiment:
     def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
         """Loads the weights of a checkpoint, by default those of the best, or of the latest if no best exists."""
         if which is None:
-            which = "best" if self.store.best is not None else "latest"
+            which = "best" if self.store.has_best else "latest"
         named = _checkpoint_name(which)
-        # A bare name that is not a path here is that of a checkpoint of this run.
+        # A bare name is a checkpoint of this run, unless a file or folder of that name exists here.
         is_path = isinstance(named, Path) and (named.exists() or named.name != which)
-        path = named if isinstance(named, Path) and is_path else self.store.locate(named)
-        if path.is_dir() and not any(mode in TRAINING for mode in self.modes):
-            # Results are recorded at the epoch and step that the weights come from.
+        path = follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named)
+        saved_at: dict[str, Any] = {}
+        if path.is_dir():
             info = self.store.load(path, owners=(), map_location="cpu")
-            trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
+            saved_at = {"epoch": info.epoch, "step": info.step, "score": info.score}
+            if not any(mode in TRAINING for mode in self.modes):
+                # Results are recorded at the epoch and step that the weights come from.
+                trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
         trainer.start_is_unsaved = True
         for suffix, model in trainer.models.items():
-            owner = f"model_{suffix}" if suffix else "model"
+            owner = section_name("model", suffix)
             weights = load_weights(path, owner=owner, map_location=trainer.device)
             try:
                 model.load_state_dict(weights)
             except RuntimeError as error:
-                raise CheckpointError(
-                    f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
-                ) from error
-        self.log.info("weights are loaded", checkpoint=str(path))
+                fitting = [name for name, other in trainer.models.items() if not compare_weights(other, weights)]
+                swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
+                message = f"the weights in {path} do not fit [{owner}]"
+                raise mismatch_error(message, error, model, weights, remedy=swapped or _OTHER_MODEL) from error
+        self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
 
     # ------------------------------------------------------------------------------- records
 

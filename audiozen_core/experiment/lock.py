@@ -1,4 +1,4 @@
-"""Locks a run's folder, so that only one process trains in it at a time. Does not import torch."""
+"""Locks a run's folder, so that only one process trains in it at a time. This module does not import torch."""
 
 from __future__ import annotations
 

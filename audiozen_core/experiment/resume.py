@@ -19,7 +19,7 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
-# The observed part of `ReduceLROnPlateau`'s state. The rest of the state is the arguments.
+# The entries of `ReduceLROnPlateau`'s state that come from the scores so far. All other entries are its arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -55,7 +55,11 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
         log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
     for name, now in current_versions().items():
         if (before := loaded.versions.get(name, "?")) != now:
-            log.warning(f"{name} has changed, so the last bits may differ", before=before, now=now)
+            log.warning(
+                f"{name} has another version than when the checkpoint was saved, so results may differ slightly",
+                before=before,
+                now=now,
+            )
     trainer.load_checkpoint(adapt_state(loaded.state, changes, trainer) if changes else loaded.state)
 
 
@@ -84,7 +88,10 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
 
 
 def find_component(section: str, path: str) -> object:
-    """Finds the object that a path names. None if it can't be imported: all its settings then affect training."""
+    """Finds the object that a path names.
+
+    Returns None if it can't be imported; then all its settings are assumed to affect training.
+    """
     try:
         return resolve(path, section=section).target
     except AudioZenError:
@@ -141,15 +148,16 @@ def _adapt_scheduler(
         fresh = scheduler.state_dict()
         return {**saved, **{name: fresh[name] for name in changes if name in fresh}}
     done = progress["step"] if entry.interval == "step" else progress["epoch"]
+    taken = done if "interval" in changes else saved.get("last_epoch", done)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns that no optimiser has stepped
-        for _ in range(done if "interval" in changes else saved.get("last_epoch", done)):
+        for _ in range(taken):
             try:
                 scheduler.step()
             except (ArithmeticError, ValueError) as error:
                 raise CheckpointError(
-                    f"{type(scheduler).__name__} with its new arguments ends before step {done}, which the training "
-                    f"has reached: {error}",
+                    f"{type(scheduler).__name__} has already taken {taken} steps, but with its new arguments it ends "
+                    f"earlier: {error}",
                     remedy="fit the arguments of the scheduler to the length of the training",
                 ) from error
     return dict(scheduler.state_dict())

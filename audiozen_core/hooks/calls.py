@@ -51,7 +51,9 @@ def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Ca
     return named
 
 
-_YIELD = "a wrapper yields once, where the others run, and returns their result: `return (yield)`"
+_YIELD = (
+    "a wrapper must yield exactly once, where the other implementations run, and return their result: `return (yield)`"
+)
 
 
 def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:
@@ -61,7 +63,7 @@ def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plug
     except StopIteration:
         raise HookError(
             f"{plugin}: its wrapper of `{hook}` swallowed {type(error).__name__}: {error}",
-            remedy="raise it again; catch an error that must not stop a run where it occurs",
+            remedy="raise it again; to keep an error from stopping the run, catch it in the code that raises it",
         ) from error
     except BaseException as raised:
         if raised is error:

@@ -88,7 +88,9 @@ def _method_findings(name: str, function: Callable[..., Any]) -> Iterator[Diagno
     if options.get("wrapper") and hook in _UNWRAPPABLE:
         yield _finding(f"`{hook}` can't be wrapped", "return the object to use instead")
     if options.get("wrapper") and not inspect.isgeneratorfunction(function):
-        yield _finding(f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the others run")
+        yield _finding(
+            f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the other implementations run"
+        )
 
 
 def _finding(message: str, remedy: str) -> Diagnostic:

@@ -19,7 +19,7 @@ class Progress:
         best_score: the best validation score so far.
         best_epoch: the epoch that reached the best score; 0 before the first validation.
         batches: the number of batches in the last completed epoch.
-        num_batches: the number of batches in the current epoch, or between epochs in the last one; None if the data
+        num_batches: the number of batches in the current epoch (between epochs: in the last one); None if the data
             set has no length.
         stream_workers: the number of workers, if the samples of the current epoch depend on it; otherwise None.
     """

@@ -54,8 +54,8 @@ class Scalars(Protocol):
     Attributes:
         steps: the scalars of each step, oldest first. On a GPU the newest steps are missing, because reading them
             would stall it.
-        read_at_once: set this to true in `on_run_start` if your hook answers `on_nonfinite` with "skip", which is only
-            possible before the loss has changed the weights. A GPU then waits for each loss.
+        read_at_once: set this to true in `on_run_start` if your hook answers `on_nonfinite` with "skip". Each loss is
+            then read before the weights are updated, for which a GPU has to wait.
     """
 
     steps: list[dict[str, float]]
@@ -80,7 +80,8 @@ class Trainer(Protocol):
         seed: the seed of the run.
         use_amp: whether automatic mixed precision is on.
         config_text: the effective TOML.
-        start_is_unsaved: whether no checkpoint of this run holds the state that it starts from, as in finetuning.
+        start_is_unsaved: true if the state that this run started from is not in one of its own checkpoints, as in
+            finetuning.
         log: a structlog logger.
         progress: the progress of the run.
         num_batches: the number of batches in an epoch; None if the data set has no length.
@@ -134,12 +135,12 @@ class Trainer(Protocol):
 
     @property
     def model(self) -> torch.nn.Module:
-        """The network of an experiment that has one."""
+        """The network, if the experiment has exactly one."""
         ...
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser of an experiment that has one."""
+        """The optimiser, if the experiment has exactly one."""
         ...
 
     @property

@@ -6,13 +6,16 @@ import ast
 import inspect
 import pkgutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest, similar_names
+from audiozen_core.diagnostics.synonyms import fold
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.importing import hidden_note
@@ -38,23 +41,30 @@ class MissingNameError(Exception):
     rest: list[str]
 
 
-def missing_name_error(missing: MissingNameError, path: str) -> PathError:
+def missing_name_error(missing: MissingNameError, path: str, section: str | None) -> PathError:
     """Returns the error for a path with a name that does not exist.
 
     Args:
         missing: the missing name.
         path: the path as it was written; "" for the entry point of an installed component, which a user can't change.
+        section: the section of the TOML file, if the path is from one.
     """
     found, name, owner = missing.found, missing.name, missing.owner
     scope = ImportScope.current()
     hidden = scope.hidden(found or name) if scope else None
     notes = [hidden_note(hidden.name)] if hidden else []
-    names = similar_names(name, _names_below(owner) if found else _top_level_names())
+    known = _names_below(owner) if found else _top_level_names()
+    names = [near for near in similar_names(name, known) if missing.rest or _is_alike(name, near)]
     suggestion = None
     if path:
-        existing = (near for near in names if _may_exist(owner, [near, *missing.rest]))
-        suggestion = next((".".join(filter(None, [found, near, *missing.rest])) for near in existing), None)
-    label = did_you_mean(names[0]) if names and not suggestion else ""
+        possible = [[near, *missing.rest] for near in names]
+        possible += [missing.rest[-1:]] * (found != "" and missing.rest[-1:] != [] and missing.rest[-1] in known)
+        existing = (other for other in possible if _exists(owner, other))
+        suggestion = _name_in_torch(path.rpartition(".")[2], section)
+        suggestion = suggestion or next((".".join(filter(None, [found, *other])) for other in existing), None)
+    # Of all the modules that are installed, one with a similar name is hardly ever the one that was meant.
+    near_by = [near for near in names if found or (scope and near in scope.local_modules())]
+    label = did_you_mean(near_by[0]) if near_by and not suggestion else ""
     code, remedy = codes.NO_MODULE, ""
     if owner is None:
         message = f"there is no module `{'.'.join(filter(None, [found, name]))}`"
@@ -91,11 +101,7 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
     """Adds to the error for an unknown name the dotted path that the user may have meant."""
     if error.code != codes.UNKNOWN_NAME or ":" in path:
         return error
-    suggestion, notes = error.suggestion, list(error.notes)
-    kind = kind_of(section or "")
-    home = sys.modules.get(kind.torch_home) if kind else None
-    if home and hasattr(home, path):
-        suggestion = f"{home.__name__}.{path}"
+    suggestion, notes = _name_in_torch(path, section) or error.suggestion, list(error.notes)
     scope = ImportScope.current()
     if scope and (file := scope.local_modules().get(path)):
         notes.append(f"note: `{file.name}` beside the TOML file is a module; to use its class, write `{path}.<Class>`")
@@ -104,19 +110,66 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
     return PathError(error.code, error.message, suggestion=suggestion, notes=notes, remedy=error.remedy)
 
 
-def _may_exist(owner: Any, names: list[str]) -> bool:
+def _name_in_torch(name: str, section: str | None) -> str | None:
+    """Returns the dotted path of the class of torch with this name, in any case, if such sections can have it."""
+    kind = kind_of(section or "")
+    home = sys.modules.get(kind.torch_home) if kind else None
+    if home is None:
+        return None
+    classes = [known for known in dir(home) if inspect.isclass(inspect.getattr_static(home, known, None))]
+    found = next((known for known in classes if known.lower() == name.lower()), None)
+    return f"{home.__name__}.{found}" if found else None
+
+
+def _is_alike(name: str, near: str) -> bool:
+    """Returns whether both names look like classes or both look like functions, or differ only in case."""
+    return name[0].isupper() == near[0].isupper() or fold(name) == fold(near)
+
+
+def _exists(owner: Any, names: Sequence[str]) -> bool:
     """Returns whether the names exist, starting from an object, or from the top-level modules if `owner` is None.
 
-    Modules that are not imported yet are assumed to have the names.
+    Nothing is imported: the source of a module that is not imported yet tells which names it has.
     """
     for place, name in enumerate(names):
         if name in _lazy_names(owner):
             return place == len(names) - 1  # what follows is unknown until the name is imported
         following = sys.modules.get(name) if owner is None else inspect.getattr_static(owner, name, None)
         if following is None:
-            return owner is None or name in _submodules(owner)
+            module = name if owner is None else f"{owner.__name__}.{name}" if name in _submodules(owner) else ""
+            spec = PathFinder.find_spec(module, _path_of(owner) or None) if module else None
+            return spec is not None and _has_in_source(spec, names[place + 1 :])
         owner = following
     return True
+
+
+def _has_in_source(spec: ModuleSpec, names: Sequence[str]) -> bool:
+    if not names or (spec.origin and names[0] in _top_level_of(Path(spec.origin))):
+        return True
+    inner = spec.submodule_search_locations
+    below = PathFinder.find_spec(f"{spec.name}.{names[0]}", list(inner)) if inner else None
+    return below is not None and _has_in_source(below, names[1:])
+
+
+def _top_level_of(file: Path) -> set[str]:
+    """Returns the names that a source file defines or imports at its top level."""
+    names: set[str] = set()
+    for node in _statements(file):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def _statements(file: Path) -> list[ast.stmt]:
+    """Returns the statements at the top level of a source file; none if it can't be parsed."""
+    try:
+        return ast.parse(file.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
 
 
 def _names_below(owner: Any) -> list[str]:
@@ -125,7 +178,9 @@ def _names_below(owner: Any) -> list[str]:
 
 
 def _top_level_names() -> list[str]:
-    return ["audiozen", *(module.name for module in pkgutil.iter_modules() if not module.name.startswith("_"))]
+    """Returns the modules that may have components. Python's own modules have none."""
+    found = (module.name for module in pkgutil.iter_modules())
+    return ["audiozen", *(name for name in found if name[0] != "_" and name not in sys.stdlib_module_names)]
 
 
 def _own_names_note(path: str, module: ModuleType) -> list[str]:
@@ -156,11 +211,7 @@ def _lazy_names(module: Any) -> list[str]:
 
 def _first_class(file: Path) -> str | None:
     """Returns the first public class in a source file, found without importing the file."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    classes = (node.name for node in tree.body if isinstance(node, ast.ClassDef))
+    classes = (node.name for node in _statements(file) if isinstance(node, ast.ClassDef))
     return next((name for name in classes if not name.startswith("_")), None)
 
 

@@ -81,7 +81,7 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
             raise unknown_name_hints(error, path, section) from None
         return load(entry, path=path)
     module, *names = path.split(".")
-    return _import_object(module, names, path)
+    return _import_object(module, names, path, section)
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
@@ -101,16 +101,17 @@ def load(entry: Entry, *, path: str | None = None) -> Resolved:
     return replace(imported, path=spelled, entry=entry)
 
 
-def _import_object(module: str, names: list[str], path: str = "") -> Resolved:
-    """Imports a module and looks up the names in it, one in the other.
+def _import_object(module: str, names: list[str], path: str = "", section: str | None = None) -> Resolved:
+    """Imports a module, looks up the first name in it, and each further name in the object found before.
 
-    If `path` is given, it is the path that the user wrote, and the error for a missing name suggests a similar path.
+    If `path` is given, it is the path that the user wrote in `section`, and the error for a missing name suggests a
+    similar path.
     """
     try:
         with capture_standard_output() as captured:
             target = _follow(_import(module, names), names, module)
     except MissingNameError as missing:
-        raise missing_name_error(missing, path) from None
+        raise missing_name_error(missing, path, section) from None
     dotted = ".".join([module, *names])
     if isinstance(target, ModuleType):
         raise module_error(dotted, target)
@@ -168,7 +169,10 @@ def _import(module: str, names: list[str]) -> ModuleType:
 
 
 def _follow(owner: Any, names: list[str], found: str) -> Any:
-    """Looks up the names in `owner`, one in the other. Attributes take precedence over sub-modules of the same name."""
+    """Looks up the first name in `owner`, and each further name in the object found before.
+
+    Attributes take precedence over sub-modules of the same name.
+    """
     if not names:
         return owner
     name, *rest = names

@@ -1,4 +1,4 @@
-"""Appends lines to a file. If the disk is full for a while, no line is lost. Does not import torch."""
+"""Appends lines to a file. If the disk is full for a while, no line is lost. This module does not import torch."""
 
 # This module calls `os` directly, because the crash tests replace `os` and count its calls.
 

@@ -1,7 +1,7 @@
 """Writes files that appear complete or not at all.
 
 A run writes checkpoints, tables and records with this module, so that a crash at any moment leaves either the old file
-or the new one. The permissions of new files follow the umask. Does not import torch.
+or the new one. The permissions of new files follow the umask. This module does not import torch.
 """
 
 # This module calls `os` directly, not `pathlib`, because the crash tests replace `os` and count its calls.

@@ -22,6 +22,8 @@ from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.parts import Parts
 from audiozen_core.trainer.steps import Steps
 
+_RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "predict": "prediction run"}
+
 
 class Evaluation(Steps, Parts):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments."""
@@ -100,7 +102,7 @@ class Evaluation(Steps, Parts):
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
                     )
-        self.unreadable.report_skipped(mode)
+        self.unreadable.report_skipped(_RUNS[mode])
         return outputs
 
     # ------------------------------------------------------------------------------- shared by all modes

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from audiozen_core.checkpoint.mismatch import compare_weights, mismatch_error
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.trainer_protocol import Stateful
 from audiozen_core.kinds import section_name
@@ -117,9 +118,12 @@ class StateRegistry:
             try:
                 entry.load_state_dict(state_dict[name])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
+                if isinstance(entry, nn.Module) and compare_weights(entry, state_dict[name]):
+                    message = f"the checkpoint's `{name}` does not fit"
+                    raise mismatch_error(message, error, entry, state_dict[name], remedy=remedy) from error
                 raise CheckpointError(
-                    f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}",
-                    remedy=f"if the section `[{name}]` has changed since the checkpoint was saved, change it back",
+                    f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}", remedy=remedy
                 ) from error
 
 

@@ -2,8 +2,8 @@
 
 The recursion is `cost[i, j] = distance[i, j] + softmin(cost[i-1, j-1], cost[i-1, j], cost[i, j-1])`. The cells of an
 anti-diagonal do not depend on each other, so each anti-diagonal is computed at once. Tensors are *skewed* for that: the
-cell (i, j) is stored at [i + j, i, batch]. So an anti-diagonal is one row of memory, and its three predecessors are
-slices of the two rows before it.
+cell (i, j) is stored at [i + j, i, batch]. So an anti-diagonal is one row of memory, and the three predecessors of its
+cells are slices of the two rows before.
 
 Costs are stored as log-potentials, `-cost / gamma`, because softmin then is `logaddexp`. They are float64 for any
 input: a cost of 1e6 is common, and float32 resolves that to 0.06, which may be more than gamma.
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 FAR = -1e300  # the potential of a cell that no path reaches; finite, because the difference of two infinities is NaN
-BLOCK = 32  # the number of anti-diagonals that share a range of rows, so that some work is done for all at once
+BLOCK = 32  # the number of anti-diagonals in a block; a block is sliced, and its weights are computed, in one operation
 
 
 def soft_alignment_cost(distance: Tensor, gamma: float) -> Tensor:
@@ -93,7 +93,7 @@ def _unskewed(potentials: Tensor, width: int) -> Tensor:
 
 
 def _bordered(rows: Tensor, value: float) -> Tensor:
-    """Allocates potentials. No path reaches the two extra diagonals before the first and the extra row above."""
+    """Allocates potentials with a border that no path reaches: two diagonals before the first one and one row above."""
     diagonals, height, batch = rows.shape
     return rows.new_full((diagonals + 2, height + 1, batch), value)
 
@@ -156,7 +156,10 @@ def _sweep_alignment(potentials: Tensor, scores: Tensor, width: int) -> Tensor:
 
 
 def _sweep_hessian(potentials: Tensor, scores: Tensor, alignment: Tensor, direction: Tensor, width: int) -> Tensor:
-    """Computes the change of the alignment as the scores move along `direction`, laid out like the potentials."""
+    """Returns how the alignment changes if the scores move along `direction`.
+
+    The result is laid out like the potentials.
+    """
     diagonals, height, _ = scores.shape
     blocks = list(_blocks(diagonals, height, width))
     moved = _bordered(scores, 0)  # the change of the potentials

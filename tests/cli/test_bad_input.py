@@ -210,6 +210,16 @@ def test_loading_the_weights_of_another_model_is_an_error(audiozen, failing_run,
     audiozen("run", "tiny.toml")
     error = failing_run("tiny.toml", "-M", "test", "--set", "model.args.hidden_size=16", no_folder=False)
     assert "do not fit [model]" in error
+    assert "weights with different shapes in the checkpoint and in the network: `" in error
+    assert "a size of the network has changed from 8 to 16" in error
+    assert len(error.splitlines()) < 8
+
+
+def test_resuming_with_another_model_says_briefly_what_differs(audiozen, failing_run, project):
+    audiozen("run", "tiny.toml")
+    error = failing_run("tiny.toml", "-R", "--allow-drift", "--set", "model.args.hidden_size=16", no_folder=False)
+    assert "the checkpoint's `model` does not fit" in error
+    assert "a size of the network has changed from 8 to 16" in error
 
 
 def test_finetuning_without_a_checkpoint_is_an_error(failing_run):
@@ -395,3 +405,37 @@ def test_file_name_that_is_not_utf8_is_an_error(failing_run, project):
 
 def test_override_that_is_not_utf8_is_an_error(failing_run):
     assert "bytes that are not UTF-8" in failing_run("tiny.toml", "--set", os.fsdecode(b"meta.save_dir=e\xff"))
+
+
+TWO_NETWORKS = """\
+meta.save_dir = "exp"
+trainer = {path = "trainer.Trainer", args.max_epochs = 1}
+model_a = {path = "torch.nn.Linear", args = {in_features = 1, out_features = 1}}
+model_b = {path = "torch.nn.Linear", args = {in_features = 1, out_features = 2}}
+optimizer_a.path = "torch.optim.SGD"
+optimizer_b.path = "torch.optim.SGD"
+loss_function.path = "torch.nn.L1Loss"
+dataset = {path = "noisy_clean_folders", args = {noisy_dir = "data/noisy", clean_dir = "data/clean"}}
+"""
+
+
+def test_weights_of_another_suffix_are_an_error_that_names_the_suffix(audiozen, failing_run, project):
+    (project / "trainer.py").write_text(
+        "from audiozen.trainer.base_trainer import BaseTrainer\n"
+        "class Trainer(BaseTrainer):\n"
+        "    def training_step(self, batch, batch_idx):\n"
+        "        return {f'loss_{name}': model(batch['noisy'][:1, :1]).mean() for name, model in self.models.items()}\n"
+    )
+    (project / "two.toml").write_text(TWO_NETWORKS)
+    assert audiozen("run", "two.toml").code == 0
+    weights = ("-M", "finetune", "--ckpt-path", "exp/two/checkpoints/latest")
+    (project / "swapped.toml").write_text(TWO_NETWORKS.replace("s = 1}}", "s = 3}}").replace("s = 2}}", "s = 1}}"))
+    assert "do not fit [model_a]" in failing_run("swapped.toml", *weights, no_folder=False)
+    (project / "swapped.toml").write_text(TWO_NETWORKS.replace("s = 2}}", "s = 1}}").replace("s = 1}}", "s = 2}}", 1))
+    assert "they fit [model_b]: swap the suffixes" in failing_run("swapped.toml", *weights, no_folder=False)
+    (project / "other.toml").write_text(
+        TWO_NETWORKS.replace("model_b", "model_x").replace("optimizer_b", "optimizer_x")
+    )
+    error = failing_run("other.toml", *weights, no_folder=False)
+    assert "has no state of `model_x`" in error
+    assert "call the section [model_x] as in the checkpoint: [model_a] or [model_b]" in error

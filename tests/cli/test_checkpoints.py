@@ -150,17 +150,40 @@ def test_error_names_a_missing_folder(audiozen, tmp_path, monkeypatch, arguments
     assert "nowhere/checkpoints does not exist" in outcome.err
 
 
-@pytest.mark.parametrize("links", ["folders", "missing"])
-def test_best_checkpoint_is_found_in_a_copy_without_links(audiozen, project, links):
-    assert audiozen("run", "tiny.toml").code == 0
-    best = CheckpointStore(project / "exp/tiny/checkpoints").best
-    shutil.copytree("exp/tiny", "exp/copy", symlinks=False)
-    shutil.copy("tiny.toml", "copy.toml")
-    if links == "missing":
-        for link in ("best", "latest"):
-            shutil.rmtree(f"exp/copy/checkpoints/{link}")
-    outcome = audiozen("run", "copy.toml", "-M", "test")
+@pytest.mark.parametrize("kept", ["folders for links", "no links", "only `best`", "moved"])
+def test_copy_of_a_run_tests_its_best_checkpoint_and_the_log_says_which(audiozen, project, kept):
+    # The optimiser spoils the network after the first epoch, so the best checkpoint is not the latest.
+    spoil = ["--set", "optimizer.args.lr=10", "--set", "trainer.args.max_epochs=3"]
+    assert audiozen("run", "tiny.toml", *spoil).code == 0
+    original = CheckpointStore(project / "exp/tiny/checkpoints")
+    best = next(info for info in original.list() if info.best)
+    assert not best.latest
+    if kept == "moved":
+        shutil.move("exp/tiny", "elsewhere")
+        arguments = ["tiny.toml", "--ckpt-path", "elsewhere/checkpoints/best"]
+    else:
+        shutil.copytree("exp/tiny", "exp/copy", symlinks=False)
+        shutil.copy("tiny.toml", "copy.toml")
+        arguments = ["copy.toml"]
+    for path in (project / "exp/copy/checkpoints").glob("*"):
+        if (kept == "no links" and path.name in ("best", "latest")) or (kept == "only `best`" and path.name != "best"):
+            shutil.rmtree(path)
+    outcome = audiozen("run", *arguments, "-M", "test", *spoil)
     assert outcome.code == 0, outcome.err
-    assert f"exp/copy/checkpoints/{best.name}" in outcome.err
-    lines = audiozen("checkpoints", "copy.toml").out.splitlines()
-    assert [line.split()[0] for line in lines if ", best" in line] == [best.name]
+    (line,) = [line for line in outcome.err.splitlines() if "weights are loaded" in line]
+    assert f"epoch={best.epoch} step={best.step} score={best.score}" in line
+    assert ("best" if kept == "only `best`" else best.name) in line
+    if kept != "moved":
+        lines = audiozen("checkpoints", "copy.toml").out.splitlines()
+        (row,) = [line for line in lines if "best" in line.partition(" ")[2]]
+        assert row.split()[:3] == ["best" if kept == "only `best`" else best.name, str(best.epoch), str(best.step)]
+
+
+def test_missing_best_checkpoint_is_not_replaced_by_the_latest(audiozen, project):
+    assert audiozen("run", "tiny.toml").code == 0
+    store = CheckpointStore(project / "exp/tiny/checkpoints")
+    shutil.rmtree(store.best)
+    outcome = audiozen("run", "tiny.toml", "-M", "test")
+    assert outcome.code == 2
+    assert "the best checkpoint is epoch_" in outcome.err
+    assert "--ckpt-path latest" in outcome.err

@@ -5,8 +5,8 @@ import pytest
 from audiozen_core.data import seeded
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
-# By default each row tries every third stop, and alternate rows save in the background. The slow cases try every
-# combination.
+# By default each row resumes from every third stop, and every other row saves in the background. The slow cases resume
+# each row from every stop, with and without saving in the background.
 CASES = [pytest.param(name, index % 2 == 0, 3, id=f"{name}, every third") for index, name in enumerate(ROWS)]
 CASES += [
     pytest.param(

@@ -10,7 +10,7 @@ import contextlib
 import json
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -153,6 +153,7 @@ def read_checkpoint(
         raise CheckpointError(
             f"{folder} has no state of {', '.join(f'`{owner}`' for owner in missing)}",
             notes=[f"it has the states of: {', '.join(entries)}"],
+            remedy=_suffix_remedy(missing[0], entries),
         )
     state = {}
     for owner, entry in entries.items():
@@ -198,3 +199,10 @@ def _aliases(encoded: Any) -> dict[str, str]:
         for key, node in encoded.get("$ordered", encoded.items())
         if isinstance(node, dict) and node.get("$tensor", key) != key
     }
+
+
+def _suffix_remedy(missing: str, owners: Iterable[str]) -> str:
+    """Returns the advice to use the suffix of the checkpoint; "" if it has no other owner of this kind."""
+    kind = missing.partition("_")[0]
+    others = " or ".join(f"[{owner}]" for owner in owners if owner.partition("_")[0] == kind)
+    return f"call the section [{missing}] as in the checkpoint: {others}" if others else ""

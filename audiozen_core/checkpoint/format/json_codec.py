@@ -4,7 +4,8 @@
     {0: "a"}            {"$dict": [[0, "a"]]}
     Counter({4: 2})     {"$counter": [[4, 2]]}
 
-The first key of such an object starts with `$`. `state_codec.py` adds tensors and arrays. Does not import torch.
+The first key of such an object starts with `$`. `state_codec.py` adds tensors and arrays. This module does not
+import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A checkpoint's manifest: epoch, step and score, and the size and SHA-256 of every file. Does not import torch."""
+"""A checkpoint's manifest: epoch, step and score, and the size and SHA-256 of every file.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

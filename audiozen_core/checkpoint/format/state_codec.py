@@ -122,7 +122,7 @@ def _encode_tensor(value: Tensor, encoder: Encoder) -> Json:
     if value.dtype in _COMPLEX:
         node["dtype"] = _COMPLEX[value.dtype]
     if not value.is_contiguous():
-        # The strides of a dense tensor with the same order of dimensions in memory, such as `channels_last`.
+        # Stores the strides of a dense copy, so that the memory format (such as `channels_last`) survives.
         node["stride"] = list(torch.empty_like(value, device="meta").stride())
     if isinstance(value, torch.nn.Parameter):
         node["parameter"] = value.requires_grad
@@ -175,7 +175,7 @@ def _decode_scalar(node: Any, _: Decoder) -> Any:
 def _array_dtype(node: Any) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(node["array_dtype"])
     if dtype.kind not in _ARRAY_KINDS:
-        raise DecodeError(f"an array of {dtype}")
+        raise DecodeError(f"the stored array has the type {dtype}, which is not supported")
     return dtype
 
 

@@ -101,13 +101,15 @@ def test_pruning_damaged_checkpoints_moves_the_links(store):
     assert (names(store), store.latest) == ([], None)
 
 
-def test_rewind_leaves_no_best_if_the_earlier_best_is_missing(store):
+def test_rewind_does_not_replace_a_missing_earlier_best_by_another_checkpoint(store):
     save(store, 1, is_best=True)
     save(store, 2)
     save(store, 3, is_best=True)
     shutil.rmtree(store.folder / "epoch_0001")
     store.rewind(store.folder / "epoch_0002")
-    with pytest.raises(NoCheckpointError, match="no checkpoint is marked as the best"):
+    save(store, 3)
+    assert (store.best, store.has_best) == (None, True)
+    with pytest.raises(NoCheckpointError, match="the best checkpoint is epoch_0001, which does not exist"):
         store.load("best")
 
 

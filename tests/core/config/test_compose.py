@@ -309,3 +309,16 @@ def test_last_override_of_a_key_wins(exp):
 def test_position_after_an_override_with_several_lines_is_correct(exp):
     composition = compose(exp, ["meta.save_dir='''\na\nb'''", "meta.sed=1"])
     assert place(composition.findings[0]) == ("--set", 4, 6)
+
+
+def test_files_that_extend_each_other_twice_are_an_error_that_says_so(write):
+    """Without a limit, the files would be merged 2 ** 30 times."""
+    write("f0.toml", "[meta]\nseed = 1\n")
+    for number in range(1, 31):
+        file = write(f"f{number}.toml", f'extends = ["f{number - 1}.toml", "f{number - 1}.toml"]\n[meta]\nseed = 1\n')
+    with pytest.raises(ConfigError) as caught:
+        compose(file)
+    (finding,) = caught.value.diagnostics
+    assert finding.message == ("more than 500 files are extended; files that are extended repeatedly count each time")
+    assert finding.notes == ("help: extend each file only once",)
+    assert finding.span is not None

@@ -313,7 +313,7 @@ def test_unresolved_reference_is_not_reported_as_a_wrong_type(findings):
     assert finding.code == "AZ133"
 
 
-def test_suggestion_for_an_optimizer_matches_the_model_without_one(findings):
+def test_suggestion_for_an_optimizer_has_the_suffix_of_the_model_that_lacks_one(findings):
     text = MINIMAL.replace("[model]", "[model_g]")
     (finding,) = findings(text)
     assert summary(finding) == ("AZ108", 10, 2, "optimizer_g")

@@ -191,3 +191,37 @@ def test_a_chain_of_references_that_is_too_long_is_one_finding(findings):
     (finding,) = findings(f"[a]\n{links}r2000 = 1\n")
     assert finding.message == "this chain of references is too long"
     assert findings(f"[a]\n{links.splitlines()[0]}\nr1 = 1\n") == [], "negative control"
+
+
+def doubling(first, rest, count=40):
+    return f"[a]\nr0 = {first}\n" + "".join(
+        f"r{n} = {rest.format(ref='${a.r' + str(n - 1) + '}')}\n" for n in range(1, count)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        (doubling("'x'", "'{ref}{ref}'"), "10,000,000 characters"),
+        (doubling("'x'", "'${{env:A:-{ref}{ref}}}'"), "10,000,000 characters"),
+        (doubling("[1, 2]", "['{ref}', '{ref}']"), "250,000 entries of arrays and tables"),
+        (doubling("{x = 1}", "{{left = '{ref}', right = '{ref}'}}"), "250,000 entries of arrays and tables"),
+    ],
+    ids=["string", "default of a variable", "array", "table"],
+)
+def test_references_that_grow_without_bound_are_one_finding(findings, text, limit):
+    """The last value would have 2 ** 39 entries or characters."""
+    (finding,) = findings(text)
+    assert finding.code == "AZ133"
+    assert finding.message.endswith(f"the references of this file make more than {limit}")
+    assert finding.span.line > 10
+    assert finding.notes == (
+        "help: values that contain each other several times grow with each step; refer to a long value once",
+    )
+
+
+def test_long_values_may_be_used_several_times(values):
+    text = f"[a]\nfiles = {list(range(60_000))}\nx = '${{a.files}}'\ny = '${{a.files}}'\nz = '${{a.files}}'\n"
+    result = values(text)["a"]
+    assert result["x"] == result["y"] == result["z"] == list(range(60_000))
+    assert values(doubling("'x'", "'{ref}{ref}'", 20))["a"]["r19"] == "x" * 2**19

@@ -67,7 +67,7 @@ def test_test_mode_does_not_report_samples_that_the_training_skipped(capsys):
     trainer.train(loader(2))
     assert "skips unreadable samples" not in capsys.readouterr().err
     trainer.test([loader(5)])
-    assert re.search("the test skips unreadable samples .*count=1", capsys.readouterr().err)
+    assert re.search("the test run skips unreadable samples .*count=1", capsys.readouterr().err)
 
 
 def test_a_batch_without_readable_samples_is_still_a_step():

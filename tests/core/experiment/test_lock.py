@@ -98,8 +98,8 @@ def test_the_note_is_deleted_when_the_run_ends_and_the_lock_file_stays(tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
-def test_a_lock_file_that_was_opened_before_the_holder_ends_is_the_one_that_counts(tmp_path):
-    """Deleting the file would let this process and the next one hold a lock each, on two files of one name."""
+def test_process_that_opened_the_lock_file_before_the_holder_ended_can_still_take_the_lock(tmp_path):
+    """If the file were deleted, this process and the next one could each hold a lock, on two files of one name."""
     fcntl = pytest.importorskip("fcntl")
     with run_lock(tmp_path):
         early = (tmp_path / LOCK).open("r+")
@@ -307,7 +307,7 @@ NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP]
 
 
 @pytest.mark.parametrize("code", NO_LOCKS, ids=errno.errorcode.get)
-def test_marker_file_replaces_the_lock_without_kernel_locks(tmp_path, monkeypatch, capsys, code):
+def test_marker_file_is_used_if_the_file_system_has_no_locks(tmp_path, monkeypatch, capsys, code):
     monkeypatch.setattr(fcntl, "flock", failing(code))
     holder = start(tmp_path, NO_LOCKS=str(code))
     assert holder.stdout.readline() == "held\n"

@@ -192,10 +192,73 @@ def test_path_that_does_not_exist_is_not_suggested():
     assert "`optim`" in error.label
 
 
-def test_label_suggests_a_lazy_name_without_importing_it():
-    error = failure("audiozen.model.sdnn.SDNN")
+def test_lazy_name_is_suggested_without_importing_it():
+    assert failure("audiozen.model.sdnn.SDNN").suggestion == "audiozen.model.SDNN"
+    error = failure("audiozen.model.sdnn.Other")
     assert error.suggestion is None
     assert error.label == "did you mean `SDNN`?"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "trainer.Trainer",
+        "train.Trainer",
+        "model.Model",
+        "mode.Model",
+        "models.Model",
+        "data.Model",
+        "network.Net",
+        "loss.Loss",
+        "losses.Loss",
+        "dataset.Dataset",
+        "datasets.Dataset",
+        "dataloader.Dataset",
+        "metric.Metric",
+    ],
+)
+def test_module_that_happens_to_be_installed_is_not_suggested_for_a_missing_module_of_a_recipe(path):
+    error = failure(path)
+    assert (error.suggestion, error.label) == (None, "")
+    assert f"put `{path.partition('.')[0]}.py` in the folder of the TOML file" in error.remedy
+
+
+def test_similar_module_of_the_recipe_is_suggested_if_it_has_the_name(write):
+    with ImportScope([write("a", trainer="from torch import nn\nclass Trainer: ...\nother = 1\ndef build(): ...")]):
+        for name in ("Trainer", "other", "build", "nn"):
+            assert failure(f"trianer.{name}").suggestion == f"trainer.{name}"
+        error = failure("trianer.Model")
+        assert "trainer" not in sys.modules
+    assert (error.suggestion, error.label) == (None, "did you mean `trainer`?")
+
+
+def test_similar_package_of_the_recipe_is_suggested_if_its_module_has_the_name(write):
+    packages = {"models/__init__": "1 / 0", "models/net": "class Net: ..."}
+    with ImportScope([write("a", packages)]):
+        assert failure("modells.net.Net").suggestion == "models.net.Net"
+        assert failure("modells.net.Other").suggestion is None
+
+
+@pytest.mark.parametrize(
+    ("path", "section", "suggestion"),
+    [
+        ("torch.Adam", "optimizer", "torch.optim.Adam"),
+        ("optim.Adam", "optimizer_g", "torch.optim.Adam"),
+        ("adam", "optimizer", "torch.optim.Adam"),
+        ("torch.optim.StepLR", "lr_scheduler", "torch.optim.lr_scheduler.StepLR"),
+        ("torch.L1loss", "loss_function", "torch.nn.L1Loss"),
+        ("torch.Adam", "model", None),
+        ("torch.Adam", None, None),
+    ],
+)
+def test_class_of_torch_is_suggested_where_a_section_can_use_it(path, section, suggestion):
+    assert failure(path, section=section).suggestion == suggestion
+
+
+def test_function_is_not_suggested_for_a_class():
+    """Without this rule, `torch.addmv` would be the nearest name."""
+    assert failure("torch.Addm").suggestion is None
+    assert failure("torch.addm").suggestion is not None
 
 
 def test_error_for_a_missing_attribute_lists_the_existing_ones(write):

@@ -94,7 +94,7 @@ def test_worker_that_exits_is_reported_as_a_failed_loader(how):
 
 
 class ReadsFromDeadWorker(TinyTrainer):
-    """Makes the request that torch makes for a batch in shared memory, to a worker whose socket no longer exists."""
+    """Asks a worker whose socket no longer exists for a batch in shared memory, as torch does."""
 
     def training_step(self, batch, batch_idx):
         descriptor = DupFd(0)

@@ -89,7 +89,8 @@ def test_common_offset_does_not_reduce_precision():
     estimate, target = sequences(20, 30)
     expected = by_pysdtw(estimate, target, 0.01)
     value, gradient, _ = ours(estimate + 2.0**20, target + 2.0**20, 0.01)
-    rounded = by_pysdtw(estimate + 2.0**20, target + 2.0**20, 0.01)  # the same rounded sequences
+    # adding the offset rounds the sequences, so this reference gets the same rounded ones
+    rounded = by_pysdtw(estimate + 2.0**20, target + 2.0**20, 0.01)
     assert value == pytest.approx(rounded[0], abs=1e-8)
     torch.testing.assert_close(gradient, rounded[1], atol=1e-8, rtol=0)
     assert value == pytest.approx(expected[0], abs=1e-4)
@@ -182,7 +183,7 @@ def test_the_loss_has_at_least_single_precision(given, expected):
         ((0, 5, 3), (0, 5, 3), "at least one"),
     ],
 )
-def test_features_of_unfitting_shapes_are_an_error(estimate, target, problem):
+def test_features_with_wrong_shapes_are_an_error(estimate, target, problem):
     with pytest.raises(ValueError, match=problem):
         SoftDTWLoss()(torch.ones(estimate), torch.ones(target))
 

@@ -87,7 +87,7 @@ def test_cleaner_speech_has_a_higher_score(speech):
 # ----------------------------------------------------------------------------------------------- SI-SDR
 
 
-def test_si_sdr_ignores_scale_sign_and_by_default_a_constant():
+def test_si_sdr_ignores_scale_sign_and_by_default_an_offset():
     clean, estimate = noise(1), noise(1) + 0.3 * noise(1, seed=1)
     expected = si_sdr(estimate, clean)
     assert si_sdr(-7 * estimate, 0.1 * clean).item() == pytest.approx(expected.item(), abs=1e-6)
