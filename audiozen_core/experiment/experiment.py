@@ -34,6 +34,7 @@ from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.module_state import ModuleState
 from audiozen_core.trainer.steps import check_steps
 
 Loaders = dict[Mode, list[BatchLoader]]
@@ -242,7 +243,7 @@ class Experiment:
             owner = f"model_{suffix}" if suffix else "model"
             weights = load_weights(path, owner=owner, map_location=trainer.device)
             try:
-                model.load_state_dict(weights)
+                ModuleState(model).load_state_dict(weights)
             except RuntimeError as error:
                 raise CheckpointError(
                     f"the weights in {path} do not fit [{owner}]", notes=(f"torch says: {error}",), remedy=_OTHER_MODEL
