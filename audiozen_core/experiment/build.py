@@ -20,10 +20,18 @@ from torch.utils.data import ConcatDataset
 
 from audiozen_core.binding.arguments import build, call_arguments
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
-from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, Meta, SchedulerComponent
+from audiozen_core.config.sections import (
+    Component,
+    Dataloader,
+    DatasetComponent,
+    LossComponent,
+    Meta,
+    SchedulerComponent,
+)
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError
+from audiozen_core.experiment.part_parameters import check_untrained, decide_training
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import resolve
@@ -80,12 +88,18 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
 
     sections = config.components
     models = {suffix: built(section).to(device) for suffix, section in sections["model"].items()}
-    losses = {suffix: built(section) for suffix, section in sections["loss_function"].items()}
-    # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
-    losses = {suffix: loss.to(device) if isinstance(loss, nn.Module) else loss for suffix, loss in losses.items()}
+    losses, trained_losses = {}, {}
+    for suffix, section in sections["loss_function"].items():
+        assert isinstance(section, LossComponent)  # the class that the schema has for these sections
+        losses[suffix] = built(section)
+        # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
+        if isinstance(losses[suffix], nn.Module):
+            losses[suffix] = losses[suffix].to(device)
+        trained_losses[suffix] = decide_training(section, losses[suffix], sections["optimizer"])
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
-        optimizers[suffix] = built(section, params=models[suffix].parameters())
+        params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
+        optimizers[suffix] = built(section, params=params)
         _check_step(section, optimizers[suffix])
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
@@ -176,6 +190,7 @@ def build_loader(
     for section in sections:
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section)))
         _check_rate(section, dataset, config.acoustics.sr)
+        check_untrained(section, dataset)
         datasets.append(dataset)
     dataset = ConcatDataset(datasets) if len(datasets) > 1 else datasets[0]
     table: Dataloader = sections[0].dataloader
