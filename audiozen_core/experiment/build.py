@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import ConcatDataset
 
@@ -33,6 +34,7 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.experiment.part_parameters import check_untrained, decide_training
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.kinds import section_name
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
@@ -99,7 +101,17 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
         params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
-        optimizers[suffix] = built(section, params=params)
+        try:
+            optimizers[suffix] = built(section, params=params)
+        except BuildError as error:
+            if not any(map(is_lazy, params)):
+                raise
+            raise BuildError(
+                f"{section.header} can't be built, because `{section.path}` needs the shapes of all weights, and "
+                f"[{section_name('model', suffix)}] has lazy modules",
+                remedy="build these modules with their sizes, or use another optimiser, such as torch.optim.Adam",
+                notes=error.notes,
+            ) from error
         _check_step(section, optimizers[suffix])
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():

@@ -26,6 +26,7 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
+from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
@@ -155,6 +156,9 @@ class Experiment:
         for mode in self._data_modes():
             with trainer.unreadable.allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
+        if self.trains:
+            seed_generators(self.config.meta.seed)
+            initialise_lazy_modules(trainer, loaders["train"][0])
         lifecycle.on_setup(trainer=trainer)
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
