@@ -9,6 +9,7 @@ from typing import Any
 from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
@@ -46,6 +47,8 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
+    for finding, key in check_training(components, loaded.sections.components_by_kind):
+        checker.place(finding, key)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
 

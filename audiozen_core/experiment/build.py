@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import random
 import traceback
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 from torch.utils.data import ConcatDataset
 
 from audiozen_core.binding.arguments import build, call_arguments
+from audiozen_core.config.check_training import needs_closure
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.sections import (
     Component,
@@ -140,14 +140,10 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
-    """Raises an error for an optimiser that calls the loss itself, such as LBFGS."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise BuildError(
-            f"{section.header} {type(optimizer).__name__} evaluates the loss several times a step through a closure, "
-            "which no trainer passes",
-            remedy="use an optimiser that needs only gradients, such as torch.optim.RAdam",
-        )
+    """Raises an error for an optimiser that calls the loss itself. The check can't know what a function returns."""
+    if message := needs_closure(optimizer):
+        remedy = "use an optimiser that needs only gradients, such as torch.optim.RAdam"
+        raise BuildError(f"{section.header} {message}", remedy=remedy)
 
 
 def default_hooks(named: Collection[str] = ()) -> list[Plugin]:

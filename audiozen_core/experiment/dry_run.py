@@ -29,6 +29,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     with experiment.scope:
         trainer, loaders = experiment.build()
         loader = loaders["train"][0]
+        trainer.check_schedulers(loader)
         batch = to_device(next(iter(loader.epoch(1))), trainer.device)
         trainer.set_mode(training=True)
         _step(trainer, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -150,6 +151,7 @@ class BaseTrainer(Evaluation):
 
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a `stop_reason`."""
+        self.check_schedulers(loader)
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
@@ -170,6 +172,19 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+
+    def check_schedulers(self, loader: BatchLoader) -> None:
+        """Checks that no scheduler ends before the training does.
+
+        Raises:
+            RunError: a scheduler has fewer steps than the training.
+        """
+        steps = self.max_steps
+        if loader.num_batches is not None:
+            windows = self.max_epochs * math.ceil(loader.num_batches / self.gradient_accumulation_steps)
+            steps = windows if steps is None else min(steps, windows)
+        for scheduler in self.lr_schedulers.values():
+            scheduler.check_length(epochs=self.max_epochs, steps=steps)
 
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:

@@ -58,3 +58,21 @@ class Scheduler:
                 f"{'higher' if save_max_score else 'lower'}",
                 remedy=f'set `mode = "{wanted}"` in [lr_scheduler.args], or `save_max_score` in [trainer.args]',
             )
+
+    def check_length(self, *, epochs: int, steps: int | None) -> None:
+        """Checks that the scheduler does not end before the training, as `OneCycleLR` may.
+
+        Args:
+            epochs: the number of epochs of the training.
+            steps: the number of its optimiser steps; None if it is not known.
+
+        Raises:
+            RunError: the scheduler has fewer steps.
+        """
+        has = getattr(self.scheduler, "total_steps", None)
+        wanted = epochs if self.interval == "epoch" else steps
+        if isinstance(has, int) and wanted is not None and wanted > has:
+            raise RunError(
+                f"{type(self.scheduler).__name__} has {has} steps, but the training has {wanted} {self.interval}s",
+                remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time",
+            )
