@@ -259,6 +259,8 @@ class BaseTrainer(Evaluation):
             if not self.hooks.backward(trainer=self, loss=share, inputs=inputs):
                 # Several losses may share parts of one graph, so the graph is kept until the last loss.
                 torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
+            if suffix is not None:
+                self._gradients.check_reached(suffix)
             self._gradients.count(list(self.models) if suffix is None else [suffix])
 
     def _optimizer_step(self) -> None:
@@ -271,9 +273,10 @@ class BaseTrainer(Evaluation):
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.annotate("grad_norm", self.grad_norm)
-            for optimizer in self.optimizers.values():
-                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
-                    optimizer.step()
+            for suffix, optimizer in self.optimizers.items():
+                with self._gradients.explained_step(suffix, optimizer):
+                    if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                        optimizer.step()
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1

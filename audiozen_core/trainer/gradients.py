@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from audiozen_core.errors import HookError, RunError
 from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
 
 
@@ -53,8 +56,32 @@ class Gradients:
         return [weight.tensor for weight in self._trained[suffix]]
 
     def inputs(self, suffix: str) -> list[Tensor]:
-        """Returns the weights that the loss of one network trains."""
-        return [weight for part in self._parts[suffix].values() for weight in part.parameters() if weight.requires_grad]
+        """Returns the weights that the loss of one network trains.
+
+        Raises:
+            RunError: all of them are frozen.
+        """
+        parts = self._parts[suffix]
+        inputs = [weight for part in parts.values() for weight in part.parameters() if weight.requires_grad]
+        if not inputs:
+            raise RunError(
+                f"`loss_{suffix}` has nothing to train: no weight of [{next(iter(parts))}] requires a gradient",
+                remedy="leave this loss out, or record it under another name",
+            )
+        return inputs
+
+    def check_reached(self, suffix: str) -> None:
+        """Checks that the loss of one network depends on this network.
+
+        Raises:
+            RunError: no weight of the network has a gradient.
+        """
+        parts = self._parts[suffix]
+        if all(weight.grad is None for part in parts.values() for weight in part.parameters()):
+            raise RunError(
+                f"`loss_{suffix}` does not depend on any weight of [{next(iter(parts))}]",
+                remedy="look for a `detach()` or `no_grad()`, or for losses with swapped names",
+            )
 
     @property
     def present(self) -> bool:
@@ -76,6 +103,40 @@ class Gradients:
     def measure(self) -> dict[str, MeasuredGradients]:
         """Returns the norms of the gradients of each network that has any, by suffix."""
         return self._norms.measure()
+
+    @contextmanager
+    def explained_step(self, suffix: str, optimizer: Optimizer) -> Iterator[None]:
+        """Explains an error of an optimiser's step, which is often about sparse gradients.
+
+        Raises:
+            RunError: instead of an error that the optimiser raises; it names a weight whose gradient may be the cause.
+        """
+        try:
+            yield
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
+            if not isinstance(cause, RuntimeError | ValueError) or isinstance(cause, torch.OutOfMemoryError):
+                raise
+            weights = self._trained.get(suffix, ())
+            layouts = [(weight, weight.tensor.grad.is_sparse) for weight in weights if weight.tensor.grad is not None]
+            sparse = [weight for weight, is_sparse in layouts if is_sparse]
+            dense = [weight for weight, is_sparse in layouts if not is_sparse]
+            notes = [
+                f"gradients: {len(of_layout)} of {len(layouts)} are {word}, such as that of `{of_layout[0].name}` of "
+                f"`{of_layout[0].section}`"
+                for word, of_layout in (("sparse", sparse), ("dense", dense))
+                if of_layout
+            ]
+            remedy = "change the optimiser or its arguments; `--traceback` shows the full traceback"
+            if sparse:
+                remedy = (
+                    "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, and "
+                    f"torch.optim.SparseAdam takes sparse ones only; or let `{sparse[0].name}` have dense gradients: "
+                    "`sparse = false` in its module, such as nn.Embedding"
+                )
+            elif isinstance(optimizer, torch.optim.SparseAdam):
+                remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
+            raise RunError(f"{type(optimizer).__name__} can't step: {cause}", notes=notes, remedy=remedy) from error
 
     def clear(self) -> None:
         """Clears all gradients, and begins a window."""

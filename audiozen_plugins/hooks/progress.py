@@ -151,7 +151,7 @@ class Progress:
 
 
 def _learning_rates(trainer: Trainer) -> dict[str, float]:
-    """Returns the rate of each optimiser by suffix. An optimiser that finds its rate itself, such as Adafactor, has none."""
+    """Returns the rate of each optimiser by suffix. An optimiser that finds its rate itself is left out."""
     rates = {suffix: optimizer.param_groups[0].get("lr") for suffix, optimizer in trainer.optimizers.items()}
     return {suffix: float(rate) for suffix, rate in rates.items() if rate is not None}
 

@@ -128,3 +128,25 @@ def test_error_for_a_step_without_a_loss_names_the_losses_of_the_networks():
     with pytest.raises(RunError, match="returned no `loss`") as error:
         trainer.train(make_loader())
     assert "`loss` or `loss_g` or `loss_d`" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("frozen", r"`loss_d` has nothing to train: no weight of \[model_d\] requires a gradient"),
+        ("swapped", r"`loss_d` does not depend on any weight of \[model_d\]"),
+    ],
+)
+def test_loss_that_does_not_train_its_own_network_is_an_error(case, message):
+    class Wrong(Two):
+        def training_step(self, batch, batch_idx):
+            made = self.models["g"](batch["x"])
+            losses = {"loss_g": made.mean(), "loss_d": self.models["d"](made.detach()).mean()}
+            return losses | (
+                {"loss_d": made.mean()} if case == "swapped" else {"loss_d": self.models["d"](made).mean()}
+            )
+
+    nets = {"g": nn.Linear(4, 4), "d": nn.Linear(4, 1).requires_grad_(case != "frozen")}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    with pytest.raises(RunError, match=message):
+        Wrong(Components(nets, optimizers=optimizers)).train(make_loader())
