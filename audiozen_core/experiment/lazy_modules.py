@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+from itertools import chain
+
 from torch.nn.parameter import is_lazy
 
 from audiozen_core.data.loader import BatchLoader, to_device
@@ -37,10 +38,6 @@ def _lazy_weights(trainer: BaseTrainer) -> list[str]:
     return [
         f"`{name}` of [{section}]"
         for section, module in trainer.modules.items()
-        for name, tensor in _tensors(module).items()
+        for name, tensor in chain(module.named_parameters(), module.named_buffers())
         if is_lazy(tensor)
     ]
-
-
-def _tensors(module: nn.Module) -> dict[str, object]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

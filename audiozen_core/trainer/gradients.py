@@ -62,7 +62,9 @@ class Gradients:
             RunError: all of them are frozen.
         """
         parts = self._parts[suffix]
-        inputs = [weight for part in parts.values() for weight in part.parameters() if weight.requires_grad]
+        inputs: list[Tensor] = [
+            weight for part in parts.values() for weight in part.parameters() if weight.requires_grad
+        ]
         if not inputs:
             raise RunError(
                 f"`loss_{suffix}` has nothing to train: no weight of [{next(iter(parts))}] requires a gradient",

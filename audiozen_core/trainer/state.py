@@ -63,9 +63,9 @@ class StateRegistry:
         for suffix, model in components.models.items():
             self.register(section_name("model", suffix), ModuleState(model))
         for suffix, loss in components.loss_functions.items():
-            entry = ModuleState(loss) if isinstance(loss, nn.Module) else loss
-            if isinstance(entry, Stateful) and entry.state_dict():
-                self.register(section_name("loss_function", suffix), entry)
+            state = ModuleState(loss) if isinstance(loss, nn.Module) else loss
+            if isinstance(state, Stateful) and state.state_dict():
+                self.register(section_name("loss_function", suffix), state)
         for suffix, optimizer in components.optimizers.items():
             self.register(section_name("optimizer", suffix), optimizer)
         for suffix, entry in components.lr_schedulers.items():
