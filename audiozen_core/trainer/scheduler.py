@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from audiozen_core.errors import RunError
 
@@ -60,7 +60,7 @@ class Scheduler:
             )
 
     def check_length(self, *, epochs: int, steps: int | None) -> None:
-        """Checks that the scheduler does not end before the training, as `OneCycleLR` may.
+        """Checks that `OneCycleLR`, which can't step any further, does not end before the training.
 
         Args:
             epochs: the number of epochs of the training.
@@ -69,10 +69,9 @@ class Scheduler:
         Raises:
             RunError: the scheduler has fewer steps.
         """
-        has = getattr(self.scheduler, "total_steps", None)
         wanted = epochs if self.interval == "epoch" else steps
-        if isinstance(has, int) and wanted is not None and wanted > has:
+        if isinstance(self.scheduler, OneCycleLR) and wanted is not None and wanted > self.scheduler.total_steps:
             raise RunError(
-                f"{type(self.scheduler).__name__} has {has} steps, but the training has {wanted} {self.interval}s",
+                f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",
                 remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time",
             )
