@@ -46,6 +46,21 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
     return tuple(unwrap(member) for member in get_args(annotation)) if union else (unwrap(annotation),)
 
 
+def wants_callable(annotation: Any) -> bool:
+    """Checks whether a callable can be passed for the annotation, by itself or in an array.
+
+    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(list[collections.abc.Callable])
+    (True, True)
+    >>> wants_callable(int | str)
+    False
+    """
+    for member in members_of(annotation):
+        origin = get_origin(member) or member
+        if origin is collections.abc.Callable or (is_array(origin) and any(map(wants_callable, get_args(member)))):
+            return True
+    return False
+
+
 def is_array(origin: Any) -> bool:
     """Checks whether a TOML array fits this class: a list, a tuple, a set, or an abstract base class of these."""
     if origin in _ARRAYS:

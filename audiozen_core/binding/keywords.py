@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from audiozen_core.binding.source import syntax_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,10 @@ class KeywordUse:
 
 def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
     """Reads how a plain Python function uses its dictionary of keywords, whose name is `keywords`."""
-    try:
-        source = inspect.getsource(function)
-        # The source of a method is indented. Dedenting it would change its multi-line strings, so an `if` is put above.
-        tree = ast.parse(source if not source[0].isspace() else f"if True:\n{source}")
-    except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
+    found = syntax_tree(function)
+    if found is None:
         return KeywordUse(readable=False)
+    tree, _ = found
     use = KeywordUse()
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
 import re
@@ -215,10 +216,15 @@ def _globals(target: Any) -> dict[str, Any]:
 
 def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    try:
-        return typing.get_type_hints(holder, globalns=scope)["it"]
-    except Exception:  # an annotation may be any expression, and its names may exist only for the type checker
-        return Parameter.empty
+    # Many modules import such names for the type checker only, for instance those of torch's schedulers.
+    for names in (scope, {**vars(typing), **vars(collections.abc), **scope}):
+        try:
+            return typing.get_type_hints(holder, globalns=names)["it"]
+        except NameError:
+            continue
+        except Exception:  # an annotation may be any expression
+            break
+    return Parameter.empty
 
 
 def _joined(*groups: tuple[Parameter, ...]) -> tuple[Parameter, ...]:

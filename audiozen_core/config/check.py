@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from audiozen_core.binding.annotations import wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
@@ -46,6 +48,8 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
+    for finding, key in check_training(components, loaded.sections.components_by_kind):
+        checker.place(finding, key)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
 
@@ -115,25 +119,33 @@ class _Checker:
         key = component.key
         # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
-        # AudioZEN passes a nested component the same injected arguments as the component that contains it.
+        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role.section)
+        signature = self.signature(resolved.target) if resolved else None
         nested = {
             inner.key: checked
             for inner in _components_in(component.args, (*key, "args"))
-            if (checked := self.check_as(inner, _Role(None, role.injected)))
+            if (checked := self.check_as(inner, self.nested_role(inner, role, signature, len(key) + 1)))
         }
-        if place in self.composition.unresolved:
-            return None
-        resolved = self.resolve(component.path, place, role.section)
         if resolved is None:
             return None
         if problem := check_kind(role.section or "component", resolved.target):
             self.place(problem, key)
             return None
         called_later = role.called_later and not isinstance(resolved.target, type)
-        signature = self.signature(resolved.target)
         checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
         self.check_arguments(checked, role)
         return checked
+
+    def nested_role(self, inner: Component, outer: _Role, signature: Signature | None, depth: int) -> _Role:
+        """Returns the role of a component within the arguments of another one, whose `args` are at `depth`.
+
+        If an argument takes a callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function
+        is the function. Everything else is built. AudioZEN passes it the arguments that it passes to the outer one.
+        """
+        parameter = signature.get(str(inner.key[depth])) if signature else None
+        table = self.composition.get(inner.key)
+        callable_wanted = parameter is not None and wants_callable(parameter.annotation) and "args" not in table
+        return _Role(None, outer.injected, called_later=callable_wanted)
 
     def signature(self, target: Any) -> Signature | None:
         """Returns the signature of an object. It is read only once, even if several components name the object."""

@@ -13,6 +13,7 @@ from audiozen_core.config.sections import (
     Dataloader,
     DatasetComponent,
     HookComponent,
+    LossComponent,
     Meta,
     SchedulerComponent,
 )
@@ -23,6 +24,7 @@ from audiozen_core.kinds import SECTIONS, Kind, split_section
 _TABLES: dict[str, type] = {
     "meta": Meta,
     "acoustics": Acoustics,
+    "loss_function": LossComponent,
     "lr_scheduler": SchedulerComponent,
     "dataset": DatasetComponent,
     "hooks": HookComponent,

@@ -73,6 +73,16 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossComponent(Component):
+    """A section `[loss_function]`."""
+
+    trainable: bool | None = _field(
+        "whether the optimiser of the same suffix trains the parameters of the loss; must be set if it has any",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerComponent(Component):
     """A section `[lr_scheduler]`."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import random
 from collections import Counter
@@ -14,16 +13,27 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.data import ChainDataset, ConcatDataset, IterableDataset
 
 from audiozen_core.binding.arguments import build, call_arguments
+from audiozen_core.config.check_training import needs_closure
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
-from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, Meta, SchedulerComponent
+from audiozen_core.config.sections import (
+    Component,
+    Dataloader,
+    DatasetComponent,
+    LossComponent,
+    Meta,
+    SchedulerComponent,
+)
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, DataError
+from audiozen_core.experiment.part_parameters import check_untrained, decide_training
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.kinds import section_name
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
@@ -79,12 +89,28 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
 
     sections = config.components
     models = {suffix: built(section).to(device) for suffix, section in sections["model"].items()}
-    losses = {suffix: built(section) for suffix, section in sections["loss_function"].items()}
-    # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
-    losses = {suffix: loss.to(device) if isinstance(loss, nn.Module) else loss for suffix, loss in losses.items()}
+    losses, trained_losses = {}, {}
+    for suffix, section in sections["loss_function"].items():
+        assert isinstance(section, LossComponent)  # the class that the schema has for these sections
+        losses[suffix] = built(section)
+        # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
+        if isinstance(losses[suffix], nn.Module):
+            losses[suffix] = losses[suffix].to(device)
+        trained_losses[suffix] = decide_training(section, losses[suffix], sections["optimizer"])
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
-        optimizers[suffix] = built(section, params=models[suffix].parameters())
+        params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
+        try:
+            optimizers[suffix] = built(section, params=params)
+        except BuildError as error:
+            if not any(map(is_lazy, params)):
+                raise
+            raise BuildError(
+                f"{section.header} can't be built, because `{section.path}` needs the shapes of all weights, and "
+                f"[{section_name('model', suffix)}] has lazy modules",
+                remedy="build these modules with their sizes, or use another optimiser, such as torch.optim.Adam",
+                notes=error.notes,
+            ) from error
         _check_step(section, optimizers[suffix])
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
@@ -113,14 +139,10 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
-    """Raises an error for an optimiser that calls the loss itself, such as LBFGS."""
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if closure is not None and closure.default is closure.empty:
-        raise BuildError(
-            f"{section.header} {type(optimizer).__name__} evaluates the loss several times a step through a closure, "
-            "which no trainer passes",
-            remedy="use an optimiser that needs only gradients, such as torch.optim.RAdam",
-        )
+    """Raises an error for an optimiser that calls the loss itself. The check can't know what a function returns."""
+    if message := needs_closure(optimizer):
+        remedy = "use an optimiser that needs only gradients, such as torch.optim.RAdam"
+        raise BuildError(f"{section.header} {message}", remedy=remedy)
 
 
 def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
@@ -175,6 +197,7 @@ def build_loader(
     for section in sections:
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section)))
         _check_rate(section, dataset, config.acoustics.sr)
+        check_untrained(section, dataset)
         datasets.append(dataset)
     dataset = _joined(sections, datasets)
     stream = isinstance(dataset, IterableDataset)

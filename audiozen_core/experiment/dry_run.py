@@ -29,15 +29,15 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     with experiment.scope:
         trainer, loaders = experiment.build()
         loader = loaders["train"][0]
+        trainer.check_schedulers(loader)
         batch = trainer.prepare_batch(to_device(next(iter(loader.epoch(1))), trainer.device), "train")
-        for model in trainer.models.values():
-            model.train()
+        trainer.set_mode(training=True)
         _step(trainer, batch)
         started = time.perf_counter()
         losses = _step(trainer, batch)
         seconds = time.perf_counter() - started
     batches = loader.num_batches
-    named = [(name, weight) for model in trainer.models.values() for name, weight in model.named_parameters()]
+    named = [(name, weight) for module in trainer.modules.values() for name, weight in module.named_parameters()]
     facts = {
         "device": str(trainer.device),
         "weights": ", ".join(f"{section_name('model', name)} {_size(net):,}" for name, net in trainer.models.items()),
@@ -54,7 +54,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
 
 def _step(trainer: BaseTrainer, batch: Any) -> dict[str, Tensor]:
     losses, _ = trainer._forward(batch, 0)
-    trainer._backward(losses, 0)
+    trainer._backward(losses)
     if trainer.device.type == "cuda":
         torch.cuda.synchronize(trainer.device)
     return {name: loss.detach() for name, loss in losses.items()}

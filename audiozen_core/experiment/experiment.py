@@ -28,6 +28,7 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
+from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore
@@ -36,6 +37,7 @@ from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.module_state import ModuleState
 from audiozen_core.trainer.steps import check_steps
 
 Loaders = dict[Mode, list[BatchLoader]]
@@ -156,6 +158,9 @@ class Experiment:
         for mode in self._data_modes():
             with trainer.unreadable.allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
+        if self.trains:
+            seed_generators(self.config.meta.seed)
+            initialise_lazy_modules(trainer, loaders["train"][0])
         lifecycle.on_setup(trainer=trainer)
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
@@ -250,7 +255,7 @@ class Experiment:
             owner = section_name("model", suffix)
             weights = load_weights(path, owner=owner, map_location=trainer.device)
             try:
-                model.load_state_dict(weights)
+                ModuleState(model).load_state_dict(weights)
             except RuntimeError as error:
                 fitting = [name for name, other in trainer.models.items() if not compare_weights(other, weights)]
                 swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""

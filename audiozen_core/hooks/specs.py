@@ -121,7 +121,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def backward(self, trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
-        """Back-propagates one loss, already divided by the number of accumulated batches.
+        """Back-propagates one loss, already divided by `gradient_accumulation_steps`.
 
         Args:
             trainer: the trainer.

@@ -148,6 +148,10 @@ class Trainer(Protocol):
         """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
         ...
 
+    def trained_parameters(self, suffix: str) -> list[torch.Tensor]:
+        """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
+        ...
+
     @property
     def state(self) -> State:
         """The registry of what checkpoints hold; register your own state in `on_setup`."""

@@ -1,11 +1,9 @@
-"""Checks of a trainer's arguments and of what its steps return, beyond their types."""
+"""Checks of a trainer's arguments, beyond their types."""
 
 from __future__ import annotations
 
 import math
 from typing import TypeVar
-
-from torch import Tensor
 
 from audiozen_core.errors import RunError
 
@@ -38,19 +36,3 @@ def above(limit: int, **argument: _Number) -> _Number:
 
 def _out_of_range(name: str, value: float, wanted: str) -> RunError:
     return RunError(f"`{name}` is {value}, but must be {wanted}", remedy=f"set {name} in [trainer.args]")
-
-
-def check_loss(name: str, loss: object) -> None:
-    """Checks that a loss can be back-propagated.
-
-    Raises:
-        RunError: the loss is not a real tensor of one element, or does not depend on any weight.
-    """
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
-        got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise RunError(f"`{name}` is {got}", remedy="return a real tensor of one element, such as the mean")
-    if not loss.requires_grad:
-        raise RunError(
-            f"`{name}` does not depend on any weight that is trained",
-            remedy="look for a `detach()` or `no_grad()` between the model and the loss",
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,10 +14,12 @@ from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.trainer.arguments import above, at_least, check_loss
+from audiozen_core.trainer.arguments import above, at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation, prefixed
-from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
+from audiozen_core.trainer.gradients import Gradients
+from audiozen_core.trainer.losses import trained_losses
+from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
@@ -132,22 +135,24 @@ class BaseTrainer(Evaluation):
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         self.grad_norms: dict[str, Tensor] = {}
-        self.scalars = StepScalars(self.progress, self.device, self.models, self._ask_hooks)
+        self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
         self.state = StateRegistry()
         self.state.register_components(components)
         self.state.register("progress", self.progress)
         self.state.register("scalars", self.scalars)
         self.state.register("unreadable", self.unreadable)
         self.state.register("rng", RandomState())
-        self._gradients = GradientNorms(self.models)
+        parts = {suffix: self.modules_of(suffix) for suffix in self.models}
+        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
         # A window is the batches whose gradients are accumulated into one optimiser step.
-        self._window_open = self._window_has_gradients = False
+        self._window_open = False
         self._weights_checked_at: tuple[int, int, int] | None = None
 
     # ------------------------------------------------------------------------------- training
 
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a `stop_reason`."""
+        self.check_schedulers(loader)
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
@@ -169,6 +174,19 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
 
+    def check_schedulers(self, loader: BatchLoader) -> None:
+        """Checks that no scheduler ends before the training does.
+
+        Raises:
+            RunError: a scheduler has fewer steps than the training.
+        """
+        steps = self.max_steps
+        if loader.num_batches is not None:
+            windows = self.max_epochs * math.ceil(loader.num_batches / self.gradient_accumulation_steps)
+            steps = windows if steps is None else min(steps, windows)
+        for scheduler in self.lr_schedulers.values():
+            scheduler.check_length(epochs=self.max_epochs, steps=steps)
+
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:
             return f"max_epochs = {self.max_epochs} is reached"
@@ -188,10 +206,11 @@ class BaseTrainer(Evaluation):
         self.num_batches, self.batch_size = loader.num_batches, loader.batch_size
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
         self.scalars.begin()
-        self._clear_gradients()
-        for model in self.models.values():
-            model.train()
+        self._gradients.clear()
+        self._window_open = False
+        self.set_mode(training=True)
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
+        self._gradients.find_weights()
         for batch_idx, item in enumerate(batches, start=start):
             if self._out_of_steps:
                 break
@@ -228,52 +247,47 @@ class BaseTrainer(Evaluation):
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Runs the forward and the backward pass. Returns everything that the step returned, detached."""
         losses, outputs = self._forward(batch, batch_idx)
-        if self.scalars.add(outputs, batch_idx=batch_idx, batch=batch):
-            self._backward(losses, batch_idx)
-            self._window_has_gradients = True
+        if self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch):
+            self._backward(losses)
         return outputs
 
     def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
-        result = result if isinstance(result, Mapping) else {"loss": result}
-        losses = {name: value for name, value in result.items() if name == "loss" or name.startswith("loss_")}
-        if not losses:
-            raise RunError(f"{type(self).__name__}.training_step returned no `loss`, but {sorted(result)}")
-        for name, loss in losses.items():
-            check_loss(name, loss)
+        losses = trained_losses(result, self.models, step=f"{type(self).__name__}.training_step")
+        result = result if isinstance(result, Mapping) else losses
         outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
         return losses, outputs
 
-    def _backward(self, losses: dict[str, Tensor], batch_idx: int) -> None:
-        # The last window of an epoch may be shorter: divide by its real length, so that all batches weigh the same.
-        window = self.gradient_accumulation_steps
-        if self.num_batches is not None:
-            window = min(window, self.num_batches - batch_idx // window * window)
+    def _backward(self, losses: Mapping[str, Tensor]) -> None:
         for count, (name, loss) in enumerate(losses.items(), start=1):
-            net = self.models.get(name.removeprefix("loss_")) if name != "loss" else None
-            inputs: list[Tensor] | None = None
-            if net is not None:
-                inputs = [weight for weight in net.parameters() if weight.requires_grad]
-            share = loss / window if window > 1 else loss
+            suffix = name.removeprefix("loss_") if name != "loss" else None
+            inputs = None if suffix is None else self._gradients.inputs(suffix)
+            share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
             if not self.hooks.backward(trainer=self, loss=share, inputs=inputs):
                 # Several losses may share parts of one graph, so the graph is kept until the last loss.
                 torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
+            if suffix is not None:
+                self._gradients.check_reached(suffix)
+            self._gradients.count(list(self.models) if suffix is None else [suffix])
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
         self.grad_norms = {}
+        self._gradients.average()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
-        if self.scalars.add_gradients(measured) and self._window_has_gradients:
+        if self.scalars.add_gradients(measured) and self._gradients.present:
             self.grad_norms = {suffix: gradients.total for suffix, gradients in measured.items()}
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.annotate("grad_norm", self.grad_norm)
-            for optimizer in self.optimizers.values():
-                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
-                    optimizer.step()
-        self._clear_gradients()
+            for suffix, optimizer in self.optimizers.items():
+                with self._gradients.explained_step(suffix, optimizer):
+                    if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                        optimizer.step()
+        self._gradients.clear()
+        self._window_open = False
         self.progress.step += 1
         self._step_schedulers("step")
         step = self.progress.step
@@ -281,11 +295,6 @@ class BaseTrainer(Evaluation):
         if self.log_interval and step % self.log_interval == 0 and self.scalars.last:
             metrics = prefixed("step", self.scalars.last)
             self.hooks.on_log(trainer=self, metrics=metrics, step=step, epoch=self.progress.epoch + 1)
-
-    def _clear_gradients(self) -> None:
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        self._window_open = self._window_has_gradients = False
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
@@ -306,6 +315,10 @@ class BaseTrainer(Evaluation):
             raise error
 
     # ------------------------------------------------------------------------------- state
+
+    def trained_parameters(self, suffix: str) -> list[Tensor]:
+        """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
+        return self._gradients.trained(suffix)
 
     @property
     def between_steps(self) -> bool:
@@ -342,7 +355,7 @@ class BaseTrainer(Evaluation):
         """Checks all weights, once per position in the run: an epoch that ends with a save calls this twice."""
         now = (self.progress.epoch, self.progress.batch, self.progress.step)
         if self._weights_checked_at != now:
-            check_weights(self.models, self.progress.epoch)
+            check_weights(self.modules, self.progress.epoch)
             self._weights_checked_at = now
 
 

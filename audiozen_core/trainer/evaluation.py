@@ -82,8 +82,7 @@ class Evaluation(Steps, Parts):
 
         Every evaluation uses epoch 0, so that the samples of a random data set are the same each time.
         """
-        for model in self.models.values():
-            model.eval()
+        self.set_mode(training=False)
         lengths = [loader.num_batches for loader in loaders]
         total = None if None in lengths else sum(length or 0 for length in lengths)
         self.hooks.on_evaluation_start(trainer=self._as_trainer, mode=mode, num_batches=total)

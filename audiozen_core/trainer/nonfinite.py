@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,38 +14,52 @@ from audiozen_core.errors import RunError
 from audiozen_core.kinds import section_name
 
 
-class GradientNorms:
-    """Measures the norm of each parameter's gradient on the device, so that the CPU does not wait for it."""
+class Weight(NamedTuple):
+    """A weight, with the section of its module and its name there."""
 
-    def __init__(self, models: Mapping[str, nn.Module]) -> None:
-        self._parameters = {
-            suffix: [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-            for suffix, model in models.items()
-        }
-        weights = [weight for parameters in self._parameters.values() for _, weight in parameters]
-        self._mixed = len({(weight.device, weight.dtype) for weight in weights}) > 1
+    section: str
+    name: str
+    tensor: Tensor
+
+
+def named_weights(modules: Mapping[str, nn.Module]) -> list[Weight]:
+    """Returns all weights of some modules, which are given by section."""
+    return [Weight(section, *named) for section, module in modules.items() for named in module.named_parameters()]
+
+
+class GradientNorms:
+    """Measures the norm of each weight's gradient on the device, so that the CPU does not wait for it.
+
+    Args:
+        weights: the weights by the suffix of their network.
+    """
+
+    def __init__(self, weights: Mapping[str, Sequence[Weight]]) -> None:
+        self._weights = weights
+        tensors = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
+        self._mixed = len({(tensor.device, tensor.dtype) for tensor in tensors}) > 1
 
     def measure(self) -> dict[str, MeasuredGradients]:
         """Returns the norms of the current gradients, by suffix. A network without gradients is left out."""
         measured = {}
-        for suffix, parameters in self._parameters.items():
-            present = [(name, weight.grad) for name, weight in parameters if weight.grad is not None]
+        for suffix, weights in self._weights.items():
+            present = [(weight, weight.tensor.grad) for weight in weights if weight.tensor.grad is not None]
             if present:
                 norms = list(torch._foreach_norm([_values_of(gradient) for _, gradient in present]))
                 if self._mixed:
                     norms = [norm.to(norms[0].device, torch.float32) for norm in norms]
                 single = torch.stack(norms)
-                names = [name for name, _ in present]
-                measured[suffix] = MeasuredGradients(suffix, names, single, torch.linalg.vector_norm(single))
+                owners = [weight for weight, _ in present]
+                measured[suffix] = MeasuredGradients(suffix, owners, single, torch.linalg.vector_norm(single))
         return measured
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredGradients:
-    """The norms of the gradients of one network: `single` of each [parameters], `total` of all together, a scalar."""
+    """The norms of one network's gradients: `single` of each weight [weights], `total` of all together, a scalar."""
 
     suffix: str
-    names: list[str]
+    weights: list[Weight]
     single: Tensor
     total: Tensor
 
@@ -52,35 +67,43 @@ class MeasuredGradients:
         """Describes the first problem, or returns None if all norms are finite. Waits for the GPU if necessary."""
         if math.isfinite(float(self.total)):
             return None
-        norms = dict(zip(self.names, self.single.tolist(), strict=True))
-        wrong = [name for name, norm in norms.items() if not math.isfinite(norm)]
-        net = f" of `{section_name('model', self.suffix)}`"
+        norms = self.single.tolist()
+        wrong = [(weight, norm) for weight, norm in zip(self.weights, norms, strict=True) if not math.isfinite(norm)]
         if not wrong:
-            return f"the norm of all gradients{net} together is infinite, though each is finite"
-        # Gradients flow from the loss to the input, so the last parameter of the network got its gradient first.
+            net = section_name("model", self.suffix)
+            return f"the norm of all gradients of `{net}` together is infinite, though each is finite"
+        # Gradients flow from the loss to the input, so the last weight of the network got its gradient first.
         counted = f"{len(wrong)} of {len(norms)} are not finite; this one is the nearest to the loss"
-        return f"the gradient of `{wrong[-1]}`{net} has the norm {norms[wrong[-1]]} ({counted})"
+        weight, norm = wrong[-1]
+        return f"the gradient of `{weight.name}` of `{weight.section}` has the norm {norm} ({counted})"
 
 
-def blame(models: Mapping[str, nn.Module]) -> str:
-    """Returns a note for the error of a loss that is not finite: whether weights were already not finite."""
-    for suffix, model in models.items():
-        if wrong := _first_not_finite(model):
-            return f"note: the {wrong[0]} `{wrong[1]}` of `{section_name('model', suffix)}` was already not finite"
+def blame(modules: Mapping[str, nn.Module]) -> str:
+    """Returns a note for the error of a loss that is not finite: whether weights were already not finite.
+
+    Args:
+        modules: the networks and losses by section.
+    """
+    for section, module in modules.items():
+        if wrong := _first_not_finite(module):
+            return f"note: the {wrong[0]} `{wrong[1]}` of `{section}` was already not finite"
     return "note: all weights are finite, so the cause is in these samples or in the loss function"
 
 
-def check_weights(models: Mapping[str, nn.Module], epoch: int) -> None:
-    """Checks that all weights are finite and that no buffer holds a NaN. Synchronises with the GPU once per network.
+def check_weights(modules: Mapping[str, nn.Module], epoch: int) -> None:
+    """Checks that all weights are finite and that no buffer holds a NaN. Synchronises with the GPU once per module.
+
+    Args:
+        modules: the networks and losses by section.
+        epoch: the epoch, for the message.
 
     Raises:
         RunError: a weight is not finite or a buffer holds a NaN; the error names the first of them.
     """
-    for suffix, model in models.items():
-        if wrong := _first_not_finite(model):
+    for section, module in modules.items():
+        if wrong := _first_not_finite(module):
             raise RunError(
-                f"the {wrong[0]}s of `{section_name('model', suffix)}` are not finite after epoch {epoch}; "
-                f"the first of them is `{wrong[1]}`",
+                f"the {wrong[0]}s of `{section}` are not finite after epoch {epoch}; the first of them is `{wrong[1]}`",
                 remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
             )
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from audiozen_core.audio.stft import Stft
+from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
+from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.input_copies import copy_inputs, protected
+from audiozen_core.trainer.losses import follow_mode
+
+_Part = TypeVar("_Part")
 
 
 class Parts:
@@ -19,7 +25,11 @@ class Parts:
 
     def __init__(self, components: Components) -> None:
         self.models = components.models
-        self.loss_functions = components.loss_functions
+        self.loss_functions: Mapping[str, Callable[..., Any]] = {
+            suffix: protected(loss) for suffix, loss in components.loss_functions.items()
+        }
+        for model in self.models.values():
+            copy_inputs(model)
         self.optimizers = components.optimizers
         self.lr_schedulers = components.lr_schedulers
         self.others = components.others
@@ -41,21 +51,57 @@ class Parts:
         self.start_is_unsaved = False
 
     @property
+    def modules(self) -> dict[str, nn.Module]:
+        """All networks, and all loss functions that are modules, by section: `model`, `loss_function_g`."""
+        networks = {section_name("model", suffix): model for suffix, model in self.models.items()}
+        losses = {section_name("loss_function", suffix): loss for suffix, loss in self.loss_functions.items()}
+        return networks | {section: loss for section, loss in losses.items() if isinstance(loss, nn.Module)}
+
+    def modules_of(self, suffix: str) -> dict[str, nn.Module]:
+        """The network with a suffix, and its loss function if that is a module, by section."""
+        sections = section_name("model", suffix), section_name("loss_function", suffix)
+        return {section: module for section, module in self.modules.items() if section in sections}
+
+    def set_mode(self, *, training: bool) -> None:
+        """Switches all networks and losses to training or evaluation mode."""
+        for model in self.models.values():
+            model.train(training)
+        for loss in self.loss_functions.values():
+            if isinstance(loss, nn.Module):
+                follow_mode(loss, training=training)
+
+    @property
     def model(self) -> nn.Module:
-        """The network of an experiment that has one."""
-        return self.models[""]
+        """The network of an experiment that has one. Raises RunError if there are several."""
+        return _only(self.models, "model", "models")
 
     @property
     def loss_function(self) -> Callable[..., Any]:
-        """The loss function of an experiment that has one."""
-        return self.loss_functions[""]
+        """The loss function of an experiment that has one. Raises RunError if there are several, or none."""
+        return _only(self.loss_functions, "loss_function", "loss_functions")
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """The optimiser of an experiment that has one."""
-        return self.optimizers[""]
+        """The optimiser of an experiment that has one. Raises RunError if there are several, or none."""
+        return _only(self.optimizers, "optimizer", "optimizers")
 
     @property
     def lr_scheduler(self) -> Any:
         """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
-        return self.lr_schedulers[""].scheduler if "" in self.lr_schedulers else None
+        return _only(self.lr_schedulers, "lr_scheduler", "lr_schedulers").scheduler if self.lr_schedulers else None
+
+
+def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:
+    """Returns the part without a suffix.
+
+    Raises:
+        RunError: there is none; the error names those with a suffix.
+    """
+    if "" in parts:
+        return parts[""]
+    suffixes = sorted(parts)
+    only = f", only {', '.join(f'[{section_name(section, suffix)}]' for suffix in suffixes)}" if suffixes else ""
+    remedy = f"add a section [{section}]"
+    if suffixes:
+        remedy = f'use `self.{attribute}["{suffixes[0]}"]` in the trainer, or name the section [{section}]'
+    raise RunError(f"the trainer uses `self.{section}`, but the experiment has no [{section}]{only}", remedy=remedy)

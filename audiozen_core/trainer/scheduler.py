@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from audiozen_core.errors import AudioZenError, RunError
 
@@ -60,4 +60,21 @@ class Scheduler:
                 f"ReduceLROnPlateau has mode = {self.scheduler.mode!r}, but the trainer's score is better when "
                 f"{'higher' if save_max_score else 'lower'}",
                 remedy=f'set `mode = "{wanted}"` in [lr_scheduler.args], or `save_max_score` in [trainer.args]',
+            )
+
+    def check_length(self, *, epochs: int, steps: int | None) -> None:
+        """Checks that `OneCycleLR`, which can't step any further, does not end before the training.
+
+        Args:
+            epochs: the number of epochs of the training.
+            steps: the number of its optimiser steps; None if it is not known.
+
+        Raises:
+            RunError: the scheduler has fewer steps.
+        """
+        wanted = epochs if self.interval == "epoch" else steps
+        if isinstance(self.scheduler, OneCycleLR) and wanted is not None and wanted > self.scheduler.total_steps:
+            raise RunError(
+                f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",
+                remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time",
             )

@@ -15,6 +15,7 @@ from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.trainer_protocol import Stateful
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.module_state import ModuleState
 
 
 class RandomState:
@@ -61,10 +62,11 @@ class StateRegistry:
         A loss function is included if it has weights or buffers, such as a running mean.
         """
         for suffix, model in components.models.items():
-            self.register(section_name("model", suffix), model)
+            self.register(section_name("model", suffix), ModuleState(model))
         for suffix, loss in components.loss_functions.items():
-            if isinstance(loss, nn.Module) and loss.state_dict():
-                self.register(section_name("loss_function", suffix), loss)
+            state = ModuleState(loss) if isinstance(loss, nn.Module) else loss
+            if isinstance(state, Stateful) and state.state_dict():
+                self.register(section_name("loss_function", suffix), state)
         for suffix, optimizer in components.optimizers.items():
             self.register(section_name("optimizer", suffix), optimizer)
         for suffix, entry in components.lr_schedulers.items():

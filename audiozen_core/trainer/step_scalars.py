@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ GPU_LAG = 8
 class _Batch:
     location: BatchLocation
     scalars: dict[str, Any]
+    losses: frozenset[str]
     gradients: list[tuple[MeasuredGradients, BatchLocation]] = field(default_factory=list)
 
 
@@ -35,7 +36,7 @@ class StepScalars:
     Args:
         progress: the progress of the run.
         device: where the steps are computed.
-        models: the networks by suffix. A loss error says whether the weights were already not finite.
+        modules: the networks and losses by section. A loss error says whether the weights were already not finite.
         judge: called with the error for a loss or gradient that is not finite; returns if the batch is to be skipped,
             and raises an error otherwise.
     """
@@ -44,14 +45,14 @@ class StepScalars:
         self,
         progress: Progress,
         device: torch.device,
-        models: Mapping[str, torch.nn.Module],
+        modules: Mapping[str, torch.nn.Module],
         judge: Callable[[NonFiniteError], None],
     ) -> None:
         self.steps: list[dict[str, float]] = []
         self.read_at_once = False
         self._progress = progress
         self._device = device
-        self._models = models
+        self._modules = modules
         self._judge = judge
         self._pending: deque[_Batch] = deque()
         self._window: list[BatchLocation] = []
@@ -68,8 +69,10 @@ class StepScalars:
         self._pending.clear()
         self._window.clear()
 
-    def add(self, outputs: Mapping[str, Any], *, batch_idx: int, batch: Any) -> bool:
+    def add(self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any) -> bool:
         """Adds the scalars among a step's outputs: numbers, and tensors of one element. Errors name the batch.
+
+        `losses` are the names of those that are trained. Only these must be finite.
 
         Returns:
             Whether to learn from the batch; False if it is to be skipped.
@@ -82,7 +85,7 @@ class StepScalars:
         ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
         self._window.append(location)
-        self._pending.append(_Batch(location, scalars))
+        self._pending.append(_Batch(location, scalars, frozenset(losses)))
         good = True
         while len(self._pending) > self.lag:
             good = self._read()
@@ -154,9 +157,9 @@ class StepScalars:
         batch = self._pending.popleft()
         values = {name: float(value) for name, value in batch.scalars.items()}
         for name, value in values.items():
-            if name.startswith("loss") and not math.isfinite(value):
+            if name in batch.losses and not math.isfinite(value):
                 # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
-                notes = [] if self.lag else [blame(self._models)]
+                notes = [] if self.lag else [blame(self._modules)]
                 self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False
         self.steps.append(values)

@@ -33,8 +33,8 @@ class Steps:
 
         Returns:
             The loss, a scalar; or a dict with `loss` and further scalars to record. If several networks are trained,
-            the dict has one loss for each network, named by suffix (`loss_g`, `loss_d`). Each loss trains only its own
-            network.
+            the dict has no `loss`, but one for each network, named by suffix (`loss_g`, `loss_d`). Each loss trains
+            only its own network. Everything else in the dict is only recorded, whatever its name is.
         """
         raise _lacks(self, "training_step")
 

@@ -77,7 +77,7 @@ class Amp:
         scaler = self._scaler_for(trainer)
         if scaler is None:
             return None
-        torch.autograd.backward(scaler.scale(loss), inputs=inputs, retain_graph=len(trainer.optimizers) > 1)
+        torch.autograd.backward(scaler.scale(loss), inputs=inputs, retain_graph=len(trainer.models) > 1)
         return True
 
     @hookimpl

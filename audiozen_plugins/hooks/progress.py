@@ -151,7 +151,9 @@ class Progress:
 
 
 def _learning_rates(trainer: Trainer) -> dict[str, float]:
-    return {suffix: float(optimizer.param_groups[0]["lr"]) for suffix, optimizer in trainer.optimizers.items()}
+    """Returns the rate of each optimiser by suffix. An optimiser that finds its rate itself is left out."""
+    rates = {suffix: optimizer.param_groups[0].get("lr") for suffix, optimizer in trainer.optimizers.items()}
+    return {suffix: float(rate) for suffix, rate in rates.items() if rate is not None}
 
 
 def _rounded(scalars: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from audiozen_core.kinds import Mode
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_part_errors
 from audiozen_plugins.metric import Metric
 from audiozen_plugins.metric.report import Report
@@ -113,7 +114,7 @@ class EnhancementTrainer(BaseTrainer):
         spectrogram = self.stft(noisy)
         noisy_magnitude = spectrogram.abs()
         magnitude = self._run_model(noisy_magnitude, noisy_magnitude.shape)
-        if delay := int(getattr(self.model, "out_delay", 0)):
+        if delay := int(getattr(unwrapped(self.model), "out_delay", 0)):
             magnitude = F.pad(magnitude, (-delay, delay))
         # A bin of magnitude 0 has no phase. Its `phase` is 0 here, so the bin stays 0 whatever the model outputs.
         phase = spectrogram / noisy_magnitude.clamp_min(torch.finfo(noisy_magnitude.dtype).tiny)

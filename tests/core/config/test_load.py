@@ -352,7 +352,10 @@ def test_every_key_is_documented_and_only_path_and_save_dir_are_required():
             required |= {(table.__name__, key.name)} if key.required else set()
     assert required == {
         ("Meta", "save_dir"),
-        *((kind, "path") for kind in ("Component", "SchedulerComponent", "DatasetComponent", "HookComponent")),
+        *(
+            (kind, "path")
+            for kind in ("Component", "LossComponent", "SchedulerComponent", "DatasetComponent", "HookComponent")
+        ),
     }
 
 

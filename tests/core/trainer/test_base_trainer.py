@@ -397,3 +397,26 @@ def test_hook_that_fails_during_teardown_does_not_hide_the_first_error(capsys):
     assert "the third" in log
     with pytest.raises(HookError, match="the third"):
         make_trainer(hooks={"fails": FailsToClose()}, max_epochs=1).train(make_loader())
+
+
+@pytest.mark.parametrize(
+    ("interval", "options", "wanted"),
+    [
+        ("step", {"max_epochs": 3}, 15),
+        ("step", {"max_epochs": 3, "gradient_accumulation_steps": 2}, 9),
+        ("step", {"max_epochs": 30, "max_steps": 20}, 20),
+        ("epoch", {"max_epochs": 12}, 12),
+    ],
+)
+def test_scheduler_that_ends_before_the_training_is_an_error_before_the_first_step(interval, options, wanted):
+    def one_cycle(total):
+        def scheduler(optimizer):
+            return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=total)
+
+        return make_trainer(scheduler=scheduler, interval=interval, **options)
+
+    trainer = one_cycle(wanted - 1)
+    with pytest.raises(RunError, match=f"has {wanted - 1} steps, but the training has {wanted} {interval}s"):
+        trainer.train(make_loader())
+    assert trainer.progress.step == 0
+    one_cycle(wanted).train(make_loader())

@@ -13,7 +13,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError, RollbackRequest
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import base_trainer
-from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
+from audiozen_core.trainer.nonfinite import GradientNorms, check_weights, named_weights
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
@@ -288,7 +288,7 @@ def test_rollback_request_without_a_handler_raises_its_reason():
 
 def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: checks.append(epoch))
+    monkeypatch.setattr(base_trainer, "check_weights", lambda modules, epoch: checks.append(epoch))
     hooks = {"checkpoint": Checkpoint()}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
     trainer.train(make_loader())
@@ -298,7 +298,7 @@ def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
 
 def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(base_trainer, "check_weights", lambda models, epoch: checks.append(epoch))
+    monkeypatch.setattr(base_trainer, "check_weights", lambda modules, epoch: checks.append(epoch))
     make_trainer(
         tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False
     ).train(make_loader())
@@ -392,7 +392,7 @@ def test_an_argument_may_be_an_integer_too_large_for_a_float():
 def test_error_says_if_only_the_total_norm_is_infinite():
     model = nn.Linear(1, 1)
     model.weight.grad, model.bias.grad = torch.full((1, 1), 1.5e19), torch.full((1,), 1.5e19)
-    measured = GradientNorms({"": model}).measure()[""]
+    measured = GradientNorms({"": named_weights({"model": model})}).measure()[""]
     assert measured.single.isfinite().all()
     assert "together is infinite" in measured.complaint()
 
@@ -401,7 +401,7 @@ def test_total_gradient_norm_equals_that_of_torch():
     model = two_layers()
     model(torch.ones(2, 4)).sum().backward()
     total = torch.nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
-    assert torch.equal(GradientNorms({"": model}).measure()[""].total, total)
+    assert torch.equal(GradientNorms({"": named_weights({"model": model})}).measure()[""].total, total)
 
 
 def test_weights_of_any_type_and_layout_can_be_checked():
@@ -413,7 +413,7 @@ def test_weights_of_any_type_and_layout_can_be_checked():
     model.large = nn.Parameter(torch.full((9,), 3e38))
     model.register_buffer("sparse", torch.zeros(2, 2).to_sparse())
     model.register_buffer("mask", torch.full((2, 2), -math.inf).triu(1))
-    check_weights({"": model}, 1)
+    check_weights({"model": model}, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.complex64, torch.float64], ids=str)
@@ -421,7 +421,7 @@ def test_the_error_names_the_first_weight_that_is_not_finite(dtype):
     model = two_layers()
     model[1].more = nn.Parameter(torch.tensor([1.0, math.nan]).to(dtype), requires_grad=False)
     with pytest.raises(RunError, match=r"the weights of `model_g` are not finite after epoch 3; .* `1.more`"):
-        check_weights({"g": model}, 3)
+        check_weights({"model_g": model}, 3)
 
 
 def test_error_names_an_infinite_weight():
@@ -429,14 +429,14 @@ def test_error_names_an_infinite_weight():
     with torch.no_grad():
         model[1].bias[0] = -math.inf
     with pytest.raises(RunError, match=r"the first of them is `1.bias`"):
-        check_weights({"": model}, 1)
+        check_weights({"model": model}, 1)
 
 
 def test_the_error_names_a_buffer_that_holds_a_nan():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     model[1].running_var[2] = math.nan
     with pytest.raises(RunError, match=r"the buffers of `model` are not finite .* `1.running_var`"):
-        check_weights({"": model}, 1)
+        check_weights({"model": model}, 1)
 
 
 def test_sparse_gradients_are_measured_as_if_they_were_dense():
@@ -446,7 +446,7 @@ def test_sparse_gradients_are_measured_as_if_they_were_dense():
         model = nn.Sequential(nn.Embedding(5, 3, sparse=sparse), nn.Linear(3, 1))
         model(torch.tensor([1, 1, 4])).square().sum().backward()
         assert model[0].weight.grad.is_sparse is sparse
-        norms.append(GradientNorms({"": model}).measure()[""].single)
+        norms.append(GradientNorms({"": named_weights({"model": model})}).measure()[""].single)
     torch.testing.assert_close(*norms)
 
 

@@ -1,0 +1,22 @@
+"""Reads the source of functions."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def syntax_tree(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
+    """Returns the syntax tree of a plain Python function, and the number to add to its lines to get those of the file.
+
+    Returns None if the source can't be read.
+    """
+    try:
+        lines, first = inspect.getsourcelines(function)
+        # The source of a method is indented. Dedenting it would change its multi-line strings, so an `if` is put above.
+        indented = lines[0][0].isspace()
+        return ast.parse("".join(["if True:\n"] * indented + lines)), first - 1 - indented
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
+        return None

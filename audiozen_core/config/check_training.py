@@ -1,0 +1,127 @@
+"""Checks whether checked components fit together in a training: what one of them needs, another one must provide."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from audiozen_core.binding.self_attributes import attributes_used
+from audiozen_core.config.checked import CheckedComponent
+from audiozen_core.config.sections import Component, SchedulerComponent
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.kinds import KINDS, section_name
+
+Finding = tuple[Diagnostic, KeyPath]
+"""A finding, whose place is relative to the key path."""
+
+# The attributes of a trainer that are the only component of a kind, and those that have all of a kind by suffix.
+_ATTRIBUTES = {"model": "models", "loss_function": "loss_functions", "optimizer": "optimizers"}
+_ATTRIBUTES |= {"lr_scheduler": "lr_schedulers"}
+
+
+def check_training(
+    components: Mapping[KeyPath, CheckedComponent], sections: Mapping[str, Mapping[str, Component]]
+) -> Iterator[Finding]:
+    """Yields what would stop a training although every component is right by itself.
+
+    Args:
+        components: the checked components by key path.
+        sections: the sections that become one object each, by kind and suffix.
+    """
+    trainer = next((components[part.key] for part in sections["trainer"].values() if part.key in components), None)
+    if trainer is not None:
+        yield from _missing_parts(trainer, sections)
+    for optimizer in sections["optimizer"].values():
+        checked = components.get(optimizer.key)
+        if checked and isinstance(checked.target, type) and (message := needs_closure(checked.target)):
+            label = "use an optimiser that needs only gradients, such as `torch.optim.RAdam`"
+            yield Diagnostic(config_codes.UNFIT, message, label=label, place=("path",)), optimizer.key
+    for scheduler in sections["lr_scheduler"].values():
+        if checked := components.get(scheduler.key):
+            for part in checked.walk():
+                if _is_plateau(part.target):
+                    yield from _wrong_plateau(part, scheduler, trainer)
+
+
+def needs_closure(optimizer: Any) -> str | None:
+    """Says that an optimiser, or its class, calls the loss itself, as LBFGS does; None if it does not."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is None or closure.default is not closure.empty:
+        return None
+    name = getattr(optimizer, "__name__", type(optimizer).__name__)
+    return f"{name} evaluates the loss several times a step through a closure, which no trainer passes"
+
+
+def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
+    """Yields the parts that a trainer uses without a suffix, but that the file has with suffixes only."""
+    if not isinstance(trainer.target, type):
+        return
+    used = attributes_used(trainer.target, KINDS["trainer"].base)
+    for kind, plural in _ATTRIBUTES.items():
+        suffixes = sorted(sections[kind])
+        if kind in used and suffixes and "" not in suffixes:
+            there = ", ".join(f"[{section_name(kind, suffix)}]" for suffix in suffixes)
+            yield (
+                Diagnostic(
+                    config_codes.NO_PARTNER,
+                    f"`{trainer.component.path}` uses `self.{kind}`, but there is no `[{kind}]`, only {there}",
+                    label=f"rename the section to `[{kind}]`, or use a trainer for several networks",
+                    notes=(
+                        f"used in: {used[kind]}",
+                        f'help: a trainer for several networks uses `self.{plural}["{suffixes[0]}"]`',
+                    ),
+                    place=("path",),
+                ),
+                trainer.component.key,
+            )
+
+
+def _is_plateau(target: Any) -> bool:
+    return isinstance(target, type) and any(
+        base.__name__ == "ReduceLROnPlateau" and base.__module__ == "torch.optim.lr_scheduler"
+        for base in target.__mro__
+    )
+
+
+def _wrong_plateau(
+    plateau: CheckedComponent, scheduler: Component, trainer: CheckedComponent | None
+) -> Iterator[Finding]:
+    key = plateau.component.key
+    if plateau.component is not scheduler:
+        message = f"ReduceLROnPlateau can't be a part of `{scheduler.path}`, which does not pass the score on"
+        yield Diagnostic(config_codes.UNFIT, message, label="use it alone", place=("path",)), key
+        return
+    if isinstance(scheduler, SchedulerComponent) and scheduler.interval == "step":
+        message = "ReduceLROnPlateau follows the score, which is computed once an epoch"
+        label, suggestion = "did you mean `epoch`?", '"epoch"'
+        finding = Diagnostic(
+            config_codes.UNFIT, message, label=label, suggestion=suggestion, place=("interval",), at="value"
+        )
+        yield finding, key
+    higher = trainer is None or _argument(trainer, "save_max_score", True)
+    mode, wanted = _argument(plateau, "mode", "min"), "max" if higher else "min"
+    if mode in ("min", "max") and mode != wanted:
+        own = "mode" in plateau.component.args
+        better = "higher" if higher else "lower"
+        yield (
+            Diagnostic(
+                config_codes.UNFIT,
+                f'`mode` of ReduceLROnPlateau is "{mode}"{"" if own else " by default"}, but the score of this trainer '
+                f"is better when {better}",
+                label=f'set `mode = "{wanted}"` in {plateau.component.args_header}, or change `save_max_score`',
+                suggestion=f'"{wanted}"' if own else None,
+                place=("args", "mode") if own else ("path",),
+            ),
+            key,
+        )
+
+
+def _argument(checked: CheckedComponent, name: str, default: Any) -> Any:
+    """Returns the value of an argument: that of the file, or the default of the signature."""
+    parameter = checked.signature.get(name) if checked.signature else None
+    if parameter is not None and parameter.default is not parameter.empty:
+        default = parameter.default
+    return checked.component.args.get(name, default)

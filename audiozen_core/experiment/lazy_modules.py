@@ -1,0 +1,43 @@
+"""Gives lazy modules, such as `nn.LazyLinear`, their shapes before anything else uses their weights."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from torch.nn.parameter import is_lazy
+
+from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.errors import BuildError
+from audiozen_core.trainer.base_trainer import BaseTrainer
+
+
+def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
+    """Runs the forward pass of one training batch if a network or a loss has weights without a shape.
+
+    It runs in evaluation mode, so that no running mean moves. An optimiser may have such weights already, because they
+    stay the same objects.
+
+    Raises:
+        BuildError: a weight still has no shape afterwards.
+    """
+    if not _lazy_weights(trainer):
+        return
+    batches = loader.epoch(1, unreadable=trainer.unreadable)
+    batch = next((batch for batch in batches if batch is not None), None)
+    if batch is not None:
+        trainer.set_mode(training=False)
+        trainer._forward(to_device(batch, trainer.device), 0)
+    if names := _lazy_weights(trainer):
+        raise BuildError(
+            f"{', '.join(names)} still have no shape after one training batch",
+            remedy="use them in every `training_step`, or build these modules with their sizes instead of lazily",
+        )
+
+
+def _lazy_weights(trainer: BaseTrainer) -> list[str]:
+    return [
+        f"`{name}` of [{section}]"
+        for section, module in trainer.modules.items()
+        for name, tensor in chain(module.named_parameters(), module.named_buffers())
+        if is_lazy(tensor)
+    ]

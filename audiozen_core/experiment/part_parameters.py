@@ -1,0 +1,80 @@
+"""Decides what happens to the parameters of losses and data sets, which might be expected to train."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import nn
+
+from audiozen_core.config.sections import Component, LossComponent
+from audiozen_core.errors import BuildError
+from audiozen_core.kinds import section_name
+
+
+def decide_training(section: LossComponent, loss: Any, optimizers: Collection[str]) -> list[nn.Parameter]:
+    """Applies `trainable` to a loss function.
+
+    Args:
+        section: the section of the loss function.
+        loss: the loss function.
+        optimizers: the suffixes of the optimisers.
+
+    Returns:
+        The parameters that the optimiser of the same suffix is to train. A loss that is not trainable is frozen.
+
+    Raises:
+        BuildError: `trainable` is missing, or can't be.
+    """
+    weights = _trainable(loss)
+    if section.trainable and not weights:
+        raise BuildError(
+            f"{section.header} says `trainable = true`, but {_class(loss)} has no parameters to train",
+            remedy="leave `trainable` out",
+        )
+    if not weights or section.trainable is False:
+        for weight in weights.values():
+            weight.requires_grad_(False)
+        return []
+    # The section is `loss_function` or `loss_function_<suffix>`.
+    suffix = section.section.removeprefix("loss_function").removeprefix("_")
+    optimizer = section_name("optimizer", suffix)
+    if section.trainable is None:
+        raise BuildError(
+            f"{section.header} has {_counted(weights)}, but does not say whether it is trained",
+            remedy=f"set `trainable = true` in {section.header} to train it with [{optimizer}], or `trainable = false` "
+            "to keep it as it is",
+        )
+    if optimizers and suffix not in optimizers:
+        there = ", ".join(f"[{section_name('optimizer', other)}]" for other in sorted(optimizers))
+        raise BuildError(
+            f"{section.header} says `trainable = true`, but there is no [{optimizer}], only {there}",
+            remedy="give the loss function the suffix of the optimiser that is to train it",
+        )
+    return list(weights.values())
+
+
+def check_untrained(section: Component, part: Any) -> None:
+    """Raises an error for a data set whose parameters could be trained, because no optimiser gets them."""
+    if weights := _trainable(part):
+        raise BuildError(
+            f"{section.header} has {_counted(weights)}, but nothing trains the parameters of a data set",
+            remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
+        )
+
+
+def _trainable(part: Any) -> dict[str, nn.Parameter]:
+    """Returns the parameters of a module that require gradients, by name; empty for anything else."""
+    if not isinstance(part, nn.Module):
+        return {}
+    return {name: weight for name, weight in part.named_parameters() if weight.requires_grad}
+
+
+def _counted(weights: Mapping[str, nn.Parameter]) -> str:
+    first, *others = weights
+    more = f" and {len(others)} more parameters that require gradients" if others else ", which requires a gradient"
+    return f"the parameter `{first}`{more}"
+
+
+def _class(part: Any) -> str:
+    return getattr(part, "__name__", type(part).__name__)

@@ -1,0 +1,149 @@
+"""The gradients of an optimiser step: whose they are, how they are averaged over batches, and when they are cleared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from audiozen_core.errors import HookError, RunError
+from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
+
+
+class Gradients:
+    """The gradients that are accumulated over a window of batches into one optimiser step.
+
+    Each loss is divided by the length of the window before it is back-propagated. A window may turn out shorter: an
+    epoch ends, a batch is skipped, or a step returns the losses of some networks only. `average` corrects the gradients
+    then, so that they are always the mean over the batches that contributed.
+
+    Args:
+        parts: the modules that the optimiser of each suffix trains, by suffix and section: a network, and its loss
+            function if that has parameters.
+        optimizers: the optimisers by suffix.
+        window: the number of batches in a window.
+    """
+
+    def __init__(
+        self, parts: Mapping[str, Mapping[str, nn.Module]], optimizers: Mapping[str, Optimizer], window: int
+    ) -> None:
+        self.window = window
+        self._parts = parts
+        self._optimizers = optimizers
+        self._contributions = Counter[str]()
+        self.find_weights()
+
+    def find_weights(self) -> None:
+        """Finds the weights that the optimisers have now. A hook may unfreeze some between epochs."""
+        optimised = {
+            id(w) for optimizer in self._optimizers.values() for g in optimizer.param_groups for w in g["params"]
+        }
+        weights = {suffix: named_weights(modules) for suffix, modules in self._parts.items()}
+        self._trained: dict[str, list[Weight]] = {
+            suffix: [weight for weight in of_suffix if id(weight.tensor) in optimised]
+            for suffix, of_suffix in weights.items()
+        }
+        # These get gradients too, for instance those of a network without an optimiser, but nothing uses them.
+        self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
+        self._norms = GradientNorms(self._trained)
+
+    def trained(self, suffix: str) -> list[Tensor]:
+        """Returns the weights of one network and its loss function that an optimiser changes."""
+        return [weight.tensor for weight in self._trained[suffix]]
+
+    def inputs(self, suffix: str) -> list[Tensor]:
+        """Returns the weights that the loss of one network trains.
+
+        Raises:
+            RunError: all of them are frozen.
+        """
+        parts = self._parts[suffix]
+        inputs: list[Tensor] = [
+            weight for part in parts.values() for weight in part.parameters() if weight.requires_grad
+        ]
+        if not inputs:
+            raise RunError(
+                f"`loss_{suffix}` has nothing to train: no weight of [{next(iter(parts))}] requires a gradient",
+                remedy="leave this loss out, or record it under another name",
+            )
+        return inputs
+
+    def check_reached(self, suffix: str) -> None:
+        """Checks that the loss of one network depends on this network.
+
+        Raises:
+            RunError: no weight of the network has a gradient.
+        """
+        parts = self._parts[suffix]
+        if all(weight.grad is None for part in parts.values() for weight in part.parameters()):
+            raise RunError(
+                f"`loss_{suffix}` does not depend on any weight of [{next(iter(parts))}]",
+                remedy="look for a `detach()` or `no_grad()`, or for losses with swapped names",
+            )
+
+    @property
+    def present(self) -> bool:
+        """Whether a batch of this window has contributed gradients."""
+        return bool(self._contributions)
+
+    def count(self, suffixes: Sequence[str]) -> None:
+        """Counts a batch that has contributed to the gradients of these networks."""
+        self._contributions.update(suffixes)
+
+    def average(self) -> None:
+        """Makes the gradients the mean over the batches that contributed."""
+        for suffix, batches in self._contributions.items():
+            if batches != self.window:
+                for weight in self._trained[suffix]:
+                    if weight.tensor.grad is not None:
+                        weight.tensor.grad.mul_(self.window / batches)
+
+    def measure(self) -> dict[str, MeasuredGradients]:
+        """Returns the norms of the gradients of each network that has any, by suffix."""
+        return self._norms.measure()
+
+    @contextmanager
+    def explained_step(self, suffix: str, optimizer: Optimizer) -> Iterator[None]:
+        """Explains an error of an optimiser's step, which is often about sparse gradients.
+
+        Raises:
+            RunError: instead of an error that the optimiser raises; it names a weight whose gradient may be the cause.
+        """
+        try:
+            yield
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
+            if not isinstance(cause, RuntimeError | ValueError) or isinstance(cause, torch.OutOfMemoryError):
+                raise
+            weights = self._trained.get(suffix, ())
+            layouts = [(weight, weight.tensor.grad.is_sparse) for weight in weights if weight.tensor.grad is not None]
+            sparse = [weight for weight, is_sparse in layouts if is_sparse]
+            dense = [weight for weight, is_sparse in layouts if not is_sparse]
+            notes = [
+                f"gradients: {len(of_layout)} of {len(layouts)} are {word}, such as that of `{of_layout[0].name}` of "
+                f"`{of_layout[0].section}`"
+                for word, of_layout in (("sparse", sparse), ("dense", dense))
+                if of_layout
+            ]
+            remedy = "change the optimiser or its arguments; `--traceback` shows the full traceback"
+            if sparse:
+                remedy = (
+                    "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, and "
+                    f"torch.optim.SparseAdam takes sparse ones only; or let `{sparse[0].name}` have dense gradients: "
+                    "`sparse = false` in its module, such as nn.Embedding"
+                )
+            elif isinstance(optimizer, torch.optim.SparseAdam):
+                remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
+            raise RunError(f"{type(optimizer).__name__} can't step: {cause}", notes=notes, remedy=remedy) from error
+
+    def clear(self) -> None:
+        """Clears all gradients, and begins a window."""
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        for weight in self._others:
+            weight.grad = None
+        self._contributions.clear()

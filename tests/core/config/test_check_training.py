@@ -1,0 +1,159 @@
+"""`check` finds what would stop a training although each component is right by itself, and says where."""
+
+from __future__ import annotations
+
+import pytest
+
+from audiozen_core.config.check import check_config
+from audiozen_core.config.load import load_config
+from audiozen_core.errors import ConfigError
+from tests.tiny_experiment import TOML, TinyExperiment
+
+PARTS = """
+class Lower(Trainer):
+    def __init__(self, components, *, save_max_score: bool = False, **kwargs):
+        super().__init__(components, save_max_score=save_max_score, **kwargs)
+
+
+class Own(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    def step(self, closure):
+        closure()
+
+
+class Plateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
+    pass
+
+
+class UsesHelper(BaseTrainer):
+    def training_step(self, batch, batch_idx):
+        return {f"loss_{name}": self.error(net, batch) for name, net in self.models.items()}
+
+    def error(me, net, batch):
+        return me.loss_function(net(batch["x"]), batch["y"])
+
+
+class Overrides(UsesHelper):
+    def error(self, net, batch):
+        return self.loss_functions["g"](net(batch["x"]), batch["y"])
+
+
+class UsesProperty(Overrides):
+    @property
+    def rate(self):
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+
+class Assigns(Overrides):
+    def __init__(self, components, **kwargs):
+        super().__init__(components, **kwargs)
+        other = self.models["g"]
+        self.count = other.model = 1
+"""
+OPTIMIZER = 'path = "torch.optim.Adam"\nargs.lr = 0.1\n'
+TWO = """\
+[meta]
+save_dir = "exp"
+[trainer]
+path = "parts.UsesHelper"
+[model_g]
+path = "torch.nn.Linear"
+args = {in_features = 4, out_features = 1}
+[model_d]
+path = "torch.nn.Linear"
+args = {in_features = 4, out_features = 1}
+[loss_function_g]
+path = "torch.nn.MSELoss"
+[optimizer_g]
+path = "torch.optim.Adam"
+[dataset]
+path = "parts.Data"
+"""
+
+
+@pytest.fixture
+def findings(tmp_path):
+    tiny = TinyExperiment(tmp_path, PARTS)
+
+    def check(*changes, text=TOML):
+        """Returns the line, label and message of each error."""
+        path = tiny.write(*changes, text=text)
+        try:
+            check_config(load_config(path))
+        except ConfigError as error:
+            return [(path.read_text().splitlines()[finding.span.line - 1], finding) for finding in error.diagnostics]
+        return []
+
+    return check
+
+
+def scheduler(text, optimizer=OPTIMIZER):
+    return OPTIMIZER, f"{optimizer}[lr_scheduler]\n{text}\n"
+
+
+@pytest.mark.parametrize("path", ["torch.optim.LBFGS", "parts.Own"])
+def test_optimizer_that_needs_a_closure_is_reported_at_its_path(findings, path):
+    ((line, finding),) = findings((OPTIMIZER, f'path = "{path}"\n'))
+    assert line == f'path = "{path}"'
+    assert (finding.code, "through a closure" in finding.message) == ("AZ149", True)
+
+
+PLATEAU = 'path = "torch.optim.lr_scheduler.ReduceLROnPlateau"'
+
+
+def test_plateau_with_its_default_mode_is_reported_at_its_path(findings):
+    ((line, finding),) = findings(scheduler(PLATEAU))
+    assert line == PLATEAU
+    assert '`mode` of ReduceLROnPlateau is "min" by default' in finding.message
+    assert 'set `mode = "max"` in [lr_scheduler.args]' in finding.label
+
+
+@pytest.mark.parametrize("path", ["torch.optim.lr_scheduler.ReduceLROnPlateau", "parts.Plateau"])
+def test_plateau_with_a_wrong_mode_or_interval_is_reported_at_the_value(findings, path):
+    found = findings(scheduler(f'path = "{path}"\ninterval = "step"\nargs.mode = "min"'))
+    assert [line for line, _ in found] == ['interval = "step"', 'args.mode = "min"']
+    assert [finding.suggestion for _, finding in found] == ['"epoch"', '"max"']
+
+
+def test_plateau_within_another_scheduler_is_reported(findings):
+    nested = f'path = "torch.optim.lr_scheduler.ChainedScheduler"\nargs.schedulers = [{{{PLATEAU}}}]'
+    ((line, finding),) = findings(scheduler(nested))
+    assert line.startswith("args.schedulers")
+    assert "can't be a part of `torch.optim.lr_scheduler.ChainedScheduler`" in finding.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [scheduler(f'{PLATEAU}\nargs.mode = "max"')],
+        [scheduler(PLATEAU), ("max_epochs = 2", "max_epochs = 2\nsave_max_score = false")],
+        [scheduler(PLATEAU), ("parts.Trainer", "parts.Lower")],
+        [scheduler('path = "torch.optim.lr_scheduler.StepLR"\ninterval = "step"\nargs.step_size = 2')],
+        [(OPTIMIZER, 'path = "torch.optim.SGD"\n')],
+    ],
+    ids=["mode", "lower scores", "trainer with lower scores", "StepLR", "SGD"],
+)
+def test_what_fits_is_not_reported(findings, changes):
+    assert findings(*changes) == []
+
+
+@pytest.mark.parametrize(("trainer", "attribute"), [("UsesHelper", "loss_function"), ("UsesProperty", "optimizer")])
+def test_part_that_the_trainer_uses_without_its_suffix_is_reported(findings, trainer, attribute):
+    ((line, finding),) = findings(("UsesHelper", trainer), text=TWO)
+    assert line == f'path = "parts.{trainer}"'
+    assert f"uses `self.{attribute}`, but there is no `[{attribute}]`, only [{attribute}_g]" in finding.message
+    assert "parts.py:" in finding.notes[0]
+    assert f'self.{attribute}s["g"]' in finding.notes[1]
+
+
+def test_first_party_trainer_with_suffixes_only_is_reported(findings):
+    found = findings(("parts.UsesHelper", "enhancement"), text=TWO)
+    assert {finding.message.split("`")[3] for _, finding in found} == {"self.model", "self.loss_function"}
+
+
+@pytest.mark.parametrize("trainer", ["Overrides", "Assigns"])
+def test_trainer_for_several_networks_is_not_reported(findings, trainer):
+    assert findings(("UsesHelper", trainer), text=TWO) == []
+    assert findings(("[loss_function_g]", "[loss_function]"), text=TWO) == []

@@ -1,0 +1,114 @@
+"""Lazy modules get their shapes from one training batch, before anything else uses their weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiozen_core.errors import BuildError
+from audiozen_core.experiment.dry_run import dry_run
+from audiozen_core.experiment.experiment import Experiment
+from tests.tiny_experiment import TOML, TinyExperiment
+
+LAZY = """
+class Lazy(nn.Module):
+    def __init__(self, unused: bool = False):
+        super().__init__()
+        self.first = nn.LazyLinear(3)
+        self.norm = nn.LazyBatchNorm1d()
+        self.last = nn.LazyLinear(1)
+        if unused:
+            self.unused = nn.LazyLinear(2)
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x)))
+
+
+class LazyLoss(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.LazyLinear(1)
+
+    def forward(self, output, target):
+        return (self.scale(output) - target).square().mean()
+
+
+class Sees:
+    @hookimpl
+    def on_setup(self, trainer):
+        self.shape = list(trainer.model.first.weight.shape)
+        trainer.log.info(f"first weight {self.shape}")
+
+
+class Draws(Data):
+    # Draws random numbers when it is built.
+    def __init__(self, numbers: int = 0):
+        super().__init__()
+        torch.randn(numbers)
+"""
+
+MODEL = 'path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}'
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return TinyExperiment(tmp_path, LAZY)
+
+
+def lazy(**args):
+    values = ", ".join(f"{name} = {str(value).lower()}" for name, value in args.items())
+    return MODEL, f'path = "parts.Lazy"\nargs = {{{values}}}'
+
+
+def test_lazy_network_is_trained_and_tested(tiny, capsys):
+    hooks = ("[dataset]", '[[hooks]]\npath = "parts.Sees"\n[dataset]')
+    facts = dry_run(Experiment.load(tiny.write(lazy(), hooks)))
+    assert facts["weights"] == "model 25"
+    state = tiny.run(lazy(), hooks, modes=("train", "test"))
+    assert state["model"]["first.weight"].shape == (3, 4)
+    assert "first weight [3, 4]" in capsys.readouterr().err
+    # A test alone has no training batch; the weights get their shapes from the checkpoint.
+    tiny.run(lazy(), modes=("test",))
+
+
+def test_initial_weights_and_running_means_do_not_depend_on_the_materialising_batch(tiny):
+    trainer, _ = tiny.build(lazy())
+    model = trainer.model
+    assert torch.equal(model.norm.running_mean, torch.zeros(3))
+    assert model.norm.num_batches_tracked == 0
+    assert model.first.weight.grad is None
+    drawn, _ = tiny.build(
+        lazy(), ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Draws"\nargs.numbers = 7')
+    )
+    assert torch.equal(model.first.weight, drawn.model.first.weight)
+
+
+def test_resumed_lazy_training_ends_like_an_uninterrupted_one(tiny):
+    longer = ["trainer.args.max_epochs=4"]
+    whole = tiny.run(lazy(), name="whole", overrides=longer)
+    tiny.run(lazy(), name="parts")
+    resumed = tiny.run(lazy(), name="parts", overrides=longer, resume=True)
+    for name, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][name])
+    tiny.run(lazy(), name="tuned", modes=("finetune",), ckpt_path=str(tiny.folder / "exp/whole/checkpoints/best"))
+
+
+def test_lazy_loss_is_trained(tiny):
+    loss = ('path = "torch.nn.MSELoss"', 'path = "parts.LazyLoss"\ntrainable = true')
+    state = tiny.run(loss)
+    assert state["loss_function"]["scale.weight"].shape == (1, 1)
+    assert len(state["optimizer"]["state"]) == 4
+
+
+def test_error_names_the_weights_that_no_batch_reaches(tiny):
+    with pytest.raises(
+        BuildError, match=r"`unused.weight` of \[model\], `unused.bias` of \[model\] still have no shape"
+    ):
+        tiny.build(lazy(unused=True))
+
+
+@pytest.mark.parametrize("optimizer", ["Adagrad", "Muon"])
+def test_optimizer_that_needs_the_shapes_is_an_error_with_the_way_out(tiny, optimizer):
+    with pytest.raises(BuildError, match=r"needs the shapes of all weights, and \[model\] has lazy modules") as error:
+        tiny.build(lazy(), text=TOML.replace("torch.optim.Adam", f"torch.optim.{optimizer}"))
+    assert "with their sizes" in error.value.remedy

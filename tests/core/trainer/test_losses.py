@@ -1,0 +1,152 @@
+"""Which results of a training step are trained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.errors import RunError
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
+
+EXTRAS = {
+    "attached": lambda part: part,
+    "detached": lambda part: part.detach(),
+    "a number": lambda part: part.item(),
+    "not finite": lambda part: part.detach() * torch.nan,
+    "a vector": lambda part: part.expand(3),
+}
+
+
+class Records(TinyTrainer):
+    extra = staticmethod(lambda part: None)
+
+    def training_step(self, batch, batch_idx):
+        part = self.model(batch["x"]).abs().mean()
+        return {"loss": self._error(batch), "loss_part": self.extra(part), "loss_": self.extra(part)}
+
+
+@pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_scalar_beside_the_loss_changes_no_weight_whatever_its_name(extra, policy):
+    with_extra = type("WithExtra", (Records,), {"extra": staticmethod(extra)})
+    weights = []
+    for cls in (Records, with_extra):
+        trainer = make_trainer(cls=cls, max_epochs=2, on_nonfinite=policy, model=lambda: nn.Linear(4, 1))
+        trainer.train(make_loader())
+        weights.append(weights_of(trainer))
+    assert torch.equal(*weights)
+
+
+def test_recorded_scalar_appears_under_its_name():
+    class Logs(Records):
+        def training_epoch_end(self, outputs):
+            self.names = set(outputs[0])
+            return {}
+
+    trainer = make_trainer(cls=type("Logs", (Logs,), {"extra": staticmethod(lambda part: part)}), max_epochs=1)
+    trainer.train(make_loader())
+    assert trainer.names == {"loss", "loss_part", "loss_"}
+
+
+class Two(BaseTrainer):
+    """Trains two networks, and returns more than their losses."""
+
+    def __init__(self, components, *, extra=None, **kwargs):
+        super().__init__(components, **kwargs)
+        self.extra = extra or {}
+
+    def training_step(self, batch, batch_idx):
+        made = self.models["g"](batch["x"])
+        judged = self.models["d"](made)
+        values = {"loss_g": made.square().mean(), "loss_d": judged.mean(), "both": judged.mean() + made.mean()}
+        extra = {name: change(values) for name, change in self.extra.items()}
+        return {"loss_g": values["loss_g"], "loss_d": values["loss_d"]} | extra
+
+
+def train_two(extra=None):
+    torch.manual_seed(0)
+    nets = {"g": nn.Linear(4, 4), "d": nn.Linear(4, 1)}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    before = {suffix: net.weight.detach().clone() for suffix, net in nets.items()}
+    trainer = Two(Components(nets, optimizers=optimizers), extra=extra, max_epochs=2)
+    trainer.train(BatchLoader([{"x": torch.ones(4)}], batch_size=1))
+    return before, {suffix: net.weight.detach() for suffix, net in nets.items()}
+
+
+@pytest.mark.parametrize("change", ["attached", "detached", "a number"])
+def test_extra_loss_of_no_network_changes_none_of_several_networks(change):
+    before, plain = train_two()
+    _, recorded = train_two({"loss_adv": lambda values: EXTRAS[change](values["both"])})
+    for suffix in ("g", "d"):
+        assert torch.equal(plain[suffix], recorded[suffix])
+        assert not torch.equal(before[suffix], plain[suffix])
+
+
+def test_with_a_loss_of_that_name_it_alone_trains_all_networks():
+    _, plain = train_two({"loss": lambda values: values["both"]})
+
+    torch.manual_seed(0)
+    g, d = nn.Linear(4, 4), nn.Linear(4, 1)
+    optimizer = torch.optim.SGD([*g.parameters(), *d.parameters()], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        made = g(torch.ones(1, 4))
+        (d(made).mean() + made.mean()).backward()
+        optimizer.step()
+    torch.testing.assert_close(plain, {"g": g.weight.detach(), "d": d.weight.detach()})
+
+
+@pytest.mark.parametrize(
+    ("result", "message", "remedy"),
+    [
+        ({"loss_part": torch.ones(())}, r"returned no `loss`, but \['loss_part'\]", "return `loss`"),
+        ({"loss": 0.5}, "`loss` is a float", "only recorded needs another name"),
+        ({"loss": torch.ones(2, requires_grad=True)}, r"tensor of shape \[2\]", "the mean"),
+        ({"loss": torch.ones(())}, "does not depend on any weight", "detach"),
+    ],
+)
+def test_error_for_a_loss_that_cannot_be_trained(result, message, remedy):
+    class Wrong(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            return result
+
+    with pytest.raises(RunError, match=message) as error:
+        make_trainer(cls=Wrong).train(make_loader())
+    assert remedy in error.value.remedy
+
+
+def test_error_for_a_step_without_a_loss_names_the_losses_of_the_networks():
+    class Wrong(Two):
+        def training_step(self, batch, batch_idx):
+            return {"loss_gen": self.models["g"](batch["x"]).mean()}
+
+    trainer = Wrong(Components({"g": nn.Linear(4, 4), "d": nn.Linear(4, 1)}))
+    with pytest.raises(RunError, match="returned no `loss`") as error:
+        trainer.train(make_loader())
+    assert "`loss` or `loss_g` or `loss_d`" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("frozen", r"`loss_d` has nothing to train: no weight of \[model_d\] requires a gradient"),
+        ("swapped", r"`loss_d` does not depend on any weight of \[model_d\]"),
+    ],
+)
+def test_loss_that_does_not_train_its_own_network_is_an_error(case, message):
+    class Wrong(Two):
+        def training_step(self, batch, batch_idx):
+            made = self.models["g"](batch["x"])
+            losses = {"loss_g": made.mean(), "loss_d": self.models["d"](made.detach()).mean()}
+            return losses | (
+                {"loss_d": made.mean()} if case == "swapped" else {"loss_d": self.models["d"](made).mean()}
+            )
+
+    nets = {"g": nn.Linear(4, 4), "d": nn.Linear(4, 1).requires_grad_(case != "frozen")}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    with pytest.raises(RunError, match=message):
+        Wrong(Components(nets, optimizers=optimizers)).train(make_loader())

@@ -1,0 +1,123 @@
+"""Prefixes of wrappers are never in a checkpoint, and wrapped and plain networks load each other's checkpoints."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+from audiozen_core.trainer.module_state import ModuleState, unwrapped
+from tests.tiny_experiment import TinyExperiment
+
+
+def compiled(module):
+    return torch.compile(module, backend="eager")
+
+
+class Fsdp(nn.Module):
+    """Has its module under the name that FullyShardedDataParallel uses."""
+
+    def __init__(self, module):
+        super().__init__()
+        self._fsdp_wrapped_module = module
+
+    def forward(self, x):
+        return self._fsdp_wrapped_module(x)
+
+
+class HasModule(nn.Module):
+    """A network with a child that is really called `module`."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.module(x)
+
+
+def net(inner=lambda module: module, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(inner(nn.Linear(4, 3)), nn.BatchNorm1d(3), nn.Sequential(inner(nn.Linear(3, 1))))
+
+
+WRAPPED = {
+    "compiled": lambda seed: compiled(net(seed=seed)),
+    "DataParallel": lambda seed: nn.DataParallel(net(seed=seed)),
+    "FSDP": lambda seed: Fsdp(net(seed=seed)),
+    "both": lambda seed: compiled(nn.DataParallel(net(seed=seed))),
+    "compiled within": lambda seed: net(compiled, seed),
+    "all": lambda seed: nn.DataParallel(compiled(net(lambda part: Fsdp(nn.DataParallel(compiled(part))), seed))),
+    "checkpointed": lambda seed: net(checkpoint_wrapper, seed),
+}
+
+
+@pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
+def test_state_of_a_wrapped_network_is_that_of_the_plain_one(make):
+    plain, wrapped = ModuleState(net(seed=0)), ModuleState(make(0))
+    assert list(wrapped.state_dict()) == list(plain.state_dict())
+    assert all(torch.equal(wrapped.state_dict()[name], value) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
+def test_wrapped_and_plain_networks_load_each_other(make):
+    plain, wrapped = ModuleState(net(seed=0)), ModuleState(make(1))
+    before = {name: value.clone() for name, value in wrapped.state_dict().items()}
+    assert not torch.equal(before["0.weight"], plain.state_dict()["0.weight"])
+    wrapped.load_state_dict(plain.state_dict())
+    assert torch.equal(wrapped.state_dict()["0.weight"], plain.state_dict()["0.weight"])
+    plain.load_state_dict(before)
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
+def test_plain_network_loads_a_foreign_state_with_prefixes(make):
+    plain, foreign = net(seed=0), make(1)
+    ModuleState(plain).load_state_dict(foreign.state_dict())
+    assert torch.equal(plain[0].weight, ModuleState(foreign).state_dict()["0.weight"])
+
+
+def test_real_child_called_module_keeps_its_name():
+    assert list(ModuleState(HasModule()).state_dict()) == ["module.weight", "module.bias"]
+    for wrapper in (compiled, nn.DataParallel, Fsdp):
+        wrapped = ModuleState(wrapper(HasModule()))
+        assert list(wrapped.state_dict()) == ["module.weight", "module.bias"]
+        target = HasModule()
+        ModuleState(target).load_state_dict(wrapped.state_dict())
+        assert torch.equal(target.module.weight, wrapped.state_dict()["module.weight"])
+        ModuleState(target).load_state_dict(wrapped.module.state_dict())  # with the prefix, as other toolkits save it
+
+
+def test_state_that_does_not_fit_is_an_error():
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*module\.2\.weight"):
+        ModuleState(nn.Linear(4, 3)).load_state_dict({"module.2.weight": torch.ones(1)})
+
+
+def test_unwrapped_returns_the_network_itself():
+    inner = HasModule()
+    assert unwrapped(compiled(nn.DataParallel(inner))) is inner
+    assert unwrapped(inner) is inner
+
+
+COMPILED = """
+def compiled():
+    return torch.compile(nn.Linear(4, 1), backend="eager")
+"""
+
+
+def test_run_of_a_compiled_network_is_that_of_a_plain_one_and_each_continues_the_other(tmp_path):
+    tiny = TinyExperiment(tmp_path, COMPILED)
+    change = ('path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}', 'path = "parts.compiled"')
+    states = {"plain": tiny.run(name="plain"), "compiled": tiny.run(change, name="compiled")}
+    assert list(states["compiled"]["model"]) == ["weight", "bias"]
+    for name, value in states["plain"]["model"].items():
+        assert torch.equal(value, states["compiled"]["model"][name])
+    longer = {"overrides": ["trainer.args.max_epochs=3"], "resume": True}
+    more = tiny.run(name="plain", **longer), tiny.run(change, name="compiled", **longer)
+    assert all(torch.equal(value, more[1]["model"][name]) for name, value in more[0]["model"].items())
+    for own, other, changes in (("plain", "compiled", ()), ("compiled", "plain", (change,))):
+        path = str(tmp_path / "exp" / other / "checkpoints" / "latest")
+        tiny.run(*changes, name=own, modes=("test",), ckpt_path=path)
+        tuned = tiny.run(*changes, name=f"{own}_tuned", modes=("finetune",), ckpt_path=path)
+        assert list(tuned["model"]) == ["weight", "bias"]

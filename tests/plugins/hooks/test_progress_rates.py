@@ -1,0 +1,46 @@
+"""The progress shows learning rates, also of optimisers that have none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiozen_plugins.hooks.progress import Progress
+from tests.tiny_training import make_loader, make_trainer
+
+
+class FindsItsRate(torch.optim.SGD):
+    """Has no learning rate, like `transformers.Adafactor`, which derives it from the step."""
+
+    def __init__(self, params):
+        super().__init__(params, lr=0.1)
+        for group in self.param_groups:
+            group["lr"] = None
+
+    def step(self, closure=None):
+        for weight in self.param_groups[0]["params"]:
+            weight.data -= 0.01 * weight.grad
+
+
+def without_key(params):
+    optimizer = FindsItsRate(params)
+    del optimizer.param_groups[0]["lr"]
+    return optimizer
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("optimizer", [FindsItsRate, without_key])
+def test_optimizer_without_a_rate_is_shown_without_it(optimizer, bars, capsys):
+    hooks = {"progress": Progress(bars=bars, line_seconds=0.0)}
+    trainer = make_trainer(hooks=hooks, optimizer=optimizer, max_epochs=2)
+    trainer.train(make_loader(), [make_loader()])
+    shown = capsys.readouterr().err
+    assert "epoch 2/2" in shown
+    assert "lr" not in shown
+
+
+def test_rate_is_shown_where_there_is_one(capsys):
+    make_trainer(hooks={"progress": Progress(bars=False, line_seconds=0.0)}, max_epochs=1).train(make_loader())
+    shown = capsys.readouterr().err
+    assert "lr=0.05" in shown
+    assert "lr 5.00e-02" in shown
