@@ -146,7 +146,6 @@ class BaseTrainer(Evaluation):
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
-        self._weights_checked_at: tuple[int, int, int] | None = None
 
     # ------------------------------------------------------------------------------- training
 
@@ -169,7 +168,6 @@ class BaseTrainer(Evaluation):
                     score, scalars = self._validate(validation_loaders)
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
-                self._check_weights()
                 self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
@@ -333,7 +331,7 @@ class BaseTrainer(Evaluation):
         """
         # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self.scalars.flush()
-        self._check_weights()
+        check_weights(self.modules, self.progress.epoch)
         extra: dict[str, Any] = {"config": self.config_text}
         self.hooks.on_checkpoint_save(trainer=self, extra=extra)
         return {**self.state.state_dict(), "extra": extra}
@@ -350,13 +348,6 @@ class BaseTrainer(Evaluation):
         state = dict(state)
         self.hooks.on_checkpoint_load(trainer=self, extra=state.pop("extra", {}))
         self.state.load_state_dict(state)
-
-    def _check_weights(self) -> None:
-        """Checks all weights, once per position in the run: an epoch that ends with a save calls this twice."""
-        now = (self.progress.epoch, self.progress.batch, self.progress.step)
-        if self._weights_checked_at != now:
-            check_weights(self.modules, self.progress.epoch)
-            self._weights_checked_at = now
 
 
 if TYPE_CHECKING:

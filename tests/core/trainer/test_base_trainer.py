@@ -169,8 +169,8 @@ def test_weights_that_are_not_finite_stop_the_run_before_the_checkpoint():
 
     class Saves:
         @hookimpl
-        def on_epoch_end(self, epoch):
-            saved.append(epoch)
+        def on_epoch_end(self, trainer, epoch):
+            saved.append((epoch, trainer.checkpoint()))
 
     with pytest.raises(RunError, match="the weights of `model` are not finite after epoch 1"):
         make_trainer(cls=Poisons, hooks={"saves": Saves()}).train(make_loader())

@@ -305,6 +305,19 @@ def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monke
     assert checks == [0, 0, 1]
 
 
+def test_weights_that_a_hook_makes_bad_after_the_epoch_are_not_saved(tmp_path):
+    class Spoils:
+        @hookimpl
+        def on_epoch_end(self, trainer, epoch, metrics):
+            with torch.no_grad():
+                next(trainer.model.parameters()).fill_(math.nan)
+
+    trainer = make_trainer(tmp_path, hooks={"checkpoint": Checkpoint(), "spoils": Spoils()}, max_epochs=1)
+    with pytest.raises(RunError, match="not finite"):
+        trainer.train(make_loader())
+    assert not list((tmp_path / "checkpoints").glob("epoch_*"))
+
+
 def test_run_stops_after_too_many_skipped_batches():
     class Always(TinyTrainer):
         def training_step(self, batch, batch_idx):
