@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.files import AUDIO_SUFFIXES, require_folder
+from audiozen_core.audio.listing import AUDIO_SUFFIXES, require_folder
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some

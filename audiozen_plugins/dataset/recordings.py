@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audiozen_core.audio.files import audio_info, list_audio, read_audio
+from audiozen_core.audio.files import audio_info, read_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.mixing import Wave

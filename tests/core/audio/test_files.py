@@ -10,7 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from audiozen_core.audio.files import audio_info, list_audio, open_audio, read_audio, write_audio
+from audiozen_core.audio.files import audio_info, open_audio, read_audio, write_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.errors import DataError
 
 SR = 16000
