@@ -128,6 +128,7 @@ class AudioFile:
         return torch.from_numpy(wave)
 
     def _decode(self, start: int, end: int) -> np.ndarray:
+        samples: np.ndarray
         if self._sample_bytes is not None:
             self._decoder.seek(start)
             samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
@@ -135,12 +136,13 @@ class AudioFile:
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
             return samples
-        # For the same reason, soundfile's own seek after a read must not precede another read.
+        # Decoding begins at the start, by a decoder that has not read anything: soundfile seeks after each read.
         if not self._is_new:
             self._decoder.close()
             self._decoder = self._new_decoder()
         self._is_new = False
-        return self._decoder.read(end, dtype="float32", always_2d=True)[start:]
+        samples = self._decoder.read(end, dtype="float32", always_2d=True)
+        return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
 
     def _new_decoder(self) -> soundfile.SoundFile:
         length = self._length
@@ -166,9 +168,10 @@ class AudioFile:
             frames = decodable
         if frames == 0:
             raise DataError(f"`{self.path}` has no samples", remedy="create the file again, or leave it out")
-        if frames is None or decodable < frames:
-            counts = "" if frames is None else f": it has {frames}, of which {decodable} would be read"
-            raise misleading(self.path, f"it does not say how many samples the file has{counts}")
+        if frames is None:
+            raise misleading(self.path, "it does not say how many samples the file has")
+        if decodable < frames:
+            raise misleading(self.path, f"the file has {frames} samples, of which {decodable} would be read")
         return frames
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 from audiozen_core.audio.damage import damaged, joined
 from audiozen_core.audio.length import Bytes, Length
 
 _HEADER = struct.Struct("<4sBBqIIIB")
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits in reverse order
 _BEGINS, _ENDS = 2, 4  # bits of the header type
 
 
 def check_ogg(file: Bytes) -> Length:
     """Checks that all pages are there and that they belong to one stream.
 
-    libsndfile decodes the first stream only, skips pages that are missing, and ends at the last complete page.
+    libsndfile decodes the first stream only, skips pages that are missing or have changed, and ends at the last
+    complete page.
 
     Raises:
-        DataError: a page is missing or cut off; a second stream follows the first one.
+        DataError: a page is missing, cut off or changed; a second stream follows the first one.
     """
     content = file.all()
     position = 0
@@ -29,7 +32,9 @@ def check_ogg(file: Bytes) -> Length:
         end = table + segments + sum(content[table : table + segments])
         if end > len(content):
             raise damaged(file.path, f"its page at byte {position} is cut off")
-        _, _, kind, _, serial, number, _, _ = _HEADER.unpack_from(content, position)
+        _, _, kind, _, serial, number, checksum, _ = _HEADER.unpack_from(content, position)
+        if _checksum(content[position : position + 22] + bytes(4) + content[position + 26 : end]) != checksum:
+            raise damaged(file.path, f"its page at byte {position} has changed")
         # Streams side by side, such as audio and video, all begin before the first page with data.
         if kind & _BEGINS and has_data:
             raise joined(file.path, position)
@@ -42,3 +47,9 @@ def check_ogg(file: Bytes) -> Length:
     if position < len(content) and not ended:
         raise damaged(file.path, f"what follows byte {position} is not an Ogg page")
     return Length()
+
+
+def _checksum(page: bytes) -> int:
+    """Returns the CRC-32 of Ogg. That of zlib has the same polynomial, the bits in reverse order, and is inverted."""
+    inverted = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF)
+    return int(f"{inverted ^ 0xFFFFFFFF:032b}"[::-1], 2)

@@ -189,7 +189,7 @@ def _find_in_nist(file: Bytes) -> _Data | None:
     header = file.head[:1024]
     values = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d+)", header)}
     count, start = values.get(b"sample_count"), re.match(rb"NIST_1A\n\s*(\d+)\n", header)
-    if not count or start is None:
+    if not count or start is None or b"embedded" in header:  # the samples are compressed
         return None
     announced = count * values.get(b"channel_count", 1) * values.get(b"sample_n_bytes", 2)
     return _Data(int(start[1]), announced, lambda _: [], None)

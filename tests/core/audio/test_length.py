@@ -260,7 +260,7 @@ def test_mp3_that_was_cut_is_an_error(tmp_path, mp3):
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-def test_ogg_file_that_was_cut_or_lacks_a_page_is_an_error(tmp_path, wave, subtype):
+def test_ogg_file_that_was_cut_or_lacks_a_page_or_has_a_wrong_byte_is_an_error(tmp_path, wave, subtype):
     content = encode(np.tile(wave, 3), "OGG", subtype)
     path = tmp_path / "a.ogg"
     path.write_bytes(content)
@@ -271,6 +271,10 @@ def test_ogg_file_that_was_cut_or_lacks_a_page_is_an_error(tmp_path, wave, subty
     path.write_bytes(content[:-20])
     with pytest.raises(DataError, match="is cut off"):
         audio_info(path)
+    for place in (pages[3] + 100, pages[-1] + 50, len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DataError, match=r"its page at byte \d+ has changed"):
+            audio_info(path)
     path.write_bytes(content[: pages[3]] + content[pages[4] :])
     with pytest.raises(DataError, match="pages are missing"):
         audio_info(path)
