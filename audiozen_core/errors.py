@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterable, Sequence
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
+from audiozen_core.diagnostics.printable import printable
 
 
 class AudioZenError(Exception):
@@ -20,10 +21,11 @@ class AudioZenError(Exception):
     code = "AZ000"
 
     def __init__(self, message: str, *, remedy: str = "", notes: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.notes = tuple(notes)
+        # They may contain file names.
+        self.message = printable(message)
+        self.remedy = printable(remedy)
+        self.notes = tuple(map(printable, notes))
+        super().__init__(self.message)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:
