@@ -78,7 +78,8 @@ class AudioFile:
         self._is_new = True
         # soundfile searches a table for each of these two.
         self._format = self._decoder.format
-        self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self._decoder.subtype)
+        self._subtype = self._decoder.subtype
+        self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self._subtype)
         try:
             self.info = AudioInfo(self._frames(), self._decoder.samplerate, self._decoder.channels)
         except DataError:
@@ -168,7 +169,7 @@ class AudioFile:
             frames = decodable
         if frames == 0:
             raise DataError(f"`{self.path}` has no samples", remedy="create the file again, or leave it out")
-        if frames is None:
+        if frames is None or (self._format != "MP3" and self._subtype.startswith("MPEG")):
             raise misleading(self.path, "it does not say how many samples the file has")
         if decodable < frames:
             raise misleading(self.path, f"the file has {frames} samples, of which {decodable} would be read")

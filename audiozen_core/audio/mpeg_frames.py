@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from audiozen_core.audio.damage import damaged, misleading
+from audiozen_core.audio.damage import damaged, joined, misleading
 from audiozen_core.audio.length import Bytes, Length, id3_size
 
 _KBPS = {  # by (MPEG 1 or not, layer), without "free" and "bad"
@@ -17,6 +18,7 @@ _KBPS = {  # by (MPEG 1 or not, layer), without "free" and "bad"
 }
 _RATES = (44100, 48000, 32000)
 _LARGEST_FRAME = 2881  # 320 kbit/s at 8000 Hz
+_MONO = 0xC0  # the bits of the channel mode, all set in mono
 _SAME = 0xFFFE0C00  # the bits of a header that are equal in all frames: sync, version, layer, sample rate
 
 
@@ -39,7 +41,8 @@ def check_mpeg(file: Bytes) -> Length:
     from the size of the file and the bit rate of the first frame.
 
     Raises:
-        DataError: the file ends earlier than its header says, or within a frame; its frames can't be counted.
+        DataError: the file ends earlier than its header says, or within a frame; its frames can't be counted, or the
+            sample rate or the number of channels changes.
     """
     content = file.all()
     begin = _skip_to_frame(content, file.id3_end())
@@ -48,7 +51,7 @@ def check_mpeg(file: Bytes) -> Length:
         return Length()  # libsndfile says what is wrong
     xing = _find_xing(content, begin, frame)
     first = begin if xing is None else begin + frame.size
-    count, cut = _count(content, first, frame)
+    count, cut = _count(file.path, content, first, frame)
     if not count:
         raise misleading(file.path, "its MPEG frames can't be counted")
     if xing is None or not content[xing + 7] & 1:
@@ -85,7 +88,7 @@ def _parse(content: bytes, position: int) -> _Frame | None:
     else:
         samples = 1152 if layer == 2 or mpeg1 else 576
         size = samples // 8 * bits // hertz + padding
-    return _Frame(header, layer, mpeg1, header >> 6 & 3 == 3, size, samples)
+    return _Frame(header, layer, mpeg1, header & _MONO == _MONO, size, samples)
 
 
 def _skip_to_frame(content: bytes, position: int) -> int:
@@ -101,10 +104,13 @@ def _skip_to_frame(content: bytes, position: int) -> int:
     return len(content)
 
 
-def _count(content: bytes, position: int, like: _Frame) -> tuple[int, bool]:
+def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int, bool]:
     """Counts the frames from a position on.
 
     What is not a frame, such as a tag, is skipped. Returns the number, and whether the last one is cut off.
+
+    Raises:
+        DataError: frames follow with another sample rate or number of channels, which the decoder would not return.
     """
     count = 0
     sizes: dict[int, int] = {}
@@ -112,7 +118,7 @@ def _count(content: bytes, position: int, like: _Frame) -> tuple[int, bool]:
     end = len(content)
     while position < end:
         header = int.from_bytes(content[position : position + 4], "big")
-        if header & _SAME == same and position + 4 <= end:
+        if header & _SAME == same and (header & _MONO == _MONO) == like.mono and position + 4 <= end:
             # The size depends on the bits for bit rate and padding.
             size = sizes.get(header & 0xF200)
             if size is None:
@@ -129,7 +135,10 @@ def _count(content: bytes, position: int, like: _Frame) -> tuple[int, bool]:
         elif content.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"), position) and end - position < 1 << 16:
             break
         else:
-            position = _skip_to_frame(content, position + 1)
+            position = _skip_to_frame(content, position)
+        other = _parse(content, position)
+        if other is not None and (other.header & _SAME != same or other.mono != like.mono):
+            raise joined(path, position)
     return count, False
 
 

@@ -246,6 +246,25 @@ def test_joined_mp3_files_are_read_to_the_end_of_the_last(tmp_path, mp3, decoded
         check(path, whole)
 
 
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\x01\x00" + bytes(128)], ids=["plain", "tag"])
+@pytest.mark.parametrize("other", ["sample rate", "channels"])
+def test_mp3_whose_form_changes_is_an_error_with_the_command_that_splits_it(tmp_path, wave, mp3, decoded, other, tag):
+    second = io.BytesIO()
+    if other == "channels":
+        soundfile.write(second, np.stack([wave, wave], 1), SR, format="MP3")
+    else:
+        soundfile.write(second, wave, 44100, format="MP3")
+    (tmp_path / "a.mp3").write_bytes(mp3 + tag + second.getvalue())
+
+    with pytest.raises(DataError, match="consists of several files") as error:
+        audio_info(tmp_path / "a.mp3")
+    subprocess.run(error.value.remedy.removeprefix("split it: "), shell=True, cwd=tmp_path, check=True)
+
+    assert (tmp_path / "a_1.mp3").read_bytes() == mp3 + tag
+    assert (tmp_path / "a_2.mp3").read_bytes() == second.getvalue()
+    assert np.abs(read_audio(tmp_path / "a_1.mp3", sr=SR).numpy() - decoded).max() < 1e-6
+
+
 def test_mp3_that_was_cut_is_an_error(tmp_path, mp3):
     for content in (mp3, without_xing(mp3)):
         (tmp_path / "cut.mp3").write_bytes(content[:-30])
