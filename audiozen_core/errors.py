@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
+from audiozen_core.diagnostics.printable import printable
 
 _Error = TypeVar("_Error", bound="AudioZenError")
 
@@ -24,10 +25,11 @@ class AudioZenError(Exception):
     code = "AZ000"
 
     def __init__(self, message: str, *, remedy: str = "", notes: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
-        self.notes = tuple(notes)
+        # They may contain file names.
+        self.message = printable(message)
+        self.remedy = printable(remedy)
+        self.notes = tuple(map(printable, notes))
+        super().__init__(self.message)
 
     @classmethod
     def caused_by(

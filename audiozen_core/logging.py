@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from audiozen_core.diagnostics.printable import printable
 from audiozen_core.storage.append import LineFile
 
 EventDict = MutableMapping[str, Any]
@@ -54,7 +55,7 @@ class _StandardError:
     def msg(self, message: str) -> None:
         # If the terminal was closed, training must go on; the log file has the line.
         with contextlib.suppress(OSError, ValueError):
-            print(message, file=sys.stderr, flush=True)  # noqa: T201
+            print(printable(message), file=sys.stderr, flush=True)  # noqa: T201
 
     debug = info = warning = error = critical = exception = log = fatal = msg
 

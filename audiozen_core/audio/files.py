@@ -1,16 +1,18 @@
-"""Reads, writes and lists audio files, with an error for each way in which a file can be unreadable.
+"""Reads and writes audio files, with an error for each way in which a file can be unreadable.
 
 libsndfile supports WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF and more. Files are never resampled: if the sample rate
 differs from that of the experiment, an error says how to convert the file.
+
+Every read returns the same samples as a read of the whole file, and a whole read returns all audio of the file. Where
+libsndfile would not do this, the file is decoded from its start, gets a corrected header in memory, or is an error.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,14 +22,23 @@ import soundfile
 import torch
 from torch import Tensor
 
+from audiozen_core.audio.damage import damaged, ffmpeg, misleading
+from audiozen_core.audio.flac_frames import check_flac, find_joined
+from audiozen_core.audio.length import Bytes, Length, PatchedFile
+from audiozen_core.audio.mpeg_frames import check_mpeg
+from audiozen_core.audio.ogg_pages import check_ogg
+from audiozen_core.audio.pcm_chunks import check_pcm
 from audiozen_core.errors import DataError
+from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import make_folder, write_whole
 
-AUDIO_SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav")
-"""The endings that `list_audio` looks for, in upper or lower case."""
+# The bytes of a sample, for the encodings in which a sample has a fixed place. In others, libsndfile's `seek` is not
+# exact: an MP3 frame needs earlier frames, and a Vorbis block overlaps with the one before.
+_SAMPLE_BYTES = {
+    "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1
+}  # fmt: skip
 
-# Programs that stream a WAV to a pipe write one of these as its size.
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile gives a number near 2 ** 63 if it does not know the length
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +69,26 @@ class AudioFile:
         info: its header.
     """
 
-    def __init__(self, path: Path, decoder: soundfile.SoundFile) -> None:
+    def __init__(self, path: Path, stream: io.FileIO) -> None:
         self.path = path
-        self.info = AudioInfo(decoder.frames, decoder.samplerate, decoder.channels)
-        self._decoder = decoder
+        self._stream = stream
+        self._bytes = Bytes(path, stream)
+        self._length = _check_length(self._bytes)
+        self._decoder = self._new_decoder()
+        self._is_new = True
+        # soundfile searches a table for each of these two.
+        self._format = self._decoder.format
+        self._subtype = self._decoder.subtype
+        self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self._subtype)
+        try:
+            self.info = AudioInfo(self._frames(), self._decoder.samplerate, self._decoder.channels)
+        except DataError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the decoder. `open_audio` does this at the end of its block."""
+        self._decoder.close()
 
     def read(self, start: int = 0, num_frames: int | None = None, *, channel: int | Literal["mean"] = "mean") -> Tensor:
         """Reads a stretch as a mono wave.
@@ -86,12 +113,11 @@ class AudioFile:
                 remedy="leave the file out, or read a stretch within it",
             )
         try:
-            self._decoder.seek(start)
-            samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
+            samples = self._decode(start, end)
         except soundfile.LibsndfileError as error:
-            raise _damaged(self.path, str(error)) from error
+            raise damaged(self.path, str(error)) from error
         if len(samples) < end - start:
-            raise _damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
+            raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
         wave = _to_mono(self.path, samples, channel)
         if not np.isfinite(wave).all():
             place = start + int(np.flatnonzero(~np.isfinite(wave))[0])
@@ -101,6 +127,53 @@ class AudioFile:
                 remedy="create the file again, or leave it out",
             )
         return torch.from_numpy(wave)
+
+    def _decode(self, start: int, end: int) -> np.ndarray:
+        samples: np.ndarray
+        if self._sample_bytes is not None:
+            self._decoder.seek(start)
+            samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
+            # The check when a FLAC file is opened looks at parts of it only, so that reading a stretch stays cheap.
+            if self._format == "FLAC" and len(samples) == self.info.frames:
+                find_joined(self._bytes)
+            return samples
+        # Decoding begins at the start, by a decoder that has not read anything: soundfile seeks after each read.
+        if not self._is_new:
+            self._decoder.close()
+            self._decoder = self._new_decoder()
+        self._is_new = False
+        samples = self._decoder.read(end, dtype="float32", always_2d=True)
+        return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
+
+    def _new_decoder(self) -> soundfile.SoundFile:
+        length = self._length
+        try:
+            if length.head or length.size is not None:
+                return soundfile.SoundFile(PatchedFile(self._stream, length.head, length.size or self._bytes.size))
+            # libsndfile gets the file descriptor, because it would read a Python file object through slow callbacks.
+            self._stream.seek(0)
+            return soundfile.SoundFile(self._stream.fileno(), closefd=False)
+        except soundfile.LibsndfileError as error:
+            raise DataError(
+                f"`{self.path}` can't be read as audio: {error.error_string.strip()}",
+                remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert other formats: "
+                f"{ffmpeg(self.path, folder='converted')}",
+            ) from error
+
+    def _frames(self) -> int:
+        """Returns the number of samples, after comparing what the decoder will return with what the file has."""
+        decodable, frames = self._decoder.frames, self._length.frames
+        if frames is None and self._sample_bytes and self._length.data_bytes is not None:
+            frames = self._length.data_bytes // (self._sample_bytes * self._decoder.channels)
+        if frames is None and decodable < _UNKNOWN_FRAMES:
+            frames = decodable
+        if frames == 0:
+            raise DataError(f"`{self.path}` has no samples", remedy="create the file again, or leave it out")
+        if frames is None or (self._format != "MP3" and self._subtype.startswith("MPEG")):
+            raise misleading(self.path, "it does not say how many samples the file has")
+        if decodable < frames:
+            raise misleading(self.path, f"the file has {frames} samples, of which {decodable} would be read")
+        return frames
 
 
 @contextmanager
@@ -112,8 +185,9 @@ def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile
         sr: the sample rate that the file must have, in hertz; None accepts any.
 
     Raises:
-        DataError: the file is missing, empty, or shorter than its header says, has another sample rate, or is not
-            audio.
+        DataError: the file is missing, empty, or shorter than its header says, has another sample rate, is not audio,
+            consists of several files joined byte by byte, or has a header that would make libsndfile return less than
+            all of its audio.
 
     Example:
         >>> import tempfile
@@ -123,9 +197,8 @@ def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile
         ...         audio.info.frames, audio.read(start=1, num_frames=1).tolist()
         (3, [0.25])
     """
-    path = Path(path)
-    with _open_bytes(path) as stream, _decoder(path, stream) as decoder:
-        audio = AudioFile(path, decoder)
+    path = path if isinstance(path, Path) else Path(path)  # parsing it again takes as long as opening the file
+    with _open_bytes(path) as stream, closing(AudioFile(path, stream)) as audio:
         if sr is not None and audio.info.sr != sr:
             raise _wrong_rate(path, audio.info.sr, sr)
         yield audio
@@ -176,9 +249,9 @@ def read_audio(
 def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["pcm_16", "float"] = "pcm_16") -> int:
     """Writes a mono wave as a WAV file, completely or not at all, and makes its folder if that is missing.
 
-    With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped. The wave is not
-    scaled down instead, because its level could then not be compared with that of other files. With `float` (32 bits)
-    the samples are written as they are.
+    With `pcm_16`, samples are rounded to steps of 1/32768, and samples beyond full scale are clipped, with a warning in
+    the log. The wave is not scaled down instead, because its level could then not be compared with that of other files.
+    With `float` (32 bits) the samples are written as they are.
 
     Args:
         path: the file; its name ends in `.wav`.
@@ -187,7 +260,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         encoding: `pcm_16` or `float`.
 
     Returns:
-        The number of clipped samples, for a warning.
+        The number of clipped samples. If there are any, a warning in the log names the file.
 
     Raises:
         DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
@@ -211,7 +284,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
             f"the wave for `{path}` has a sample that is NaN or infinite, so it was not written",
             remedy="find the part of the model that produces the NaN or infinity",
         )
-    clipped = 0
+    clipped, peak = 0, float(np.abs(samples).max(initial=0.0))
     if encoding == "pcm_16":
         scaled = np.round(samples.astype(np.float64) * 32768)
         samples = scaled.clip(-32768, 32767).astype(np.int16)
@@ -226,45 +299,13 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
             f"`{path}` can't be written: {error.strerror or error}",
             remedy="check the free disk space and the permissions of the folder",
         ) from error
+    if clipped:
+        get_logger().warning(
+            f"{clipped} of {len(samples)} samples of `{path}` are louder than full scale and were clipped",
+            peak=round(peak, 3),
+            remedy="lower the level of the data or of the model's output, or write it with `float` encoding",
+        )
     return clipped
-
-
-def list_audio(folder: str | Path) -> list[Path]:
-    """Lists the audio files of a folder and its subfolders, sorted.
-
-    Symbolic links are followed. Hidden files and folders are ignored.
-
-    Raises:
-        DataError: the folder is missing, is a file, or has no audio file in it.
-    """
-    folder = Path(folder)
-    require_folder(folder)
-    found: list[Path] = []
-    seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        # Links can form a cycle, so each folder is listed once.
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
-        if real not in seen:
-            suffixed = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")]
-            found += [Path(parent, name) for name in suffixed]
-        seen.add(real)
-    if not found:
-        raise DataError(
-            f"the folder `{folder}` has no audio files",
-            remedy=f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
-        )
-    return sorted(found)
-
-
-def require_folder(folder: Path) -> None:
-    """Raises a `DataError` unless `folder` is a folder."""
-    if not folder.exists():
-        raise DataError(
-            f"the folder `{folder}` does not exist", remedy=f"relative paths are resolved from `{Path.cwd()}`"
-        )
-    if not folder.is_dir():
-        raise DataError(f"`{folder}` is not a folder", remedy="give the folder that holds the audio files")
 
 
 def _open_bytes(path: Path) -> io.FileIO:
@@ -285,28 +326,17 @@ def _open_bytes(path: Path) -> io.FileIO:
         raise DataError(f"`{path}` can't be read: {error.strerror}", remedy="check its permissions") from error
 
 
-def _decoder(path: Path, stream: io.FileIO) -> soundfile.SoundFile:
-    """Reads the header of an open file. Raises a `DataError` if it is truncated, is not audio, or has no samples."""
-    size = os.fstat(stream.fileno()).st_size
-    head = stream.read(12)
-    stream.seek(0)
-    announced = int.from_bytes(head[4:8], "little")
-    # libsndfile accepts a truncated WAV, so its size is compared with the header here. Many programs leave out the pad
-    # byte at the end, which does no harm, so one byte may be missing.
-    if head[:4] == b"RIFF" and announced not in _UNKNOWN_SIZES and announced + 8 > size + 1:
-        raise _damaged(path, f"it has {size} bytes, but its header announces {announced + 8}")
-    try:
-        # libsndfile gets the file descriptor, because it would read a Python file object through slow callbacks.
-        decoder = soundfile.SoundFile(stream.fileno(), closefd=False)
-    except soundfile.LibsndfileError as error:
-        raise DataError(
-            f"`{path}` can't be read as audio: {error.error_string.strip()}",
-            remedy="libsndfile reads WAV, FLAC, Ogg, MP3, AIFF; convert other formats: ffmpeg -i FILE out.wav",
-        ) from error
-    if decoder.frames == 0:
-        decoder.close()
-        raise DataError(f"`{path}` has no samples", remedy="create the file again, or leave it out")
-    return decoder
+def _check_length(file: Bytes) -> Length:
+    """Compares the header with the bytes of the file. Raises a `DataError` if not all audio could be read."""
+    after_tags = file.id3_end() if file.head[:3] == b"ID3" else 0
+    magic = file.at(after_tags, 4)
+    if magic == b"fLaC":
+        return check_flac(file)
+    if magic == b"OggS":
+        return check_ogg(file)
+    if after_tags or (magic[:1] == b"\xff" and len(magic) == 4 and magic[1] >= 0xE0):
+        return check_mpeg(file)
+    return check_pcm(file)
 
 
 def _to_mono(path: Path, samples: np.ndarray, channel: int | Literal["mean"]) -> np.ndarray:
@@ -326,12 +356,6 @@ def _to_mono(path: Path, samples: np.ndarray, channel: int | Literal["mean"]) ->
 def _wrong_rate(path: Path, rate: int, wanted: int) -> DataError:
     return DataError(
         f"`{path}` has a sample rate of {rate} Hz, but {wanted} Hz is needed",
-        remedy=f"resample it: ffmpeg -i {path.name} -ar {wanted} resampled/{path.stem}.wav "
+        remedy=f"resample it: {ffmpeg(path, folder='resampled', output=f'-ar {wanted}')} "
         f"(or set `sr = {rate}` in the whole experiment)",
-    )
-
-
-def _damaged(path: Path, why: str) -> DataError:
-    return DataError(
-        f"`{path}` is truncated or damaged: {why}", remedy="download or create the file again, or leave it out"
     )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
+
+# The last samples of a wave need frames whose weight is at least this part of the largest one elsewhere. What a network
+# changes in the spectrogram is multiplied by up to the root of its inverse there.
+_WEAK = 0.1
+_LEAST = 1e-3  # the same anywhere in a wave; below it, there is no useful inverse
 
 
 class Stft:
@@ -35,6 +42,10 @@ class Stft:
     def transform(self, wave: Tensor) -> Tensor:
         """Transforms waveforms to centred spectrograms.
 
+        There are `1 + time // hop_length` frames. If the last one reaches the end of the wave only with the edge of its
+        window, another one follows: otherwise the last samples of the inverse would be lost, or multiplied by a large
+        number as soon as a network changes the spectrogram.
+
         Args:
             wave: waveforms [..., time].
 
@@ -52,6 +63,9 @@ class Stft:
                 "more than half of that",
                 remedy="leave out such short files, or set a larger `clip_seconds` or a smaller `n_fft`",
             )
+        wave = torch.nn.functional.pad(
+            wave, (0, self._paddings[(wave.shape[-1] - numbers.n_fft % 2) % numbers.hop_length])
+        )
         with torch.autocast(wave.device.type, enabled=False):
             spectrogram = torch.stft(
                 wave.reshape(-1, wave.shape[-1]),
@@ -89,13 +103,32 @@ class Stft:
     @property
     def invertible(self) -> bool:
         """Whether `inverse` exists: each sample needs a frame in which the weight of the window is not almost zero."""
+        total = self._total_weights()
+        return bool(total[: self.acoustics.hop_length].min() > _LEAST * total.max())
+
+    def _total_weights(self) -> Tensor:
+        """Returns, for each position in a frame, the weight of the window in this frame and all earlier ones."""
         numbers = self.acoustics
         weights = self._window(torch.device("cpu"), torch.float64).square()
         shifts = range(0, numbers.win_length, numbers.hop_length)
-        total = sum(torch.nn.functional.pad(weights[shift:], (0, shift)) for shift in shifts)
-        assert isinstance(total, Tensor)
-        # The same limit as in torch.istft.
-        return bool(total[: numbers.hop_length].min() > 1e-11)
+        return torch.stack([torch.nn.functional.pad(weights[shift:], (0, shift)) for shift in shifts]).sum(0)
+
+    @cached_property
+    def _paddings(self) -> list[int]:
+        """The number of zeros to append to a wave, by the number of its samples after the centre of the last frame.
+
+        With an odd `n_fft`, one sample less fits into the frames.
+        """
+        numbers = self.acoustics
+        total = self._total_weights()
+        least = _WEAK * float(total.max())
+        centre = numbers.n_fft // 2 - (numbers.n_fft - numbers.win_length) // 2
+        paddings = []
+        for after in range(numbers.hop_length):
+            last = centre + after + numbers.n_fft % 2 - 1
+            is_weak = (float(total[last]) if last < len(total) else 0.0) < least
+            paddings.append(numbers.hop_length - after if is_weak else 0)
+        return paddings
 
     def _window(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         if (device, dtype) not in self._windows:

@@ -43,7 +43,8 @@ class LineFile:
 
     def write(self, line: str) -> OSError | None:
         """Appends a line. If writing fails, returns the error and keeps the line in memory."""
-        self._pending += line.encode(errors="replace") + b"\n"
+        # A file name that is not UTF-8 is escaped. The escape of a lone surrogate is also right in a JSON string.
+        self._pending += line.encode(errors="backslashreplace") + b"\n"
         return self._flush()
 
     def sync(self) -> OSError | None:

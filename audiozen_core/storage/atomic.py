@@ -45,7 +45,7 @@ def write_whole(path: Path, content: bytes | str) -> Digest:
 
     Args:
         path: the file; its folder must exist. A symbolic link is replaced, not followed.
-        content: the bytes, or a text, which is written as UTF-8.
+        content: the bytes, or a text, which is written as UTF-8. A file name in it that is not UTF-8 is escaped.
 
     Returns:
         The size and the hash of the file.
@@ -74,7 +74,8 @@ def write_new(path: Path, content: bytes | str) -> Digest:
 
     The name of the file is durable after `sync_folder`. After an `OSError` the file may exist and be incomplete.
     """
-    data = content.encode() if isinstance(content, str) else content
+    # The escape of a lone surrogate is also right in a JSON string.
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         rest = memoryview(data)

@@ -10,10 +10,13 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.files import audio_info, list_audio, read_audio
+from audiozen_core.audio.files import audio_info, read_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
+from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.ids import ids_of_files
 
 
 class AudioFolder(Dataset[dict[str, Any]]):
@@ -24,7 +27,8 @@ class AudioFolder(Dataset[dict[str, Any]]):
 
     An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The id is the
     path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,
-    their ids keep it. For a list, the path is relative to the deepest folder that contains all files.
+    their ids keep it. If ids would differ only in case, the later ones get a number. Bytes that are not UTF-8 are
+    escaped. For a list, the path is relative to the deepest folder that contains all files.
 
     Args:
         folder: the folder. Give either `folder` or `files`.
@@ -54,11 +58,13 @@ class AudioFolder(Dataset[dict[str, Any]]):
             if not self.paths:
                 raise DataError("`files` is an empty list", remedy="list at least one audio file")
             root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
+        self._mixed_down = MixedDown()
         self.paths = keep_readable(self.paths, self._check)
+        self._mixed_down.say()
         self.ids = _ids(_absolute(root), self.paths)
 
     def _check(self, path: Path) -> None:
-        audio_info(path, sr=self.sr)
+        self._mixed_down.count(path, audio_info(path, sr=self.sr))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,5 +86,4 @@ def _ids(root: Path, paths: Sequence[Path]) -> list[str]:
     if len(set(relative)) < len(relative):
         twice = Counter(relative).most_common(1)[0][0]
         raise DataError(f"`files` contains `{twice}` twice", remedy="list each file once")
-    bare = Counter(path.with_suffix("") for path in relative)
-    return [(path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in relative]
+    return ids_of_files(relative)

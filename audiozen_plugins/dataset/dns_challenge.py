@@ -8,9 +8,11 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.files import AUDIO_SUFFIXES, require_folder
+from audiozen_core.audio.listing import list_audio, require_folder
 from audiozen_core.errors import DataError
+from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some
 
 # The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
@@ -82,24 +84,22 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         snrs = {number: _snr(noisy[number]) for number in chosen}
         all_have_one = None not in snrs.values()
         self.pairs = [
-            Pair(noisy[number].stem, noisy[number], clean[number], snrs[number] if all_have_one else None)
-            for number in chosen
+            Pair(id, noisy[number], clean[number], snrs[number] if all_have_one else None)
+            for id, number in zip(unique_ids([noisy[number].stem for number in chosen]), chosen, strict=True)
         ]
+        self._mixed_down = MixedDown()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.pairs[index].read(self.sr, self.clip)
+        return self.pairs[index].read(self.sr, self.clip, self._mixed_down)
 
 
 def _by_file_id(folder: Path) -> dict[int, Path]:
     """Finds the audio files of a folder, and the number in the name of each."""
-    require_folder(folder)
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in AUDIO_SUFFIXES or path.name.startswith("."):
-            continue
+    for path in list_audio(folder, subfolders=False):
         match = _FILE_ID.match(path.stem)
         if match is None:
             raise DataError(
@@ -113,10 +113,6 @@ def _by_file_id(folder: Path) -> dict[int, Path]:
                 remedy="keep one of them",
             )
         found[number] = path
-    if not found:
-        raise DataError(
-            f"the folder `{folder}` has no audio files", remedy="add files with names like `…_fileid_<number>.wav`"
-        )
     return found
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.files import list_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
+from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import Pair, clip_length, some
 
 
@@ -55,15 +57,18 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
             raise _unmatched(
                 noisy_dir, clean_dir, sorted(noisy.keys() - clean.keys()), sorted(clean.keys() - noisy.keys())
             )
-        self.pairs = [Pair(name, noisy[name], clean[name]) for name in sorted(noisy)]
+        names = sorted(noisy)
+        self.pairs = [Pair(id, noisy[name], clean[name]) for id, name in zip(unique_ids(names), names, strict=True)]
+        self._mixed_down = MixedDown()
         if check:
-            self.pairs = keep_readable(self.pairs, lambda pair: pair.check(sr))
+            self.pairs = keep_readable(self.pairs, lambda pair: pair.check(sr, self._mixed_down))
+            self._mixed_down.say()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.pairs[index].read(self.sr, self.clip)
+        return self.pairs[index].read(self.sr, self.clip, self._mixed_down)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -62,8 +62,9 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
     The SNR is the ratio of the mean power of speech and noise over the whole item, pauses included. No sample is
     clipped. A noise that is shorter than the item is repeated with a crossfade.
 
-    An item has the keys `id` (voice and utterance, kind and noise, SNR), `noisy` and `clean` (float32 [time]), `snr`
-    (dB) and `sr` (hertz).
+    An item has the keys `id`, `noisy` and `clean` (float32 [time]), `snr` (dB) and `sr` (hertz). The id has voice and
+    utterance, kind and noise, and SNR, joined by `__`. No two items have the same: if a fixed set has several items of
+    an utterance (and SNR), all but the first one get a number at the end, and items that are not fixed get their index.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
@@ -74,14 +75,14 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         sr: the sample rate that all files must have, in hertz.
         clip_seconds: the length of an item; by default a whole utterance.
         snr_range: the lowest and the highest SNR, in dB; drawn uniformly. [-5, 20] if `snrs` is not given either.
-        snrs: a grid of SNRs in dB, instead of a range.
+        snrs: a grid of SNRs in dB, instead of a range. In a fixed set, each is given once.
         level_range: the lowest and the highest RMS level of the mixture, in dBFS; drawn uniformly.
         items_per_epoch: the number of items; by default one for each utterance (and each SNR of the grid). If a fixed
             set has fewer items, they are spread evenly over the utterances.
         fixed: whether an item is always the same; by default true with a grid and false with a range.
         seed: the seed of fixed items.
-        cache_mb: the largest size of the cache, in megabytes, for speech and for noise. A sample takes two bytes. If
-            the recordings need more, each item is read from its files.
+        cache_mb: the largest size of the cache, in megabytes, for speech and for noise each. A sample takes two bytes
+            in mono files of 16 bits, and four in others. If the recordings need more, each item is read from its files.
 
     Raises:
         DataError: a folder, the manifest or a file is missing or can't be read; arguments contradict each other.
@@ -109,11 +110,17 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             raise DataError("both `snr_range` and `snrs` are given", remedy="set only one of them")
         if snrs is not None and not (snrs and all(map(math.isfinite, snrs))):
             raise DataError(f"`snrs` is {list(snrs)}", remedy="give at least one SNR in dB, such as [0, 5, 10]")
+        fixed = snrs is not None if fixed is None else fixed
+        if fixed and snrs is not None and len(set(snrs)) < len(snrs):
+            raise DataError(
+                f"`snrs` is {list(snrs)}, with an SNR that is repeated",
+                remedy="give each SNR once, because its items would be the same",
+            )
         self.sr = sr
         self.snrs = None if snrs is None else [float(snr) for snr in snrs]
         self.snr_range = _range("snr_range", (-5.0, 20.0) if snr_range is None else snr_range)
         self.level_range = _range("level_range", level_range)
-        self.fixed = self.snrs is not None if fixed is None else fixed
+        self.fixed = fixed
         self.seed = seed
         self.clip = clip_length(clip_seconds, sr)
         if items_per_epoch is not None and items_per_epoch < 1:
@@ -147,7 +154,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             )
         noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
         return {
-            "id": self._id(draw),
+            "id": self._id(index, draw),
             "noisy": torch.from_numpy(noisy),
             "clean": torch.from_numpy(clean),
             "snr": draw.snr,
@@ -221,9 +228,12 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         fade = round(_FADE_SECONDS * self.sr)
         return loop(self.noise.read(draw.noise), draw.length, start=draw.noise_start, fade=fade)
 
-    def _id(self, draw: Draw) -> str:
-        speech = self.speech.recordings[draw.speech[0][0]].name
-        return f"{speech}__{self.noise.recordings[draw.noise].name}__snr{draw.snr:+.4g}"
+    def _id(self, index: int, draw: Draw) -> str:
+        names = self.speech.recordings[draw.speech[0][0]].name, self.noise.recordings[draw.noise].name
+        # The SNRs of a grid must differ in the text, too.
+        snr = f"{draw.snr:+.4g}" if self.snrs is None else f"{draw.snr:+}".removesuffix(".0")
+        turn = index // self._num_grid // len(self.speech) if self.fixed else index
+        return "__".join((*names, f"snr{snr}", *([str(turn + 1)] if turn or not self.fixed else [])))
 
 
 def _find(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audiozen_core.audio.files import audio_info, list_audio, read_audio
+from audiozen_core.audio.files import audio_info, read_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
+from audiozen_plugins.dataset.channels import MixedDown
+from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.mixing import Wave
 
 COLUMNS = ("file", "role", "voice", "kind", "split")
@@ -25,7 +30,8 @@ class Recording:
 
     Attributes:
         path: the file.
-        name: the recording's part of the id of a sample. Files are named after the id, so the name has no `/`.
+        name: the recording's part of the id of a sample, unique among those of its role. Files are named after the id,
+            so the name has no `/`.
         voice: the speaker. Recordings with the same voice may be joined.
         kind: the kind of noise, or the language of speech.
     """
@@ -60,14 +66,10 @@ def from_manifest(manifest: str | Path, *, role: str, split: str | None) -> list
             f"`{manifest}` lists no {role} in the split `{split}`",
             remedy=f"choose a split that has {role}: {', '.join(splits)}",
         )
+    names = ["-".join(filter(None, (row[_label_column(row)], Path(row["file"]).stem))) for row in chosen]
     return [
-        Recording(
-            manifest.parent / row["file"],
-            "-".join(filter(None, (row[_label_column(row)], Path(row["file"]).stem))),
-            row["voice"],
-            row["kind"],
-        )
-        for row in chosen
+        Recording(manifest.parent / row["file"], name, row["voice"], row["kind"])
+        for row, name in zip(chosen, _unique(names), strict=True)
     ]
 
 
@@ -78,16 +80,25 @@ def from_folder(folder: str | Path) -> list[Recording]:
         DataError: the folder is missing or has no audio file.
     """
     folder = Path(folder).expanduser()
-    found = []
-    for path in list_audio(folder):
-        relative = path.relative_to(folder)
-        parent = "-".join(relative.parent.parts)
-        found.append(Recording(path, "-".join(relative.with_suffix("").parts), parent, parent))
-    return found
+    paths = list_audio(folder)
+    relative = [path.relative_to(folder) for path in paths]
+    names = _unique(["-".join(path.with_suffix("").parts) for path in relative])
+    # A name joined by another character could be that of another folder, whose voices must not be joined.
+    parents = ["/".join(path.parent.parts) for path in relative]
+    return [Recording(*row) for row in zip(paths, names, parents, parents, strict=True)]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Makes names unique, and free of what separates the parts of an id, so that ids are unique, too."""
+    return unique_ids([re.sub("_{2,}", "_", name).strip("_") for name in names])
+
+
+class _CacheIsFullError(Exception):
+    pass
 
 
 class Pool:
-    """The waves of recordings. They are cached in memory as 16-bit samples if they fit.
+    """The waves of recordings. They are cached in memory if they fit, without loss: as 16-bit or as float32 samples.
 
     Args:
         recordings: at least one.
@@ -104,38 +115,48 @@ class Pool:
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
         self.sr = sr
         self.lengths: list[int] = []
+        self._mixed_down = MixedDown()
         self.recordings = keep_readable(recordings, self._measure)
-        self._samples: np.ndarray | None = None
+        self._mixed_down.say()
+        # All samples are in one array, which forked workers share. With one object per recording, each use of an object
+        # would change its reference count, and copy-on-write would soon give each worker its own copy of the pages
+        # around the objects.
+        self._bytes: np.ndarray | None = None
+        self._starts = self._is_float = np.empty(0, np.int64)
         if sum(self.lengths) * 2 <= cache_mb * 1e6:
-            self._samples = self._load_cache()
-        self._starts = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+            with contextlib.suppress(_CacheIsFullError):
+                self._load_cache(int(cache_mb * 1e6))
 
     def _measure(self, recording: Recording) -> None:
-        self.lengths.append(audio_info(recording.path, sr=self.sr).frames)
+        info = audio_info(recording.path, sr=self.sr)
+        self._mixed_down.count(recording.path, info)
+        self.lengths.append(info.frames)
 
-    def _load_cache(self) -> np.ndarray:
-        """Reads all samples into one array.
-
-        Forked workers share the memory of this array. With one object per recording, each use of an object would change
-        its reference count, and copy-on-write would soon give each worker its own copy of the pages around the objects.
-        """
-        samples = np.empty(sum(self.lengths), np.int16)
-        free, self.lengths = samples, []
+    def _load_cache(self, largest: int) -> None:
+        """Reads all samples. Raises `_CacheIsFullError` if they need more than the largest number of bytes."""
+        # The pages of an empty array take no memory until something is written to them.
+        content = np.empty(min(largest, sum(self.lengths) * 4), np.uint8)
+        lengths: list[int] = []
+        starts: list[int] = []
+        is_float: list[bool] = []
+        used = 0
 
         def load(recording: Recording) -> None:
-            nonlocal free
-            wave = _to_int16(recording, self.sr)
-            if len(wave) > len(free):
-                raise DataError(
-                    f"`{recording.path}` has more samples than its header says",
-                    remedy="create the file again, or leave it out",
-                )
-            free[: len(wave)] = wave
-            free = free[len(wave) :]
-            self.lengths.append(len(wave))
+            nonlocal used
+            samples = _compact(_read(recording, self.sr))
+            end = used + samples.nbytes
+            if end > len(content):
+                raise _CacheIsFullError
+            content[used:end] = samples.view(np.uint8)
+            lengths.append(len(samples))
+            starts.append(used)
+            is_float.append(samples.dtype == np.float32)
+            used = end + -end % 4
 
         self.recordings = keep_readable(self.recordings, load)
-        return samples
+        self.lengths = lengths
+        self._starts, self._is_float = np.array(starts), np.array(is_float)
+        self._bytes = content[:used]
 
     def __len__(self) -> int:
         return len(self.recordings)
@@ -143,7 +164,7 @@ class Pool:
     @property
     def cached(self) -> bool:
         """Whether the waves are in memory."""
-        return self._samples is not None
+        return self._bytes is not None
 
     def read(self, index: int, start: int = 0, length: int | None = None) -> Wave:
         """Reads a stretch of one recording.
@@ -160,10 +181,14 @@ class Pool:
             DataError: the file can't be read.
         """
         length = self.lengths[index] - start if length is None else length
-        if self._samples is None:
+        if self._bytes is None:
             return read_audio(self.recordings[index].path, sr=self.sr, start=start, num_frames=length).numpy()
-        begin = int(self._starts[index]) + start
-        return self._samples[begin : begin + length] * np.float32(1 / 32768)
+        width = 4 if self._is_float[index] else 2
+        begin = int(self._starts[index]) + start * width
+        samples = self._bytes[begin : begin + length * width]
+        if self._is_float[index]:
+            return samples.view(np.float32).copy()  # the caller may change it
+        return samples.view(np.int16) * np.float32(1 / 32768)
 
 
 def _rows(manifest: Path) -> Iterator[dict[str, str]]:
@@ -207,8 +232,15 @@ def _label_column(row: dict[str, str]) -> str:
     return "voice" if row["role"] == "speech" else "kind"
 
 
-def _to_int16(recording: Recording, sr: int) -> np.ndarray:
+def _read(recording: Recording, sr: int) -> np.ndarray:
     wave = read_audio(recording.path, sr=sr).numpy()
     if not wave.any():
         raise DataError(f"`{recording.path}` is silent", remedy="leave the file out")
-    return np.round(wave * 32768).clip(-32768, 32767).astype(np.int16)
+    return wave
+
+
+def _compact(wave: np.ndarray) -> np.ndarray:
+    """Returns the wave as 16-bit samples if they hold it exactly, as those of a mono 16-bit file do."""
+    scaled = wave * np.float32(32768)
+    fits = scaled.min() >= -32768 and scaled.max() <= 32767 and np.array_equal(scaled, np.rint(scaled))
+    return scaled.astype(np.int16) if fits else wave

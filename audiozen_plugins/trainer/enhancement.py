@@ -224,9 +224,7 @@ class EnhancementTrainer(BaseTrainer):
         lengths = batch["length"].tolist() if "length" in batch else [wave.shape[-1]] * len(wave)
         for name, signal, length in zip(batch["id"], wave.cpu(), lengths, strict=True):
             folder = self._results("predict", dataloader_idx, name)
-            clipped = write_audio(_inside(folder, f"{name}.wav"), signal[:length], self.sr)
-            if clipped:
-                self.log.warning(f"{clipped} samples of `{name}` are louder than full scale and were clipped")
+            write_audio(_inside(folder, f"{name}.wav"), signal[:length], self.sr)
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches, and logs where the files are."""

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from structlog.testing import capture_logs
 
-from audiozen_core.audio.files import audio_info, list_audio, open_audio, read_audio, write_audio
+from audiozen_core.audio.files import audio_info, open_audio, read_audio, write_audio
+from audiozen_core.audio.listing import list_audio
 from audiozen_core.errors import DataError
 
 SR = 16000
@@ -185,15 +187,20 @@ def test_error_gives_the_position_of_the_first_non_finite_sample(tmp_path, noise
 def test_every_16_bit_value_is_unchanged_after_writing_and_reading(tmp_path):
     wave = torch.arange(-32768, 32768) / 32768
 
-    assert write_audio(tmp_path / "new" / "a.wav", wave, SR) == 0
+    with capture_logs() as logs:
+        assert write_audio(tmp_path / "new" / "a.wav", wave, SR) == 0
+    assert not logs
 
     assert torch.equal(read_audio(tmp_path / "new" / "a.wav", sr=SR), wave)
 
 
 def test_samples_beyond_full_scale_are_clipped_and_counted(tmp_path):
-    clipped = write_audio(tmp_path / "a.wav", torch.tensor([0.25, 1.0, 1.5, -2.0]), SR)
+    with capture_logs() as logs:
+        clipped = write_audio(tmp_path / "a.wav", torch.tensor([0.25, 1.0, 1.5, -2.0]), SR)
 
     assert clipped == 2
+    assert [(log["log_level"], log["peak"]) for log in logs] == [("warning", 2.0)]
+    assert f"2 of 4 samples of `{tmp_path / 'a.wav'}` are louder than full scale and were clipped" in logs[0]["event"]
     assert read_audio(tmp_path / "a.wav", sr=SR).tolist() == [0.25, 32767 / 32768, 32767 / 32768, -1.0]
 
 
@@ -255,6 +262,32 @@ def test_list_audio_includes_subfolders_and_skips_hidden_files(tmp_path):
     found = [path.relative_to(tmp_path / "data").as_posix() for path in list_audio(tmp_path / "data")]
 
     assert found == ["a/z.flac", "b.WAV", "link/linked.ogg"]
+
+
+def test_audio_that_libsndfile_cannot_read_is_left_out_with_a_warning_that_counts_it(tmp_path):
+    for name in ("a.wav", "b.M4A", "c/d.m4a", "e.webm", "notes.txt", ".f.m4a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    with capture_logs() as logs:
+        assert list_audio(tmp_path) == [tmp_path / "a.wav"]
+
+    assert [log["log_level"] for log in logs] == ["warning"]
+    assert f"left out of `{tmp_path}`" in logs[0]["event"]
+    assert "2 .m4a, 1 .webm, such as `b.M4A`; convert them: ffmpeg -i b.M4A converted/b.wav" in logs[0]["event"]
+    (tmp_path / "a.wav").unlink()
+    with pytest.raises(DataError, match="has no audio files that can be read") as error:
+        list_audio(tmp_path)
+    assert "2 .m4a, 1 .webm" in message(error)
+
+
+def test_list_audio_can_leave_out_subfolders(tmp_path):
+    for name in ("b.wav", "a/c.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    assert list_audio(tmp_path, subfolders=False) == [tmp_path / "b.wav"]
+    assert len(list_audio(tmp_path)) == 2
 
 
 def test_listing_a_folder_without_audio_is_an_error(tmp_path):

@@ -1,0 +1,67 @@
+"""The errors for audio files whose bytes disagree with their header, with a command that repairs the file."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from audiozen_core.errors import DataError
+
+
+def damaged(path: Path, why: str) -> DataError:
+    """Returns the error for a file that ends too early or can't be decoded."""
+    return DataError(
+        f"`{path}` is truncated or damaged: {why}", remedy="download or create the file again, or leave it out"
+    )
+
+
+def misleading(path: Path, why: str, *, options: str = "") -> DataError:
+    """Returns the error for a file that holds more audio than its header says. ffmpeg finds all of it.
+
+    Args:
+        path: the file.
+        why: what the header says and what the file holds.
+        options: options of ffmpeg for the input.
+    """
+    return DataError(f"`{path}` has a wrong header: {why}", remedy=f"write it anew: {ffmpeg(path, options)}")
+
+
+def joined(path: Path, at: int) -> DataError:
+    """Returns the error for several files in one. Decoders stop after the first one, or lose audio at the seam.
+
+    Args:
+        path: the file.
+        at: the byte at which the second file begins.
+    """
+    name, first, rest = (
+        shlex.quote(str(part)) for part in (path.name, f"{path.stem}_1{path.suffix}", f"{path.stem}_2{path.suffix}")
+    )
+    return DataError(
+        f"`{path}` consists of several files, joined byte by byte: the second one begins at byte {at}",
+        remedy=f"split it: head -c {at} {name} > {first}; tail -c +{at + 1} {name} > {rest}",
+    )
+
+
+def uncounted(path: Path, announced: int, at: int, more: int) -> DataError:
+    """Returns the error for bytes after the samples that the header announces, which may be samples or not.
+
+    Args:
+        path: the file.
+        announced: the number of bytes of samples in the header.
+        at: the position of the first byte that it does not count.
+        more: the number of these bytes.
+    """
+    name = shlex.quote(path.name)
+    remedy = f"if they are not samples, cut them off: head -c {at} {name} > {shlex.quote(f'repaired/{path.name}')}"
+    if path.suffix.lower() in (".wav", ".wave"):
+        remedy += f"; if they are: {ffmpeg(path, '-ignore_length 1')}"
+    return DataError(
+        f"`{path}` has a wrong header: it announces {announced} bytes of samples, but {more} more bytes follow",
+        remedy=remedy,
+    )
+
+
+def ffmpeg(path: Path, options: str = "", folder: str = "repaired", output: str = "") -> str:
+    """Returns the command that decodes a file to a WAV file in another folder."""
+    parts = ("ffmpeg", options, "-i", shlex.quote(path.name), output, shlex.quote(f"{folder}/{path.stem}.wav"))
+    return " ".join(filter(None, parts))

@@ -1,0 +1,123 @@
+"""Compares the length that a file's header announces with the bytes of the file.
+
+libsndfile believes the header, or guesses where it says nothing. It would then return less audio than the file holds.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """What is known about the length of a file.
+
+    Attributes:
+        frames: the number of samples in each channel, if the bytes tell.
+        data_bytes: the number of bytes that hold samples, if they are not compressed.
+        head: bytes that the decoder gets instead of the first bytes of the file, which would mislead it.
+        size: the size that the decoder is told, if it would guess too small a length from the real one.
+    """
+
+    frames: int | None = None
+    data_bytes: int | None = None
+    head: bytes = b""
+    size: int | None = None
+
+
+class Bytes:
+    """Random access to the bytes of an open file. The first `HEAD_BYTES` are read once.
+
+    Attributes:
+        path: the file, for messages.
+        size: its size in bytes.
+        head: its first bytes.
+    """
+
+    def __init__(self, path: Path, stream: io.FileIO) -> None:
+        self.path = path
+        self.size = os.fstat(stream.fileno()).st_size
+        self._stream = stream
+        self.head = stream.read(HEAD_BYTES)
+        stream.seek(0)
+
+    def at(self, start: int, count: int) -> bytes:
+        """Returns up to `count` bytes from `start`."""
+        if start + count <= len(self.head):
+            return self.head[start : start + count]
+        self._stream.seek(start)
+        found = self._stream.read(count)
+        # The system may return only a part of the bytes.
+        while len(found) < count and (piece := self._stream.read(count - len(found))):
+            found += piece
+        self._stream.seek(0)
+        return found
+
+    def all(self) -> bytes:
+        """Returns the whole file."""
+        return self.at(0, self.size)
+
+    def id3_end(self) -> int:
+        """Returns the position after the ID3v2 tags at the start of the file."""
+        position = 0
+        while (tag := self.at(position, 10))[:3] == b"ID3" and len(tag) == 10:
+            position += id3_size(tag)
+        return position
+
+
+def id3_size(tag: bytes) -> int:
+    """Returns the size of an ID3v2 tag from its first 10 bytes."""
+    size = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
+    return 10 + size + (10 if tag[5] & 0x10 else 0)
+
+
+class PatchedFile(io.RawIOBase):
+    """A file for libsndfile with other first bytes, or with another size. It is slower than the file itself.
+
+    Args:
+        stream: the real file.
+        head: the bytes instead of its first ones.
+        size: its size in bytes. If it is larger than the real one, zeros follow.
+    """
+
+    def __init__(self, stream: io.FileIO, head: bytes, size: int) -> None:
+        self._stream = stream
+        self._head = head
+        self._size = size
+        self._position = 0
+
+    def seekable(self) -> bool:
+        """Returns that `seek` works."""
+        return True
+
+    def readable(self) -> bool:
+        """Returns that `readinto` works."""
+        return True
+
+    def tell(self) -> int:
+        """Returns the position, which libsndfile also asks for to find the size."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer, and returns the number of bytes. Zeros follow the end of the real file."""
+        view = memoryview(buffer).cast("B")
+        view = view[: max(0, self._size - self._position)]
+        piece = self._head[self._position : self._position + len(view)]
+        if len(piece) < len(view):
+            self._stream.seek(self._position + len(piece))
+            piece += self._stream.read(len(view) - len(piece))
+        view[:] = piece.ljust(len(view), b"\0")
+        self._position += len(view)
+        return len(view)

@@ -1,0 +1,55 @@
+"""Walks through the pages of an Ogg file: Vorbis, Opus, FLAC in Ogg. RFC 3533 describes them."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from audiozen_core.audio.damage import damaged, joined
+from audiozen_core.audio.length import Bytes, Length
+
+_HEADER = struct.Struct("<4sBBqIIIB")
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # each byte with its bits in reverse order
+_BEGINS, _ENDS = 2, 4  # bits of the header type
+
+
+def check_ogg(file: Bytes) -> Length:
+    """Checks that all pages are there and that they belong to one stream.
+
+    libsndfile decodes the first stream only, skips pages that are missing or have changed, and ends at the last
+    complete page.
+
+    Raises:
+        DataError: a page is missing, cut off or changed; a second stream follows the first one.
+    """
+    content = file.all()
+    position = 0
+    has_data = ended = False
+    numbers: dict[int, int] = {}  # the next page of each stream
+    while content.startswith(b"OggS", position):
+        table = position + _HEADER.size
+        segments = content[table - 1] if table <= len(content) else 0
+        end = table + segments + sum(content[table : table + segments])
+        if end > len(content):
+            raise damaged(file.path, f"its page at byte {position} is cut off")
+        _, _, kind, _, serial, number, checksum, _ = _HEADER.unpack_from(content, position)
+        if _checksum(content[position : position + 22] + bytes(4) + content[position + 26 : end]) != checksum:
+            raise damaged(file.path, f"its page at byte {position} has changed")
+        # Streams side by side, such as audio and video, all begin before the first page with data.
+        if kind & _BEGINS and has_data:
+            raise joined(file.path, position)
+        if numbers.get(serial, number) != number:
+            raise damaged(file.path, f"pages are missing before byte {position}")
+        numbers[serial] = number + 1
+        has_data = has_data or not kind & _BEGINS
+        ended = bool(kind & _ENDS)
+        position = end
+    if position < len(content) and not ended:
+        raise damaged(file.path, f"what follows byte {position} is not an Ogg page")
+    return Length()
+
+
+def _checksum(page: bytes) -> int:
+    """Returns the CRC-32 of Ogg. That of zlib has the same polynomial, the bits in reverse order, and is inverted."""
+    inverted = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF)
+    return int(f"{inverted ^ 0xFFFFFFFF:032b}"[::-1], 2)

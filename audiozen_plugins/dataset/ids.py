@@ -1,0 +1,57 @@
+"""Ids of samples. Results are named after them, so no two samples of a data set may have the same."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from audiozen_core.diagnostics.printable import printable
+
+
+def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
+    """Returns an id for each file: its path without the ending.
+
+    If several files differ only in the ending, their ids keep it.
+
+    Args:
+        paths: different relative paths.
+
+    Example:
+        >>> ids_of_files([PurePath("a/one.wav"), PurePath("two.wav"), PurePath("two.flac"), PurePath("TWO.wav")])
+        ['a/one', 'two.wav', 'two.flac', 'TWO.wav~2']
+    """
+    bare = [path.with_suffix("").as_posix() for path in paths]
+    count = Counter(map(_fold, bare))
+    return unique_ids(
+        [path.as_posix() if count[_fold(name)] > 1 else name for path, name in zip(paths, bare, strict=True)]
+    )
+
+
+def unique_ids(names: Sequence[str]) -> list[str]:
+    r"""Makes names unique, by a number after each one that occurred before, and printable.
+
+    Names that differ only in case or in the form of their accents count as the same, because some file systems don't
+    distinguish them.
+
+    Example:
+        >>> unique_ids(["a", "b", "A", "a", "a~2"])
+        ['a', 'b', 'A~3', 'a~4', 'a~2']
+    """
+    names = [printable(name) for name in names]
+    given = set(map(_fold, names))
+    used: set[str] = set()
+    unique = []
+    for name in names:
+        number, candidate = 1, name
+        while _fold(candidate) in used or (number > 1 and _fold(candidate) in given):
+            number += 1
+            candidate = f"{name}~{number}"
+        used.add(_fold(candidate))
+        unique.append(candidate)
+    return unique
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
