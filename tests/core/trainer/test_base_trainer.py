@@ -420,3 +420,16 @@ def test_scheduler_that_ends_before_the_training_is_an_error_before_the_first_st
         trainer.train(make_loader())
     assert trainer.progress.step == 0
     one_cycle(wanted).train(make_loader())
+
+
+def test_scheduler_that_runs_out_of_steps_in_a_stream_is_an_error():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return ({"x": torch.ones(4), "y": torch.ones(1)} for _ in range(6))
+
+    trainer = make_trainer(
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=4),
+        interval="step",
+    )
+    with pytest.raises(RunError, match="OneCycleLR can't step"):
+        trainer.train(BatchLoader(Stream(), batch_size=1))
