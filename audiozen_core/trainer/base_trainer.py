@@ -16,6 +16,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.arguments import above, at_least, check_loss
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation, prefixed
+from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
@@ -54,7 +55,8 @@ class BaseTrainer(Evaluation):
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
         plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`.
-        log_interval: record the scalars of a single step every N optimiser steps; 0 for never.
+        log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
+            are done, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
             batch out (a GPU then waits for each loss); `rollback` restores the last checkpoint and leaves the batch
             out.
@@ -134,10 +136,10 @@ class BaseTrainer(Evaluation):
         self.scalars = StepScalars(self.progress, self.device, self.models, self._ask_hooks)
         self.state = StateRegistry()
         self.state.register_components(components)
-        self.state.register("progress", self.progress)
-        self.state.register("scalars", self.scalars)
-        self.state.register("unreadable", self.unreadable)
-        self.state.register("rng", RandomState())
+        self.state.register("progress", self.progress, training_only=True)
+        self.state.register("scalars", self.scalars, training_only=True)
+        self.state.register("unreadable", self.unreadable, training_only=True)
+        self.state.register("rng", RandomState(), training_only=True)
         self._gradients = GradientNorms(self.models)
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = self._window_has_gradients = False
@@ -164,7 +166,9 @@ class BaseTrainer(Evaluation):
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
                 self._check_weights()
-                self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=epoch)
+                # These records are part of that of the epoch, so that a resumed run removes and repeats them with it.
+                last_step = self._step_metrics() if self.progress.step < self.log_interval else {}
+                self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
 
@@ -197,7 +201,8 @@ class BaseTrainer(Evaluation):
             raise RunError(f"the training data had no batches in epoch {epoch}", remedy="check the data set")
         if self._window_open:
             self._optimizer_step()
-        return prefixed("train", self.training_epoch_end(self.scalars.flush()))
+        means = self.training_epoch_end(self.scalars.flush())
+        return prefixed("train", {**means, **self.scalars.rates})
 
     def _train_batch(self, item: Any, batch_idx: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -266,12 +271,16 @@ class BaseTrainer(Evaluation):
                     optimizer.step()
         self._clear_gradients()
         self.progress.step += 1
+        self.scalars.rates = learning_rates(self.optimizers)
         self._step_schedulers("step")
         step = self.progress.step
         self.hooks.on_optimizer_step_end(trainer=self, step=step)
         if self.log_interval and step % self.log_interval == 0 and self.scalars.last:
-            metrics = prefixed("step", self.scalars.last)
-            self.hooks.on_log(trainer=self, metrics=metrics, step=step, epoch=self.progress.epoch + 1)
+            self.hooks.on_log(trainer=self, metrics=self._step_metrics(), step=step, epoch=self.progress.epoch + 1)
+
+    def _step_metrics(self) -> dict[str, float]:
+        """Returns the newest scalars of a step that have been read, and the learning rates of the last step."""
+        return prefixed("step", {**self.scalars.last, **self.scalars.rates}) if self.scalars.last else {}
 
     def _clear_gradients(self) -> None:
         for optimizer in self.optimizers.values():
