@@ -1,3 +1,4 @@
+from audiozen_core.diagnostics.diagnostic import Diagnostic as Diagnostic
 from audiozen_core.errors import AudioZenError as AudioZenError
 from audiozen_core.errors import BuildError as BuildError
 from audiozen_core.errors import CheckpointError as CheckpointError

@@ -54,8 +54,8 @@ def command(
     audiozen run exp.toml -M test --ckpt-path best
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
 
-    All output goes to <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and after a
-    test metrics/ and enhanced/.
+    All output goes to <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and the
+    results of tests and predictions, such as test/best_epoch_0012/0/.
     """
     _ignore_usr1_until_training()
     # These modules import torch, which takes seconds. They are imported here so that SIGUSR1 is ignored before.

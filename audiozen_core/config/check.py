@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.signature import Signature, signature_of
@@ -14,6 +15,7 @@ from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
+from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -41,7 +43,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         ConfigError: with every error and warning, including the findings of `loaded`, sorted by position.
     """
     composition = loaded.composition
-    checker = _Checker(composition, index)
+    checker = _Checker(composition, index, loaded.sections)
     components = {}
     scope = _import_scope(composition)
     with scope:
@@ -97,9 +99,12 @@ def _role(component: Component) -> _Role:
 
 
 class _Checker:
-    def __init__(self, composition: Composition, index: PluginIndex | None = None) -> None:
+    def __init__(
+        self, composition: Composition, index: PluginIndex | None = None, sections: Sections | None = None
+    ) -> None:
         self.composition = composition
         self.index = index
+        self.sections = sections
         self.findings: list[Diagnostic] = []
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
 
@@ -164,10 +169,29 @@ class _Checker:
             return
         if place in self.composition.unresolved:
             return
-        for problem in check_arguments(checked.signature, args, injected=role.injected, name=component.path):
+        problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
+        for problem in problems:
             # The caller of the function passes the missing arguments later.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)
+        if not problems:
+            self.ask_component(checked)
+
+    def ask_component(self, checked: CheckedComponent) -> None:
+        """Reports what the class of a component finds in its arguments, given the rest of the experiment.
+
+        The class may have a method `check_settings(args, *, acoustics, dataset_names)`, which yields findings. Its
+        docstring in `FileByFile` is an example.
+        """
+        ask = getattr(checked.target, "check_settings", None)
+        if ask is None or self.sections is None:
+            return
+        for finding in ask(
+            checked.component.args,
+            acoustics=self.sections.acoustics or Acoustics(),
+            dataset_names=self.sections.dataset_names,
+        ):
+            self.place(finding, checked.component.key)
 
     def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
         try:

@@ -11,7 +11,7 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.read_table import TableReader
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.config.schema import key_at, table_of
-from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, HookComponent, Meta
+from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, HookComponent, Meta, dataset_names
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
@@ -42,6 +42,11 @@ class Sections:
     )
     hooks: list[HookComponent] = field(default_factory=list)
 
+    @property
+    def dataset_names(self) -> dict[Mode, tuple[str, ...]]:
+        """The names of the data sets by mode."""
+        return dataset_names(self.datasets)
+
     def components(self) -> list[Component]:
         """Returns every component, including those in `dataloader`."""
         components = [component for of_kind in self.components_by_kind.values() for component in of_kind.values()]
@@ -63,6 +68,7 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
     reader.check_acoustics()
     reader.check_training_dataloaders()
     reader.check_batch_samplers()
+    reader.check_dataset_names()
     return reader.sections
 
 
@@ -223,6 +229,24 @@ class _Reader:
                 if place in self.composition.origins:
                     message = f"`{self.composition.spell(place)}` would be ignored: `batch_sampler` makes whole batches"
                     self.report(config_codes.DATALOADER_IGNORED, message, place, label="leave it out")
+
+    def check_dataset_names(self) -> None:
+        """Checks that the data sets of a mode have different names, because their results are filed under these."""
+        for mode, datasets in self.sections.datasets.items():
+            names = self.sections.dataset_names[mode]
+            for index, dataset in enumerate(datasets):
+                # A name is compared with all others, because it may also equal the index of a later data set.
+                twins = [other for at, other in enumerate(datasets) if at != index and names[at] == names[index]]
+                if dataset.name and any(not twin.name or twin.key < dataset.key for twin in twins):
+                    self.composition.findings.append(
+                        self.composition.finding(
+                            config_codes.BAD_VALUE,
+                            f"two data sets are called `{dataset.name}`",
+                            (*dataset.key, "name"),
+                            label="give it another name",
+                            notes=(f"{twins[0].header}: {self.composition.origin(twins[0].key)}",),
+                        )
+                    )
 
     def check_at_most(self, name: str, value: int, other: str, limit: int) -> None:
         if value <= limit or {("acoustics", name), ("acoustics", other)} & self.tables.invalid:

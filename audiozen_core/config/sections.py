@@ -7,6 +7,7 @@ The fields, their types and their defaults define what a section may contain: th
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -129,7 +130,20 @@ class Dataloader:
 class DatasetComponent(Component):
     """A section `[dataset]`, `[validate_dataset]`, …, or one entry of an array of these sections."""
 
+    name: str | None = _field(
+        "the data set's name in records, tables and result folders; by default its index, from 0",
+        default=None,
+        pattern=r"[\w.\-]*\w[\w.\-]*",
+    )
     dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how its samples become batches"})
+
+
+def dataset_names(datasets: Mapping[Mode, Sequence[DatasetComponent]]) -> dict[Mode, tuple[str, ...]]:
+    """Returns the names of data sets by mode: their `name`, or else their index, from 0."""
+    return {
+        mode: tuple(dataset.name or str(index) for index, dataset in enumerate(of_mode))
+        for mode, of_mode in datasets.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +171,11 @@ class ExperimentConfig:
     datasets: dict[Mode, list[DatasetComponent]]
     hooks: list[HookComponent]
     text: str
+
+    @property
+    def dataset_names(self) -> dict[Mode, tuple[str, ...]]:
+        """The names of the data sets by mode: their `name`, or else their index."""
+        return dataset_names(self.datasets)
 
     @property
     def trainer(self) -> Component:

@@ -135,6 +135,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         use_amp=config.meta.use_amp,
         lifecycle=lifecycle,
         config_text=config.text,
+        dataset_names=config.dataset_names,
     )
 
 

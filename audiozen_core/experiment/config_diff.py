@@ -81,7 +81,9 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     yield from _SAFE_SECTIONS
     yield from (f"meta.{name}" for name in _SAFE_META)
     for section, key, table in _components(values):
-        yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER if "dataset" in section)
+        if "dataset" in section:
+            yield f"{key}.name"
+            yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)
         component = find(section, str(table["path"])) if "path" in table else None
         if getattr(component, "affects_training", True) is False:
             yield key

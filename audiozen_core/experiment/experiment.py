@@ -31,13 +31,14 @@ from audiozen_core.experiment.build import (
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.provenance import record
-from audiozen_core.experiment.resume import restore
+from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
+from audiozen_core.trainer.state import RandomState
 from audiozen_core.trainer.steps import check_steps
 
 Loaders = dict[Mode, list[BatchLoader]]
@@ -96,18 +97,18 @@ class Experiment:
         """
         self._check_options(resume, ckpt_path)
         with self.scope, buffered_for_log_file(), ExitStack() as stack:
-            trainer, loaders = self._lock_and_build(stack, resume=resume)
+            trainer, loaders = self._lock_and_build(stack, resume=resume, ckpt_path=ckpt_path)
             if self.trains and resume:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
-            elif ckpt_path is not None or self.modes[0] not in TRAINING:
-                self._load_weights(trainer, ckpt_path)
+            elif not self.trains:
+                self._load_for_evaluation(trainer, ckpt_path)
             if self.trains:
                 remove_partial_files(self.folder)
             with _no_exit(), log_file(self.folder / f"{self.config.id}.log"):
                 self._record(trainer)
                 for mode, before in zip(self.modes, (None, *self.modes), strict=False):
                     if before in TRAINING and mode not in TRAINING:
-                        self._load_weights(trainer, None)
+                        self._load_for_evaluation(trainer, None)
                     self._run_mode(mode, trainer, loaders)
 
     @property
@@ -119,6 +120,11 @@ class Experiment:
         training = [mode for mode in self.modes if mode in TRAINING]
         if resume and not training:
             raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
+        if training and not resume and self.modes[0] not in TRAINING:
+            raise RunError(
+                f"`{self.modes[0]}` comes before the training, so it has no checkpoint",
+                remedy=f"put {training[0]} first, or continue a run with --resume",
+            )
         if "finetune" in self.modes and not resume and ckpt_path is None:
             raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
         if ckpt_path is not None and not resume and training == ["train"]:
@@ -127,20 +133,24 @@ class Experiment:
                 remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
             )
 
-    def _lock_and_build(self, stack: ExitStack, *, resume: bool) -> tuple[BaseTrainer, Loaders]:
+    def _lock_and_build(self, stack: ExitStack, *, resume: bool, ckpt_path: str | None) -> tuple[BaseTrainer, Loaders]:
         """Locks the run folder, then builds everything. `stack` frees the lock and closes the loaders at the end."""
         if self.trains:
             # The lock removes the folder again if building fails before anything is written to it.
             stack.enter_context(run_lock(self.folder))
             if not resume:
                 self._check_no_run()
-        trainer, loaders = self.build()
+        trainer, loaders = self.build(ckpt_path if self._starts_from(ckpt_path, resume=resume) else None)
         for loader in chain.from_iterable(loaders.values()):
             stack.callback(loader.close)
         return trainer, loaders
 
-    def build(self) -> tuple[BaseTrainer, Loaders]:
+    def build(self, start: str | None = None) -> tuple[BaseTrainer, Loaders]:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
+
+        Args:
+            start: the checkpoint whose weights a finetuning starts from. They are loaded before the hooks' `on_setup`,
+                so that an average of the weights, for example, starts from them.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -161,7 +171,10 @@ class Experiment:
         if self.trains:
             seed_generators(self.config.meta.seed)
             initialise_lazy_modules(trainer, loaders["train"][0])
+        if start is not None:
+            self._load_weights(trainer, start)
         lifecycle.on_setup(trainer=trainer)
+        trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
@@ -172,13 +185,20 @@ class Experiment:
 
     def _run_mode(self, mode: RunMode, trainer: BaseTrainer, loaders: Loaders) -> None:
         if mode in TRAINING:
+            trainer.checkpoint_name = ""
             trainer.train(loaders["train"][0], loaders.get("validate", ()))
-        elif mode == "validate":
+            return
+        # An evaluation does not depend on what ran before it in this process, nor does it change what comes after it.
+        generators = RandomState()
+        before = generators.state_dict()
+        seed_generators(self.config.meta.seed)
+        if mode == "validate":
             trainer.validate(loaders["validate"])
         elif mode == "test":
             trainer.test(loaders["test"])
         else:
             trainer.predict(loaders["predict"])
+        generators.load_state_dict(before)
 
     def _data_modes(self) -> list[Mode]:
         """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
@@ -206,16 +226,21 @@ class Experiment:
                 remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 
+    def _starts_from(self, which: str | None, *, resume: bool) -> bool:
+        """Returns whether a finetuning starts from this checkpoint. Once it has one of its own, it continues there."""
+        if "finetune" not in self.modes or which is None:
+            return False
+        return not resume or not (self._is_own(which) or self.store.list(verify=False))
+
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         own = self.store.list(verify=False)
         if "finetune" in self.modes and which is not None and not self._is_own(which):
-            # The finetuning starts from this checkpoint. As soon as it has checkpoints of its own, it continues there.
-            if not own:
-                return self._load_weights(trainer, which)
+            if not own:  # the weights have been loaded
+                return
             which = None
         if which is None and "finetune" not in self.modes and not own:
             self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
-            return None
+            return
         loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         if left := self.store.rewind(loaded.path):
@@ -226,7 +251,6 @@ class Experiment:
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None
         self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
-        return None
 
     def _is_own(self, which: str) -> bool:
         """Returns whether the checkpoint that the user asked for belongs to this run."""
@@ -235,21 +259,20 @@ class Experiment:
         folder, path = self.store.folder, Path(which)
         return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
-    def _load_weights(self, trainer: BaseTrainer, which: str | None) -> None:
-        """Loads the weights of a checkpoint, by default those of the best, or of the latest if no best exists."""
-        if which is None:
-            which = "best" if self.store.has_best else "latest"
+    def _locate(self, which: str) -> Path:
+        """Returns the path of a checkpoint's folder, or of a file of weights, that the user has named."""
         named = _checkpoint_name(which)
         # A bare name is a checkpoint of this run, unless a file or folder of that name exists here.
         is_path = isinstance(named, Path) and (named.exists() or named.name != which)
-        path = follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named)
+        return follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named)
+
+    def _load_weights(self, trainer: BaseTrainer, which: str) -> Path:
+        """Loads the weights of all networks from a checkpoint or a file, and returns its path."""
+        path = self._locate(which)
         saved_at: dict[str, Any] = {}
         if path.is_dir():
             info = self.store.load(path, owners=(), map_location="cpu")
             saved_at = {"epoch": info.epoch, "step": info.step, "score": info.score}
-            if not any(mode in TRAINING for mode in self.modes):
-                # Results are recorded at the epoch and step that the weights come from.
-                trainer.progress.epoch, trainer.progress.step = info.epoch, info.step
         trainer.start_is_unsaved = True
         for suffix, model in trainer.models.items():
             owner = section_name("model", suffix)
@@ -262,6 +285,19 @@ class Experiment:
                 message = f"the weights in {path} do not fit [{owner}]"
                 raise mismatch_error(message, error, model, weights, remedy=swapped or _OTHER_MODEL) from error
         self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
+        return path
+
+    def _load_for_evaluation(self, trainer: BaseTrainer, which: str | None) -> None:
+        """Loads what a validation, test or prediction depends on, by default from the best checkpoint, or the latest.
+
+        This is the same after a training as in a process of its own: the weights, all registered states and the
+        progress of the checkpoint. Results are recorded at its epoch and step.
+        """
+        if which is None:
+            which = "best" if self.store.has_best else "latest"
+        path = self._load_weights(trainer, which)
+        restore_for_evaluation(trainer, path)
+        trainer.checkpoint_name = result_name(which, path, self.store.folder)
 
     # ------------------------------------------------------------------------------- records
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from audiozen_core.checkpoint import LoadedCheckpoint
+from audiozen_core.checkpoint import CheckpointStore, LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.config.checked import CheckedConfig
+from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, compare_configs, refuse_changes
 from audiozen_core.kinds import section_name
@@ -61,6 +63,55 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
                 now=now,
             )
     trainer.load_checkpoint(adapt_state(loaded.state, changes, trainer) if changes else loaded.state)
+
+
+def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
+    """Restores what a validation, test or prediction depends on besides the weights: the states of hooks, and so on.
+
+    Args:
+        trainer: a trainer that has the weights already.
+        path: the folder of a checkpoint, or a file of weights, which has no other states.
+
+    Raises:
+        CheckpointError: a registered state is not in the checkpoint, or does not fit.
+    """
+    state: dict[str, Any] = {}
+    if path.is_dir():
+        folder = path.resolve()
+        owners = read_state(folder, read_manifest(folder)).keys()
+        wanted = {*trainer.state.evaluation_names(), "progress", "extra"} & owners
+        loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.device)
+        state = loaded.state
+        if "progress" in state:
+            trainer.progress.load_state_dict(state.pop("progress"))
+        else:  # an average of several checkpoints
+            trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
+        trainer.hooks.on_checkpoint_load(trainer=trainer, extra=state.pop("extra", {}))
+    trainer.state.load_for_evaluation(state, str(path))
+
+
+def result_name(which: str, path: Path, own: Path) -> str:
+    """Returns the name of a checkpoint for records and result folders.
+
+    Args:
+        which: the checkpoint as the user has named it: `best`, `latest`, a name, or a path.
+        path: its folder, or a file of weights.
+        own: the folder of this run's checkpoints.
+
+    Example:
+        >>> result_name("best", Path("exp/a/checkpoints/epoch_0012"), Path("exp/a/checkpoints"))
+        'best_epoch_0012'
+        >>> result_name("exp/b/checkpoints/best", Path("exp/b/checkpoints/epoch_0003"), Path("exp/a/checkpoints"))
+        'b_best_epoch_0003'
+    """
+    real = path.resolve()
+    alias = Path(which).name
+    name = real.name if alias == real.name else f"{alias}_{real.name}"
+    if real.parent == own.resolve():
+        return name
+    # The results of another run's weights must not look like those of this run.
+    run = real.parent.parent if real.parent.name == own.name else real.parent
+    return f"{run.name}_{name.removesuffix('.safetensors')}"
 
 
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:

@@ -65,10 +65,11 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_setup(self, trainer: Trainer) -> None:
-        """Everything is built; no checkpoint is loaded and nothing is written yet.
+        """Everything is built, and nothing is written yet. A finetuning has loaded its weights, other modes nothing.
 
         Called once, in every mode. Register your own state for the checkpoints here:
-        `trainer.state.register("ema", ema)`. Open files in `on_run_start`, not here.
+        `trainer.state.register("ema", ema)`. Every mode but a new training restores it from the checkpoint that it
+        starts from, or ends with an error. Open files in `on_run_start`, not here.
         """
 
     @hookspec
@@ -282,4 +283,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_checkpoint_load(self, trainer: Trainer, extra: Mapping[str, Any]) -> None:
-        """A checkpoint has been read and is about to be restored; `extra` holds what `on_checkpoint_save` added."""
+        """A checkpoint has been read, to resume or to evaluate, and is about to be restored.
+
+        `extra` holds what `on_checkpoint_save` added.
+        """

@@ -80,6 +80,8 @@ class Trainer(Protocol):
         seed: the seed of the run.
         use_amp: whether automatic mixed precision is on.
         config_text: the effective TOML.
+        checkpoint_name: in validation, test and prediction the checkpoint whose weights are used, such as
+            `best_epoch_0012`; "" if they were not loaded from one.
         start_is_unsaved: true if the state that this run started from is not in one of its own checkpoints, as in
             finetuning.
         log: a structlog logger.
@@ -102,6 +104,7 @@ class Trainer(Protocol):
     seed: int
     use_amp: bool
     config_text: str
+    checkpoint_name: str
     start_is_unsaved: bool
     log: FilteringBoundLogger
     progress: Progress

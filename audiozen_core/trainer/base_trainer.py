@@ -18,6 +18,7 @@ from audiozen_core.trainer.arguments import above, at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation, prefixed
 from audiozen_core.trainer.gradients import Gradients
+from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import trained_losses
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
@@ -58,7 +59,8 @@ class BaseTrainer(Evaluation):
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
         plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`.
-        log_interval: record the scalars of a single step every N optimiser steps; 0 for never.
+        log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
+            are done, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
             batch out (a GPU then waits for each loss); `rollback` restores the last checkpoint and leaves the batch
             out.
@@ -138,10 +140,10 @@ class BaseTrainer(Evaluation):
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
         self.state = StateRegistry()
         self.state.register_components(components)
-        self.state.register("progress", self.progress)
-        self.state.register("scalars", self.scalars)
-        self.state.register("unreadable", self.unreadable)
-        self.state.register("rng", RandomState())
+        self.state.register("progress", self.progress, training_only=True)
+        self.state.register("scalars", self.scalars, training_only=True)
+        self.state.register("unreadable", self.unreadable, training_only=True)
+        self.state.register("rng", RandomState(), training_only=True)
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
         # A window is the batches whose gradients are accumulated into one optimiser step.
@@ -168,7 +170,9 @@ class BaseTrainer(Evaluation):
                     score, scalars = self._validate(validation_loaders)
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
-                self.hooks.on_log(trainer=self, metrics=metrics, step=self.progress.step, epoch=epoch)
+                # These records are part of that of the epoch, so that a resumed run removes and repeats them with it.
+                last_step = self._step_metrics() if self.progress.step < self.log_interval else {}
+                self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
 
@@ -223,7 +227,8 @@ class BaseTrainer(Evaluation):
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
         with translate_step_errors(self.training_epoch_end):
-            return prefixed("train", self.training_epoch_end(steps))
+            means = self.training_epoch_end(steps)
+        return prefixed("train", {**means, **self.scalars.rates})
 
     def _train_batch(self, item: Any, batch_idx: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -287,12 +292,16 @@ class BaseTrainer(Evaluation):
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
+        self.scalars.rates = learning_rates(self.optimizers)
         self._step_schedulers("step")
         step = self.progress.step
         self.hooks.on_optimizer_step_end(trainer=self, step=step)
         if self.log_interval and step % self.log_interval == 0 and self.scalars.last:
-            metrics = prefixed("step", self.scalars.last)
-            self.hooks.on_log(trainer=self, metrics=metrics, step=step, epoch=self.progress.epoch + 1)
+            self.hooks.on_log(trainer=self, metrics=self._step_metrics(), step=step, epoch=self.progress.epoch + 1)
+
+    def _step_metrics(self) -> dict[str, float]:
+        """Returns the newest scalars of a step that have been read, and the learning rates of the last step."""
+        return prefixed("step", {**self.scalars.last, **self.scalars.rates}) if self.scalars.last else {}
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():

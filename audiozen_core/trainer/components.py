@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.hooks.lifecycle import Lifecycle
+from audiozen_core.kinds import Mode
 from audiozen_core.trainer.scheduler import Scheduler
 
 
@@ -37,6 +38,8 @@ class Components:
         use_amp: whether to use automatic mixed precision.
         lifecycle: the hooks.
         config_text: the effective TOML, which checkpoints and logs record.
+        dataset_names: the names of the data sets by mode, in order. A data set without a name here is called by its
+            index.
     """
 
     models: Mapping[str, nn.Module]
@@ -52,3 +55,4 @@ class Components:
     use_amp: bool = False
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     config_text: str = ""
+    dataset_names: Mapping[Mode, Sequence[str]] = field(default_factory=dict)

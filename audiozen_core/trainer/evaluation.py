@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
+from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.errors import RunError
@@ -20,6 +23,7 @@ from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.memory import translate_memory_errors
 from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.parts import Parts
+from audiozen_core.trainer.results import ResultFolder
 from audiozen_core.trainer.steps import Steps
 
 _RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "predict": "prediction run"}
@@ -34,6 +38,7 @@ class Evaluation(Steps, Parts):
         super().__init__(components)
         self.save_max_score = save_max_score
         self.unreadable = UnreadableSamples(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self._results: tuple[Mode, ResultFolder] | None = None
 
     def validate(self, loaders: Sequence[BatchLoader]) -> float:
         """Runs the validation once and returns the score."""
@@ -47,9 +52,10 @@ class Evaluation(Steps, Parts):
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
         """Runs the test and returns its scalars."""
         with self._running("test"):
-            outputs = self._evaluate("test", loaders, self.test_step)
-            with translate_step_errors(self.test_epoch_end):
-                metrics = prefixed("test", self.test_epoch_end(outputs) or {})
+            with self._new_results("test"):
+                outputs = self._evaluate("test", loaders, self.test_step)
+                with translate_step_errors(self.test_epoch_end):
+                    metrics = prefixed("test", self.test_epoch_end(outputs) or {})
             self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
             self.hooks.on_log(
                 trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
@@ -59,8 +65,44 @@ class Evaluation(Steps, Parts):
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches."""
         with self._running("predict"):
-            self._evaluate("predict", loaders, self.predict_step)
+            with self._new_results("predict"):
+                self._evaluate("predict", loaders, self.predict_step)
             self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="predict", score=None, metrics={})
+
+    def each_file(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yields a batch of one file, without padding, for each file of a batch; see `audiozen_core.data.each_file`.
+
+        With it, the results of an evaluation do not depend on the batch size.
+        """
+        return each_file(batch)
+
+    def result_folder(self, dataloader_idx: int) -> Path:
+        """Returns the folder for the results of one data set, in a test or a prediction; it exists.
+
+        It is `<run>/<mode>/<checkpoint>/<data set>`, such as `exp/baseline/test/best_epoch_0012/0`. If there are
+        results of that checkpoint already, the new ones are in `best_epoch_0012_2`. Until the last batch and
+        `test_epoch_end` are done, the checkpoint's folder ends in `.incomplete`.
+
+        Raises:
+            RunError: neither a test nor a prediction is running.
+        """
+        if self._results is None:
+            raise RunError("only a test or a prediction has a result folder")
+        mode, results = self._results
+        return results.of_dataset(self.dataset_name(mode, dataloader_idx))
+
+    @contextmanager
+    def _new_results(self, mode: Mode) -> Iterator[None]:
+        """Gives the mode a result folder, and completes the folder at the end."""
+        checkpoint = self.checkpoint_name or f"epoch_{self.progress.epoch:04d}"
+        results = ResultFolder(self.folder / mode / checkpoint)
+        self._results = mode, results
+        try:
+            yield
+        finally:
+            self._results = None
+        if folder := results.complete():
+            self.log.info("the results are complete", folder=str(folder))
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
@@ -140,6 +182,6 @@ class Evaluation(Steps, Parts):
         return context or nullcontext()
 
 
-def prefixed(prefix: str, scalars: Mapping[str, float]) -> dict[str, float]:
+def prefixed(prefix: str, scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
     """Adds the prefix to the names of scalars, such as `train/loss`."""
     return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

@@ -11,7 +11,7 @@ from torch import nn
 from audiozen_core.audio.stft import Stft
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.kinds import section_name
+from audiozen_core.kinds import Mode, section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.input_copies import copy_inputs, protected
@@ -49,6 +49,13 @@ class Parts:
         self.progress = Progress()
         self.batch_size: int | None = None
         self.start_is_unsaved = False
+        self.checkpoint_name = ""
+        self._dataset_names = components.dataset_names
+
+    def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
+        """Returns the name of a data set: its `name` in the TOML file, or else its index."""
+        names = self._dataset_names.get(mode, ())
+        return names[dataloader_idx] if dataloader_idx < len(names) else str(dataloader_idx)
 
     @property
     def modules(self) -> dict[str, nn.Module]:

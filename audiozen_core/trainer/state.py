@@ -14,6 +14,7 @@ from audiozen_core.checkpoint.mismatch import compare_weights, mismatch_error
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.trainer_protocol import Stateful
 from audiozen_core.kinds import section_name
+from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
 
@@ -55,6 +56,9 @@ class StateRegistry:
 
     def __init__(self) -> None:
         self._entries: dict[str, Stateful] = {}
+        self._training_only: set[str] = set()
+        self._models: set[str] = set()
+        self._closed = False
 
     def register_components(self, components: Components) -> None:
         """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
@@ -63,29 +67,47 @@ class StateRegistry:
         """
         for suffix, model in components.models.items():
             self.register(section_name("model", suffix), ModuleState(model))
+            self._models.add(section_name("model", suffix))
         for suffix, loss in components.loss_functions.items():
             state = ModuleState(loss) if isinstance(loss, nn.Module) else loss
             if isinstance(state, Stateful) and state.state_dict():
                 self.register(section_name("loss_function", suffix), state)
         for suffix, optimizer in components.optimizers.items():
-            self.register(section_name("optimizer", suffix), optimizer)
+            self.register(section_name("optimizer", suffix), optimizer, training_only=True)
         for suffix, entry in components.lr_schedulers.items():
-            self.register(section_name("lr_scheduler", suffix), entry.scheduler)
+            self.register(section_name("lr_scheduler", suffix), entry.scheduler, training_only=True)
         for name, hook in components.lifecycle.stateful():
-            self.register(f"hook_{name}", hook)
+            self.register(f"hook_{name}", hook, training_only=getattr(hook, "state_is_for_training", False))
 
-    def register(self, name: str, entry: Stateful) -> None:
+    def register(self, name: str, entry: Stateful, *, training_only: bool = False) -> None:
         """Adds an entry.
 
+        Args:
+            name: its name in the checkpoints.
+            entry: the object.
+            training_only: whether validation, test and prediction can do without its state. Otherwise they restore it
+                too.
+
         Raises:
-            ValueError: the name is taken.
+            ValueError: the name is taken, or the registry is closed.
             TypeError: the object has no `state_dict` and `load_state_dict`.
         """
+        if self._closed:
+            raise ValueError(
+                f"the state `{name}` is registered too late to be restored: register it in the hook `on_setup`, or in "
+                "the `__init__` of a trainer"
+            )
         if name in self._entries:
             raise ValueError(f"the state `{name}` is registered twice")
         if not isinstance(entry, Stateful):
             raise TypeError(f"the state `{name}`, a {type(entry).__name__}, has no state_dict and load_state_dict")
         self._entries[name] = entry
+        if training_only:
+            self._training_only.add(name)
+
+    def close(self) -> None:
+        """Refuses further entries, because a checkpoint may be restored from now on."""
+        self._closed = True
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Returns the state of every entry, by name."""
@@ -116,7 +138,44 @@ class StateRegistry:
                 f"the checkpoint does not fit the experiment: {'; '.join(parts)}",
                 remedy="resume with the TOML that the run was started with, or start a new run with `-M finetune`",
             )
-        for name, entry in self._entries.items():
+        self._load(self._entries, state_dict)
+
+    def evaluation_names(self) -> set[str]:
+        """Returns what `load_for_evaluation` restores: all but the networks, whose weights may come from elsewhere."""
+        return self._entries.keys() - self._training_only - self._models
+
+    def load_for_evaluation(self, state_dict: Mapping[str, dict[str, Any]], source: str) -> None:
+        """Restores what a validation, test or prediction depends on besides the networks.
+
+        That is every entry that is not for training only. The checkpoint may have further states, such as those of
+        hooks that the TOML file does not name any more.
+
+        Args:
+            state_dict: the states in the checkpoint, by name.
+            source: the checkpoint, for messages.
+
+        Raises:
+            CheckpointError: there is no state for an entry that was registered with `register`, so it would silently
+                start anew; or an entry can't load its state.
+        """
+        wanted = {name: self._entries[name] for name in sorted(self.evaluation_names())}
+        missing = sorted(wanted.keys() - state_dict.keys())
+        # A hook or a loss has a state of its own accord, and may not need it here. What was registered is needed.
+        optional = [name for name in missing if name.startswith(("hook_", "loss_function"))]
+        if needed := [name for name in missing if name not in optional]:
+            raise CheckpointError(
+                f"{source} has no state for {_names(needed)}, which the experiment has registered",
+                notes=[f"it has states for: {', '.join(sorted(state_dict))}"],
+                remedy="use a checkpoint that a run of this TOML file has saved, or leave out what registers it",
+            )
+        if optional:
+            get_logger().warning(
+                f"the checkpoint has no state for {_names(optional)}: it starts anew", checkpoint=source
+            )
+        self._load({name: entry for name, entry in wanted.items() if name in state_dict}, state_dict)
+
+    def _load(self, entries: Mapping[str, Stateful], state_dict: Mapping[str, dict[str, Any]]) -> None:
+        for name, entry in entries.items():
             try:
                 entry.load_state_dict(state_dict[name])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:

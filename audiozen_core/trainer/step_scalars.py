@@ -49,6 +49,8 @@ class StepScalars:
         judge: Callable[[NonFiniteError], None],
     ) -> None:
         self.steps: list[dict[str, float]] = []
+        # The learning rates of the last optimiser step. A scheduler may have changed them since.
+        self.rates: Mapping[str, float | Tensor] = {}
         self.read_at_once = False
         self._progress = progress
         self._device = device
@@ -141,6 +143,7 @@ class StepScalars:
             "names": names,
             "values": torch.tensor(values, dtype=torch.float64).reshape(shape),
             "present": torch.tensor(present, dtype=torch.bool).reshape(shape),
+            "rates": {name: float(rate) for name, rate in self.rates.items()} if self._progress.batch else {},
         }
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
@@ -150,6 +153,7 @@ class StepScalars:
             {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
             for values, present in rows
         ]
+        self.rates = state_dict["rates"]
         self._pending.clear()
         self._window.clear()
 

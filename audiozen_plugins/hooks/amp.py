@@ -34,6 +34,7 @@ class Amp:
     """
 
     default = True
+    state_is_for_training = True
     phase = "precision"
 
     def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:

@@ -21,9 +21,13 @@ from audiozen_core.storage.atomic import write_whole
 class MetricsJsonl:
     """Appends one line for each record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
-    A number that is not finite is written as null, because JSON can't express it. A resumed run first removes the
-    records of the steps that it will repeat. With each checkpoint the records so far are synchronised to the disk. If
-    the disk is full, the run continues, and the records are kept in memory until there is space.
+    The record of a validation, test or prediction has the epoch and step of the weights that it uses, and as
+    `checkpoint` the name of their checkpoint. A number that is not finite is written as null, because JSON can't
+    express it.
+
+    A resumed run first removes the records of the steps that it will repeat. With each checkpoint the records so far
+    are synchronised to the disk. If the disk is full, the run continues, and the records are kept in memory until there
+    is space.
     """
 
     default = True
@@ -66,7 +70,9 @@ class MetricsJsonl:
         """Writes a line."""
         if self._file is None:
             return
-        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        values: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        if trainer.checkpoint_name:
+            values = {"checkpoint": trainer.checkpoint_name, **values}
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._report(trainer, self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values})))
 

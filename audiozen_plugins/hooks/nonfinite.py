@@ -22,6 +22,7 @@ class NonFinite:
     """
 
     default = True
+    state_is_for_training = True
 
     def __init__(self) -> None:
         self.count = 0

@@ -13,11 +13,13 @@ from rich.progress import Progress as Bars
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
+from audiozen_core.trainer.learning_rates import learning_rates
 
 # The least time between two redraws of a bar. Redrawing after every step would slow down training.
 REFRESH_SECONDS = 0.2
 
 _NOUNS = {"validate": "validation", "predict": "prediction"}
+_DONE = {"validate": "validated", "test": "tested"}
 
 
 class Progress:
@@ -43,6 +45,7 @@ class Progress:
         self._shown = 0.0
         self._began = 0.0
         self._done_before = 0
+        self._training = False
         self._seen = 0
         self._total: int | None = None
 
@@ -51,6 +54,7 @@ class Progress:
         """Starts the clock, and the bars."""
         self._began = self._shown = time.monotonic()
         self._done_before = trainer.progress.epoch
+        self._training = mode == "train"
         if not self.drawn:
             return
         columns = (
@@ -104,10 +108,10 @@ class Progress:
 
     @hookimpl
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a validation run. During training, `on_epoch_end` logs the validation result."""
+        """Logs the result of a validation or a test. During training, `on_epoch_end` logs the validation result."""
         self._drop_task()
-        if mode == "validate" and self._epochs is None and not trainer.scalars.steps:
-            trainer.log.info("validated", **_rounded(metrics))
+        if metrics and not self._training:
+            trainer.log.info(_DONE.get(mode, mode), **_rounded(metrics))
 
     @hookimpl
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -116,9 +120,10 @@ class Progress:
         if self._bars is not None and self._epochs is not None:
             self._bars.update(self._epochs, completed=epoch)
         left = self._seconds_left(trainer, epoch)
-        rate = {f"lr{'_' * bool(suffix)}{suffix}": lr for suffix, lr in _learning_rates(trainer).items()}
+        shown = {name: value for name, value in metrics.items() if not name.startswith("train/lr")}
+        rates = {name.removeprefix("train/"): value for name, value in metrics.items() if name not in shown}
         best = {"best": True} if trainer.progress.is_best else {}
-        trainer.log.info(f"epoch {epoch}/{trainer.max_epochs}", **_rounded({**metrics, **rate}), **best, left=left)
+        trainer.log.info(f"epoch {epoch}/{trainer.max_epochs}", **_rounded(shown), **_compact(rates), **best, left=left)
 
     @hookimpl
     def on_teardown(self) -> None:
@@ -146,14 +151,17 @@ class Progress:
     def _note(self, trainer: Trainer) -> str:
         parts = [f"step {trainer.progress.step}"]
         parts += [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
-        parts += [f"lr{suffix} {rate:.2e}" for suffix, rate in _learning_rates(trainer).items()]
+        rates = {name: float(rate) for name, rate in learning_rates(trainer.optimizers).items()}
+        parts += [f"{name} {rate}" for name, rate in _compact(rates).items()]
         return "  ".join(parts)
 
 
-def _learning_rates(trainer: Trainer) -> dict[str, float]:
-    """Returns the rate of each optimiser by suffix. An optimiser that finds its rate itself is left out."""
-    rates = {suffix: optimizer.param_groups[0].get("lr") for suffix, optimizer in trainer.optimizers.items()}
-    return {suffix: float(rate) for suffix, rate in rates.items() if rate is not None}
+def _compact(rates: Mapping[str, float]) -> dict[str, float | str]:
+    """Shows several rates as one: `lr=0.001` if all are the same, and `lr=0.001/0.0001` otherwise."""
+    rounded = list(_rounded(rates).values())
+    if len(set(rounded)) < 2:
+        return {"lr": rounded[0]} if rounded else {}
+    return {"lr": "/".join(map(str, rounded))}
 
 
 def _rounded(scalars: Mapping[str, float]) -> dict[str, float]:

@@ -75,6 +75,8 @@ class TensorBoard:
             for name, value in metrics.items():
                 if self._writer is not None:
                     self._writer.add_scalar(name, value, step)
+            if self._writer is not None and trainer.checkpoint_name:
+                self._writer.add_text("checkpoint", f"{trainer.checkpoint_name}: {', '.join(metrics)}", step)
 
     @hookimpl
     def on_teardown(self, trainer: Trainer) -> None:

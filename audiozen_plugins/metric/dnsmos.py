@@ -42,6 +42,7 @@ class Dnsmos:
 
     unit = ""
     higher_is_better = True
+    sample_rates = (_SR,)
 
     def __init__(self, aspect: Aspect = "overall") -> None:
         for package in ("speechmos", "onnxruntime"):

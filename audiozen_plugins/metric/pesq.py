@@ -13,9 +13,13 @@ from torch import Tensor
 
 from audiozen_core.errors import DataError, MissingExtraError
 from audiozen_core.logging import get_logger
+from audiozen_core.registry import torchaudio_loader
 
 SAFE_SECONDS = 20.0
 """A file up to this length can't have more utterances than the package has room for."""
+
+_RESAMPLED = 16_000
+"""The rate of resampled copies, in hertz."""
 
 _CHILD = """
 import sys
@@ -38,6 +42,9 @@ class Pesq:
 
     Args:
         mode: `wb` for wide band (16 kHz), `nb` for narrow band (8 or 16 kHz).
+        resample: whether to rate copies that are resampled to 16 kHz if the audio has another rate, by
+            `torchaudio.functional.resample` with a Kaiser window. Everything above 7 kHz is then not rated. The metric
+            is called `pesq_16k` (or `pesq_nb_16k`), and its label says the rate.
 
     Raises:
         MissingExtraError: pesq is not installed.
@@ -46,14 +53,19 @@ class Pesq:
     unit = ""
     higher_is_better = True
 
-    def __init__(self, mode: Literal["wb", "nb"] = "wb") -> None:
+    def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
         try:
             importlib.import_module("pesq")
         except ImportError as error:
             raise MissingExtraError("pesq", extra="metrics", needed_by="the metric PESQ") from error
         self.mode = mode
+        self.resample = resample
         self.name = "pesq" if mode == "wb" else "pesq_nb"
         self.label = f"PESQ {mode.upper()}"
+        if resample:
+            self.name, self.label = f"{self.name}_16k", f"{self.label} at 16 kHz"
+        else:
+            self.sample_rates = (16000,) if mode == "wb" else (8000, 16000)
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
         """Computes the quality (MOS-LQO) of the estimate [time] against the reference [time].
@@ -62,14 +74,18 @@ class Pesq:
             DataError: PESQ is not defined for the sample rate.
             ValueError: the shapes differ.
         """
-        if sr not in (8000, 16000) or (sr == 8000 and self.mode == "wb"):
-            wanted = "16000" if self.mode == "wb" else "8000 or 16000"
+        if not self.resample and sr not in self.sample_rates:
+            wanted = " or ".join(map(str, self.sample_rates))
             raise DataError(
                 f"{self.label} needs {wanted} Hz, but the audio has {sr} Hz",
-                remedy="remove `pesq` from the `metrics` of the trainer, or resample the data",
+                remedy='rate a resampled copy: `{ path = "pesq", args = { resample = true } }` in the `metrics` of the '
+                "trainer; or remove `pesq` from them",
             )
         if estimate.shape != reference.shape:
             raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
+        if self.resample and sr != _RESAMPLED:
+            estimate, reference = (_resampled(signal, sr) for signal in (estimate, reference))
+            sr = _RESAMPLED
         signals = np.stack([reference.float().numpy(), estimate.float().numpy()])
         if not np.isfinite(signals).all() or not signals.any(axis=1).all():
             return math.nan
@@ -96,3 +112,21 @@ class Pesq:
                 exit_code=done.returncode,
             )
             return math.nan
+
+
+def _resampled(signal: Tensor, sr: int) -> Tensor:
+    torchaudio_loader.install()
+    # torchaudio takes long to import, and is needed only here.
+    from torchaudio.functional import resample
+
+    # A sharp filter, the "kaiser best" of librosa: it keeps what is below 7 kHz, and attenuates aliases by over 55 dB.
+    resampled: Tensor = resample(
+        signal.float(),
+        sr,
+        _RESAMPLED,
+        lowpass_filter_width=64,
+        rolloff=0.9476,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.77,
+    )
+    return resampled

@@ -21,7 +21,8 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
 
     Returns:
         The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (with `zero_mean`, also if it
-        is constant); infinite if the estimate equals the reference.
+        is constant); infinite if the estimate equals the reference, up to a gain and the rounding of its type (in
+        float32, a ratio above 138 dB).
 
     Raises:
         ValueError: the shapes differ.
@@ -34,6 +35,9 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     """
     if estimate.shape != reference.shape:
         raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
+    rounding = max(
+        torch.finfo(signal.dtype).eps if signal.is_floating_point() else 0.0 for signal in (estimate, reference)
+    )
     estimate, reference = estimate.double(), reference.double()
     floors = [_SILENCE * signal.square().sum(-1) for signal in (estimate, reference)]
     if zero_mean:
@@ -42,8 +46,11 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     energies = [signal.square().sum(-1) for signal in (estimate, reference)]
     scale = (estimate * reference).sum(-1, keepdim=True) / energies[1].unsqueeze(-1)
     target = scale * reference
-    ratio = target.square().sum(-1) / (estimate - target).square().sum(-1)
-    decibels: Tensor = 10 * torch.log10(ratio)
+    kept, error = target.square().sum(-1), (estimate - target).square().sum(-1)
+    # A copy with another gain differs from the reference by rounding only. Its ratio would be a large number without
+    # meaning, and would rule every mean.
+    error = error.masked_fill(error <= rounding**2 * kept, 0)
+    decibels: Tensor = 10 * torch.log10(kept / error)
     silent = (energies[0] <= floors[0]) | (energies[1] <= floors[1])
     return decibels.masked_fill(silent, torch.nan)
 

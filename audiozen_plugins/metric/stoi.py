@@ -55,7 +55,9 @@ class Stoi:
         """
         if estimate.shape != reference.shape:
             raise ValueError(f"the shapes differ: {list(estimate.shape)} and {list(reference.shape)}")
-        if reference.numel() <= (_SHORTEST + 0.01) * sr or not reference.any() or not estimate.isfinite().all():
+        if reference.numel() <= (_SHORTEST + 0.01) * sr or not reference.any():
+            return math.nan
+        if not (estimate.isfinite().all() and reference.isfinite().all()):
             return math.nan
         from pystoi import stoi
 

@@ -16,7 +16,8 @@ class SDNN(nn.Module):
 
     Weights and inputs are quantised as on the neuromorphic hardware, also during training. The network is causal, so it
     can process a stream. It always computes in float32 or float64, even under autocast, because half precision can't
-    resolve spikes of 1/4096.
+    resolve spikes of 1/4096. Spikes are rounded down, as published, so its levels drift in files of minutes: set
+    `chunk_seconds` of the trainer `enhancement`, see docs/long_audio.md.
 
     Args:
         threshold: the smallest change that a neuron sends. It is rounded down to a multiple of 1/64, so that 0.1 means

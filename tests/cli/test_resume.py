@@ -204,7 +204,8 @@ def test_each_data_set_skips_and_reports_a_file_that_is_not_audio(audiozen, proj
     assert "clip_1.wav" in outcome.err
     log = (project / "exp/tiny/tiny.log").read_text()
     assert "the test data set skips unreadable samples" in log
-    assert json.loads((project / "exp/tiny/metrics/test.json").read_text())["files"] == 3
+    (scores,) = (project / "exp/tiny/test").glob("*/0/scores.json")
+    assert json.loads(scores.read_text())["files"] == 3
     assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # an error, because this run does not skip
     outcome = audiozen("run", "tiny.toml", "--resume", *SKIP, "--set", "+trainer.args.max_bad_data=0")
     assert outcome.code == 2

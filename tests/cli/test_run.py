@@ -20,10 +20,13 @@ def test_run_writes_all_its_files_to_its_folder(audiozen, project):
     assert outcome.code == 0, outcome.err
     folder = project / "exp" / "tiny"
     assert {path.name.split("__")[0] for path in folder.iterdir()} == {
-        "tiny.log", "run.lock", "metrics.jsonl", "config", "checkpoints", "tb_log", "metrics", "enhanced"
+        "tiny.log", "run.lock", "metrics.jsonl", "config", "checkpoints", "tb_log", "test"
     }  # fmt: skip
     assert "noisy and enhanced" in outcome.out
-    assert len(list((folder / "enhanced").iterdir())) == 12
+    (results,) = (folder / "test").iterdir()
+    assert results.name.startswith("best_epoch_000")
+    assert {path.name for path in (results / "0").iterdir()} == {"scores.csv", "scores.json", "audio"}
+    assert len(list((results / "0/audio").iterdir())) == 12
     events = [json.loads(line)["event"] for line in (folder / "tiny.log").read_text().splitlines()]
     assert events[0] == "experiment tiny"
     assert "epoch 2/2" in events
@@ -116,7 +119,9 @@ def test_validate_test_and_predict_load_a_checkpoint(audiozen, project):
     weights_alone = project / "exp/tiny/checkpoints/latest/model.safetensors"
     assert audiozen("run", "tiny.toml", "-M", "test", "--ckpt-path", str(weights_alone)).code == 0
     assert audiozen("run", "tiny.toml", "-M", "predict").code == 0
-    assert (project / "exp/tiny/enhanced/clip_0.wav").exists()
+    tests = sorted(path.name for path in (project / "exp/tiny/test").iterdir())
+    assert tests == ["epoch_0001", "epoch_0001_2", "epoch_0002_model", "latest_epoch_0002"]
+    assert list((project / "exp/tiny/predict").glob("best_epoch_000?/0/clip_0.wav"))
 
 
 def test_finetuning_starts_from_the_weights_of_another_run(audiozen, project):
@@ -296,7 +301,7 @@ def test_log_ends_with_the_error_that_stopped_the_run(audiozen, project):
     (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
     outcome = audiozen("run", "tiny.toml")
     assert outcome.code == 2
-    assert "the model returns [2, 64, 63] for an input of shape [2, 65, 63]" in outcome.err
+    assert "the model returns [2, 64, 64] for an input of shape [2, 65, 64]" in outcome.err
     last = json.loads((project / "exp/tiny/tiny.log").read_text().splitlines()[-1])
     assert last["event"] == "ended with an error"
     assert "the model returns" in last["error"]

@@ -57,9 +57,12 @@ class Trainer(BaseTrainer):
         return {"loss": self.loss(wave, magnitude, batch["clean"]), "si_snr": score}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """Computes the SI-SNR of each clip."""
-        wave, _ = self.enhance(batch["noisy"])
-        return si_snr(wave, self.delayed(batch["clean"], self.hop_length))
+        """Computes the SI-SNR of each clip, by itself and without padding."""
+        scores = []
+        for clip in self.each_file(batch):
+            wave, _ = self.enhance(clip["noisy"])
+            scores.append(si_snr(wave, self.delayed(clip["clean"], self.hop_length)))
+        return torch.cat(scores)
 
     def validation_epoch_end(self, outputs: list[list[Tensor]]) -> float:
         """Computes the mean over all clips."""
@@ -67,11 +70,10 @@ class Trainer(BaseTrainer):
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Computes the SI-SNR of each clip before and after enhancement."""
-        noisy = si_snr(batch["noisy"], batch["clean"])
+        noisy = torch.cat([si_snr(clip["noisy"], clip["clean"]) for clip in self.each_file(batch)])
         return noisy, self.validation_step(batch, batch_idx, dataloader_idx)
 
     def test_epoch_end(self, outputs: list[list[tuple[Tensor, Tensor]]]) -> Mapping[str, float]:
-        """Computes the means, and logs them."""
+        """Computes the means."""
         noisy, enhanced = (torch.cat(scores).mean().item() for scores in zip(*outputs[0], strict=True))
-        self.log.info(f"SI-SNR of the noisy clips {noisy:.2f} dB, enhanced {enhanced:.2f} dB")
         return {"si_snr_noisy": noisy, "si_snr": enhanced}

@@ -102,6 +102,7 @@ def test_test_and_predict_modes_call_the_hooks_in_order(trained, tiny):
     lines = tiny.run("test", "predict").hooks.transcript
     start = lines.index("on_setup")
     assert lines[start + 1 :] == [
+        "on_checkpoint_load",
         "on_run_start mode=test",
         *evaluation("test", 4),
         "on_evaluation_end mode=test",

@@ -178,6 +178,37 @@ def test_pesq_rejects_other_rates(mode, sr):
 
 
 @needs_pesq
+@pytest.mark.parametrize("mode", ["wb", "nb"])
+def test_pesq_rates_a_resampled_copy_if_asked(mode, speech):
+    from scipy.signal import resample_poly
+
+    noisy, clean = speech
+    plain, resampling = Pesq(mode), Pesq(mode, resample=True)
+    assert resampling(noisy, clean, sr=SR) == plain(noisy, clean, sr=SR)
+    # The clips have nothing above 8 kHz, so at 48 kHz they have the same quality.
+    wide = [torch.from_numpy(resample_poly(signal.double().numpy(), 3, 1)).float() for signal in (noisy, clean)]
+    assert resampling(*wide, sr=48000) == pytest.approx(plain(noisy, clean, sr=SR), abs=0.02)
+    assert resampling.label == f"{plain.label} at 16 kHz"
+    assert resampling.name == f"{plain.name}_16k"
+
+
+@needs_pesq
+def test_pesq_says_which_rates_it_takes():
+    assert (Pesq().sample_rates, Pesq("nb").sample_rates) == ((16000,), (8000, 16000))
+    assert not hasattr(Pesq(resample=True), "sample_rates")
+
+
+def test_si_sdr_of_a_copy_with_another_gain_is_infinite():
+    clean = noise(1)
+    for gain in (1.0, 0.3, -7.7, 1e-6):
+        assert si_sdr(gain * clean, clean).item() == math.inf
+    # 16-bit rounding is a real error, and so is any noise above the rounding of float32.
+    assert 50 < si_sdr((clean * 32768).round() / 32768, clean).item() < 100
+    assert 120 < si_sdr(clean + 1e-6 * noise(1, 1), clean).item() < 130
+    assert si_sdr(clean.double() * (1 + 1e-12 * noise(1, 1).double().sign()), clean.double()).item() < 300
+
+
+@needs_pesq
 def test_narrow_band_pesq_accepts_8_khz():
     assert 1 < Pesq("nb")(noise(2) + 0.5 * noise(2, 1), noise(2), sr=8000) < 5
 

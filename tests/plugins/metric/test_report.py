@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from rich.console import Console
 
 from audiozen_core.errors import RunError
 from audiozen_core.storage import atomic
@@ -43,15 +44,15 @@ def test_table_shows_noisy_and_enhanced_scores_by_snr_and_overall(four_files):
 
 
 def test_file_without_a_value_is_excluded_from_the_mean_and_counted(four_files):
-    assert "STOI: 1 file without a value, not in the mean" in four_files.text("mini")
+    assert "STOI: 1 file is not in the mean, because the network's output has no value: b" in four_files.text("mini")
     assert four_files.summary()["stoi_noisy"] == pytest.approx((0.80 + 0.70 + 0.85) / 3)
-    assert "without a value" not in report(("a", None, 1, 2, 0.1, 0.2)).text("mini")
+    assert "not in the mean" not in report(("a", None, 1, 2, 0.1, 0.2)).text("mini")
 
 
 def test_the_text_is_plain_and_fits_80_columns(four_files):
-    text = four_files.text("mini", width=80)
+    text = four_files.text("mini")
     assert "\x1b" not in text
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(len(line) for line in text.splitlines() if "not in the mean" not in line) <= 80
     assert "mini" in text.splitlines()[0]
 
 
@@ -68,7 +69,8 @@ def test_csv_has_a_row_for_each_file_and_empty_cells_for_missing_values(four_fil
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[1] == {
-        "id": "b", "snr": "0", "si_sdr_noisy": "0", "si_sdr_enhanced": "4", "stoi_noisy": "0.6", "stoi_enhanced": "",
+        "id": "b", "snr": "0", "note": "", "si_sdr_noisy": "0", "si_sdr_enhanced": "4",
+        "stoi_noisy": "0.6", "stoi_enhanced": "",
     }  # fmt: skip
     assert [row["id"] for row in rows] == ["a", "b", "c", "d"]
 
@@ -117,9 +119,37 @@ def test_an_empty_report_can_be_shown_and_written(tmp_path):
     made = Report([SiSdr()])
     assert len(made) == 0
     assert "all" not in made.text("x")
-    assert made.write_csv(tmp_path / "test.csv").read_text() == "id,snr,si_sdr_noisy,si_sdr_enhanced\n"
+    assert made.write_csv(tmp_path / "test.csv").read_text() == "id,snr,si_sdr_noisy,si_sdr_enhanced,note\n"
 
 
 def test_a_metric_that_is_listed_twice_is_an_error():
     with pytest.raises(RunError, match="`si_sdr` is listed twice"):
         Report([SiSdr(), Stoi(), SiSdr()])
+
+
+def test_no_number_is_cut_where_the_output_is_a_pipe(monkeypatch, capsys):
+    class Wide(SiSdr):
+        def __init__(self, index):
+            super().__init__()
+            self.name, self.label = f"wide_{index}", f"WIDE METRIC {index}"
+
+    monkeypatch.setenv("COLUMNS", "80")
+    metrics = [Wide(index) for index in range(8)]
+    made = Report(metrics)
+    for snr in (0.0, 5.0, 0.0, 5.0):
+        values = {metric.name: 10 + index for index, metric in enumerate(metrics)}
+        made.add("a file", snr=snr, noisy=values, enhanced=values)
+    made.add("broken", snr=5.0, noisy=values, enhanced=dict.fromkeys(values, NAN))
+    made.show("a title that is longer than many tables are wide: noisy and enhanced", Console())
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert all(f"{10 + index:.2f}" in shown for index in range(8))
+    assert "a title that is longer than many tables are wide: noisy and enhanced" in shown.splitlines()
+    assert shown.splitlines()[-1].endswith("has no value: broken")
+    assert shown.count("WIDE METRIC 7") == 2
+
+
+def test_ids_and_titles_with_brackets_are_shown_as_they_are():
+    text = report(("[red]a[/red]", None, 1.0, NAN, 0.1, 0.2)).text("run [bold]")
+    assert text.startswith("run [bold]")
+    assert "[red]a[/red]" in text

@@ -11,6 +11,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.dataset.collate import pad_collate
+from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 RATE = 16000
@@ -74,8 +75,8 @@ def test_a_magnitude_model_that_changes_nothing_returns_the_noisy_wave(tmp_path)
     trainer = make(tmp_path)
     wave, magnitude = trainer.enhance(noisy)
     assert torch.allclose(wave, noisy, atol=1e-5)
-    assert magnitude.shape == (2, 257, 32)
-    assert trainer.model.seen == [(2, 257, 32)]
+    assert magnitude.shape == (2, 257, 33)
+    assert trainer.model.seen == [(2, 257, 33)]
 
 
 def test_add_channel_adds_a_channel_to_the_input_of_a_waveform_model(tmp_path):
@@ -95,9 +96,55 @@ def test_enhance_removes_the_delay_of_a_model(tmp_path):
         def forward(self, x):
             return nn.functional.pad(x, (3, 0))[..., : x.shape[-1]]
 
-    noisy = torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
-    wave, _ = make(tmp_path, model=Late()).enhance(noisy)
-    assert torch.allclose(wave[:, :6000], noisy[:, :6000], atol=1e-5)
+    noisy = torch.randn(1, 8001, generator=torch.Generator().manual_seed(0))
+    trainer = make(tmp_path, model=Late())
+    wave, magnitude = trainer.enhance(noisy)
+    assert torch.allclose(wave, noisy, atol=1e-5)
+    # The loss compares frame with frame.
+    assert trainer.compare(wave, magnitude, noisy) < 1e-5
+
+
+SPECTRA = [
+    Acoustics(n_fft=512, win_length=512, hop_length=256),
+    Acoustics(n_fft=512, win_length=512, hop_length=128),
+    Acoustics(n_fft=512, win_length=400, hop_length=160),
+    Acoustics(n_fft=320, win_length=320, hop_length=160),
+    Acoustics(n_fft=1024, win_length=512, hop_length=256),
+    Acoustics(n_fft=512, win_length=512, hop_length=128, window="rectangular"),
+    Acoustics(n_fft=512, win_length=512, hop_length=512, window="rectangular"),
+    Acoustics(n_fft=512, win_length=512, hop_length=511, window="rectangular"),
+]
+
+
+def speech_in_noise(length):
+    file = Utterances()[1]
+    return file["noisy"][:length], file["clean"][:length]
+
+
+@pytest.mark.parametrize("acoustics", SPECTRA, ids=str)
+@pytest.mark.parametrize("extra", [0, 1, 100, 255, 510])
+def test_identity_of_magnitudes_has_the_noisy_score_and_the_noisy_samples(tmp_path, acoustics, extra):
+    """The score is equal to 1e-6 dB, and each sample to a tenth of a step of 16 bits."""
+    noisy, clean = speech_in_noise(7665 + extra)  # 15 hops of 511 samples
+    wave, _ = make(tmp_path, acoustics=acoustics).enhance(noisy[None])
+    score = SiSdr()
+    assert score(wave[0].detach(), clean, sr=RATE) == pytest.approx(score(noisy, clean, sr=RATE), abs=1e-6)
+    assert (wave[0] - noisy).abs().max() < 0.1 / 32768
+
+
+def test_change_of_the_magnitude_makes_no_click_at_the_end(tmp_path):
+    class Offset(Gain):
+        def forward(self, x):
+            return x + 0.1
+
+    noisy, _ = speech_in_noise(7679)  # one sample less than 30 hops
+    trainer = make(tmp_path, model=Offset())
+    change = (trainer.enhance(noisy[None])[0][0] - noisy).abs()
+    assert change[-20:].max() <= change[:-20].max()
+    # Negative control: without the zeros that fill the last hop, the last samples are divided by almost nothing.
+    spectrum = trainer.stft(noisy[None])
+    plain = trainer.istft(trainer.model(spectrum.abs()) * spectrum / spectrum.abs(), length=len(noisy))[0]
+    assert (plain - noisy).abs()[-20:].max() > 20 * change.max()
 
 
 class Spy(nn.Module):
@@ -117,11 +164,11 @@ class Spy(nn.Module):
     ("loss_domain", "own", "shapes"),
     [
         ("waveform", None, [(2, 8000)] * 2),
-        ("magnitude", None, [(2, 257, 32)] * 2),
-        ("features", None, [(2, 32, 257)] * 2),
-        ("both", None, [(2, 8000)] * 2 + [(2, 257, 32)] * 2),
-        (None, "features", [(2, 32, 257)] * 2),
-        (None, None, [(2, 257, 32)] * 2),
+        ("magnitude", None, [(2, 257, 33)] * 2),
+        ("features", None, [(2, 33, 257)] * 2),
+        ("both", None, [(2, 8000)] * 2 + [(2, 257, 33)] * 2),
+        (None, "features", [(2, 33, 257)] * 2),
+        (None, None, [(2, 257, 33)] * 2),
         ("waveform", "features", [(2, 8000)] * 2),
     ],
 )
@@ -156,32 +203,35 @@ def test_test_mode_prints_a_table_and_writes_a_csv_and_the_audio(tmp_path, capsy
     shown = capsys.readouterr().out
     assert "SI-SDR" in shown
     assert "enh." in shown
-    with (tmp_path / "metrics" / "test.csv").open() as file:
+    results = tmp_path / "test" / "epoch_0000" / "0"
+    with (results / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [f"tone_{index}" for index in range(4)]
     assert [float(row["snr"]) for row in rows] == [0, 6, 0, 6]
     assert float(rows[0]["si_sdr_noisy"]) == pytest.approx(float(rows[0]["si_sdr_enhanced"]), abs=1e-3)
     for kind in ("noisy", "enhanced", "clean"):
-        wave, rate = soundfile.read(tmp_path / "enhanced" / f"tone_1_{kind}.wav")
+        wave, rate = soundfile.read(results / "audio" / f"tone_1_{kind}.wav")
         assert (len(wave), rate) == (9000, RATE)
         if kind == "enhanced":
-            noisy, _ = soundfile.read(tmp_path / "enhanced" / "tone_1_noisy.wav")
+            noisy, _ = soundfile.read(results / "audio" / "tone_1_noisy.wav")
             assert np.abs(wave - noisy / 2).max() < 1e-3
 
 
-def test_a_second_test_starts_a_new_report(tmp_path):
+def test_a_second_test_starts_a_new_report_and_keeps_the_first(tmp_path):
     trainer = make(tmp_path, save_enhanced=False)
     trainer.test([loader(size=4)])
     trainer.test([loader(size=2)])
-    assert len((tmp_path / "metrics" / "test.csv").read_text().splitlines()) == 3
-    assert not (tmp_path / "enhanced").exists()
+    sizes = {path.parts[-3]: len(path.read_text().splitlines()) - 1 for path in tmp_path.rglob("scores.csv")}
+    assert sizes == {"epoch_0000": 4, "epoch_0000_2": 2}
+    assert not list(tmp_path.rglob("*.wav"))
 
 
 def test_prediction_needs_no_clean_files_and_keeps_the_lengths(tmp_path):
     make(tmp_path).predict([loader(size=3, clean=False, ids=["a/one", "two", "b/c/three"])])
-    written = sorted(path.relative_to(tmp_path / "enhanced").as_posix() for path in tmp_path.rglob("*.wav"))
+    results = tmp_path / "predict" / "epoch_0000" / "0"
+    written = sorted(path.relative_to(results).as_posix() for path in tmp_path.rglob("*.wav"))
     assert written == ["a/one.wav", "b/c/three.wav", "two.wav"]
-    assert soundfile.info(tmp_path / "enhanced" / "a" / "one.wav").frames == 8000
+    assert soundfile.info(results / "a" / "one.wav").frames == 8000
 
 
 def test_sample_id_that_points_outside_the_folder_is_rejected(tmp_path):

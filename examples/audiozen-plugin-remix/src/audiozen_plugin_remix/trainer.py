@@ -42,10 +42,13 @@ class RemixTrainer(BaseTrainer):
         return {"loss": self.loss_function(self.enhance(noisy), clean)}
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> Tensor:
-        """Returns the signal-to-noise ratio of each clip, in dB."""
-        clean = batch["clean"]
-        error = self.enhance(batch["noisy"]) - clean
-        return 10 * torch.log10(clean.square().sum(-1) / error.square().sum(-1).clamp_min(1e-10))
+        """Returns the signal-to-noise ratio of each clip, in dB. Padding is left out, so it does not matter."""
+        ratios = []
+        for clip in self.each_file(batch):
+            clean = clip["clean"]
+            error = self.enhance(clip["noisy"]) - clean
+            ratios.append(10 * torch.log10(clean.square().sum(-1) / error.square().sum(-1).clamp_min(1e-10)))
+        return torch.cat(ratios)
 
     def validation_epoch_end(self, outputs: list[list[Tensor]]) -> float:
         """Returns the mean over all clips."""

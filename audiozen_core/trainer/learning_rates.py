@@ -1,0 +1,33 @@
+"""The learning rates of a run, for records and the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Tensor]:
+    """Returns the present learning rate of each parameter group.
+
+    The only group of an optimiser is called `lr`, or `lr_g` for the suffix `g`. Of several groups, each adds its `name`
+    if it has one, and its index otherwise: `lr_0`, `lr_g_encoder`. A group without a learning rate is left out. A rate
+    that is a tensor is copied and not read, because reading it would stall a GPU.
+
+    Example:
+        >>> import torch
+        >>> weights = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "lr": 0.5, "name": "head"}]
+        >>> learning_rates({"": torch.optim.SGD(weights, lr=0.1)})
+        {'lr_0': 0.1, 'lr_head': 0.5}
+    """
+    rates: dict[str, float | Tensor] = {}
+    for suffix, optimizer in optimizers.items():
+        base = f"lr_{suffix}" if suffix else "lr"
+        for index, group in enumerate(optimizer.param_groups):
+            rate: Any = group.get("lr")
+            if rate is not None:
+                name = f"{base}_{group.get('name', index)}" if len(optimizer.param_groups) > 1 else base
+                rates[name] = rate.detach().clone() if isinstance(rate, Tensor) else float(rate)
+    return rates

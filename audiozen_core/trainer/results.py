@@ -1,0 +1,62 @@
+"""The folder of the results of one test or prediction."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from audiozen_core.storage.atomic import make_folder, rename, sync_folder
+
+INCOMPLETE = ".incomplete"
+"""The suffix of a result folder until the test or prediction has ended without an error."""
+
+
+class ResultFolder:
+    """A new folder for the results of one test or prediction, with a folder in it for each data set.
+
+    It is created when it is first needed. An existing folder is never written to: the new one then gets a number, such
+    as `best_epoch_0012_2`. Until `complete` is called, its name ends in `.incomplete`.
+
+    Args:
+        wanted: the folder to create, such as `exp/baseline/test/best_epoch_0012`.
+    """
+
+    def __init__(self, wanted: Path) -> None:
+        self.wanted = wanted
+        self._final: Path | None = None
+        self._folder: Path | None = None
+
+    def of_dataset(self, name: str) -> Path:
+        """Returns the folder of one data set; it exists."""
+        if self._folder is None:
+            self._final, self._folder = _new_folder(self.wanted)
+        folder = self._folder / name
+        make_folder(folder)
+        return folder
+
+    def complete(self) -> Path | None:
+        """Gives the folder its final name, and returns it; None if there are no results."""
+        if self._folder is None or self._final is None:
+            return None
+        rename(self._folder, self._final)
+        sync_folder(self._final.parent)
+        self._folder = self._final
+        return self._final
+
+
+def _new_folder(wanted: Path) -> tuple[Path, Path]:
+    """Creates a folder under a name that no other run has; returns its final and its present path."""
+    make_folder(wanted.parent)
+    number = 1
+    while True:
+        final = wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")
+        folder = final.with_name(final.name + INCOMPLETE)
+        number += 1
+        if os.path.lexists(final):
+            continue
+        try:
+            # Two processes can't create the same folder, so each result has its own.
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return final, folder

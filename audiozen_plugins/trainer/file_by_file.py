@@ -1,0 +1,277 @@
+"""Validation, test and prediction of speech enhancement: each file by itself, and what is said about all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rich.console import Console
+from torch import Tensor
+
+from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.files import write_audio
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
+from audiozen_core.errors import DataError, RunError
+from audiozen_core.kinds import Mode
+from audiozen_core.trainer.arguments import above
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
+from audiozen_plugins.metric.chosen import MetricSpec, build_metric, metric_finding, rate_error, usable_metrics
+from audiozen_plugins.metric.rating import Rater, Row
+from audiozen_plugins.metric.report import Report
+from audiozen_plugins.trainer.chunks import enhance_in_chunks
+from audiozen_plugins.trainer.scores import Validated, validation_scores
+
+
+class FileByFile(BaseTrainer):
+    """The evaluation half of an enhancement trainer. A subclass defines `enhance_batch` and `compare`.
+
+    Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
+    size. The score is the mean of a metric over the files; the mean of the noisy files is recorded beside it. A file
+    without a finite value is not in the mean, and is listed. If the noisy file has a value and the network's output has
+    none, the validation has no score, so that its epoch can't be the best.
+
+    The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
+    the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<id>.wav` to its own.
+
+    Args:
+        components: the components to work with; passed by AudioZEN.
+        score: the metric whose mean over the validation files is the score, as a name or as a table with `path` and
+            `args`.
+        score_dataset: the validation set that the score is of, by its name; by default the first.
+        metrics: the metrics of the test, as names or as tables. A metric whose package is not installed, or that does
+            not take the sample rate, is left out, with a warning.
+        save_enhanced: whether the test writes audio files.
+        chunk_seconds: the length of the chunks in which longer files are validated, tested and predicted; by default
+            every file is enhanced as a whole. The network starts anew with each chunk. Use it for a network whose
+            state drifts over minutes, or for files that do not fit into memory.
+        overlap_seconds: how much two chunks share; at most half of a chunk.
+
+    Raises:
+        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate, or there is no
+            validation set called `score_dataset`.
+        MissingExtraError: the package of `score` is not installed.
+    """
+
+    resume_safe: ClassVar = ("metrics", "save_enhanced")
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        score: MetricSpec = "si_sdr",
+        score_dataset: str | None = None,
+        metrics: Sequence[MetricSpec] = ("si_sdr", "stoi", "pesq"),
+        save_enhanced: bool = True,
+        chunk_seconds: float | None = None,
+        overlap_seconds: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(components, **kwargs)
+        self.score = build_metric(score)
+        if error := rate_error(self.score, self.sr):
+            raise error
+        self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
+        self.save_enhanced = save_enhanced
+        self.metrics, left_out = usable_metrics(metrics, self.sr)
+        for reason in left_out:
+            self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
+        above(0, overlap_seconds=overlap_seconds)
+        if chunk_seconds is not None and not 2 * overlap_seconds <= chunk_seconds < math.inf:
+            raise RunError(
+                f"`chunk_seconds` is {chunk_seconds}, but must be at least twice `overlap_seconds`, {overlap_seconds}",
+                remedy="set a larger chunk_seconds in [trainer.args], such as 10",
+            )
+        # Multiples of the hop, so that the frames of all chunks are those of the whole file.
+        hop = self.hop_length
+        self._overlap = 3 * max(1, round(overlap_seconds * self.sr / (3 * hop))) * hop
+        self._chunk = (
+            None if chunk_seconds is None else max(2 * self._overlap, round(chunk_seconds * self.sr / hop) * hop)
+        )
+        self._validation_rater = Rater([self.score], self.sr)
+        self._test_rater = Rater(self.metrics, self.sr)
+        self._already_said: set[str] = set()
+        self._files_written = 0
+        self._not_finite: list[str] = []
+
+    @classmethod
+    def check_settings(
+        cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
+    ) -> Iterator[Diagnostic]:
+        """Yields the mistakes that `audiozen check` can find: in the metrics, and in `score_dataset`."""
+        defaults = inspect.signature(FileByFile.__init__).parameters
+        names = dataset_names.get("validate", ())
+        validates: Severity = "error" if names else "warning"
+        found = [metric_finding(args.get("score"), acoustics.sr, ("args", "score"), severity=validates)]
+        metrics = args.get("metrics", defaults["metrics"].default)
+        for index, spec in enumerate(metrics if isinstance(metrics, Sequence) else ()):
+            found.append(metric_finding(spec, acoustics.sr, ("args", "metrics", index), severity="warning"))
+        yield from filter(None, found)
+        name = args.get("score_dataset")
+        if names and name is not None and name not in names:
+            similar = nearest(str(name), names)
+            yield Diagnostic(
+                config_codes.BAD_VALUE,
+                f"there is no validation set called `{name}`",
+                place=("args", "score_dataset"),
+                label=did_you_mean(similar),
+                suggestion=f'"{similar}"' if similar else None,
+                notes=(f"validation sets: {', '.join(names)}",),
+            )
+
+    def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """Returns the enhanced waveforms [batch, time], and the magnitudes that they were made from, if any."""
+        raise NotImplementedError
+
+    def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
+        """Computes the loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
+        raise NotImplementedError
+
+    def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """Does the same as `enhance_batch` for one file [1, time], in chunks if it is longer than a chunk."""
+        if self._chunk is None or file["noisy"].shape[-1] <= self._chunk:
+            return self.enhance_batch(file)
+        wave = enhance_in_chunks(
+            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
+            file["noisy"],
+            chunk=self._chunk,
+            overlap=self._overlap,
+        )
+        return wave, None
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
+        """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
+        validated = []
+        for file in self.each_file(batch):
+            wave, magnitude = self.enhance_file(file)
+            row = self._rate(self._validation_rater, file, wave)
+            loss = self.compare(wave, magnitude, file["clean"]) if self.loss_functions else None
+            validated.append(Validated(row, loss))
+        return validated
+
+    def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:
+        """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss."""
+        result: dict[str, float] = {}
+        for dataloader_idx, batches in enumerate(outputs):
+            scores = validation_scores(self.score, [file for batch in batches for file in batch])
+            name = self._prefix("validate", dataloader_idx, len(outputs))
+            if dataloader_idx == self.score_dataset:
+                result["score"] = scores.scalars[self.score.name]
+            result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
+            # The pairs are the same in every validation, so they are named once. The network changes.
+            for line in (
+                *(line for line in scores.faulty_pairs if line not in self._already_said),
+                *scores.faulty_outputs,
+            ):
+                self.log.warning(f"validation {name}{line}")
+            self._already_said.update(scores.faulty_pairs)
+        return result
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
+        """Measures each file before and after enhancement, and writes its audio."""
+        rows = []
+        for file in self.each_file(batch):
+            wave, _ = self.enhance_file(file)
+            rows.append(self._rate(self._test_rater, file, wave))
+            if self.save_enhanced:
+                folder = self.result_folder(dataloader_idx) / "audio"
+                for kind, signal in (("noisy", file["noisy"]), ("enhanced", wave), ("clean", file["clean"])):
+                    self._write(folder, f"{file['id'][0]}_{kind}.wav", signal[0], file["id"][0])
+        return rows
+
+    def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
+        """Prints a table of each data set, and writes its CSV and JSON files."""
+        result: dict[str, float] = {}
+        for dataloader_idx, batches in enumerate(outputs):
+            report = Report(self.metrics, [row for rows in batches for row in rows])
+            folder = self.result_folder(dataloader_idx)
+            report.write_csv(folder / "scores.csv")
+            report.write_json(folder / "scores.json")
+            name = self._prefix("test", dataloader_idx, len(outputs))
+            title = f"{self.experiment}{f', {self.checkpoint_name}' * bool(self.checkpoint_name)}"
+            title += f", {name.rstrip('/')}" * bool(name)
+            # Standard output may be closed (for example by `| head`). The results are also in the files.
+            with contextlib.suppress(OSError):
+                report.show(f"{title}: noisy and enhanced", Console())
+            for line in (*report.faulty_pairs(), *report.faulty_outputs()):
+                self.log.warning(f"test {name}{line}")
+            result |= {f"{name}{key}": value for key, value in report.summary().items()}
+        return result
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        """Writes the enhanced files."""
+        for file in self.each_file(batch):
+            wave, _ = self.enhance_file(file)
+            name = file["id"][0]
+            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", wave[0], name):
+                self._files_written += 1
+            else:
+                self._not_finite.append(name)
+
+    def predict(self, loaders: Sequence[BatchLoader]) -> None:
+        """Runs `predict_step` over all batches.
+
+        Raises:
+            RunError: the network's output is not finite for some files. The others have been written.
+        """
+        self._files_written, self._not_finite = 0, []
+        super().predict(loaders)
+        self.log.info("predicted", files=self._files_written)
+        if broken := self._not_finite:
+            count = self._files_written + len(broken)
+            raise RunError(
+                f"the network's output has NaN or infinity for {len(broken)} of {count} files",
+                notes=(f"not written: {', '.join(broken[:8])}{', …' * (len(broken) > 8)}",),
+                remedy="look for silent or very loud files, and for a division or a logarithm of 0 in the network",
+            )
+
+    def _rate(self, rater: Rater, file: Mapping[str, Any], wave: Tensor) -> Row:
+        """Rates one file [1, time] before and after enhancement."""
+        noisy, enhanced, clean = (signal[0].float().cpu() for signal in (file["noisy"], wave, file["clean"]))
+        snr = float(file["snr"][0]) if "snr" in file else None
+        return rater.rate(str(file["id"][0]), snr=snr, noisy=noisy, enhanced=enhanced, clean=clean)
+
+    def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
+        """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
+        return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
+
+    def _write(self, folder: Path, name: str, wave: Tensor, sample: str) -> bool:
+        """Writes an audio file. Returns whether it could: no file can hold NaN or infinity."""
+        path = _inside(folder, name)
+        if path.exists():  # the folder is new
+            raise DataError(f"two samples have the ID `{sample}`", remedy="rename one: both would write the same file")
+        finite = bool(wave.isfinite().all())
+        if finite:
+            write_audio(path, wave, self.sr)
+        else:
+            self.log.warning(f"`{name}` is not written, because it has NaN or infinity")
+        return finite
+
+    def _index_of(self, name: str | None, names: Sequence[str]) -> int:
+        """Returns the index of the validation set that the score is of."""
+        if name is not None and names and name not in names:
+            known = ", ".join(f"`{other}`" for other in names)
+            raise RunError(
+                f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
+                remedy=f"use one of these, or give a data set this `name`: {known}",
+            )
+        if len(names) > 1:
+            self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
+        return list(names).index(name) if name is not None and names else 0
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Returns the path of a file. Raises DataError if the path is outside the folder."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"the sample ID `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
+        )
+    return path

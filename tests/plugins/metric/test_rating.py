@@ -1,0 +1,201 @@
+"""Degenerate pairs have no value, the same for all metrics. Metrics can't change what is measured or written later."""
+
+import importlib.util
+import math
+
+import pytest
+import torch
+
+from audiozen_core.errors import RunError
+from audiozen_plugins.metric import Dnsmos, Pesq, SiSdr, Stoi
+from audiozen_plugins.metric.rating import Rater, fault
+from audiozen_plugins.metric.report import Report
+
+SR = 16000
+
+
+def tone(seed=0):
+    """Returns 2 s of a tone that goes on and off, with a little noise of its own."""
+    time = torch.arange(2 * SR) / SR
+    noise = torch.randn(2 * SR, generator=torch.Generator().manual_seed(seed))
+    return 0.2 * torch.sin(2000 * time) * (torch.sin(9 * time) > 0) + 0.001 * noise
+
+
+def noise(seed, level=0.05):
+    return level * torch.randn(2 * SR, generator=torch.Generator().manual_seed(seed))
+
+
+def spoiled(signal, value):
+    signal = signal.clone()
+    signal[77] = value
+    return signal
+
+
+CLEAN = tone()
+NOISY = CLEAN + noise(1)
+BETTER = CLEAN + noise(2, 0.01)
+SILENT = torch.zeros(2 * SR)
+PAIRS = {
+    "good": (NOISY, BETTER, CLEAN, ""),
+    "equal": (CLEAN, BETTER, CLEAN, "noisy equals clean"),
+    "equal with another gain": (0.3 * CLEAN, BETTER, CLEAN, "noisy equals clean"),
+    "silent clean": (NOISY, BETTER, SILENT, "clean is silent"),
+    "constant clean": (NOISY, BETTER, SILENT + 0.1, "clean is silent"),
+    "silent noisy": (SILENT, BETTER, CLEAN, "noisy is silent"),
+    "noisy with NaN": (spoiled(NOISY, math.nan), BETTER, CLEAN, "noisy is not finite"),
+    "clean with infinity": (NOISY, BETTER, spoiled(CLEAN, math.inf), "clean is not finite"),
+    "silent output": (NOISY, SILENT, CLEAN, "enhanced is silent"),
+    "output with NaN": (NOISY, spoiled(BETTER, math.nan), CLEAN, "enhanced is not finite"),
+    "output with infinity": (NOISY, spoiled(BETTER, -math.inf), CLEAN, "enhanced is not finite"),
+    "output equals clean": (NOISY, CLEAN, CLEAN, "enhanced equals clean"),
+}
+
+
+def all_metrics():
+    kinds = [SiSdr, Stoi]
+    kinds += [Pesq] * bool(importlib.util.find_spec("pesq")) + [Dnsmos] * bool(importlib.util.find_spec("onnxruntime"))
+    return [kind() for kind in kinds]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rater = Rater(all_metrics(), SR)
+    return {
+        name: rater.rate(name, snr=None, noisy=noisy, enhanced=enhanced, clean=clean)
+        for name, (noisy, enhanced, clean, _) in PAIRS.items()
+    }
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_degenerate_pair_is_recognised(rows, name):
+    row, reason = rows[name], PAIRS[name][3]
+    found = row.noisy_fault if reason.startswith("noisy") else row.enhanced_fault
+    assert found == reason
+    if reason.startswith("clean"):
+        assert row.noisy_fault == reason
+
+
+def test_every_metric_leaves_out_the_same_files(rows):
+    at_fault = {name: reason.split(" ")[0] for name, (*_, reason) in PAIRS.items() if reason}
+    pairs = {name for name, whose in at_fault.items() if whose != "enhanced"}
+    metrics = all_metrics()
+    report = Report(metrics, rows.values())
+    assert len(metrics) >= 2
+    for metric in metrics:
+        for found, wanted in zip(report.without_value(metric), (pairs, at_fault.keys() - pairs), strict=True):
+            assert {row.id for row in found} == wanted
+
+
+def test_mean_is_over_the_good_pairs_alone(rows):
+    report = Report([SiSdr()], [*rows.values(), rows["good"]])
+    alone = Report([SiSdr()], [rows["good"]])
+    assert report.summary() == alone.summary()
+    assert report.summary()["si_sdr_gain"] > 5
+    means = report.to_json()
+    assert means["all"]["si_sdr"]["missing"] == len(PAIRS) - 1
+    assert means["left_out"]["si_sdr"]["pair"]["equal"] == "noisy equals clean"
+    assert means["left_out"]["si_sdr"]["network"] == {
+        name: reason for name, (*_, reason) in PAIRS.items() if reason.startswith("enhanced")
+    }
+
+
+def test_table_and_csv_say_which_files_are_left_out_and_why(rows, tmp_path):
+    report = Report([SiSdr(), Stoi()], rows.values())
+    text = report.text("x")
+    line = (
+        "SI-SDR, STOI: 4 files are not in the mean, because the network's output has no value: silent output (enhanced"
+    )
+    assert line in text
+    assert "because the pair has no value: equal (noisy equals clean)" in text
+    assert "inf" not in text.partition("SI-SDR, STOI:")[0]
+    content = report.write_csv(tmp_path / "scores.csv").read_text()
+    assert "equal,,,40" not in content
+    assert next(line for line in content.splitlines() if line.startswith("silent noisy,")).endswith(",noisy is silent")
+    cells = [cell for line in content.splitlines()[1:] for cell in line.split(",")[1:-1]]
+    assert not {"inf", "nan", "-inf"} & set(cells)
+
+
+def test_means_without_degenerate_pairs_say_nothing(rows):
+    report = Report([SiSdr()], [rows["good"]])
+    assert "not in the mean" not in report.text("x")
+    assert report.to_json()["left_out"] == {}
+
+
+class Greedy:
+    """A metric that works in place, as a careless implementation does."""
+
+    name = label = "greedy"
+    unit = ""
+    higher_is_better = True
+
+    def __call__(self, estimate, reference, *, sr):
+        estimate /= estimate.abs().max()
+        reference.zero_()
+        return 1.0
+
+
+def test_metric_that_works_in_place_changes_neither_the_others_nor_the_signals():
+    noisy, enhanced, clean = NOISY.clone(), BETTER.clone(), CLEAN.clone()
+    row = Rater([Greedy(), SiSdr()], SR).rate("a", snr=None, noisy=noisy, enhanced=enhanced, clean=clean)
+    assert row.enhanced["si_sdr"] == SiSdr()(BETTER, CLEAN, sr=SR)
+    assert row.noisy["si_sdr"] == SiSdr()(NOISY, CLEAN, sr=SR)
+    assert all(torch.equal(*pair) for pair in ((noisy, NOISY), (enhanced, BETTER), (clean, CLEAN)))
+
+
+class Counts(SiSdr):
+    """Counts its calls."""
+
+    calls = 0
+
+    def __call__(self, estimate, reference, *, sr):
+        self.calls += 1
+        return super().__call__(estimate, reference, sr=sr)
+
+
+def test_noisy_file_is_rated_once_and_another_file_of_that_name_is_not_mistaken_for_it():
+    metric = Counts()
+    rater = Rater([metric], SR)
+    first = rater.rate("a", snr=None, noisy=NOISY, enhanced=BETTER, clean=CLEAN)
+    again = rater.rate("a", snr=None, noisy=NOISY, enhanced=BETTER, clean=CLEAN)
+    assert (metric.calls, again) == (3, first)
+    other = rater.rate("a", snr=None, noisy=CLEAN + noise(3, 0.5), enhanced=BETTER, clean=CLEAN)
+    assert metric.calls == 5
+    assert other.noisy["si_sdr"] < first.noisy["si_sdr"] - 10
+
+
+class Filters:
+    """A metric that uses a convolution, which mixed precision would round."""
+
+    name = label = "filters"
+    unit = ""
+    higher_is_better = True
+
+    def __call__(self, estimate, reference, *, sr):
+        kernel = torch.full((1, 1, 5), 1 / 3)
+        return torch.nn.functional.conv1d(estimate[None, None], kernel).double().sum().item()
+
+
+def test_mixed_precision_of_the_trainer_does_not_round_a_metric():
+    def value():
+        row = Rater([Filters()], SR).rate("a", snr=None, noisy=NOISY, enhanced=BETTER, clean=CLEAN)
+        return row.enhanced["filters"]
+
+    exact = value()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Filters()(BETTER, CLEAN, sr=SR) != exact  # negative control
+        assert value() == exact
+
+
+def test_metric_that_fails_is_named_with_the_file():
+    class Fails(SiSdr):
+        def __call__(self, estimate, reference, *, sr):
+            raise IndexError("no frames")
+
+    with pytest.raises(RunError, match="the metric `si_sdr` fails for `a`: IndexError: no frames"):
+        Rater([Fails()], SR).rate("a", snr=None, noisy=NOISY, enhanced=BETTER, clean=CLEAN)
+
+
+def test_signals_of_other_kinds_are_not_degenerate():
+    assert fault(NOISY, CLEAN, "noisy") == ""
+    assert fault(1e-8 * NOISY, CLEAN, "noisy") == ""
+    assert fault(CLEAN + 1e-5 * noise(1), CLEAN, "noisy") == ""
