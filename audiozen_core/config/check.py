@@ -12,6 +12,7 @@ from audiozen_core.binding.values import is_component
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
+from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -152,10 +153,19 @@ class _Checker:
             return
         if place in self.composition.unresolved:
             return
+        if role.section == "trainer":
+            self.drop_old_arguments(checked.signature, args, place)
         for problem in check_arguments(checked.signature, args, injected=role.injected, name=component.path):
             # The caller of the function passes the missing arguments later.
             if not (checked.called_later and problem.code in _PASSED_LATER):
                 self.place(problem, component.key)
+
+    def drop_old_arguments(self, signature: Signature | None, args: dict[str, Any], place: KeyPath) -> None:
+        """Drops the arguments that only the trainers of older versions have, and that change nothing."""
+        for name, (advice, values) in OLD_TRAINER_ARGUMENTS.items():
+            unknown = signature and not signature.open and signature.get(name) is None
+            if unknown and name in args and is_old_value(args[name], values):
+                self.findings.append(self.composition.drop_old_setting((*place, name), advice))
 
     def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
         try:
