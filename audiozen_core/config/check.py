@@ -16,6 +16,7 @@ from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.read_sections import Sections
+from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -169,6 +170,8 @@ class _Checker:
             return
         if place in self.composition.unresolved:
             return
+        if role.section == "trainer":
+            self.drop_old_arguments(checked.signature, args, place)
         problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
         for problem in problems:
             # The caller of the function passes the missing arguments later.
@@ -192,6 +195,13 @@ class _Checker:
             dataset_names=self.sections.dataset_names,
         ):
             self.place(finding, checked.component.key)
+
+    def drop_old_arguments(self, signature: Signature | None, args: dict[str, Any], place: KeyPath) -> None:
+        """Drops the arguments that only the trainers of older versions have, and that change nothing."""
+        for name, (advice, values) in OLD_TRAINER_ARGUMENTS.items():
+            unknown = signature and not signature.open and signature.get(name) is None
+            if unknown and name in args and is_old_value(args[name], values):
+                self.findings.append(self.composition.drop_old_setting((*place, name), advice))
 
     def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
         try:

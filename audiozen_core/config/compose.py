@@ -11,6 +11,7 @@ from typing import Any
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.overrides import apply_overrides
 from audiozen_core.config.references import resolve_references
+from audiozen_core.config.renamed_keys import OLD_SETTINGS, is_old_value
 from audiozen_core.config.toml.document import Document
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -41,6 +42,9 @@ def compose(
         raise ConfigError(failures)
     apply_overrides(composition, overrides)
     resolve_references(composition, environment)
+    for key_path, (advice, values) in OLD_SETTINGS.items():
+        if key_path in composition.origins and is_old_value(composition.get(key_path), values):
+            composition.findings.append(composition.drop_old_setting(key_path, advice))
     return composition
 
 

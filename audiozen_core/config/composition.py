@@ -11,6 +11,7 @@ from audiozen_core.config.toml.document import Document
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Span
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, spell
+from audiozen_core.diagnostics.toml_text import toml_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,14 @@ class Composition:
             self._merge_table(container, {str(origin.key[-1]): value}, key_path[:-1], parent)
         else:
             self._set(container, int(key_path[-1]), value, key_path, origin)
+
+    def drop_old_setting(self, key_path: KeyPath, advice: str) -> Diagnostic:
+        """Removes a value that an older version needed. Returns the warning about it."""
+        origin, value = self.origins[key_path], self.get(key_path[:-1]).pop(key_path[-1])
+        self._forget(key_path, value)
+        message = f"`{origin.key[-1]} = {toml_text(value)}` is an old setting and is ignored"
+        finding = Diagnostic(config_codes.OLD_SPELLING, message, severity="warning", at="key", label=advice)
+        return _at(finding, origin)
 
     def _merge_table(self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin) -> None:
         self._drop_args_of_old_path(table, above, path, origin)

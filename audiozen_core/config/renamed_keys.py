@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import nearest
@@ -13,6 +14,23 @@ RENAMED_ARGUMENTS: dict[KeyPath, str] = {
     ("trainer", "args", "max_epoch"): "max_epochs",
     ("trainer", "args", "max_grad_norm"): "clip_grad_norm_value",
     ("trainer", "args", "max_patience"): "patience",
+    ("meta", "exp_id"): "id",
+}
+# Settings of the first AudioZEN that have no counterpart, with what to write instead. They are dropped, with a warning.
+# If there are values, only these are dropped, because they change nothing.
+OLD_SETTINGS: dict[KeyPath, tuple[str, tuple[Any, ...]]] = {
+    ("meta", "description"): ("write it as a comment", ()),
+    ("meta", "config_path"): ("leave it out: the file is known", ()),
+    ("meta", "ckpt_path"): ("name the checkpoint on the command line, with `--ckpt-path`", ()),
+    ("trainer", "args", "max_steps"): ("leave it out: without it, there is no limit", (0,)),
+}
+# The same for arguments that a trainer may have itself. They are dropped only if the trainer does not have them.
+OLD_TRAINER_ARGUMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "debug": ("leave it out: a loss that is not finite is always reported", (False,)),
+    "plot_lr": ("leave it out: the hooks record the learning rate", (True, False)),
+    "scheduler_name": ("write a section [lr_scheduler]", ("constant_schedule_with_warmup",)),
+    "warmup_steps": ("write a section [lr_scheduler]", (0,)),
+    "warmup_ratio": ("write a section [lr_scheduler]", (0,)),
 }
 # Aliases and the names that AudioZEN uses. An alias does not cause a warning.
 SECTION_ALIASES = {"train_dataset": "dataset"}
@@ -36,6 +54,11 @@ def current_name(parent: KeyPath, key: str) -> str:
     if match and not key.startswith("loss_function") and not nearest(key, ["loss_function"]):
         return f"loss_function_{match['suffix']}"
     return RENAMED_SECTIONS.get(key) or SECTION_ALIASES.get(key, key)
+
+
+def is_old_value(value: object, values: tuple[Any, ...]) -> bool:
+    """Returns whether an old setting has one of these values, or may have any value. `False` and 0 are not the same."""
+    return not values or any(value == old and isinstance(value, bool) == isinstance(old, bool) for old in values)
 
 
 def current_path(key_path: KeyPath) -> KeyPath:

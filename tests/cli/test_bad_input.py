@@ -182,7 +182,7 @@ def test_new_run_does_not_overwrite_an_existing_run(audiozen, failing_run, proje
 
     before = files()
     error = failing_run(no_folder=False)
-    assert "already holds a run, up to epoch 2" in error
+    assert "already contains a run, up to epoch 2" in error
     assert "--resume" in error
     assert before == files()
 

@@ -16,6 +16,16 @@ from tests.tiny_training import make_loader, make_trainer, weights_of
 TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
 
 
+@pytest.fixture(autouse=True)
+def _handled_signals():
+    """Restores the default handlers: `nohup` and a shell that runs the tests in the background ignore signals."""
+    defaults = {TERM: signal.SIG_DFL, INT: signal.default_int_handler, USR1: signal.SIG_DFL}
+    before = {number: signal.signal(number, how) for number, how in {**defaults, signal.SIGHUP: signal.SIG_DFL}.items()}
+    yield
+    for number, how in before.items():
+        signal.signal(number, how)
+
+
 class Sends:
     """Raises signals once: in a step, in a validation, or at the end of an epoch."""
 
