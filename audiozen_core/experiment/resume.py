@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from audiozen_core.checkpoint import CheckpointStore, LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
-from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
+from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, compare_configs, refuse_changes
 from audiozen_core.kinds import section_name
