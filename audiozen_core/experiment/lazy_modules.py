@@ -26,7 +26,7 @@ def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
     batch = next((batch for batch in batches if batch is not None), None)
     if batch is not None:
         trainer.set_mode(training=False)
-        trainer._forward(to_device(batch, trainer.device), 0)
+        trainer._forward(trainer.prepare_batch(to_device(batch, trainer.device), "train"), 0)
     if names := _lazy_weights(trainer):
         raise BuildError(
             f"{', '.join(names)} still have no shape after one training batch",

@@ -92,13 +92,8 @@ class EnhancementTrainer(FileByFile):
         return int(getattr(unwrapped(self.model), "out_delay", 0))
 
     def _spectrogram(self, wave: Tensor) -> Tensor:
-        """Transforms waveforms [batch, time] to spectrograms from which every sample can be restored.
-
-        Zeros fill the last hop. Without them the last samples would lie at the very edge of the last frame, where
-        dividing by the window magnifies every change of the magnitude up to 27,000 times: a click at the end of the
-        file; or in no frame, and be lost. As many frames as the output is late follow, so that it has an end.
-        """
-        return self.stft(F.pad(wave, (0, -wave.shape[-1] % self.hop_length + self._delay * self.hop_length)))
+        """Transforms waveforms [batch, time] to spectrograms, with as many further frames as the output is late."""
+        return self.stft(F.pad(wave, (0, self._delay * self.hop_length)))
 
     def _in_time(self, frames: Tensor) -> Tensor:
         """Returns the frames [..., frames] of `_spectrogram` that belong to the output without its delay."""
