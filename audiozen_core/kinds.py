@@ -41,6 +41,7 @@ class Kind:
             factory for one.
         torch_home: the module of torch that has such components, for suggestions.
         example: a dotted path of such a component, for messages.
+        synonyms: what other toolkits call the sections, for suggestions: by section name, separated by blanks.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Kind:
     called_later: bool = False
     torch_home: str = ""
     example: str = ""
+    synonyms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def with_article(self) -> str:
@@ -72,7 +74,13 @@ class Kind:
 
 
 _ROWS = (
-    Kind(name="meta", prose="section", group=False, needed_in=RUN_MODES),
+    Kind(
+        name="meta",
+        prose="section",
+        group=False,
+        needed_in=RUN_MODES,
+        synonyms={"meta": "general global experiment exp project hydra config metadata"},
+    ),
     Kind(
         name="trainer",
         prose="trainer",
@@ -80,8 +88,14 @@ _ROWS = (
         base="audiozen_core.trainer.base_trainer.BaseTrainer",
         injected=("components",),
         example="trainer.Trainer",
+        synonyms={"trainer": "train training solver runner engine learner lightning pl_trainer recipe"},
     ),
-    Kind(name="acoustics", prose="section", group=False),
+    Kind(
+        name="acoustics",
+        prose="section",
+        group=False,
+        synonyms={"acoustics": "audio stft dsp feature features frontend signal spectrogram"},
+    ),
     Kind(
         name="model",
         prose="model",
@@ -90,6 +104,7 @@ _ROWS = (
         suffixed=True,
         torch_home="torchaudio.models",
         example="torchaudio.models.ConvTasNet",
+        synonyms={"model": "net network nnet generator discriminator arch architecture backbone system"},
     ),
     Kind(
         name="loss_function",
@@ -99,6 +114,7 @@ _ROWS = (
         called_later=True,
         torch_home="torch.nn",
         example="torch.nn.MSELoss",
+        synonyms={"loss_function": "criterion criteria objective loss losses loss_fn loss_func"},
     ),
     Kind(
         name="optimizer",
@@ -110,6 +126,7 @@ _ROWS = (
         partner="model",
         torch_home="torch.optim",
         example="torch.optim.RAdam",
+        synonyms={"optimizer": "opt optim opt_class"},
     ),
     Kind(
         name="lr_scheduler",
@@ -119,6 +136,7 @@ _ROWS = (
         partner="optimizer",
         torch_home="torch.optim.lr_scheduler",
         example="torch.optim.lr_scheduler.StepLR",
+        synonyms={"lr_scheduler": "scheduler sched lr_annealing lr_sched learning_rate_scheduler"},
     ),
     Kind(
         name="dataset",
@@ -132,8 +150,23 @@ _ROWS = (
         },
         base="torch.utils.data.Dataset",
         array=True,
+        synonyms={
+            "dataset": "train training train_data train_set training_dataset training_data training_set data datasets "
+            "datamodule",
+            "validate_dataset": "val valid validate validation dev eval evaluation val_set valid_set validation_set "
+            "dev_set eval_set val_data valid_data validation_data dev_data val_dataset valid_dataset dev_dataset "
+            "validation_dataset eval_dataset evaluation_dataset cv cv_dataset",
+            "test_dataset": "test testing test_set test_data testing_dataset evaluation eval eval_dataset "
+            "evaluation_dataset",
+            "predict_dataset": "predict prediction predict_set infer inference infer_dataset inference_dataset enhance",
+        },
     ),
-    Kind(name="hooks", prose="hook", array=True),
+    Kind(
+        name="hooks",
+        prose="hook",
+        array=True,
+        synonyms={"hooks": "hook callback callbacks plugin plugins logger loggers event_handlers"},
+    ),
     Kind(name="metric", prose="metric", section=False),
     Kind(name="commands", prose="command", section=False),
     # These are keys in the table `dataloader` of a data set.

@@ -23,6 +23,8 @@ from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.run import command as run_command
 from audiozen_core.cli.schema import command as schema_command
+from audiozen_core.config.check import check_config
+from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
 from audiozen_core.kinds import SECTIONS
 from tests.cli.conftest import write_pairs
@@ -77,7 +79,10 @@ def test_parsing_a_misspelt_option_fails():
         run_command.make_context("run", ["exp.toml", "--resum"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md"])
+PORTS = [f"docs/coming_from_{name}.md" for name in ("audiozen", "speechbrain", "espnet", "lightning")]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md", *PORTS])
 def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid", "test"):
@@ -100,7 +105,17 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
                 assert not stop.value.code, arguments
                 ran += 1
     assert ran >= 2
-    assert list(tmp_path.rglob("exp/*/checkpoints/best/model.safetensors"))
+    assert list(tmp_path.glob("*/*/checkpoints/best/model.safetensors"))
+
+
+def test_ported_file_of_the_first_audiozen_has_as_many_warnings_as_the_page_says(tmp_path):
+    page = REPOSITORY / "docs/coming_from_audiozen.md"
+    for block in blocks(page):
+        if (block["what"] or "").startswith("file: "):
+            (tmp_path / block["what"].removeprefix("file: ")).write_text(block["text"], encoding="utf-8")
+    checked = check_config(load_config(tmp_path / "ported.toml"))
+    assert len(checked.warnings) == 7
+    assert "prints seven warnings" in page.read_text(encoding="utf-8")
 
 
 def test_hook_from_the_trainer_page_stops_the_training(tmp_path, monkeypatch, capsys):

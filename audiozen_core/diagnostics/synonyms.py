@@ -8,25 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-# The names of AudioZEN, and the other names of each. Case, `-` and `_` do not matter. A name that can mean two things
-# is in two entries; the first one that is possible wins.
-_SYNONYMS = {
-    # sections
-    "meta": "general global experiment exp project hydra config metadata",
-    "acoustics": "audio stft dsp feature features frontend signal spectrogram",
-    "trainer": "train training solver runner engine learner lightning pl_trainer recipe",
-    "model": "net network nnet generator discriminator arch architecture backbone system",
-    "loss_function": "criterion criteria objective loss losses loss_fn loss_func compute_cost",
-    "optimizer": "opt optim opt_class",
-    "lr_scheduler": "scheduler sched lr_annealing lr_sched learning_rate_scheduler",
-    "dataset": "train training train_data train_set training_dataset training_data training_set data datasets "
-    "datamodule",
-    "validate_dataset": "val valid validate validation dev eval evaluation val_set valid_set validation_set dev_set "
-    "eval_set val_data valid_data validation_data dev_data val_dataset valid_dataset validation_dataset dev_dataset "
-    "eval_dataset evaluation_dataset cv cv_dataset",
-    "test_dataset": "test testing test_set test_data testing_dataset evaluation eval eval_dataset evaluation_dataset",
-    "predict_dataset": "predict prediction predict_set infer inference infer_dataset inference_dataset enhance",
-    "hooks": "hook callback callbacks plugin plugins logger loggers event_handlers",
+from audiozen_core.kinds import SECTIONS
+
+# The keys and arguments of AudioZEN, and the other names of each. `kinds` has those of the sections. Case, `-` and `_`
+# do not matter.
+_KEYS = {
     # [meta]
     "save_dir": "output_dir output_folder out_dir exp_dir expdir log_dir logdir run_dir work_dir workdir save_folder "
     "save_path default_root_dir result_dir results_dir",
@@ -69,8 +55,11 @@ def fold(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
+SYNONYMS = {**{name: kind.synonyms[name] for name, kind in SECTIONS.items() if name in kind.synonyms}, **_KEYS}
+"""The other names of each section, key and argument. If a word has two meanings, the first that is possible wins."""
+
 _MEANINGS: dict[str, list[str]] = {}
-for _name, _others in _SYNONYMS.items():
+for _name, _others in SYNONYMS.items():
     for _other in _others.split():
         _MEANINGS.setdefault(fold(_other), []).append(_name)
 

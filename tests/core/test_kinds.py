@@ -103,7 +103,7 @@ def with_new_kind(tmp_path):
     root = copied_tree(tmp_path / "tree")
     table = root / "audiozen_core" / "kinds.py"
     text = table.read_text(encoding="utf-8")
-    changed = text.replace('    Kind(name="hooks"', f'{ROW}    Kind(name="hooks"')
+    changed = text.replace('    Kind(name="metric"', f'{ROW}    Kind(name="metric"')
     assert changed.count(ROW) == 1
     table.write_text(changed, encoding="utf-8")
     folder = tmp_path / "tiny"

@@ -8,7 +8,7 @@ from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import known_keys
 from audiozen_core.diagnostics.suggestions import nearest
-from audiozen_core.diagnostics.synonyms import _SYNONYMS
+from audiozen_core.diagnostics.synonyms import SYNONYMS
 from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS
 from audiozen_core.registry.paths import resolve
@@ -151,7 +151,7 @@ def test_every_synonym_stands_for_something_that_exists():
     keys = {key for place in ("meta", "acoustics") for key in known_keys((place,))}
     keys |= {*known_keys(("dataset", "dataloader")), *known_keys(("hooks", 0))}
     inherited = resolve("audiozen.trainer.base_trainer.BaseTrainer").target.__init__.__kwdefaults__
-    assert set(_SYNONYMS) <= {*SECTIONS, *keys, *(arguments or {}), *(inherited or {})}
+    assert set(SYNONYMS) <= {*SECTIONS, *keys, *(arguments or {}), *(inherited or {})}
 
 
 def test_synonym_is_suggested_only_where_it_is_possible():
