@@ -163,3 +163,18 @@ def test_internal_links_point_to_existing_files():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_test_that_reliability_names_exists():
+    page = BLOCK.sub("", (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8"))
+    files = {path: path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("*.py")}
+    named = {name for code in re.findall(r"`([^`]+)`", page) for name in re.findall(r"[\w/]*\btest_\w+(?:\.py)?", code)}
+    assert len(named) > 150
+    missing = []
+    for name in sorted(named):
+        if name.endswith(".py"):
+            there = any(f"/{path.relative_to(REPOSITORY).as_posix()}".endswith(f"/{name}") for path in files)
+        else:
+            there = any(f"def {name}(" in text for text in files.values())
+        missing += [] if there else [name]
+    assert missing == []
