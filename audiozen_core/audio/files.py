@@ -357,5 +357,5 @@ def _wrong_rate(path: Path, rate: int, wanted: int) -> DataError:
     return DataError(
         f"`{path}` has a sample rate of {rate} Hz, but {wanted} Hz is needed",
         remedy=f"resample it: {ffmpeg(path, folder='resampled', output=f'-ar {wanted}')} "
-        f"(or set `sr = {rate}` in the whole experiment)",
+        f"(or set `sr = {rate}` in [acoustics])",
     )

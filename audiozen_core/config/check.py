@@ -118,6 +118,8 @@ class _Checker:
         checked = self.check_as(component, role)
         if checked and role.section == "model":
             self.compare_with_acoustics(checked)
+        if checked and role.section == "dataset":
+            self.compare_rate(checked)
         return checked
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
@@ -225,6 +227,16 @@ class _Checker:
         except PathError as error:
             for finding in error.diagnostics:
                 self.place(finding, (*hook.key, "path"))
+
+    def compare_rate(self, checked: CheckedComponent) -> None:
+        """Reports a data set whose `sr` is given and differs from that of `[acoustics]`, which is otherwise passed."""
+        given = self.composition.values.get("acoustics")
+        wanted = given.get("sr", Acoustics().sr) if isinstance(given, dict) else Acoustics().sr
+        rate = checked.component.args.get("sr")
+        if type(rate) is int and type(wanted) is int and rate != wanted:
+            place = (*checked.component.key, "args", "sr")
+            message = f"`sr` of `{checked.component.path}` is {rate}, but {wanted} in `[acoustics]`"
+            self.add(config_codes.NUMBERS_DISAGREE, message, place, label="leave it out: it is passed")
 
     def compare_with_acoustics(self, checked: CheckedComponent) -> None:
         """Reports model arguments, such as `n_fft`, that differ from the same setting in `[acoustics]`."""

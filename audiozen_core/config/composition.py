@@ -186,7 +186,22 @@ class Composition:
                 label=f"replaces the whole {what[0].removeprefix('a ')}",
                 notes=(f"replaced: {before}",),
             )
+        if path == ("hooks",) and isinstance(old, list) and isinstance(new, list):
+            self._warn_of_dropped_hooks(old, new, before, origin)
         self._forget(path, old)
+
+    def _warn_of_dropped_hooks(self, old: list[Any], new: list[Any], before: Origin, origin: Origin) -> None:
+        kept = {hook.get("path") for hook in new if isinstance(hook, dict)}
+        dropped = [hook["path"] for hook in old if isinstance(hook, dict) and hook.get("path", None) not in kept]
+        if dropped:
+            names = ", ".join(f"`{path}`" for path in dropped)
+            self._warn(
+                config_codes.HOOKS_REPLACED,
+                f"these hooks replace those of {before.key_span.file}, which leaves out {names}",
+                origin,
+                label="repeat those that you want to keep",
+                notes=(f"replaced: {before}",),
+            )
 
     def _drop_args_of_old_path(
         self, table: dict[str, Any], above: Mapping[str, Any], path: KeyPath, origin: Origin

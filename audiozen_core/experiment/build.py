@@ -196,7 +196,9 @@ def build_loader(
     config = checked.config
     datasets = []
     for section in sections:
-        dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section)))
+        # A data set that takes `sr` gets that of [acoustics], so that the rate is written only once.
+        injected = {"sr": config.acoustics.sr} if _takes(checked.component(section), "sr") else {}
+        dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section), injected))
         _check_rate(section, dataset, config.acoustics.sr)
         check_untrained(section, dataset)
         datasets.append(dataset)
@@ -264,6 +266,12 @@ def _own(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
     return found[0]
 
 
+def _takes(checked: CheckedComponent, name: str) -> bool:
+    """Returns whether a component has this argument, and the TOML file does not give it."""
+    signature = checked.signature
+    return signature is not None and signature.get(name) is not None and name not in checked.component.args
+
+
 def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
     """Raises an error if a data set's sample rate differs from `sr`, because the results would be wrongly labelled."""
     own = getattr(dataset, "sr", sr)
@@ -311,8 +319,7 @@ def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: M
     if inner := owner.nested.get(key):
         # A nested component gets an injected argument only if its signature names it. With `**kwargs`, for instance, a
         # function does not ask for an optimiser.
-        names = inner.signature.names() if inner.signature else ()
-        return build_component(inner, {name: given for name, given in injected.items() if name in names})
+        return build_component(inner, {name: given for name, given in injected.items() if _takes(inner, name)})
     if isinstance(value, list):
         return [_build_nested(item, (*key, index), owner, injected) for index, item in enumerate(value)]
     if isinstance(value, Mapping):

@@ -87,6 +87,13 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
         else:  # an average of several checkpoints
             trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
         trainer.hooks.on_checkpoint_load(trainer=trainer, extra=state.pop("extra", {}))
+        if unused := sorted(owners - trainer.state.names() - {"extra"}):
+            get_logger().warning(
+                "the checkpoint has states that nothing in this experiment restores, so its results may differ from "
+                "those of the run that saved it",
+                states=", ".join(unused),
+                checkpoint=str(path),
+            )
     trainer.state.load_for_evaluation(state, str(path))
 
 

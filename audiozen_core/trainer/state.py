@@ -140,6 +140,10 @@ class StateRegistry:
             )
         self._load(self._entries, state_dict)
 
+    def names(self) -> set[str]:
+        """Returns the name of every entry."""
+        return set(self._entries)
+
     def evaluation_names(self) -> set[str]:
         """Returns what `load_for_evaluation` restores: all but the networks, whose weights may come from elsewhere."""
         return self._entries.keys() - self._training_only - self._models

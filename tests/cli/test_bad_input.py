@@ -331,7 +331,7 @@ def test_sys_exit_in_a_component_ends_the_run_with_an_error(failing_run, project
 def test_contradictory_modes_and_options_are_an_error(failing_run, project):
     assert "no training to resume" in failing_run("tiny.toml", "-M", "test", "--resume")
     assert "does not start from a checkpoint" in failing_run("tiny.toml", "--ckpt-path", "somewhere")
-    assert "has no checkpoints" in failing_run("tiny.toml", "-M", "test", "train")
+    assert "`test` comes before the training" in failing_run("tiny.toml", "-M", "test", "train")
 
 
 def test_two_predictions_with_the_same_id_are_an_error(failing_run, audiozen, project):

@@ -115,8 +115,8 @@ def check(tries, kind, stride, offset=0):
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_run_resumed_after_every_fifth_operation_ends_with_the_same_state(kind, tries, record_property):
-    record_property("crash points", check(tries, kind, 5, list(FAULTS).index(kind)))
+def test_run_resumed_after_every_tenth_operation_ends_with_the_same_state(kind, tries, record_property):
+    record_property("crash points", check(tries, kind, 10, list(FAULTS).index(kind)))
 
 
 @pytest.mark.slow

@@ -137,6 +137,23 @@ def test_new_path_drops_inherited_arguments_with_a_warning(write):
     assert "base.toml:3" in finding.notes[0]
 
 
+def test_hooks_that_replace_those_of_the_extended_file_are_a_warning(write):
+    write("base.toml", "[[hooks]]\npath = 'mine.Ema'\n[[hooks]]\npath = 'progress'\n")
+    composition = compose(write("exp.toml", "extends = 'base.toml'\n[[hooks]]\npath = 'progress'\nenabled = false\n"))
+    assert composition.values["hooks"] == [{"path": "progress", "enabled": False}]
+    (finding,) = composition.findings
+    assert (finding.code, finding.severity) == ("AZ114", "warning")
+    assert "`mine.Ema`" in finding.message
+    assert "progress" not in finding.message
+    assert place(finding)[:2] == ("exp.toml", 2)
+
+
+def test_hooks_that_repeat_those_of_the_extended_file_are_no_finding(write):
+    write("base.toml", "[[hooks]]\npath = 'mine.Ema'\n")
+    text = "extends = 'base.toml'\n[[hooks]]\npath = 'mine.Ema'\n[[hooks]]\npath = 'progress'\n"
+    assert compose(write("exp.toml", text)).findings == []
+
+
 def test_unchanged_path_keeps_inherited_arguments(write):
     write("base.toml", "[optimizer]\npath = 'Adam'\nargs = {lr = 1, eps = 2}\n")
     composition = compose(write("exp.toml", "extends = 'base.toml'\n[optimizer]\npath = 'Adam'\nargs.lr = 2\n"))

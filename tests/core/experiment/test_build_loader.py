@@ -209,3 +209,24 @@ def test_stream_that_cannot_be_loaded_so_is_an_error_that_names_its_section(buil
 def test_pad_collate_can_be_named_by_its_public_name(build):
     loader = build([table("parts.Numbers", batch_size=3, collate_fn="audiozen.dataset.pad_collate")])
     assert sorted(number for batch in epoch_of(loader, 1)[0] for number in batch) == list(range(6))
+
+
+RATED = """
+class Rated(Numbers):
+    def __init__(self, sr: int = 16000):
+        super().__init__()
+        self.sr = sr
+"""
+
+
+def test_data_set_that_takes_sr_gets_that_of_the_acoustics(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts.py").write_text(PARTS + RATED)
+    text = BASE + '[acoustics]\nsr = 48000\n[dataset]\npath = "parts.Rated"\n'
+    (tmp_path / "exp.toml").write_text(text)
+    experiment = Experiment.load(tmp_path / "exp.toml")
+    with experiment.scope:
+        assert experiment.build()[1]["train"][0].dataset.sr == 48000
+    (tmp_path / "exp.toml").write_text(f"{text}args.sr = 16000\n")
+    with pytest.raises(ConfigError, match=r"`sr` of `parts\.Rated` is 16000, but 48000"):
+        Experiment.load(tmp_path / "exp.toml")
