@@ -9,16 +9,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from audiozen_core.errors import DataError
 from audiozen_core.storage.atomic import make_folder, write_whole
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 # A footnote or a warning lists the IDs of this many files; the CSV and the JSON list all.
 _LISTED = 8
@@ -101,11 +102,6 @@ class Report:
 
         A mean that does not exist is a dash.
         """
-        # Rich takes long to import, and a training does not show tables.
-        from rich.box import SIMPLE_HEAD
-        from rich.markup import escape
-        from rich.table import Table
-
         # With these widths, three metrics fit into a terminal of 80 columns.
         table = Table(title=escape(title) or None, box=SIMPLE_HEAD, padding=0)
         by_snr = self._by_snr()

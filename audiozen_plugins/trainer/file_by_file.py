@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.console import Console
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
@@ -227,8 +228,6 @@ class FileByFile(BaseTrainer):
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
         """Prints a table of each data set, and writes its CSV and JSON files."""
-        from rich.console import Console  # takes long to import, and is needed only here
-
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
             report = Report(self.metrics, [row for rows in batches for row in rows])
