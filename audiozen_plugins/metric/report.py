@@ -16,13 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_core.storage.atomic import make_folder, write_whole
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 
-# A footnote or a warning lists the IDs of this many files; the CSV and the JSON list all.
-_LISTED = 8
 # In characters. No table is wider.
 _WIDEST = 100_000
 
@@ -74,7 +73,7 @@ class Report:
         return [
             f"{labels}: {count} file{'s are' if count > 1 else ' is'} not in the mean, because the pair has no value: "
             f"{names}"
-            for labels, count, names in self._listed(0, "noisy")
+            for labels, count, names in self._faulty(0, "noisy")
         ]
 
     def faulty_outputs(self) -> list[str]:
@@ -82,11 +81,14 @@ class Report:
         return [
             f"{labels}: there is no mean, because the network's output has no value for {count} of {len(self.rows)} "
             f"files: {names}"
-            for labels, count, names in self._listed(1, "enhanced")
+            for labels, count, names in self._faulty(1, "enhanced")
         ]
 
-    def _listed(self, fault: int, kind: str) -> Iterator[tuple[str, int, str]]:
-        """Yields each set of faulty files: the metrics of which it is the set, its size, and the first IDs."""
+    def _faulty(self, fault: int, kind: str) -> Iterator[tuple[str, int, str]]:
+        """Yields each set of faulty files: the metrics of which it is the set, its size, and the first IDs.
+
+        The CSV and the JSON have all of them.
+        """
         labels: dict[tuple[str, ...], list[str]] = {}
         for metric in self.metrics:
             rows = self.without_value(metric)[fault]
@@ -94,8 +96,7 @@ class Report:
             labels.setdefault(named, []).append(metric.label)
         labels.pop((), None)
         for named, of_metrics in labels.items():
-            more = f", and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-            yield ", ".join(of_metrics), len(named), ", ".join(named[:_LISTED]) + more
+            yield ", ".join(of_metrics), len(named), listed(named)
 
     def table(self, title: str = "") -> Table:
         """Makes a table of noisy and enhanced values, with a line for each SNR and one for all files.

@@ -18,6 +18,7 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.kinds import Mode
@@ -268,7 +269,7 @@ class FileByFile(BaseTrainer):
             count = self._files_written + len(broken)
             raise RunError(
                 f"the network's output has NaN or infinity for {len(broken)} of {count} files",
-                notes=(f"not written: {', '.join(broken[:8])}{', …' * (len(broken) > 8)}",),
+                notes=(f"not written: {listed(broken)}",),
                 remedy="look for silent or very loud files, and for a division or a logarithm of 0 in the network",
             )
 

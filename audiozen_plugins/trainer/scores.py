@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from audiozen_core.diagnostics.listed import listed
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 from audiozen_plugins.metric.report import Report
@@ -52,7 +53,5 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
     if any(file.loss is not None for file in files):
         scalars["loss"] = sum(losses.values()) / len(losses) if losses else math.nan
     if broken := [name for name, loss in losses.items() if not math.isfinite(loss)]:
-        faulty_outputs.append(
-            f"the loss is not finite for {len(broken)} of {len(files)} files: {', '.join(broken[:8])}"
-        )
+        faulty_outputs.append(f"the loss is not finite for {len(broken)} of {len(files)} files: {listed(broken)}")
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs)

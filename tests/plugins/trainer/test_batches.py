@@ -129,6 +129,20 @@ def test_sample_rates_may_have_any_form(rates):
     enhancement_batch({**batch, "sr": torch.tensor([16000, 16000])}, "predict", sr=16000)
 
 
+def test_sample_rates_on_a_gpu_are_read_once_in_each_epoch_of_a_training(tmp_path):
+    """A tensor on the device `meta` can't be read at all."""
+    batch = {"noisy": torch.ones(2, 3), "clean": torch.ones(2, 3), "id": ["a", "b"]}
+    elsewhere = {**batch, "sr": torch.empty(2, device="meta")}
+    trainer = make(tmp_path, domain="waveform")
+    for _ in range(2):
+        with pytest.raises(NotImplementedError):
+            trainer.prepare_batch(elsewhere, "train")
+        trainer.prepare_batch(elsewhere, "train")
+        with pytest.raises(NotImplementedError):
+            trainer.prepare_batch(elsewhere, "validate")
+        trainer.progress.epoch += 1
+
+
 def test_padding_to_a_fixed_length_changes_no_score(tmp_path):
     """The collate function pads beyond the longest file of each batch, and gives the lengths as a list."""
 
