@@ -27,7 +27,8 @@ _OTHER_SUFFIXES = (
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     """Lists the audio files of a folder and its subfolders, sorted.
 
-    Symbolic links are followed. Hidden files and folders are ignored. Files whose ending says that they have audio, but
+    Symbolic links are followed, except one to a folder that leads to the link. A folder with two links to it is listed
+    twice. Hidden files and folders are ignored. Files whose ending says that they have audio, but
     in a format that libsndfile can't read, are left out with a warning in the log that counts them.
 
     Args:
@@ -41,20 +42,23 @@ def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     require_folder(folder)
     found: list[Path] = []
     others: list[Path] = []
-    seen: set[str] = set()
+    # For each folder that is still to be listed, the real paths of the folders that lead to it, and its own.
+    chains: dict[Path, tuple[str, ...]] = {folder: (os.path.realpath(folder),)}
     for parent, folders, names in os.walk(folder, followlinks=True):
-        # Links can form a cycle, so each folder is listed once.
-        real = os.path.realpath(parent)
-        is_new = real not in seen
-        folders[:] = [name for name in folders if is_new and subfolders and not name.startswith(".")]
-        for name in names if is_new else ():
+        chain = chains.pop(Path(parent))
+        for name in folders if subfolders else ():
+            # A link to a folder that leads to it would be followed forever.
+            real = os.path.realpath(Path(parent, name))
+            if not name.startswith(".") and real not in chain:
+                chains[Path(parent, name)] = (*chain, real)
+        folders[:] = [name for name in folders if Path(parent, name) in chains]
+        for name in names:
             if not name.startswith("."):
                 lower = name.lower()
                 if lower.endswith(AUDIO_SUFFIXES):
                     found.append(Path(parent, name))
                 elif lower.endswith(_OTHER_SUFFIXES):
                     others.append(Path(parent, name))
-        seen.add(real)
     left_out = _left_out(folder, sorted(others)) if others else ""
     if not found:
         raise DataError(

@@ -21,7 +21,7 @@ from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, ConfigError
+from audiozen_core.errors import AudioZenError, BuildError, ConfigError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import PluginIndex, installed_index
@@ -185,18 +185,20 @@ class _Checker:
     def ask_component(self, checked: CheckedComponent) -> None:
         """Reports what the class of a component finds in its arguments, given the rest of the experiment.
 
-        The class may have a method `check_settings(args, *, acoustics, dataset_names)`, which yields findings. Its
-        docstring in `FileByFile` is an example.
+        The class may have a method `check_settings(args, *, acoustics, dataset_names)`, which yields findings: `args`
+        of the TOML file, the settings of `[acoustics]`, and the names of the data sets by mode. If the method fails,
+        the experiment may still be right, so that is a warning.
         """
         ask = getattr(checked.target, "check_settings", None)
         if ask is None or self.sections is None:
             return
-        for finding in ask(
-            checked.component.args,
-            acoustics=self.sections.acoustics or Acoustics(),
-            dataset_names=self.sections.dataset_names,
-        ):
-            self.place(finding, checked.component.key)
+        component, acoustics = checked.component, self.sections.acoustics or Acoustics()
+        try:
+            for finding in ask(component.args, acoustics=acoustics, dataset_names=self.sections.dataset_names):
+                self.place(finding, component.key)
+        except Exception as error:
+            failed = BuildError.caused_by(error, f"`check_settings` of `{component.path}` failed:")
+            self.add(config_codes.CHECK_FAILED, failed.message, component.key, severity="warning", notes=failed.notes)
 
     def drop_old_arguments(self, signature: Signature | None, args: dict[str, Any], place: KeyPath) -> None:
         """Drops the arguments that only the trainers of older versions have, and that change nothing."""

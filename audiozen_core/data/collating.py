@@ -12,9 +12,9 @@ from torch.utils.data import default_collate
 from audiozen_core.data.description import describe
 from audiozen_core.data.seeded import NamedSample
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, DataError
 
-_MOST_SAMPLES = 8
 _PAD = 'collate_fn = "audiozen.dataset.pad_collate"'
 
 
@@ -47,9 +47,7 @@ class PartialCollate:
         return PartialBatch(unreadable, batch) if unreadable else batch
 
     def _failure(self, error: Exception, samples: Sequence[NamedSample]) -> UnreadableSample:
-        names = ", ".join(sample.name for sample in samples[:_MOST_SAMPLES])
-        more = f" and {len(samples) - _MOST_SAMPLES} more" if len(samples) > _MOST_SAMPLES else ""
-        note = f"batch: {names}{more}"
+        note = f"batch: {listed(sample.name for sample in samples)}"
         if isinstance(error, AudioZenError):
             found = DataError(error.message, remedy=error.remedy, notes=(*error.notes, note))
             return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)

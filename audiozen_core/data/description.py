@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-_MOST_ENTRIES = 8
+from audiozen_core.diagnostics.listed import listed
 
 
 def describe(value: Any) -> str:
@@ -30,16 +30,10 @@ def describe(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"a {type(value).__name__} of {describe_entries(value)}" if value else "an empty dict"
     if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of ({_shortened(describe(item) for item in value)})"
+        return f"a {type(value).__name__} of ({listed(map(describe, value))})"
     return type(value).__name__
 
 
 def describe_entries(mapping: Mapping[Any, Any]) -> str:
     """Describes each value of a mapping: `noisy: float32 [4000], id: str`."""
-    return _shortened(f"{key}: {describe(value)}" for key, value in mapping.items())
-
-
-def _shortened(texts: Iterable[str]) -> str:
-    listed = list(texts)
-    more = [f"and {len(listed) - _MOST_ENTRIES} more"] if len(listed) > _MOST_ENTRIES else []
-    return ", ".join([*listed[:_MOST_ENTRIES], *more])
+    return listed(f"{key}: {describe(value)}" for key, value in mapping.items())

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
+
+from audiozen_core.data.description import describe, describe_entries
+from audiozen_core.errors import DataError
 
 
 def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields a batch of one file for each file of a batch, without the padding.
 
     Args:
-        batch: tensors and lists with an entry for each file, among them `length` [batch], the number of samples of each
-            file. Tensors whose last axis is as long as the longest file are cut to the file's length. Without `length`
+        batch: tensors, arrays and lists with an entry for each file, among them `length`, the number of samples of each
+            file: a tensor, an array or a list of whole numbers. All tensors and arrays whose last axis is as long as
+            that of `noisy` (without `noisy`, as the longest file) are cut to the file's length. Without `length`
             nothing is cut. Other values are those of all files.
 
     Yields:
-        Dicts with the same keys: tensors [1, ...] and lists of one entry.
+        Dicts with the same keys: tensors and arrays [1, ...] and lists of one entry.
+
+    Raises:
+        DataError: `length` does not have one number of samples for each file, or no entry has so many samples.
 
     Example:
         >>> import torch
@@ -25,20 +34,58 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         >>> [(file["id"], list(file["noisy"].shape), file["sr"]) for file in each_file(batch)]
         [(['a'], [1, 3], 16000), (['b'], [1, 2], 16000)]
     """
-    given = batch.get("length")
-    lengths = given.tolist() if isinstance(given, Tensor) else None
-    count = len(lengths) if lengths is not None else len(batch["noisy"])
+    lengths = _lengths(batch)
+    count = len(batch["noisy"]) if "noisy" in batch or lengths is None else len(lengths)
+    width = _padded_width(batch, lengths) if lengths else 0
     for index in range(count):
         file: dict[str, Any] = {}
         for key, value in batch.items():
-            if isinstance(value, Tensor) and value.ndim and len(value) == count:
+            if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
                 part = value[index : index + 1]
-                if lengths is not None and value.ndim > 1 and value.shape[-1] == max(lengths):
+                if lengths and value.ndim > 1 and value.shape[-1] == width:
                     part = part[..., : lengths[index]]
                 # A copy lies in memory as a batch of this file alone would. Some kernels round by the alignment.
-                file[key] = part.clone()
+                file[key] = part.clone() if isinstance(part, Tensor) else part.copy()
             elif isinstance(value, list | tuple) and len(value) == count:
                 file[key] = [value[index]]
             else:
                 file[key] = value
         yield file
+
+
+def _lengths(batch: Mapping[str, Any]) -> list[int] | None:
+    """Returns the number of samples of each file; None if the batch does not have them."""
+    given = batch.get("length")
+    if given is None:
+        return None
+    values = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
+    count = len(batch["noisy"]) if "noisy" in batch else None
+    try:
+        if not isinstance(values, Sequence):
+            raise TypeError
+        lengths = [operator.index(value) for value in values]
+    except TypeError:
+        lengths = []
+    if not lengths or min(lengths) <= 0 or count not in (None, len(lengths)):
+        wanted = "one for each file" if count is None else f"{count}, one for each file"
+        raise DataError(
+            f"`length` of the batch is {describe(given)}{f': {values}' if lengths else ''}, but must be positive whole "
+            f"numbers of samples, {wanted}",
+            remedy="correct it, leave it out if nothing is padded, or give it another name if it is something else",
+        )
+    return lengths
+
+
+def _padded_width(batch: Mapping[str, Any], lengths: list[int]) -> int:
+    """Returns the length of the last axis of all padded entries."""
+    longest = max(lengths)
+    arrays = [value for value in batch.values() if isinstance(value, Tensor | np.ndarray) and value.ndim > 1]
+    width: int = batch["noisy"].shape[-1] if "noisy" in batch else longest
+    if width < longest or all(value.shape[-1] != width for value in arrays):
+        raise DataError(
+            f"`length` of the batch says that the longest file has {longest} samples, but the batch has "
+            f"{describe_entries(batch)}",
+            remedy="give the number of samples of each file before it was padded; a batch padded beyond the longest "
+            "file is cut if its signals are called `noisy` and `clean`",
+        )
+    return width

@@ -9,11 +9,12 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from audiozen_core.audio.listing import list_audio, require_folder
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import Pair, clip_length, some
+from audiozen_plugins.dataset.pairs import Pair, clip_length
 
 # The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
 # the greedy `.*` makes the pattern find the last ones.
@@ -69,10 +70,11 @@ class DnsChallenge(Dataset[dict[str, Any]]):
             )
         require_folder(root)
         noisy, clean = _by_file_id(root / "noisy"), _by_file_id(root / "clean")
-        alone = [noisy[number].name for number in sorted(noisy) if number not in clean]
+        alone = [f"`{noisy[number].name}`" for number in sorted(noisy) if number not in clean]
         if alone:
             raise DataError(
-                f"{len(alone)} of {len(noisy)} files in `{root / 'noisy'}` have no clean partner: {some(alone)}",
+                f"{len(alone)} of {len(noisy)} files in `{root / 'noisy'}` have no clean partner: "
+                f"{listed(alone, most=3)}",
                 remedy=f"add the file clean_fileid_<number>.wav with the same number to `{root / 'clean'}`",
             )
         chosen = sorted(noisy)[offset:][:limit]

@@ -9,11 +9,12 @@ from torch.utils.data import Dataset
 
 from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import Pair, clip_length, some
+from audiozen_plugins.dataset.pairs import Pair, clip_length
 
 
 class NoisyCleanFolders(Dataset[dict[str, Any]]):
@@ -85,11 +86,11 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _unmatched(noisy_dir: Path, clean_dir: Path, only_noisy: list[str], only_clean: list[str]) -> DataError:
-    notes = []
-    if only_noisy:
-        notes.append(f"only in `{noisy_dir}`: {some(only_noisy)}")
-    if only_clean:
-        notes.append(f"only in `{clean_dir}`: {some(only_clean)}")
+    notes = [
+        f"only in `{folder}`: {listed((f'`{name}`' for name in names), most=3)}"
+        for folder, names in ((noisy_dir, only_noisy), (clean_dir, only_clean))
+        if names
+    ]
     count = len(only_noisy) + len(only_clean)
     return DataError(
         f"{count} files in `{noisy_dir}` and `{clean_dir}` have no partner",

@@ -98,9 +98,3 @@ def clip_length(clip_seconds: float | None, sr: int) -> int | None:
     if not (math.isfinite(clip_seconds) and clip_seconds * sr >= 1):
         raise DataError(f"`clip_seconds` is {clip_seconds}", remedy="give a length above 0 seconds, or leave it out")
     return int(clip_seconds * sr)
-
-
-def some(names: list[str], at_most: int = 3) -> str:
-    """Lists the first few names for an error message, and counts the others."""
-    rest = len(names) - at_most
-    return ", ".join(f"`{name}`" for name in names[:at_most]) + (f" and {rest} more" if rest > 0 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import re
@@ -93,10 +92,6 @@ def _unique(names: Sequence[str]) -> list[str]:
     return unique_ids([re.sub("_{2,}", "_", name).strip("_") for name in names])
 
 
-class _CacheIsFullError(Exception):
-    pass
-
-
 class Pool:
     """The waves of recordings. They are cached in memory if they fit, without loss: as 16-bit or as float32 samples.
 
@@ -124,8 +119,7 @@ class Pool:
         self._bytes: np.ndarray | None = None
         self._starts = self._is_float = np.empty(0, np.int64)
         if sum(self.lengths) * 2 <= cache_mb * 1e6:
-            with contextlib.suppress(_CacheIsFullError):
-                self._load_cache(int(cache_mb * 1e6))
+            self._load_cache(int(cache_mb * 1e6))
 
     def _measure(self, recording: Recording) -> None:
         info = audio_info(recording.path, sr=self.sr)
@@ -133,27 +127,34 @@ class Pool:
         self.lengths.append(info.frames)
 
     def _load_cache(self, largest: int) -> None:
-        """Reads all samples. Raises `_CacheIsFullError` if they need more than the largest number of bytes."""
+        """Reads all samples, unless they need more than the largest number of bytes. Drops what can't be read."""
         # The pages of an empty array take no memory until something is written to them.
         content = np.empty(min(largest, sum(self.lengths) * 4), np.uint8)
         lengths: list[int] = []
         starts: list[int] = []
         is_float: list[bool] = []
-        used = 0
+        used, full = 0, False
 
-        def load(recording: Recording) -> None:
-            nonlocal used
-            samples = _compact(_read(recording, self.sr))
+        def load(measured: tuple[Recording, int]) -> None:
+            nonlocal used, full
+            if full:
+                return
+            samples = _compact(_read(measured[0], self.sr))
             end = used + samples.nbytes
             if end > len(content):
-                raise _CacheIsFullError
+                full = True
+                return
             content[used:end] = samples.view(np.uint8)
             lengths.append(len(samples))
             starts.append(used)
             is_float.append(samples.dtype == np.float32)
             used = end + -end % 4
 
-        self.recordings = keep_readable(self.recordings, load)
+        kept = keep_readable(list(zip(self.recordings, self.lengths, strict=True)), load)
+        self.recordings = [recording for recording, _ in kept]
+        if full:
+            self.lengths = [length for _, length in kept]
+            return
         self.lengths = lengths
         self._starts, self._is_float = np.array(starts), np.array(is_float)
         self._bytes = content[:used]

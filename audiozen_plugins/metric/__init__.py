@@ -1,4 +1,4 @@
-"""Metrics of speech quality. Each is an object that compares an estimate with a reference."""
+"""Metrics of speech quality, the ratings of files before and after enhancement, and the report of a test."""
 
 from audiozen_plugins.metric.dnsmos import Dnsmos
 from audiozen_plugins.metric.metric import Metric

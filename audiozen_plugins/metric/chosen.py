@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from audiozen_core.binding.arguments import build
@@ -16,21 +16,36 @@ from audiozen_plugins.metric.metric import Metric
 MetricSpec = str | Mapping[str, Any] | Metric
 """A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself."""
 
+MetricCheck = Callable[[Metric], AudioZenError | None]
+"""Returns why a metric can't be used; None if it can."""
+
+_ATTRIBUTES = ("name", "label", "unit", "higher_is_better")
+# The scalars of a validation that are not those of a metric.
+_TAKEN = ("loss", "score")
+
 
 def build_metric(spec: MetricSpec) -> Metric:
     """Returns the metric for a name or a table. Tables in the TOML file have already been built.
 
     Raises:
-        AudioZenError: there is no such metric, or its package is not installed.
+        AudioZenError: there is no such metric, its package is not installed, or its scalars have the name of others.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
     metric: Any = spec
     if isinstance(spec, Mapping):
         metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
-    if not callable(metric) or not all(hasattr(metric, name) for name in ("name", "label", "unit")):
-        raise RunError(f"`{spec}` is not a metric", remedy="`audiozen plugins` lists those that are installed")
+    if not callable(metric) or not all(hasattr(metric, name) for name in _ATTRIBUTES):
+        raise RunError(
+            f"`{spec}` is not a metric, which can be called and has {', '.join(f'`{name}`' for name in _ATTRIBUTES)}",
+            remedy="`audiozen plugins` lists those that are installed",
+        )
     found: Metric = metric
+    if found.name in _TAKEN:
+        raise RunError(
+            f"a metric can't have the `name` `{found.name}`, because a validation records its {found.name} under it",
+            remedy="give the metric another `name`",
+        )
     return found
 
 
@@ -46,11 +61,33 @@ def rate_error(metric: Metric, sr: int) -> RunError | None:
     return RunError(f"{metric.label} takes {takes} Hz, but `sr` in [acoustics] is {sr}", remedy=remedy)
 
 
+def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
+    """Returns the error for a score of which the trainer would take the worst epoch for the best; None if it fits."""
+    if metric.higher_is_better == save_max_score:
+        return None
+    better = "higher" if metric.higher_is_better else "lower"
+    wanted = str(metric.higher_is_better).lower()
+    return RunError(
+        f"{metric.label} is better when {better}, but with `save_max_score = {str(save_max_score).lower()}` the best "
+        "epoch would be the worst",
+        remedy=f"set `save_max_score = {wanted}` in [trainer.args], or use another metric as `score`",
+    )
+
+
+def repetition_error(metric: Metric, earlier: Sequence[Metric]) -> RunError | None:
+    """Returns the error for a metric that has the name of an earlier one; None if it has a name of its own."""
+    if metric.name not in [other.name for other in earlier]:
+        return None
+    return RunError(
+        f"the metric `{metric.name}` is listed twice", remedy="list each metric once in the `metrics` of the trainer"
+    )
+
+
 def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], list[AudioZenError]]:
     """Builds metrics. Returns them, and why others are left out: a package is missing, or the rate is not theirs.
 
     Raises:
-        AudioZenError: there is no such metric.
+        AudioZenError: there is no such metric, or two have the same name.
     """
     metrics: list[Metric] = []
     left_out: list[AudioZenError] = []
@@ -60,30 +97,31 @@ def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], 
         except MissingExtraError as error:
             left_out.append(error)
             continue
-        wrong_rate = rate_error(metric, sr)
-        if wrong_rate is None:
-            metrics.append(metric)
-        else:
+        if wrong_rate := rate_error(metric, sr):
             left_out.append(wrong_rate)
+            continue
+        if repeated := repetition_error(metric, metrics):
+            raise repeated
+        metrics.append(metric)
     return metrics, left_out
 
 
-def metric_finding(spec: object, sr: int, place: KeyPath, *, severity: Severity) -> Diagnostic | None:
+def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: MetricCheck) -> Diagnostic | None:
     """Checks a metric as it is written in a TOML file, for `audiozen check`.
 
     Args:
         spec: the value in the file. A value of another form is reported when the arguments are bound.
-        sr: the sample rate of the experiment, in hertz.
         place: the key path of the value.
         severity: `warning` if the trainer can do without the metric.
+        check: says what is wrong with the metric in this experiment.
 
     Returns:
-        What is wrong: there is no such metric, its package is missing, or it is not defined for the rate.
+        What is wrong: there is no such metric, its package is missing, or what `check` says.
     """
     if not isinstance(spec, str | Mapping):
         return None
     try:
-        error: AudioZenError | None = rate_error(build_metric(spec), sr)
+        error = check(build_metric(spec))
         code = config_codes.NUMBERS_DISAGREE
     except MissingExtraError as missing:
         error, code = missing, missing.code
@@ -92,8 +130,10 @@ def metric_finding(spec: object, sr: int, place: KeyPath, *, severity: Severity)
     except Exception:
         # The constructor of somebody else's metric fails. The run shows its error with the traceback.
         return None
-    if error is None:
-        return None
-    return Diagnostic(
-        code, error.message, severity, place=place, notes=(f"help: {error.remedy}",) if error.remedy else ()
-    )
+    return as_finding(error, code, place, severity=severity) if error else None
+
+
+def as_finding(error: AudioZenError, code: str, place: KeyPath, *, severity: Severity = "error") -> Diagnostic:
+    """Returns the error of a run as a finding of `audiozen check`."""
+    notes = (f"help: {error.remedy}",) if error.remedy else ()
+    return Diagnostic(code, error.message, severity, place=place, notes=notes)

@@ -90,10 +90,11 @@ class Rater:
         except AudioZenError:
             raise
         except Exception as error:
-            raise RunError(
-                f"the metric `{metric.name}` fails for `{name}`: {type(error).__name__}: {error}",
+            raise RunError.caused_by(
+                error,
+                f"the metric `{metric.name}` fails for `{name}`:",
                 notes=(f"given: two signals of {len(clean)} samples at {self.sr} Hz",),
-                remedy="remove the metric from [trainer.args], or correct it; `--traceback` shows the full traceback",
+                remedy="remove the metric from [trainer.args], or correct it",
             ) from error
 
 

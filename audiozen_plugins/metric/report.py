@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,98 +16,93 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audiozen_core.errors import RunError
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.errors import DataError
 from audiozen_core.storage.atomic import make_folder, write_whole
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 
-# A footnote or a warning lists the IDs of this many files; the CSV and the JSON list all.
-_LISTED = 8
 # In characters. No table is wider.
 _WIDEST = 100_000
 
 
 class Report:
-    """Collects the values of each file and makes tables of them.
+    """The values of the files of one data set, and tables of them.
 
-    The mean of a metric is over the files whose noisy and enhanced value are finite. The others are counted and listed:
-    if the noisy signal has no value, the pair is at fault, and otherwise the network.
+    The means of a metric are over the files whose noisy value is finite. In the others the pair is at fault; they are
+    counted and listed. If the enhanced value of a file is not finite although the noisy one is, the network is at
+    fault: the mean of the enhanced values and the gain are then NaN, because the mean of the other files would hide
+    that the network fails.
 
     Args:
-        metrics: the metrics, in the order of the columns.
-        rows: the values of the first files.
+        metrics: the metrics, in the order of the columns. Each has a name of its own.
+        rows: the values of all files.
 
     Raises:
-        RunError: two metrics have the same name.
+        DataError: two files have the same ID.
     """
 
-    def __init__(self, metrics: Sequence[Metric], rows: Iterable[Row] = ()) -> None:
+    def __init__(self, metrics: Sequence[Metric], rows: Iterable[Row]) -> None:
         self.metrics = tuple(metrics)
-        names = [metric.name for metric in self.metrics]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise RunError(
-                f"the metric `{twice[0]}` is listed twice",
-                remedy="list each metric once in the `metrics` of the trainer",
-            )
         self.rows = list(rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, name: str, *, snr: float | None, noisy: Mapping[str, float], enhanced: Mapping[str, float]) -> None:
-        """Adds the values of one file.
-
-        Args:
-            name: the id of the file.
-            snr: its nominal signal-to-noise ratio in dB; None if it is not known.
-            noisy: the values before enhancement, by the name of the metric.
-            enhanced: the values after enhancement, by the name of the metric.
-        """
-        self.rows.append(Row(name, snr, dict(noisy), dict(enhanced)))
+        counts = Counter(row.id for row in self.rows)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise DataError(
+                f"two samples have the ID `{twice[0]}`", remedy="give each sample of the data set an `id` of its own"
+            )
 
     def summary(self) -> dict[str, float]:
-        """Returns the means over all files that have a value: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …"""
+        """Returns the means over all files: `si_sdr`, `si_sdr_noisy`, `si_sdr_gain`, …
+
+        If there are files without a value, their number is in `si_sdr_missing`, and so on.
+        """
         result: dict[str, float] = {}
         for metric in self.metrics:
             noisy, enhanced = self._means(metric, self.rows)
             result |= {metric.name: enhanced, f"{metric.name}_noisy": noisy, f"{metric.name}_gain": enhanced - noisy}
+            if missing := sum(map(len, self.without_value(metric))):
+                result[f"{metric.name}_missing"] = missing
         return result
 
     def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
-        """Returns the files that a mean leaves out: those whose pair is at fault, and those with a faulty output."""
-        pairs = [row for row in self.rows if not math.isfinite(row.noisy[metric.name])]
-        outputs = [
-            row
-            for row in self.rows
-            if math.isfinite(row.noisy[metric.name]) and not math.isfinite(row.enhanced[metric.name])
-        ]
-        return pairs, outputs
+        """Returns the files without a value: those whose pair is at fault, and those with a faulty output."""
+        return _without_value(metric, self.rows)
 
     def faulty_pairs(self) -> list[str]:
         """Says which files the means leave out because of the pair, and why, in one line for each set of files."""
-        return self._left_out("the pair", [self.without_value(metric)[0] for metric in self.metrics], "noisy")
+        return [
+            f"{labels}: {count} file{'s are' if count > 1 else ' is'} not in the mean, because the pair has no value: "
+            f"{names}"
+            for labels, count, names in self._faulty(0, "noisy")
+        ]
 
     def faulty_outputs(self) -> list[str]:
-        """Says which files the means leave out because of the network, and why, in one line for each set of files."""
-        rows = [self.without_value(metric)[1] for metric in self.metrics]
-        return self._left_out("the network's output", rows, "enhanced")
+        """Says for which files the network has no value, and why, in one line for each set of files."""
+        return [
+            f"{labels}: there is no mean, because the network's output has no value for {count} of {len(self.rows)} "
+            f"files: {names}"
+            for labels, count, names in self._faulty(1, "enhanced")
+        ]
 
-    def _left_out(self, whose: str, rows_by_metric: Sequence[Sequence[Row]], kind: str) -> list[str]:
+    def _faulty(self, fault: int, kind: str) -> Iterator[tuple[str, int, str]]:
+        """Yields each set of faulty files: the metrics of which it is the set, its size, and the first IDs.
+
+        The CSV and the JSON have all of them.
+        """
         labels: dict[tuple[str, ...], list[str]] = {}
-        for metric, rows in zip(self.metrics, rows_by_metric, strict=True):
+        for metric in self.metrics:
+            rows = self.without_value(metric)[fault]
             named = tuple(f"{row.id} ({why})" if (why := _fault(row, kind)) else row.id for row in rows)
             labels.setdefault(named, []).append(metric.label)
         labels.pop((), None)
-        return [
-            f"{', '.join(of_metrics)}: {len(named)} file{'s are' if len(named) > 1 else ' is'} not in the mean, "
-            f"because {whose} has no value: {', '.join(named[:_LISTED])}"
-            + f", and {len(named) - _LISTED} more"
-            * (len(named) > _LISTED)
-            for named, of_metrics in labels.items()
-        ]
+        for named, of_metrics in labels.items():
+            yield ", ".join(of_metrics), len(named), listed(named)
 
     def table(self, title: str = "") -> Table:
-        """Makes a table of noisy and enhanced values, with a line for each SNR and one for all files."""
+        """Makes a table of noisy and enhanced values, with a line for each SNR and one for all files.
+
+        A mean that does not exist is a dash.
+        """
         # With these widths, three metrics fit into a terminal of 80 columns.
         table = Table(title=escape(title) or None, box=SIMPLE_HEAD, padding=0)
         by_snr = self._by_snr()
@@ -139,23 +135,15 @@ class Report:
         for line in (*self.faulty_pairs(), *self.faulty_outputs()):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def text(self, title: str) -> str:
-        """Returns what `show` prints, as plain text without trailing blanks."""
-        # The smallest width: `show` widens it as far as the table needs.
-        console = Console(file=io.StringIO(), width=1, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            self.show(title, console)
-        return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
-
     def to_json(self) -> dict[str, Any]:
-        """Returns the means over all files and for each SNR, for `json.dumps`. A mean is None if no file has a value.
+        """Returns the means over all files and for each SNR, for `json.dumps`. A mean that does not exist is None.
 
         Returns:
             A dict with `files` (the number of files), `metrics` (by name: `label`, `unit`, `higher_is_better`), `all`
-            (by name: `noisy`, `enhanced`, `gain`, and `missing`, the number of files that are not in these means),
+            (by name: `noisy`, `enhanced`, `gain`, and `missing`, the number of files without a value),
             `by_snr` (a list of dicts like `all` that also have `snr` and `files`, from the lowest SNR to the highest)
-            and `left_out` (by name, if there are such files: `pair` and `network`, dicts from the ID of a file that is
-            not in the means to the reason, which may be "").
+            and `left_out` (by name, if there are such files: `pair` and `network`, dicts from the ID of a file without
+            a value to the reason, which may be "").
         """
         described = {
             metric.name: {"label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
@@ -209,21 +197,19 @@ class Report:
         return {level: [row for row in self.rows if row.snr == level] for level in levels}
 
     def _means(self, metric: Metric, rows: Sequence[Row]) -> tuple[float, float]:
-        """Returns the mean before and after enhancement; NaN if no file has a value."""
+        """Returns the mean before and after enhancement; NaN if no file has a value, or if an output has none."""
         pairs = [(row.noisy[metric.name], row.enhanced[metric.name]) for row in rows]
-        whole = [pair for pair in pairs if all(map(math.isfinite, pair))]
-        if not whole:
+        counted = [pair for pair in pairs if math.isfinite(pair[0])]
+        if not counted:
             return math.nan, math.nan
-        noisy, enhanced = (math.fsum(values) / len(whole) for values in zip(*whole, strict=True))
+        noisy, enhanced = (_mean(values) for values in zip(*counted, strict=True))
         return noisy, enhanced
 
     def _mean_table(self, rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
         table = {}
         for metric in self.metrics:
             noisy, enhanced = self._means(metric, rows)
-            missing = sum(
-                not (math.isfinite(row.noisy[metric.name]) and math.isfinite(row.enhanced[metric.name])) for row in rows
-            )
+            missing = sum(map(len, _without_value(metric, rows)))
             values = {"noisy": noisy, "enhanced": enhanced, "gain": enhanced - noisy}
             finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
             table[metric.name] = {**finite, "missing": missing}
@@ -234,8 +220,25 @@ class Report:
         for metric in self.metrics:
             noisy, enhanced = self._means(metric, rows)
             digits = 2 if metric.unit == "dB" else 3
-            cells += [f"{noisy:.{digits}f}", f"{enhanced:.{digits}f}", f"{enhanced - noisy:+.{digits}f}"]
+            values = ((noisy, ""), (enhanced, ""), (enhanced - noisy, "+"))
+            cells += [f"{value:{sign}.{digits}f}" if math.isfinite(value) else "–" for value, sign in values]
         return cells
+
+
+def _without_value(metric: Metric, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    pairs: list[Row] = []
+    outputs: list[Row] = []
+    for row in rows:
+        if not math.isfinite(row.noisy[metric.name]):
+            pairs.append(row)
+        elif not math.isfinite(row.enhanced[metric.name]):
+            outputs.append(row)
+    return pairs, outputs
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Returns the mean; NaN if a value is not finite, also if it is infinite."""
+    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _fault(row: Row, kind: str) -> str:

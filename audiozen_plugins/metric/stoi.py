@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import math
 import threading
 import warnings
@@ -39,10 +39,9 @@ class Stoi:
     higher_is_better = True
 
     def __init__(self, extended: bool = False) -> None:
-        try:
-            importlib.import_module("pystoi")
-        except ImportError as error:
-            raise MissingExtraError("pystoi", extra="metrics", needed_by="the metric STOI") from error
+        # The package is located but not imported: a training that does not use the metric would wait for it.
+        if importlib.util.find_spec("pystoi") is None:
+            raise MissingExtraError("pystoi", extra="metrics", needed_by="the metric STOI")
         self.extended = extended
         self.name = "estoi" if extended else "stoi"
         self.label = self.name.upper()

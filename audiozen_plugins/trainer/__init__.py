@@ -1,1 +1,1 @@
-"""The first-party trainers, one module each."""
+"""The trainer `enhancement`: its steps, the evaluation of each file by itself, and what both consist of."""

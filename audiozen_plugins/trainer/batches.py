@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from audiozen_core.data.description import describe, describe_entries
@@ -21,19 +22,21 @@ _NEEDED: Mapping[Mode, Sequence[str]] = {
 _COLLATE = 'return dicts with these keys from the data set; `collate_fn = "audiozen.dataset.pad_collate"` joins them'
 
 
-def enhancement_batch(batch: Any, mode: Mode, *, sr: int) -> dict[str, Any]:
+def enhancement_batch(batch: Any, mode: Mode, *, sr: int, wait: bool = True) -> dict[str, Any]:
     """Checks a batch, and returns it with waves in float32 and IDs as strings.
 
     Args:
         batch: what the data loader made, on the device.
         mode: the mode. Validation, test and prediction need `id`, and prediction does not need `clean`.
         sr: the sampling rate of `[acoustics]`, in hertz.
+        wait: whether to compare the sampling rates of the batch even if they are on a GPU, which the CPU waits for.
 
     Returns:
         A dict with `noisy` and `clean` (float32 [batch, time]), `id` (list of str), and the other entries unchanged.
 
     Raises:
-        DataError: the batch is not a dict, lacks a key, or has a value of another form; the error says which.
+        DataError: the batch is not a dict, lacks a key, or has a value of another form or another sampling rate; the
+            error says which.
     """
     if not isinstance(batch, Mapping):
         raise DataError(f"the batch is {describe(batch)}, but must be a dict with {_listed(mode)}", remedy=_COLLATE)
@@ -66,14 +69,24 @@ def enhancement_batch(batch: Any, mode: Mode, *, sr: int) -> dict[str, Any]:
                 remedy=_COLLATE,
             )
         checked["id"] = list(map(str, ids)) if isinstance(ids, list | tuple) else ids
-    rate = checked.get("sr")
-    if isinstance(rate, int) and rate != sr:
+    if others := sorted(_rates(checked.get("sr"), wait=wait) - {sr}):
+        shown = " and ".join(f"{rate:g}" for rate in others)
         raise DataError(
-            f"the batch has audio of {rate} Hz, but [acoustics] says `sr = {sr}`",
+            f"the batch has audio of {shown} Hz, but [acoustics] says `sr = {sr}`",
             remedy="set `sr` to the rate of your files in [acoustics] and in the arguments of the data set",
             notes=notes,
         )
     return checked
+
+
+def _rates(value: Any, *, wait: bool) -> set[float]:
+    """Returns the sampling rates of the samples, of whichever form the collate function has made them."""
+    if isinstance(value, Tensor) and value.device.type != "cpu" and not wait:
+        return set()
+    if isinstance(value, Tensor | np.ndarray):
+        value = value.tolist()
+    values = value if isinstance(value, list | tuple) else [value]
+    return {rate for rate in values if isinstance(rate, int | float)}
 
 
 def _waves(key: str, value: Any, notes: Sequence[str]) -> Tensor:

@@ -11,9 +11,9 @@ from torch import Tensor
 def enhance_in_chunks(enhance: Callable[[Tensor], Tensor], noisy: Tensor, *, chunk: int, overlap: int) -> Tensor:
     """Enhances a signal chunk by chunk, so that the network starts anew with each chunk.
 
-    In an overlap, the first third is taken from the earlier chunk, while the network gets used to the later one; the
-    second third fades from one to the other; and the last third is taken from the later chunk. The result is that of
-    the whole signal, up to rounding, if an output sample depends on input samples at most a third of the overlap away.
+    Each overlap has three thirds: from the earlier chunk, a fade, from the later chunk. The network settles during the
+    first. The result is that of the whole signal, up to rounding, if an output sample depends on input samples at most
+    a third of the overlap away.
 
     Args:
         enhance: maps signals [batch, time] to signals of the same shape.

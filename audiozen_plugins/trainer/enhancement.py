@@ -62,6 +62,7 @@ class EnhancementTrainer(FileByFile):
             )
         self.domain = domain
         self.add_channel = add_channel
+        self._rates_read_in: int | None = None
         loss = self.loss_functions.get("")
         self.loss_domain = loss_domain or getattr(loss, "domain", domain)
 
@@ -146,7 +147,10 @@ class EnhancementTrainer(FileByFile):
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks that the batch has what the mode needs; see `enhancement_batch`."""
-        return enhancement_batch(batch, mode, sr=self.sr)
+        # Sampling rates on a GPU are read once per epoch in a training, because the CPU waits for them.
+        wait = mode != "train" or self._rates_read_in != self.progress.epoch
+        self._rates_read_in = self.progress.epoch
+        return enhancement_batch(batch, mode, sr=self.sr, wait=wait)
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """Returns the loss of one batch."""

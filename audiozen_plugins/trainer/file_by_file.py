@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,16 +14,28 @@ from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.files import write_audio
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
-from audiozen_core.errors import DataError, RunError
+from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.arguments import above
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.metric.chosen import MetricSpec, build_metric, metric_finding, rate_error, usable_metrics
+from audiozen_plugins.metric.chosen import (
+    MetricSpec,
+    as_finding,
+    build_metric,
+    direction_error,
+    metric_finding,
+    rate_error,
+    repetition_error,
+    usable_metrics,
+)
+from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
 from audiozen_plugins.metric.report import Report
 from audiozen_plugins.trainer.chunks import enhance_in_chunks
@@ -35,8 +47,9 @@ class FileByFile(BaseTrainer):
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
     size. The score is the mean of a metric over the files; the mean of the noisy files is recorded beside it. A file
-    without a finite value is not in the mean, and is listed. If the noisy file has a value and the network's output has
-    none, the validation has no score, so that its epoch can't be the best.
+    whose noisy signal has no finite value is not in the means, and is listed. If the noisy signal of a file has a value
+    and the network's output has none, the mean is NaN in a validation and in a test, and the file is listed. The epoch
+    can't be the best then.
 
     The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
     the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<id>.wav` to its own.
@@ -55,8 +68,8 @@ class FileByFile(BaseTrainer):
         overlap_seconds: how much two chunks share; at most half of a chunk.
 
     Raises:
-        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate, or there is no
-            validation set called `score_dataset`.
+        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts
+            `save_max_score`, two metrics have the same name, or there is no validation set called `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
 
@@ -76,7 +89,7 @@ class FileByFile(BaseTrainer):
     ) -> None:
         super().__init__(components, **kwargs)
         self.score = build_metric(score)
-        if error := rate_error(self.score, self.sr):
+        if error := self._score_error(self.score, self.sr, save_max_score=self.save_max_score):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
@@ -106,25 +119,47 @@ class FileByFile(BaseTrainer):
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
         """Yields the mistakes that `audiozen check` can find: in the metrics, and in `score_dataset`."""
-        defaults = inspect.signature(FileByFile.__init__).parameters
+        signature = signature_of(cls)
+
+        def value(name: str) -> Any:
+            parameter = signature.get(name) if signature else None
+            return args.get(name, parameter.default if parameter else None)
+
+        def score_error(metric: Metric) -> AudioZenError | None:
+            highest = value("save_max_score")
+            return cls._score_error(metric, acoustics.sr, save_max_score=highest if isinstance(highest, bool) else None)
+
         names = dataset_names.get("validate", ())
-        validates: Severity = "error" if names else "warning"
-        found = [metric_finding(args.get("score"), acoustics.sr, ("args", "score"), severity=validates)]
-        metrics = args.get("metrics", defaults["metrics"].default)
+        severity: Severity = "error" if names else "warning"
+        found = [metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error)]
+        earlier: list[Metric] = []
+
+        def metric_error(metric: Metric) -> AudioZenError | None:
+            if error := rate_error(metric, acoustics.sr):
+                return error
+            if repeated := repetition_error(metric, earlier):
+                raise repeated  # an error and no warning, because no mode would start
+            earlier.append(metric)
+            return None
+
+        metrics = value("metrics")
         for index, spec in enumerate(metrics if isinstance(metrics, Sequence) else ()):
-            found.append(metric_finding(spec, acoustics.sr, ("args", "metrics", index), severity="warning"))
+            found.append(metric_finding(spec, ("args", "metrics", index), severity="warning", check=metric_error))
         yield from filter(None, found)
         name = args.get("score_dataset")
-        if names and name is not None and name not in names:
+        if error := _unknown_set(name, names):
             similar = nearest(str(name), names)
-            yield Diagnostic(
-                config_codes.BAD_VALUE,
-                f"there is no validation set called `{name}`",
-                place=("args", "score_dataset"),
-                label=did_you_mean(similar),
-                suggestion=f'"{similar}"' if similar else None,
-                notes=(f"validation sets: {', '.join(names)}",),
-            )
+            finding = as_finding(error, config_codes.BAD_VALUE, ("args", "score_dataset"))
+            yield replace(finding, label=did_you_mean(similar), suggestion=f'"{similar}"' if similar else None)
+
+    @classmethod
+    def _score_error(cls, score: Metric, sr: int, *, save_max_score: bool | None) -> AudioZenError | None:
+        """Returns why a metric can't be the score; None if it can, or if `save_max_score` is not known."""
+        # A subclass may compute a score of its own. Then the direction of the metric says nothing.
+        own = cls.validation_epoch_end is not FileByFile.validation_epoch_end
+        if own or save_max_score is None:
+            return rate_error(score, sr)
+        return rate_error(score, sr) or direction_error(score, save_max_score)
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Returns the enhanced waveforms [batch, time], and the magnitudes that they were made from, if any."""
@@ -135,8 +170,13 @@ class FileByFile(BaseTrainer):
         raise NotImplementedError
 
     def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Does the same as `enhance_batch` for one file [1, time], in chunks if it is longer than a chunk."""
-        if self._chunk is None or file["noisy"].shape[-1] <= self._chunk:
+        """Enhances one file [1, time], in chunks if it is longer than one.
+
+        Returns:
+            What `enhance_batch` returns. With `chunk_seconds`, the magnitudes are None for short files, too, so that
+            the loss compares the same quantity for all files.
+        """
+        if self._chunk is None:
             return self.enhance_batch(file)
         wave = enhance_in_chunks(
             lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
@@ -151,7 +191,7 @@ class FileByFile(BaseTrainer):
         validated = []
         for file in self.each_file(batch):
             wave, magnitude = self.enhance_file(file)
-            row = self._rate(self._validation_rater, file, wave)
+            row = self._rate(self._validation_rater, file, _on_cpu(file, wave))
             loss = self.compare(wave, magnitude, file["clean"]) if self.loss_functions else None
             validated.append(Validated(row, loss))
         return validated
@@ -179,11 +219,12 @@ class FileByFile(BaseTrainer):
         rows = []
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            rows.append(self._rate(self._test_rater, file, wave))
+            signals = _on_cpu(file, wave)
+            rows.append(self._rate(self._test_rater, file, signals))
             if self.save_enhanced:
                 folder = self.result_folder(dataloader_idx) / "audio"
-                for kind, signal in (("noisy", file["noisy"]), ("enhanced", wave), ("clean", file["clean"])):
-                    self._write(folder, f"{file['id'][0]}_{kind}.wav", signal[0], file["id"][0])
+                for kind, signal in signals.items():
+                    self._write(folder, f"{file['id'][0]}_{kind}.wav", signal, file["id"][0])
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
@@ -210,7 +251,7 @@ class FileByFile(BaseTrainer):
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
             name = file["id"][0]
-            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", wave[0], name):
+            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", wave[0].cpu(), name):
                 self._files_written += 1
             else:
                 self._not_finite.append(name)
@@ -228,15 +269,14 @@ class FileByFile(BaseTrainer):
             count = self._files_written + len(broken)
             raise RunError(
                 f"the network's output has NaN or infinity for {len(broken)} of {count} files",
-                notes=(f"not written: {', '.join(broken[:8])}{', …' * (len(broken) > 8)}",),
+                notes=(f"not written: {listed(broken)}",),
                 remedy="look for silent or very loud files, and for a division or a logarithm of 0 in the network",
             )
 
-    def _rate(self, rater: Rater, file: Mapping[str, Any], wave: Tensor) -> Row:
-        """Rates one file [1, time] before and after enhancement."""
-        noisy, enhanced, clean = (signal[0].float().cpu() for signal in (file["noisy"], wave, file["clean"]))
+    def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
+        """Rates one file before and after enhancement, given its signals as `_on_cpu` returns them."""
         snr = float(file["snr"][0]) if "snr" in file else None
-        return rater.rate(str(file["id"][0]), snr=snr, noisy=noisy, enhanced=enhanced, clean=clean)
+        return rater.rate(str(file["id"][0]), snr=snr, **signals)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
@@ -256,15 +296,30 @@ class FileByFile(BaseTrainer):
 
     def _index_of(self, name: str | None, names: Sequence[str]) -> int:
         """Returns the index of the validation set that the score is of."""
-        if name is not None and names and name not in names:
-            known = ", ".join(f"`{other}`" for other in names)
-            raise RunError(
-                f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
-                remedy=f"use one of these, or give a data set this `name`: {known}",
-            )
+        if error := _unknown_set(name, names):
+            raise error
         if len(names) > 1:
             self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
         return list(names).index(name) if name is not None and names else 0
+
+
+def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:
+    """Returns the signals `noisy`, `enhanced` and `clean` of one file, float32 [time]."""
+    return {
+        kind: signal[0].float().cpu()
+        for kind, signal in (("noisy", file["noisy"]), ("enhanced", wave), ("clean", file["clean"]))
+    }
+
+
+def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
+    """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
+    if name is None or not names or name in names:
+        return None
+    known = ", ".join(f"`{other}`" for other in names)
+    return RunError(
+        f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
+        remedy=f"use one of these, or give a data set this `name`: {known}",
+    )
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from audiozen_core.diagnostics.listed import listed
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 from audiozen_plugins.metric.report import Report
@@ -26,7 +27,8 @@ class ValidationScores:
     """What a validation says about one data set.
 
     Attributes:
-        scalars: the means over the files: that of the metric, `<metric>_noisy` and `loss`.
+        scalars: the means over the files: that of the metric, `<metric>_noisy` and `loss`; and `<metric>_missing`, the
+            number of files without a value, if there are any.
         faulty_pairs: which files are not in the means because of their signals, in words.
         faulty_outputs: which files have no value because of the network, in words. The mean of the metric is then NaN.
     """
@@ -37,31 +39,19 @@ class ValidationScores:
 
 
 def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationScores:
-    """Computes the means of a validation set.
+    """Computes the means of a validation set: all over the same files, which are those with a noisy value.
 
-    A file whose noisy signal has no value is not in the mean. If only the network's output has none, the mean is NaN:
-    the mean of the others would hide that the network fails.
+    Raises:
+        DataError: two files have the same ID.
     """
     report = Report([metric], [file.row for file in files])
-    pairs, outputs = report.without_value(metric)
-    summary = report.summary()
-    scalars = {
-        metric.name: math.nan if outputs else summary[metric.name],
-        f"{metric.name}_noisy": summary[f"{metric.name}_noisy"],
-    }
-    at_fault = {id(row) for row in pairs}
-    losses = [(float(file.loss), id(file.row) in at_fault) for file in files if file.loss is not None]
-    # A degenerate pair may have an infinite loss. Any other loss that is not finite makes the mean so, too.
-    counted = [loss for loss, degenerate in losses if math.isfinite(loss) or not degenerate]
-    if losses:
-        scalars["loss"] = sum(counted) / len(counted) if counted else math.nan
+    scalars = {name: value for name, value in report.summary().items() if name != f"{metric.name}_gain"}
     faulty_outputs = report.faulty_outputs()
-    if broken := [file.row.id for file in files if file.loss is not None and _broken(file, at_fault)]:
-        faulty_outputs.append(
-            f"the loss is not finite for {len(broken)} of {len(files)} files: {', '.join(broken[:8])}"
-        )
+    at_fault = {row.id for row in report.without_value(metric)[0]}
+    counted = [file for file in files if file.row.id not in at_fault]
+    losses = {file.row.id: float(file.loss) for file in counted if file.loss is not None}
+    if any(file.loss is not None for file in files):
+        scalars["loss"] = sum(losses.values()) / len(losses) if losses else math.nan
+    if broken := [name for name, loss in losses.items() if not math.isfinite(loss)]:
+        faulty_outputs.append(f"the loss is not finite for {len(broken)} of {len(files)} files: {listed(broken)}")
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs)
-
-
-def _broken(file: Validated, at_fault: set[int]) -> bool:
-    return id(file.row) not in at_fault and file.loss is not None and not math.isfinite(float(file.loss))

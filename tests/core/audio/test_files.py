@@ -264,6 +264,24 @@ def test_list_audio_includes_subfolders_and_skips_hidden_files(tmp_path):
     assert found == ["a/z.flac", "b.WAV", "link/linked.ogg"]
 
 
+def test_list_audio_follows_two_links_to_one_folder_and_no_cycle(tmp_path):
+    """Which of the two names would be left out, if each folder were listed once, depends on the file system."""
+    root = tmp_path / "data"
+    for name in ("a/one.wav", "b/two.wav"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.wav").touch()
+    for name, target in (("s1", tmp_path / "elsewhere"), ("s2", tmp_path / "elsewhere"), ("a/to_b", root / "b"),
+                         ("b/to_a", root / "a"), ("a/self", root / "a"), ("b/up", root)):  # fmt: skip
+        (root / name).symlink_to(target)
+
+    found = [path.relative_to(root).as_posix() for path in list_audio(root)]
+
+    assert found == ["a/one.wav", "a/to_b/two.wav", "b/to_a/one.wav", "b/two.wav", "s1/x.wav", "s2/x.wav"]
+    assert [path.name for path in list_audio(str(root) + "/")] == [name.rpartition("/")[2] for name in found]
+
+
 def test_audio_that_libsndfile_cannot_read_is_left_out_with_a_warning_that_counts_it(tmp_path):
     for name in ("a.wav", "b.M4A", "c/d.m4a", "e.webm", "notes.txt", ".f.m4a"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -46,6 +46,13 @@ class UsesProperty(Overrides):
         return [group["lr"] for group in self.optimizer.param_groups]
 
 
+class FailsToCheck(Trainer):
+    @classmethod
+    def check_settings(cls, args, *, acoustics, dataset_names):
+        yield Diagnostic("AZ106", "a finding before the failure", "warning", place=("args", "max_epochs"))
+        raise KeyError("lambda")
+
+
 class Assigns(Overrides):
     def __init__(self, components, **kwargs):
         super().__init__(components, **kwargs)
@@ -157,3 +164,15 @@ def test_first_party_trainer_with_suffixes_only_is_reported(findings):
 def test_trainer_for_several_networks_is_not_reported(findings, trainer):
     assert findings(("UsesHelper", trainer), text=TWO) == []
     assert findings(("[loss_function_g]", "[loss_function]"), text=TWO) == []
+
+
+def test_check_settings_that_fails_is_a_warning_with_its_place(tmp_path):
+    path = TinyExperiment(tmp_path, "from audiozen_core.diagnostics.diagnostic import Diagnostic\n" + PARTS).write(
+        ("parts.Trainer", "parts.FailsToCheck")
+    )
+    failure, before = check_config(load_config(path)).warnings
+    assert before.message == "a finding before the failure"
+    assert (failure.code, failure.severity) == ("AZ150", "warning")
+    assert failure.message == "`check_settings` of `parts.FailsToCheck` failed: KeyError: 'lambda'"
+    assert "in check_settings" in failure.notes[0]
+    assert "[trainer]" in path.read_text().splitlines()[failure.span.line - 1]

@@ -1,10 +1,12 @@
 """A batch taken apart is a batch of one file for each file, as the files would be without the others."""
 
+import numpy as np
 import pytest
 import torch
 
 from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 
 LENGTHS = (5, 9, 7)
@@ -51,3 +53,35 @@ def test_a_change_of_a_file_does_not_change_the_batch():
     for file in each_file(batch):
         file["noisy"].zero_()
     assert batch["noisy"].sum() == 8
+
+
+@pytest.mark.parametrize("form", [torch.tensor, np.array, list, tuple, lambda given: list(np.array(given))])
+@pytest.mark.parametrize("width", [6, 9])
+def test_padding_is_cut_whatever_the_form_of_the_lengths_and_however_long_the_padding(form, width):
+    """A collate function may pad to a fixed length, which no file of the batch has."""
+    padded = {"noisy": torch.ones(2, width), "clean": torch.ones(2, width), "mask": torch.ones(2, 1, width)}
+    batch = {**padded, "speaker": torch.ones(2, 4), "length": form((6, 3)), "snr": np.array([5.0, 7.0])}
+    files = list(each_file(batch))
+    for key in padded:
+        assert [file[key].shape[-1] for file in files] == [6, 3]
+    assert [file["speaker"].shape for file in files] == [(1, 4), (1, 4)]
+    assert [file["snr"].tolist() for file in files] == [[5.0], [7.0]]
+
+
+def test_signals_of_other_names_are_cut_to_the_longest_file():
+    files = each_file({"mixture": torch.ones(2, 6), "length": [6, 3]})
+    assert [file["mixture"].shape[-1] for file in files] == [6, 3]
+
+
+@pytest.mark.parametrize(
+    "length", [[3], [3, 2, 1], torch.tensor([3.0, 2.0]), [0.5, 1.0], [3, 0], [-1, 3], 3, torch.tensor(3), "ab", []]
+)
+def test_length_that_is_not_a_number_of_samples_for_each_file_is_an_error(length):
+    with pytest.raises(DataError, match=r"`length` of the batch is .* 2, one for each file"):
+        list(each_file({"noisy": torch.ones(2, 3), "length": length}))
+
+
+@pytest.mark.parametrize("batch", [{"noisy": torch.ones(2, 3)}, {"mixture": torch.ones(2, 9)}])
+def test_length_that_fits_no_signal_is_an_error(batch):
+    with pytest.raises(DataError, match="the longest file has 4 samples, but the batch has"):
+        list(each_file({**batch, "length": [4, 2]}))

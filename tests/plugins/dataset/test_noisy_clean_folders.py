@@ -49,7 +49,7 @@ def test_error_lists_names_that_are_in_only_one_folder(folders, write):
 
     text = str(error.value)
     assert "6 files" in text
-    assert f"only in `{folders['noisy_dir']}`: `extra_0`, `extra_1`, `extra_2` and 2 more" in text
+    assert f"only in `{folders['noisy_dir']}`: `extra_0`, `extra_1`, `extra_2`, and 2 more" in text
     assert f"only in `{folders['clean_dir']}`: `lonely`" in text
 
 

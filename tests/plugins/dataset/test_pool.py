@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import soundfile
 import torch
 
 from audiozen_core.audio.files import read_audio
+from audiozen_core.data.unreadable_files import skip_unreadable_files
 from audiozen_plugins.dataset import NoisySpeechMix
 from audiozen_plugins.dataset.recordings import Pool, Recording
 
@@ -102,3 +104,21 @@ def test_mp3_that_exceeds_full_scale_is_not_clipped(tmp_path):
 
     assert abs(wave).max() > 1.05
     assert torch.equal(torch.from_numpy(wave), read_audio(tmp_path / "a.mp3", sr=SR))
+
+
+@pytest.mark.parametrize("cache_mb", [1.0, 3 * 8000 * 2 / 1e6])
+def test_silent_file_that_was_skipped_is_not_in_the_pool_even_if_the_cache_overflows(tmp_path, cache_mb):
+    """The last file needs four bytes a sample, which only the reading shows, so the small cache overflows at it."""
+    waves = {"a": 0.1 * np.ones(8000), "silent": np.zeros(4000), "b": 0.1 * np.ones(7000), "c": np.full(5000, 0.123456)}
+    for name, wave in waves.items():
+        soundfile.write(tmp_path / f"{name}.wav", wave, SR, subtype="FLOAT" if name == "c" else "PCM_16")
+    skipped = []
+    with skip_unreadable_files(lambda error: skipped.append(error.message)):
+        pool = Pool([Recording(tmp_path / f"{name}.wav", name) for name in waves], sr=SR, cache_mb=cache_mb)
+
+    assert pool.cached == (cache_mb == 1)
+    assert [Path(message.split("`")[1]).stem for message in skipped] == ["silent"]
+    assert [recording.name for recording in pool.recordings] == ["a", "b", "c"]
+    assert pool.lengths == [8000, 7000, 5000]
+    for index in range(3):
+        assert np.array_equal(pool.read(index), read_audio(pool.recordings[index].path, sr=SR))

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -286,3 +287,16 @@ def test_error_for_a_missing_package_names_the_install_command(kind, package, mo
     with pytest.raises(MissingExtraError, match=f"needs the package `{package}`") as caught:
         kind()
     assert caught.value.remedy == "pip install 'audiozen[metrics]'"
+
+
+def test_metric_that_is_not_used_does_not_import_its_package():
+    """A training and `audiozen check` build the metrics of the test. STOI alone imports half of SciPy."""
+    built = [kind.__name__ for kind, name in ((Stoi, "pystoi"), (Pesq, "pesq")) if importlib.util.find_spec(name)]
+    code = f"""
+import sys
+from audiozen_plugins.metric import {", ".join(["SiSdr", *built])}
+print([SiSdr(), {", ".join(f"{name}()" for name in built)}])
+print([name for name in ("pystoi", "scipy", "pesq") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -108,6 +108,66 @@ def test_batch_of_another_sample_rate_is_an_error():
         enhancement_batch({"noisy": torch.ones(2, 3), "id": ["a", "b"], "sr": 8000}, "predict", sr=16000)
 
 
+@pytest.mark.parametrize("collate_fn", [None, pad_collate])
+@pytest.mark.parametrize("mode", ["train", "validate", "test", "predict"])
+def test_sample_rate_is_compared_whichever_collate_function_made_the_batch(tmp_path, collate_fn, mode):
+    def run(sr):
+        items = Items(lambda index: pair(index, sr=8000 if collate_fn is None and index == 0 else sr))
+        made = BatchLoader(items, batch_size=2, collate_fn=collate_fn)
+        trainer = make(tmp_path, domain="waveform", max_epochs=1)
+        trainer.train(made) if mode == "train" else getattr(trainer, mode)([made])
+
+    with pytest.raises(DataError, match="the batch has audio of 8000 Hz, but"):
+        run(16000 if collate_fn is None else 8000)
+
+
+@pytest.mark.parametrize("rates", [torch.tensor([16000, 8000]), np.array([16000, 8000]), [16000, 8000], 8000, 8000.0])
+def test_sample_rates_may_have_any_form(rates):
+    batch = {"noisy": torch.ones(2, 3), "id": ["a", "b"]}
+    with pytest.raises(DataError, match="the batch has audio of 8000 Hz"):
+        enhancement_batch({**batch, "sr": rates}, "predict", sr=16000)
+    enhancement_batch({**batch, "sr": torch.tensor([16000, 16000])}, "predict", sr=16000)
+
+
+def test_sample_rates_on_a_gpu_are_read_once_in_each_epoch_of_a_training(tmp_path):
+    """A tensor on the device `meta` can't be read at all."""
+    batch = {"noisy": torch.ones(2, 3), "clean": torch.ones(2, 3), "id": ["a", "b"]}
+    elsewhere = {**batch, "sr": torch.empty(2, device="meta")}
+    trainer = make(tmp_path, domain="waveform")
+    for _ in range(2):
+        with pytest.raises(NotImplementedError):
+            trainer.prepare_batch(elsewhere, "train")
+        trainer.prepare_batch(elsewhere, "train")
+        with pytest.raises(NotImplementedError):
+            trainer.prepare_batch(elsewhere, "validate")
+        trainer.progress.epoch += 1
+
+
+def test_padding_to_a_fixed_length_changes_no_score(tmp_path):
+    """The collate function pads beyond the longest file of each batch, and gives the lengths as a list."""
+
+    def pads(samples):
+        batch = {"id": [sample["id"] for sample in samples], "length": [len(sample["noisy"]) for sample in samples]}
+        for key in ("noisy", "clean"):
+            waves = [nn.functional.pad(sample[key], (0, 6000 - len(sample[key]))) for sample in samples]
+            batch[key] = torch.stack(waves)
+        return batch
+
+    def item(index):
+        noise = 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(index))
+        return {"id": str(index), "noisy": (WAVE + noise)[: 4000 - 500 * index], "clean": WAVE[: 4000 - 500 * index]}
+
+    def summary(collate_fn):
+        made = BatchLoader(Items(item), batch_size=2, collate_fn=collate_fn)
+        return make(tmp_path, domain="waveform", save_enhanced=False).test([made])
+
+    def hides_the_lengths(samples):
+        return {key: value for key, value in pads(samples).items() if key != "length"}
+
+    assert summary(pads) == summary(pad_collate)
+    assert summary(hides_the_lengths) != summary(pad_collate)  # negative control
+
+
 class WantsChannels(nn.Module):
     """Refuses inputs without an axis for channels, as the losses of auraloss do."""
 

@@ -16,6 +16,7 @@ from audiozen_core.trainer.components import Components
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
+from audiozen_plugins.trainer.file_by_file import _on_cpu
 
 RATE = 16000
 
@@ -146,17 +147,22 @@ def test_network_that_fails_for_one_file_has_no_score_and_is_named(tmp_path, cap
     assert math.isfinite(scalars["validate/si_sdr_noisy"])
     assert trainer.progress.best_score is None
     said = capsys.readouterr().err
-    assert "1 file is not in the mean, because the network's output has no value: f1" in said
+    assert "there is no mean, because the network's output has no value for 1 of 3 files: f1" in said
     assert reason in said
 
 
-def test_network_that_fails_for_one_file_is_tested_on_the_others_and_named(tmp_path, capsys):
+def test_network_that_fails_for_one_file_has_no_mean_in_a_test_either_and_is_named(tmp_path, capsys):
     trainer = make(tmp_path, Only(9000, math.nan), save_enhanced=True)
     scalars = trainer.test([loader(3)])
     captured = capsys.readouterr()
-    assert math.isfinite(scalars["test/si_sdr_gain"])
+    assert math.isnan(scalars["test/si_sdr"])
+    assert math.isnan(scalars["test/si_sdr_gain"])
+    assert scalars["test/si_sdr_missing"] == 1
+    _, validation = validated(make(tmp_path, Only(9000, math.nan)), loader(3))
+    for name in ("si_sdr_noisy", "si_sdr_missing"):
+        assert validation[f"validate/{name}"] == scalars[f"test/{name}"]
     for said in (captured.out, captured.err):
-        assert "because the network's output has no value: f1 (enhanced is not finite)" in said
+        assert "the network's output has no value for 1 of 3 files: f1 (enhanced is not finite)" in said
     with (results(tmp_path) / "scores.csv").open() as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert (rows["f1"]["si_sdr_enhanced"], rows["f1"]["note"]) == ("", "enhanced is not finite")
@@ -185,7 +191,7 @@ def test_degenerate_pair_is_left_out_of_the_score_and_named_once(tmp_path, capsy
     trainer = make(tmp_path, Norm())
     score, scalars = validated(trainer, loader(2, changed={1: change}))
     again, _ = validated(trainer, loader(2, changed={1: change}))
-    rows = [trainer._rate(trainer._validation_rater, file, trainer.enhance_batch(file)[0])
+    rows = [trainer._rate(trainer._validation_rater, file, _on_cpu(file, trainer.enhance_batch(file)[0]))
             for batch in loader(1).epoch(0) for file in trainer.each_file(batch)]  # fmt: skip
     good = [row.enhanced["si_sdr"] for row in rows if row.id != "f1"]
     assert score == again == pytest.approx(sum(good) / 2)
@@ -198,6 +204,17 @@ class LogRatio(nn.Module):
 
     def forward(self, wave, clean):
         return (wave.square().mean() / clean.square().mean()).log()
+
+
+def test_mean_loss_and_mean_score_are_over_the_same_files(tmp_path):
+    """The loss of a degenerate pair may well be finite. It is left out as its score is."""
+    loss, others = [
+        validated(make(tmp_path, Norm()), loader(2, size=2, changed=changed))[1]["validate/loss"]
+        for changed in ({1: lambda noisy, clean: (100 * clean, clean)}, {})
+    ]
+    alone = validated(make(tmp_path, Norm()), loader(1, size=1))[1]["validate/loss"]
+    assert loss == alone
+    assert others != alone  # negative control: the second file is not like the first
 
 
 def test_infinite_loss_of_a_degenerate_pair_is_left_out_and_any_other_is_not(tmp_path, capsys):
@@ -256,7 +273,7 @@ def test_network_that_fails_on_another_set_keeps_its_score(tmp_path, capsys):
     score, scalars = validated(trainer, loader(1, size=1), loader(2))
     assert math.isfinite(score)
     assert math.isnan(scalars["validate/hard/si_sdr"])
-    assert "validation hard/SI-SDR: 1 file is not in the mean" in capsys.readouterr().err
+    assert "validation hard/SI-SDR: there is no mean" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------- the model's output
@@ -297,8 +314,10 @@ def test_two_samples_with_one_id_are_an_error(tmp_path):
     twins = BatchLoader(Twins())
     with pytest.raises(DataError, match="two samples have the ID `twin`"):
         make(tmp_path, Norm()).predict([twins])
-    with pytest.raises(DataError, match="two samples have the ID `twin`"):
-        make(tmp_path, Norm(), save_enhanced=True).test([twins])
+    for mode, saves in (("test", True), ("test", False), ("validate", False)):
+        with pytest.raises(DataError, match="two samples have the ID `twin`"):
+            getattr(make(tmp_path, Norm(), save_enhanced=saves), mode)([twins])
+    make(tmp_path, Norm()).test([loader(), loader(seed=7)])  # two data sets may have the same IDs
 
 
 def test_test_and_prediction_do_not_share_a_folder_and_overwrite_nothing(tmp_path):
@@ -312,3 +331,111 @@ def test_test_and_prediction_do_not_share_a_folder_and_overwrite_nothing(tmp_pat
     assert before == {path: path.read_bytes() for path in before}
     assert soundfile.info(tmp_path / "predict/epoch_0000_2/0/f1.wav").frames == 9000
     assert sorted(path.name for path in (tmp_path / "test").iterdir()) == ["epoch_0000", "epoch_0000_2"]
+
+
+# ----------------------------------------------------------------------------------------------- the metrics
+
+
+class Distance:
+    """A metric of which less is better."""
+
+    name, label, unit = "distance", "DISTANCE", ""
+    higher_is_better = False
+
+    def __call__(self, estimate, reference, *, sr):
+        return (estimate - reference).abs().mean().item()
+
+
+def test_best_epoch_is_the_best_one_whichever_direction_the_score_has(tmp_path):
+    """`save_max_score` and the metric agree, or nothing starts."""
+    with pytest.raises(RunError, match="DISTANCE is better when lower") as error:
+        make(tmp_path, Norm(), score=Distance())
+    assert "save_max_score = false" in error.value.remedy
+    with pytest.raises(RunError, match="SI-SDR is better when higher"):
+        make(tmp_path, Norm(), save_max_score=False)
+    trainer = make(tmp_path, Norm(), score=Distance(), save_max_score=False)
+    for gain, best in ((0.0, 1), (1.0, 2), (3.0, 2)):  # the distance falls, and rises again
+        nn.init.constant_(trainer.model.last.weight, gain - 1)
+        trainer.progress.epoch += 1
+        trainer._validate([loader()])
+        assert trainer.progress.best_epoch == best
+
+
+class OwnScore(EnhancementTrainer):
+    """Takes the loss for the score."""
+
+    def validation_epoch_end(self, outputs):
+        result = dict(super().validation_epoch_end(outputs))
+        return {**result, "score": result["loss"]}
+
+
+def test_trainer_that_computes_its_own_score_chooses_the_direction(tmp_path):
+    components = Components({"": Norm()}, loss_functions={"": nn.L1Loss()}, folder=tmp_path)
+    assert not OwnScore(components, domain="waveform", save_max_score=False).save_max_score
+    arguments = {"acoustics": Acoustics(), "dataset_names": {"validate": ["0"]}}
+    assert not list(OwnScore.check_settings({"save_max_score": False, "metrics": []}, **arguments))
+
+
+@pytest.mark.parametrize("name", ["loss", "score"])
+def test_metric_with_the_name_of_another_scalar_is_refused(tmp_path, name):
+    metric = SiSdr()
+    metric.name = name
+    for args in ({"score": metric}, {"metrics": [metric]}):
+        with pytest.raises(RunError, match=f"a metric can't have the `name` `{name}`"):
+            make(tmp_path, Norm(), **args)
+
+
+def test_metric_that_is_listed_twice_is_an_error_before_anything_runs(tmp_path):
+    with pytest.raises(RunError, match="`si_sdr` is listed twice"):
+        make(tmp_path, Norm(), metrics=["si_sdr", "stoi", {"path": "si_sdr", "args": {"zero_mean": True}}])
+    make(tmp_path, Norm(), metrics=["si_sdr", {"path": "si_sdr", "args": {"zero_mean": False}}])
+
+
+class LowerByDefault(EnhancementTrainer):
+    """Has defaults of its own, one of which does not fit the score, and others not the rate."""
+
+    def __init__(self, components, *, save_max_score: bool = False, metrics=("si_sdr", "pesq"), **kwargs):
+        super().__init__(components, save_max_score=save_max_score, metrics=metrics, **kwargs)
+
+
+def found(cls, args=None, sr=16000):
+    names = {"validate": ["easy", "hard"]}
+    findings = cls.check_settings(args or {}, acoustics=Acoustics(sr=sr), dataset_names=names)
+    return [(finding.place, finding.severity, finding.message) for finding in findings]
+
+
+def test_check_finds_what_the_trainer_would_refuse():
+    assert not found(EnhancementTrainer, {"metrics": ["si_sdr"]})
+    (finding,) = found(EnhancementTrainer, {"metrics": ["si_sdr"], "save_max_score": False})
+    assert finding[:2] == (("args", "score"), "error")
+    assert "SI-SDR is better when higher, but with `save_max_score = false`" in finding[2]
+    (finding,) = found(EnhancementTrainer, {"metrics": ["si_sdr", "stoi", "si_sdr"]})
+    assert finding == (("args", "metrics", 2), "error", "the metric `si_sdr` is listed twice")
+    (finding,) = found(EnhancementTrainer, {"metrics": [], "score_dataset": "heard"})
+    assert finding[:2] == (("args", "score_dataset"), "error")
+    assert "there is no validation set called `heard`" in finding[2]
+
+
+def test_check_uses_the_defaults_of_the_class_that_is_checked():
+    pytest.importorskip("pesq", reason="pesq is not installed")
+    places = [finding[0] for finding in found(LowerByDefault, sr=48000)]
+    assert places == [("args", "score"), ("args", "metrics", 1)]
+    assert not found(LowerByDefault, {"save_max_score": True})
+
+
+# ----------------------------------------------------------------------------------------------- chunks
+
+
+@pytest.mark.parametrize("chunk_seconds", [0.1, 0.3, 10])
+def test_validation_loss_of_each_file_compares_the_same_quantity(tmp_path, chunk_seconds):
+    """With chunks, the magnitudes are those of the enhanced wave, also for files that are not longer than a chunk."""
+    trainer = make(tmp_path, Norm(), domain="magnitude", chunk_seconds=chunk_seconds, overlap_seconds=0.03)
+    for batch in loader().epoch(0):
+        for file in trainer.each_file(batch):
+            wave, magnitude = trainer.enhance_file(file)
+            assert magnitude is None
+            (validated_file,) = trainer.validation_step(file, 0, 0)
+            estimate, target = (trainer.stft(signal).abs() for signal in (wave, file["clean"]))
+            assert validated_file.loss.item() == pytest.approx(nn.L1Loss()(estimate, target).item(), rel=1e-5)
+    whole = make(tmp_path, Norm(), domain="magnitude")
+    assert whole.enhance_file(file)[1] is not None
