@@ -117,7 +117,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
         schedulers[suffix] = Scheduler(built(section, optimizer=optimizers[suffix]), section.interval)
     others = {
-        kind: {suffix: built(section) for suffix, section in of_kind.items()}
+        kind: {suffix: _other(section, built(section), device) for suffix, section in of_kind.items()}
         for kind, of_kind in sections.items()
         if kind not in _BUILT_ONE_BY_ONE
     }
@@ -137,6 +137,12 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         config_text=config.text,
         dataset_names=config.dataset_names,
     )
+
+
+def _other(section: Component, part: Any, device: torch.device) -> Any:
+    """Returns a component of a kind that nothing else is built from, on the device if it is a module."""
+    check_untrained(section, part)
+    return part.to(device) if isinstance(part, nn.Module) else part
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:

@@ -334,3 +334,6 @@ _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was
 
 def _checkpoint_name(name: str) -> Literal["latest", "best"] | Path:
     return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]
+
+
+load = Experiment.load

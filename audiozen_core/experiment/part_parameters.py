@@ -55,10 +55,10 @@ def decide_training(section: LossComponent, loss: Any, optimizers: Collection[st
 
 
 def check_untrained(section: Component, part: Any) -> None:
-    """Raises an error for a data set whose parameters could be trained, because no optimiser gets them."""
+    """Raises an error for a part, such as a data set, whose parameters could be trained: no optimiser gets them."""
     if weights := _trainable(part):
         raise BuildError(
-            f"{section.header} has {_counted(weights)}, but nothing trains the parameters of a data set",
+            f"{section.header} has {_counted(weights)}, but no optimiser trains them",
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
 

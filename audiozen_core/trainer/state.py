@@ -63,7 +63,8 @@ class StateRegistry:
     def register_components(self, components: Components) -> None:
         """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
 
-        A loss function is included if it has weights or buffers, such as a running mean.
+        A loss function, or a component of another kind, is included if it has weights or buffers, such as a running
+        mean.
         """
         for suffix, model in components.models.items():
             self.register(section_name("model", suffix), ModuleState(model))
@@ -72,6 +73,10 @@ class StateRegistry:
             state = ModuleState(loss) if isinstance(loss, nn.Module) else loss
             if isinstance(state, Stateful) and state.state_dict():
                 self.register(section_name("loss_function", suffix), state)
+        for kind, of_kind in components.others.items():
+            for suffix, part in of_kind.items():
+                if isinstance(part, nn.Module) and part.state_dict():
+                    self.register(section_name(kind, suffix), ModuleState(part))
         for suffix, optimizer in components.optimizers.items():
             self.register(section_name("optimizer", suffix), optimizer, training_only=True)
         for suffix, entry in components.lr_schedulers.items():

@@ -6,7 +6,7 @@ from torch import nn
 
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.learning_rates import learning_rates
-from audiozen_plugins.hooks.progress import Progress
+from audiozen_plugins.hooks.progress import ProgressBar
 from tests.tiny_training import make_loader, make_trainer
 
 
@@ -93,7 +93,7 @@ def test_console_shows_all_groups(capsys):
         first, *others = weights
         return torch.optim.SGD([{"params": [first]}, {"params": others, "lr": 0.01}], lr=0.1)
 
-    hooks = {"progress": Progress(bars=False, line_seconds=0)}
+    hooks = {"progress": ProgressBar(bars=False, line_seconds=0)}
     make_trainer(max_epochs=1, hooks=hooks, optimizer=optimizer).train(make_loader())
     said = capsys.readouterr().err
     assert "lr=0.1/0.01" in said
@@ -107,6 +107,6 @@ def test_optimizer_without_a_rate_does_not_end_the_run(capsys):
             super().step()
             self.param_groups[0]["lr"] = None
 
-    hooks = {"progress": Progress(bars=False, line_seconds=0)}
+    hooks = {"progress": ProgressBar(bars=False, line_seconds=0)}
     make_trainer(max_epochs=1, hooks=hooks, optimizer=lambda w: NoRate(w, lr=0.1)).train(make_loader())
     assert "epoch 1/1" in capsys.readouterr().err
