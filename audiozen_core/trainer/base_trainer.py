@@ -136,7 +136,6 @@ class BaseTrainer(Evaluation):
         self.num_batches: int | None = None
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
-        self.grad_norms: dict[str, Tensor] = {}
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
         self.state = StateRegistry()
         self.state.register_components(components)
@@ -203,7 +202,7 @@ class BaseTrainer(Evaluation):
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
-        # A data set or a sampler may have another length in each epoch, so it is told the epoch first.
+        # A sampler may give another number of batches in each epoch, so it is told the epoch first.
         batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
         self.num_batches, self.batch_size = loader.num_batches, loader.batch_size
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
@@ -277,11 +276,10 @@ class BaseTrainer(Evaluation):
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
-        self.grad_norms = {}
+        self.grad_norm = None
         self._gradients.average()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
-            self.grad_norms = {suffix: gradients.total for suffix, gradients in measured.items()}
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.annotate("grad_norm", self.grad_norm)
@@ -292,7 +290,7 @@ class BaseTrainer(Evaluation):
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
-        self.scalars.rates = learning_rates(self.optimizers)
+        self.scalars.add_rates(learning_rates(self.optimizers))
         self._step_schedulers("step")
         step = self.progress.step
         self.hooks.on_optimizer_step_end(trainer=self, step=step)
@@ -300,8 +298,8 @@ class BaseTrainer(Evaluation):
             self.hooks.on_log(trainer=self, metrics=self._step_metrics(), step=step, epoch=self.progress.epoch + 1)
 
     def _step_metrics(self) -> dict[str, float]:
-        """Returns the newest scalars of a step that have been read, and the learning rates of the last step."""
-        return prefixed("step", {**self.scalars.last, **self.scalars.rates}) if self.scalars.last else {}
+        """Returns the newest scalars of a step that have been read, and the learning rates of that step."""
+        return prefixed("step", {**self.scalars.last, **self.scalars.last_rates}) if self.scalars.last else {}
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
@@ -326,6 +324,13 @@ class BaseTrainer(Evaluation):
     def trained_parameters(self, suffix: str) -> list[Tensor]:
         """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
         return self._gradients.trained(suffix)
+
+    def measure_gradients(self) -> dict[str, Tensor]:
+        """Returns the norm of the present gradients of each network and its loss function, by suffix.
+
+        The norms are scalars on the device. A network without gradients is left out.
+        """
+        return {suffix: gradients.total for suffix, gradients in self._gradients.measure().items()}
 
     @property
     def between_steps(self) -> bool:

@@ -259,8 +259,7 @@ def test_parameters_of_the_loss_count_in_the_norm_and_are_clipped():
     trainer._backward(trainer._forward({"x": x}, 0)[0])
     # The loss is 100 * 3 * 2 * x, so its derivatives are 600 and 400.
     assert [float(weight.grad) for weight in trainer.trained_parameters("")] == [600.0, 400.0]
-    trainer.grad_norms = {suffix: norms.total for suffix, norms in trainer._gradients.measure().items()}
-    assert float(trainer.grad_norms[""]) == pytest.approx((600**2 + 400**2) ** 0.5)
+    assert float(trainer.measure_gradients()[""]) == pytest.approx((600**2 + 400**2) ** 0.5)
     trainer.clip_grad_norm_value = 1.0
     ClipGradNorm().on_gradients_ready(trainer)
     clipped = torch.cat([weight.grad for weight in trainer.trained_parameters("")])

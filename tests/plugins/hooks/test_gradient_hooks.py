@@ -58,6 +58,51 @@ def test_plot_norm_records_the_norm_before_clipping():
     assert "grad_norm" not in silent.scalars.steps[0]
 
 
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_gradients_that_another_hook_has_changed_are_measured_and_clipped_as_they_are(factor):
+    class Scales:
+        phase = "precision"
+
+        @hookimpl
+        def on_gradients_ready(self, trainer):
+            for weight in trainer.model.parameters():
+                weight.grad.data.mul_(factor)
+
+    class Sees(Norms):
+        @hookimpl
+        def optimizer_step(self, trainer):
+            super().optimizer_step(trainer)
+            self.measured.append(float(trainer.grad_norm))
+
+    # Each run has one optimiser step, so that both have the same gradients.
+    runs = []
+    for limit in (None, 0.5):
+        sees = Sees()
+        sees.measured = []
+        hooks = {"scales": Scales(), "clip": ClipGradNorm(), "sees": sees}
+        make_trainer(max_epochs=1, max_steps=1, plot_norm=True, clip_grad_norm_value=limit, hooks=hooks).train(
+            make_loader()
+        )
+        runs.append(sees)
+    (before,), (after,) = runs[0].seen, runs[1].seen
+    assert runs[0].measured == runs[1].measured == pytest.approx([before])
+    assert after == pytest.approx(min(before, 0.5), rel=1e-4)
+
+
+@pytest.mark.parametrize("trained", ["gd", "g", ""])
+def test_networks_without_gradients_are_left_out_of_the_norm(trained):
+    """The device `meta` stands for a GPU: no norm may be made on the CPU."""
+    nets = {suffix: nn.Linear(4, 1, device="meta") for suffix in "gd"}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    trainer = BaseTrainer(Components(nets, optimizers=optimizers), clip_grad_norm_value=0.5)
+    for suffix in trained:
+        for weight in nets[suffix].parameters():
+            weight.grad = torch.ones_like(weight)
+    ClipGradNorm().on_gradients_ready(trainer)
+    assert (trainer.grad_norm is None) == (not trained)
+    assert not trained or trainer.grad_norm.device.type == "meta"
+
+
 class SeesDtype(TinyTrainer):
     def training_step(self, batch, batch_idx):
         answer = self.model(batch["x"])
