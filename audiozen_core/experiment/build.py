@@ -96,7 +96,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
         if isinstance(losses[suffix], nn.Module):
             losses[suffix] = losses[suffix].to(device)
-        trained_losses[suffix] = decide_training(section, losses[suffix], sections["optimizer"])
+        trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
         params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]

@@ -90,8 +90,8 @@ class Trainer(Protocol):
         batch_size: the number of samples in a batch.
         loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
-        grad_norm: the norm of all gradients of this optimiser step before clipping, a scalar on the device; set by the
-            clipping hook. None if nothing was measured.
+        grad_norm: the norm of all gradients of the newest optimiser step before clipping, a scalar on the device; set
+            by the clipping hook. None if nothing was measured.
         max_epochs: this and all further attributes are the arguments in `[trainer.args]`; see `BaseTrainer`.
     """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
@@ -236,7 +236,7 @@ class BaseTrainer(Evaluation):
         """
         batch, outputs = None, {}
         if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
-            batch = self.prepare_batch(to_device(item, self.device), "train")
+            batch = self.load_batch(item, "train", batch_idx)
             self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
             outputs = self._learn(batch, batch_idx)
         done = batch_idx + 1
@@ -248,12 +248,12 @@ class BaseTrainer(Evaluation):
 
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Runs the forward and the backward pass. Returns everything that the step returned, detached."""
-        losses, outputs = self._forward(batch, batch_idx)
+        losses, outputs = self.forward_batch(batch, batch_idx)
         if self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch):
-            self._backward(losses)
+            self.backward_losses(losses)
         return outputs
 
-    def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
@@ -262,21 +262,22 @@ class BaseTrainer(Evaluation):
         outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
         return losses, outputs
 
-    def _backward(self, losses: Mapping[str, Tensor]) -> None:
+    def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
         for count, (name, loss) in enumerate(losses.items(), start=1):
             suffix = name.removeprefix("loss_") if name != "loss" else None
             inputs = None if suffix is None else self._gradients.inputs(suffix)
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
-            if not self.hooks.backward(trainer=self, loss=share, inputs=inputs):
-                # Several losses may share parts of one graph, so the graph is kept until the last loss.
-                torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
+            # Several losses may share parts of one graph, so the graph is kept until the last loss.
+            last = count == len(losses)
+            if not self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last):
+                torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
             if suffix is not None:
                 self._gradients.check_reached(suffix)
             self._gradients.count(list(self.models) if suffix is None else [suffix])
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
-        self.grad_norm = None
         self._gradients.average()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:

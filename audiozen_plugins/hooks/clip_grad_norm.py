@@ -31,5 +31,5 @@ class ClipGradNorm:
             for suffix, norm in measured.items():
                 torch.nn.utils.clip_grads_with_norm_(trainer.trained_parameters(suffix), limit, norm)
         norms = list(measured.values())
-        if norms:
-            trainer.grad_norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+        total = torch.linalg.vector_norm(torch.stack(norms)) if len(norms) > 1 else None
+        trainer.grad_norm = norms[0] if len(norms) == 1 else total

@@ -256,7 +256,7 @@ def learnable(suffixes=("",), **options):
 def test_parameters_of_the_loss_count_in_the_norm_and_are_clipped():
     trainer = learnable()
     x = torch.full((1, 4), 2.0)
-    trainer._backward(trainer._forward({"x": x}, 0)[0])
+    trainer.backward_losses(trainer.forward_batch({"x": x}, 0)[0])
     # The loss is 100 * 3 * 2 * x, so its derivatives are 600 and 400.
     assert [float(weight.grad) for weight in trainer.trained_parameters("")] == [600.0, 400.0]
     assert float(trainer.measure_gradients()[""]) == pytest.approx((600**2 + 400**2) ** 0.5)

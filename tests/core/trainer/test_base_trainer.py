@@ -140,7 +140,7 @@ def test_plateau_scheduler_receives_the_score():
 
 
 def test_plateau_scheduler_with_a_wrong_mode_or_interval_is_rejected():
-    with pytest.raises(RunError, match=r"mode = 'min'.*better when higher"):
+    with pytest.raises(RunError, match=r'`mode` of ReduceLROnPlateau is "min".*better when higher'):
         make_trainer(scheduler=ReduceLROnPlateau)
     with pytest.raises(RunError, match="once an epoch"):
         make_trainer(scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, mode="max"), interval="step")

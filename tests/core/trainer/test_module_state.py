@@ -142,8 +142,8 @@ def test_resume_and_finetuning_of_another_compiled_network_name_the_difference(t
     other = plain, 'path = "parts.compiled"\nargs.bias = false'
     with pytest.raises(CheckpointError, match="the checkpoint's `model` does not fit") as resumed:
         tiny.run(other, resume=True, allow_drift=True)
+    path = str(tmp_path / "exp" / "tiny" / "checkpoints" / "latest")
     with pytest.raises(CheckpointError, match=r"do not fit \[model\]") as tuned:
-        path = str(tmp_path / "exp" / "tiny" / "checkpoints" / "latest")
         tiny.run(other, name="tuned", modes=("finetune",), ckpt_path=path)
     for caught in (resumed, tuned):
         assert caught.value.notes == ("note: only the checkpoint has 1 weight: `bias`",)

@@ -203,3 +203,41 @@ def test_loss_scaling_gives_the_same_result_for_alternating_networks():
     for suffix, steps in (("g", 3), ("d", 2)):
         torch.testing.assert_close(scaled[suffix][0], plain[suffix][0], rtol=0, atol=1e-2)
         assert scaled[suffix][1]["step"] == plain[suffix][1]["step"] == steps
+
+
+def test_only_the_last_loss_of_a_step_frees_the_graph():
+    class Both(BaseTrainer):
+        def training_step(self, batch, batch_idx):
+            shared = self.models["g"](batch["x"])
+            return {"loss_g": shared.square().mean(), "loss_d": self.models["d"](shared).square().mean()}
+
+    class Sees:
+        phase = "precision"
+
+        def __init__(self):
+            self.last = []
+
+        @hookimpl
+        def backward(self, last):
+            self.last.append(last)
+
+    nets = {"g": nn.Linear(4, 4), "d": nn.Linear(4, 1)}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    sees = Sees()
+    Both(Components(nets, optimizers=optimizers, lifecycle=Lifecycle([Plugin("sees", sees)])), max_epochs=1).train(
+        make_loader(8)
+    )
+    assert sees.last == [False, True] * 2
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_amp_keeps_the_graph_only_if_another_loss_needs_it(keep):
+    trainer = make_trainer(hooks={"amp": Amp(dtype="float16")})
+    trainer.use_amp = True
+    loss = trainer.model(torch.ones(1, 4)).square().mean()
+    assert trainer.hooks.backward(trainer=trainer, loss=loss, inputs=None, last=not keep)
+    if keep:
+        loss.backward()
+    else:
+        with pytest.raises(RuntimeError, match="second time"):
+            loss.backward()
