@@ -35,7 +35,8 @@ class Kind:
         base: the dotted path of the class that a component must be derived from; "" for any class.
         injected: the arguments that AudioZEN passes itself, and that a TOML file must not give.
         suffixed: whether a section may have a suffix, as in `model_g`.
-        array: whether a section may be an array of tables.
+        array: whether a section may be an array of tables. The reader and the build know arrays of data sets and of
+            hooks; another array needs code in both.
         partner: the kind of section that a section needs, with the same suffix: `optimizer_g` needs `model_g`.
         called_later: whether a function that `path` names is the component itself, which AudioZEN calls later, not a
             factory for one.

@@ -17,6 +17,6 @@ from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm as ClipGradNorm
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl as MetricsJsonl
 from audiozen_plugins.hooks.nonfinite import NonFinite as NonFinite
 from audiozen_plugins.hooks.patience import Patience as Patience
-from audiozen_plugins.hooks.progress import Progress as Progress
+from audiozen_plugins.hooks.progress import ProgressBar as ProgressBar
 from audiozen_plugins.hooks.signals import Signals as Signals
 from audiozen_plugins.hooks.tensorboard import TensorBoard as TensorBoard

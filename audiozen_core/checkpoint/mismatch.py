@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from audiozen_core.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 _SHOWN_GROUPS = 4
 _SHOWN_NAMES = 2
 _SHOWN_SHAPES = 3
-_WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile", "_fsdp_wrapped_module.": "FSDP"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,7 @@ class WeightMismatch:
     def cause(self) -> str:
         """The likely cause: a prefix, another size, or another number of layers; "" if none of them is likely."""
         if (prefix := _prefix(self.unexpected, self.missing)) is not None:
-            wrapper = f", which {_WRAPPERS[prefix]} adds" if prefix in _WRAPPERS else ""
-            return f"the names in the checkpoint begin with `{prefix}`{wrapper}, those of the network do not"
+            return f"the names in the checkpoint begin with `{prefix}`, those of the network do not"
         if (prefix := _prefix(self.missing, self.unexpected)) is not None:
             return f"the names of the network begin with `{prefix}`, those in the checkpoint do not"
         if self.shapes and not self.missing and not self.unexpected:
@@ -70,26 +65,21 @@ class WeightMismatch:
         return ""
 
 
-def mismatch_error(
-    message: str, error: Exception, model: torch.nn.Module, weights: Mapping[str, Any], *, remedy: str
-) -> CheckpointError:
+def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, remedy: str) -> CheckpointError:
     """Returns the error for weights that a network has refused.
 
     Args:
         message: which weights do not fit what.
         error: the error of torch. It is shown only if the names and shapes are not the reason.
-        model: the network.
-        weights: the mapping from name to tensor that it has refused.
+        mismatch: the differences between the network and the weights that it has refused.
         remedy: what to do about it. The likely cause is put before it.
     """
-    mismatch = compare_weights(model, weights)
     remedy = "; ".join(filter(None, (mismatch.cause, remedy)))
     return CheckpointError(message, notes=mismatch.notes or (f"torch says: {error}",), remedy=remedy)
 
 
-def compare_weights(model: torch.nn.Module, weights: Mapping[str, Any]) -> WeightMismatch:
-    """Returns the differences between weights and the network that shall load them."""
-    wanted: Mapping[str, Any] = model.state_dict()
+def compare_weights(wanted: Mapping[str, Any], weights: Mapping[str, Any]) -> WeightMismatch:
+    """Returns the differences between the state of a network and the weights that it shall load, both by name."""
     shapes = {
         name: (list(saved), list(own))
         for name in wanted

@@ -185,9 +185,15 @@ class _Checker:
     def ask_component(self, checked: CheckedComponent) -> None:
         """Reports what the class of a component finds in its arguments, given the rest of the experiment.
 
-        The class may have a method `check_settings(args, *, acoustics, dataset_names)`, which yields findings: `args`
-        of the TOML file, the settings of `[acoustics]`, and the names of the data sets by mode. If the method fails,
-        the experiment may still be right, so that is a warning.
+        The class may have a class method `check_settings(cls, args, *, acoustics, dataset_names)`, which yields a
+        `Diagnostic` for each finding. It must not build anything. It is only asked if the arguments fit its signature.
+
+        - `args`: the arguments of the TOML file, a mapping without the defaults of the signature.
+        - `acoustics`: the `Acoustics` of the experiment.
+        - `dataset_names`: the names of the data sets of each mode: their `name`, or else their index.
+
+        The `place` of a finding is relative to the component's table: `("args", "score")`. If the method
+        fails, the experiment may still be right, so that is a warning.
         """
         ask = getattr(checked.target, "check_settings", None)
         if ask is None or self.sections is None:

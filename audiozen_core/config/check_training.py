@@ -21,6 +21,8 @@ Finding = tuple[Diagnostic, KeyPath]
 _ATTRIBUTES = {"model": "models", "loss_function": "loss_functions", "optimizer": "optimizers"}
 _ATTRIBUTES |= {"lr_scheduler": "lr_schedulers"}
 
+PLATEAU_AT_STEPS = "ReduceLROnPlateau follows the score, which is computed once an epoch"
+
 
 def check_training(
     components: Mapping[KeyPath, CheckedComponent], sections: Mapping[str, Mapping[str, Component]]
@@ -55,8 +57,25 @@ def needs_closure(optimizer: Any) -> str | None:
     return f"{name} evaluates the loss several times a step through a closure, which no trainer passes"
 
 
+def plateau_mode(save_max_score: bool) -> str:
+    """Returns the `mode` of `ReduceLROnPlateau` for which a better score is better."""
+    return "max" if save_max_score else "min"
+
+
+def wrong_plateau_mode(mode: str, *, by_default: bool = False) -> str:
+    """Says that `ReduceLROnPlateau` has the mode that treats better scores as worse."""
+    better = "higher" if mode == "min" else "lower"
+    return (
+        f'`mode` of ReduceLROnPlateau is "{mode}"{" by default" * by_default}, but the score of this trainer is better '
+        f"when {better}"
+    )
+
+
 def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
-    """Yields the parts that a trainer uses without a suffix, but that the file has with suffixes only."""
+    """Yields the parts that a trainer uses without a suffix, but that the file has with suffixes only.
+
+    These are warnings, because the method that uses a part may never be called.
+    """
     if not isinstance(trainer.target, type):
         return
     used = attributes_used(trainer.target, KINDS["trainer"].base)
@@ -68,6 +87,7 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
                 Diagnostic(
                     config_codes.NO_PARTNER,
                     f"`{trainer.component.path}` uses `self.{kind}`, but there is no `[{kind}]`, only {there}",
+                    severity="warning",
                     label=f"rename the section to `[{kind}]`, or use a trainer for several networks",
                     notes=(
                         f"used in: {used[kind]}",
@@ -95,22 +115,20 @@ def _wrong_plateau(
         yield Diagnostic(config_codes.UNFIT, message, label="use it alone", place=("path",)), key
         return
     if isinstance(scheduler, SchedulerComponent) and scheduler.interval == "step":
-        message = "ReduceLROnPlateau follows the score, which is computed once an epoch"
+        message = PLATEAU_AT_STEPS
         label, suggestion = "did you mean `epoch`?", '"epoch"'
         finding = Diagnostic(
             config_codes.UNFIT, message, label=label, suggestion=suggestion, place=("interval",), at="value"
         )
         yield finding, key
     higher = trainer is None or _argument(trainer, "save_max_score", True)
-    mode, wanted = _argument(plateau, "mode", "min"), "max" if higher else "min"
+    mode, wanted = _argument(plateau, "mode", "min"), plateau_mode(higher)
     if mode in ("min", "max") and mode != wanted:
         own = "mode" in plateau.component.args
-        better = "higher" if higher else "lower"
         yield (
             Diagnostic(
                 config_codes.UNFIT,
-                f'`mode` of ReduceLROnPlateau is "{mode}"{"" if own else " by default"}, but the score of this trainer '
-                f"is better when {better}",
+                wrong_plateau_mode(mode, by_default=not own),
                 label=f'set `mode = "{wanted}"` in {plateau.component.args_header}, or change `save_max_score`',
                 suggestion=f'"{wanted}"' if own else None,
                 place=("args", "mode") if own else ("path",),

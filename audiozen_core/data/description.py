@@ -1,8 +1,8 @@
-"""Describes what a data set or a part returned: types, dtypes and shapes in words, without the values."""
+"""Describes batches, and what a data set or a part returned: types, dtypes and shapes in words, and the samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,3 +37,11 @@ def describe(value: Any) -> str:
 def describe_entries(mapping: Mapping[Any, Any]) -> str:
     """Describes each value of a mapping: `noisy: float32 [4000], id: str`."""
     return listed(f"{key}: {describe(value)}" for key, value in mapping.items())
+
+
+def sample_notes(batch: Any) -> list[str]:
+    """Returns a note that names the samples of a batch; nothing if they have no IDs."""
+    ids = batch.get("id") if isinstance(batch, Mapping) else None
+    if not isinstance(ids, Sequence) or isinstance(ids, str) or not ids:
+        return []
+    return [f"samples: {listed(map(str, ids))}"]

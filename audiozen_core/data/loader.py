@@ -6,18 +6,18 @@ same for any number of workers, and an epoch can start at any batch without maki
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
 from audiozen_core.data.collating import PartialCollate
 from audiozen_core.data.sampling import EpochBatches
 from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
 from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
+from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
 from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
 from audiozen_core.errors import AudioZenError, DataError
@@ -285,13 +285,5 @@ def _with_own_generators(batches: Iterator[Any], *, keep: bool) -> Iterator[Any]
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Moves every tensor of a batch to a device, at any depth of dicts, lists and tuples."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch
+    """Moves every tensor of a batch to a device, at any depth of mappings, lists, tuples and dataclasses."""
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))

@@ -96,7 +96,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
         if isinstance(losses[suffix], nn.Module):
             losses[suffix] = losses[suffix].to(device)
-        trained_losses[suffix] = decide_training(section, losses[suffix], sections["optimizer"])
+        trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
         params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
@@ -117,7 +117,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
         schedulers[suffix] = Scheduler(built(section, optimizer=optimizers[suffix]), section.interval)
     others = {
-        kind: {suffix: built(section) for suffix, section in of_kind.items()}
+        kind: {suffix: _other(section, built(section), device) for suffix, section in of_kind.items()}
         for kind, of_kind in sections.items()
         if kind not in _BUILT_ONE_BY_ONE
     }
@@ -137,6 +137,12 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         config_text=config.text,
         dataset_names=config.dataset_names,
     )
+
+
+def _other(section: Component, part: Any, device: torch.device) -> Any:
+    """Returns a component of a kind that nothing else is built from, on the device if it is a module."""
+    check_untrained(section, part)
+    return part.to(device) if isinstance(part, nn.Module) else part
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiozen_core.data.loader import to_device
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory
@@ -30,11 +30,11 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
         trainer, loaders = experiment.build()
         loader = loaders["train"][0]
         trainer.check_schedulers(loader)
-        batch = trainer.prepare_batch(to_device(next(iter(loader.epoch(1))), trainer.device), "train")
+        batch, batch_idx = first_batch(trainer, loader)
         trainer.set_mode(training=True)
-        _step(trainer, batch)
+        _step(trainer, batch, batch_idx)
         started = time.perf_counter()
-        losses = _step(trainer, batch)
+        losses = _step(trainer, batch, batch_idx)
         seconds = time.perf_counter() - started
     batches = loader.num_batches
     named = [(name, weight) for module in trainer.modules.values() for name, weight in module.named_parameters()]
@@ -52,9 +52,9 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     return facts
 
 
-def _step(trainer: BaseTrainer, batch: Any) -> dict[str, Tensor]:
-    losses, _ = trainer._forward(batch, 0)
-    trainer._backward(losses)
+def _step(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+    losses, _ = trainer.forward_batch(batch, batch_idx)
+    trainer.backward_losses(losses)
     if trainer.device.type == "cuda":
         torch.cuda.synchronize(trainer.device)
     return {name: loss.detach() for name, loss in losses.items()}

@@ -14,7 +14,7 @@ import torch
 from audiozen_core import __version__
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.checkpoint.directory import follow_link
-from audiozen_core.checkpoint.mismatch import compare_weights, mismatch_error
+from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
@@ -277,13 +277,14 @@ class Experiment:
         for suffix, model in trainer.models.items():
             owner = section_name("model", suffix)
             weights = load_weights(path, owner=owner, map_location=trainer.device)
+            state = ModuleState(model)
             try:
-                ModuleState(model).load_state_dict(weights)
+                state.load_state_dict(weights)
             except RuntimeError as error:
-                fitting = [name for name, other in trainer.models.items() if not compare_weights(other, weights)]
+                fitting = [name for name, other in trainer.models.items() if not ModuleState(other).compare(weights)]
                 swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
                 message = f"the weights in {path} do not fit [{owner}]"
-                raise mismatch_error(message, error, model, weights, remedy=swapped or _OTHER_MODEL) from error
+                raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
         self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
         return path
 
@@ -334,3 +335,6 @@ _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was
 
 def _checkpoint_name(name: str) -> Literal["latest", "best"] | Path:
     return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]
+
+
+load = Experiment.load

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 from torch.nn.parameter import is_lazy
 
-from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import BuildError
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
@@ -22,16 +23,25 @@ def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
     """
     if not _lazy_weights(trainer):
         return
-    batches = loader.epoch(1, unreadable=trainer.unreadable)
-    batch = next((batch for batch in batches if batch is not None), None)
-    if batch is not None:
-        trainer.set_mode(training=False)
-        trainer._forward(trainer.prepare_batch(to_device(batch, trainer.device), "train"), 0)
+    batch, batch_idx = first_batch(trainer, loader)
+    trainer.set_mode(training=False)
+    trainer.forward_batch(batch, batch_idx)
     if names := _lazy_weights(trainer):
         raise BuildError(
             f"{', '.join(names)} still have no shape after one training batch",
             remedy="use them in every `training_step`, or build these modules with their sizes instead of lazily",
         )
+
+
+def first_batch(trainer: BaseTrainer, loader: BatchLoader) -> tuple[Any, int]:
+    """Returns the first training batch that can be read, as a step gets it, and its index.
+
+    Raises:
+        DataError: a sample can't be read and the trainer does not skip it, or there is no batch.
+    """
+    batches = enumerate(loader.epoch(1, unreadable=trainer.unreadable))
+    batch_idx, item = next((batch_idx, item) for batch_idx, item in batches if item is not None)
+    return trainer.load_batch(item, "train", batch_idx), batch_idx
 
 
 def _lazy_weights(trainer: BaseTrainer) -> list[str]:

@@ -12,11 +12,12 @@ from audiozen_core.errors import BuildError
 from audiozen_core.kinds import section_name
 
 
-def decide_training(section: LossComponent, loss: Any, optimizers: Collection[str]) -> list[nn.Parameter]:
+def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: Collection[str]) -> list[nn.Parameter]:
     """Applies `trainable` to a loss function.
 
     Args:
         section: the section of the loss function.
+        suffix: its suffix.
         loss: the loss function.
         optimizers: the suffixes of the optimisers.
 
@@ -36,8 +37,6 @@ def decide_training(section: LossComponent, loss: Any, optimizers: Collection[st
         for weight in weights.values():
             weight.requires_grad_(False)
         return []
-    # The section is `loss_function` or `loss_function_<suffix>`.
-    suffix = section.section.removeprefix("loss_function").removeprefix("_")
     optimizer = section_name("optimizer", suffix)
     if section.trainable is None:
         raise BuildError(
@@ -55,10 +54,10 @@ def decide_training(section: LossComponent, loss: Any, optimizers: Collection[st
 
 
 def check_untrained(section: Component, part: Any) -> None:
-    """Raises an error for a data set whose parameters could be trained, because no optimiser gets them."""
+    """Raises an error for a part, such as a data set, whose parameters could be trained: no optimiser gets them."""
     if weights := _trainable(part):
         raise BuildError(
-            f"{section.header} has {_counted(weights)}, but nothing trains the parameters of a data set",
+            f"{section.header} has {_counted(weights)}, but no optimiser trains them",
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
 

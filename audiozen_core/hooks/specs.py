@@ -121,13 +121,17 @@ class Hooks(Generic[Trainer]):
         """
 
     @hookspec(firstresult=True)
-    def backward(self, trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None) -> bool | None:
+    def backward(
+        self, trainer: Trainer, loss: torch.Tensor, inputs: list[torch.Tensor] | None, last: bool
+    ) -> bool | None:
         """Back-propagates one loss, already divided by `gradient_accumulation_steps`.
 
         Args:
             trainer: the trainer.
             loss: a scalar.
             inputs: the parameters that get gradients, if several networks are trained; None for all.
+            last: whether it is the last loss of the batch. The others need `retain_graph=True`, because the losses may
+                share parts of one graph.
 
         Returns:
             True if the hook has done it, None to let others do it. If all return None, the trainer calls
@@ -136,7 +140,10 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_gradients_ready(self, trainer: Trainer) -> None:
-        """All gradients of an optimiser step are complete. `precision` unscales them (AMP); `gradient` clips them."""
+        """All gradients of an optimiser step are complete. `precision` unscales them (AMP); `gradient` clips them.
+
+        To change the gradients before they are clipped, use the phase `precision`; afterwards, `step`.
+        """
 
     @hookspec(firstresult=True)
     def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:

@@ -90,8 +90,8 @@ class Trainer(Protocol):
         batch_size: the number of samples in a batch.
         loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
-        grad_norm: the norm of all gradients before clipping, a scalar on the device; set by the clipping hook.
-        grad_norms: the gradient norm of each network by suffix, if the trainer has measured it.
+        grad_norm: the norm of all gradients of the newest optimiser step before clipping, a scalar on the device; set
+            by the clipping hook. None if nothing was measured.
         max_epochs: this and all further attributes are the arguments in `[trainer.args]`; see `BaseTrainer`.
     """
 
@@ -112,7 +112,6 @@ class Trainer(Protocol):
     batch_size: int | None
     loss_is_scaled: bool
     grad_norm: torch.Tensor | None
-    grad_norms: dict[str, torch.Tensor]
 
     max_epochs: int
     max_steps: int | None
@@ -153,6 +152,13 @@ class Trainer(Protocol):
 
     def trained_parameters(self, suffix: str) -> list[torch.Tensor]:
         """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
+        ...
+
+    def measure_gradients(self) -> dict[str, torch.Tensor]:
+        """Returns the norm of the present gradients of each network and its loss function, by suffix.
+
+        The norms are scalars on the device. A network without gradients is left out.
+        """
         ...
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
@@ -136,7 +136,6 @@ class BaseTrainer(Evaluation):
         self.num_batches: int | None = None
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
-        self.grad_norms: dict[str, Tensor] = {}
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
         self.state = StateRegistry()
         self.state.register_components(components)
@@ -203,7 +202,7 @@ class BaseTrainer(Evaluation):
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
-        # A data set or a sampler may have another length in each epoch, so it is told the epoch first.
+        # A sampler may give another number of batches in each epoch, so it is told the epoch first.
         batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
         self.num_batches, self.batch_size = loader.num_batches, loader.batch_size
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
@@ -237,7 +236,7 @@ class BaseTrainer(Evaluation):
         """
         batch, outputs = None, {}
         if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
-            batch = self.prepare_batch(to_device(item, self.device), "train")
+            batch = self.load_batch(item, "train", batch_idx)
             self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
             outputs = self._learn(batch, batch_idx)
         done = batch_idx + 1
@@ -249,12 +248,12 @@ class BaseTrainer(Evaluation):
 
     def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Runs the forward and the backward pass. Returns everything that the step returned, detached."""
-        losses, outputs = self._forward(batch, batch_idx)
+        losses, outputs = self.forward_batch(batch, batch_idx)
         if self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch):
-            self._backward(losses)
+            self.backward_losses(losses)
         return outputs
 
-    def _forward(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
@@ -263,25 +262,25 @@ class BaseTrainer(Evaluation):
         outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
         return losses, outputs
 
-    def _backward(self, losses: Mapping[str, Tensor]) -> None:
+    def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
         for count, (name, loss) in enumerate(losses.items(), start=1):
             suffix = name.removeprefix("loss_") if name != "loss" else None
             inputs = None if suffix is None else self._gradients.inputs(suffix)
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
-            if not self.hooks.backward(trainer=self, loss=share, inputs=inputs):
-                # Several losses may share parts of one graph, so the graph is kept until the last loss.
-                torch.autograd.backward(share, inputs=inputs, retain_graph=count < len(losses))
+            # Several losses may share parts of one graph, so the graph is kept until the last loss.
+            last = count == len(losses)
+            if not self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last):
+                torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
             if suffix is not None:
                 self._gradients.check_reached(suffix)
             self._gradients.count(list(self.models) if suffix is None else [suffix])
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
-        self.grad_norms = {}
         self._gradients.average()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
-            self.grad_norms = {suffix: gradients.total for suffix, gradients in measured.items()}
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.annotate("grad_norm", self.grad_norm)
@@ -292,7 +291,7 @@ class BaseTrainer(Evaluation):
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
-        self.scalars.rates = learning_rates(self.optimizers)
+        self.scalars.add_rates(learning_rates(self.optimizers))
         self._step_schedulers("step")
         step = self.progress.step
         self.hooks.on_optimizer_step_end(trainer=self, step=step)
@@ -300,8 +299,8 @@ class BaseTrainer(Evaluation):
             self.hooks.on_log(trainer=self, metrics=self._step_metrics(), step=step, epoch=self.progress.epoch + 1)
 
     def _step_metrics(self) -> dict[str, float]:
-        """Returns the newest scalars of a step that have been read, and the learning rates of the last step."""
-        return prefixed("step", {**self.scalars.last, **self.scalars.rates}) if self.scalars.last else {}
+        """Returns the newest scalars of a step that have been read, and the learning rates of that step."""
+        return prefixed("step", {**self.scalars.last, **self.scalars.last_rates}) if self.scalars.last else {}
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
@@ -326,6 +325,13 @@ class BaseTrainer(Evaluation):
     def trained_parameters(self, suffix: str) -> list[Tensor]:
         """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
         return self._gradients.trained(suffix)
+
+    def measure_gradients(self) -> dict[str, Tensor]:
+        """Returns the norm of the present gradients of each network and its loss function, by suffix.
+
+        The norms are scalars on the device. A network without gradients is left out.
+        """
+        return {suffix: gradients.total for suffix, gradients in self._gradients.measure().items()}
 
     @property
     def between_steps(self) -> bool:

@@ -137,7 +137,7 @@ class Evaluation(Steps, Parts):
                 for batch_idx, item in enumerate(loader.epoch(0, unreadable=self.unreadable)):
                     if item is None:
                         continue
-                    batch = self.prepare_batch(to_device(item, self.device), mode)
+                    batch = self.load_batch(item, mode, batch_idx)
                     with self._autocast(), translate_step_errors(step, batch, batch_idx):
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
                     self.hooks.on_evaluation_step_end(
@@ -169,6 +169,12 @@ class Evaluation(Steps, Parts):
                     self.log.error("a hook failed while the run was ending", reason=str(another))
             raise
         self.hooks.on_teardown(trainer=self._as_trainer)
+
+    def load_batch(self, item: Any, mode: Mode, batch_idx: int) -> Any:
+        """Moves a batch to the device, and lets `prepare_batch` check or convert it."""
+        batch = to_device(item, self.device)
+        with translate_step_errors(self.prepare_batch, batch, batch_idx):
+            return self.prepare_batch(batch, mode)
 
     def _is_better(self, score: float) -> bool:
         best = self.progress.best_score

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from audiozen_core.errors import HookError, RunError
+from audiozen_core.kinds import section_name
 from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
+
+_MOST_SHAPES = 8
 
 
 class Gradients:
@@ -38,11 +41,27 @@ class Gradients:
         self.find_weights()
 
     def find_weights(self) -> None:
-        """Finds the weights that the optimisers have now. A hook may unfreeze some between epochs."""
-        optimised = {
-            id(w) for optimizer in self._optimizers.values() for g in optimizer.param_groups for w in g["params"]
-        }
+        """Finds the weights that the optimisers have now. A hook may unfreeze some between epochs.
+
+        Raises:
+            RunError: an optimiser has a weight that no network or loss function has. Nothing else would know it: its
+                gradient would not be averaged, measured or clipped, and no checkpoint would have it.
+        """
         weights = {suffix: named_weights(modules) for suffix, modules in self._parts.items()}
+        owned = {id(weight.tensor) for of_suffix in weights.values() for weight in of_suffix}
+        optimised: set[int] = set()
+        for suffix, optimizer in self._optimizers.items():
+            tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+            optimised.update(map(id, tensors))
+            if strange := [tensor for tensor in tensors if id(tensor) not in owned]:
+                shapes = ", ".join(str(list(tensor.shape)) for tensor in strange[:_MOST_SHAPES])
+                raise RunError(
+                    f"[{section_name('optimizer', suffix)}] has {len(strange)} "
+                    f"weight{'s' * (len(strange) > 1)} that no network or loss function has",
+                    notes=[f"shapes: {shapes}{', …' * (len(strange) > _MOST_SHAPES)}"],
+                    remedy="make them `nn.Parameter`s of the model or of the loss function; otherwise no checkpoint "
+                    "would have them",
+                )
         self._trained: dict[str, list[Weight]] = {
             suffix: [weight for weight in of_suffix if id(weight.tensor) in optimised]
             for suffix, of_suffix in weights.items()
@@ -73,10 +92,10 @@ class Gradients:
         return inputs
 
     def check_reached(self, suffix: str) -> None:
-        """Checks that the loss of one network depends on this network.
+        """Checks that the loss of one suffix depends on its network or on the parameters of its loss function.
 
         Raises:
-            RunError: no weight of the network has a gradient.
+            RunError: none of these weights has a gradient, from this batch or from an earlier one of the window.
         """
         parts = self._parts[suffix]
         if all(weight.grad is None for part in parts.values() for weight in part.parameters()):
@@ -129,7 +148,7 @@ class Gradients:
                 for word, of_layout in (("sparse", sparse), ("dense", dense))
                 if of_layout
             ]
-            remedy = "change the optimiser or its arguments; `--traceback` shows the full traceback"
+            remedy = "change the optimiser or its arguments"
             if sparse:
                 remedy = (
                     "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, and "
@@ -138,7 +157,9 @@ class Gradients:
                 )
             elif isinstance(optimizer, torch.optim.SparseAdam):
                 remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
-            raise RunError(f"{type(optimizer).__name__} can't step: {cause}", notes=notes, remedy=remedy) from error
+            raise RunError.caused_by(
+                cause, f"{type(optimizer).__name__} can't step:", notes=notes, remedy=remedy
+            ) from error
 
     def clear(self) -> None:
         """Clears all gradients, and begins a window."""

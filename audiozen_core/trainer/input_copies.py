@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from copy import copy
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+
+from audiozen_core.data.tensors import map_tensors
 
 
 def copy_inputs(module: nn.Module) -> None:
@@ -46,32 +46,8 @@ class CopiesInputs:
 
 
 def copied(value: Any) -> Any:
-    """Copies every tensor, at any depth of dicts, lists, tuples and dataclasses. Gradients flow through the copies."""
-    if isinstance(value, Tensor):
-        return value.clone()
-    if type(value) is dict:
-        return {key: copied(entry) for key, entry in value.items()}
-    if isinstance(value, MutableMapping):
-        # Copying keeps the class, which may also have its entries as attributes.
-        mapping = copy(value)
-        for key, entry in value.items():
-            mapping[key] = copied(entry)
-        return mapping
-    if isinstance(value, list):
-        entries = copy(value)
-        entries[:] = map(copied, value)
-        return entries
-    if isinstance(value, tuple):
-        items = [copied(entry) for entry in value]
-        if all(new is old for new, old in zip(items, value, strict=True)):
-            return value
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if is_dataclass(value) and not isinstance(value, type):
-        record = copy(value)
-        for field in fields(value):
-            object.__setattr__(record, field.name, copied(getattr(value, field.name)))
-        return record
-    return value
+    """Copies every tensor, as `map_tensors` finds them. Gradients flow through the copies."""
+    return map_tensors(value, Tensor.clone)
 
 
 def _pass_copies(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from torch import nn
+
+from audiozen_core.checkpoint.mismatch import WeightMismatch, compare_weights
 
 # The names that wrappers give to the module that they wrap. A wrapper has no other child.
 _INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
@@ -31,9 +33,19 @@ class ModuleState:
         Raises:
             RuntimeError: the state does not fit, as torch says.
         """
+        own = self._own_names()
+        self.module.load_state_dict(
+            {own.get(clean, clean): value for clean, value in _without_wrappers(state_dict, own).items()}
+        )
+
+    def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
+        """Returns the differences between the module and a state that it shall load, with or without prefixes."""
+        return compare_weights(self.state_dict(), _without_wrappers(state_dict, self._own_names()))
+
+    def _own_names(self) -> dict[str, str]:
+        """Returns the names of the module's entries, by the names without prefixes."""
         prefixes = list(_prefixes(self.module))
-        own = {_clean(name, prefixes): name for name in self.module.state_dict()}
-        self.module.load_state_dict({_name_in(own, name): value for name, value in state_dict.items()})
+        return {_clean(name, prefixes): name for name in self.module.state_dict()}
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -72,8 +84,12 @@ def _clean(name: str, prefixes: list[tuple[str, str]]) -> str:
     return name
 
 
-def _name_in(own: Mapping[str, str], name: str) -> str:
-    """Returns the module's own name for an entry of a state. An entry that has none keeps its name."""
+def _without_wrappers(state_dict: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """Returns a state under the names without prefixes. An entry that the module does not have keeps its name."""
+    return {_name_in(own, name): value for name, value in state_dict.items()}
+
+
+def _name_in(own: Collection[str], name: str) -> str:
     # A file of another toolkit may have prefixes. They are removed one by one, so that a real child called `module` is
     # found.
     parts = name.split(".")
@@ -82,4 +98,4 @@ def _name_in(own: Mapping[str, str], name: str) -> str:
         if wrapper is None:
             return name
         parts.remove(wrapper)
-    return own[shorter]
+    return shorter

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from audiozen_core.data.description import describe
+from audiozen_core.data.description import describe, sample_notes
 from audiozen_core.errors import AudioZenError, RunError
-
-_MOST_SAMPLES = 8
 
 
 @contextmanager
@@ -38,7 +36,8 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
 def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx: int | None = None) -> Iterator[None]:
     """Translates an error that a method of a trainer raises.
 
-    An `AudioZenError` passes unchanged, and so does an error of the operating system, such as a disk that is full.
+    An `AudioZenError` passes with a note that names the samples. An error of the operating system, such as a disk that
+    is full, passes unchanged.
 
     Args:
         step: the method, such as `trainer.training_step`.
@@ -49,7 +48,8 @@ def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx
         RunError: the method raised an error.
     """
     try:
-        yield
+        with name_samples(batch):
+            yield
     except (AudioZenError, OSError):
         raise
     except Exception as error:
@@ -60,10 +60,12 @@ def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx
         raise RunError.caused_by(error, f"{name} failed{where}:", notes=notes) from error
 
 
-def sample_notes(batch: Any) -> list[str]:
-    """Returns a note that names the samples of a batch; nothing if they have no IDs."""
-    ids = batch.get("id") if isinstance(batch, Mapping) else None
-    if not isinstance(ids, Sequence) or isinstance(ids, str) or not ids:
-        return []
-    more = f" and {len(ids) - _MOST_SAMPLES} more" if len(ids) > _MOST_SAMPLES else ""
-    return [f"samples: {', '.join(map(str, ids[:_MOST_SAMPLES]))}{more}"]
+@contextmanager
+def name_samples(batch: Any) -> Iterator[None]:
+    """Adds a note to an `AudioZenError`: the samples of the batch, unless the error already names samples."""
+    try:
+        yield
+    except AudioZenError as error:
+        if not any(note.startswith("samples: ") for note in error.notes):
+            error.notes = (*error.notes, *sample_notes(batch))
+        raise

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from audiozen_core.config.check_training import PLATEAU_AT_STEPS, plateau_mode, wrong_plateau_mode
 from audiozen_core.errors import AudioZenError, RunError
 
 
@@ -51,14 +52,13 @@ class Scheduler:
             return
         if self.interval == "step":
             raise RunError(
-                "ReduceLROnPlateau follows the score, which is computed once an epoch",
+                PLATEAU_AT_STEPS,
                 remedy='set `interval = "epoch"` in [lr_scheduler]',
             )
-        wanted = "max" if save_max_score else "min"
+        wanted = plateau_mode(save_max_score)
         if self.scheduler.mode != wanted:
             raise RunError(
-                f"ReduceLROnPlateau has mode = {self.scheduler.mode!r}, but the trainer's score is better when "
-                f"{'higher' if save_max_score else 'lower'}",
+                wrong_plateau_mode(self.scheduler.mode),
                 remedy=f'set `mode = "{wanted}"` in [lr_scheduler.args], or `save_max_score` in [trainer.args]',
             )
 

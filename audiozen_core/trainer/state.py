@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from audiozen_core.checkpoint.mismatch import compare_weights, mismatch_error
+from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.trainer_protocol import Stateful
 from audiozen_core.kinds import section_name
@@ -63,7 +63,8 @@ class StateRegistry:
     def register_components(self, components: Components) -> None:
         """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
 
-        A loss function is included if it has weights or buffers, such as a running mean.
+        A loss function, or a component of another kind, is included if it has weights or buffers, such as a running
+        mean.
         """
         for suffix, model in components.models.items():
             self.register(section_name("model", suffix), ModuleState(model))
@@ -72,6 +73,10 @@ class StateRegistry:
             state = ModuleState(loss) if isinstance(loss, nn.Module) else loss
             if isinstance(state, Stateful) and state.state_dict():
                 self.register(section_name("loss_function", suffix), state)
+        for kind, of_kind in components.others.items():
+            for suffix, part in of_kind.items():
+                if isinstance(part, nn.Module) and part.state_dict():
+                    self.register(section_name(kind, suffix), ModuleState(part))
         for suffix, optimizer in components.optimizers.items():
             self.register(section_name("optimizer", suffix), optimizer, training_only=True)
         for suffix, entry in components.lr_schedulers.items():
@@ -119,8 +124,7 @@ class StateRegistry:
                 raise
             except Exception as error:
                 # The error must name the hook or model whose state is wrong, not the code that saves.
-                message = f"`{name}` has failed to return its state: {type(error).__name__}: {error}"
-                raise CheckpointError(message, remedy="`--traceback` shows the whole traceback") from error
+                raise CheckpointError.caused_by(error, f"`{name}` has failed to return its state:") from error
         return states
 
     def load_state_dict(self, state_dict: Mapping[str, dict[str, Any]], /) -> None:
@@ -184,9 +188,9 @@ class StateRegistry:
                 entry.load_state_dict(state_dict[name])
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
-                if isinstance(entry, nn.Module) and compare_weights(entry, state_dict[name]):
+                if isinstance(entry, ModuleState) and (mismatch := entry.compare(state_dict[name])):
                     message = f"the checkpoint's `{name}` does not fit"
-                    raise mismatch_error(message, error, entry, state_dict[name], remedy=remedy) from error
+                    raise mismatch_error(message, error, mismatch, remedy=remedy) from error
                 raise CheckpointError(
                     f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}", remedy=remedy
                 ) from error

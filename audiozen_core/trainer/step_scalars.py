@@ -25,6 +25,8 @@ class _Batch:
     scalars: dict[str, Any]
     losses: frozenset[str]
     gradients: list[tuple[MeasuredGradients, BatchLocation]] = field(default_factory=list)
+    # None until the optimiser step that the batch belongs to.
+    rates: Mapping[str, float | Tensor] | None = None
 
 
 class StepScalars:
@@ -51,6 +53,8 @@ class StepScalars:
         self.steps: list[dict[str, float]] = []
         # The learning rates of the last optimiser step. A scheduler may have changed them since.
         self.rates: Mapping[str, float | Tensor] = {}
+        # Those of the optimiser step that the newest scalars belong to; None if it is still to come.
+        self._last_rates: Mapping[str, float | Tensor] | None = {}
         self.read_at_once = False
         self._progress = progress
         self._device = device
@@ -114,6 +118,15 @@ class StepScalars:
             return True
         return self._check(checks)
 
+    def add_rates(self, rates: Mapping[str, float | Tensor]) -> None:
+        """Adds the learning rates of an optimiser step, for all batches since the previous step."""
+        self.rates = rates
+        for batch in self._pending:
+            if batch.rates is None:
+                batch.rates = rates
+        if self._last_rates is None:
+            self._last_rates = rates
+
     def annotate(self, name: str, value: Any) -> None:
         """Adds one more scalar to the newest step."""
         if self._pending:
@@ -131,6 +144,11 @@ class StepScalars:
     def last(self) -> Mapping[str, float]:
         """The newest scalars that have been read; empty before the first step."""
         return self.steps[-1] if self.steps else {}
+
+    @property
+    def last_rates(self) -> Mapping[str, float | Tensor]:
+        """The learning rates of the optimiser step that `last` belongs to."""
+        return self._last_rates or {}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scalars of an epoch in progress, as one table; empty between epochs."""
@@ -153,7 +171,7 @@ class StepScalars:
             {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
             for values, present in rows
         ]
-        self.rates = state_dict["rates"]
+        self.rates = self._last_rates = state_dict["rates"]
         self._pending.clear()
         self._window.clear()
 
@@ -167,6 +185,7 @@ class StepScalars:
                 self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False
         self.steps.append(values)
+        self._last_rates = batch.rates
         return self._check(batch.gradients)
 
     def _check(self, checks: list[tuple[MeasuredGradients, BatchLocation]]) -> bool:

@@ -73,12 +73,12 @@ class Amp:
         return torch.autocast(trainer.device.type, dtype=self._dtype(trainer.device))
 
     @hookimpl
-    def backward(self, trainer: Trainer, loss: Tensor, inputs: list[Tensor] | None) -> bool | None:
+    def backward(self, trainer: Trainer, loss: Tensor, inputs: list[Tensor] | None, last: bool) -> bool | None:
         """Scales the loss, so that small gradients do not vanish in float16."""
         scaler = self._scaler_for(trainer)
         if scaler is None:
             return None
-        torch.autograd.backward(scaler.scale(loss), inputs=inputs, retain_graph=len(trainer.models) > 1)
+        torch.autograd.backward(scaler.scale(loss), inputs=inputs, retain_graph=not last)
         return True
 
     @hookimpl

@@ -22,7 +22,7 @@ _NOUNS = {"validate": "validation", "predict": "prediction"}
 _DONE = {"validate": "validated", "test": "tested"}
 
 
-class Progress:
+class ProgressBar:
     """Shows epoch, step, loss, gradient norm, learning rate and the time left.
 
     On a terminal it draws bars. Elsewhere it logs one line for each epoch, and in long epochs one every half minute.

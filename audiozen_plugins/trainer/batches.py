@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from audiozen_core.data.description import describe, describe_entries
+from audiozen_core.data.description import describe, describe_entries, sample_notes
 from audiozen_core.errors import DataError
 from audiozen_core.kinds import Mode
-from audiozen_core.trainer.part_errors import sample_notes
 
 _NEEDED: Mapping[Mode, Sequence[str]] = {
     "train": ("noisy", "clean"),

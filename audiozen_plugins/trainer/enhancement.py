@@ -14,7 +14,7 @@ from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
-from audiozen_core.trainer.part_errors import translate_part_errors
+from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
 from audiozen_plugins.trainer.batches import enhancement_batch
 from audiozen_plugins.trainer.file_by_file import FileByFile
 
@@ -158,14 +158,9 @@ class EnhancementTrainer(FileByFile):
         return {"loss": self.compare(wave, magnitude, batch["clean"])}
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Calls `enhance`, and adds the samples to its errors."""
-        try:
+        """Calls `enhance`, and adds the samples to its errors: in an evaluation, the only file of this batch."""
+        with name_samples(batch):
             return self.enhance(batch["noisy"])
-        except RunError as error:
-            samples = ", ".join(map(str, batch.get("id", ())))
-            raise RunError(
-                error.message, remedy=error.remedy, notes=(*error.notes, f"samples: {samples}")
-            ) from error.__cause__
 
 
 _GIVEN = {

@@ -23,12 +23,14 @@ def error_for(model, weights):
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        return mismatch_error("the weights do not fit", error, model, weights, remedy="change the model")
+        return mismatch_error(
+            "the weights do not fit", error, compare_weights(model.state_dict(), weights), remedy="change the model"
+        )
     raise AssertionError("the weights fit")
 
 
 def test_weights_that_fit_have_no_differences():
-    assert not compare_weights(network(), network().state_dict())
+    assert not compare_weights(network().state_dict(), network().state_dict())
 
 
 def test_six_hundred_keys_are_counted_and_grouped_by_prefix():
@@ -65,12 +67,11 @@ def test_many_groups_are_cut_off_and_the_rest_is_counted():
 @pytest.mark.parametrize(
     ("prefix", "said"),
     [
-        ("module.", "begin with `module.`, which DataParallel adds, those of the network do not"),
-        ("_orig_mod.", "begin with `_orig_mod.`, which torch.compile adds, those of the network do not"),
+        ("encoder.", "begin with `encoder.`, those of the network do not"),
         ("generator.net.", "begin with `generator.net.`, those of the network do not"),
     ],
 )
-def test_prefix_of_a_wrapper_is_the_cause(prefix, said):
+def test_prefix_of_all_weights_is_the_cause(prefix, said):
     weights = {prefix + name: weight for name, weight in network().state_dict().items()}
     assert error_for(network(), weights).remedy == f"the names in the checkpoint {said}; change the model"
     wrapped = nn.Module()

@@ -53,6 +53,14 @@ class FailsToCheck(Trainer):
         raise KeyError("lambda")
 
 
+class Inherits(BaseTrainer):
+    def training_step(self, batch, batch_idx):
+        return {"loss_g": self.models["g"](batch["x"]).square().mean()}
+
+    def explain(self):
+        return self.model
+
+
 class Assigns(Overrides):
     def __init__(self, components, **kwargs):
         super().__init__(components, **kwargs)
@@ -85,13 +93,13 @@ def findings(tmp_path):
     tiny = TinyExperiment(tmp_path, PARTS)
 
     def check(*changes, text=TOML):
-        """Returns the line, label and message of each error."""
+        """Returns each error and warning, with its line."""
         path = tiny.write(*changes, text=text)
         try:
-            check_config(load_config(path))
+            found = check_config(load_config(path)).warnings
         except ConfigError as error:
-            return [(path.read_text().splitlines()[finding.span.line - 1], finding) for finding in error.diagnostics]
-        return []
+            found = error.diagnostics
+        return [(path.read_text().splitlines()[finding.span.line - 1], finding) for finding in found]
 
     return check
 
@@ -151,6 +159,7 @@ def test_part_that_the_trainer_uses_without_its_suffix_is_reported(findings, tra
     ((line, finding),) = findings(("UsesHelper", trainer), text=TWO)
     assert line == f'path = "parts.{trainer}"'
     assert f"uses `self.{attribute}`, but there is no `[{attribute}]`, only [{attribute}_g]" in finding.message
+    assert finding.severity == "warning"
     assert "parts.py:" in finding.notes[0]
     assert f'self.{attribute}s["g"]' in finding.notes[1]
 
@@ -158,6 +167,11 @@ def test_part_that_the_trainer_uses_without_its_suffix_is_reported(findings, tra
 def test_first_party_trainer_with_suffixes_only_is_reported(findings):
     found = findings(("parts.UsesHelper", "enhancement"), text=TWO)
     assert {finding.message.split("`")[3] for _, finding in found} == {"self.model", "self.loss_function"}
+
+
+def test_method_that_is_never_called_is_no_error(tmp_path):
+    tiny = TinyExperiment(tmp_path, PARTS)
+    tiny.run(("UsesHelper", "Inherits"), text=TWO, overrides=["+trainer.args.max_epochs=1"])
 
 
 @pytest.mark.parametrize("trainer", ["Overrides", "Assigns"])

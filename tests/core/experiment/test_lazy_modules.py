@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiozen_core.errors import BuildError
+from audiozen_core.errors import BuildError, DataError, RunError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from tests.tiny_experiment import TOML, TinyExperiment
@@ -38,6 +38,18 @@ class Sees:
     def on_setup(self, trainer):
         self.shape = list(trainer.model.first.weight.shape)
         trainer.log.info(f"first weight {self.shape}")
+
+
+class FirstIsBroken(Data):
+    def __getitem__(self, index):
+        if index < 2:
+            raise OSError("broken file")
+        return super().__getitem__(index)
+
+
+class Mine(Trainer):
+    def prepare_batch(self, batch, mode):
+        return batch["mask"]
 
 
 class Draws(Data):
@@ -112,3 +124,23 @@ def test_optimizer_that_needs_the_shapes_is_an_error_with_the_way_out(tiny, opti
     with pytest.raises(BuildError, match=r"needs the shapes of all weights, and \[model\] has lazy modules") as error:
         tiny.build(lazy(), text=TOML.replace("torch.optim.Adam", f"torch.optim.{optimizer}"))
     assert "with their sizes" in error.value.remedy
+
+
+@pytest.mark.parametrize("policy", ["skip", "stop"])
+def test_dry_run_and_lazy_modules_skip_a_batch_that_can_not_be_read_as_the_training_does(tiny, policy):
+    changes = (
+        lazy(),
+        ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.FirstIsBroken"\ndataloader.shuffle = false'),
+        ("max_epochs = 2", f'max_epochs = 2\non_bad_data = "{policy}"'),
+    )
+    if policy == "stop":
+        with pytest.raises(DataError, match="broken file"):
+            dry_run(Experiment.load(tiny.write(*changes)))
+        return
+    assert "loss" in dry_run(Experiment.load(tiny.write(*changes)))
+    tiny.run(*changes)
+
+
+def test_error_of_prepare_batch_names_the_method_in_a_dry_run(tiny):
+    with pytest.raises(RunError, match=r"Mine\.prepare_batch failed in batch 0: KeyError: 'mask'"):
+        dry_run(Experiment.load(tiny.write(("parts.Trainer", "parts.Mine"))))

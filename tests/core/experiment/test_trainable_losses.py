@@ -256,11 +256,10 @@ def learnable(suffixes=("",), **options):
 def test_parameters_of_the_loss_count_in_the_norm_and_are_clipped():
     trainer = learnable()
     x = torch.full((1, 4), 2.0)
-    trainer._backward(trainer._forward({"x": x}, 0)[0])
+    trainer.backward_losses(trainer.forward_batch({"x": x}, 0)[0])
     # The loss is 100 * 3 * 2 * x, so its derivatives are 600 and 400.
     assert [float(weight.grad) for weight in trainer.trained_parameters("")] == [600.0, 400.0]
-    trainer.grad_norms = {suffix: norms.total for suffix, norms in trainer._gradients.measure().items()}
-    assert float(trainer.grad_norms[""]) == pytest.approx((600**2 + 400**2) ** 0.5)
+    assert float(trainer.measure_gradients()[""]) == pytest.approx((600**2 + 400**2) ** 0.5)
     trainer.clip_grad_norm_value = 1.0
     ClipGradNorm().on_gradients_ready(trainer)
     clipped = torch.cat([weight.grad for weight in trainer.trained_parameters("")])
@@ -299,7 +298,7 @@ def test_hook_restores_the_buffers_of_the_loss_after_a_skipped_batch():
 
 def test_data_set_with_parameters_is_an_error(tiny):
     changed = ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Augmented"')
-    with pytest.raises(BuildError, match=r"\[dataset\] has the parameter `gain`, .* parameters of a data set"):
+    with pytest.raises(BuildError, match=r"\[dataset\] has the parameter `gain`, .* no optimiser trains them"):
         tiny.build(changed)
 
 

@@ -28,7 +28,7 @@ def step(batch_idx, number):
         f"skip_batch batch_idx={batch_idx}",
         f"on_training_step_start batch_idx={batch_idx}",
         "autocast",
-        "backward",
+        "backward last=True",
         "on_gradients_ready",
         "optimizer_step",
         f"on_optimizer_step_end step={number}",

@@ -140,7 +140,7 @@ def test_plateau_scheduler_receives_the_score():
 
 
 def test_plateau_scheduler_with_a_wrong_mode_or_interval_is_rejected():
-    with pytest.raises(RunError, match=r"mode = 'min'.*better when higher"):
+    with pytest.raises(RunError, match=r'`mode` of ReduceLROnPlateau is "min".*better when higher'):
         make_trainer(scheduler=ReduceLROnPlateau)
     with pytest.raises(RunError, match="once an epoch"):
         make_trainer(scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, mode="max"), interval="step")
@@ -303,8 +303,10 @@ def test_error_for_an_unfitting_checkpoint_names_missing_and_unknown_states():
 
 def test_error_for_weights_of_another_shape_names_their_section():
     trainer = make_trainer(model=lambda: nn.Linear(4, 2))
-    with pytest.raises(CheckpointError, match=r"the checkpoint's `model` does not fit.*size mismatch") as error:
+    with pytest.raises(CheckpointError, match="the checkpoint's `model` does not fit") as error:
         trainer.load_checkpoint(make_trainer(model=lambda: nn.Linear(4, 1)).checkpoint())
+    assert "`weight`: [1, 4] and [2, 4]" in error.value.notes[0]
+    assert error.value.remedy.startswith("a size of the network has changed from 1 to 2; ")
     assert "[model]" in error.value.remedy
 
 

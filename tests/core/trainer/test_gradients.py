@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.data import IterableDataset
 
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.errors import RunError
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
@@ -151,7 +153,7 @@ class Norms:
 
     @hookimpl
     def on_gradients_ready(self, trainer):
-        self.seen.append(float(trainer.grad_norms[""]))
+        self.seen.append(float(trainer.measure_gradients()[""]))
 
 
 def test_gradients_are_averaged_before_they_are_measured():
@@ -190,6 +192,11 @@ def test_each_network_has_the_mean_over_the_batches_with_its_own_loss():
 
 
 def test_gradients_of_a_network_without_an_optimizer_do_not_pile_up():
+    class Sees:
+        @hookimpl
+        def on_gradients_ready(self, trainer):
+            assert set(trainer.measure_gradients()) == {"g"}
+
     class Teaches(BaseTrainer):
         def training_step(self, batch, batch_idx):
             teacher = self.models["teacher"].weight.grad
@@ -199,10 +206,11 @@ def test_gradients_of_a_network_without_an_optimizer_do_not_pile_up():
     torch.manual_seed(0)
     nets = {"g": nn.Linear(4, 1), "teacher": nn.Linear(4, 1)}
     before = nets["teacher"].weight.detach().clone()
-    trainer = Teaches(Components(nets, optimizers={"g": torch.optim.SGD(nets["g"].parameters(), lr=LR)}), max_epochs=2)
+    optimizers = {"g": torch.optim.SGD(nets["g"].parameters(), lr=LR)}
+    lifecycle = Lifecycle([Plugin("sees", Sees())])
+    trainer = Teaches(Components(nets, optimizers=optimizers, lifecycle=lifecycle), max_epochs=2)
     trainer.train(BatchLoader(Rows(3), batch_size=1, collate_fn=lambda items: items[0]))
     assert trainer.seen == [None] * 6
-    assert set(trainer.grad_norms) == {"g"}
     assert torch.equal(nets["teacher"].weight, before)
 
 
@@ -214,7 +222,7 @@ def test_weights_that_a_hook_unfreezes_between_epochs_are_measured_and_clipped()
 
         @hookimpl
         def on_gradients_ready(self, trainer):
-            self.measured = float(trainer.grad_norms[""])
+            self.measured = float(trainer.measure_gradients()[""])
             gradients = [weight.grad for weight in trainer.model.parameters() if weight.grad is not None]
             self.there = float(torch.nn.utils.get_total_norm(gradients))
 
@@ -226,3 +234,31 @@ def test_weights_that_a_hook_unfreezes_between_epochs_are_measured_and_clipped()
     )
     assert model[0].weight.grad is None
     assert hook.measured == pytest.approx(hook.there, rel=1e-5)
+
+
+def test_weights_that_only_the_optimizer_has_are_an_error():
+    strange = nn.Parameter(torch.zeros(3, 2))
+
+    def optimizer(parameters):
+        return torch.optim.SGD([*parameters, strange], lr=LR)
+
+    with pytest.raises(RunError, match=r"\[optimizer\] has 1 weight that no network or loss function has") as error:
+        make_trainer(optimizer=optimizer)
+    assert error.value.notes == ("shapes: [3, 2]",)
+
+
+def test_weights_that_a_hook_gives_only_to_the_optimizer_are_an_error():
+    class Adds:
+        @hookimpl
+        def on_epoch_start(self, trainer):
+            trainer.optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+
+    with pytest.raises(RunError, match="that no network or loss function has"):
+        make_trainer(hooks={"adds": Adds()}, max_epochs=1).train(BatchLoader(Rows(2), batch_size=1))
+
+
+def test_weights_of_one_network_may_be_in_the_optimizer_of_another():
+    nets = {"g": nn.Linear(4, 1), "d": nn.Linear(4, 1)}
+    both = torch.optim.SGD([weight for net in nets.values() for weight in net.parameters()], lr=LR)
+    trainer = Alternates(Components(nets, optimizers={"g": both}))
+    assert len(trainer.trained_parameters("d")) == 2

@@ -6,8 +6,8 @@ from torch import nn
 
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.learning_rates import learning_rates
-from audiozen_plugins.hooks.progress import Progress
-from tests.tiny_training import make_loader, make_trainer
+from audiozen_plugins.hooks.progress import ProgressBar
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
 
 class Records:
@@ -59,6 +59,33 @@ def test_record_has_the_rate_of_the_step_and_not_that_of_the_next(tmp_path, inte
     assert records.of("step/lr") == steps
 
 
+@pytest.mark.parametrize("window", [1, 3, 10])
+def test_loss_and_rate_of_a_record_are_of_one_step_although_a_gpu_is_read_late(tmp_path, window):
+    """The step also returns the index of its batch, so each record says which batch its scalars are of."""
+
+    class Counts(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            return {"loss": self._error(batch), "batch": batch_idx}
+
+    records = Records()
+    trainer = make_trainer(
+        tmp_path,
+        cls=Counts,
+        max_epochs=1,
+        log_interval=1,
+        gradient_accumulation_steps=window,
+        hooks={"records": records},
+        optimizer=lambda weights: torch.optim.SGD(weights, lr=1.0),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
+        interval="step",
+    )
+    trainer.scalars._device = torch.device("cuda")
+    trainer.train(make_loader(20, batch_size=1))
+    read = records.of("step/batch")
+    assert read[0] < 19
+    assert records.of("step/lr") == [0.5 ** (batch // window) for batch in read]
+
+
 def test_resume_at_the_end_of_an_epoch_records_the_rate_of_its_last_step(tmp_path):
     def make(records):
         return make_trainer(
@@ -93,7 +120,7 @@ def test_console_shows_all_groups(capsys):
         first, *others = weights
         return torch.optim.SGD([{"params": [first]}, {"params": others, "lr": 0.01}], lr=0.1)
 
-    hooks = {"progress": Progress(bars=False, line_seconds=0)}
+    hooks = {"progress": ProgressBar(bars=False, line_seconds=0)}
     make_trainer(max_epochs=1, hooks=hooks, optimizer=optimizer).train(make_loader())
     said = capsys.readouterr().err
     assert "lr=0.1/0.01" in said
@@ -107,6 +134,6 @@ def test_optimizer_without_a_rate_does_not_end_the_run(capsys):
             super().step()
             self.param_groups[0]["lr"] = None
 
-    hooks = {"progress": Progress(bars=False, line_seconds=0)}
+    hooks = {"progress": ProgressBar(bars=False, line_seconds=0)}
     make_trainer(max_epochs=1, hooks=hooks, optimizer=lambda w: NoRate(w, lr=0.1)).train(make_loader())
     assert "epoch 1/1" in capsys.readouterr().err

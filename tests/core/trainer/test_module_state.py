@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
+from audiozen_core.errors import CheckpointError
 from audiozen_core.trainer.module_state import ModuleState, unwrapped
 from tests.tiny_experiment import TinyExperiment
 
@@ -100,9 +101,20 @@ def test_unwrapped_returns_the_network_itself():
     assert unwrapped(inner) is inner
 
 
+@pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("saved", WRAPPED.values(), ids=WRAPPED)
+def test_only_real_differences_are_named_whatever_is_wrapped(make, saved):
+    weights = saved(0).state_dict()
+    assert not ModuleState(make(0)).compare(weights)
+    del weights[next(name for name in weights if name.endswith("running_mean"))]
+    weights["extra"] = torch.ones(1)
+    mismatch = ModuleState(make(0)).compare(weights)
+    assert (mismatch.missing, mismatch.unexpected, mismatch.shapes) == (["1.running_mean"], ["extra"], {})
+
+
 COMPILED = """
-def compiled():
-    return torch.compile(nn.Linear(4, 1), backend="eager")
+def compiled(bias: bool = True):
+    return torch.compile(nn.Linear(4, 1, bias=bias), backend="eager")
 """
 
 
@@ -121,3 +133,18 @@ def test_run_of_a_compiled_network_is_that_of_a_plain_one_and_each_continues_the
         tiny.run(*changes, name=own, modes=("test",), ckpt_path=path)
         tuned = tiny.run(*changes, name=f"{own}_tuned", modes=("finetune",), ckpt_path=path)
         assert list(tuned["model"]) == ["weight", "bias"]
+
+
+def test_resume_and_finetuning_of_another_compiled_network_name_the_difference(tmp_path):
+    tiny = TinyExperiment(tmp_path, COMPILED)
+    plain = 'path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}'
+    tiny.run((plain, 'path = "parts.compiled"'))
+    other = plain, 'path = "parts.compiled"\nargs.bias = false'
+    with pytest.raises(CheckpointError, match="the checkpoint's `model` does not fit") as resumed:
+        tiny.run(other, resume=True, allow_drift=True)
+    path = str(tmp_path / "exp" / "tiny" / "checkpoints" / "latest")
+    with pytest.raises(CheckpointError, match=r"do not fit \[model\]") as tuned:
+        tiny.run(other, name="tuned", modes=("finetune",), ckpt_path=path)
+    for caught in (resumed, tuned):
+        assert caught.value.notes == ("note: only the checkpoint has 1 weight: `bias`",)
+        assert caught.value.remedy.startswith("the network has fewer layers")

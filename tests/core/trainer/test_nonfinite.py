@@ -125,7 +125,7 @@ def test_skipped_batch_has_the_same_effect_as_an_absent_batch():
         def _learn(self, batch, batch_idx):
             # The forward pass draws random numbers, and also runs for a skipped batch.
             if (self.progress.epoch + 1, batch_idx) == BadLoss.bad:
-                self._forward(batch, batch_idx)
+                self.forward_batch(batch, batch_idx)
                 return {}
             return super()._learn(batch, batch_idx)
 

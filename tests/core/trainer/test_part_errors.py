@@ -2,7 +2,7 @@
 
 import pytest
 
-from audiozen_core.errors import RunError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.scheduler import Scheduler
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
@@ -36,6 +36,32 @@ def test_error_of_a_step_names_the_method_the_batch_and_the_samples(method):
     assert error.notes[1].startswith("samples: sample ")
     assert error.notes[2].startswith(f"raised in: {__file__}:")
     assert isinstance(error.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_error_of_prepare_batch_names_the_method_the_batch_and_the_samples(mode):
+    trainer = broken("prepare_batch")
+    with pytest.raises(RunError) as caught:
+        run(trainer, mode)
+    error = caught.value
+    assert error.message == "Mine.prepare_batch failed in batch 0: KeyError: 'mask'"
+    assert error.notes[0].startswith("batch: a dict of x: float32 [4, 4]")
+    assert error.notes[1].startswith("samples: sample ")
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize("own", [(), ("samples: mine",)], ids=["without", "with"])
+def test_error_of_audiozen_itself_names_the_samples_once(mode, own):
+    class Refuses(TinyTrainer):
+        def _error(self, batch):
+            raise DataError("too quiet", notes=("level: -90 dB", *own))
+
+    with pytest.raises(DataError) as caught:
+        run(make_trainer(cls=Refuses, max_epochs=1), mode)
+    level, *samples = caught.value.notes
+    assert level == "level: -90 dB"
+    assert len(samples) == 1
+    assert samples == list(own) or samples[0].startswith("samples: sample ")
 
 
 @pytest.mark.parametrize("method", ["training_epoch_end", "validation_epoch_end", "test_epoch_end"])

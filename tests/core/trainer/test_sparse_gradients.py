@@ -95,6 +95,6 @@ def test_other_errors_of_an_optimizer_are_explained_too():
         def step(self, closure=None):
             raise RuntimeError("no such kernel")
 
-    with pytest.raises(RunError, match="Fails can't step: no such kernel") as error:
+    with pytest.raises(RunError, match="Fails can't step: RuntimeError: no such kernel") as error:
         make_trainer(optimizer=Fails).train(make_loader())
     assert "change the optimiser" in error.value.remedy

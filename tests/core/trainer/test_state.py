@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import CheckpointError
+from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.state import RandomState, StateRegistry
 
 
@@ -41,3 +42,12 @@ def test_error_in_a_state_names_its_owner():
     registry.register("hook_ema", Broken())
     with pytest.raises(CheckpointError, match="`hook_ema` has failed to return its state: ZeroDivisionError"):
         registry.state_dict()
+
+
+def test_state_of_a_module_of_any_kind_is_saved():
+    norm = torch.nn.BatchNorm1d(2, affine=False)
+    registry = StateRegistry()
+    registry.register_components(Components(models={}, others={"augmentation": {"": norm, "b": object()}}))
+    norm.running_mean += 1
+    assert registry.state_dict()["augmentation"]["running_mean"].tolist() == [1, 1]
+    assert "augmentation_b" not in registry.state_dict()

@@ -58,6 +58,51 @@ def test_plot_norm_records_the_norm_before_clipping():
     assert "grad_norm" not in silent.scalars.steps[0]
 
 
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_gradients_that_another_hook_has_changed_are_measured_and_clipped_as_they_are(factor):
+    class Scales:
+        phase = "precision"
+
+        @hookimpl
+        def on_gradients_ready(self, trainer):
+            for weight in trainer.model.parameters():
+                weight.grad.data.mul_(factor)
+
+    class Sees(Norms):
+        @hookimpl
+        def optimizer_step(self, trainer):
+            super().optimizer_step(trainer)
+            self.measured.append(float(trainer.grad_norm))
+
+    # Each run has one optimiser step, so that both have the same gradients.
+    runs = []
+    for limit in (None, 0.5):
+        sees = Sees()
+        sees.measured = []
+        hooks = {"scales": Scales(), "clip": ClipGradNorm(), "sees": sees}
+        make_trainer(max_epochs=1, max_steps=1, plot_norm=True, clip_grad_norm_value=limit, hooks=hooks).train(
+            make_loader()
+        )
+        runs.append(sees)
+    (before,), (after,) = runs[0].seen, runs[1].seen
+    assert runs[0].measured == runs[1].measured == pytest.approx([before])
+    assert after == pytest.approx(min(before, 0.5), rel=1e-4)
+
+
+@pytest.mark.parametrize("trained", ["gd", "g", ""])
+def test_networks_without_gradients_are_left_out_of_the_norm(trained):
+    """The device `meta` stands for a GPU: no norm may be made on the CPU."""
+    nets = {suffix: nn.Linear(4, 1, device="meta") for suffix in "gd"}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    trainer = BaseTrainer(Components(nets, optimizers=optimizers), clip_grad_norm_value=0.5)
+    for suffix in trained:
+        for weight in nets[suffix].parameters():
+            weight.grad = torch.ones_like(weight)
+    ClipGradNorm().on_gradients_ready(trainer)
+    assert (trainer.grad_norm is None) == (not trained)
+    assert not trained or trainer.grad_norm.device.type == "meta"
+
+
 class SeesDtype(TinyTrainer):
     def training_step(self, batch, batch_idx):
         answer = self.model(batch["x"])
@@ -158,3 +203,41 @@ def test_loss_scaling_gives_the_same_result_for_alternating_networks():
     for suffix, steps in (("g", 3), ("d", 2)):
         torch.testing.assert_close(scaled[suffix][0], plain[suffix][0], rtol=0, atol=1e-2)
         assert scaled[suffix][1]["step"] == plain[suffix][1]["step"] == steps
+
+
+def test_only_the_last_loss_of_a_step_frees_the_graph():
+    class Both(BaseTrainer):
+        def training_step(self, batch, batch_idx):
+            shared = self.models["g"](batch["x"])
+            return {"loss_g": shared.square().mean(), "loss_d": self.models["d"](shared).square().mean()}
+
+    class Sees:
+        phase = "precision"
+
+        def __init__(self):
+            self.last = []
+
+        @hookimpl
+        def backward(self, last):
+            self.last.append(last)
+
+    nets = {"g": nn.Linear(4, 4), "d": nn.Linear(4, 1)}
+    optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
+    sees = Sees()
+    Both(Components(nets, optimizers=optimizers, lifecycle=Lifecycle([Plugin("sees", sees)])), max_epochs=1).train(
+        make_loader(8)
+    )
+    assert sees.last == [False, True] * 2
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_amp_keeps_the_graph_only_if_another_loss_needs_it(keep):
+    trainer = make_trainer(hooks={"amp": Amp(dtype="float16")})
+    trainer.use_amp = True
+    loss = trainer.model(torch.ones(1, 4)).square().mean()
+    assert trainer.hooks.backward(trainer=trainer, loss=loss, inputs=None, last=not keep)
+    if keep:
+        loss.backward()
+    else:
+        with pytest.raises(RuntimeError, match="second time"):
+            loss.backward()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiozen_plugins.hooks.progress import Progress
+from audiozen_plugins.hooks.progress import ProgressBar
 from tests.tiny_training import make_loader, make_trainer
 
 
@@ -31,7 +31,7 @@ def without_key(params):
 @pytest.mark.parametrize("bars", [False, True])
 @pytest.mark.parametrize("optimizer", [FindsItsRate, without_key])
 def test_optimizer_without_a_rate_is_shown_without_it(optimizer, bars, capsys):
-    hooks = {"progress": Progress(bars=bars, line_seconds=0.0)}
+    hooks = {"progress": ProgressBar(bars=bars, line_seconds=0.0)}
     trainer = make_trainer(hooks=hooks, optimizer=optimizer, max_epochs=2)
     trainer.train(make_loader(), [make_loader()])
     shown = capsys.readouterr().err
@@ -40,7 +40,7 @@ def test_optimizer_without_a_rate_is_shown_without_it(optimizer, bars, capsys):
 
 
 def test_rate_is_shown_where_there_is_one(capsys):
-    make_trainer(hooks={"progress": Progress(bars=False, line_seconds=0.0)}, max_epochs=1).train(make_loader())
+    make_trainer(hooks={"progress": ProgressBar(bars=False, line_seconds=0.0)}, max_epochs=1).train(make_loader())
     shown = capsys.readouterr().err
     assert "lr=0.05" in shown
-    assert "lr 5.00e-02" in shown
+    assert "lr 0.05" in shown

@@ -13,7 +13,7 @@ from audiozen_core.logging import log_file
 from audiozen_core.storage import append
 from audiozen_plugins.hooks import metrics_jsonl
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
-from audiozen_plugins.hooks.progress import Progress
+from audiozen_plugins.hooks.progress import ProgressBar
 from audiozen_plugins.hooks.tensorboard import TensorBoard
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
@@ -161,7 +161,7 @@ def test_each_checkpoint_syncs_the_records_to_disk(tmp_path, monkeypatch):
 
 def test_each_epoch_logs_one_line_without_a_terminal(tmp_path, capsys):
     with log_file(tmp_path / "run.log"):
-        trainer = make_trainer(tmp_path, max_epochs=2, hooks={"progress": Progress(bars=False, line_seconds=1e6)})
+        trainer = make_trainer(tmp_path, max_epochs=2, hooks={"progress": ProgressBar(bars=False, line_seconds=1e6)})
         trainer.train(make_loader(), [make_loader()])
     events = [json.loads(line) for line in (tmp_path / "run.log").read_text().splitlines()]
     epochs = [event for event in events if event["event"].startswith("epoch ")]
@@ -171,14 +171,14 @@ def test_each_epoch_logs_one_line_without_a_terminal(tmp_path, capsys):
 
 
 def test_long_epoch_prints_progress_lines(capsys):
-    make_trainer(max_epochs=1, hooks={"progress": Progress(bars=False, line_seconds=0)}).train(make_loader())
+    make_trainer(max_epochs=1, hooks={"progress": ProgressBar(bars=False, line_seconds=0)}).train(make_loader())
     assert "epoch 1, batch 3/5: step 3  loss" in capsys.readouterr().err
 
 
 def test_progress_bars_are_shown_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("audiozen_plugins.hooks.progress.REFRESH_SECONDS", 0)
     monkeypatch.setenv("COLUMNS", "200")
-    progress = Progress(bars=True)
+    progress = ProgressBar(bars=True)
     progress.console._force_terminal = True
     progress.console._width = 200
     make_trainer(max_epochs=2, hooks={"progress": progress}).train(make_loader(), [make_loader()])

@@ -261,3 +261,19 @@ def test_stft_that_cannot_be_inverted_is_rejected_before_the_training(tmp_path):
     assert "rectangular" in error.value.remedy
     make(tmp_path, acoustics=Acoustics(**numbers, window="rectangular"))
     make(tmp_path, acoustics=Acoustics(**numbers), domain="waveform")
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_error_of_the_network_names_the_samples_of_the_batch_or_the_only_file(tmp_path, mode):
+    class FailsForLong(Gain):
+        def forward(self, x):
+            if x.shape[-1] >= 10_000:
+                raise ValueError("too long")
+            return super().forward(x)
+
+    trainer = make(tmp_path, FailsForLong(), domain="waveform", max_epochs=1)
+    loader = BatchLoader(Utterances(), batch_size=4, shuffle=False)
+    with pytest.raises(RunError, match="too long") as caught:
+        trainer.train(loader) if mode == "train" else trainer.test([loader])
+    named = [note for note in caught.value.notes if note.startswith("samples: ")]
+    assert named == ["samples: tone_0, tone_1, tone_2, tone_3" if mode == "train" else "samples: tone_2"]

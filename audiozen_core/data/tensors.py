@@ -1,0 +1,50 @@
+"""Applies a function to every tensor of a batch or of the inputs of a network, whatever holds the tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from copy import copy
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Applies a function to every tensor, at any depth of mappings, lists, tuples and dataclasses.
+
+    Returns:
+        The value with new tensors, in containers of the same classes; the value itself is not changed. A mapping that
+        can't be changed becomes a dict. Anything else is returned as it is.
+
+    Example:
+        >>> import torch
+        >>> map_tensors({"x": [torch.ones(2)], "id": "a"}, torch.Tensor.neg)
+        {'x': [tensor([-1., -1.])], 'id': 'a'}
+    """
+    if isinstance(value, Tensor):
+        return function(value)
+    if type(value) is dict or (isinstance(value, Mapping) and not isinstance(value, MutableMapping)):
+        return {key: map_tensors(entry, function) for key, entry in value.items()}
+    if isinstance(value, MutableMapping):
+        # Copying keeps the class, which may also have its entries as attributes.
+        mapping = copy(value)
+        for key, entry in value.items():
+            mapping[key] = map_tensors(entry, function)
+        return mapping
+    if isinstance(value, list):
+        entries = copy(value)
+        entries[:] = [map_tensors(entry, function) for entry in value]
+        return entries
+    if isinstance(value, tuple):
+        items = [map_tensors(entry, function) for entry in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if is_dataclass(value) and not isinstance(value, type):
+        record = copy(value)
+        for field in fields(value):
+            # A frozen dataclass refuses `setattr`.
+            object.__setattr__(record, field.name, map_tensors(getattr(value, field.name), function))
+        return record
+    return value
