@@ -303,7 +303,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         get_logger().warning(
             f"{clipped} of {len(samples)} samples of `{path}` are louder than full scale and were clipped",
             peak=round(peak, 3),
-            remedy="lower the level of the data or of the model's output, or write it with `float` encoding",
+            remedy="lower the level of the data or of the model's output",
         )
     return clipped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,13 @@ class Scheduler:
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, interval: str, score: float | None) -> None:
-        """Steps if `interval` is the scheduler's interval. `ReduceLROnPlateau` steps only if there is a score."""
+        """Steps if `interval` is the scheduler's interval. `ReduceLROnPlateau` needs a finite score to step."""
         if interval != self.interval:
             return
         try:
             if not self.follows_score:
                 self.scheduler.step()
-            elif score is not None:
+            elif score is not None and math.isfinite(score):
                 self.scheduler.step(score)
         except AudioZenError:
             raise

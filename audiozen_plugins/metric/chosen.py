@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from audiozen_core.binding.arguments import build
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
@@ -40,6 +42,8 @@ def build_metric(spec: MetricSpec) -> Metric:
             f"`{spec}` is not a metric, which can be called and has {', '.join(f'`{name}`' for name in _ATTRIBUTES)}",
             remedy="`audiozen plugins` lists those that are installed",
         )
+    if isinstance(metric, nn.Module):
+        metric.eval()  # otherwise its dropout would make the score random
     found: Metric = metric
     if found.name in _TAKEN:
         raise RunError(
@@ -57,7 +61,7 @@ def rate_error(metric: Metric, sr: int) -> RunError | None:
     takes = " or ".join(map(str, sorted(rates)))
     remedy = f"leave `{metric.name}` out of the metrics"
     if hasattr(metric, "resample"):
-        remedy += f', or rate a resampled copy: `{{ path = "{metric.name}", args = {{ resample = true }} }}`'
+        remedy += ", or rate a resampled copy: write the metric as a table, and add `resample = true` to its `args`"
     return RunError(f"{metric.label} takes {takes} Hz, but `sr` in [acoustics] is {sr}", remedy=remedy)
 
 

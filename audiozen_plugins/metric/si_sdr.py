@@ -21,8 +21,8 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
 
     Returns:
         The ratios in dB, [...], float64. NaN if the reference or the estimate is silent (with `zero_mean`, also if it
-        is constant); infinite if the estimate equals the reference, up to a gain and the rounding of its type (in
-        float32, a ratio above 138 dB).
+        is constant); infinite if the estimate equals the reference, up to a gain (with `zero_mean`, also an
+            offset) and the rounding of its type (in float32, a ratio above 138 dB).
 
     Raises:
         ValueError: the shapes differ.
@@ -39,7 +39,8 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
         torch.finfo(signal.dtype).eps if signal.is_floating_point() else 0.0 for signal in (estimate, reference)
     )
     estimate, reference = estimate.double(), reference.double()
-    floors = [_SILENCE * signal.square().sum(-1) for signal in (estimate, reference)]
+    totals = [signal.square().sum(-1) for signal in (estimate, reference)]
+    floors = [_SILENCE * total for total in totals]
     if zero_mean:
         estimate = estimate - estimate.mean(-1, keepdim=True)
         reference = reference - reference.mean(-1, keepdim=True)
@@ -47,9 +48,9 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     scale = (estimate * reference).sum(-1, keepdim=True) / energies[1].unsqueeze(-1)
     target = scale * reference
     kept, error = target.square().sum(-1), (estimate - target).square().sum(-1)
-    # A copy with another gain differs from the reference by rounding only. Its ratio would be a large number without
-    # meaning, and would rule every mean.
-    error = error.masked_fill(error <= rounding**2 * kept, 0)
+    # A copy with another gain or offset differs from the reference by rounding only. Its ratio would be a large number
+    # without meaning, and would rule every mean. What is rounded is the whole estimate, with its mean.
+    error = error.masked_fill(error <= rounding**2 * torch.maximum(kept, totals[0]), 0)
     decibels: Tensor = 10 * torch.log10(kept / error)
     silent = (energies[0] <= floors[0]) | (energies[1] <= floors[1])
     return decibels.masked_fill(silent, torch.nan)

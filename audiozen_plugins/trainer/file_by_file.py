@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -176,6 +177,8 @@ class FileByFile(BaseTrainer):
             What `enhance_batch` returns. With `chunk_seconds`, the magnitudes are None for short files, too, so that
             the loss compares the same quantity for all files.
         """
+        # A part of a network that a trainer calls by itself may change its input, which is rated and written later.
+        file = {**file, "noisy": file["noisy"].clone()}
         if self._chunk is None:
             return self.enhance_batch(file)
         wave = enhance_in_chunks(
@@ -275,7 +278,7 @@ class FileByFile(BaseTrainer):
 
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
         """Rates one file before and after enhancement, given its signals as `_on_cpu` returns them."""
-        snr = float(file["snr"][0]) if "snr" in file else None
+        snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), snr=snr, **signals)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:

@@ -203,6 +203,9 @@ def test_si_sdr_of_a_copy_with_another_gain_is_infinite():
     clean = noise(1)
     for gain in (1.0, 0.3, -7.7, 1e-6):
         assert si_sdr(gain * clean, clean).item() == math.inf
+    # An offset is rounded with the samples. Without subtracting the mean, it is an error.
+    assert si_sdr(clean + 5.0, clean).item() == math.inf
+    assert si_sdr(clean + 5.0, clean, zero_mean=False).item() < 0
     # 16-bit rounding is a real error, and so is any noise above the rounding of float32.
     assert 50 < si_sdr((clean * 32768).round() / 32768, clean).item() < 100
     assert 120 < si_sdr(clean + 1e-6 * noise(1, 1), clean).item() < 130

@@ -15,6 +15,7 @@ from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.metric import SiSdr
+from audiozen_plugins.metric.chosen import build_metric
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from audiozen_plugins.trainer.file_by_file import _on_cpu
 
@@ -69,7 +70,7 @@ class Only(nn.Module):
         return x * 0 + self.value if x.shape[-1] == self.length else x + 0.01 * x.roll(1, -1)
 
 
-def make(folder, model, *, names=None, domain="waveform", acoustics=None, loss=None, **args):
+def make(folder, model, *, names=None, domain="waveform", acoustics=None, loss=None, cls=EnhancementTrainer, **args):
     components = Components(
         {"": model},
         loss_functions={"": loss or nn.L1Loss()},
@@ -77,7 +78,7 @@ def make(folder, model, *, names=None, domain="waveform", acoustics=None, loss=N
         folder=folder,
         dataset_names=names or {},
     )
-    return EnhancementTrainer(components, domain=domain, **{"metrics": ["si_sdr"], "save_enhanced": False, **args})
+    return cls(components, domain=domain, **{"metrics": ["si_sdr"], "save_enhanced": False, **args})
 
 
 def loader(batch_size=1, **options):
@@ -439,3 +440,37 @@ def test_validation_loss_of_each_file_compares_the_same_quantity(tmp_path, chunk
             assert validated_file.loss.item() == pytest.approx(nn.L1Loss()(estimate, target).item(), rel=1e-5)
     whole = make(tmp_path, Norm(), domain="magnitude")
     assert whole.enhance_file(file)[1] is not None
+
+
+def test_part_of_a_network_that_changes_its_input_changes_no_score(tmp_path):
+    """The trainer copies the inputs of networks, but this one calls a part of its network by itself."""
+
+    class Loud(nn.Module):
+        def forward(self, x):
+            return x.mul_(3).clamp_(-0.1, 0.1)
+
+    class Trainer(EnhancementTrainer):
+        def enhance(self, noisy):
+            return self.model[0](noisy), None
+
+    changed = make(tmp_path, nn.Sequential(Loud()), cls=Trainer).test([loader()])["test/si_sdr_noisy"]
+    assert changed == make(tmp_path, nn.Identity()).test([loader()])["test/si_sdr_noisy"]
+
+
+def test_one_snr_for_a_whole_batch_is_accepted(tmp_path):
+    def collate(samples):
+        return {**pad_collate(samples), "snr": 5.0}
+
+    make(tmp_path, nn.Identity()).test([BatchLoader(Files(), batch_size=3, collate_fn=collate)])
+    with next(tmp_path.rglob("scores.csv")).open() as file:
+        assert [row["snr"] for row in csv.DictReader(file)] == ["5"] * 3
+
+
+def test_metric_that_is_a_module_is_in_evaluation_mode():
+    class Mode(nn.Module):
+        name, label, unit, higher_is_better = "mode", "mode", "", True
+
+        def forward(self, estimate, reference, *, sr):
+            return float(self.training)
+
+    assert build_metric(Mode())(None, None, sr=RATE) == 0
