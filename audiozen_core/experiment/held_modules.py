@@ -18,6 +18,9 @@ from torch.utils.data import Dataset
 # The attributes of every module, which hold its children and its hooks.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
+# Values that hold no modules of a loss or a data set.
+_PLAIN = (str, int, float, type, ModuleType)
+
 
 def held_modules(part: Any) -> dict[str, nn.Module]:
     """Returns the modules in an object that it does not register, by name; itself is not one of them.
@@ -40,7 +43,7 @@ def _held(owner: Any, seen: set[int], levels: int) -> Iterator[tuple[str, nn.Mod
     """Yields the modules in the contents of an object, at most `levels` objects deep, each of them once."""
     for name, value in _contents(owner):
         for key, item in ((name, value), *_items(name, value)):
-            if id(item) in seen or item is None or isinstance(item, type | ModuleType | str | int | float):
+            if item is None or isinstance(item, _PLAIN) or id(item) in seen:
                 continue
             seen.add(id(item))
             if isinstance(item, nn.Module):
@@ -73,5 +76,6 @@ def _items(name: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [(f"{name}.{key}", item) for key, item in list(value.items())]
     if isinstance(value, list | tuple | set | frozenset):
-        return [(f"{name}.{index}", item) for index, item in enumerate(value)]
+        # A data set may keep millions of names or numbers.
+        return [(f"{name}.{index}", item) for index, item in enumerate(value) if not isinstance(item, _PLAIN)]
     return []
