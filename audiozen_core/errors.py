@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
 from audiozen_core.diagnostics.printable import printable
 
 _Error = TypeVar("_Error", bound="AudioZenError")
+
+_OWN = tuple(
+    f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("audiozen", "audiozen_core", "audiozen_plugins")
+)
+_CALLS = re.compile(r"[/\\]torch[/\\](nn[/\\]modules[/\\]module\.py$|utils[/\\]data[/\\])")
 
 
 class AudioZenError(Exception):
@@ -50,7 +58,8 @@ class AudioZenError(Exception):
             ...     DataError.caused_by(error, "sample 3 can't be made:").message
             "sample 3 can't be made: KeyError: 'noisy'"
         """
-        frames = traceback.extract_tb(error.__traceback__)
+        # The last frame of other people's code is where they can mend it, even if it has called AudioZEN.
+        frames = foreign_frames(error) or traceback.extract_tb(error.__traceback__)
         raised = [f"raised in: {frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"] if frames else []
         shown = "`--traceback` shows the full traceback"
         return cls(
@@ -67,6 +76,15 @@ class AudioZenError(Exception):
 
     def __str__(self) -> str:
         return "\n\n".join(render(diagnostic) for diagnostic in self.diagnostics)
+
+
+def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Returns the frames of an error that lie outside of AudioZEN, the innermost last.
+
+    Torch's code that only calls a module or a data set is left out as well.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if not frame.filename.startswith(_OWN) and not _CALLS.search(frame.filename)]
 
 
 class ConfigError(AudioZenError):

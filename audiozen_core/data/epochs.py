@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-# The attributes in which torch's containers, and most wrappers, keep what they contain: `ConcatDataset`, `ChainDataset`
-# and `StackDataset`; `Subset`; `BatchSampler`.
+from torch.utils.data import Dataset, Sampler
+
+# Under these names torch's containers keep what they contain, of any class: `ConcatDataset`, `ChainDataset` and
+# `StackDataset`; `Subset`; `BatchSampler`.
 _CONTENTS = ("dataset", "datasets", "sampler", "batch_sampler")
 
 
 def tell_epoch(part: object, epoch: int) -> None:
     """Calls `set_epoch(epoch)` of a data set or a sampler, or else of what it contains, at any depth.
 
+    It contains the data sets and samplers among its attributes, and in lists, tuples and dicts there.
     An object that has `set_epoch` passes the epoch on to its own contents itself, as it sees fit.
 
     Example:
@@ -36,12 +39,13 @@ def _receivers(part: Any, seen: set[int]) -> Iterator[Any]:
     if callable(getattr(part, "set_epoch", None)):
         yield part
         return
+    # The loader tells the data set itself; a second time, in the main process, it would draw other random numbers.
+    kinds = (Sampler,) if isinstance(part, Sampler) else (Dataset, Sampler)
     # Only instance attributes: reading a property could compute something.
-    attributes = getattr(part, "__dict__", {})
-    for name in _CONTENTS:
-        contents = attributes.get(name)
-        if isinstance(contents, Mapping):
-            contents = list(contents.values())
-        # A list under another name is the data itself.
-        for inner in contents if name == "datasets" and isinstance(contents, list | tuple) else [contents]:
-            yield from _receivers(inner, seen)
+    for name, value in list(getattr(part, "__dict__", {}).items()):
+        contents = list(value.values()) if isinstance(value, dict) else value
+        several = isinstance(contents, list | tuple) and not isinstance(contents, kinds)
+        for inner in contents if several else [contents]:
+            # Another list, or an item of it, is the data itself.
+            if isinstance(inner, kinds) or (name in _CONTENTS and several == (name == "datasets")):
+                yield from _receivers(inner, seen)

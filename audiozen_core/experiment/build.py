@@ -31,7 +31,7 @@ from audiozen_core.config.sections import (
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, DataError
-from audiozen_core.experiment.part_parameters import check_untrained, decide_training
+from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
@@ -92,7 +92,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections
-        losses[suffix] = built(section)
+        losses[suffix] = with_held_modules(section, built(section))
         # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
         if isinstance(losses[suffix], nn.Module):
             losses[suffix] = losses[suffix].to(device)

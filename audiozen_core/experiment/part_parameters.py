@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,7 +10,34 @@ from torch import nn
 
 from audiozen_core.config.sections import Component, LossComponent
 from audiozen_core.errors import BuildError
+from audiozen_core.experiment.held_modules import held_modules
 from audiozen_core.kinds import section_name
+from audiozen_core.trainer.losses import LossOfModules
+
+
+def with_held_modules(section: LossComponent, loss: Any) -> Any:
+    """Returns a loss function as a module if it holds modules, so that they are trained, saved, moved and switched.
+
+    Raises:
+        BuildError: the loss is a module that does not register all of its modules, or it saves its state itself.
+    """
+    held = held_modules(loss)
+    if not held:
+        return loss
+    first = next(iter(held))
+    remedy = f"make {_class(loss)} an nn.Module that registers it, for example in nn.ModuleList"
+    if isinstance(loss, nn.Module):
+        raise BuildError(
+            f"{section.header} holds the module `{first}`, but does not register it, so it is neither trained, nor "
+            "saved, nor in evaluation mode in a validation",
+            remedy=remedy,
+        )
+    if hasattr(loss, "state_dict"):
+        raise BuildError(
+            f"{section.header} holds the module `{first}` and has a `state_dict` of its own, but is no nn.Module",
+            remedy=remedy,
+        )
+    return LossOfModules(loss, held)
 
 
 def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: Collection[str]) -> list[nn.Parameter]:
@@ -54,8 +82,14 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
 
 
 def check_untrained(section: Component, part: Any) -> None:
-    """Raises an error for a part, such as a data set, whose parameters could be trained: no optimiser gets them."""
-    if weights := _trainable(part):
+    """Raises an error for a part, such as a data set, that could be trained, because no optimiser gets it.
+
+    Its parameters that require gradients are found in it, and in the modules that it holds.
+    """
+    weights = _trainable(part)
+    for name, module in held_modules(part).items():
+        weights |= {f"{name}.{inner}": weight for inner, weight in _trainable(module).items()}
+    if weights:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them",
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
@@ -76,4 +110,6 @@ def _counted(weights: Mapping[str, nn.Parameter]) -> str:
 
 
 def _class(part: Any) -> str:
+    while isinstance(part, LossOfModules | functools.partial):
+        part = part.function if isinstance(part, LossOfModules) else part.func
     return getattr(part, "__name__", type(part).__name__)

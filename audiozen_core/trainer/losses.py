@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from audiozen_core.errors import RunError
+from audiozen_core.trainer.module_state import unwrapped
 
 
 def trained_losses(result: Any, suffixes: Collection[str], *, step: str) -> dict[str, Tensor]:
@@ -38,16 +39,52 @@ def trained_losses(result: Any, suffixes: Collection[str], *, step: str) -> dict
     return losses
 
 
+class LossOfModules(nn.Module):
+    """A loss function that is not a module itself, with the modules that it uses as its children.
+
+    Its other attributes are those of the function.
+
+    Args:
+        function: the loss function.
+        held: the modules that it holds, by name.
+    """
+
+    def __init__(self, function: Callable[..., Any], held: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.function = function
+        # `add_module` refuses dots and the names of methods, but these are names in code that we did not write.
+        self._modules.update({name.replace(".", "_"): module for name, module in held.items()})
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function."""
+        return self.function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns a child, or an attribute of the function."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if "function" not in self.__dict__:
+                raise
+            return getattr(self.function, name)
+
+
 def follow_mode(module: nn.Module, *, training: bool) -> None:
     """Switches a loss to training or evaluation mode.
 
     Its frozen parts always stay in evaluation mode, because nobody trains the running means of a pretrained network
-    that only measures. A part is frozen if it has parameters, and none of them requires a gradient.
+    that only measures. A part is frozen, with everything in it, if it has parameters, and none of them requires a
+    gradient. The loss itself, `nn.ModuleList` and `nn.ModuleDict` need a frozen parameter of their own for that: what
+    they hold beside a frozen part, such as a running mean, follows the mode.
     """
     module.train(training)
+    loss = unwrapped(module)
     for part in module.modules() if training else ():
         weights = list(part.parameters())
-        if weights and not any(weight.requires_grad for weight in weights):
+        if not weights or any(weight.requires_grad for weight in weights):
+            continue
+        holds_parts = part is loss or part is module or isinstance(part, nn.ModuleList | nn.ModuleDict)
+        if not holds_parts or next(part.parameters(recurse=False), None) is not None:
             part.eval()
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from audiozen_core.data.description import describe, sample_notes
-from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.errors import AudioZenError, RunError, foreign_frames
+from audiozen_core.trainer import input_copies, losses
+
+_CALLERS = (input_copies.__file__, losses.__file__, nn.modules.module.__file__)
 
 
 @contextmanager
@@ -20,16 +26,29 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
         remedy: what to do about it.
 
     Raises:
-        RunError: the part raised an error.
+        RunError: the part raised an error, or can't be called with the inputs.
     """
     try:
         yield
     except AudioZenError:
         raise
     except Exception as error:
+        if _refused_call(error):
+            given, them = (f"{len(inputs)} tensors", "them") if len(inputs) > 1 else ("one tensor", "it")
+            raise RunError(
+                f"{part} was called with {given}, and does not take {them}: {type(error).__name__}: {error}",
+                remedy=f"name something that takes {given}; a function that makes {part} can't be named, only what it "
+                f"returns, for example after `made = make()` in your module; {remedy}",
+            ) from error
         forms = " and ".join(map(describe, inputs))
         plural = "inputs of the forms" if len(inputs) > 1 else "an input of the form"
         raise RunError.caused_by(error, f"{part} fails for {plural} {forms}:", remedy=remedy) from error
+
+
+def _refused_call(error: Exception) -> bool:
+    """Whether the call itself has raised the error, because of its arguments, and no line of what was called."""
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    return isinstance(error, TypeError) and not foreign_frames(error) and last in _CALLERS
 
 
 @contextmanager

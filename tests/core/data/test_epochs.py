@@ -56,6 +56,28 @@ class Wrapper(Dataset):
         return self.dataset[index]
 
 
+class Holds(Wrapper):
+    """A wrapper of a user that keeps its data set in an attribute of any form."""
+
+    def __init__(self, base, as_kept=lambda base: base):
+        super().__init__(None)
+        self.base = as_kept(base)
+        self.dataset = Items(base)
+
+
+class Items:
+    """Reads the items of a data set, but is none: nothing looks into it."""
+
+    def __init__(self, data):
+        self.read = (data.__len__, data.__getitem__)
+
+    def __len__(self):
+        return self.read[0]()
+
+    def __getitem__(self, index):
+        return self.read[1](index)
+
+
 def epochs_seen(loader, epochs=(1, 2, 3, 0, 3)):
     """Returns, for each epoch, the epochs that its items saw."""
     seen = [set(torch.cat(list(loader.epoch(epoch)))[..., 0].flatten().tolist()) for epoch in epochs]
@@ -82,6 +104,10 @@ def test_a_data_set_is_told_each_epoch_also_in_persistent_workers(workers, persi
         lambda told: StackDataset(told, Told()),
         lambda told: StackDataset(a=told, b=Told()),
         Wrapper,
+        Holds,
+        lambda told: Holds(Holds(told)),
+        lambda told: Holds(told, lambda base: [base]),
+        lambda told: Holds(told, lambda base: {"first": (base,), "then": base}),
     ],
 )
 def test_a_data_set_within_others_is_told_each_epoch(workers, wrap):
@@ -101,6 +127,42 @@ def test_a_data_set_is_told_once_an_epoch_not_once_an_item():
     loader = BatchLoader(ConcatDataset([told, told]), batch_size=2)
     list(loader.epoch(1))
     list(loader.epoch(2))
+    assert told.calls == 2
+
+
+def test_a_data_set_that_is_held_twice_is_told_once_and_circles_end():
+    told = Told()
+    holds = Holds(told, lambda base: [base, base])
+    holds.again, holds.circle = told, holds
+    list(BatchLoader(holds, batch_size=2).epoch(1))
+    assert told.calls == 1
+
+
+def test_only_data_sets_and_samplers_are_looked_for():
+    """The negative control: what is hidden in another object is not told."""
+    assert epochs_seen(BatchLoader(Holds(Told(), Items), batch_size=2), (1, 2)) == [{-1}, {-1}]
+
+
+class Outer(Sampler):
+    """A wrapper of a sampler. It also holds the data set, as `RandomSampler` does."""
+
+    def __init__(self, inner, data_source=None):
+        self.inner = inner
+        self.data_source = data_source
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __iter__(self):
+        return iter(self.inner)
+
+
+def test_a_sampler_within_another_is_told_but_not_its_data_set():
+    told = Told()
+    orders = [order(BatchLoader(told, batch_size=8, sampler=Outer(Shuffled(told), told)), epoch) for epoch in (1, 2)]
+    assert orders == [
+        [torch.randperm(8, generator=torch.Generator().manual_seed(5 + epoch)).tolist()] for epoch in (1, 2)
+    ]
     assert told.calls == 2
 
 

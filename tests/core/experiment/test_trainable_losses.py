@@ -13,6 +13,7 @@ from audiozen_core.errors import BuildError, RunError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.losses import follow_mode
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
 from tests.tiny_experiment import TinyExperiment
@@ -313,3 +314,43 @@ def test_explain_and_schema_know_the_key(tiny):
     assert "= true" in text
     assert "optimiser of the same suffix" in text
     assert "trainable" in experiment_schema()["definitions"]["loss_function"]["properties"]
+
+
+class Compares(nn.Module):
+    """A loss with running values of its own beside a pretrained network, which is frozen as a whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.BatchNorm1d(4, affine=False), nn.Dropout(0.5))
+        self.net.requires_grad_(False)
+        self.more = nn.ModuleList([nn.Conv1d(1, 1, 1).requires_grad_(False), nn.BatchNorm1d(1, affine=False)])
+        self.norm = nn.BatchNorm1d(1, affine=False)
+        self.register_buffer("scale", torch.ones(()))
+
+
+def in_training(loss):
+    follow_mode(loss, training=True)
+    names = {name.removeprefix("_orig_mod").lstrip(".") for name, part in loss.named_modules() if part.training}
+    follow_mode(loss, training=False)
+    assert not any(part.training for part in loss.modules())
+    return names
+
+
+@pytest.mark.parametrize("wrap", [lambda loss: loss, torch.compile])
+def test_frozen_child_does_not_freeze_the_loss_nor_what_lies_beside_it(wrap):
+    assert in_training(wrap(Compares())) == {"", "more", "more.1", "norm"}
+
+
+def test_parts_with_weights_to_train_follow_the_mode_beside_frozen_ones():
+    """The negative control: nothing is frozen, or only a layer."""
+    loss = Compares().requires_grad_(True)
+    assert in_training(loss) == {name for name, _ in loss.named_modules()}
+    loss.net.append(nn.Conv1d(4, 1, 1))
+    loss.net[0].requires_grad_(False)
+    assert in_training(loss) == {name for name, _ in loss.named_modules()} - {"net.0"}
+
+
+def test_loss_with_frozen_parameters_of_its_own_is_frozen_as_a_whole():
+    loss = Compares()
+    loss.register_parameter("weight", nn.Parameter(torch.ones(1), requires_grad=False))
+    assert in_training(loss) == set()

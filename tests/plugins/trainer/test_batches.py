@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from audiozen_core.audio.stft import Stft
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import AudioZenError, DataError, RunError
+from audiozen_core.trainer.losses import LossOfModules
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.trainer.batches import enhancement_batch
 from tests.plugins.trainer.test_enhancement import Gain, make
@@ -186,6 +188,49 @@ def test_error_of_a_loss_has_the_shapes_and_advice(tmp_path, mode):
     assert caught.value.message.endswith("4000]: AssertionError: expected [batch, channels, time]")
     assert "unsqueeze(1)" in caught.value.remedy
     assert "`loss_domain`" in caught.value.remedy
+
+
+def takes_nothing():
+    return torch.nn.functional.mse_loss
+
+
+class TakesOne(nn.Module):
+    def forward(self, estimate):
+        return estimate.mean()
+
+
+class HoldsAndTakesOne:
+    def __call__(self, estimate):
+        return estimate.mean()
+
+
+@pytest.mark.parametrize(
+    "loss", [takes_nothing, TakesOne(), HoldsAndTakesOne(), LossOfModules(HoldsAndTakesOne(), {"net": nn.ReLU()})]
+)
+def test_loss_that_does_not_take_the_tensors_says_so_and_names_no_line_of_audiozen(tmp_path, loss):
+    with pytest.raises(
+        RunError, match="the loss was called with 2 tensors, and does not take them: TypeError"
+    ) as error:
+        make(tmp_path, loss=loss, domain="waveform", max_epochs=1).train(loader())
+    assert not any("raised in" in note for note in error.value.notes)
+    assert error.value.remedy.startswith("name something that takes 2 tensors; a function that makes the loss can't")
+
+
+def test_type_error_within_a_loss_names_the_line_of_the_user(tmp_path):
+    """The negative control: the call itself works."""
+
+    def calls_audiozen(estimate, target):
+        Stft(1).transform(estimate)
+
+    with pytest.raises(RunError, match="the loss fails for inputs of the forms") as error:
+        make(tmp_path, loss=calls_audiozen, domain="waveform", max_epochs=1).train(loader())
+    assert f"raised in: {__file__}:{calls_audiozen.__code__.co_firstlineno + 1}, in calls_audiozen" in error.value.notes
+
+    def inner(estimate, target):
+        takes_nothing(estimate, target)
+
+    with pytest.raises(RunError, match=r"the loss fails for inputs of the forms .*: TypeError"):
+        make(tmp_path, loss=inner, domain="waveform", max_epochs=1).train(loader())
 
 
 def test_the_advice_for_a_loss_that_wants_channels_works(tmp_path):

@@ -1,0 +1,200 @@
+"""Modules that a loss or a data set holds, but does not register: they are found and treated alike, or refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiozen_core.errors import BuildError
+from audiozen_core.experiment.held_modules import held_modules
+from tests.tiny_experiment import TinyExperiment
+
+PARTS = """
+import functools
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Linear(1, 1)
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, x):
+        return self.norm(self.scale(x))
+
+
+def compare(output, target, net):
+    MODES.append(net.training)
+    return (net(output) - net(target)).abs().mean() + (output - target).square().mean()
+
+
+MODES = []
+
+
+class Registers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, output, target):
+        return compare(output, target, self.net)
+
+
+class Plain:
+    def __init__(self):
+        self.net = Net()
+        self.itself = self
+
+    def __call__(self, output, target):
+        return compare(output, target, self.net)
+
+
+class InDict(Plain):
+    def __init__(self):
+        self.nets = {"a.b": Net()}
+
+    def __call__(self, output, target):
+        return compare(output, target, self.nets["a.b"])
+
+
+class Deep(Plain):
+    def __init__(self):
+        self.inner = Plain()
+
+    def __call__(self, output, target):
+        return self.inner(output, target)
+
+
+def make():
+    net = Net()
+    return lambda output, target: compare(output, target, net)
+
+
+torch.manual_seed(5)
+closed = make()
+method = Plain().__call__
+GLOBAL = Net()
+
+
+def uses_global(output, target):
+    return compare(output, target, GLOBAL)
+
+
+class Listed(nn.Module):
+    def __init__(self, kind: str):
+        super().__init__()
+        net = Net().requires_grad_(False)
+        self.nets = {"list": [net], "tuple": (net,), "dict": {"a": net}, "object": Plain()}[kind]
+
+    def forward(self, output, target):
+        return (output - target).square().mean()
+
+
+class Saves(Plain):
+    def state_dict(self):
+        return self.net.state_dict()
+
+    def load_state_dict(self, state):
+        self.net.load_state_dict(state)
+
+
+class Augments(Data):
+    def __init__(self, frozen: bool = False):
+        super().__init__()
+        self.nets = [Net().requires_grad_(not frozen)]
+
+
+class Wraps(Data):
+    def __init__(self):
+        super().__init__()
+        self.base = Augments()
+"""
+LOSS = '[loss_function]\npath = "torch.nn.MSELoss"'
+DATA = '[dataset]\npath = "parts.Data"'
+PARTIAL = '"parts.compare"\nargs.net.path = "parts.Net"\nargs.net.args = {}'
+HELD = ['"parts.Plain"', '"parts.InDict"', '"parts.Deep"', PARTIAL, '"parts.closed"', '"parts.method"']
+HELD.append('"parts.uses_global"')
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return TinyExperiment(tmp_path, PARTS)
+
+
+def uses(path, trainable=None):
+    decided = "" if trainable is None else f"\ntrainable = {str(trainable).lower()}"
+    head, *args = path.split("\n")
+    return LOSS, "\n".join([f"[loss_function]\npath = {head}{decided}", *args])
+
+
+@pytest.mark.parametrize("path", HELD)
+def test_the_file_must_decide_about_weights_that_a_loss_holds(tiny, path):
+    with pytest.raises(BuildError, match=r"\[loss_function\] has the parameter `.*scale.weight`") as error:
+        tiny.build(uses(path))
+    assert "`trainable = true`" in error.value.remedy
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("path", HELD)
+def test_held_modules_are_trained_saved_and_switched_like_those_of_a_module(tiny, path, trainable):
+    def after(path):
+        trainer, loaders = tiny.build(uses(path, trainable))
+        generator = torch.Generator().manual_seed(7)
+        for weight in [*trainer.model.parameters(), *trainer.loss_function.parameters()]:
+            weight.data = torch.randn(weight.shape, generator=generator)
+        before = [weight.clone() for weight in trainer.loss_function.parameters()]
+        trainer.train(loaders["train"][0], loaders["validate"])
+        state = list(trainer.loss_function.state_dict().values())
+        moved = [not torch.equal(*pair) for pair in zip(before, trainer.loss_function.parameters(), strict=True)]
+        return [*trainer.model.state_dict().values(), *state], any(moved)
+
+    (expected, moved), (got, _) = after('"parts.Registers"'), after(path)
+    assert moved == trainable  # otherwise the comparison would show nothing
+    assert len(got) == len(expected) == 9
+    assert all(map(torch.equal, got, expected))
+
+
+@pytest.mark.parametrize(("path", "name"), [('"parts.Plain"', "net"), (PARTIAL, "net"), ('"parts.Deep"', "inner_net")])
+def test_they_are_in_the_checkpoint_by_name_and_in_evaluation_mode_in_a_validation(tiny, path, name):
+    state = tiny.run(uses(path, True))
+    assert state["loss_function"][f"{name}.norm.num_batches_tracked"] == 2 * 2 * 3  # twice a batch, two epochs
+    trainer, loaders = tiny.build(uses(path, True))
+    trainer.train(loaders["train"][0], loaders["validate"])
+    modes = trainer.loss_function.get_submodule(name)
+    assert not modes.training
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "dict", "object"])
+def test_module_that_does_not_register_its_modules_is_an_error(tiny, kind):
+    with pytest.raises(BuildError, match=r"\[loss_function\] holds the module `nets\..*`, but does not reg") as error:
+        tiny.build(uses(f'"parts.Listed"\nargs.kind = "{kind}"'))
+    assert error.value.remedy == "make Listed an nn.Module that registers it, for example in nn.ModuleList"
+
+
+def test_loss_with_modules_and_a_state_dict_of_its_own_is_an_error(tiny):
+    with pytest.raises(BuildError, match="has a `state_dict` of its own"):
+        tiny.build(uses('"parts.Saves"'))
+
+
+@pytest.mark.parametrize("name", ["Augments", "Wraps"])
+def test_data_set_that_holds_weights_is_an_error(tiny, name):
+    with pytest.raises(BuildError, match=r"\[dataset\] has the parameter `.*nets.0.scale.weight` and 3 more"):
+        tiny.build((DATA, f'[dataset]\npath = "parts.{name}"'))
+
+
+def test_data_set_that_holds_frozen_weights_is_none(tiny):
+    tiny.build((DATA, '[dataset]\npath = "parts.Augments"\nargs.frozen = true'))
+
+
+def test_registered_modules_are_not_held():
+    class Lists(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nets = torch.nn.ModuleList([torch.nn.Linear(1, 1)])
+            self.same = [self.nets[0]]
+            self.me = [self]
+
+    assert held_modules(Lists()) == {}
+    assert held_modules(torch.nn.functional.mse_loss) == {}
+    assert held_modules(torch.jit.script(torch.nn.Linear(1, 1))) == {}
+    assert held_modules(torch.compile(torch.nn.Linear(1, 1))) == {}
