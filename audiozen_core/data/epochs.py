@@ -9,7 +9,8 @@ from torch.utils.data import Dataset, Sampler
 
 # Under these names torch's containers keep what they contain, of any class: `ConcatDataset`, `ChainDataset` and
 # `StackDataset`; `Subset`; `BatchSampler`.
-_CONTENTS = ("dataset", "datasets", "sampler", "batch_sampler")
+_CONTENTS = ("dataset", "sampler", "batch_sampler")
+_LISTED_CONTENTS = "datasets"
 
 
 def tell_epoch(part: object, epoch: int) -> None:
@@ -43,9 +44,12 @@ def _receivers(part: Any, seen: set[int]) -> Iterator[Any]:
     kinds = (Sampler,) if isinstance(part, Sampler) else (Dataset, Sampler)
     # Only instance attributes: reading a property could compute something.
     for name, value in list(getattr(part, "__dict__", {}).items()):
+        if name in _CONTENTS:
+            yield from _receivers(value, seen)
+            continue
         contents = list(value.values()) if isinstance(value, dict) else value
         several = isinstance(contents, list | tuple) and not isinstance(contents, kinds)
         for inner in contents if several else [contents]:
             # Another list, or an item of it, is the data itself.
-            if isinstance(inner, kinds) or (name in _CONTENTS and several == (name == "datasets")):
+            if isinstance(inner, kinds) or (several and name == _LISTED_CONTENTS):
                 yield from _receivers(inner, seen)

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_benchmark_prints_the_time_of_every_method_and_its_ratio(repository, tmp_path):
     command = [sys.executable, repository / "benchmarks/checkpoint_save.py", "--megabytes", "1", "--rounds", "2"]
     completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_benchmark_prints_the_ratio_of_every_network(repository, tmp_path):
     options = ["--seconds", "0.2", "--batch", "1", "--rounds", "2"]
     command = [sys.executable, repository / "benchmarks/input_copies.py", *options]

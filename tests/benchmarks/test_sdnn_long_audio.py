@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_benchmark_prints_the_score_of_each_repetition_and_draws_it(repository, reference, tmp_path):
     command = [sys.executable, repository / "benchmarks/sdnn_long_audio.py", reference, "--repetitions", "2"]
     command += ["--chunk-seconds", "4", "--svg", tmp_path / "curve.svg"]

@@ -81,6 +81,7 @@ def test_run_continues_through_a_full_disk_and_loses_no_records(project):
     assert "training is over" in log
 
 
+@pytest.mark.slow
 def test_run_on_a_full_disk_ends_with_an_error_and_can_resume(project):
     code, errors = run(project, full_from=3, free_from=9)
     assert code == 2, errors

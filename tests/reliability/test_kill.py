@@ -95,7 +95,9 @@ def test_run_that_is_killed_many_times_ends_with_the_same_state(tmp_path, record
 
 
 @LINUX
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_signal_to_the_process_group_saves_a_checkpoint_and_stops_all_workers(tmp_path, number, code):
     project = make_project(tmp_path / "run", 1000)
     process = start(project)

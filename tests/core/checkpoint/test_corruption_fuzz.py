@@ -67,7 +67,7 @@ def check(store, name, damage):
 
 
 @given(st.sampled_from(FILES), DAMAGE)
-@settings(max_examples=150, **SETTINGS)
+@settings(max_examples=80, **SETTINGS)
 def test_random_damage_is_rejected_or_harmless(store, name, damage):
     check(store, name, damage)
 

@@ -147,7 +147,7 @@ def read(content, overrides=(), *, components=False):
     return None
 
 
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 THOROUGH = settings(QUICK, max_examples=10_000)
 
 

@@ -64,7 +64,8 @@ def by_pysdtw(estimate: Tensor, target: Tensor, gamma: float) -> tuple[float, Te
     return float(values.mean()), gradient.sum(2), -gradient.sum(1)
 
 
-@pytest.mark.parametrize("other", [by_tslearn, by_pysdtw])
+# Compiling the second one takes as long as all other tests of this file.
+@pytest.mark.parametrize("other", [by_tslearn, pytest.param(by_pysdtw, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_value_and_gradient_agree_with_an_independent_implementation(other, gamma, lengths):
@@ -76,7 +77,7 @@ def test_value_and_gradient_agree_with_an_independent_implementation(other, gamm
     torch.testing.assert_close(gradient2, expected_gradient2, atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize("other", [by_tslearn, by_pysdtw])
+@pytest.mark.parametrize("other", [by_tslearn, pytest.param(by_pysdtw, marks=pytest.mark.slow)])
 def test_another_gamma_does_not_agree_with_an_independent_implementation(other):
     pair = sequences(9, 40)
     value, gradient, _ = ours(*pair, 1.1)

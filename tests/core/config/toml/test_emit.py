@@ -47,7 +47,7 @@ def typed(value):
     return type(value).__name__, repr(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=5))
 def test_emitted_toml_is_read_back_as_the_same_values(values):
     assert typed(unescaped(tomli.loads(emit(values)))) == typed(values)

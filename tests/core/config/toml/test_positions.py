@@ -137,7 +137,7 @@ def test_missing_key_has_the_position_of_its_table():
     assert document.value_span(("z",)).line == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(documents())
 def test_every_key_and_value_that_tomli_reads_has_the_right_position(text):
     try:
@@ -157,7 +157,7 @@ def test_every_key_and_value_that_tomli_reads_has_the_right_position(text):
             assert same(tomli.loads(f"x = {found}")["x"], value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(documents())
 def test_values_do_not_overlap(text):
     try:
