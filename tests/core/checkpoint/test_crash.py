@@ -103,7 +103,11 @@ class Workbench:
         return root, disk, None
 
 
-@pytest.fixture(params=SCENARIOS)
+# The others differ little from one of these, and belong to the long tests.
+SHORT = ("first save", "next save", "best saved again", "rewind, no links")
+
+
+@pytest.fixture(params=[name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in SCENARIOS])
 def bench(request, tmp_path, monkeypatch):
     return Workbench(tmp_path, SCENARIOS[request.param], monkeypatch)
 
