@@ -215,8 +215,8 @@ class _Reader:
                 config_codes.DATALOADER_IGNORED,
                 f"`{self.composition.spell(place)}` would be ignored: several training sets share one data loader",
                 place,
-                label=f"leave it out, or write the same `dataloader` in {first.header}",
-                notes=(f"{first.header}: {self.composition.origin((*first.key, 'dataloader'))}",),
+                label=f"leave it out, or write the same `dataloader` in `{self.composition.spell(first.key)}`",
+                notes=(f"the first one: {self.composition.origin((*first.key, 'dataloader'))}",),
             )
 
     def check_batch_samplers(self) -> None:
