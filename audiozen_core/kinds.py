@@ -187,7 +187,7 @@ SECTIONS: dict[str, Kind] = {name: row for row in _ROWS for name in row.section_
 
 
 def split_section(name: str) -> tuple[str, str] | None:
-    """Splits a section's name into the name and the suffix; returns None if there is no such section.
+    """Splits a section's name into the name and the suffix; returns None if no section has this name.
 
     >>> split_section("model_g"), split_section("test_dataset"), split_section("meta_g")
     (('model', 'g'), ('test_dataset', ''), None)

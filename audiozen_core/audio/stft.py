@@ -13,7 +13,8 @@ from audiozen_core.errors import RunError
 # The last samples of a wave need frames whose weight is at least this part of the largest one elsewhere. What a network
 # changes in the spectrogram is multiplied by up to the root of its inverse there.
 _WEAK = 0.1
-_LEAST = 1e-3  # the same anywhere in a wave; below it, there is no useful inverse
+# The least weight that any sample of a wave needs, as a part of the largest one. With less, the inverse is useless.
+_LEAST = 1e-3
 
 
 class Stft:

@@ -16,7 +16,7 @@ _MANAGED = re.compile(r"(?P<name>epoch_\d+(?:_step_\d+)?)(?:_\d+)?(?P<stale>\.st
 
 
 def checkpoint_names(epoch: int, step: int) -> tuple[str, str]:
-    """Returns the name of a checkpoint that is saved after an epoch, and of one that is saved during the next epoch.
+    """Returns two names: of a checkpoint saved after an epoch, and of one saved during the next epoch.
 
     Args:
         epoch: epochs completed.

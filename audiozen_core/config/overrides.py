@@ -114,7 +114,7 @@ def _apply(composition: Composition, document: Document, override: _Override) ->
 
 
 def _existing(composition: Composition, path: KeyPath) -> Any:
-    """Returns the value at a key path, or an empty table if there is no value."""
+    """Returns the value at a key path, or an empty table if nothing is set there."""
     try:
         return composition.get(path)
     except LookupError:

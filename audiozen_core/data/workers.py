@@ -89,7 +89,7 @@ def _is_orphan() -> bool:
 
 
 def stop_workers(iterator: Any) -> None:
-    """Stops the workers of a loader's iterator, even workers that hang. Does nothing if there are no workers."""
+    """Stops the workers of a loader's iterator, even workers that hang. Leaves others as they are."""
     shut_down = getattr(iterator, "_shutdown_workers", None)
     if shut_down is None:
         return

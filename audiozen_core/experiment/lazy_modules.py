@@ -37,7 +37,7 @@ def first_batch(trainer: BaseTrainer, loader: BatchLoader) -> tuple[Any, int]:
     """Returns the first training batch that can be read, as a step gets it, and its index.
 
     Raises:
-        DataError: a sample can't be read and the trainer does not skip it, or there is no batch.
+        DataError: a sample can't be read and the trainer does not skip it, or the loader makes no batch.
     """
     batches = enumerate(loader.epoch(1, unreadable=trainer.unreadable))
     batch_idx, item = next((batch_idx, item) for batch_idx, item in batches if item is not None)

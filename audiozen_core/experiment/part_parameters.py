@@ -34,7 +34,7 @@ def with_held_modules(section: LossComponent, loss: Any) -> Any:
         )
     if hasattr(loss, "state_dict"):
         raise BuildError(
-            f"{section.header} holds the module `{first}` and has a `state_dict` of its own, but is no nn.Module",
+            f"{section.header} holds the module `{first}` and has a `state_dict` of its own, but is not an nn.Module",
             remedy=remedy,
         )
     return LossOfModules(loss, held)

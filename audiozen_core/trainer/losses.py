@@ -23,7 +23,7 @@ def trained_losses(result: Any, suffixes: Collection[str], *, step: str) -> dict
         step: the name of the step, for messages.
 
     Raises:
-        RunError: there is no loss, or a loss can't be back-propagated.
+        RunError: the step returned no loss, or a loss can't be back-propagated.
     """
     if not isinstance(result, Mapping):
         result = {"loss": result}

@@ -35,7 +35,7 @@ class ResultFolder:
         return folder
 
     def complete(self) -> Path | None:
-        """Gives the folder its final name, and returns it; None if there are no results."""
+        """Gives the folder its final name, and returns it; None if no results were written."""
         if self._folder is None or self._final is None:
             return None
         rename(self._folder, self._final)

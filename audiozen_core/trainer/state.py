@@ -163,7 +163,7 @@ class StateRegistry:
             source: the checkpoint, for messages.
 
         Raises:
-            CheckpointError: there is no state for an entry that was registered with `register`, so it would silently
+            CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
                 start anew; or an entry can't load its state.
         """
         wanted = {name: self._entries[name] for name in sorted(self.evaluation_names())}

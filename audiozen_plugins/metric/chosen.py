@@ -30,7 +30,7 @@ def build_metric(spec: MetricSpec) -> Metric:
     """Returns the metric for a name or a table. Tables in the TOML file have already been built.
 
     Raises:
-        AudioZenError: there is no such metric, its package is not installed, or its scalars have the name of others.
+        AudioZenError: the metric does not exist, its package is missing, or its scalars have the names of others.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
@@ -91,7 +91,7 @@ def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], 
     """Builds metrics. Returns them, and why others are left out: a package is missing, or the rate is not theirs.
 
     Raises:
-        AudioZenError: there is no such metric, or two have the same name.
+        AudioZenError: a metric does not exist, or two have the same name.
     """
     metrics: list[Metric] = []
     left_out: list[AudioZenError] = []
@@ -120,7 +120,7 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         check: says what is wrong with the metric in this experiment.
 
     Returns:
-        What is wrong: there is no such metric, its package is missing, or what `check` says.
+        What is wrong: the metric does not exist, its package is missing, or what `check` says.
     """
     if not isinstance(spec, str | Mapping):
         return None
