@@ -17,6 +17,9 @@ from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
+# Thousands of runs of the same lines: measuring their coverage again would double the time.
+pytestmark = pytest.mark.no_cover
+
 FAULTS = {
     "kill": {"kind": "kill before"},
     "kill within a write": {"kind": "kill within"},

@@ -16,6 +16,9 @@ from audiozen_core.checkpoint.format import checkpoint
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
 
+# Thousands of runs of the same lines: measuring their coverage again would double the time.
+pytestmark = pytest.mark.no_cover
+
 
 def state(epoch: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(epoch)

@@ -13,6 +13,9 @@ from audiozen_core.config.overrides import COMMAND_LINE
 from audiozen_core.diagnostics.diagnostic import render
 from audiozen_core.errors import ConfigError
 
+# Thousands of runs of the same lines: measuring their coverage again would double the time.
+pytestmark = pytest.mark.no_cover
+
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"
 
 FOLDER = TemporaryDirectory()

@@ -12,6 +12,9 @@ from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.positions import MAX_DEPTH, TooDeepError, find_positions
 from tests.core.config.toml.toml_texts import documents
 
+# Thousands of runs of the same lines: measuring their coverage again would double the time.
+pytestmark = pytest.mark.no_cover
+
 
 def read(text):
     return Document.parse(text, Path("exp.toml"))
