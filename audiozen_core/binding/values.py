@@ -86,7 +86,8 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
     """Returns the innermost key paths whose values do not fit, each with the value and its annotation."""
     if fits(value, annotation) != "no":
         return []
-    annotation = _likeliest_member(value, unwrap(annotation))
+    whole = unwrap(annotation)
+    annotation = _likeliest_member(value, whole)
     inner: list[tuple[Any, Any, KeyPath]] = []
     if isinstance(value, list) and is_array(get_origin(annotation) or annotation):
         inner = [
@@ -96,7 +97,8 @@ def wrong_places(value: Any, annotation: Any, where: KeyPath) -> list[tuple[KeyP
     elif isinstance(value, Mapping) and get_origin(annotation) in MAPPINGS and len(get_args(annotation)) == 2:
         inner = [(item, get_args(annotation)[1], (*where, key)) for key, item in value.items()]
     innermost = [wrong for item, wanted, place in inner for wrong in wrong_places(item, wanted, place)]
-    return innermost or [(where, value, annotation)]
+    # TOML may have no values of the likeliest member (a table of tensors), but it has some of another.
+    return innermost or [(where, value, annotation if fits(value, annotation) == "no" else whole)]
 
 
 def convert(value: Any, annotation: Any) -> Any:

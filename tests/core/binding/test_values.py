@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypedDi
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audiozen_core.binding.messages import label_and_suggestion, type_text
@@ -225,6 +225,7 @@ annotations = st.recursive(
 
 
 @given(values, annotations)
+@example({"a": False}, int | dict[str, torch.Tensor])
 def test_any_value_can_be_checked_against_any_annotation(value, annotation):
     places = wrong_places(value, annotation, ("it",))
     assert (fits(value, annotation) == "no") == bool(places)
