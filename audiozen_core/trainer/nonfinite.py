@@ -64,7 +64,7 @@ class MeasuredGradients:
     total: Tensor
 
     def complaint(self) -> str | None:
-        """Describes the first problem, or returns None if all norms are finite. Waits for the GPU if necessary."""
+        """Describes the first problem, or returns None if all norms are finite. Waits for the GPU."""
         if math.isfinite(float(self.total)):
             return None
         norms = self.single.tolist()

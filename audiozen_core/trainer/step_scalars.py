@@ -13,18 +13,32 @@ from torch import Tensor
 
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.hooks.progress import Progress
+from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
 
-# A loss is read this many steps late on a GPU: by then it has been computed, and reading it does not wait.
+# A loss is read this many steps late on a GPU: by then it has been computed and copied, and reading it does not wait.
 GPU_LAG = 8
+
+
+class _Norm:
+    """The total norm of one network's gradients, and the batches that they come from."""
+
+    def __init__(self, gradients: MeasuredGradients, location: BatchLocation) -> None:
+        self.gradients = gradients
+        self.location = location
+        self._total = HostCopy({"total": gradients.total})
+
+    def complaint(self) -> str | None:
+        """Describes the first gradient that is not finite; None if all are finite."""
+        return None if math.isfinite(self._total.read()["total"]) else self.gradients.complaint()
 
 
 @dataclass(slots=True)
 class _Batch:
     location: BatchLocation
-    scalars: dict[str, Any]
+    scalars: list[HostCopy]
     losses: frozenset[str]
-    gradients: list[tuple[MeasuredGradients, BatchLocation]] = field(default_factory=list)
+    norms: list[_Norm] = field(default_factory=list)
     # None until the optimiser step that the batch belongs to.
     rates: Mapping[str, float | Tensor] | None = None
 
@@ -32,8 +46,8 @@ class _Batch:
 class StepScalars:
     """Collects the scalars of each training step of the current epoch, and checks whether they are finite.
 
-    On a GPU a value is read `GPU_LAG` steps after it was queued, so that reading does not stall the GPU. `flush` reads
-    the remaining values. Checkpoints hold the scalars of the current epoch.
+    On a GPU a value is copied to the CPU at once and read `GPU_LAG` steps later, so that the CPU never waits for the
+    GPU. `flush` reads the remaining values. Checkpoints hold the scalars of the current epoch.
 
     Args:
         progress: the progress of the run.
@@ -91,7 +105,7 @@ class StepScalars:
         ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
         self._window.append(location)
-        self._pending.append(_Batch(location, scalars, frozenset(losses)))
+        self._pending.append(_Batch(location, [HostCopy(scalars)], frozenset(losses)))
         good = True
         while len(self._pending) > self.lag:
             good = self._read()
@@ -112,11 +126,11 @@ class StepScalars:
         batches = tuple(index for location in window for index in location.batches)
         ids = tuple(name for location in window for name in location.ids)
         location = BatchLocation(window[0].step, window[0].epoch, batches, ids)
-        checks = [(gradients, location) for gradients in measured.values()]
+        norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
-            self._pending[-1].gradients += checks
+            self._pending[-1].norms += norms
             return True
-        return self._check(checks)
+        return self._check(norms)
 
     def add_rates(self, rates: Mapping[str, float | Tensor]) -> None:
         """Adds the learning rates of an optimiser step, for all batches since the previous step."""
@@ -130,7 +144,7 @@ class StepScalars:
     def annotate(self, name: str, value: Any) -> None:
         """Adds one more scalar to the newest step."""
         if self._pending:
-            self._pending[-1].scalars[name] = value
+            self._pending[-1].scalars.append(HostCopy({name: value}))
         elif self.steps:
             self.steps[-1][name] = float(value)
 
@@ -177,7 +191,7 @@ class StepScalars:
 
     def _read(self) -> bool:
         batch = self._pending.popleft()
-        values = {name: float(value) for name, value in batch.scalars.items()}
+        values = {name: value for scalars in batch.scalars for name, value in scalars.read().items()}
         for name, value in values.items():
             if name in batch.losses and not math.isfinite(value):
                 # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
@@ -186,12 +200,12 @@ class StepScalars:
                 return False
         self.steps.append(values)
         self._last_rates = batch.rates
-        return self._check(batch.gradients)
+        return self._check(batch.norms)
 
-    def _check(self, checks: list[tuple[MeasuredGradients, BatchLocation]]) -> bool:
-        for gradients, location in checks:
-            if complaint := gradients.complaint():
-                self._judge(NonFiniteError(complaint, location))
+    def _check(self, norms: list[_Norm]) -> bool:
+        for norm in norms:
+            if complaint := norm.complaint():
+                self._judge(NonFiniteError(complaint, norm.location))
                 return False
         return True
 

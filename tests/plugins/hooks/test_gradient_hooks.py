@@ -132,20 +132,6 @@ def test_stft_uses_float32_under_amp():
         assert trainer.istft(spectrogram, length=8000).dtype == torch.float32
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_amp_scales_float16_gradients_on_a_gpu_and_stores_the_scale():
-    amp = Amp()
-    trainer = make_trainer(max_epochs=2, hooks={"amp": amp})
-    trainer.use_amp = True
-    trainer.device = torch.device("cuda")
-    trainer.model.to("cuda")
-    trainer.train(make_loader())
-    assert trainer.checkpoint()["hook_amp"]["scale"] >= 1.0
-    again = Amp()
-    again.load_state_dict(amp.state_dict())
-    assert again.state_dict() == amp.state_dict()
-
-
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (None, 6)])
 def test_patience_stops_the_training_after_epochs_without_a_better_score(patience, epochs):
     class Scripted(TinyTrainer):
