@@ -169,8 +169,9 @@ class BaseTrainer(Evaluation):
                     score, scalars = self._validate(validation_loaders)
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
-                # These records are part of that of the epoch, so that a resumed run removes and repeats them with it.
-                last_step = self._step_metrics() if self.progress.step < self.log_interval else {}
+                # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
+                newest = self.scalars.last_record if self.progress.step < self.log_interval else None
+                last_step = prefixed("step", newest.metrics) if newest else {}
                 self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
@@ -219,6 +220,7 @@ class BaseTrainer(Evaluation):
         if self._window_open:
             self._optimizer_step()
         steps = self.scalars.flush()
+        self._log_steps()
         if not steps:
             raise RunError(
                 f"no batch of epoch {epoch} was trained on: each was left out, by a hook, or because its loss was not "
@@ -291,16 +293,18 @@ class BaseTrainer(Evaluation):
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
-        self.scalars.add_rates(learning_rates(self.optimizers))
+        self.scalars.close_step(self.progress.step, learning_rates(self.optimizers))
         self._step_schedulers("step")
-        step = self.progress.step
-        self.hooks.on_optimizer_step_end(trainer=self, step=step)
-        if self.log_interval and step % self.log_interval == 0 and self.scalars.last:
-            self.hooks.on_log(trainer=self, metrics=self._step_metrics(), step=step, epoch=self.progress.epoch + 1)
+        self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
+        self._log_steps()
 
-    def _step_metrics(self) -> dict[str, float]:
-        """Returns the newest scalars of a step that have been read, and the learning rates of that step."""
-        return prefixed("step", {**self.scalars.last, **self.scalars.last_rates}) if self.scalars.last else {}
+    def _log_steps(self) -> None:
+        """Records the steps that are due and have been read. On a GPU this may be some steps later."""
+        for record in self.scalars.take_records():
+            if self.log_interval and record.step % self.log_interval == 0:
+                self.hooks.on_log(
+                    trainer=self, metrics=prefixed("step", record.metrics), step=record.step, epoch=record.epoch
+                )
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
@@ -346,6 +350,8 @@ class BaseTrainer(Evaluation):
         """
         # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self.scalars.flush()
+        # The run that resumes from this checkpoint begins with the next step, so it would not record these.
+        self._log_steps()
         check_weights(self.modules, self.progress.epoch)
         extra: dict[str, Any] = {"config": self.config_text}
         self.hooks.on_checkpoint_save(trainer=self, extra=extra)

@@ -39,8 +39,28 @@ class _Batch:
     scalars: list[HostCopy]
     losses: frozenset[str]
     norms: list[_Norm] = field(default_factory=list)
-    # None until the optimiser step that the batch belongs to.
-    rates: Mapping[str, float | Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """The scalars of one optimiser step: those of its last batch, and the learning rates that the step was taken with.
+
+    Attributes:
+        step: the number of the step, from 1.
+        epoch: the epoch of the step, from 1.
+        scalars: what the training step returned for the last batch of the step.
+        rates: the learning rates.
+    """
+
+    step: int
+    epoch: int
+    scalars: Mapping[str, float]
+    rates: Mapping[str, float | Tensor]
+
+    @property
+    def metrics(self) -> dict[str, float | Tensor]:
+        """The scalars and the rates."""
+        return {**self.scalars, **self.rates}
 
 
 class StepScalars:
@@ -67,8 +87,8 @@ class StepScalars:
         self.steps: list[dict[str, float]] = []
         # The learning rates of the last optimiser step. A scheduler may have changed them since.
         self.rates: Mapping[str, float | Tensor] = {}
-        # Those of the optimiser step that the newest scalars belong to; None if it is still to come.
-        self._last_rates: Mapping[str, float | Tensor] | None = {}
+        # The record of the newest step whose batches have all been read.
+        self.last_record: StepRecord | None = None
         self.read_at_once = False
         self._progress = progress
         self._device = device
@@ -76,6 +96,10 @@ class StepScalars:
         self._judge = judge
         self._pending: deque[_Batch] = deque()
         self._window: list[BatchLocation] = []
+        # The steps that have been taken, with their rates, as long as some of their batches have not been read.
+        self._taken: deque[tuple[int, Mapping[str, float | Tensor]]] = deque()
+        self._read_of_step: tuple[BatchLocation, dict[str, float]] | None = None
+        self._records: list[StepRecord] = []
 
     @property
     def lag(self) -> int:
@@ -86,8 +110,7 @@ class StepScalars:
         """Starts an epoch, or continues one that a checkpoint interrupted."""
         if self._progress.batch == 0:
             self.steps = []
-        self._pending.clear()
-        self._window.clear()
+        self._forget_unread()
 
     def add(self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any) -> bool:
         """Adds the scalars among a step's outputs: numbers, and tensors of one element. Errors name the batch.
@@ -132,14 +155,24 @@ class StepScalars:
             return True
         return self._check(norms)
 
-    def add_rates(self, rates: Mapping[str, float | Tensor]) -> None:
-        """Adds the learning rates of an optimiser step, for all batches since the previous step."""
+    def close_step(self, step: int, rates: Mapping[str, float | Tensor]) -> None:
+        """Closes an optimiser step, which all batches since the previous step belong to.
+
+        Args:
+            step: the number of the step, from 1.
+            rates: the learning rates that it was taken with.
+        """
         self.rates = rates
-        for batch in self._pending:
-            if batch.rates is None:
-                batch.rates = rates
-        if self._last_rates is None:
-            self._last_rates = rates
+        self._taken.append((step, rates))
+        self._complete_records()
+
+    def take_records(self) -> list[StepRecord]:
+        """Returns the records that have been completed since the last call, oldest first.
+
+        On a GPU they come later than their steps. A step whose batches were all left out has none.
+        """
+        records, self._records = self._records, []
+        return records
 
     def annotate(self, name: str, value: Any) -> None:
         """Adds one more scalar to the newest step."""
@@ -158,11 +191,6 @@ class StepScalars:
     def last(self) -> Mapping[str, float]:
         """The newest scalars that have been read; empty before the first step."""
         return self.steps[-1] if self.steps else {}
-
-    @property
-    def last_rates(self) -> Mapping[str, float | Tensor]:
-        """The learning rates of the optimiser step that `last` belongs to."""
-        return self._last_rates or {}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scalars of an epoch in progress, as one table; empty between epochs."""
@@ -185,9 +213,10 @@ class StepScalars:
             {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
             for values, present in rows
         ]
-        self.rates = self._last_rates = state_dict["rates"]
-        self._pending.clear()
-        self._window.clear()
+        self.rates = state_dict["rates"]
+        if self.steps:
+            self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.steps[-1], self.rates)
+        self._forget_unread()
 
     def _read(self) -> bool:
         batch = self._pending.popleft()
@@ -199,8 +228,26 @@ class StepScalars:
                 self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False
         self.steps.append(values)
-        self._last_rates = batch.rates
-        return self._check(batch.norms)
+        self._read_of_step = batch.location, values
+        good = self._check(batch.norms)
+        self._complete_records()
+        return good
+
+    def _complete_records(self) -> None:
+        """Makes the records of the steps whose batches have all been read."""
+        while self._taken and not (self._pending and self._pending[0].location.step <= self._taken[0][0]):
+            step, rates = self._taken.popleft()
+            if self._read_of_step and self._read_of_step[0].step == step:
+                location, values = self._read_of_step
+                self.last_record = StepRecord(step, location.epoch, values, rates)
+                self._records.append(self.last_record)
+
+    def _forget_unread(self) -> None:
+        self._pending.clear()
+        self._window.clear()
+        self._taken.clear()
+        self._records.clear()
+        self._read_of_step = None
 
     def _check(self, norms: list[_Norm]) -> bool:
         for norm in norms:

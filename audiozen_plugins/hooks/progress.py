@@ -13,7 +13,6 @@ from rich.progress import Progress as Bars
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
-from audiozen_core.trainer.learning_rates import learning_rates
 
 # The least time between two redraws of a bar. Redrawing after every step would slow down training.
 REFRESH_SECONDS = 0.2
@@ -151,7 +150,7 @@ class ProgressBar:
     def _note(self, trainer: Trainer) -> str:
         parts = [f"step {trainer.progress.step}"]
         parts += [f"{name} {value:.4g}" for name, value in trainer.scalars.last.items()]
-        rates = {name: float(rate) for name, rate in learning_rates(trainer.optimizers).items()}
+        rates = {name: float(rate) for name, rate in trainer.scalars.rates.items()}
         parts += [f"{name} {rate}" for name, rate in _compact(rates).items()]
         return "  ".join(parts)
 

@@ -59,31 +59,75 @@ def test_record_has_the_rate_of_the_step_and_not_that_of_the_next(tmp_path, inte
     assert records.of("step/lr") == steps
 
 
-@pytest.mark.parametrize("window", [1, 3, 10])
-def test_loss_and_rate_of_a_record_are_of_one_step_although_a_gpu_is_read_late(tmp_path, window):
-    """The step also returns the index of its batch, so each record says which batch its scalars are of."""
+class Counts(TinyTrainer):
+    """Each step also returns the index of its batch, so each record says which batch its scalars are of."""
 
-    class Counts(TinyTrainer):
-        def training_step(self, batch, batch_idx):
-            return {"loss": self._error(batch), "batch": batch_idx}
+    def training_step(self, batch, batch_idx):
+        return {"loss": self._error(batch), "batch": batch_idx}
 
-    records = Records()
+
+def counting(folder, records, *hooks, window=1, **options):
     trainer = make_trainer(
-        tmp_path,
+        folder,
         cls=Counts,
         max_epochs=1,
-        log_interval=1,
+        log_interval=2,
         gradient_accumulation_steps=window,
-        hooks={"records": records},
+        hooks={"records": records, **{f"hook{index}": hook for index, hook in enumerate(hooks)}},
         optimizer=lambda weights: torch.optim.SGD(weights, lr=1.0),
         scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5),
         interval="step",
+        **options,
     )
     trainer.scalars._device = torch.device("cuda")
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("window", "batches"), [(1, [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]), (3, [5, 11, 17]), (10, [19])]
+)
+def test_a_record_has_step_loss_and_rate_of_one_step_although_a_gpu_is_read_late(tmp_path, window, batches):
+    records = Records()
+    trainer = counting(tmp_path, records, window=window)
     trainer.train(make_loader(20, batch_size=1))
-    read = records.of("step/batch")
-    assert read[0] < 19
-    assert records.of("step/lr") == [0.5 ** (batch // window) for batch in read]
+    found = [(step, metrics) for step, metrics in records.found if "step/batch" in metrics]
+    assert [step for step, _ in found] == [2 * count for count in range(1, len(batches) + 1)]
+    assert [metrics["step/batch"] for _, metrics in found] == batches
+    assert [metrics["step/lr"] for _, metrics in found] == [0.5 ** (step - 1) for step, _ in found]
+
+
+def test_a_checkpoint_within_an_epoch_comes_after_the_records_of_its_steps(tmp_path):
+    """Otherwise a run that resumes from it would never record them."""
+
+    class Saves:
+        @hookimpl
+        def on_training_step_end(self, trainer, batch_idx):
+            if batch_idx == 4:
+                self.state = trainer.checkpoint()
+                self.recorded = list(records.of("step/batch"))
+
+    records, saves = Records(), Saves()
+    counting(tmp_path, records, saves).train(make_loader(10, batch_size=1))
+    assert saves.recorded == [1, 3]
+    again = Records()
+    resumed = counting(tmp_path, again)
+    resumed.load_checkpoint(saves.state)
+    resumed.train(make_loader(10, batch_size=1))
+    assert again.of("step/batch") == [5, 7, 9]
+
+
+def test_a_step_whose_batches_were_all_left_out_has_no_record(tmp_path):
+    class LeavesOut:
+        @hookimpl
+        def skip_batch(self, batch_idx):
+            return batch_idx == 3 or None
+
+    for device in ("cpu", "cuda"):
+        records = Records()
+        trainer = counting(tmp_path, records, LeavesOut())
+        trainer.scalars._device = torch.device(device)
+        trainer.train(make_loader(8, batch_size=1))
+        assert records.of("step/batch") == [1, 5, 7]
 
 
 def test_resume_at_the_end_of_an_epoch_records_the_rate_of_its_last_step(tmp_path):
