@@ -214,7 +214,7 @@ def test_lazy_name_is_suggested_without_importing_it():
         "dataset.Dataset",
         "datasets.Dataset",
         "dataloader.Dataset",
-        "metric.Metric",
+        "metrics.Snr",
     ],
 )
 def test_module_that_happens_to_be_installed_is_not_suggested_for_a_missing_module_of_a_recipe(path):

@@ -43,6 +43,11 @@ def net(inner=lambda module: module, seed=0):
     return nn.Sequential(inner(nn.Linear(4, 3)), nn.BatchNorm1d(3), nn.Sequential(inner(nn.Linear(3, 1))))
 
 
+def same(one, other):
+    """Compares on the CPU, because DataParallel moves its network to a GPU if there is one."""
+    return torch.equal(one.cpu(), other.cpu())
+
+
 WRAPPED = {
     "compiled": lambda seed: compiled(net(seed=seed)),
     "DataParallel": lambda seed: nn.DataParallel(net(seed=seed)),
@@ -58,25 +63,25 @@ WRAPPED = {
 def test_state_of_a_wrapped_network_is_that_of_the_plain_one(make):
     plain, wrapped = ModuleState(net(seed=0)), ModuleState(make(0))
     assert list(wrapped.state_dict()) == list(plain.state_dict())
-    assert all(torch.equal(wrapped.state_dict()[name], value) for name, value in plain.state_dict().items())
+    assert all(same(wrapped.state_dict()[name], value) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
 def test_wrapped_and_plain_networks_load_each_other(make):
     plain, wrapped = ModuleState(net(seed=0)), ModuleState(make(1))
     before = {name: value.clone() for name, value in wrapped.state_dict().items()}
-    assert not torch.equal(before["0.weight"], plain.state_dict()["0.weight"])
+    assert not same(before["0.weight"], plain.state_dict()["0.weight"])
     wrapped.load_state_dict(plain.state_dict())
-    assert torch.equal(wrapped.state_dict()["0.weight"], plain.state_dict()["0.weight"])
+    assert same(wrapped.state_dict()["0.weight"], plain.state_dict()["0.weight"])
     plain.load_state_dict(before)
-    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+    assert all(same(value, before[name]) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize("make", WRAPPED.values(), ids=WRAPPED)
 def test_plain_network_loads_a_foreign_state_with_prefixes(make):
     plain, foreign = net(seed=0), make(1)
     ModuleState(plain).load_state_dict(foreign.state_dict())
-    assert torch.equal(plain[0].weight, ModuleState(foreign).state_dict()["0.weight"])
+    assert same(plain[0].weight, ModuleState(foreign).state_dict()["0.weight"])
 
 
 def test_real_child_called_module_keeps_its_name():
@@ -86,7 +91,7 @@ def test_real_child_called_module_keeps_its_name():
         assert list(wrapped.state_dict()) == ["module.weight", "module.bias"]
         target = HasModule()
         ModuleState(target).load_state_dict(wrapped.state_dict())
-        assert torch.equal(target.module.weight, wrapped.state_dict()["module.weight"])
+        assert same(target.module.weight, wrapped.state_dict()["module.weight"])
         ModuleState(target).load_state_dict(wrapped.module.state_dict())  # with the prefix, as other toolkits save it
 
 
