@@ -86,7 +86,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
             trainer.progress.load_state_dict(state.pop("progress"))
         else:  # an average of several checkpoints
             trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
-        trainer.hooks.on_checkpoint_load(trainer=trainer, extra=state.pop("extra", {}))
+        trainer.hooks.distribute_extra(trainer, state.pop("extra", {}).get("hooks", {}))
         if unused := sorted(owners - trainer.state.names() - {"extra"}):
             get_logger().warning(
                 "the checkpoint has states that nothing in this experiment restores, so its results may differ from "

@@ -12,7 +12,8 @@ from torch import nn
 
 from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.errors import AudioZenError, CheckpointError
-from audiozen_core.hooks.trainer_protocol import Stateful
+from audiozen_core.hooks.hook_state import HookState
+from audiozen_core.hooks.trainer_protocol import Stateful, Trainer
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
@@ -60,7 +61,7 @@ class StateRegistry:
         self._models: set[str] = set()
         self._closed = False
 
-    def register_components(self, components: Components) -> None:
+    def register_components(self, components: Components, trainer: Trainer) -> None:
         """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
 
         A loss function, or a component of another kind, is included if it has weights or buffers, such as a running
@@ -82,7 +83,8 @@ class StateRegistry:
         for suffix, entry in components.lr_schedulers.items():
             self.register(section_name("lr_scheduler", suffix), entry.scheduler, training_only=True)
         for name, hook in components.lifecycle.stateful():
-            self.register(f"hook_{name}", hook, training_only=getattr(hook, "state_is_for_training", False))
+            training_only = getattr(hook, "state_is_for_training", False)
+            self.register(f"hook_{name}", HookState(hook, trainer), training_only=training_only)
 
     def register(self, name: str, entry: Stateful, *, training_only: bool = False) -> None:
         """Adds an entry.

@@ -90,7 +90,8 @@ class FileByFile(BaseTrainer):
     ) -> None:
         super().__init__(components, **kwargs)
         self.score = build_metric(score)
-        if error := self._score_error(self.score, self.sr, save_max_score=self.save_max_score):
+        highest = self.save_max_score if self.monitor == "score" else None
+        if error := self._score_error(self.score, self.sr, save_max_score=highest):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
@@ -128,7 +129,8 @@ class FileByFile(BaseTrainer):
 
         def score_error(metric: Metric) -> AudioZenError | None:
             highest = value("save_max_score")
-            return cls._score_error(metric, acoustics.sr, save_max_score=highest if isinstance(highest, bool) else None)
+            known = isinstance(highest, bool) and value("monitor") == "score"
+            return cls._score_error(metric, acoustics.sr, save_max_score=highest if known else None)
 
         names = dataset_names.get("validate", ())
         severity: Severity = "error" if names else "warning"
@@ -194,7 +196,9 @@ class FileByFile(BaseTrainer):
         validated = []
         for file in self.each_file(batch):
             wave, magnitude = self.enhance_file(file)
-            row = self._rate(self._validation_rater, file, _on_cpu(file, wave))
+            signals = _on_cpu(file, wave)
+            self.show(**signals)
+            row = self._rate(self._validation_rater, file, signals)
             loss = self.compare(wave, magnitude, file["clean"]) if self.loss_functions else None
             validated.append(Validated(row, loss))
         return validated
@@ -223,6 +227,7 @@ class FileByFile(BaseTrainer):
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
             signals = _on_cpu(file, wave)
+            self.show(**signals)
             rows.append(self._rate(self._test_rater, file, signals))
             if self.save_enhanced:
                 folder = self.result_folder(dataloader_idx) / "audio"
@@ -253,8 +258,10 @@ class FileByFile(BaseTrainer):
         """Writes the enhanced files."""
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
+            signals = _on_cpu(file, wave)
+            self.show(**signals)
             name = file["id"][0]
-            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", wave[0].cpu(), name):
+            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", signals["enhanced"], name):
                 self._files_written += 1
             else:
                 self._not_finite.append(name)
@@ -307,11 +314,9 @@ class FileByFile(BaseTrainer):
 
 
 def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and `clean` of one file, float32 [time]."""
-    return {
-        kind: signal[0].float().cpu()
-        for kind, signal in (("noisy", file["noisy"]), ("enhanced", wave), ("clean", file["clean"]))
-    }
+    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time]."""
+    signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
+    return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
 
 def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:

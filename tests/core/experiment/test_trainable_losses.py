@@ -17,7 +17,7 @@ from audiozen_core.trainer.losses import follow_mode
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
 from tests.tiny_experiment import TinyExperiment
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 LOSSES = '''
 class Uncertain(nn.Module):
@@ -274,7 +274,7 @@ def test_error_names_the_weight_of_the_loss_that_is_not_finite():
     with pytest.raises(RunError, match="of `loss_function` was already not finite"):
         trainer.train(make_loader())
     with pytest.raises(RunError, match=r"the weights of `loss_function` are not finite .* `factor`"):
-        trainer.checkpoint()
+        state_of(trainer)
 
 
 def test_hook_restores_the_buffers_of_the_loss_after_a_skipped_batch():
