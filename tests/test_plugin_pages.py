@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from audiozen_core.audio.files import read_audio
 from audiozen_core.cli.main import main
 from audiozen_core.kinds import GROUPS
 from audiozen_core.testing.tiny import TinyExperiment
@@ -57,6 +59,19 @@ def test_hook_from_the_page_runs_and_passes_its_tests(here, monkeypatch, tmp_pat
     tests = examples_of(HOOKS)
     tests["test_warmup_implements_two_hooks"]()
     tests["test_warmup_runs_at_each_step"](TinyExperiment(tmp_path_factory.mktemp("tiny")))
+
+
+def test_hooks_from_the_page_stop_within_an_epoch_and_add_scalars(here, monkeypatch):
+    TinyExperiment(here).write()
+    follow(HOOKS, monkeypatch)
+    stopped = TinyExperiment(here).add_hook("time_limit.TimeLimit", hours=0.0).run("train")
+    assert stopped.checkpoints == ["epoch_0001_step_0000001"]
+    resumed = TinyExperiment(here).add_hook("level.Level").run("train", resume=True)
+    assert resumed.hooks.names.count("on_optimizer_step_end") == 3
+    levels = resumed.metrics("validate/level")
+    waves = [read_audio(file, sr=16000) for file in sorted((here / "clean").iterdir())]
+    clean = float(10 * torch.stack([wave.square().mean() for wave in waves]).mean().log10())
+    assert levels == pytest.approx([clean, clean], abs=3.0)  # an untrained network changes the level a little
 
 
 def test_plugin_from_the_page_passes_its_tests(here, monkeypatch):
