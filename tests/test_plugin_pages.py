@@ -10,9 +10,12 @@ from audiozen_core.audio.files import read_audio
 from audiozen_core.cli.main import main
 from audiozen_core.kinds import GROUPS
 from audiozen_core.testing.tiny import TinyExperiment
+from audiozen_core.trainer.components import Components
+from audiozen_plugins.dataset.noisy_clean_folders import NoisyCleanFolders
 from tests.test_docs import REPOSITORY, audiozen_lines, blocks
 
 HOOKS = REPOSITORY / "docs" / "write_a_hook.md"
+CLASSES = REPOSITORY / "docs" / "build_on_our_classes.md"
 PUBLISH = REPOSITORY / "docs" / "publish_a_component.md"
 
 
@@ -72,6 +75,33 @@ def test_hooks_from_the_page_stop_within_an_epoch_and_add_scalars(here, monkeypa
     waves = [read_audio(file, sr=16000) for file in sorted((here / "clean").iterdir())]
     clean = float(10 * torch.stack([wave.square().mean() for wave in waves]).mean().log10())
     assert levels == pytest.approx([clean, clean], abs=3.0)  # an untrained network changes the level a little
+
+
+def test_classes_on_top_of_ours_train_test_and_report(here, monkeypatch):
+    TinyExperiment(here).write()
+    follow(CLASSES, monkeypatch)
+    (scores,) = here.glob("exp/residual/test/*/0/scores.csv")
+    assert len(scores.read_text().splitlines()) == 5
+
+    monkeypatch.syspath_prepend(str(here))
+    from level import report
+    from louder import Louder
+    from residual import Residual
+
+    pairs = Louder(here / "noisy", here / "clean", max_db=6.0)
+    plain = NoisyCleanFolders(here / "noisy", here / "clean")
+    gains = [pairs[0]["clean"].norm() / plain[0]["clean"].norm() for _ in range(20)]
+    assert 10 ** (-6 / 20) <= min(gains) < 0.9 < 1.1 < max(gains) <= 10 ** (6 / 20)
+
+    components = Components({"": torch.nn.Identity()}, loss_functions={"": torch.nn.L1Loss()})
+    trainer = Residual(components, keep=1.0, weight=2.0, domain="waveform")
+    noisy, clean = torch.ones(1, 8), torch.zeros(1, 8)
+    assert torch.equal(trainer.enhance(noisy)[0], noisy)
+    assert float(trainer.compare(noisy, None, clean)) == 3.0
+
+    wave = torch.sin(torch.arange(1000.0))
+    summary = report([("a", 10 * wave, wave / 10, wave)]).summary()
+    assert summary == pytest.approx({"level_distance": 20.0, "level_distance_noisy": 20.0, "level_distance_gain": 0.0})
 
 
 def test_plugin_from_the_page_passes_its_tests(here, monkeypatch):
