@@ -26,7 +26,10 @@ from audiozen_core.cli.schema import command as schema_command
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.kinds import SECTIONS
+from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_plugins.metric.chosen import build_metric
 from tests.cli.conftest import write_pairs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -157,6 +160,34 @@ def test_arguments_page_lists_every_argument_of_the_trainers(path):
     for name, parameter in parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert f"| `{name}` |" in text, name
+
+
+VARIANTS = [
+    *(("si_sdr", {}), ("stoi", {}), ("stoi", {"extended": True})),
+    *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
+    *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),
+]
+
+
+@pytest.mark.parametrize(("path", "args"), VARIANTS, ids=str)
+def test_arguments_page_lists_every_metric_with_its_names_and_rates(path, args):
+    """Metrics resample themselves or name the rates that they take."""
+    try:
+        metric = build_metric({"path": path, "args": args})
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    label = f"`{path}` with `resample = true`" if args.get("resample") else f"`{path}`"
+    (row,) = [row for row in rows if row[0] == label and len(row) == 5]
+    assert f"`{metric.name}`" in row[4].split(", ")
+    rates = getattr(metric, "sample_rates", None)
+    assert all(str(rate) in row[2] for rate in rates) if rates else row[2].startswith("any")
+
+
+def test_every_metric_of_audiozen_is_among_the_variants():
+    ours = {entry.name for entry in installed_index() if entry.kind == "metric" and entry.distribution == FIRST_PARTY}
+    assert ours == {path for path, _ in VARIANTS}
 
 
 def test_internal_links_point_to_existing_files():
