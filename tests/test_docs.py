@@ -7,6 +7,7 @@ and runs the commands of a block marked `<!-- run -->` in the same folder. All o
 import ast
 import re
 import shlex
+import socket
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from audiozen_core.config.schema import keys_of, table_of
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.kinds import SECTIONS
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.metric.chosen import build_metric
 from tests.cli.conftest import write_pairs
 
@@ -139,6 +141,63 @@ def test_hook_from_the_trainer_page_stops_the_training(tmp_path, monkeypatch, ca
     assert not stop.value.code
     assert "the score of -1000.0 is reached" in capsys.readouterr().err
     assert not Path("exp/own/tb_log").exists()
+
+
+STARTED = REPOSITORY / "docs/getting_started.md"
+
+
+def marked(page, what):
+    """Returns the text of the block with that comment."""
+    (text,) = [block["text"] for block in blocks(page) if block["what"] == what]
+    return text
+
+
+def files_in_listing(text):
+    """Yields the paths of the files and links in a listing, which shows folders by indentation."""
+    folders = []
+    for line in text.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        folders[depth:] = [name]
+        if not name.endswith("/"):
+            yield "".join(folders)
+
+
+def without_numbers(path):
+    return re.sub(r"\d+", "0", path)
+
+
+def test_listing_of_a_run_folder_has_exactly_the_files_of_a_run(tmp_path):
+    tiny = TinyExperiment(tmp_path)
+    tiny.values["meta"]["id"] = "baseline"
+    tiny.values["hooks"].clear()  # as in the recipe: TensorBoard is on
+    folder = tiny.run("train", "test").folder
+    found = [
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()
+    ]
+    found = [re.sub(r"clip_\d+", "ID", path).replace(socket.gethostname(), "HOST") for path in found]
+    listed = list(files_in_listing(marked(STARTED, "files of a run")))
+    assert len(listed) > 15
+    assert {without_numbers(path) for path in found} == {without_numbers(path) for path in listed}
+
+
+def test_listing_is_read_with_its_folders_and_links():
+    text = "a.log   words\nb/\n  c/   words\n    d.txt\n  best -> c\ne/0/  x\n  f.csv\n"
+    assert list(files_in_listing(text)) == ["a.log", "b/c/d.txt", "b/best", "e/0/f.csv"]
+
+
+def test_error_in_getting_started_is_what_check_prints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus", "sdnn"):
+        Path(name).symlink_to(REPOSITORY / "recipes/mini_denoise" / name)
+    text = marked(STARTED, "file: smaller.toml").replace('"baseline.toml"', '"sdnn/baseline.toml"')
+    for name, code in (("hidden_size", 0), ("hiden_size", 2)):
+        Path("smaller.toml").write_text(text.replace("hidden_size", name))
+        monkeypatch.setattr(sys, "argv", ["audiozen", "check", "smaller.toml"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert (stop.value.code or 0) == code
+    assert marked(STARTED, "what check prints for a misspelt key").strip() in "".join(capsys.readouterr())
 
 
 def test_arguments_page_lists_every_key_of_every_section():
