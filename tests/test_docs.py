@@ -54,6 +54,15 @@ def blocks(page):
     return [match.groupdict() for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
+STARTED = REPOSITORY / "docs/getting_started.md"
+
+
+def marked(page, what):
+    """Returns the text of the block with that comment."""
+    (text,) = [block["text"] for block in blocks(page) if block["what"] == what]
+    return text
+
+
 def audiozen_lines(text):
     lines = [shlex.split(line, comments=True) for line in text.replace("\\\n", " ").splitlines()]
     return [line[1:] for line in lines if line and line[0] == "audiozen"]
@@ -113,6 +122,46 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     assert list(tmp_path.glob("*/*/checkpoints/best/model.safetensors"))
 
 
+def test_recordings_of_getting_started_are_enhanced(tmp_path, monkeypatch):
+    tiny = TinyExperiment(tmp_path)
+    del tiny.values["predict_dataset"]
+    addition = marked(STARTED, "addition to baseline.toml")
+    tiny.run("train")
+    file = tmp_path / "baseline.toml"
+    file.write_text(f"{tiny.file.read_text()}\n{addition}")
+    (tmp_path / "noisy").rename(tmp_path / "recordings")
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path / "exp/tiny/checkpoints/best"
+    monkeypatch.setattr(sys, "argv", ["audiozen", "run", str(file), "-M", "predict", "--ckpt-path", str(checkpoint)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert len(list(Path("exp/baseline/predict").glob("*/0/clip_*.wav"))) == 4
+
+
+def test_scripts_for_long_audio_print_the_score_of_each_repetition(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = TinyExperiment(tmp_path)
+    tiny.values["meta"]["id"] = "mine"
+    tiny.run("train")
+    tiny.file.rename("mine.toml")
+    for kind in ("noisy", "clean"):
+        Path("data/test", kind).mkdir(parents=True)
+        Path(kind, "clip_0.wav").rename(Path("data/test", kind, "a.wav"))
+    page = REPOSITORY / "docs/long_audio.md"
+    exec(marked(page, "file: repeat.py").replace("128", "5"), {})
+    (arguments,) = audiozen_lines(marked(page, "run"))
+    monkeypatch.setattr(sys, "argv", ["audiozen", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    capsys.readouterr()
+    exec(marked(page, "file: drift.py"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [int(repetition) for repetition, _ in printed] == [1, 2, 3, 4, 5]
+    assert all(abs(float(score) - float(printed[0][1])) < 1.0 for _, score in printed)
+
+
 def test_ported_file_of_the_first_audiozen_has_as_many_warnings_as_the_page_says(tmp_path):
     page = REPOSITORY / "docs/coming_from_audiozen.md"
     for block in blocks(page):
@@ -141,15 +190,6 @@ def test_hook_from_the_trainer_page_stops_the_training(tmp_path, monkeypatch, ca
     assert not stop.value.code
     assert "the score of -1000.0 is reached" in capsys.readouterr().err
     assert not Path("exp/own/tb_log").exists()
-
-
-STARTED = REPOSITORY / "docs/getting_started.md"
-
-
-def marked(page, what):
-    """Returns the text of the block with that comment."""
-    (text,) = [block["text"] for block in blocks(page) if block["what"] == what]
-    return text
 
 
 def files_in_listing(text):
