@@ -31,7 +31,12 @@ from audiozen_core.config.sections import (
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, DataError
-from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
+from audiozen_core.experiment.part_parameters import (
+    check_registered,
+    check_untrained,
+    decide_training,
+    with_held_modules,
+)
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
@@ -88,7 +93,11 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         return lifecycle.wrap_component(component.section, build_component(checked.component(component), injected))
 
     sections = config.components
-    models = {suffix: built(section).to(device) for suffix, section in sections["model"].items()}
+    models = {}
+    for suffix, section in sections["model"].items():
+        model = built(section)
+        check_registered(section, model)
+        models[suffix] = model.to(device)
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections

@@ -30,7 +30,7 @@ from audiozen_core.experiment.build import (
 )
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
-from audiozen_core.experiment.part_parameters import count_trained
+from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.hooks.lifecycle import Lifecycle
@@ -164,6 +164,7 @@ class Experiment:
         components = build_components(self.checked, lifecycle, self.folder, device)
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
+        check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
         for mode in self._data_modes():

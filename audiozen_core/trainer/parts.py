@@ -14,6 +14,7 @@ from audiozen_core.hooks.progress import Progress
 from audiozen_core.kinds import Mode, section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.held_modules import held_modules
 from audiozen_core.trainer.input_copies import copy_inputs, protected
 from audiozen_core.trainer.losses import follow_mode
 
@@ -51,6 +52,7 @@ class Parts:
         self.start_is_unsaved = False
         self.checkpoint_name = ""
         self._dataset_names = components.dataset_names
+        self._switched_off: list[nn.Module] = []
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
         """Returns the name of a data set: its `name` in the TOML file, or else its index."""
@@ -70,12 +72,26 @@ class Parts:
         return {section: module for section, module in self.modules.items() if section in sections}
 
     def set_mode(self, *, training: bool) -> None:
-        """Switches all networks and losses to training or evaluation mode."""
+        """Switches all networks, losses, and modules that the trainer holds to training or evaluation mode.
+
+        A held module that was in evaluation mode before, or whose parameters are all frozen, stays there.
+        """
         for model in self.models.values():
             model.train(training)
         for loss in self.loss_functions.values():
             if isinstance(loss, nn.Module):
                 follow_mode(loss, training=training)
+        for part in self._switched_off if training else ():
+            part.training = True
+        self._switched_off.clear()
+        # The hooks and the state hold modules of others.
+        known = (self.hooks, vars(self).get("state"), *self.modules.values())
+        for module in held_modules(self, known).values():
+            frozen = not any(weight.requires_grad for weight in module.parameters())
+            if not training:
+                self._switched_off += [part for part in module.modules() if part.training]
+            if not training or (frozen and next(module.parameters(), None) is not None):
+                module.eval()
 
     @property
     def model(self) -> nn.Module:
