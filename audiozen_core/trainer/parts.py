@@ -15,7 +15,7 @@ from audiozen_core.kinds import Mode, section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.held_modules import held_modules
-from audiozen_core.trainer.input_copies import copy_inputs, protected
+from audiozen_core.trainer.input_copies import copy_inputs, protected, report_changed_inputs
 from audiozen_core.trainer.losses import follow_mode
 
 _Part = TypeVar("_Part")
@@ -29,8 +29,9 @@ class Parts:
         self.loss_functions: Mapping[str, Callable[..., Any]] = {
             suffix: protected(loss) for suffix, loss in components.loss_functions.items()
         }
-        for model in self.models.values():
+        for suffix, model in self.models.items():
             copy_inputs(model)
+            report_changed_inputs(model, f"[{section_name('model', suffix)}]")
         self.optimizers = components.optimizers
         self.lr_schedulers = components.lr_schedulers
         self.others = components.others
