@@ -16,8 +16,9 @@ PLAIN = (str, bytes, int, float, complex, type, type(None), ModuleType, BuiltinF
 # A longer container is data: the names of files, for example.
 _LONGEST = 10_000
 
-# The attributes of every module, which hold its children, its weights and its hooks.
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+# The attributes of every module, which hold its children, its weights and its hooks; and a list of the weights of a
+# recurrent layer, which is outdated if one of them has a parametrization.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_flat_weights"}
 
 
 def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]:
@@ -52,13 +53,18 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
     hidden = _OF_EVERY_MODULE if isinstance(owner, nn.Module) else ()
     attributes = getattr(owner, "__dict__", None)
     found = list(attributes.items()) if isinstance(attributes, dict) else []
-    for cls in type(owner).__mro__:
-        for name in [name for name, slot in vars(cls).items() if type(slot) is MemberDescriptorType]:
-            try:
-                found.append((name, vars(cls)[name].__get__(owner, cls)))
-            except AttributeError:  # the slot has no value yet
-                continue
+    for name, slot in _slots(type(owner)):
+        try:
+            found.append((name, slot.__get__(owner)))
+        except AttributeError:  # the slot has no value yet
+            continue
     return [(name, value) for name, value in found if name not in hidden]
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(cls: type) -> list[tuple[str, MemberDescriptorType]]:
+    of_classes = (vars(base).items() for base in cls.__mro__)
+    return [(name, slot) for items in of_classes for name, slot in items if isinstance(slot, MemberDescriptorType)]
 
 
 def is_container(value: Any) -> bool:

@@ -84,9 +84,10 @@ class BatchLoader:
             options.setdefault("worker_init_fn", start_worker)
         self._batches: EpochBatches | None = None
         self._source: SeededDataset | SeededStream
+        collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
         if isinstance(dataset, IterableDataset):
             self._check_stream(dataset, num_workers, shuffle=shuffle, sampled=(sampler, batch_sampler) != (None, None))
-            self._source = SeededStream(dataset, seed, self.names)
+            self._source = SeededStream(dataset, seed, self.names, collate)
             # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
             options |= {"batch_size": batch_size, "drop_last": drop_last}
@@ -102,7 +103,7 @@ class BatchLoader:
                 raise DataError(f"{self._name} has a `sampler` and a `batch_sampler`", remedy="leave one of them out")
             given = sampler if batch_sampler is None else batch_sampler
             named = "" if given is None else f"the sampler {type(given).__name__}"
-            self._source = SeededDataset(dataset, seed, self.names, named)  # type: ignore[arg-type]
+            self._source = SeededDataset(dataset, seed, self.names, named, collate)  # type: ignore[arg-type]
             self._batches = EpochBatches(
                 self._size,
                 batch_size=batch_size,
@@ -114,7 +115,6 @@ class BatchLoader:
                 name=self._name,
             )
             options["batch_sampler"] = self._batches
-        collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
         self._loader: DataLoader[Any] = DataLoader(
             self._source,
             num_workers=num_workers,
