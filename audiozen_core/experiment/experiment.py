@@ -28,7 +28,7 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
-from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
+from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules, lazy_weights
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
@@ -141,7 +141,7 @@ class Experiment:
             stack.enter_context(run_lock(self.folder))
             if not resume:
                 self._check_no_run()
-        trainer, loaders = self.build(ckpt_path if self._starts_from(ckpt_path, resume=resume) else None)
+        trainer, loaders = self.build(self._start(ckpt_path, resume=resume))
         for loader in chain.from_iterable(loaders.values()):
             stack.callback(loader.close)
         return trainer, loaders
@@ -151,7 +151,8 @@ class Experiment:
 
         Args:
             start: the checkpoint whose weights a finetuning starts from. They are loaded before the hooks' `on_setup`,
-                so that an average of the weights, for example, starts from them.
+                so that an average of the weights, for example, starts from them. In modes without training, lazy
+                modules get their shapes from it.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -173,8 +174,9 @@ class Experiment:
         if self.trains:
             seed_generators(self.config.meta.seed)
             initialise_lazy_modules(trainer, loaders["train"][0])
-        if start is not None:
-            self._load_weights(trainer, start)
+        if start is not None and (self.trains or lazy_weights(trainer)):
+            # An evaluation loads them again, because hooks may change the network in `on_setup`.
+            self._load_weights(trainer, start, log=self.trains)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
@@ -228,11 +230,21 @@ class Experiment:
                 remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 
-    def _starts_from(self, which: str | None, *, resume: bool) -> bool:
-        """Returns whether a finetuning starts from this checkpoint. Once it has one of its own, it continues there."""
+    def _start(self, which: str | None, *, resume: bool) -> str | None:
+        """Returns the checkpoint that a finetuning or an evaluation starts from; None for a training.
+
+        Once a finetuning has a checkpoint of its own, it continues there.
+        """
+        if not self.trains:
+            return which or self._default
         if "finetune" not in self.modes or which is None:
-            return False
-        return not resume or not (self._is_own(which) or self.store.list(verify=False))
+            return None
+        return which if not resume or not (self._is_own(which) or self.store.list(verify=False)) else None
+
+    @property
+    def _default(self) -> str:
+        """The checkpoint that an evaluation uses if the user names none."""
+        return "best" if self.store.has_best else "latest"
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         own = self.store.list(verify=False)
@@ -268,7 +280,7 @@ class Experiment:
         is_path = isinstance(named, Path) and (named.exists() or named.name != which)
         return follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named)
 
-    def _load_weights(self, trainer: BaseTrainer, which: str) -> Path:
+    def _load_weights(self, trainer: BaseTrainer, which: str, *, log: bool = True) -> Path:
         """Loads the weights of all networks from a checkpoint or a file, and returns its path."""
         path = self._locate(which)
         saved_at: dict[str, Any] = {}
@@ -287,7 +299,9 @@ class Experiment:
                 swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
                 message = f"the weights in {path} do not fit [{owner}]"
                 raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
-        self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
+            complete_norms(model)
+        if log:
+            self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
         return path
 
     def _load_for_evaluation(self, trainer: BaseTrainer, which: str | None) -> None:
@@ -296,8 +310,7 @@ class Experiment:
         This is the same after a training as in a process of its own: the weights, all registered states and the
         progress of the checkpoint. Results are recorded at its epoch and step.
         """
-        if which is None:
-            which = "best" if self.store.has_best else "latest"
+        which = which or self._default
         path = self._load_weights(trainer, which)
         restore_for_evaluation(trainer, path)
         trainer.checkpoint_name = result_name(which, path, self.store.folder)

@@ -81,7 +81,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
         )
     if not weights or section.trainable is False:
         for weight in weights.values():
-            weight.requires_grad_(False)
+            weight.requires_grad = False  # a lazy parameter has no method `requires_grad_`
         return []
     optimizer = section_name("optimizer", suffix)
     if section.trainable is None:

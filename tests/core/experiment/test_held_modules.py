@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import BuildError
-from audiozen_core.trainer.held_modules import held_modules
+from audiozen_core.trainer.held_modules import held_modules, unregistered
 from tests.tiny_experiment import TinyExperiment
 
 PARTS = """
@@ -316,5 +316,7 @@ def test_registered_modules_are_not_held():
 
     assert held_modules(Lists()) == {}
     assert held_modules(torch.nn.functional.mse_loss) == {}
+    normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(1, 1), "weight_hh_l0")
+    assert unregistered(normed) == ""
     assert held_modules(torch.jit.script(torch.nn.Linear(1, 1))) == {}
     assert held_modules(torch.compile(torch.nn.Linear(1, 1))) == {}
