@@ -53,7 +53,7 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
     hidden = _OF_EVERY_MODULE if isinstance(owner, nn.Module) else ()
     attributes = getattr(owner, "__dict__", None)
     found = list(attributes.items()) if isinstance(attributes, dict) else []
-    for name, slot in _slots(type(owner)):
+    for name, slot in _slots(type(owner)):  # type: ignore[arg-type]  # mypy: a class has no hash
         try:
             found.append((name, slot.__get__(owner)))
         except AttributeError:  # the slot has no value yet

@@ -71,9 +71,8 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
 def _set_epoch(item: Any) -> Any:
     """Returns the method `set_epoch` of an object."""
     # An object of another class that answers to every name, such as a proxy, does not have the method.
-    if isinstance(item, Dataset | Sampler) or _has_method(type(item)) or "set_epoch" in getattr(item, "__dict__", ()):
-        return getattr(item, "set_epoch", None)
-    return None
+    known = isinstance(item, Dataset | Sampler) or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
+    return getattr(item, "set_epoch", None) if known or "set_epoch" in getattr(item, "__dict__", ()) else None
 
 
 @functools.lru_cache(maxsize=1024)

@@ -131,10 +131,10 @@ def test_bytes_that_are_not_utf8_are_escaped_in_ids():
 
 
 def test_long_names_are_cut_to_what_a_file_can_be_called_and_stay_different(tmp_path):
-    long = ["a" * 300 + end for end in "xy"] + ["ä" * 120 + "z", "folder/" + "b" * 250, "b" * 230]
+    long = ["a" * 300 + end for end in "xy"] + ["ä" * 120 + "z", "folder/" + "b" * 250, "b" * 230, "語" * 76]
     ids = unique_ids([*long, long[0]])
-    assert len(set(ids)) == 6
-    assert ids[4] == "b" * 230  # it fits
+    assert len(set(ids)) == 7
+    assert ids[4:6] == ["b" * 230, "語" * 76]  # they fit
     for id in ids:
         assert write_audio(tmp_path / f"{id}_enhanced.wav", torch.zeros(4), 16000) == 0
     assert unique_ids([long[0]]) == ids[:1]  # the same name in every run
