@@ -88,7 +88,11 @@ def foreign_frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 
 class ConfigError(AudioZenError):
-    """An experiment's TOML file has errors. The message lists all errors with their positions."""
+    """An experiment's TOML file has errors. The message lists all errors with their positions.
+
+    Args:
+        diagnostics: all findings, errors and warnings.
+    """
 
     code = "AZ100"
 
@@ -109,7 +113,13 @@ class RegistryError(AudioZenError):
 
 
 class MissingExtraError(AudioZenError):
-    """A component needs a package that is not installed."""
+    """A component needs a package that is not installed.
+
+    Args:
+        package: the name of the package.
+        extra: the extra of AudioZEN that installs it.
+        needed_by: what needs it, in words, such as `the metric PESQ`.
+    """
 
     code = "AZ201"
 

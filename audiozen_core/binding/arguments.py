@@ -157,8 +157,9 @@ def _findings(
         parameter = signature.get(key)
         if parameter is None:
             if not signature.open:
-                free = [known for known in signature.names() if known not in injected and known not in args]
-                near = nearest(key, free)
+                known = [known for known in signature.names() if known not in injected]
+                # An argument that has a value may be meant too: the value may come from an extended file.
+                near = nearest(key, [other for other in known if other not in args]) or nearest(key, known)
                 if near:
                     misspelt.add(near)
                 found.append(_unknown(signature, key, near, name, (*place, key)))

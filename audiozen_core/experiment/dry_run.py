@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
-from audiozen_core.kinds import section_name
+from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory
 
@@ -20,8 +20,8 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
     Returns:
-        The findings as text, by name: the device, the number of weights, the shapes in the batch, the losses, the peak
-        memory, and the time of the second step, because the first step is slower.
+        The findings as text, by name: the device, the number of trained weights of each section, the shapes in the
+        batch, the losses, the peak memory, and the time of the second step, because the first step is slower.
 
     Raises:
         AudioZenError: a component can't be built.
@@ -40,7 +40,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     named = [(name, weight) for module in trainer.modules.values() for name, weight in module.named_parameters()]
     facts = {
         "device": str(trainer.device),
-        "weights": ", ".join(f"{section_name('model', name)} {_size(net):,}" for name, net in trainer.models.items()),
+        "weights": ", ".join(f"{section} {count:,}" for section, count in count_trained(trainer.modules).items()),
         "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),
         "batches": "unknown" if batches is None else f"{batches} an epoch",
         "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),
@@ -58,10 +58,6 @@ def _step(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]
     if trainer.device.type == "cuda":
         torch.cuda.synchronize(trainer.device)
     return {name: loss.detach() for name, loss in losses.items()}
-
-
-def _size(model: torch.nn.Module) -> int:
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def _shapes(value: Any, name: str) -> Iterator[tuple[str, list[int]]]:

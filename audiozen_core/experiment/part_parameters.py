@@ -1,4 +1,4 @@
-"""Decides what happens to the parameters of losses and data sets, which might be expected to train."""
+"""Decides what happens to the parameters of losses and data sets, which might be expected to train; counts them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from audiozen_core.config.sections import Component, LossComponent
 from audiozen_core.errors import BuildError
@@ -94,6 +95,20 @@ def check_untrained(section: Component, part: Any) -> None:
             f"{section.header} has {_counted(weights)}, but no optimiser trains them",
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
+
+
+def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Returns how many trained parameters each section has. A section without any is left out.
+
+    Args:
+        modules: the networks and losses of a trainer, by section.
+    """
+    counts = {
+        # A lazy loss that only evaluates has no shapes yet.
+        section: sum(weight.numel() for weight in _trainable(part).values() if not is_lazy(weight))
+        for section, part in modules.items()
+    }
+    return {section: count for section, count in counts.items() if count}
 
 
 def _trainable(part: Any) -> dict[str, nn.Parameter]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -12,11 +14,12 @@ from audiozen_core.config.load import load_config
 from audiozen_core.errors import BuildError, RunError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.losses import follow_mode
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
-from tests.tiny_experiment import TinyExperiment
+from tests.tiny_experiment import TOML, TinyExperiment
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 LOSSES = '''
@@ -307,6 +310,29 @@ def test_dry_run_and_a_test_know_the_loss(tiny):
     facts = dry_run(Experiment.load(tiny.write(uses("Uncertain", True))))
     assert "no gradient" not in facts
     tiny.run(uses("Uncertain", True), modes=("train", "test"))
+
+
+COUNTED = {
+    (True, "[loss_function]"): {"model_parameters": 5, "loss_function_parameters": 1},
+    (False, "[loss_function]"): {"model_parameters": 5},
+    (True, "[loss_function_g]"): {"model_g_parameters": 5, "loss_function_g_parameters": 1, "model_d_parameters": 5},
+}
+
+
+@pytest.mark.parametrize(("trainable", "section"), COUNTED)
+def test_log_and_check_count_the_trained_parameters_of_networks_and_losses(tiny, trainable, section):
+    changes, text = ((), TWO) if section == "[loss_function_g]" else ((uses("Uncertain", trainable),), TOML)
+    # The BatchNorm layer in the loss is frozen, so its weight and bias do not count.
+    counted = COUNTED[trainable, section]
+    tiny.run(*changes, text=text)
+    first = json.loads((tiny.folder / "exp/tiny/tiny.log").read_text().splitlines()[0])
+    assert {name: value for name, value in first.items() if name.endswith("parameters")} == counted
+    weights = dry_run(Experiment.load(tiny.folder / "tiny.toml"))["weights"]
+    assert set(weights.split(", ")) == {f"{name.removesuffix('_parameters')} {size}" for name, size in counted.items()}
+
+
+def test_lazy_loss_that_has_no_shapes_yet_is_not_counted():
+    assert count_trained({"model": nn.Linear(4, 1), "loss_function": nn.LazyLinear(1)}) == {"model": 5}
 
 
 def test_explain_and_schema_know_the_key(tiny):
