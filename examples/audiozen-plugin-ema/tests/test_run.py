@@ -48,6 +48,10 @@ class Watch(HookRecorder):
             self.in_validation()
 
     @hookimpl
+    def on_checkpoint_request(self, trainer):
+        self.requested = weights_of(trainer)
+
+    @hookimpl
     def stop_within_epoch_reason(self, trainer):
         return "enough" if trainer.progress.step == self.stop_at else None
 
@@ -278,6 +282,7 @@ def test_a_resumed_run_continues_to_the_last_bit(finished, tmp_path, save_averag
         watch = Watch(in_validation=lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
             experiment_in(tmp_path / "run", **args).run("train", hooks=watch)
+        assert same(watch.requested, watch.trained[-1])
     watch = Watch()
     outcome = experiment_in(tmp_path / "run", **args).run("train", resume=True, hooks=watch)
     _, whole, trained = finished
