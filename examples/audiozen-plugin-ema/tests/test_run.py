@@ -225,14 +225,17 @@ def write_weights(path, outcome, weights):
     return str(path)
 
 
-def test_a_test_in_a_new_process_uses_the_average_of_the_checkpoint(finished, copied, tmp_path):
-    """The score is compared with that of a file that holds the average, without the plugin."""
+def test_a_new_test_or_prediction_uses_the_average_of_the_checkpoint(finished, copied, tmp_path):
+    """The score is also compared with that of a file that holds the average, without the plugin."""
     saved, average, _ = checkpoint(finished[1], "best")
-    copied.run("test", "predict")
+    watch = Watch()
+    copied.run("test", "predict", hooks=watch)
+    assert [same(weights, average) for weights in watch.evaluated] == [True, True]
     copied.values["hooks"] = []
     for weights in (average, saved):
-        copied.run("test", ckpt_path=write_weights(tmp_path / "weights.safetensors", finished[1], weights))
-    score, of_average, of_saved = copied.run("validate").metrics("test/si_sdr")
+        file = write_weights(tmp_path / "weights.safetensors", finished[1], weights)
+        outcome = copied.run("test", ckpt_path=file)
+    score, of_average, of_saved = outcome.metrics("test/si_sdr")
     assert score == of_average != of_saved
 
 
@@ -271,9 +274,8 @@ def test_networks_hold_the_trained_weights_again_after_a_validation_that_fails(t
 # ------------------------------------------------------------------------------- checkpoints
 
 
-@pytest.mark.parametrize("save_average", [False, True])
-@pytest.mark.parametrize("stop", ["step", "validation"])
-def test_a_resumed_run_continues_to_the_last_bit(finished, tmp_path, save_average, stop):
+@pytest.mark.parametrize(("stop", "save_average"), [("step", False), ("validation", True)])
+def test_a_resumed_run_continues_to_the_last_bit(finished, tmp_path, stop, save_average):
     """Also if it was stopped within an epoch, or by a signal while the networks held the average."""
     args = {"decay": 0.8, "warmup": False, "save_average": save_average}
     if stop == "step":

@@ -125,11 +125,6 @@ class Ema:
         self._hold(average=self._evaluating and self.evaluate)
 
     @hookimpl
-    def on_checkpoint_load(self) -> None:
-        """Forgets the average, because other weights have been loaded. If the checkpoint has an average, it follows."""
-        self._average, self._raw = {}, {}
-
-    @hookimpl
     def on_rollback(self, trainer: Trainer) -> None:
         """Puts the trained weights of the earlier state into the networks."""
         self.on_run_start(trainer)

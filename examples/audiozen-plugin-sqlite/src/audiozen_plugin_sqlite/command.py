@@ -44,7 +44,7 @@ def command(path: Path, names: tuple[str, ...]) -> None:
     file = path / "runs.sqlite" if path.is_dir() else path
     if not file.exists():
         raise AudioZenError(f"`{file}` does not exist", remedy="name the file, or the folder that contains the runs")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("run", "status", "epoch", "step", "score", "best", "at epoch", "updated", *names):
         numeric = heading in ("epoch", "step", "best", "at epoch", *names)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
