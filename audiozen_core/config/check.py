@@ -12,6 +12,7 @@ from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
@@ -52,7 +53,12 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-    for finding, key in check_training(components, loaded.sections.components_by_kind):
+    sections = loaded.sections
+    validates = bool(sections.datasets["validate"])
+    for finding, key in (
+        *check_training(components, sections.components_by_kind, modes=loaded.modes, validates=validates),
+        *check_data(components, sections.datasets),
+    ):
         checker.place(finding, key)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)

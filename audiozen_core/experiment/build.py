@@ -29,6 +29,7 @@ from audiozen_core.config.sections import (
     SchedulerComponent,
 )
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.data.streams import collate_error, mixture_error
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
@@ -232,7 +233,7 @@ def build_loader(
         collate_fn=collate_fn,
         seed=config.meta.seed,
         names=[section.header for section in sections],
-        place=f"[{sections[0].header[1:-1]}.dataloader]",
+        place=sections[0].dataloader_header,
         **samplers,
         **options,
     )
@@ -244,15 +245,14 @@ def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> An
     """Joins the data sets of an array of sections into one: streams one after another, others as one long list."""
     if len(datasets) == 1:
         return datasets[0]
-    streams = [isinstance(dataset, IterableDataset) for dataset in datasets]
-    if all(streams):
+    streams = {
+        section.header: isinstance(dataset, IterableDataset)
+        for section, dataset in zip(sections, datasets, strict=True)
+    }
+    if error := mixture_error(streams):
+        raise error
+    if all(streams.values()):
         return ChainDataset(datasets)
-    if any(streams):
-        stream, other = sections[streams.index(True)].header, sections[streams.index(False)].header
-        raise BuildError(
-            f"{stream} is a stream (an iterable data set) and {other} is not, so they can't be joined",
-            remedy="make both of them streams, or neither: only a stream chooses the order of its samples itself",
-        )
     for section, dataset in zip(sections, datasets, strict=True):
         if hasattr(dataset, "__len__") and len(dataset) == 0:
             raise DataError(f"{section.header} is empty", remedy=f"check {section.args_header}, or leave it out")
@@ -261,15 +261,13 @@ def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> An
 
 def _own(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
     """Returns the collate function that all data sets have; None if they have none."""
-    found = [getattr(dataset, "collate_fn", None) for dataset in datasets]
-    for section, other in zip(sections[1:], found[1:], strict=True):
-        # The methods of two objects of a class are the same function.
-        if getattr(other, "__func__", other) is not getattr(found[0], "__func__", found[0]):
-            raise BuildError(
-                f"{sections[0].header} and {section.header} have different collate functions, but share their batches",
-                remedy=f"name one `collate_fn` for all in [{sections[0].header[1:-1]}.dataloader]",
-            )
-    return found[0]
+    functions = {
+        section.header: getattr(dataset, "collate_fn", None)
+        for section, dataset in zip(sections, datasets, strict=True)
+    }
+    if found := collate_error(functions, sections[0].dataloader_header):
+        raise found[1]
+    return functions[sections[0].header]
 
 
 def _takes(checked: CheckedComponent, name: str) -> bool:
