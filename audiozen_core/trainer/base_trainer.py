@@ -153,6 +153,7 @@ class BaseTrainer(Evaluation):
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a `stop_reason`."""
         self.check_schedulers(loader)
+        validated = False
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
@@ -167,6 +168,7 @@ class BaseTrainer(Evaluation):
                 score = None
                 if validation_loaders and (last or epoch % self.validation_interval == 0):
                     score, scalars = self._validate(validation_loaders)
+                    validated = True
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
                 # These records are part of that of the epoch, so that a resumed run removes and repeats them with it.
@@ -174,6 +176,12 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+            if validated and not self.progress.best_epoch:
+                self.log.warning(
+                    "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
+                    "`best`, and a test uses the latest one",
+                    **({"reason": self.why_no_score} if self.why_no_score else {}),
+                )
 
     def check_schedulers(self, loader: BatchLoader) -> None:
         """Checks that no scheduler ends before the training does.

@@ -202,6 +202,7 @@ class FileByFile(BaseTrainer):
             name = self._prefix("validate", dataloader_idx, len(outputs))
             if dataloader_idx == self.score_dataset:
                 result["score"] = scores.scalars[self.score.name]
+                self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # The pairs are the same in every validation, so they are named once. The network changes.
             for line in (
