@@ -35,6 +35,7 @@ from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
+from audiozen_core.logging import log_fields
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
@@ -295,7 +296,13 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
     Raises:
         BuildError: the constructor, or the constructor of a component within the arguments, raised an error.
     """
-    component, injected = checked.component, injected or {}
+    # The same class may build several sections, so each line that it logs says for which.
+    with log_fields(section=checked.component.header):
+        return _build(checked, injected or {})
+
+
+def _build(checked: CheckedComponent, injected: Mapping[str, Any]) -> Any:
+    component = checked.component
     args = {
         name: _build_nested(value, (*component.key, "args", name), checked, injected)
         for name, value in component.args.items()
