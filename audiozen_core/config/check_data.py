@@ -45,9 +45,9 @@ def _check_loader(sections: Sequence[DatasetComponent], known: Mapping[str, Chec
     """Checks the data sets of one loader. `known` are those with a class, by their header."""
     first = sections[0]
     streams = {header: is_subclass(checked.target, STREAM) for header, checked in known.items()}
-    if error := mixture_error(streams):
+    if mixed := mixture_error(streams):
         odd = next(header for header, is_stream in streams.items() if is_stream != next(iter(streams.values())))
-        yield _finding(error, ("path",)), known[odd].component.key
+        yield _finding(mixed, ("path",)), known[odd].component.key
         return
     table = first.dataloader
     functions = {

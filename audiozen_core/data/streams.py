@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from audiozen_core.diagnostics.config_codes import UNFIT
 from audiozen_core.errors import BuildError, DataError
 
 STREAM = "torch.utils.data.IterableDataset"
@@ -65,6 +66,7 @@ def mixture_error(streams: Mapping[str, bool]) -> BuildError | None:
         return None
     return BuildError(
         f"{stream} is a stream (an iterable data set) and {other} is not, so they can't be joined",
+        code=UNFIT,
         remedy="make both of them streams, or neither: only a stream chooses the order of its samples itself",
     )
 
@@ -86,5 +88,6 @@ def collate_error(functions: Mapping[str, object], place: str) -> tuple[str, Bui
         return None
     return different, BuildError(
         f"{first} and {different} have different collate functions, but share their batches",
+        code=UNFIT,
         remedy=f"name one `collate_fn` for all in {place}",
     )

@@ -157,6 +157,8 @@ def test_stream_and_map_style_data_set_cannot_be_joined(build, kinds, stream, ot
     with pytest.raises(BuildError) as caught:
         build([table(f"parts.{kind}") for kind in kinds])
     assert caught.value.message.startswith(f"{stream} is a stream (an iterable data set) and {other} is not")
+    (finding,) = caught.value.diagnostics
+    assert (finding.code, finding.source) == ("AZ149", "[[dataset]]")
 
 
 def test_an_empty_data_set_among_several_is_an_error(build):
