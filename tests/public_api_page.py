@@ -83,7 +83,7 @@ def constant(name: str, value: Any) -> str:
         return f"@{name}\ndef on_epoch_end(self, trainer, epoch): ..."
     # A type is shown as it is written, because its `repr` spells out every alias.
     is_type = typing.get_origin(value) is not None
-    text = ast.unparse(assignment(name)[0]) if is_type else double_quoted(repr(value)).replace("typing.", "")
+    text = double_quoted(ast.unparse(assignment(name)[0]) if is_type else repr(value)).replace("typing.", "")
     if len(text) > _WIDTH and isinstance(value, tuple):
         text = "\n".join(["(", *(f"    {double_quoted(repr(each))}," for each in value), ")"])
     return f"{name} = {text}"
