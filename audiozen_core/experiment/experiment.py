@@ -161,7 +161,7 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
-        components = build_components(self.checked, lifecycle, self.folder, device)
+        components = build_components(self.checked, lifecycle, self.folder, device, trains=self.trains)
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
