@@ -21,8 +21,8 @@ _PAD = 'collate_fn = "audiozen.dataset.pad_collate"'
 class PartialCollate:
     """Collates the readable samples of a batch, and passes on the unreadable ones.
 
-    An error of the collate function is passed on in the same way, so that it looks the same from a worker. Returning None
-    is such an error: None would be taken for a batch whose samples are all unreadable, and left out in silence.
+    An error of the collate function is passed on in the same way, so that it looks the same from a worker. Returning
+    None is such an error: it would be taken for a batch whose samples are all unreadable, and left out in silence.
 
     Args:
         collate_fn: makes a batch from a list of samples.
