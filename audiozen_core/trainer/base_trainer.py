@@ -57,7 +57,7 @@ class BaseTrainer(Evaluation):
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
         save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
         save_ckpt_async: write checkpoints in the background, so that training only waits for a copy.
-        patience: stop after N epochs without a better score; None for no limit.
+        patience: stop after N epochs without a better score, which NaN never is; None for no limit.
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.

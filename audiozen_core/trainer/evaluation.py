@@ -131,6 +131,8 @@ class Evaluation(Steps, Parts):
             )
         score = float(scalars[self.monitor])
         metrics = prefixed("validate", {**scalars, "score": score})
+        if compare:
+            self.progress.first_validation = self.progress.first_validation or self.progress.epoch
         if compare and self._is_better(score):
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
             self.hooks.on_best_found(trainer=self._as_trainer, score=score)
