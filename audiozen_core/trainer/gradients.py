@@ -74,6 +74,11 @@ class Gradients:
         """Returns the weights of one network and its loss function that an optimiser changes."""
         return [weight.tensor for weight in self._trained[suffix]]
 
+    @property
+    def trained_suffixes(self) -> list[str]:
+        """The suffixes of the networks that an optimiser changes, or whose loss functions it changes."""
+        return [suffix for suffix, weights in self._trained.items() if weights]
+
     def inputs(self, suffix: str) -> list[Tensor]:
         """Returns the weights that the loss of one network trains.
 

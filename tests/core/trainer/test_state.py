@@ -47,7 +47,7 @@ def test_error_in_a_state_names_its_owner():
 def test_state_of_a_module_of_any_kind_is_saved():
     norm = torch.nn.BatchNorm1d(2, affine=False)
     registry = StateRegistry()
-    registry.register_components(Components(models={}, others={"augmentation": {"": norm, "b": object()}}))
+    registry.register_components(Components(models={}, others={"augmentation": {"": norm, "b": object()}}), None)
     norm.running_mean += 1
     assert registry.state_dict()["augmentation"]["running_mean"].tolist() == [1, 1]
     assert "augmentation_b" not in registry.state_dict()
