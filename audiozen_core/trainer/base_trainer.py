@@ -24,7 +24,7 @@ from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import RandomState, StateRegistry
+from audiozen_core.trainer.state import EXTRA, RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
@@ -373,7 +373,7 @@ class BaseTrainer(Evaluation):
         try:
             self.hooks.on_state_collect(trainer=self)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self)}
-            yield {**self.state.state_dict(), "extra": extra}
+            yield {**self.state.state_dict(), EXTRA: extra}
         finally:
             self.hooks.on_state_collected(trainer=self)
 
@@ -387,7 +387,7 @@ class BaseTrainer(Evaluation):
             CheckpointError: the state does not fit this trainer.
         """
         state = dict(state)
-        self.hooks.distribute_extra(self, state.pop("extra", {}).get("hooks", {}))
+        self.hooks.distribute_extra(self, state.pop(EXTRA, {}).get("hooks", {}))
         self.state.load_state_dict(state)
 
 
