@@ -118,7 +118,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             answer = implementation(**arguments)
             added = {} if answer is None else as_scalars(answer)
             if isinstance(added, str):
-                remedy = "return a dict of numbers, by name, or None"
+                remedy = "return a dict of numbers by name, or None"
                 raise HookError(f"{plugin}: `{hook}` {added}", remedy=remedy)
             for name, value in added.items():
                 if name in owners:

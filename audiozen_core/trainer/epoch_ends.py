@@ -30,12 +30,12 @@ def scalars_of(
         result = method(outputs)
     if result is None and may_be_none:
         return {}
-    forms = ["a dict of numbers, by name", *["the score, a number"] * may_be_score, *["None"] * may_be_none]
+    forms = ["a dict of numbers by name", *["the score alone"] * may_be_score, *["None"] * may_be_none]
     if may_be_score and (score := as_scalar(result)) is not None:
         return {"score": float(score)}
     scalars = as_scalars(result)
     if isinstance(scalars, str):
-        raise RunError(f"{method.__qualname__} {scalars}", remedy=f"return {' or '.join(forms)}")
+        raise RunError(f"{method.__qualname__} {scalars}", remedy=f"return {', or '.join(forms)}")
     return {name: float(value) for name, value in scalars.items()}
 
 

@@ -117,7 +117,7 @@ def test_result_that_is_no_scalar_names_the_method(method, result, message):
         trainer.train(make_loader(), [make_loader()]) if method != "test_epoch_end" else trainer.test([make_loader()])
     assert message in caught.value.message
     assert "<lambda>" in caught.value.message
-    assert caught.value.remedy.startswith("return a dict of numbers, by name")
+    assert caught.value.remedy.startswith("return a dict of numbers by name")
 
 
 @pytest.mark.parametrize(
