@@ -14,6 +14,7 @@ from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
 from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
+from audiozen_core.config.check_unused import check_unused
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
@@ -58,6 +59,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     for finding, key in (
         *check_training(components, sections.components_by_kind, modes=loaded.modes, validates=validates),
         *check_data(components, sections.datasets),
+        *check_unused(components, sections, modes=loaded.modes),
     ):
         checker.place(finding, key)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))

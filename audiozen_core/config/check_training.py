@@ -62,7 +62,7 @@ def check_training(
     for scheduler in sections["lr_scheduler"].values():
         if checked := components.get(scheduler.key):
             for part in checked.walk():
-                if _is_plateau(part.target):
+                if is_plateau(part.target):
                     yield from _wrong_plateau(part, scheduler, trainer)
 
 
@@ -145,7 +145,8 @@ def _missing_methods(trainer: CheckedComponent, modes: Sequence[str], *, validat
         yield Diagnostic(config_codes.UNFIT, message, notes=notes, place=("path",)), trainer.component.key
 
 
-def _is_plateau(target: Any) -> bool:
+def is_plateau(target: Any) -> bool:
+    """Returns whether an object is the class `ReduceLROnPlateau` or a subclass. Does not import torch."""
     return isinstance(target, type) and any(
         base.__name__ == "ReduceLROnPlateau" and base.__module__ == "torch.optim.lr_scheduler"
         for base in target.__mro__

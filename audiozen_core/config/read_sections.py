@@ -68,6 +68,7 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
     reader.check_acoustics()
     reader.check_training_dataloaders()
     reader.check_batch_samplers()
+    reader.check_evaluations_drop_nothing()
     reader.check_dataset_names()
     return reader.sections
 
@@ -229,6 +230,23 @@ class _Reader:
                 if place in self.composition.origins:
                     message = f"`{self.composition.spell(place)}` would be ignored: `batch_sampler` makes whole batches"
                     self.report(config_codes.DATALOADER_IGNORED, message, place, label="leave it out")
+
+    def check_evaluations_drop_nothing(self) -> None:
+        """Reports a `drop_last` that would leave files out of a validation, a test or a prediction."""
+        for mode, datasets in self.sections.datasets.items():
+            for dataset in datasets if mode != "train" else ():
+                table = dataset.dataloader
+                samplers = [sampler for sampler in (table.sampler, table.batch_sampler) if sampler]
+                dropping = [
+                    ((*sampler.key, "args", "drop_last"), sampler.args.get("drop_last")) for sampler in samplers
+                ]
+                for place, drops in (((*dataset.key, "dataloader", "drop_last"), table.drop_last), *dropping):
+                    if drops is True:
+                        message = f"`drop_last` would leave out the last files of a data set for mode {mode}"
+                        label = "leave it out: an evaluation uses all files"
+                        self.composition.findings.append(
+                            self.composition.finding(config_codes.BAD_VALUE, message, place, label=label)
+                        )
 
     def check_dataset_names(self) -> None:
         """Checks that the data sets of a mode have different names, because their results are filed under these."""

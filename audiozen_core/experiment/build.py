@@ -101,7 +101,7 @@ def build_components(
         return lifecycle.wrap_component(component.section, build_component(checked.component(component), injected))
 
     sections = config.components
-    models = {suffix: built(section).to(device) for suffix, section in sections["model"].items()}
+    models = {suffix: _moved(section, built(section), device) for suffix, section in sections["model"].items()}
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections
@@ -110,7 +110,7 @@ def build_components(
             losses[suffix] = with_held_modules(section, loss)
         # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
         if isinstance(losses[suffix], nn.Module):
-            losses[suffix] = losses[suffix].to(device)
+            losses[suffix] = _moved(section, losses[suffix], device)
         if trains:
             with _located(checked, section):
                 trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
@@ -171,7 +171,18 @@ def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.
     """Returns a component of a kind that nothing else is built from, on the device if it is a module."""
     with _located(checked, section):
         check_untrained(section, part)
-    return part.to(device) if isinstance(part, nn.Module) else part
+    return _moved(section, part, device) if isinstance(part, nn.Module) else part
+
+
+def _moved(section: Component, module: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a module to the device. Raises BuildError if it can't be moved, which may be for want of memory."""
+    try:
+        return module.to(device)
+    except AudioZenError:
+        raise
+    except Exception as error:
+        what = f"{section.header} can't be moved to the device `{device}`: {type(module).__name__} raised"
+        raise BuildError.caused_by(error, what) from error
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:

@@ -12,6 +12,7 @@ from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.calls import named_call, named_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
+from audiozen_core.hooks.scalars import as_scalars
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
@@ -108,12 +109,18 @@ class Lifecycle(specs.Hooks[Trainer]):
             arguments: the arguments of the hook.
 
         Raises:
-            HookError: two plugins, or a plugin and the trainer, use the same name.
+            HookError: two plugins, or a plugin and the trainer, use the same name; or a plugin returns anything else
+                than real numbers, or tensors or arrays of one.
         """
         owners: dict[str, object] = dict.fromkeys(taken, "the trainer")
         scalars: dict[str, float] = {}
         for plugin, implementation in self._each(hook):
-            for name, value in (implementation(**arguments) or {}).items():
+            answer = implementation(**arguments)
+            added = {} if answer is None else as_scalars(answer)
+            if isinstance(added, str):
+                remedy = "return a dict of numbers by name, or None"
+                raise HookError(f"{plugin}: `{hook}` {added}", remedy=remedy)
+            for name, value in added.items():
                 if name in owners:
                     raise HookError(
                         f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} has one of that name",

@@ -70,11 +70,11 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_setup(self, trainer: Trainer) -> None:
-        """Everything is built, and nothing is written yet. A finetuning has loaded its weights, other modes nothing.
+        """Everything is built, and nothing is written yet. A training has loaded nothing, other modes their weights.
 
-        Called once, in every mode. Register your own state for the checkpoints here:
-        `trainer.state.register("ema", ema)`. Every mode but a new training restores it from the checkpoint that it
-        starts from, or ends with an error. Open files in `on_run_start`, not here.
+        Called once for each mode, on hooks that are built for this mode. Register your own state for the checkpoints
+        here: `trainer.state.register("ema", ema)`. Every mode but a new training restores it from the checkpoint that
+        it starts from, or ends with an error. Open files in `on_run_start`, not here.
         """
 
     @hookspec

@@ -17,13 +17,14 @@ from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, Rollb
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.arguments import above, at_least
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.evaluation import Evaluation, prefixed
+from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
+from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
-from audiozen_core.trainer.losses import trained_losses
+from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import RandomState, StateRegistry
+from audiozen_core.trainer.state import EXTRA, RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
@@ -57,7 +58,7 @@ class BaseTrainer(Evaluation):
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
         save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
         save_ckpt_async: write checkpoints in the background, so that training only waits for a copy.
-        patience: stop after N epochs without a better score; None for no limit.
+        patience: stop after N epochs without a better score, which NaN never is; None for no limit.
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
@@ -155,6 +156,7 @@ class BaseTrainer(Evaluation):
         self.state.register("rng", RandomState(), training_only=True)
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
+        self._losses = LossChoice(f"{type(self).__name__}.training_step")
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
 
@@ -246,8 +248,7 @@ class BaseTrainer(Evaluation):
                 "finite, or because its samples can't be read",
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
-        with translate_step_errors(self.training_epoch_end):
-            scalars = {**self.training_epoch_end(steps), **self.scalars.rates}
+        scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
         added = self.hooks.added_scalars("epoch_scalars", scalars, trainer=self, epoch=epoch)
         return prefixed("train", {**scalars, **added})
 
@@ -279,10 +280,9 @@ class BaseTrainer(Evaluation):
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
-        losses = trained_losses(result, self.models, step=f"{type(self).__name__}.training_step")
-        result = result if isinstance(result, Mapping) else losses
-        outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
-        return losses, outputs
+        losses = self._losses.choose(result, self._gradients.trained_suffixes)
+        given = (result if isinstance(result, Mapping) else losses).items()
+        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 
     def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
@@ -373,7 +373,7 @@ class BaseTrainer(Evaluation):
         try:
             self.hooks.on_state_collect(trainer=self)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self)}
-            yield {**self.state.state_dict(), "extra": extra}
+            yield {**self.state.state_dict(), EXTRA: extra}
         finally:
             self.hooks.on_state_collected(trainer=self)
 
@@ -387,7 +387,7 @@ class BaseTrainer(Evaluation):
             CheckpointError: the state does not fit this trainer.
         """
         state = dict(state)
-        self.hooks.distribute_extra(self, state.pop("extra", {}).get("hooks", {}))
+        self.hooks.distribute_extra(self, state.pop(EXTRA, {}).get("hooks", {}))
         self.state.load_state_dict(state)
 
 

@@ -16,6 +16,7 @@ from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.input_copies import copy_inputs, protected
 from audiozen_core.trainer.losses import follow_mode
+from audiozen_core.trainer.part_errors import translate_method_errors
 
 _Part = TypeVar("_Part")
 
@@ -70,12 +71,18 @@ class Parts:
         return {section: module for section, module in self.modules.items() if section in sections}
 
     def set_mode(self, *, training: bool) -> None:
-        """Switches all networks and losses to training or evaluation mode."""
-        for model in self.models.values():
-            model.train(training)
-        for loss in self.loss_functions.values():
+        """Switches all networks and losses to training or evaluation mode.
+
+        Raises:
+            RunError: one of them can't be switched.
+        """
+        for suffix, model in self.models.items():
+            with translate_method_errors(section_name("model", suffix), model, "train"):
+                model.train(training)
+        for suffix, loss in self.loss_functions.items():
             if isinstance(loss, nn.Module):
-                follow_mode(loss, training=training)
+                with translate_method_errors(section_name("loss_function", suffix), loss, "train"):
+                    follow_mode(loss, training=training)
 
     @property
     def model(self) -> nn.Module:

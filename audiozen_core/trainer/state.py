@@ -19,6 +19,9 @@ from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
 
+EXTRA = "extra"
+"""The entry of a checkpoint that is no registered state: the config, and what hooks add in `on_checkpoint_save`."""
+
 
 class RandomState:
     """The global generators of Python, NumPy, Torch and CUDA."""
@@ -96,7 +99,7 @@ class StateRegistry:
                 too.
 
         Raises:
-            ValueError: the name is taken, or the registry is closed.
+            ValueError: the name is taken or reserved, or the registry is closed.
             TypeError: the object has no `state_dict` and `load_state_dict`.
         """
         if self._closed:
@@ -104,6 +107,8 @@ class StateRegistry:
                 f"the state `{name}` is registered too late to be restored: register it in the hook `on_setup`, or in "
                 "the `__init__` of a trainer"
             )
+        if name == EXTRA:
+            raise ValueError(f"the state name `{EXTRA}` is reserved, for the data that hooks add to a checkpoint")
         if name in self._entries:
             raise ValueError(f"the state `{name}` is registered twice")
         if not isinstance(entry, Stateful):
@@ -191,14 +196,21 @@ class StateRegistry:
         for name, entry in entries.items():
             try:
                 entry.load_state_dict(state_dict[name])
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            except AudioZenError:
+                raise
+            except Exception as error:
                 remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
                 if isinstance(entry, ModuleState) and (mismatch := entry.compare(state_dict[name])):
                     message = f"the checkpoint's `{name}` does not fit"
                     raise mismatch_error(message, error, mismatch, remedy=remedy) from error
                 raise CheckpointError(
-                    f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}", remedy=remedy
+                    f"the checkpoint's `{name}` does not fit: {_message(error)}", remedy=remedy
                 ) from error
+
+
+def _message(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {text}"
 
 
 def _names(names: list[str]) -> str:

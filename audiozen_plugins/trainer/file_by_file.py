@@ -144,6 +144,14 @@ class FileByFile(BaseTrainer):
             found.append(metric_finding(spec, ("args", "metrics", index), severity="warning", check=metric_error))
         yield from filter(None, found)
         name = args.get("score_dataset")
+        if name is not None and not names:
+            yield Diagnostic(
+                config_codes.UNFIT,
+                "`score_dataset` has no effect, because there is no validation set",
+                severity="warning",
+                label="add a section `[[validate_dataset]]` with this `name`, or leave this out",
+                place=("args", "score_dataset"),
+            )
         if error := _unknown_set(name, names):
             similar = nearest(str(name), names)
             finding = as_finding(error, config_codes.BAD_VALUE, ("args", "score_dataset"))

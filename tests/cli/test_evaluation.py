@@ -200,7 +200,7 @@ def test_test_after_training_is_recorded_like_a_separate_test(audiozen, project)
     first, second = [record for record in records(project) if "test/si_sdr" in record]
     assert without_time(first) == without_time(second)
     assert (first["epoch"], first["step"], first["checkpoint"]) == (1, 2, "best_epoch_0001")
-    events = EventAccumulator(str(project / "exp/tiny/tb_log"))
+    events = EventAccumulator(str(project / "exp/tiny/tb_log/evaluation"))
     events.Reload()
     assert [event.step for event in events.Scalars("test/si_sdr")] == [2, 2]
     texts = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("checkpoint/text_summary")]
