@@ -14,7 +14,7 @@ from audiozen_core.binding.values import is_component
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.hooks import check_hooks, default_plugins, named_plugins
+from audiozen_core.config.hooks import check_hooks, default_hooks, default_plugins, hook_path, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
@@ -52,14 +52,15 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-        hooks = named_plugins(loaded.sections.hooks, components)
+        hooks = loaded.sections.hooks
+        defaults: tuple[Resolved, ...] = ()
         # The default hooks import torch. Whoever has made another mistake need not wait for that.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
-            hooks |= default_plugins(loaded.sections.hooks, checker.index)
-        checker.report(check_hooks(hooks))
+            defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
+        checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
     checker.report(check_training(components, loaded.sections.components_by_kind))
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
