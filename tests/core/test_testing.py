@@ -46,7 +46,7 @@ def test_check_entry_points_passes_for_audiozen():
         (
             f"{HOOK}    async def on_epoch_end(self): ...",
             {"hooks": {"h": "acme:Hook"}},
-            "is async(?s:.*)acme\.py:4, in",
+            r"is async(?s:.*)acme\.py:4, in",
         ),
         (
             f"{HOOK}    def on_epoch_end(epoch): ...",
