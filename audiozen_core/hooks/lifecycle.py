@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import pluggy
@@ -67,11 +67,63 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""
-        for implementation in reversed(self._manager.hook.on_component_built.get_hookimpls()):
-            values = {"section": section, "component": component}
-            answer = implementation.function(*(values[name] for name in implementation.argnames))
+        for _, built in self._each("on_component_built"):
+            answer = built(section=section, component=component)
             component = component if answer is None else answer
         return component
+
+    def added_scalars(self, hook: str, taken: Collection[str], **arguments: Any) -> dict[str, float]:
+        """Calls `epoch_scalars` or `evaluation_scalars`, and returns the scalars of all plugins.
+
+        Args:
+            hook: the hook.
+            taken: the names that the trainer uses.
+            arguments: the arguments of the hook.
+
+        Raises:
+            HookError: two plugins, or a plugin and the trainer, use the same name.
+        """
+        owners: dict[str, object] = dict.fromkeys(taken, "the trainer")
+        scalars: dict[str, float] = {}
+        for plugin, implementation in self._each(hook):
+            for name, value in (implementation(**arguments) or {}).items():
+                if name in owners:
+                    raise HookError(
+                        f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} has one of that name",
+                        remedy="give it another name, for instance with the name of the hook in front",
+                    )
+                owners[name] = plugin
+                scalars[name] = float(value)
+        return scalars
+
+    def collect_extra(self, trainer: Trainer) -> dict[str, dict[str, Any]]:
+        """Calls `on_checkpoint_save`. Returns what each plugin added, by its name."""
+        extra: dict[str, dict[str, Any]] = {}
+        for plugin, save in self._each("on_checkpoint_save"):
+            own: dict[str, Any] = {}
+            save(trainer=trainer, extra=own)
+            if own:
+                extra[plugin.name] = own
+        return extra
+
+    def distribute_extra(self, trainer: Trainer, extra: Mapping[str, Mapping[str, Any]]) -> None:
+        """Calls `on_checkpoint_load`; each plugin gets what it has added."""
+        for plugin, load in self._each("on_checkpoint_load"):
+            load(trainer=trainer, extra=extra.get(plugin.name, {}))
+
+    def asks(self, hook: str, argument: str) -> bool:
+        """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        return any(argument in implementation.argnames for implementation in implementations)
+
+    def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
+        """Yields each plugin that implements a hook, first to last, with a function that takes keyword arguments."""
+
+        def bound(implementation: Any) -> Callable[..., Any]:
+            return lambda **arguments: implementation.function(*(arguments[name] for name in implementation.argnames))
+
+        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+            yield self._by_name[implementation.plugin_name], bound(implementation)
 
     def order(self, hook: str) -> list[Plugin]:
         """Returns the plugins that implement a hook, first to last."""
