@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
+from audiozen_core.config.hooks import check_hooks, default_hooks, default_plugins, hook_path, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
@@ -48,22 +49,25 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     """
     composition = loaded.composition
     checker = _Checker(composition, index, loaded.sections)
-    components = {}
+    components: dict[KeyPath, CheckedComponent] = {}
     scope = _import_scope(composition)
     with scope:
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
+        hooks = loaded.sections.hooks
+        defaults: tuple[Resolved, ...] = ()
+        # The default hooks import torch. Whoever has made another mistake need not wait for that.
+        if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
+            defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
+        checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
     sections = loaded.sections
     validates = bool(sections.datasets["validate"])
-    for finding, key in (
-        *check_training(components, sections.components_by_kind, modes=loaded.modes, validates=validates),
-        *check_data(components, sections.datasets),
-        *check_unused(components, sections, modes=loaded.modes),
-    ):
-        checker.place(finding, key)
+    checker.report(check_training(components, sections.components_by_kind, modes=loaded.modes, validates=validates))
+    checker.report(check_data(components, sections.datasets))
+    checker.report(check_unused(components, sections, modes=loaded.modes))
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -117,7 +121,7 @@ class _Checker:
         self, composition: Composition, index: PluginIndex | None = None, sections: Sections | None = None
     ) -> None:
         self.composition = composition
-        self.index = index
+        self.index = installed_index() if index is None else index
         self.sections = sections
         self.findings: list[Diagnostic] = []
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
@@ -248,7 +252,7 @@ class _Checker:
         if "." in hook.path and ":" not in hook.path:
             return
         try:
-            (installed_index() if self.index is None else self.index).find(hook.path, "hooks")
+            self.index.find(hook.path, "hooks")
         except PathError as error:
             for finding in error.diagnostics:
                 self.place(finding, (*hook.key, "path"))
@@ -291,6 +295,14 @@ class _Checker:
             )
 
     # ------------------------------------------------------------------------------------------ reporting
+
+    def report(self, findings: Iterable[tuple[Diagnostic, KeyPath | None]]) -> None:
+        """Adds findings, each about the value of a key, or about something that is not in the file."""
+        for finding, key in findings:
+            if key is None:
+                self.findings.append(finding)
+            else:
+                self.place(finding, key)
 
     def add(self, code: str, message: str, key_path: KeyPath, **more: Any) -> None:
         self.place(Diagnostic(code, message, **more), key_path)

@@ -62,6 +62,7 @@ class CheckedConfig:
         composition: the values with their origins.
         components: the components by key path, without the hooks that are switched off.
         scope: the import scope in which the components were imported.
+        default_hooks: the hooks that run although the file does not name them.
     """
 
     config: ExperimentConfig
@@ -69,6 +70,7 @@ class CheckedConfig:
     composition: Composition
     components: Mapping[KeyPath, CheckedComponent]
     scope: ImportScope
+    default_hooks: tuple[Resolved, ...]
 
     def component(self, component: Component) -> CheckedComponent:
         """Returns the checked form of a component of `config`.

@@ -139,7 +139,7 @@ class BaseTrainer(Evaluation):
         self.gradient_accumulation_steps = at_least(1, gradient_accumulation_steps=gradient_accumulation_steps)
         self.plot_norm = plot_norm
         self.log_interval = at_least(0, log_interval=log_interval)
-        self.on_nonfinite = on_nonfinite
+        self.on_nonfinite: NonFinitePolicy = on_nonfinite
         self.max_nonfinite = at_least(0, max_nonfinite=max_nonfinite)
         for scheduler in self.lr_schedulers.values():
             scheduler.check(save_max_score=save_max_score)
