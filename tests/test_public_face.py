@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import audiozen
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load, resolve
 from audiozen_core.scaffold import scaffold
 from tests.clean_environment import CleanEnvironment, build_wheel

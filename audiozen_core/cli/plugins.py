@@ -15,7 +15,7 @@ from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
     from audiozen_core.inspection.component_info import ComponentInfo
-    from audiozen_core.registry.index import Entry
+    from audiozen_core.registry.entry import Entry
 
 
 @click.group(cls=ListByDefault, name="plugins")
@@ -45,8 +45,8 @@ def list_command(kind: str | None, as_json: bool) -> None:
     if kind is not None and kind not in GROUPS:
         raise click.BadParameter(f"`{kind}` is not one of {', '.join(GROUPS)}", param_hint="KIND")
     index = installed_index()
-    clashing = {entry for entries in index.clashes() for entry in entries}
-    rows = [_row(entry, entry in clashing) for entry in index.entries(kind)]
+    clashing = {entry: entries[0] for entries in index.clashes() for entry in entries}
+    rows = [_row(entry, clashing.get(entry)) for entry in index.entries(kind)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -55,18 +55,23 @@ def list_command(kind: str | None, as_json: bool) -> None:
         click.echo("\nRun `audiozen plugins doctor` to see what is wrong.")
 
 
-def _row(entry: Entry, clashes: bool) -> dict[str, str]:
-    """The row of a component, from its metadata. Only `doctor` finds out whether the component can be imported."""
+def _row(entry: Entry, first: Entry | None) -> dict[str, str]:
+    """The row of a component, from its metadata. Only `doctor` finds out whether the component can be imported.
+
+    `first` is the first of the components with this name, if there are several.
+    """
     from audiozen_core import __version__
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.compatibility import admits
-    from audiozen_core.registry.index import FIRST_PARTY
+    from audiozen_core.registry.entry import FIRST_PARTY
 
     status = "ok"
     if entry.kind not in GROUPS:
         status = "unknown group"
-    elif clashes:
+    elif first and first.distribution != FIRST_PARTY:
         status = "clash"
+    elif first and first != entry:
+        status = f"write {entry.spelling}"
     elif not admits(entry.requires, __version__):
         status = f"for audiozen{entry.requires}"
     return {

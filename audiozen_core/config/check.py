@@ -15,6 +15,7 @@ from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.load import LoadedConfig, sort_findings
+from audiozen_core.config.namesakes import namesake_warnings
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
 from audiozen_core.config.sections import Component, HookComponent
@@ -53,6 +54,8 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
                 components[component.key] = checked
     for finding, key in check_training(components, loaded.sections.components_by_kind):
         checker.place(finding, key)
+    for finding in namesake_warnings(composition, scope.used, checker.index):
+        checker.findings.append(finding)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
 
@@ -104,7 +107,7 @@ class _Checker:
         self, composition: Composition, index: PluginIndex | None = None, sections: Sections | None = None
     ) -> None:
         self.composition = composition
-        self.index = index
+        self.index = installed_index() if index is None else index
         self.sections = sections
         self.findings: list[Diagnostic] = []
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
@@ -231,7 +234,7 @@ class _Checker:
         if "." in hook.path and ":" not in hook.path:
             return
         try:
-            (installed_index() if self.index is None else self.index).find(hook.path, "hooks")
+            self.index.find(hook.path, "hooks")
         except PathError as error:
             for finding in error.diagnostics:
                 self.place(finding, (*hook.key, "path"))

@@ -34,7 +34,8 @@ from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler

@@ -11,13 +11,14 @@ from dataclasses import replace
 
 from audiozen_core import __version__
 from audiozen_core.diagnostics import codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import import_all
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.index import FIRST_PARTY, Entry, PluginIndex
+from audiozen_core.registry.entry import FIRST_PARTY, Entry
+from audiozen_core.registry.index import PluginIndex
 
 _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
@@ -31,15 +32,15 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         remedy = "reinstall the distribution with pip install --force-reinstall, or remove that folder"
         yield _finding(codes.BAD_METADATA, problem, remedy)
     for entries in index.clashes():
+        first, *others = entries
         owners = " and ".join(entry.origin for entry in entries)
+        message = f"the {first.prose} `{first.name}` is published by {owners}"
         ways = " or ".join(f"`{entry.spelling}`" for entry in entries)
-        others = " ".join(sorted({entry.distribution for entry in entries} - {FIRST_PARTY}))
-        yield _finding(
-            codes.CLASH,
-            f"the {entries[0].prose} `{entries[0].name}` is published by {owners}",
-            f"write {ways}, or pip uninstall one of {others}",
-            entries,
-        )
+        remedy = f"write {ways}, or pip uninstall one of {' '.join(entry.distribution for entry in entries)}"
+        if own := first.distribution == FIRST_PARTY:
+            ways = " or ".join(f"`{entry.spelling}`" for entry in others)
+            remedy = f"`{first.name}` alone means that of {FIRST_PARTY}; write {ways} to use the other"
+        yield _finding(codes.CLASH, message, remedy, entries, severity="warning" if own else "error")
     yield from _misplaced(index, commands)
     seen = set()
     for entry in index:
@@ -88,9 +89,14 @@ def select_distributions(index: PluginIndex, distributions: Collection[str]) -> 
 
 
 def _finding(
-    code: str, message: str, remedy: str, entries: Sequence[Entry] = (), notes: Sequence[str] = ()
+    code: str,
+    message: str,
+    remedy: str,
+    entries: Sequence[Entry] = (),
+    notes: Sequence[str] = (),
+    severity: Severity = "error",
 ) -> Diagnostic:
-    return Diagnostic(code, message, notes=(*map(_component, entries), *notes, f"help: {remedy}"))
+    return Diagnostic(code, message, severity, notes=(*map(_component, entries), *notes, f"help: {remedy}"))
 
 
 def _component(entry: Entry) -> str:

@@ -19,8 +19,8 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.hooks.checks import hook_findings
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import Entry
 from audiozen_core.registry.paths import load
 
 

@@ -5,65 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.kinds import GROUPS
-from audiozen_core.registry.compatibility import wanted_versions
+from audiozen_core.registry.entry import FIRST_PARTY, PREFIX, Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import metadata_folders, normalised, read_metadata
 from audiozen_core.registry.scope import installed_path
-
-FIRST_PARTY = "audiozen"
-"""The distribution of AudioZEN's own components. They do not take precedence over plugins with the same names."""
-
-_PREFIX = "audiozen."
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """One installed component: an entry point, such as `sdnn = audiozen_plugins.model.sdnn:SDNN` in `audiozen.model`.
-
-    The name of the distribution is normalised. `requirements` has only those on AudioZEN, such as `audiozen>=0.1`.
-    """
-
-    group: str
-    name: str
-    value: str
-    distribution: str
-    version: str
-    requirements: tuple[str, ...] = ()
-
-    @property
-    def requires(self) -> str:
-        """The versions of AudioZEN that the distribution requires, such as `<0.2,>=0.1`; "" for any."""
-        return wanted_versions(self.requirements)
-
-    @property
-    def kind(self) -> str:
-        """The kind of component: the group without `audiozen.`."""
-        return self.group.removeprefix(_PREFIX)
-
-    @property
-    def prose(self) -> str:
-        """The kind in words, for messages. If AudioZEN does not know the group, this is the name of the kind."""
-        return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
-
-    @property
-    def spelling(self) -> str:
-        """The unambiguous spelling `distribution:name`."""
-        return f"{self.distribution}:{self.name}"
-
-    @property
-    def title(self) -> str:
-        """The component in words, such as `the model `sdnn` of audiozen 0.1.0`, for messages."""
-        return f"the {self.prose} `{self.name}` of {self.origin}"
-
-    @property
-    def origin(self) -> str:
-        """The distribution with its version, for messages."""
-        return f"{self.distribution} {self.version}".rstrip()
 
 
 class PluginIndex:
@@ -89,7 +38,7 @@ class PluginIndex:
         for folder in metadata_folders(search_path):
             try:
                 text = read_metadata(folder, "entry_points.txt")
-                if _PREFIX not in text:
+                if PREFIX not in text:
                     continue
                 headers = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
                 name, version, requirements = _headers(headers)
@@ -119,17 +68,23 @@ class PluginIndex:
         return tuple(sorted({entry.name for entry in self.entries(kind)}))
 
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
-        """Groups of components with the same kind and name, from different distributions."""
+        """Returns groups of components with the same kind and name, from different distributions.
+
+        If one of the components is AudioZEN's, it comes first, and the name alone means it.
+        """
         by_name: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self._entries:
+        for entry in sorted(self._entries, key=lambda entry: entry.distribution != FIRST_PARTY):
             by_name.setdefault((entry.group, entry.name), []).append(entry)
         return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 
     def find(self, name: str, kind: str | None = None) -> Entry:
         """Returns the component with a name, which is `name` or `distribution:name`.
 
+        A name alone means AudioZEN's own component before those of other distributions, so that installing a plugin
+        never changes what an experiment uses. `namesakes` has the others.
+
         Raises:
-            PathError: the name or the distribution does not exist, or several components have the name.
+            PathError: the name or the distribution does not exist, or several other distributions have the name.
         """
         distribution, colon, plain = name.rpartition(":")
         entries = self.entries(kind)
@@ -141,9 +96,15 @@ class PluginIndex:
         found = [entry for entry in entries if entry.name == plain]
         if not found:
             raise self._unknown_name(name, plain, entries, kind)
+        own = [entry for entry in found if entry.distribution == FIRST_PARTY]
+        found = own or found
         if len(found) > 1:
             raise _clash(plain, found)
         return found[0]
+
+    def namesakes(self, entry: Entry) -> tuple[Entry, ...]:
+        """Returns the components of other distributions that have the same kind and name."""
+        return tuple(other for other in self.entries(entry.kind) if other.name == entry.name and other != entry)
 
     def _unknown_name(self, name: str, plain: str, entries: Sequence[Entry], kind: str | None) -> PathError:
         prefix = name[: len(name) - len(plain)]
@@ -236,7 +197,7 @@ def _parse(text: str) -> Iterator[tuple[str, str, str]]:
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             group = line[1:-1].strip()
-        elif group.startswith(_PREFIX) and line and line[0] not in "#;":
+        elif group.startswith(PREFIX) and line and line[0] not in "#;":
             name, equals, value = line.partition("=")
             if not equals or not name.strip() or not value.strip():
                 raise ValueError(f"`{line}` in entry_points.txt is not `name = module:attribute`")

@@ -25,10 +25,12 @@ from typing import Any
 
 from audiozen_core.diagnostics import codes
 from audiozen_core.kinds import kind_of
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
-from audiozen_core.registry.index import Entry, PluginIndex, installed_index
+from audiozen_core.registry.index import PluginIndex, installed_index
+from audiozen_core.registry.scope import ImportScope
 
 __all__ = ["PathError", "Resolved", "load", "resolve"]
 
@@ -79,6 +81,8 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
             entry = index.find(path, kind.name if kind and kind.group else None)
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
+        if scope := ImportScope.current():
+            scope.used[path] = entry
         return load(entry, path=path)
     module, *names = path.split(".")
     return _import_object(module, names, path, section)

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import ClassVar
 
+from audiozen_core.registry.entry import Entry
+
 _FOUNDATIONS = (
     "audiozen audiozen_core audiozen_plugins torch torchaudio torchgen functorch triton numpy pluggy click structlog "
     "safetensors soundfile rich tomli sympy mpmath networkx jinja2 markupsafe fsspec filelock typing_extensions "
@@ -30,6 +32,8 @@ class ImportScope:
     A file whose name is in `RESERVED` is ignored, so that a `logging.py` or a `torch.py` in the folder does no harm;
     `hidden` finds such a file. A module that was already imported from the same file is shared, not imported twice.
 
+    `used` has the installed components that were named inside the scope, each by its path.
+
     The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
     is forked inside a scope is in the same scope.
     """
@@ -38,6 +42,7 @@ class ImportScope:
 
     def __init__(self, dirs: Iterable[Path | str]) -> None:
         self.dirs = tuple(dict.fromkeys(os.path.abspath(folder) for folder in dirs))  # noqa: PTH100 - links are kept
+        self.used: dict[str, Entry] = {}
         self._modules: dict[str, ModuleType] = {}
         self._extra_path: list[str] = []
         self._outer_path: list[str] = []

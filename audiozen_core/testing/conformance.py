@@ -13,7 +13,8 @@ from audiozen_core.hooks.checks import hook_findings, implemented_hooks
 from audiozen_core.inspection.health import metadata_findings, select_distributions
 from audiozen_core.inspection.probe import findings_about
 from audiozen_core.kinds import kind_of
-from audiozen_core.registry.index import Entry, forget_installed, installed_index
+from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.index import forget_installed, installed_index
 from audiozen_core.registry.installed import normalised
 from audiozen_core.registry.paths import load
 

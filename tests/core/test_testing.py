@@ -37,7 +37,7 @@ def test_check_entry_points_passes_for_audiozen():
         ("1 / 0", {"model": {"acme_net": "acme:Net"}}, "ZeroDivisionError"),
         ("class Net: ...", {"model": {"acme_net": "acme:Net"}}, "is not a model"),
         ("class Net: ...", {"models": {"acme_net": "acme:Net"}}, "which AudioZEN does not read"),
-        ("class Net: ...", {"metric": {"pesq": "acme:Net"}}, "is published by acme 1.0 and audiozen 0.1.0"),
+        ("class Net: ...", {"metric": {"pesq": "acme:Net"}}, "is published by audiozen 0.1.0 and acme 1.0"),
         ("print(3)\nclass Net: ...", {"metric": {"acme_net": "acme:Net"}}, "output: 3"),
         ("class Net: ...", {"hooks": {"acme_net": "acme:Net"}}, "implements no hook"),
         ("class Net: ...", {}, "has no components"),

@@ -1,7 +1,8 @@
 """Which hooks run although the TOML file does not name them."""
 
 from audiozen_core.experiment import build
-from audiozen_core.registry.index import Entry, PluginIndex, installed_index
+from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_plugins.hooks.patience import Patience
 from audiozen_plugins.hooks.tensorboard import TensorBoard
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from audiozen_core.diagnostics import codes
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import Entry, PluginIndex, forget_installed, installed_index
+from audiozen_core.registry.index import PluginIndex, forget_installed, installed_index
 from tests.core.registry.conftest import add_distribution
 
 
