@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import JSON, TRACEBACK, ListByDefault
+from audiozen_core.cli.options import JSON, TRACEBACK, WITHOUT, ListByDefault
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def command() -> None:
 
 @command.command(name="list")
 @click.argument("kind", required=False)
+@WITHOUT
 @JSON
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML file can use as `path`.
@@ -51,6 +52,8 @@ def list_command(kind: str | None, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     echo_table(_lines(rows), headings=("  PATH", "DISTRIBUTION", "ORIGIN", "STATUS", "OBJECT"))
+    if index.off:
+        click.echo(f"\nswitched off: {', '.join(sorted({entry.origin for entry in index.off}))}")
     if any(row["status"] != "ok" for row in rows) or index.problems:
         click.echo("\nRun `audiozen plugins doctor` to see what is wrong.")
 
@@ -97,6 +100,7 @@ def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 @command.command(name="show")
 @click.argument("name")
 @click.option("--kind", help="The kind, if components of several kinds have that name.")
+@WITHOUT
 @JSON
 @TRACEBACK
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
@@ -140,6 +144,7 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
     help="Seconds that importing one component may take.",
 )  # fmt: skip
+@WITHOUT
 @JSON
 def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Import every component in a separate process, and report what is wrong and how to fix it.

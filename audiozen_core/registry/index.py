@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from audiozen_core.diagnostics import codes
-from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.entry import FIRST_PARTY, PREFIX, Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import metadata_folders, normalised, read_metadata
 from audiozen_core.registry.scope import installed_path
+from audiozen_core.registry.switched_off import VARIABLE, switched_off
 
 
 class PluginIndex:
@@ -21,11 +22,13 @@ class PluginIndex:
     Args:
         entries: the components.
         problems: the metadata that could not be read, one sentence each.
+        off: the components that are installed but switched off.
     """
 
-    def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = ()) -> None:
+    def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = (), off: Iterable[Entry] = ()) -> None:
         self._entries = tuple(sorted(set(entries)))
         self.problems = tuple(problems)
+        self.off = tuple(sorted(set(off)))
 
     @classmethod
     def scan(cls, search_path: Iterable[str]) -> PluginIndex:
@@ -51,6 +54,27 @@ class PluginIndex:
                 if entries.setdefault((group, key, name), entry) is not entry:
                     problems.append(f"{entry.origin} has two entry points `{key}` in the group {group}")
         return cls(entries.values(), problems)
+
+    def without(self, distributions: Collection[str]) -> PluginIndex:
+        """Returns the index without the components of some distributions, which are given by their normalised names.
+
+        Raises:
+            PathError: no distribution with components has such a name, or it is AudioZEN itself.
+        """
+        owners = {entry.distribution for entry in self._entries}
+        for name in distributions:
+            if name == FIRST_PARTY:
+                message = f"{VARIABLE} and `--without` can't switch AudioZEN itself off"
+                remedy = "to switch a default hook off, write `enabled = false` in its entry of [[hooks]]"
+                raise PathError(codes.UNKNOWN_DISTRIBUTION, message, remedy=remedy)
+            if name not in owners:
+                message = f"`{name}` can't be switched off: no distribution of this name with components is installed"
+                others = owners - {FIRST_PARTY}
+                installed = f"installed: {', '.join(sorted(others)) or 'no plugin'}"
+                remedy = did_you_mean(nearest(name, others)) or f"correct `--without` or {VARIABLE}"
+                raise PathError(codes.UNKNOWN_DISTRIBUTION, message, remedy=remedy, notes=[installed])
+        off = [entry for entry in self._entries if entry.distribution in distributions]
+        return PluginIndex(set(self._entries) - set(off), self.problems, off)
 
     def __iter__(self) -> Iterator[Entry]:
         """Returns all components, sorted by group, name and distribution."""
@@ -117,6 +141,7 @@ class PluginIndex:
                 notes.append(f"note: `{plain}` of {other.origin} is a {other.prose}")
             else:
                 notes.append(f"note: {other.origin} has a `{plain}`; write `{other.spelling}`")
+        notes += [_off_note(other) for other in self.off if other.name == plain and kind in (None, other.kind)]
         near = nearest(plain, names)
         example = f", such as `{known.example}`" if known and known.example else ""
         return PathError(
@@ -136,6 +161,7 @@ class PluginIndex:
         notes = [f"installed: {', '.join(owners) or 'no distribution with components'}"]
         if spellings := [f"`{entry.spelling}`" for entry in self.entries(kind) if entry.name == plain]:
             notes.append(f"note: there is {', '.join(spellings)}")
+        notes += [_off_note(other) for other in self.off if other.distribution == normalised(distribution)][:1]
         return PathError(
             codes.UNKNOWN_DISTRIBUTION,
             f"no distribution `{distribution}` with components is installed",
@@ -146,16 +172,33 @@ class PluginIndex:
 
 
 def installed_index() -> PluginIndex:
-    """Returns this process's index, without an experiment's folders. Each state of `sys.path` is scanned once."""
-    return _scan_once(tuple(installed_path()))
+    """Returns this process's index, without an experiment's folders and without what the user has switched off.
+
+    Each state of `sys.path` is scanned once.
+
+    Raises:
+        PathError: a distribution to switch off is not installed.
+    """
+    path, off = tuple(installed_path()), switched_off()
+    return _without_once(path, off) if off else _scan_once(path)
 
 
 def forget_installed() -> None:
     """Makes the next `installed_index` read the metadata again. Call it after a distribution was installed."""
     _scan_once.cache_clear()
+    _without_once.cache_clear()
 
 
 _scan_once = functools.cache(PluginIndex.scan)
+
+
+@functools.cache
+def _without_once(path: tuple[str, ...], off: tuple[str, ...]) -> PluginIndex:
+    return _scan_once(path).without(off)
+
+
+def _off_note(entry: Entry) -> str:
+    return f"note: {entry.title} is switched off, with `--without` or {VARIABLE}"
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:
