@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,13 +19,16 @@ from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.namesakes import namesake_warnings
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
+from audiozen_core.config.requirements import requirement_findings
 from audiozen_core.config.sections import Component, HookComponent
+from audiozen_core.config.used_plugins import recorded_plugin
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, ConfigError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.hints import unknown_name_hints
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.registry.scope import ImportScope
@@ -48,14 +52,14 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     checker = _Checker(composition, index, loaded.sections)
     components = {}
     scope = _import_scope(composition)
+    checker.findings += requirement_findings(composition, checker.index)
     with scope:
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
     for finding, key in check_training(components, loaded.sections.components_by_kind):
         checker.place(finding, key)
-    for finding in namesake_warnings(composition, scope.used, checker.index):
-        checker.findings.append(finding)
+    checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
 
@@ -79,9 +83,10 @@ def _import_scope(composition: Composition) -> ImportScope:
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
     # Invalid entries are reported when `[meta]` is read, so they are ignored here.
-    if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
-        return ImportScope(folders)
-    return ImportScope.of_file(composition.main.file)
+    usable = isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders)
+    scope = ImportScope(folders) if usable else ImportScope.of_file(composition.main.file)
+    scope.recorded = functools.partial(recorded_plugin, composition)
+    return scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +241,7 @@ class _Checker:
         try:
             self.index.find(hook.path, "hooks")
         except PathError as error:
-            for finding in error.diagnostics:
+            for finding in unknown_name_hints(error, hook.path, "hooks").diagnostics:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_rate(self, checked: CheckedComponent) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from audiozen_core.config.composition import Composition, values_below
 from audiozen_core.diagnostics import codes
@@ -11,15 +11,17 @@ from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.index import PluginIndex
 
 
-def namesake_warnings(composition: Composition, used: Mapping[str, Entry], index: PluginIndex) -> Iterator[Diagnostic]:
+def namesake_warnings(
+    composition: Composition, used: Collection[tuple[str, Entry]], index: PluginIndex
+) -> Iterator[Diagnostic]:
     """Yields a warning for each name that also means a component of another distribution.
 
     Args:
         composition: the values, in which the names are found. A metric, for example, may be only a string in `args`.
-        used: the components that the experiment uses, by their path.
+        used: the components that the experiment uses, each with its path.
         index: the installed components.
     """
-    for path, entry in used.items():
+    for path, entry in sorted(used):
         others = () if ":" in path else index.namesakes(entry)
         if not others:
             continue

@@ -26,7 +26,7 @@ FindComponent = Callable[[str, str], object]
 
 # The keys of AudioZEN's own tables that may change: output folders, speed, and what happens after training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset")
-_SAFE_META = ("save_dir", "id", "device", "num_threads", "use_deterministic_algorithms")
+_SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
 _ABSENT = "(not set)"
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
+from audiozen_core.config.used_plugins import used_text
 from audiozen_core.registry.index import installed_index
 
 
 def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
     """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
 
-    The comment `without` names the plugins that were installed but switched off.
+    The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
+    that were installed but switched off.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
@@ -34,6 +36,7 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
         "file": str(config.file),
         "commit": commit_of(config.file.parent),
         "python": f"{platform.python_version()} on {platform.platform()}",
+        "plugins": used_text(checked.scope.used),
         "without": ", ".join(sorted({entry.origin for entry in installed_index().off})),
         "versions": ", ".join(f"{name} {version}" for name, version in imported_versions().items()),
     }

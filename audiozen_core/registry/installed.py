@@ -40,6 +40,19 @@ def read_metadata(folder: str, name: str) -> str:
         return ""
 
 
+def installed_version(distribution: str, search_path: Iterable[str]) -> str | None:
+    """Returns the version of a distribution, given by its normalised name; None if it is not installed.
+
+    Raises:
+        OSError: its metadata can't be read.
+    """
+    for folder in metadata_folders(search_path):
+        if normalised(os.path.basename(folder).rpartition(".")[0].partition("-")[0]) == distribution:  # noqa: PTH119
+            text = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
+            return next((line[8:].strip() for line in text.splitlines() if line.startswith("Version:")), "")
+    return None
+
+
 def normalised(distribution: str) -> str:
     """Returns the normalised name of a distribution. Equal normalised names mean the same distribution.
 

@@ -82,7 +82,7 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
         if scope := ImportScope.current():
-            scope.used[path] = entry
+            scope.used.add((path, entry))
         return load(entry, path=path)
     module, *names = path.split(".")
     return _import_object(module, names, path, section)
