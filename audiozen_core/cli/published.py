@@ -24,7 +24,8 @@ def published_command(name: str) -> click.Command | None:
     """Imports a command; None if no plugin publishes that name.
 
     Raises:
-        PathError: the command is broken, or several commands have that name; the message names the distributions.
+        PathError: the command is broken or made for another version of AudioZEN, or several commands have that name;
+            the message names the distributions.
         RegistryError: the object is not a click command.
     """
     from audiozen_core.errors import RegistryError
@@ -33,9 +34,11 @@ def published_command(name: str) -> click.Command | None:
     index = installed_index()
     if not any(name in (entry.name, entry.spelling) for entry in index.entries("commands")):
         return None
-    from audiozen_core.registry.paths import load
+    from audiozen_core.registry.paths import load, version_error
 
     entry = index.find(name, "commands")
+    if wrong := version_error(entry):
+        raise wrong
     target = load(entry, path=name).target
     if not isinstance(target, click.Command):
         raise RegistryError(

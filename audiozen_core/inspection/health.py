@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from audiozen_core import __version__
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import import_all
 from audiozen_core.kinds import GROUPS
-from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.entry import FIRST_PARTY, Entry
 from audiozen_core.registry.index import PluginIndex
+from audiozen_core.registry.paths import version_error
 
 _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
@@ -44,14 +43,10 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
     yield from _misplaced(index, commands)
     seen = set()
     for entry in index:
-        if entry.distribution not in seen and not admits(entry.requires, __version__):
+        if entry.distribution not in seen and (wrong := version_error(entry)):
             seen.add(entry.distribution)
-            yield _finding(
-                codes.OTHER_VERSION,
-                f"{entry.origin} requires audiozen{entry.requires}; this is audiozen {__version__}",
-                f"pip install --upgrade {entry.distribution}, or pip install 'audiozen{entry.requires}'",
-                [other for other in index if other.distribution == entry.distribution],
-            )
+            own = [other for other in index if other.distribution == entry.distribution]
+            yield _finding(wrong.code, wrong.message, wrong.remedy, own)
 
 
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:

@@ -23,8 +23,10 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from audiozen_core import __version__
 from audiozen_core.diagnostics import codes
 from audiozen_core.kinds import kind_of
+from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
@@ -32,7 +34,7 @@ from audiozen_core.registry.importing import capture_standard_output, get_attrib
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.scope import ImportScope
 
-__all__ = ["PathError", "Resolved", "load", "resolve"]
+__all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
 
 _LONGEST = 256
 _NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
@@ -67,7 +69,8 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         index: the installed components (default: those of this process).
 
     Raises:
-        PathError: the path is malformed, its object does not exist, or the import of its module fails.
+        PathError: the path is malformed, its object does not exist, the import of its module fails, or its distribution
+            is made for another version of AudioZEN.
         AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
 
     >>> resolve("fractions.Fraction.from_float").target(0.5)
@@ -81,11 +84,26 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
             entry = index.find(path, kind.name if kind and kind.group else None)
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
+        if wrong := version_error(entry):
+            raise wrong
         if scope := ImportScope.current():
             scope.used.add((path, entry))
         return load(entry, path=path)
     module, *names = path.split(".")
     return _import_object(module, names, path, section)
+
+
+def version_error(entry: Entry) -> PathError | None:
+    """Returns the error for a component whose distribution requires another version of AudioZEN; None if it fits."""
+    wanted = entry.requires
+    if admits(wanted, __version__):
+        return None
+    return PathError(
+        codes.OTHER_VERSION,
+        f"{entry.origin} requires audiozen{wanted}; this is audiozen {__version__}",
+        label=f"it comes from {entry.origin}",
+        remedy=f"pip install --upgrade {entry.distribution}, or pip install 'audiozen{wanted}'",
+    )
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
