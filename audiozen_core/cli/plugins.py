@@ -71,6 +71,8 @@ def _row(entry: Entry, first: Entry | None) -> dict[str, str]:
     status = "ok"
     if entry.kind not in GROUPS:
         status = "unknown group"
+    elif not entry.reachable:
+        status = "unusable name"
     elif first and first.distribution != FIRST_PARTY:
         status = "clash"
     elif first and first != entry:
@@ -149,23 +151,36 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
 def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Import every component in a separate process, and report what is wrong and how to fix it.
 
-    It finds components that fail, hang or exit on import; names that clash; hooks that no version of AudioZEN calls;
-    and plugins made for another version. The exit code is 1 if anything is wrong.
+    It finds components that fail, hang or exit on import; names that clash or that nothing can spell; groups and hooks
+    that AudioZEN does not read; and plugins made for another version. The exit code is 1 if anything is wrong.
     """
     from audiozen_core.cli.findings import show_findings
     from audiozen_core.cli.main import COMMANDS
     from audiozen_core.diagnostics.diagnostic import render
-    from audiozen_core.inspection.health import import_findings, metadata_findings, select_distributions
+    from audiozen_core.inspection.health import (
+        import_findings,
+        metadata_findings,
+        select_distributions,
+        stray_group_findings,
+    )
+    from audiozen_core.inspection.stray_groups import stray_groups
     from audiozen_core.registry.index import installed_index
     from audiozen_core.registry.installed import normalised
+    from audiozen_core.registry.scope import installed_path
 
-    index = installed_index()
+    index, strays = installed_index(), list(stray_groups(installed_path()))
     if distributions:
         wanted = [normalised(name) for name in distributions]
-        if unknown := [name for name in wanted if name not in {entry.distribution for entry in index}]:
+        known = {found.distribution for found in (*index, *index.problems, *strays)}
+        if unknown := [name for name in wanted if name not in known]:
             raise click.BadParameter(f"`{unknown[0]}` has no components", param_hint="DISTRIBUTION")
         index = select_distributions(index, wanted)
-    findings = [*metadata_findings(index, COMMANDS), *import_findings(index, timeout)]
+        strays = [stray for stray in strays if stray.distribution in wanted]
+    findings = [
+        *metadata_findings(index, COMMANDS),
+        *stray_group_findings(strays),
+        *import_findings(index, timeout),
+    ]
     wrong = sum(finding.severity == "error" for finding in findings)
     if as_json:
         show_findings(findings, "json")

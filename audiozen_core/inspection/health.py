@@ -6,7 +6,7 @@ warning if the component can still be used.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from audiozen_core.diagnostics import codes
@@ -14,6 +14,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import import_all
+from audiozen_core.inspection.stray_groups import StrayGroup
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.entry import FIRST_PARTY, Entry
 from audiozen_core.registry.index import PluginIndex
@@ -29,7 +30,7 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
     """
     for problem in index.problems:
         remedy = "reinstall the distribution with pip install --force-reinstall, or remove that folder"
-        yield _finding(codes.BAD_METADATA, problem, remedy)
+        yield _finding(codes.BAD_METADATA, problem.text, remedy)
     for entries in index.clashes():
         first, *others = entries
         owners = " and ".join(entry.origin for entry in entries)
@@ -49,14 +50,28 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
             yield _finding(wrong.code, wrong.message, wrong.remedy, own)
 
 
+def stray_group_findings(strays: Iterable[StrayGroup]) -> Iterator[Diagnostic]:
+    """Yields a finding for each group that was probably meant for AudioZEN, such as `audiozen_models`."""
+    for stray in strays:
+        origin = f"{stray.distribution} {stray.version}".rstrip()
+        message = f"{origin} has the entry point group {stray.group}, which AudioZEN does not read"
+        notes = (f"component: {stray.distribution} ({origin}, {stray.group})",)
+        remedy = did_you_mean(stray.meant) or f"the groups are {_GROUPS}"
+        yield _finding(codes.UNKNOWN_GROUP, message, remedy, notes=notes)
+
+
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:
-    """Yields entry points in unknown groups, and commands that AudioZEN's own commands hide."""
+    """Yields entry points in unknown groups, names that can't be written, and commands that ours hide."""
     for entry in index:
         if entry.kind not in GROUPS:
             near = nearest(entry.kind, GROUPS)
             remedy = did_you_mean(f"audiozen.{near}") if near else f"the groups are {_GROUPS}"
             message = f"`{entry.name}` of {entry.origin} is in the group {entry.group}, which AudioZEN does not read"
             yield _finding(codes.UNKNOWN_GROUP, message, remedy, [entry])
+        elif not entry.reachable:
+            message = f"no TOML file or command line can name {entry.title}"
+            remedy = "begin the name with a letter, a digit or `_`, and go on with these and `.`, `+` or `-`"
+            yield _finding(codes.UNREACHABLE_NAME, message, remedy, [entry])
         elif entry.kind == "commands" and entry.name in commands:
             message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own"
             yield _finding(codes.CLASH, message, f"call it as `audiozen {entry.spelling}`", [entry])
@@ -76,10 +91,11 @@ def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
 
 
 def select_distributions(index: PluginIndex, distributions: Collection[str]) -> PluginIndex:
-    """Returns the components of some distributions, and the components of others that clash with them."""
+    """Returns the components and problems of some distributions, and the components of others that clash with them."""
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
-        entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names
+        (entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names),
+        [problem for problem in index.problems if problem.distribution in distributions],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from audiozen_core.kinds import GROUPS
@@ -12,6 +13,9 @@ FIRST_PARTY = "audiozen"
 
 PREFIX = "audiozen."
 """What the names of the entry point groups begin with."""
+
+NAME = r"\w[\w.+-]*"
+"""What the name of a component may be: a regular expression for ASCII text."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,6 +46,11 @@ class Entry:
     def prose(self) -> str:
         """The kind in words, for messages. If AudioZEN does not know the group, this is the name of the kind."""
         return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a `path` or a command line can name the component."""
+        return re.fullmatch(NAME, self.name, re.ASCII) is not None
 
     @property
     def spelling(self) -> str:

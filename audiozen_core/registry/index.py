@@ -5,15 +5,24 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import GROUPS
 from audiozen_core.registry.entry import FIRST_PARTY, PREFIX, Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.installed import metadata_folders, normalised, read_metadata
+from audiozen_core.registry.installed import distribution_of, metadata_folders, normalised, read_metadata
 from audiozen_core.registry.scope import installed_path
 from audiozen_core.registry.switched_off import VARIABLE, switched_off
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataProblem:
+    """Metadata of a distribution that can't be read. The text says what is wrong, in one sentence."""
+
+    distribution: str
+    text: str
 
 
 class PluginIndex:
@@ -21,11 +30,13 @@ class PluginIndex:
 
     Args:
         entries: the components.
-        problems: the metadata that could not be read, one sentence each.
+        problems: the metadata that could not be read.
         off: the components that are installed but switched off.
     """
 
-    def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = (), off: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], problems: Sequence[MetadataProblem] = (), off: Iterable[Entry] = ()
+    ) -> None:
         self._entries = tuple(sorted(set(entries)))
         self.problems = tuple(problems)
         self.off = tuple(sorted(set(off)))
@@ -37,22 +48,24 @@ class PluginIndex:
         If a distribution is found twice, the first one is used, as Python does for an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
-        problems: list[str] = []
+        problems: list[MetadataProblem] = []
         for folder in metadata_folders(search_path):
             try:
                 text = read_metadata(folder, "entry_points.txt")
                 if PREFIX not in text:
                     continue
                 headers = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
-                name, version, requirements = _headers(headers)
+                name, version, requirements = read_headers(headers)
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
-                problems.append(f"the metadata in {folder} can't be read: {error}")
+                what = f"the metadata in {folder} can't be read: {error}"
+                problems.append(MetadataProblem(distribution_of(folder), what))
                 continue
             for group, key, value in lines:
                 entry = Entry(group, key, value, name, version, requirements)
                 if entries.setdefault((group, key, name), entry) is not entry:
-                    problems.append(f"{entry.origin} has two entry points `{key}` in the group {group}")
+                    what = f"{entry.origin} has two entry points `{key}` in the group {group}"
+                    problems.append(MetadataProblem(name, what))
         return cls(entries.values(), problems)
 
     def without(self, distributions: Collection[str]) -> PluginIndex:
@@ -212,8 +225,12 @@ def _clash(name: str, entries: Sequence[Entry]) -> PathError:
     )
 
 
-def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Name, version and requirements on AudioZEN, from the headers above the description."""
+def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Returns name, version and requirements on AudioZEN, from the headers of metadata above the description.
+
+    Raises:
+        ValueError: there is no name.
+    """
     headers: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():

@@ -27,7 +27,7 @@ from audiozen_core import __version__
 from audiozen_core.diagnostics import codes
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.entry import NAME, Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
@@ -37,7 +37,7 @@ from audiozen_core.registry.scope import ImportScope
 __all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
 
 _LONGEST = 256
-_NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
+_PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _well_formed(path: object) -> str:
     if not path.strip():
         raise PathError(codes.MALFORMED_PATH, "the `path` is empty", remedy='write it as path = "module.Class"')
     dotted = "." in path and ":" not in path
-    if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
+    if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _PLAIN.fullmatch(path)):
         return path
     start = path[: _LONGEST + 1]
     fixed = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")
