@@ -22,9 +22,10 @@ from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_valu
 from audiozen_core.config.requirements import requirement_findings
 from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.config.used_plugins import recorded_plugin
-from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, BuildError, ConfigError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
@@ -232,6 +233,10 @@ class _Checker:
             message = f"importing `{path}` writes to the standard output"
             notes = (f"output: {printed.splitlines()[0]}",)
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
+        if resolved.changed:
+            message = f"importing `{path}` changes {listed(resolved.changed)}"
+            notes = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
+            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=notes)
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:

@@ -15,8 +15,9 @@ from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from audiozen_core.binding.arguments import check_kind
-from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.hooks.checks import hook_findings
 from audiozen_core.registry.entry import Entry
@@ -62,6 +63,10 @@ def findings_about(entry: Entry) -> Iterator[Diagnostic]:
             f"help: tell the authors of {entry.distribution}",
         )
         yield _about(entry, Diagnostic(config_codes.IMPORT_PRINTS, message, "warning", notes=notes))
+    if resolved.changed:
+        message = f"its import changes {listed(resolved.changed)}, which AudioZEN undoes"
+        notes = ("help: make the change in a constructor, or in the hook `on_setup`",)
+        yield _about(entry, Diagnostic(codes.IMPORT_CHANGES, message, "warning", notes=notes))
 
 
 def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:

@@ -19,6 +19,7 @@ package `audiozen` is imported like any other.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
 from audiozen_core.registry.index import PluginIndex, installed_index
+from audiozen_core.registry.process_state import read_state, restore_state
 from audiozen_core.registry.scope import ImportScope
 
 __all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
@@ -50,6 +52,8 @@ class Resolved:
         dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path is the name of one.
         printed: what the import wrote to the standard output.
+        changed: what the import of an installed module changed in the process, such as "the working directory". It has
+            been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
     """
 
     path: str
@@ -57,6 +61,7 @@ class Resolved:
     dotted: str
     entry: Entry | None
     printed: str
+    changed: tuple[str, ...] = ()
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
@@ -129,15 +134,21 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
     If `path` is given, it is the path that the user wrote in `section`, and the error for a missing name suggests a
     similar path.
     """
+    before = read_state() if module not in sys.modules else None
+    changed: tuple[str, ...] = ()
     try:
         with capture_standard_output() as captured:
             target = _follow(_import(module, names), names, module)
     except MissingNameError as missing:
         raise missing_name_error(missing, path, section) from None
+    finally:
+        scope = ImportScope.current()
+        if before is not None and not (scope and scope.is_local(module)):
+            changed = restore_state(before)
     dotted = ".".join([module, *names])
     if isinstance(target, ModuleType):
         raise module_error(dotted, target)
-    return Resolved(path, target, dotted, None, captured.text)
+    return Resolved(path, target, dotted, None, captured.text, changed)
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:

@@ -93,6 +93,11 @@ class ImportScope:
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
 
+    def is_local(self, name: str) -> bool:
+        """Returns whether a module is, or would be, imported from one of the folders."""
+        top = name.partition(".")[0]
+        return top not in RESERVED and (self._is_in_folders(top) if top in sys.modules else top in self.local_modules())
+
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Finds reserved modules outside the folders. Python calls this method of the scopes in `sys.meta_path`."""
         return PathFinder.find_spec(fullname, installed_path()) if path is None and fullname in RESERVED else None

@@ -300,7 +300,7 @@ def test_check_dataset_fails_if_a_repeated_batch_has_another_type():
 
 IMPORT_WITH_SIDE_EFFECTS = """
     import logging, os, random, threading, torch, warnings
-    os.environ["ACME"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1000"
     torch.set_num_threads(7)
     random.seed(0)
     open("cache.bin", "w").close()
@@ -314,8 +314,8 @@ def test_check_import_reports_changes_of_global_state(install):  # noqa: F811
     with pytest.raises(AssertionError) as caught:
         check_import("acme_module", seconds=1e9)
     assert (
-        "the import of acme_module changes the environment, files in the working directory, the filters of warnings, "
-        "the handlers of the root logger, Python's random numbers, torch's number of threads"
+        "the import of acme_module changes the environment, the filters of warnings, Python's random numbers, "
+        "torch's number of threads, files in the working directory, the handlers of the root logger"
     ) in str(caught.value)
 
 
