@@ -57,7 +57,13 @@ def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
         wrappers = lifecycle.wrappers(hook)
         for plugin in plugins:
             phase = "wraps" if plugin.name in wrappers else plugin.phase
-            yield f"  {plugin.name}", phase, plugin.owner, plugin.origin
+            yield f"  {plugin.name}", phase, plugin.owner, plugin.origin, _order(plugin)
+
+
+def _order(plugin: Plugin) -> str:
+    """Says what a plugin runs before and after."""
+    said = (("after", plugin.after), ("before", plugin.before))
+    return ", ".join(f"{word} {' and '.join(names)}" for word, names in said if names)
 
 
 def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:
@@ -66,6 +72,8 @@ def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:
             {
                 "name": plugin.name,
                 "phase": plugin.phase,
+                "before": plugin.before,
+                "after": plugin.after,
                 "distribution": plugin.distribution,
                 "object": f"{type(plugin.instance).__module__}.{type(plugin.instance).__qualname__}",
                 "why": plugin.origin,

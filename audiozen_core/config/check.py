@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from audiozen_core.binding.values import is_component
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
+from audiozen_core.config.hooks import check_hooks, default_plugins, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.namesakes import namesake_warnings
 from audiozen_core.config.read_sections import Sections
@@ -51,15 +52,19 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     """
     composition = loaded.composition
     checker = _Checker(composition, index, loaded.sections)
-    components = {}
+    components: dict[KeyPath, CheckedComponent] = {}
     scope = _import_scope(composition)
     checker.findings += requirement_findings(composition, checker.index)
     with scope:
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-    for finding, key in check_training(components, loaded.sections.components_by_kind):
-        checker.place(finding, key)
+        hooks = named_plugins(loaded.sections.hooks, components)
+        # The default hooks import torch. Whoever has made another mistake need not wait for that.
+        if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
+            hooks |= default_plugins(loaded.sections.hooks, checker.index)
+        checker.report(check_hooks(hooks))
+    checker.report(check_training(components, loaded.sections.components_by_kind))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
@@ -287,6 +292,14 @@ class _Checker:
             )
 
     # ------------------------------------------------------------------------------------------ reporting
+
+    def report(self, findings: Iterable[tuple[Diagnostic, KeyPath | None]]) -> None:
+        """Adds findings, each about the value of a key, or about something that is not in the file."""
+        for finding, key in findings:
+            if key is None:
+                self.findings.append(finding)
+            else:
+                self.place(finding, key)
 
     def add(self, code: str, message: str, key_path: KeyPath, **more: Any) -> None:
         self.place(Diagnostic(code, message, **more), key_path)

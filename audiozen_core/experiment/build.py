@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch.utils.data import ChainDataset, ConcatDataset, IterableDataset
 from audiozen_core.binding.arguments import build, call_arguments
 from audiozen_core.config.check_training import needs_closure
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
+from audiozen_core.config.hooks import default_hooks, hook_path, named_hooks
 from audiozen_core.config.sections import (
     Component,
     Dataloader,
@@ -34,16 +34,12 @@ from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
-from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
 # These kinds need each other, so they are built in this order. Other kinds are built without injected arguments.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
-
-_OWN = f"{FIRST_PARTY}:"
 
 
 def prepare_process(meta: Meta) -> torch.device:
@@ -153,37 +149,19 @@ def _check_step(section: Component, optimizer: Optimizer) -> None:
         raise BuildError(f"{section.header} {message}", remedy=remedy)
 
 
-def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
-    """Builds the default hooks: those of AudioZEN whose class says `default = True`.
-
-    A hook of another distribution takes part only if the TOML names it, so that installing a package never changes an
-    experiment. `named` are the hooks that the TOML names, to replace them or switch them off; they are left out.
-    """
-    plugins = []
-    for entry in installed_index().entries("hooks"):
-        if entry.distribution == FIRST_PARTY and entry.name not in named:
-            # The full spelling is needed, because another plugin may have a hook of the same name.
-            hook = resolve(entry.spelling, section="hooks").target
-            if getattr(hook, "default", False):
-                args = getattr(hook, "default_args", {})
-                plugins.append(Plugin(entry.name, build(hook, args), "default", entry.distribution))
-    return plugins
-
-
 def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
     """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off."""
     hooks = checked.config.hooks
-    names = [hook.path.removeprefix(_OWN) for hook in hooks]
-    plugins = default_hooks(named=names)
-    uses = Counter[str]()
-    for name, hook in zip(names, hooks, strict=True):
-        if hook.enabled:
-            found = checked.component(hook)
-            uses[name] += 1
-            # The names of plugins are unique in a run.
-            unique = f"{name}_{uses[name]}" if uses[name] > 1 else name
-            span = checked.composition.origin(hook.key).key_span
-            plugins.append(Plugin(unique, build_component(found), f"{span.file.name}:{span.line}", found.distribution))
+    plugins = []
+    for found in default_hooks(installed_index(), named=[hook_path(hook) for hook in hooks]):
+        assert found.entry  # a default hook is an installed component
+        args = getattr(found.target, "default_args", {})
+        plugins.append(Plugin(found.entry.name, build(found.target, args), "default", found.entry.distribution))
+    for name, hook in named_hooks(hooks):
+        component = checked.component(hook)
+        span = checked.composition.origin(hook.key).key_span
+        origin = f"{span.file.name}:{span.line}"
+        plugins.append(Plugin(name, build_component(component), origin, component.distribution, hook_path(hook)))
     return Lifecycle(plugins)
 
 

@@ -11,6 +11,7 @@ This module does not import torch. A component's class declares which settings m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _SAFE_SECTIONS = ("test_dataset", "predict_dataset")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
 _ABSENT = "(not set)"
+_HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,19 @@ def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> Non
             "copy the TOML under another name and run the copy with "
             f"`-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
         )
+
+
+def changed_hook(change: Change) -> str:
+    """Returns the name, in its run, of the hook whose settings have changed; "" if the change is not about a hook.
+
+    >>> [changed_hook(Change(key, "1", "2", True)) for key in ("hooks.ema.args.x", 'hooks."a.Ema"#2.path', "meta.seed")]
+    ['ema', 'a.Ema_2', '']
+    """
+    match = _HOOK_KEY.match(change.key)
+    if match is None:
+        return ""
+    path = (match["quoted"] or match["bare"]).removeprefix("audiozen:")
+    return f"{path}_{match['number']}" if match["number"] else path
 
 
 def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:

@@ -14,7 +14,7 @@ from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.errors import AudioZenError, CheckpointError
-from audiozen_core.experiment.config_diff import Change, compare_configs, refuse_changes
+from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
@@ -124,7 +124,8 @@ def result_name(which: str, path: Path, own: Path) -> str:
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
     """Puts the changed arguments of optimisers, schedulers and losses into the state of a checkpoint.
 
-    The trainer is built from this run's TOML file. This function steps the trainer's schedulers.
+    An added hook starts with its own state, and the state of a removed hook is left out. The trainer is built from this
+    run's TOML file. This function steps the trainer's schedulers.
 
     Raises:
         CheckpointError: a scheduler, with its new arguments, ends before the run's current step.
@@ -142,6 +143,11 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
             state.pop(section, None)
         elif section in fresh and (section.startswith("loss_function") or section not in state):
             state[section] = fresh[section]
+    for name in {f"hook_{name}" for name in map(changed_hook, changes) if name}:
+        if name not in fresh:
+            state.pop(name, None)
+        elif name not in state:
+            state[name] = fresh[name]
     return state
 
 

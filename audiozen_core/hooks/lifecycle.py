@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pluggy
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.calls import named_call, named_wrapper
+from audiozen_core.hooks.answers import first_answer_counts
+from audiozen_core.hooks.calls import checked_call, checked_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
+from audiozen_core.hooks.order import in_order
+from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
@@ -20,53 +22,26 @@ __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 _CALL_ALL_DESPITE_ERRORS = ("on_exception", "on_teardown")
 
 
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """One object whose methods implement hooks.
-
-    Attributes:
-        name: unique in the run.
-        instance: the object.
-        origin: what enabled the plugin, for messages, such as `default` or `baseline.toml:31`.
-        distribution: the installed distribution that it belongs to; "" for a local plugin.
-    """
-
-    name: str
-    instance: Any
-    origin: str = "default"
-    distribution: str = ""
-
-    @property
-    def phase(self) -> str:
-        """The phase in which the plugin runs."""
-        phase: str = getattr(self.instance, "phase", specs.DEFAULT_PHASE)
-        return phase
-
-    @property
-    def owner(self) -> str:
-        """The source of the code: the distribution, or the module that a dotted path names."""
-        return self.distribution or type(self.instance).__module__
-
-    def __str__(self) -> str:
-        owner = f" of {self.distribution}" if self.distribution else ""
-        return f"hook plugin `{self.name}`{owner} ({self.origin})"
-
-
 class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
-    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, and within a phase by name.
+    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, within a phase as their `before`
+    and `after` say, and otherwise by name. What an implementation returns is checked against its spec.
 
     Args:
         plugins: the plugins that take part.
 
     Raises:
-        HookError: two plugins have the same name; a phase, hook or hook argument is unknown; a hook is not marked.
+        HookError: two plugins have the same name; a class has a mistake that `hook_findings` finds; or `before` and
+            `after` contradict each other or the phases.
     """
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
-        self.plugins = tuple(sorted(plugins, key=_order))
+        plugins = list(plugins)
+        for plugin in plugins:
+            _check(plugin)
+        self.plugins = tuple(in_order(plugins))
         manager = pluggy.PluginManager(specs.PROJECT)
         manager.add_hookspecs(specs.Hooks)
         # pluggy calls plugins in reverse order of registration.
@@ -75,18 +50,16 @@ class Lifecycle(specs.Hooks[Trainer]):
                 raise HookError(
                     f"two hook plugins are called `{plugin.name}`", remedy="give one of them another `name`"
                 )
-            _check(plugin)
             manager.register(plugin.instance, name=plugin.name)
         by_name = {plugin.name: plugin for plugin in self.plugins}
         for name in HOOK_NAMES:
             caller = getattr(manager.hook, name)
             implementations = caller.get_hookimpls()
             for implementation in implementations:
-                watched = named_wrapper if implementation.wrapper else named_call
+                checked = checked_wrapper if implementation.wrapper else checked_call
                 owner = by_name[implementation.plugin_name]
-                implementation.function = watched(implementation.function, owner, name)
-            first_only = (getattr(specs.Hooks, name).audiozen_spec or {}).get("firstresult")
-            silent = _no_answer if first_only else _no_answers
+                implementation.function = checked(implementation.function, owner, name)
+            silent = _no_answer if first_answer_counts(name) else _no_answers
             call = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
             setattr(self, name, call if implementations else silent)
         self._manager = manager
@@ -123,14 +96,6 @@ def _no_answer(**_: Any) -> None:
 
 def _no_answers(**_: Any) -> list[Any]:
     return []
-
-
-def _order(plugin: Plugin) -> tuple[int, str]:
-    if plugin.phase not in specs.PHASES:
-        raise HookError(
-            f"{plugin} has the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(specs.PHASES)}"
-        )
-    return specs.PHASES.index(plugin.phase), plugin.name
 
 
 def _check(plugin: Plugin) -> None:

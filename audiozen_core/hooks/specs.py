@@ -10,8 +10,12 @@ arguments that it needs, by name:
         def on_epoch_end(self, trainer, epoch):
             print(f"epoch {epoch} is over")
 
-Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), and within a phase by name. If a
-class has `state_dict` and `load_state_dict`, checkpoints hold its state.
+Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), within a phase as the attributes
+`before` and `after` of the classes say, and otherwise by name. If a class has `state_dict` and `load_state_dict`,
+checkpoints hold its state.
+
+The return annotation of a hook says what an implementation may return (`answers`), and all annotations become the types
+of `hookimpl` (`marker.pyi`).
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 import pluggy
 
+from audiozen_core.hooks.marker import HookMarker
 from audiozen_core.kinds import Mode
 
 if TYPE_CHECKING:
@@ -34,11 +39,11 @@ if TYPE_CHECKING:
 Trainer = TypeVar("Trainer")
 
 PROJECT = "audiozen"
-PHASES = ("precision", "gradient", "step", "monitor", "persist")
-DEFAULT_PHASE = "monitor"
+Phase = Literal["precision", "gradient", "step", "monitor", "persist"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+DEFAULT_PHASE: Phase = "monitor"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class Hooks(Generic[Trainer]):
@@ -294,3 +299,6 @@ class Hooks(Generic[Trainer]):
 
         `extra` holds what `on_checkpoint_save` added.
         """
+
+
+hookimpl = HookMarker(PROJECT, tuple(name for name, value in vars(Hooks).items() if hasattr(value, f"{PROJECT}_spec")))
