@@ -37,8 +37,8 @@ def command() -> None:
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML file can use as `path`.
 
-    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks or
-    commands. Nothing is imported: the list comes from the metadata of the installed packages.
+    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks,
+    commands or section. Nothing is imported: the list comes from the metadata of the installed packages.
     """
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.index import installed_index

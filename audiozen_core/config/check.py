@@ -18,6 +18,7 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.hooks import check_hooks, default_plugins, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.namesakes import namesake_warnings
+from audiozen_core.config.plugin_sections import PluginSections, check_sections
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
 from audiozen_core.config.requirements import requirement_findings
@@ -53,12 +54,13 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     composition = loaded.composition
     checker = _Checker(composition, index, loaded.sections)
     components: dict[KeyPath, CheckedComponent] = {}
-    scope = _import_scope(composition)
+    scope, sections = _import_scope(composition), PluginSections()
     checker.findings += requirement_findings(composition, checker.index)
     with scope:
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
+        checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = named_plugins(loaded.sections.hooks, components)
         # The default hooks import torch. Whoever has made another mistake need not wait for that.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
@@ -67,7 +69,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     checker.report(check_training(components, loaded.sections.components_by_kind))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:

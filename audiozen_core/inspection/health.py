@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from audiozen_core.config.plugin_sections import KIND, is_taken
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
@@ -37,6 +38,9 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         message = f"the {first.prose} `{first.name}` is published by {owners}"
         ways = " or ".join(f"`{entry.spelling}`" for entry in entries)
         remedy = f"write {ways}, or pip uninstall one of {' '.join(entry.distribution for entry in entries)}"
+        if first.kind == KIND:
+            ways = " or ".join(f"`--without {entry.distribution}`" for entry in entries)
+            remedy = f"switch one of them off with {ways}"
         if own := first.distribution == FIRST_PARTY:
             ways = " or ".join(f"`{entry.spelling}`" for entry in others)
             remedy = f"`{first.name}` alone means that of {FIRST_PARTY}; write {ways} to use the other"
@@ -72,6 +76,9 @@ def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagno
             message = f"no TOML file or command line can name {entry.title}"
             remedy = "begin the name with a letter, a digit or `_`, and go on with these and `.`, `+` or `-`"
             yield _finding(codes.UNREACHABLE_NAME, message, remedy, [entry])
+        elif entry.kind == KIND and is_taken(entry.name):
+            message = f"{entry.title} has the name of one of AudioZEN's own, so no TOML file can reach it"
+            yield _finding(codes.CLASH, message, "give the entry point another name", [entry])
         elif entry.kind == "commands" and entry.name in commands:
             message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own"
             yield _finding(codes.CLASH, message, f"call it as `audiozen {entry.spelling}`", [entry])

@@ -11,10 +11,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any, TextIO
 
 from audiozen_core.binding.arguments import check_kind
+from audiozen_core.config.plugin_sections import KIND
 from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.listed import listed
@@ -76,6 +77,10 @@ def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
 
         if not isinstance(target, click.Command):
             yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a click command")
+        return
+    if entry.kind == KIND:
+        if not isinstance(target, type) or not is_dataclass(target):
+            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a dataclass")
         return
     if wrong := check_kind(entry.kind, target):
         yield wrong

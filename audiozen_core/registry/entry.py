@@ -50,7 +50,9 @@ class Entry:
     @property
     def reachable(self) -> bool:
         """Whether a `path` or a command line can name the component."""
-        return re.fullmatch(NAME, self.name, re.ASCII) is not None
+        # The name of a section is a key of a TOML file, without quotes.
+        pattern = r"[\w-]+" if self.kind == "section" else NAME
+        return re.fullmatch(pattern, self.name, re.ASCII) is not None
 
     @property
     def spelling(self) -> str:
