@@ -15,7 +15,7 @@ from audiozen_core.binding.values import is_component
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.hooks import check_hooks, default_plugins, named_plugins
+from audiozen_core.config.hooks import check_hooks, default_hooks, default_plugins, hook_path, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
 from audiozen_core.config.namesakes import namesake_warnings
 from audiozen_core.config.plugin_sections import PluginSections, check_sections
@@ -61,15 +61,16 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
             if checked := checker.check(component):
                 components[component.key] = checked
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
-        hooks = named_plugins(loaded.sections.hooks, components)
+        hooks = loaded.sections.hooks
+        defaults: tuple[Resolved, ...] = ()
         # The default hooks import torch. Whoever has made another mistake need not wait for that.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
-            hooks |= default_plugins(loaded.sections.hooks, checker.index)
-        checker.report(check_hooks(hooks))
+            defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
+        checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
     checker.report(check_training(components, loaded.sections.components_by_kind))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, sections)
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -91,8 +92,10 @@ def _import_scope(composition: Composition) -> ImportScope:
     meta = composition.values.get("meta")
     folders = meta.get("import_from") if isinstance(meta, dict) else None
     # Invalid entries are reported when `[meta]` is read, so they are ignored here.
-    usable = isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders)
-    scope = ImportScope(folders) if usable else ImportScope.of_file(composition.main.file)
+    if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
+        scope = ImportScope(folders)
+    else:
+        scope = ImportScope.of_file(composition.main.file)
     scope.recorded = functools.partial(recorded_plugin, composition)
     return scope
 
@@ -242,8 +245,8 @@ class _Checker:
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
         if resolved.changed:
             message = f"importing `{path}` changes {listed(resolved.changed)}"
-            notes = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
-            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=notes)
+            undone = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
+            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=undone)
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:

@@ -63,6 +63,7 @@ class CheckedConfig:
         composition: the values with their origins.
         components: the components by key path, without the hooks that are switched off.
         scope: the import scope in which the components were imported.
+        default_hooks: the hooks that run although the file does not name them.
         sections: the sections of plugins, by name.
     """
 
@@ -71,6 +72,7 @@ class CheckedConfig:
     composition: Composition
     components: Mapping[KeyPath, CheckedComponent]
     scope: ImportScope
+    default_hooks: tuple[Resolved, ...]
     sections: PluginSections
 
     def component(self, component: Component) -> CheckedComponent:

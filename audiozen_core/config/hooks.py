@@ -66,12 +66,9 @@ def named_plugins(
     return plugins
 
 
-def default_plugins(hooks: Iterable[HookComponent], index: PluginIndex) -> dict[Plugin, KeyPath | None]:
+def default_plugins(found: Iterable[Resolved]) -> dict[Plugin, KeyPath | None]:
     """Returns the default hooks, each with the key None, because the TOML file does not name them."""
-    return {
-        Plugin(found.path.removeprefix(_OWN), found.target, "default", FIRST_PARTY): None
-        for found in default_hooks(index, [hook_path(hook) for hook in hooks])
-    }
+    return {Plugin(hook.path.removeprefix(_OWN), hook.target, "default", FIRST_PARTY): None for hook in found}
 
 
 def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:

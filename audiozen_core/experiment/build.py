@@ -19,7 +19,7 @@ from torch.utils.data import ChainDataset, ConcatDataset, IterableDataset
 from audiozen_core.binding.arguments import build, call_arguments
 from audiozen_core.config.check_training import needs_closure
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
-from audiozen_core.config.hooks import default_hooks, hook_path, named_hooks
+from audiozen_core.config.hooks import hook_path, named_hooks
 from audiozen_core.config.sections import (
     Component,
     Dataloader,
@@ -34,7 +34,6 @@ from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
-from audiozen_core.registry.index import installed_index
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
@@ -152,13 +151,12 @@ def _check_step(section: Component, optimizer: Optimizer) -> None:
 
 def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
     """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off."""
-    hooks = checked.config.hooks
     plugins = []
-    for found in default_hooks(installed_index(), named=[hook_path(hook) for hook in hooks]):
+    for found in checked.default_hooks:
         assert found.entry  # a default hook is an installed component
         args = getattr(found.target, "default_args", {})
         plugins.append(Plugin(found.entry.name, build(found.target, args), "default", found.entry.distribution))
-    for name, hook in named_hooks(hooks):
+    for name, hook in named_hooks(checked.config.hooks):
         component = checked.component(hook)
         span = checked.composition.origin(hook.key).key_span
         origin = f"{span.file.name}:{span.line}"

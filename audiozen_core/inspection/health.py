@@ -41,7 +41,8 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         if first.kind == KIND:
             ways = " or ".join(f"`--without {entry.distribution}`" for entry in entries)
             remedy = f"switch one of them off with {ways}"
-        if own := first.distribution == FIRST_PARTY:
+        own = first.distribution == FIRST_PARTY
+        if own:
             ways = " or ".join(f"`{entry.spelling}`" for entry in others)
             remedy = f"`{first.name}` alone means that of {FIRST_PARTY}; write {ways} to use the other"
         yield _finding(codes.CLASH, message, remedy, entries, severity="warning" if own else "error")

@@ -66,8 +66,8 @@ def findings_about(entry: Entry) -> Iterator[Diagnostic]:
         yield _about(entry, Diagnostic(config_codes.IMPORT_PRINTS, message, "warning", notes=notes))
     if resolved.changed:
         message = f"its import changes {listed(resolved.changed)}, which AudioZEN undoes"
-        notes = ("help: make the change in a constructor, or in the hook `on_setup`",)
-        yield _about(entry, Diagnostic(codes.IMPORT_CHANGES, message, "warning", notes=notes))
+        remedy = "help: make the change in a constructor, or in the hook `on_setup`"
+        yield _about(entry, Diagnostic(codes.IMPORT_CHANGES, message, "warning", notes=(remedy,)))
 
 
 def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:

@@ -106,9 +106,9 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
     unknown = error.code in (codes.UNKNOWN_NAME, codes.UNKNOWN_DISTRIBUTION)
     if scope and unknown and (recorded := scope.recorded(path)):
         requirement, record = recorded
-        notes = (*error.notes, f"note: an earlier run used `{path}` of {requirement.replace('==', ' ')}: {record}")
+        earlier = f"note: an earlier run used `{path}` of {requirement.replace('==', ' ')}: {record}"
         remedy = f"pip install '{requirement}'"
-        return PathError(error.code, error.message, notes=notes, remedy=remedy)
+        return PathError(error.code, error.message, notes=(*error.notes, earlier), remedy=remedy)
     if error.code != codes.UNKNOWN_NAME or ":" in path:
         return error
     suggestion, notes = _name_in_torch(path, section) or error.suggestion, list(error.notes)
