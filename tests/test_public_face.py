@@ -298,6 +298,8 @@ def summary(value):
         text = first_paragraph(value)
     elif value is audiozen.hookimpl:
         text = "Marks a function or a method as the implementation of a hook."
+    elif value is audiozen.hookspec:
+        text = "Marks a method as a hook that a plugin brings, and that other plugins implement."
     else:
         text = f"`{value!r}`"
     return text.replace("|", "\\|")

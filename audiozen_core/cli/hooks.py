@@ -44,9 +44,7 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
-    from audiozen_core.hooks.lifecycle import HOOK_NAMES
-
-    return {hook: lifecycle.order(hook) for hook in HOOK_NAMES}
+    return {hook: lifecycle.order(hook) for hook in lifecycle.hook_names}
 
 
 def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:

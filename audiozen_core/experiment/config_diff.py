@@ -104,10 +104,9 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
             yield f"{key}.name"
             yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)
         own = split_section(section) is None
-        if own:  # one of its keys may be called `path`, but it names no component
-            component = find(section, "")
-        else:
-            component = find(section, str(table["path"])) if "path" in table else None
+        # A section of a plugin may have a key `path`, but it names no component.
+        path = "" if own else table.get("path")
+        component = None if path is None else find(section, str(path))
         if getattr(component, "affects_training", True) is False:
             yield key
         # A subclass adds to the names of its base classes.

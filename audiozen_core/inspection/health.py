@@ -41,11 +41,11 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
         if first.kind == KIND:
             ways = " or ".join(f"`--without {entry.distribution}`" for entry in entries)
             remedy = f"switch one of them off with {ways}"
-        own = first.distribution == FIRST_PARTY
-        if own:
+        harmless = first.distribution == FIRST_PARTY
+        if harmless:
             ways = " or ".join(f"`{entry.spelling}`" for entry in others)
             remedy = f"`{first.name}` alone means that of {FIRST_PARTY}; write {ways} to use the other"
-        yield _finding(codes.CLASH, message, remedy, entries, severity="warning" if own else "error")
+        yield _finding(codes.CLASH, message, remedy, entries, severity="warning" if harmless else "error")
     yield from _misplaced(index, commands)
     seen = set()
     for entry in index:

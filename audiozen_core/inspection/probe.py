@@ -21,6 +21,8 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.hooks.checks import hook_findings
+from audiozen_core.hooks.spec_lookup import KIND as HOOKSPECS
+from audiozen_core.hooks.spec_lookup import spec_faults
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.paths import load
@@ -81,6 +83,10 @@ def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
     if entry.kind == KIND:
         if not isinstance(target, type) or not is_dataclass(target):
             yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a dataclass")
+        return
+    if entry.kind == HOOKSPECS:
+        for message, remedy in spec_faults(target):
+            yield Diagnostic(codes.HOOK, message, notes=(f"help: {remedy}",))
         return
     if wrong := check_kind(entry.kind, target):
         yield wrong

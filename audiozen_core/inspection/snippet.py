@@ -34,6 +34,8 @@ def snippet(kind: str, path: str, target: Any) -> str:
     """
     if kind == "commands":
         return f"# a command of the shell\n# audiozen {path} --help"
+    if kind == "hookspecs":
+        return f"# hooks that other plugins implement, and that the plugin calls: {path}"
     lines = _arguments(kind, target)
     if kind == "section":
         return "\n".join([f"[{path.rpartition(':')[2]}]", *lines])
