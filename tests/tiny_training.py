@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -88,3 +89,9 @@ def make_loader(size=20, *, batch_size=4, shuffle=True, **options):
 def weights_of(trainer):
     """Returns all weights of the model in one vector."""
     return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
+
+
+def state_of(trainer):
+    """Returns a copy of the complete state, as a checkpoint would hold it."""
+    with trainer.checkpoint() as state:
+        return copy.deepcopy(state)

@@ -47,18 +47,12 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def wants_callable(annotation: Any) -> bool:
-    """Checks whether a callable can be passed for the annotation, by itself or in an array.
+    """Checks whether a callable can be passed for the annotation.
 
-    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(list[collections.abc.Callable])
-    (True, True)
-    >>> wants_callable(int | str)
-    False
+    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(int | str)
+    (True, False)
     """
-    for member in members_of(annotation):
-        origin = get_origin(member) or member
-        if origin is collections.abc.Callable or (is_array(origin) and any(map(wants_callable, get_args(member)))):
-            return True
-    return False
+    return any((get_origin(member) or member) is collections.abc.Callable for member in members_of(annotation))
 
 
 def is_array(origin: Any) -> bool:

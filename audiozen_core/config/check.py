@@ -10,8 +10,10 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
+from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
@@ -28,7 +30,7 @@ from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.errors import AudioZenError, BuildError, ConfigError
+from audiozen_core.errors import AudioZenError, BuildError, ConfigError, MissingExtraError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import unknown_name_hints
@@ -67,7 +69,10 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
             defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
         checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
-    checker.report(check_training(components, loaded.sections.components_by_kind))
+    tables = loaded.sections
+    validates = bool(tables.datasets["validate"])
+    checker.report(check_training(components, tables.components_by_kind, modes=loaded.modes, validates=validates))
+    checker.report(check_data(components, tables.datasets))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults, sections)
@@ -102,11 +107,15 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups."""
+    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
+
+    A `named` component is built by its owner, which gets only its name.
+    """
 
     section: str | None
     injected: tuple[str, ...] = ()
     called_later: bool = False
+    named: bool = False
 
 
 def _role(component: Component) -> _Role:
@@ -146,13 +155,9 @@ class _Checker:
         key = component.key
         # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
-        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role.section)
+        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role)
         signature = self.signature(resolved.target) if resolved else None
-        nested = {
-            inner.key: checked
-            for inner in _components_in(component.args, (*key, "args"))
-            if (checked := self.check_as(inner, self.nested_role(inner, role, signature, len(key) + 1)))
-        }
+        nested = self.check_nested(component, role, signature)
         if resolved is None:
             return None
         if problem := check_kind(role.section or "component", resolved.target):
@@ -163,16 +168,22 @@ class _Checker:
         self.check_arguments(checked, role)
         return checked
 
-    def nested_role(self, inner: Component, outer: _Role, signature: Signature | None, depth: int) -> _Role:
-        """Returns the role of a component within the arguments of another one, whose `args` are at `depth`.
-
-        If an argument takes a callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function
-        is the function. Everything else is built. AudioZEN passes it the arguments that it passes to the outer one.
-        """
-        parameter = signature.get(str(inner.key[depth])) if signature else None
-        table = self.composition.get(inner.key)
-        callable_wanted = parameter is not None and wants_callable(parameter.annotation) and "args" not in table
-        return _Role(None, outer.injected, called_later=callable_wanted)
+    def check_nested(
+        self, component: Component, role: _Role, signature: Signature | None
+    ) -> dict[KeyPath, CheckedComponent]:
+        """Checks the components within the arguments of another one. Returns those that are built before it."""
+        nested = {}
+        for inner, annotation in _components_in_arguments(component, signature):
+            kind = kind_of_component(annotation)
+            if isinstance(self.composition.get(inner.key), str):
+                self.check_as(inner, _Role(kind, named=True))
+                continue
+            # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
+            # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
+            called_later = wants_callable(annotation) and "args" not in self.composition.get(inner.key)
+            if checked := self.check_as(inner, _Role(kind, role.injected, called_later)):
+                nested[inner.key] = checked
+        return nested
 
     def signature(self, target: Any) -> Signature | None:
         """Returns the signature of an object. It is read only once, even if several components name the object."""
@@ -232,12 +243,14 @@ class _Checker:
             if unknown and name in args and is_old_value(args[name], values):
                 self.findings.append(self.composition.drop_old_setting((*place, name), advice))
 
-    def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
+    def resolve(self, path: str, place: KeyPath, role: _Role) -> Resolved | None:
         try:
-            resolved = resolve(path, section=section, index=self.index)
+            resolved = resolve(path, section=role.section, index=self.index)
         except AudioZenError as error:
+            # The owner of a named component may do without it where a package is missing, as in `metrics`.
+            optional = role.named and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
-                self.place(finding, place)
+                self.place(replace(finding, severity="warning") if optional else finding, place)
             return None
         if printed := resolved.printed.strip():
             message = f"importing `{path}` writes to the standard output"
@@ -317,11 +330,21 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in(value: Any, place: KeyPath) -> Iterator[Component]:
-    """Yields the outermost components within a value: the tables with a `path`."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, entry in items:
-        if is_component(entry):
-            yield Component(path=entry["path"], args=entry.get("args", {}), key=(*place, key))
-        else:
-            yield from _components_in(entry, (*place, key))
+def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any]]:
+    """Yields the outermost components within the arguments, each with the annotation of its place."""
+    args: Any = component.args  # the `args` of a nested component have not been type-checked yet
+    for name, value in args.items() if isinstance(args, dict) else ():
+        parameter = signature.get(name) if signature else None
+        yield from _components_in(value, (*component.key, "args", name), parameter.annotation if parameter else Any)
+
+
+def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any]]:
+    """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
+    if is_component(value):
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation
+    elif is_component_name(value, annotation):
+        yield Component(path=value, key=place), annotation
+    else:
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, entry in items:
+            yield from _components_in(entry, (*place, key), annotation_below(annotation, key))

@@ -79,9 +79,10 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
         CheckpointError: a registered state is not in the checkpoint, or does not fit.
     """
     state: dict[str, Any] = {}
+    owners: set[str] = set()
     if path.is_dir():
         folder = path.resolve()
-        owners = read_state(folder, read_manifest(folder)).keys()
+        owners = set(read_state(folder, read_manifest(folder)))
         wanted = {*trainer.state.evaluation_names(), "progress", "extra"} & owners
         loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.device)
         state = loaded.state
@@ -89,7 +90,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
             trainer.progress.load_state_dict(state.pop("progress"))
         else:  # an average of several checkpoints
             trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
-        trainer.hooks.on_checkpoint_load(trainer=trainer, extra=state.pop("extra", {}))
+        trainer.hooks.distribute_extra(trainer, state.pop("extra", {}).get("hooks", {}))
         if unused := sorted(owners - trainer.state.names() - {"extra"}):
             get_logger().warning(
                 "the checkpoint has states that nothing in this experiment restores, so its results may differ from "
@@ -97,7 +98,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
                 states=", ".join(unused),
                 checkpoint=str(path),
             )
-    trainer.state.load_for_evaluation(state, str(path))
+    trainer.state.load_for_evaluation(state, str(path), saved=owners - {"extra"})
 
 
 def result_name(which: str, path: Path, own: Path) -> str:

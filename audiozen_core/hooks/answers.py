@@ -6,8 +6,8 @@ import ast
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, SupportsFloat, Union, get_args, get_origin
 
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.errors import HookError
@@ -72,10 +72,25 @@ def _fits(annotation: Any) -> Fits:
     if origin is Literal:
         return lambda value: any(type(value) is type(choice) and value == choice for choice in args)
     cls = origin or annotation
-    if cls in (int, float):
-        numbers = (int, float) if cls is float else int
-        return lambda value: isinstance(value, numbers) and not isinstance(value, bool)
-    return lambda value: isinstance(value, cls)
+    if cls is float:
+        return _is_number
+    if cls is Mapping and args:
+        key_fits, value_fits = map(_fits, args)
+        return lambda value: (
+            isinstance(value, cls) and all(key_fits(key) and value_fits(each) for key, each in value.items())
+        )
+    return lambda value: isinstance(value, cls) and (cls is bool or not isinstance(value, bool))
+
+
+def _is_number(value: Any) -> bool:
+    """Returns whether a value can become a float: a number, or a scalar of NumPy or Torch, but not a text or a bool."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        return False
+    try:
+        float(value)
+    except (TypeError, ValueError, RuntimeError):  # a tensor of several elements
+        return False
+    return True
 
 
 def _shown(answer: Any) -> str:

@@ -21,8 +21,8 @@ HOOK_NAMES = tuple(OWN)
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# `on_component_built` passes an object from plugin to plugin, so there is no single call to wrap.
-_UNWRAPPABLE = ("on_component_built",)
+# Each plugin gets arguments of its own, so there is no single call to wrap.
+_UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load", "epoch_scalars", "evaluation_scalars")
 
 
 def implemented_hooks(cls: type) -> dict[str, str]:
@@ -150,7 +150,7 @@ def _option_faults(hook: str, options: dict[str, Any]) -> Iterator[tuple[str, st
     if options.get("hookwrapper"):
         yield f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`"
     if options.get("wrapper") and hook in _UNWRAPPABLE:
-        yield f"`{hook}` can't be wrapped", "return the object to use instead"
+        yield f"`{hook}` can't be wrapped", "implement it without `wrapper=True`"
 
 
 def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static: bool) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -53,9 +53,9 @@ class Lifecycle(specs.Hooks[Trainer]):
                     f"two hook plugins are called `{plugin.name}`", remedy="give one of them another `name`"
                 )
             self._by_name[plugin.name] = plugin
-        self._managers: dict[type, pluggy.PluginManager] = {specs.Hooks: self._manager_of(specs.Hooks)}
+        self._manager = self._manager_of(specs.Hooks)
         self._of: dict[type, Any] = {}
-        for name, call in self._calls(specs.Hooks).items():
+        for name, call in _calls(specs.Hooks, self._manager).items():
             setattr(self, name, call)
 
     def of(self, hooks: type[_Specs]) -> _Specs:
@@ -70,15 +70,15 @@ class Lifecycle(specs.Hooks[Trainer]):
         if hooks not in self._of:
             for message, remedy in spec_faults(hooks):
                 raise HookError(f"the hooks `{hooks.__qualname__}` can't be called: {message}", remedy=remedy)
-            self._managers[hooks] = self._manager_of(hooks)
+            found = specs_in(hooks)
             # A hook of a plugin that has no answer returns None, as its annotation says.
             calls = {
-                name: call if first_answer_counts(specs_in(hooks)[name]) else _without_answers(call)
-                for name, call in self._calls(hooks).items()
+                name: call if first_answer_counts(found[name]) else _without_answers(call)
+                for name, call in _calls(hooks, self._manager_of(hooks)).items()
             }
             self._of[hooks] = SimpleNamespace(**calls)
-        found: _Specs = self._of[hooks]
-        return found
+        callables: _Specs = self._of[hooks]
+        return callables
 
     def _manager_of(self, hooks: type) -> pluggy.PluginManager:
         """Returns pluggy's manager for a class of specs, with all plugins and checked implementations."""
@@ -94,24 +94,64 @@ class Lifecycle(specs.Hooks[Trainer]):
                 implementation.function = checked(implementation.function, owner, spec)
         return manager
 
-    def _calls(self, hooks: type) -> dict[str, Callable[..., Any]]:
-        """Returns a callable for each hook."""
-        calls: dict[str, Callable[..., Any]] = {}
-        for name, spec in specs_in(hooks).items():
-            caller = getattr(self._managers[hooks].hook, name)
-            if not caller.get_hookimpls():
-                calls[name] = _no_answer if first_answer_counts(spec) else _no_answers
-            else:
-                calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
-        return calls
-
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""
-        for implementation in reversed(self._managers[specs.Hooks].hook.on_component_built.get_hookimpls()):
-            values = {"section": section, "component": component}
-            answer = implementation.function(*(values[name] for name in implementation.argnames))
+        for _, built in self._each("on_component_built"):
+            answer = built(section=section, component=component)
             component = component if answer is None else answer
         return component
+
+    def added_scalars(self, hook: str, taken: Collection[str], **arguments: Any) -> dict[str, float]:
+        """Calls `epoch_scalars` or `evaluation_scalars`, and returns the scalars of all plugins.
+
+        Args:
+            hook: the hook.
+            taken: the names that the trainer uses.
+            arguments: the arguments of the hook.
+
+        Raises:
+            HookError: two plugins, or a plugin and the trainer, use the same name.
+        """
+        owners: dict[str, object] = dict.fromkeys(taken, "the trainer")
+        scalars: dict[str, float] = {}
+        for plugin, implementation in self._each(hook):
+            for name, value in (implementation(**arguments) or {}).items():
+                if name in owners:
+                    raise HookError(
+                        f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} has one of that name",
+                        remedy="give it another name, for instance with the name of the hook in front",
+                    )
+                owners[name] = plugin
+                scalars[name] = float(value)
+        return scalars
+
+    def collect_extra(self, trainer: Trainer) -> dict[str, dict[str, Any]]:
+        """Calls `on_checkpoint_save`. Returns what each plugin added, by its name."""
+        extra: dict[str, dict[str, Any]] = {}
+        for plugin, save in self._each("on_checkpoint_save"):
+            own: dict[str, Any] = {}
+            save(trainer=trainer, extra=own)
+            if own:
+                extra[plugin.name] = own
+        return extra
+
+    def distribute_extra(self, trainer: Trainer, extra: Mapping[str, Mapping[str, Any]]) -> None:
+        """Calls `on_checkpoint_load`; each plugin gets what it has added."""
+        for plugin, load in self._each("on_checkpoint_load"):
+            load(trainer=trainer, extra=extra.get(plugin.name, {}))
+
+    def asks(self, hook: str, argument: str) -> bool:
+        """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
+        return any(argument in implementation.argnames for implementation in self._implementations(hook))
+
+    def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
+        """Yields each plugin that implements a hook, first to last, with a function that takes keyword arguments."""
+
+        def bound(implementation: Any) -> Callable[..., Any]:
+            return lambda **arguments: implementation.function(*(arguments[name] for name in implementation.argnames))
+
+        for implementation in reversed(self._implementations(hook)):
+            yield self._by_name[implementation.plugin_name], bound(implementation)
 
     @property
     def hook_names(self) -> tuple[str, ...]:
@@ -130,7 +170,7 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         # pluggy also knows the implementations of hooks of other plugins, by their names.
-        caller = getattr(self._managers[specs.Hooks].hook, hook, None)
+        caller = getattr(self._manager.hook, hook, None)
         return caller.get_hookimpls() if caller else []
 
     def stateful(self) -> Iterator[tuple[str, Any]]:
@@ -140,8 +180,16 @@ class Lifecycle(specs.Hooks[Trainer]):
                 yield plugin.name, plugin.instance
 
 
-def _no_answer(**_: Any) -> None:
-    return None
+def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+    """Returns a callable for each hook of a class of specs."""
+    calls: dict[str, Callable[..., Any]] = {}
+    for name, spec in specs_in(hooks).items():
+        caller = getattr(manager.hook, name)
+        if not caller.get_hookimpls():
+            calls[name] = _no_answer if first_answer_counts(spec) else _no_answers
+        else:
+            calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
+    return calls
 
 
 def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
@@ -149,6 +197,10 @@ def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
         call(**arguments)
 
     return called
+
+
+def _no_answer(**_: Any) -> None:
+    return None
 
 
 def _no_answers(**_: Any) -> list[Any]:

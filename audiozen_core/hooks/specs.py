@@ -12,7 +12,7 @@ arguments that it needs, by name:
 
 Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), within a phase as the attributes
 `before` and `after` of the classes say, and otherwise by name. If a class has `state_dict` and `load_state_dict`,
-checkpoints hold its state.
+checkpoints hold its state. Either may take the trainer as a further argument called `trainer`.
 
 The return annotation of a hook says what an implementation may return (`answers`), and all annotations become the types
 of `hookimpl` (`marker.pyi`).
@@ -20,7 +20,7 @@ of `hookimpl` (`marker.pyi`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
@@ -41,10 +41,16 @@ Specs = TypeVar("Specs")
 
 PROJECT = "audiozen"
 Phase = Literal["precision", "gradient", "step", "monitor", "persist"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
-DEFAULT_PHASE: Phase = "monitor"
+"""The phase of a hook plugin."""
+
+PHASES = get_args(Phase)
+"""The phases of hook plugins, in the order in which they are called."""
+
+DEFAULT_PHASE = "monitor"
+"""The phase of a class that names none."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
+"""Marks a method as a hook that a plugin brings, and that other plugins implement."""
 
 
 class Hooks(Generic[Trainer]):
@@ -108,7 +114,8 @@ class Hooks(Generic[Trainer]):
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
         """Decides whether to leave a training batch out; called before the batch is copied to the device.
 
-        A batch that is left out counts as done, but nothing is computed for it and the weights do not change.
+        A batch that is left out counts as done, but nothing is computed for it and the weights do not change. Its
+        samples have been read already: workers read ahead, so an earlier answer would depend on their number.
 
         Args:
             trainer: the trainer; the batch belongs to epoch `trainer.progress.epoch + 1`.
@@ -179,6 +186,30 @@ class Hooks(Generic[Trainer]):
                 GPU wait, so do it rarely.
         """
 
+    @hookspec(firstresult=True)
+    def stop_within_epoch_reason(self, trainer: Trainer) -> str | None:
+        """Decides whether to stop training after an optimiser step, within the epoch; called after each one.
+
+        A checkpoint is saved, and nothing is validated. A resume continues with the next batch.
+
+        Returns:
+            The reason to stop, in words, or None to continue.
+        """
+
+    @hookspec
+    def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
+        """Adds scalars to the record of an epoch; called after its last step, before its validation.
+
+        They are recorded with the prefix `train/`, like those of the training steps.
+
+        Args:
+            trainer: the trainer.
+            epoch: counts from 1.
+
+        Returns:
+            Name to value, or None. A name that the trainer or another hook uses too is an error.
+        """
+
     @hookspec
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
@@ -235,8 +266,44 @@ class Hooks(Generic[Trainer]):
         """Validation, test or prediction begins; `num_batches` is None if a data set has no length."""
 
     @hookspec
-    def on_evaluation_step_end(self, trainer: Trainer, mode: Mode, batch_idx: int, dataloader_idx: int) -> None:
-        """One batch of an evaluation is done."""
+    def on_evaluation_step_end(
+        self,
+        trainer: Trainer,
+        mode: Mode,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+        outputs: Any,
+        signals: Sequence[Mapping[str, torch.Tensor]],
+    ) -> None:
+        """One batch of an evaluation is done.
+
+        Args:
+            trainer: the trainer.
+            mode: `validate`, `test` or `predict`.
+            batch: the batch, on the device.
+            batch_idx: the index of the batch in the data set, from 0.
+            dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
+            outputs: what the step returned. Copy what you change: the trainer computes its results from it.
+            signals: the signals of each file of the batch by name, which the step showed with `self.show`. Those of
+                `enhancement` are `noisy`, `enhanced` and, except in a prediction, `clean`, each [time] on the CPU.
+                They are freed after the call unless a hook keeps them.
+        """
+
+    @hookspec
+    def evaluation_scalars(self, trainer: Trainer, mode: Mode) -> Mapping[str, float] | None:
+        """Adds scalars to the record of an evaluation; called after its last batch.
+
+        They are recorded with the name of the mode as prefix, such as `validate/`. In a validation, `monitor` in
+        `[trainer.args]` can name one of them. It then decides which epoch is the best, and when `patience` is over.
+
+        Args:
+            trainer: the trainer.
+            mode: `validate` or `test`.
+
+        Returns:
+            Name to value, or None. A name that the trainer or another hook uses too is an error.
+        """
 
     @hookspec
     def on_evaluation_end(
@@ -247,7 +314,7 @@ class Hooks(Generic[Trainer]):
         Args:
             trainer: the trainer.
             mode: `validate`, `test` or `predict`.
-            score: what `validation_epoch_end` returned; None in the other modes.
+            score: the score of a validation; None in the other modes.
             metrics: all scalars of the evaluation.
         """
 
@@ -276,8 +343,19 @@ class Hooks(Generic[Trainer]):
         """
 
     @hookspec
+    def on_state_collect(self, trainer: Trainer) -> None:
+        """The state is about to be read for a checkpoint: change here what it is to hold, such as the weights."""
+
+    @hookspec
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
-        """A checkpoint is about to be written: put your own entries into `extra`, under a key of your own."""
+        """A checkpoint is about to be written: put further data of your own into `extra`.
+
+        Each hook has an `extra` of its own, empty at first.
+        """
+
+    @hookspec
+    def on_state_collected(self, trainer: Trainer) -> None:
+        """The state has been copied for a checkpoint, or copying has failed: undo the change of `on_state_collect`."""
 
     @hookspec(firstresult=True)
     def skip_checkpoint_reason(self, trainer: Trainer, epoch: int) -> str | None:
@@ -302,8 +380,13 @@ class Hooks(Generic[Trainer]):
     def on_checkpoint_load(self, trainer: Trainer, extra: Mapping[str, Any]) -> None:
         """A checkpoint has been read, to resume or to evaluate, and is about to be restored.
 
-        `extra` holds what `on_checkpoint_save` added.
+        `extra` holds what this hook put there in `on_checkpoint_save`; it is empty if that was nothing.
         """
 
 
 hookimpl = HookMarker(PROJECT, tuple(name for name, value in vars(Hooks).items() if hasattr(value, f"{PROJECT}_spec")))
+"""Marks a method as the implementation of a hook.
+
+`@hookimpl` is for the hook of that name, `@hookimpl.on_epoch_end` names the hook, and `@hookimpl(wrapper=True)` marks a
+wrapper.
+"""

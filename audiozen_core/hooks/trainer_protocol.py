@@ -15,6 +15,7 @@ notice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -25,6 +26,8 @@ from audiozen_core.hooks.specs import Hooks
 if TYPE_CHECKING:
     import torch
     from structlog.typing import FilteringBoundLogger
+
+    from audiozen_core.kinds import Mode
 
 
 @runtime_checkable
@@ -124,6 +127,7 @@ class Trainer(Protocol):
     plot_norm: bool
     gradient_accumulation_steps: int
     log_interval: int
+    monitor: str
     save_max_score: bool
     save_ckpt_interval: int
     save_ckpt_interval_steps: int | None
@@ -166,6 +170,10 @@ class Trainer(Protocol):
         """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
         ...
 
+    def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
+        """Returns the name of a data set: its `name` in the TOML file, or else its index."""
+        ...
+
     def measure_gradients(self) -> dict[str, torch.Tensor]:
         """Returns the norm of the present gradients of each network and its loss function, by suffix.
 
@@ -188,8 +196,11 @@ class Trainer(Protocol):
         """Whether no gradients are being accumulated: only then is the state complete, so that it can be saved."""
         ...
 
-    def checkpoint(self) -> dict[str, dict[str, Any]]:
-        """Returns the complete state, by name, including what the hooks add in `on_checkpoint_save`."""
+    def checkpoint(self) -> AbstractContextManager[dict[str, dict[str, Any]]]:
+        """Provides the complete state, by name, including what the hooks add in `on_checkpoint_save`.
+
+        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
+        """
         ...
 
     def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:

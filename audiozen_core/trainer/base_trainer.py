@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -24,6 +25,7 @@ from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
+from audiozen_core.trainer.stop_request import StopRequest
 
 
 class BaseTrainer(Evaluation):
@@ -49,6 +51,7 @@ class BaseTrainer(Evaluation):
         max_epochs: the maximum number of epochs.
         max_steps: the maximum number of optimiser steps; None for no limit.
         clip_grad_norm_value: the maximum norm of all gradients of a network together; None for no clipping.
+        monitor: the scalar of the validation that is the score; by default the trainer's own. A hook may add scalars.
         save_max_score: whether a higher score is better; false if a lower one is.
         save_ckpt_interval: save a checkpoint every N epochs, and always after the best epoch and the last epoch.
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
@@ -98,6 +101,7 @@ class BaseTrainer(Evaluation):
         max_epochs: int = 100,
         max_steps: int | None = None,
         clip_grad_norm_value: float | None = None,
+        monitor: str = "score",
         save_max_score: bool = True,
         save_ckpt_interval: int = 1,
         save_ckpt_interval_steps: int | None = None,
@@ -114,7 +118,13 @@ class BaseTrainer(Evaluation):
         on_bad_data: UnreadablePolicy = "stop",
         max_bad_data: int = 10,
     ) -> None:
-        super().__init__(components, save_max_score=save_max_score, on_bad_data=on_bad_data, max_bad_data=max_bad_data)
+        super().__init__(
+            components,
+            monitor=monitor,
+            save_max_score=save_max_score,
+            on_bad_data=on_bad_data,
+            max_bad_data=max_bad_data,
+        )
         self.max_epochs = at_least(1, max_epochs=max_epochs)
         self.max_steps = at_least(1, max_steps=max_steps)
         self.clip_grad_norm_value = above(0, clip_grad_norm_value=clip_grad_norm_value)
@@ -138,7 +148,7 @@ class BaseTrainer(Evaluation):
         self.grad_norm: Tensor | None = None
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
         self.state = StateRegistry()
-        self.state.register_components(components)
+        self.state.register_components(components, self)
         self.state.register("progress", self.progress, training_only=True)
         self.state.register("scalars", self.scalars, training_only=True)
         self.state.register("unreadable", self.unreadable, training_only=True)
@@ -151,8 +161,9 @@ class BaseTrainer(Evaluation):
     # ------------------------------------------------------------------------------- training
 
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
-        """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a `stop_reason`."""
+        """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a reason to stop."""
         self.check_schedulers(loader)
+        validated = False
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
@@ -161,12 +172,17 @@ class BaseTrainer(Evaluation):
                     if not self.hooks.rollback(trainer=self, error=request.reason):
                         raise request.reason from None
                     continue
+                except StopRequest as request:
+                    reason = request.reason
+                    self.hooks.on_checkpoint_request(trainer=self, reason=reason)
+                    break
                 self.progress.complete_epoch()
                 epoch = self.progress.epoch
                 last = epoch == self.max_epochs or self._out_of_steps
                 score = None
                 if validation_loaders and (last or epoch % self.validation_interval == 0):
                     score, scalars = self._validate(validation_loaders)
+                    validated = True
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
                 # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
@@ -175,19 +191,20 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+            if validated and not self.progress.best_epoch:
+                self.log.warning(
+                    "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
+                    "`best`, and a test uses the latest one",
+                    **({"reason": self.why_no_score} if self.why_no_score else {}),
+                )
 
     def check_schedulers(self, loader: BatchLoader) -> None:
-        """Checks that no scheduler ends before the training does.
-
-        Raises:
-            RunError: a scheduler has fewer steps than the training.
-        """
-        steps = self.max_steps
-        if loader.num_batches is not None:
-            windows = self.max_epochs * math.ceil(loader.num_batches / self.gradient_accumulation_steps)
-            steps = windows if steps is None else min(steps, windows)
+        """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
+        epochs, batches = self.max_epochs, loader.num_batches
+        windows = None if batches is None else epochs * math.ceil(batches / self.gradient_accumulation_steps)
+        steps = min((limit for limit in (windows, self.max_steps) if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
-            scheduler.check_length(epochs=self.max_epochs, steps=steps)
+            scheduler.check_length(epochs=epochs, steps=steps)
 
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:
@@ -217,6 +234,8 @@ class BaseTrainer(Evaluation):
             if self._out_of_steps:
                 break
             self._train_batch(item, batch_idx)
+            if not self._window_open and (reason := self.hooks.stop_within_epoch_reason(trainer=self)):
+                raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
         steps = self.scalars.flush()
@@ -228,8 +247,9 @@ class BaseTrainer(Evaluation):
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
         with translate_step_errors(self.training_epoch_end):
-            means = self.training_epoch_end(steps)
-        return prefixed("train", {**means, **self.scalars.rates})
+            scalars = {**self.training_epoch_end(steps), **self.scalars.rates}
+        added = self.hooks.added_scalars("epoch_scalars", scalars, trainer=self, epoch=epoch)
+        return prefixed("train", {**scalars, **added})
 
     def _train_batch(self, item: Any, batch_idx: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -302,21 +322,15 @@ class BaseTrainer(Evaluation):
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""
         for record in self.scalars.take_records():
             if self.log_interval and record.step % self.log_interval == 0:
-                self.hooks.on_log(
-                    trainer=self, metrics=prefixed("step", record.metrics), step=record.step, epoch=record.epoch
-                )
+                metrics = prefixed("step", record.metrics)
+                self.hooks.on_log(trainer=self, metrics=metrics, step=record.step, epoch=record.epoch)
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
             scheduler.step(interval, score)
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
-        """Asks the hooks how to handle a loss or gradient that is not finite. Returns if the batch is to be skipped.
-
-        Raises:
-            NonFiniteError: the run is to stop.
-            RollbackRequest: the last checkpoint is to be restored.
-        """
+        """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
         answer = self.hooks.on_nonfinite(trainer=self, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)
@@ -342,8 +356,11 @@ class BaseTrainer(Evaluation):
         """Whether no gradients are being accumulated: only then is the state complete."""
         return not self._window_open
 
-    def checkpoint(self) -> dict[str, dict[str, Any]]:
-        """Returns the complete state, by name, with what the hooks add under `extra`.
+    @contextmanager
+    def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """Provides the complete state, by name, with what the hooks add under `extra`.
+
+        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
 
         Raises:
             RunError: a weight is not finite.
@@ -353,9 +370,12 @@ class BaseTrainer(Evaluation):
         # The run that resumes from this checkpoint begins with the next step, so it would not record these.
         self._log_steps()
         check_weights(self.modules, self.progress.epoch)
-        extra: dict[str, Any] = {"config": self.config_text}
-        self.hooks.on_checkpoint_save(trainer=self, extra=extra)
-        return {**self.state.state_dict(), "extra": extra}
+        try:
+            self.hooks.on_state_collect(trainer=self)
+            extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self)}
+            yield {**self.state.state_dict(), "extra": extra}
+        finally:
+            self.hooks.on_state_collected(trainer=self)
 
     def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
         """Restores the state of a checkpoint.
@@ -367,7 +387,7 @@ class BaseTrainer(Evaluation):
             CheckpointError: the state does not fit this trainer.
         """
         state = dict(state)
-        self.hooks.on_checkpoint_load(trainer=self, extra=state.pop("extra", {}))
+        self.hooks.distribute_extra(self, state.pop("extra", {}).get("hooks", {}))
         self.state.load_state_dict(state)
 
 

@@ -30,15 +30,29 @@ _RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "pre
 
 
 class Evaluation(Steps, Parts):
-    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments."""
+    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
+
+    Attributes:
+        why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
+            `validation_epoch_end`; a training in which no epoch could be the best ends with it.
+    """
 
     def __init__(
-        self, components: Components, *, save_max_score: bool, on_bad_data: UnreadablePolicy, max_bad_data: int
+        self,
+        components: Components,
+        *,
+        monitor: str,
+        save_max_score: bool,
+        on_bad_data: UnreadablePolicy,
+        max_bad_data: int,
     ) -> None:
         super().__init__(components)
+        self.monitor = monitor
         self.save_max_score = save_max_score
         self.unreadable = UnreadableSamples(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
+        self._shown: list[Mapping[str, Tensor]] = []
 
     def validate(self, loaders: Sequence[BatchLoader]) -> float:
         """Runs the validation once and returns the score."""
@@ -55,7 +69,8 @@ class Evaluation(Steps, Parts):
             with self._new_results("test"):
                 outputs = self._evaluate("test", loaders, self.test_step)
                 with translate_step_errors(self.test_epoch_end):
-                    metrics = prefixed("test", self.test_epoch_end(outputs) or {})
+                    scalars = self.test_epoch_end(outputs) or {}
+                metrics = prefixed("test", self._with_added("test", scalars))
             self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
             self.hooks.on_log(
                 trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
@@ -108,16 +123,35 @@ class Evaluation(Steps, Parts):
         outputs = self._evaluate("validate", loaders, self.validation_step)
         with translate_step_errors(self.validation_epoch_end):
             result = self.validation_epoch_end(outputs)
-        scalars = dict(result) if isinstance(result, Mapping) else {"score": result}
-        if "score" not in scalars:
-            raise RunError(f"{type(self).__name__}.validation_epoch_end returned no `score`, but {sorted(scalars)}")
-        score = float(scalars["score"])
-        metrics = prefixed("validate", scalars)
+        scalars = self._with_added("validate", result if isinstance(result, Mapping) else {"score": result})
+        if self.monitor not in scalars:
+            raise RunError(
+                f"the validation has no scalar `{self.monitor}`; it has {', '.join(sorted(scalars)) or 'none'}",
+                remedy="let `validation_epoch_end` return it, or name another one as `monitor` in [trainer.args]",
+            )
+        score = float(scalars[self.monitor])
+        metrics = prefixed("validate", {**scalars, "score": score})
         if compare and self._is_better(score):
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
             self.hooks.on_best_found(trainer=self._as_trainer, score=score)
         self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="validate", score=score, metrics=metrics)
         return score, metrics
+
+    def _with_added(self, mode: Mode, scalars: Mapping[str, float]) -> dict[str, float]:
+        """Returns the scalars of an evaluation with those that hooks add."""
+        added = self.hooks.added_scalars("evaluation_scalars", scalars, trainer=self._as_trainer, mode=mode)
+        return {**scalars, **added}
+
+    def show(self, **signals: Tensor) -> None:
+        """Shows the signals of one file to the hooks that ask for `signals` in `on_evaluation_step_end`.
+
+        Call it in a step of an evaluation, once for each file. Nothing keeps the signals after the batch.
+
+        Args:
+            signals: the signals by name, such as `enhanced` [time].
+        """
+        if self.hooks.asks("on_evaluation_step_end", "signals"):
+            self._shown.append(signals)
 
     def _evaluate(self, mode: Mode, loaders: Sequence[BatchLoader], step: Callable[..., Any]) -> list[list[Any]]:
         """Runs the step over all batches. Returns its results as `[dataloader_idx][batch_idx]`.
@@ -140,8 +174,15 @@ class Evaluation(Steps, Parts):
                     batch = self.load_batch(item, mode, batch_idx)
                     with self._autocast(), translate_step_errors(step, batch, batch_idx):
                         outputs[-1].append(step(batch, batch_idx, dataloader_idx))
+                    shown, self._shown = self._shown, []
                     self.hooks.on_evaluation_step_end(
-                        trainer=self._as_trainer, mode=mode, batch_idx=batch_idx, dataloader_idx=dataloader_idx
+                        trainer=self._as_trainer,
+                        mode=mode,
+                        batch=batch,
+                        batch_idx=batch_idx,
+                        dataloader_idx=dataloader_idx,
+                        outputs=outputs[-1][-1],
+                        signals=shown,
                     )
         self.unreadable.report_skipped(_RUNS[mode])
         return outputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import nn
 
 from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.errors import AudioZenError, CheckpointError
-from audiozen_core.hooks.trainer_protocol import Stateful
+from audiozen_core.hooks.hook_state import HookState
+from audiozen_core.hooks.trainer_protocol import Stateful, Trainer
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
@@ -60,7 +61,7 @@ class StateRegistry:
         self._models: set[str] = set()
         self._closed = False
 
-    def register_components(self, components: Components) -> None:
+    def register_components(self, components: Components, trainer: Trainer) -> None:
         """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
 
         A loss function, or a component of another kind, is included if it has weights or buffers, such as a running
@@ -82,7 +83,8 @@ class StateRegistry:
         for suffix, entry in components.lr_schedulers.items():
             self.register(section_name("lr_scheduler", suffix), entry.scheduler, training_only=True)
         for name, hook in components.lifecycle.stateful():
-            self.register(f"hook_{name}", hook, training_only=getattr(hook, "state_is_for_training", False))
+            training_only = getattr(hook, "state_is_for_training", False)
+            self.register(f"hook_{name}", HookState(hook, trainer), training_only=training_only)
 
     def register(self, name: str, entry: Stateful, *, training_only: bool = False) -> None:
         """Adds an entry.
@@ -152,15 +154,18 @@ class StateRegistry:
         """Returns what `load_for_evaluation` restores: all but the networks, whose weights may come from elsewhere."""
         return self._entries.keys() - self._training_only - self._models
 
-    def load_for_evaluation(self, state_dict: Mapping[str, dict[str, Any]], source: str) -> None:
+    def load_for_evaluation(
+        self, state_dict: Mapping[str, dict[str, Any]], source: str, *, saved: Collection[str]
+    ) -> None:
         """Restores what a validation, test or prediction depends on besides the networks.
 
         That is every entry that is not for training only. The checkpoint may have further states, such as those of
         hooks that the TOML file does not name any more.
 
         Args:
-            state_dict: the states in the checkpoint, by name.
+            state_dict: the states to restore, by name.
             source: the checkpoint, for messages.
+            saved: the names of all states in the checkpoint, for messages; empty for a file of weights.
 
         Raises:
             CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
@@ -173,7 +178,7 @@ class StateRegistry:
         if needed := [name for name in missing if name not in optional]:
             raise CheckpointError(
                 f"{source} has no state for {_names(needed)}, which the experiment has registered",
-                notes=[f"it has states for: {', '.join(sorted(state_dict))}"],
+                notes=[f"it has states for: {', '.join(sorted(saved))}" if saved else "it has nothing but weights"],
                 remedy="use a checkpoint that a run of this TOML file has saved, or leave out what registers it",
             )
         if optional:

@@ -134,15 +134,16 @@ class Checkpoint:
             trainer.log.info("skipping a checkpoint", epoch=progress.epoch, reason=reason)
             return
         self._requested, self._requested_at = _position(trainer), self.clock()
-        self._writer.save(
-            trainer.checkpoint(),
-            epoch=progress.epoch,
-            step=progress.step,
-            score=score,
-            is_best=progress.is_best,
-            within_epoch=progress.batch > 0,
-            keep=trainer.max_num_checkpoints,
-        )
+        with trainer.checkpoint() as state:
+            self._writer.save(
+                state,
+                epoch=progress.epoch,
+                step=progress.step,
+                score=score,
+                is_best=progress.is_best,
+                within_epoch=progress.batch > 0,
+                keep=trainer.max_num_checkpoints,
+            )
         if not self._writer.background:
             self._report(trainer, last=last)
 

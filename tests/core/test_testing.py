@@ -27,6 +27,9 @@ from tests.installed import install, site  # noqa: F401 - fixtures
 # ------------------------------------------------------------------------------------------ entry points
 
 
+HOOK = "from audiozen import hookimpl\nclass Hook:\n    @hookimpl\n"
+
+
 def test_check_entry_points_passes_for_audiozen():
     assert len(check_entry_points("audiozen")) >= 20
 
@@ -40,6 +43,16 @@ def test_check_entry_points_passes_for_audiozen():
         ("class Net: ...", {"metric": {"pesq": "acme:Net"}}, "is published by audiozen 0.1.0 and acme 1.0"),
         ("print(3)\nclass Net: ...", {"metric": {"acme_net": "acme:Net"}}, "output: 3"),
         ("class Net: ...", {"hooks": {"acme_net": "acme:Net"}}, "implements no hook"),
+        (
+            f"{HOOK}    async def on_epoch_end(self): ...",
+            {"hooks": {"h": "acme:Hook"}},
+            r"is async(?s:.*)acme\.py:4, in",
+        ),
+        (
+            f"{HOOK}    def on_epoch_end(epoch): ...",
+            {"hooks": {"h": "acme:Hook"}},
+            r"has no `self`(?s:.*)acme\.py:4, in",
+        ),
         ("class Net: ...", {}, "has no components"),
     ],
 )

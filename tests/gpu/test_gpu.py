@@ -15,7 +15,7 @@ from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.model.sdnn import SDNN
 from tests.core.checkpoint.exactness import difference
 from tests.tiny_experiment import TinyExperiment
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of, weights_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -108,7 +108,7 @@ def test_amp_scales_float16_gradients_and_stores_the_scale():
     trainer = on_gpu(max_epochs=2, hooks={"amp": amp})
     trainer.use_amp = True
     trainer.train(make_loader())
-    assert trainer.checkpoint()["hook_amp"]["scaler"]["scale"] >= 1.0
+    assert state_of(trainer)["hook_amp"]["scaler"]["scale"] >= 1.0
     again = Amp()
     again.load_state_dict(amp.state_dict())
     assert again.state_dict() == amp.state_dict()
@@ -119,7 +119,7 @@ def test_an_overflow_of_float16_leaves_the_step_out_and_halves_the_scale():
     trainer.use_amp = True
     before = weights_of(trainer).clone()
     trainer.train(make_loader(12))
-    state = trainer.checkpoint()["hook_amp"]
+    state = state_of(trainer)["hook_amp"]
     assert (state["counts"]["overflows"], state["scaler"]["scale"]) == (3, 2.0**97)
     assert torch.equal(weights_of(trainer), before)
 

@@ -29,7 +29,7 @@ from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
 from audiozen_plugins.hooks.patience import Patience
 from tests.core.checkpoint.exactness import difference
-from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, state_of
 
 EPOCHS = 3
 
@@ -193,11 +193,11 @@ class Row:
         trainer.train(loaders[0], loaders[1:])
         for loader in loaders:
             loader.close()
-        return {**trainer.checkpoint(), "metrics": ends}
+        return {**state_of(trainer), "metrics": ends}
 
     def fresh(self, folder: Path) -> dict[str, Any]:
         """Returns the state before the first step."""
-        return self.trainer(folder, every=None, asynchronous=False).checkpoint()
+        return state_of(self.trainer(folder, every=None, asynchronous=False))
 
 
 def one_cycle(optimizer: torch.optim.Optimizer) -> Any:

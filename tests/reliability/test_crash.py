@@ -15,7 +15,7 @@ from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 # Thousands of runs of the same lines: measuring their coverage again would double the time.
 pytestmark = pytest.mark.no_cover
@@ -54,7 +54,7 @@ def train(root):
         store.rewind(loaded.path)
     trainer.train(make_loader(8), [make_loader(8, shuffle=False)])
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return trainer.checkpoint(), [{key: record[key] for key in record if key != "time"} for record in records]
+    return state_of(trainer), [{key: record[key] for key in record if key != "time"} for record in records]
 
 
 class Tries:

@@ -12,7 +12,7 @@ from audiozen_core.data.unreadable import UnreadableSamples
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
-from tests.tiny_training import Pairs, TinyTrainer, make_trainer
+from tests.tiny_training import Pairs, TinyTrainer, make_trainer, state_of
 
 
 class Holes(Pairs):
@@ -141,7 +141,7 @@ def test_stream_cannot_resume_within_an_epoch_with_another_number_of_workers():
 
     trainer = make_trainer(max_steps=1)
     trainer.train(stream(0))
-    state = trainer.checkpoint()
+    state = state_of(trainer)
     state["progress"] |= {"epoch": 0, "batch": 1}
     again = make_trainer(max_epochs=1)
     again.load_checkpoint(state)
@@ -217,7 +217,7 @@ def test_resume_knows_whether_the_first_part_of_the_epoch_was_trained_on():
         class Save:
             @hookimpl
             def on_training_step_end(self, trainer):
-                saved.setdefault("state", trainer.checkpoint())
+                saved.setdefault("state", state_of(trainer))
 
         trainer = make_trainer(max_epochs=1, hooks={"leaves": leaves, "saves": Save()})
         with contextlib.suppress(RunError):

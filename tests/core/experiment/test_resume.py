@@ -19,7 +19,7 @@ from audiozen_core.errors import CheckpointError
 from audiozen_core.experiment.config_diff import Change
 from audiozen_core.experiment.resume import adapt_state
 from audiozen_core.hooks.specs import hookimpl
-from tests.tiny_training import make_loader, make_trainer
+from tests.tiny_training import make_loader, make_trainer, state_of
 
 
 def changed(*keys):
@@ -41,10 +41,10 @@ def trainer(optimizer, scheduler=None, interval="epoch", epochs=2, **more):
     return make_trainer(optimizer=optimizer, scheduler=scheduler, interval=interval, max_epochs=epochs, **more)
 
 
-def state_of(optimizer, scheduler=None, interval="epoch"):
+def state_after(optimizer, scheduler=None, interval="epoch"):
     before = trainer(optimizer, scheduler, interval)
     before.train(make_loader())
-    return before.checkpoint()
+    return state_of(before)
 
 
 def resumed(state, changes, optimizer, scheduler=None, interval="epoch", epochs=4):
@@ -57,12 +57,12 @@ def resumed(state, changes, optimizer, scheduler=None, interval="epoch", epochs=
 
 
 def test_state_does_not_change_without_changed_arguments():
-    state = state_of(Adam)
+    state = state_after(Adam)
     assert adapt_state(state, [], trainer(Adam)) == state
 
 
 def test_the_optimizer_gets_its_new_arguments_and_keeps_its_moments():
-    state = state_of(lambda weights: Adam(weights, lr=0.05))
+    state = state_after(lambda weights: Adam(weights, lr=0.05))
     adam = lambda weights: Adam(weights, lr=1e-4, weight_decay=0.1)  # noqa: E731
     rates, _ = resumed(state, changed("optimizer.args.lr"), adam)
     assert rates == [1e-4] * 10
@@ -75,7 +75,7 @@ def test_the_optimizer_gets_its_new_arguments_and_keeps_its_moments():
 
 def test_changed_learning_rate_is_scheduled_as_if_set_from_the_start():
     halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
-    state = state_of(lambda weights: SGD(weights, lr=0.8), halves)
+    state = state_after(lambda weights: SGD(weights, lr=0.8), halves)
     rates, _ = resumed(state, changed("optimizer.args.lr"), lambda weights: SGD(weights, lr=0.08), halves)
     assert rates == pytest.approx([0.02] * 5 + [0.01] * 5)
 
@@ -144,7 +144,7 @@ CHANGED = {
 
 def test_change_of_another_argument_does_not_change_the_scheduled_rate():
     halves = lambda optimizer: StepLR(optimizer, 1, 0.5)  # noqa: E731
-    state = state_of(sgd(0.8), halves)
+    state = state_after(sgd(0.8), halves)
     now = lambda weights: SGD(weights, lr=0.8, weight_decay=0.1)  # noqa: E731
     rates, trained = resumed(state, changed("optimizer.args.weight_decay"), now, halves)
     assert rates == pytest.approx([0.2] * 5 + [0.1] * 5)
@@ -154,19 +154,19 @@ def test_change_of_another_argument_does_not_change_the_scheduled_rate():
 @pytest.mark.parametrize("case", CHANGED)
 def test_changed_scheduler_is_fast_forwarded_to_the_current_step(case):
     before, scheduler_before, now, scheduler_now, key = CHANGED[case]
-    state = state_of(before, scheduler_before, "step")
+    state = state_after(before, scheduler_before, "step")
     rates, _ = resumed(state, changed(key), now, scheduler_now, "step")
     assert rates == pytest.approx(rates_of(now, scheduler_now, 20)[10:])
 
 
 def test_new_scheduler_starts_at_its_first_step():
-    state = state_of(sgd(0.1))
+    state = state_after(sgd(0.1))
     rates, _ = resumed(state, changed("lr_scheduler.path"), sgd(0.1), warm_up(0.1, 4), "step")
     assert rates == pytest.approx(rates_of(sgd(0.1), warm_up(0.1, 4), 10))
 
 
 def test_a_scheduler_that_ends_too_early_is_an_error():
-    state = state_of(SGD, cycle(11, 0.1), "step")
+    state = state_after(SGD, cycle(11, 0.1), "step")
     with pytest.raises(CheckpointError, match=r"OneCycleLR has already taken 10 steps, but .* ends earlier"):
         resumed(state, changed("lr_scheduler.args.total_steps"), SGD, cycle(7, 0.1), "step")
 
@@ -175,7 +175,7 @@ def test_plateau_scheduler_keeps_its_best_and_takes_a_changed_optimizer_rate():
     def plateau(patience):
         return lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=patience)
 
-    state = state_of(sgd(0.8), plateau(1))
+    state = state_after(sgd(0.8), plateau(1))
     state["lr_scheduler"] |= {"best": 7.5, "num_bad_epochs": 1}
     state["optimizer"]["param_groups"][0]["lr"] = 0.2
     adapted = adapt_state(state, changed("lr_scheduler.args.patience"), trainer(sgd(0.8), plateau(5)))
@@ -188,7 +188,7 @@ def test_plateau_scheduler_keeps_its_best_and_takes_a_changed_optimizer_rate():
 
 
 def test_state_of_a_removed_scheduler_is_deleted():
-    state = state_of(sgd(0.8), lambda optimizer: StepLR(optimizer, 1, 0.5))
+    state = state_after(sgd(0.8), lambda optimizer: StepLR(optimizer, 1, 0.5))
     adapted = adapt_state(state, changed("lr_scheduler.path", "lr_scheduler.args.step_size"), trainer(sgd(0.8)))
     assert "lr_scheduler" not in adapted
     assert "initial_lr" not in adapted["optimizer"]["param_groups"][0]
@@ -196,7 +196,7 @@ def test_state_of_a_removed_scheduler_is_deleted():
 
 
 def test_a_component_of_another_class_starts_without_state():
-    state = state_of(Adam, lambda optimizer: StepLR(optimizer, 1))
+    state = state_after(Adam, lambda optimizer: StepLR(optimizer, 1))
     sgd = lambda weights: SGD(weights, lr=0.3, momentum=0.9)  # noqa: E731
     keys = changed("optimizer.path", "optimizer.args.lr", "lr_scheduler.path")
     rates, trained = resumed(state, keys, sgd, lambda optimizer: CosineAnnealingLR(optimizer, 8))
@@ -220,7 +220,7 @@ def test_a_custom_scheduler_keeps_its_state_except_the_changed_arguments():
         def load_state_dict(self, state):
             self.factor, self.calls = state["factor"], state["calls"]
 
-    state = state_of(SGD, lambda optimizer: Counts(optimizer, 2))
+    state = state_after(SGD, lambda optimizer: Counts(optimizer, 2))
     _, trained = resumed(state, changed("lr_scheduler.args.factor"), SGD, lambda optimizer: Counts(optimizer, 3))
     assert (trained.lr_scheduler.factor, trained.lr_scheduler.calls) == (3, 4)
 
@@ -229,6 +229,6 @@ def test_a_loss_gets_its_new_arguments():
     def run(weight):
         return make_trainer(loss=nn.CrossEntropyLoss(weight=torch.tensor([weight])), max_epochs=1)
 
-    state = run(1.0).checkpoint()
+    state = state_of(run(1.0))
     adapted = adapt_state(state, changed("loss_function.args.weight"), run(4.0))
     assert adapted["loss_function"]["weight"].item() == 4.0

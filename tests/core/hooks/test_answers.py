@@ -18,6 +18,7 @@ from audiozen_core.hooks.specs import hookimpl
 from tests.tiny_training import make_loader, make_trainer, weights_of
 
 ANSWERED = [hook for hook in HOOK_NAMES if first_answer_counts(OWN[hook])]
+COLLECTED = ["epoch_scalars", "evaluation_scalars"]
 LISTENERS = [hook for hook in HOOK_NAMES if return_annotation(OWN[hook]) is None]
 
 
@@ -49,6 +50,7 @@ RIGHT = {
     "autocast": [contextlib.nullcontext(), torch.no_grad()],
     "on_nonfinite": ["skip", "rollback"],
     "stop_reason": ["enough"],
+    "stop_within_epoch_reason": ["enough"],
     "skip_checkpoint_reason": ["too early"],
 }
 WRONG = {
@@ -59,6 +61,7 @@ WRONG = {
     "autocast": [5, True, torch.float16, contextlib.nullcontext],
     "on_nonfinite": ["Skip", True, "stop", ["skip"], ""],
     "stop_reason": [False, True, 0, 3, ["enough"], b"enough", torch.tensor(1)],
+    "stop_within_epoch_reason": [False, 3],
     "skip_checkpoint_reason": [True, 7],
 }
 
@@ -66,7 +69,7 @@ WRONG = {
 def test_the_tables_above_have_every_hook_with_an_answer():
     assert set(RIGHT) == set(WRONG) == set(ANSWERED)
     assert len(LISTENERS) > 15
-    assert {*ANSWERED, *LISTENERS} | {"on_component_built"} == set(HOOK_NAMES)
+    assert {*ANSWERED, *LISTENERS, *COLLECTED} | {"on_component_built"} == set(HOOK_NAMES)
 
 
 @pytest.mark.parametrize("wrapper", [False, True])
@@ -111,6 +114,23 @@ def test_error_names_the_line_the_answer_and_what_is_wanted():
     assert where.endswith("Stops.stop_reason")
     assert wanted == "wanted: The reason to stop, in words, or None to continue."
     assert "`str | None`" in error.value.remedy
+
+
+@pytest.mark.parametrize("hook", COLLECTED)
+def test_scalars_are_names_with_numbers(hook):
+    arguments = dict.fromkeys(list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:])
+
+    def collect(answer):
+        return Lifecycle([Plugin("a", answering(hook, answer))]).added_scalars(hook, (), **arguments)
+
+    for number in (1, 0.5, np.float32(2), torch.tensor(3.0), float("nan")):
+        assert str(collect({"mine": number})["mine"]) == str(float(number))
+    assert collect({}) == collect(None) == {}
+    for answer in (0.5, [("mine", 0.5)], {"mine": "high"}, {"mine": None}, {"mine": True}, {1: 0.5}, torch.ones(2)):
+        with pytest.raises(HookError, match=f"answered `{hook}` with"):
+            collect(answer)
+    with pytest.raises(HookError, match=f"answered `{hook}` with a `dict`"):
+        collect({"mine": torch.ones(2)})
 
 
 @pytest.mark.parametrize("hook", LISTENERS)

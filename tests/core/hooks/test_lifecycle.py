@@ -24,6 +24,9 @@ def trained(tiny):
     return tiny.set("optimizer", lr=0.0).set("trainer", log_interval=2).run("train")
 
 
+SAVE = ["on_state_collect", "on_checkpoint_save", "on_state_collected"]
+
+
 def step(batch_idx, number):
     return [
         f"skip_batch batch_idx={batch_idx}",
@@ -34,6 +37,7 @@ def step(batch_idx, number):
         "optimizer_step",
         f"on_optimizer_step_end step={number}",
         f"on_training_step_end batch_idx={batch_idx}",
+        "stop_within_epoch_reason",
     ]
 
 
@@ -43,7 +47,8 @@ def evaluation(mode, batches):
         for batch_idx in range(batches)
         for line in ("autocast", f"on_evaluation_step_end mode={mode} batch_idx={batch_idx} dataloader_idx=0")
     ]
-    return [f"on_evaluation_start mode={mode} num_batches={batches}", *steps]
+    added = [f"evaluation_scalars mode={mode}"] if mode != "predict" else []
+    return [f"on_evaluation_start mode={mode} num_batches={batches}", *steps, *added]
 
 
 def test_two_epochs_call_the_hooks_in_order(trained):
@@ -57,29 +62,31 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         # The first epoch has two batches. A logging interval ends after the second batch.
         "on_epoch_start epoch=1",
         *step(0, 1),
-        *step(1, 2)[:-1],
+        *step(1, 2)[:-2],
         "on_log step=2 epoch=1",
-        step(1, 2)[-1],
+        *step(1, 2)[-2:],
+        "epoch_scalars epoch=1",
         *evaluation("validate", 4),
         "on_best_found",
         "on_evaluation_end mode=validate",
         "on_log step=2 epoch=1",
         "on_epoch_end epoch=1",
         "skip_checkpoint_reason epoch=1",
-        "on_checkpoint_save",
+        *SAVE,
         "stop_reason",
         # The second epoch.
         "on_epoch_start epoch=2",
         *step(0, 3),
-        *step(1, 4)[:-1],
+        *step(1, 4)[:-2],
         "on_log step=4 epoch=2",
-        step(1, 4)[-1],
+        *step(1, 4)[-2:],
+        "epoch_scalars epoch=2",
         *evaluation("validate", 4),
         "on_evaluation_end mode=validate",
         "on_log step=4 epoch=2",
         "on_epoch_end epoch=2",
         "skip_checkpoint_reason epoch=2",
-        "on_checkpoint_save",
+        *SAVE,
         # `max_epochs` is reached, so `stop_reason` is not called again.
         "on_run_end mode=train",
         "on_teardown",
@@ -250,12 +257,7 @@ def test_a_hook_can_request_a_checkpoint_at_any_step(mine):
     assert "epoch_0001_step_0000001" in outcome.checkpoints
     names = outcome.hooks.names
     start = names.index("on_checkpoint_request")
-    assert names[start:][:4] == [
-        "on_checkpoint_request",
-        "skip_checkpoint_reason",
-        "on_checkpoint_save",
-        "on_checkpoint_saved",
-    ]
+    assert names[start:][:6] == ["on_checkpoint_request", "skip_checkpoint_reason", *SAVE, "on_checkpoint_saved"]
 
 
 def test_rollback_calls_its_hooks_in_order(mine):

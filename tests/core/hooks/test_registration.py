@@ -231,6 +231,45 @@ def test_a_phase_that_only_an_object_knows_is_checked_when_it_is_built():
         Lifecycle([Plugin("a", Chosen("late"))])
 
 
+def test_a_mark_with_the_name_of_a_hook_works_on_any_method():
+    class Reports:
+        seen: ClassVar = []
+
+        @hookimpl.on_epoch_end
+        def report(self, epoch):
+            self.seen.append(epoch)
+
+        @hookimpl.backward(wrapper=True)
+        def backward(self):
+            self.seen.append("around")
+            return (yield)
+
+    assert hook_findings(Reports) == []
+    assert implemented_hooks(Reports) == {"backward": "backward", "on_epoch_end": "report"}
+    lifecycle = Lifecycle([Plugin("a", Reports())])
+    lifecycle.on_epoch_end(trainer=None, epoch=3, metrics={})
+    lifecycle.backward(trainer=None, loss=None, inputs=None, last=True)
+    assert Reports.seen == [3, "around"]
+
+
+def test_a_mark_with_a_misspelt_name_does_not_exist():
+    with pytest.raises(AttributeError, match=r"^there is no hook `on_epoch_ends`; did you mean `on_epoch_end`\?$"):
+        _ = hookimpl.on_epoch_ends
+    with pytest.raises(AttributeError, match=r"^there is no hook `banana`$"):
+        _ = hookimpl.banana
+    assert not hasattr(hookimpl, "__wrapped__")
+
+
+def test_a_mark_with_the_name_of_another_hook_is_refused():
+    class Confused:
+        @hookimpl.on_epoch_start
+        def on_epoch_end(self, epoch): ...
+
+    (finding,) = hook_findings(Confused)
+    assert finding.message == "`on_epoch_end` is marked as the hook `on_epoch_start`"
+    assert finding.notes[-1] == "help: write `@hookimpl.on_epoch_end`"
+
+
 def test_an_autocast_hook_may_return_any_context_manager():
     class Own:
         @hookimpl

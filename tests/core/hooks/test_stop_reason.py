@@ -1,5 +1,7 @@
 """`stop_reason` is asked before each epoch, also before the first one and before the one that a resume continues."""
 
+import copy
+
 import pytest
 
 from audiozen_core.hooks.specs import hookimpl
@@ -30,8 +32,13 @@ class Asked:
     @hookimpl
     def on_training_step_end(self, trainer, batch_idx):
         if (trainer.progress.epoch + 1, batch_idx) == self.interrupt:
-            self.state = trainer.checkpoint()
+            self.state = state_of(trainer)
             raise Interrupt
+
+
+def state_of(trainer):
+    with trainer.checkpoint() as state:
+        return copy.deepcopy(state)
 
 
 def train(hook, state=None):
@@ -74,6 +81,6 @@ def test_its_reason_ends_the_training_before_the_epoch(stop_at):
 
 def test_a_resume_that_is_told_to_stop_at_once_changes_nothing():
     first = train(Asked(stop_at=1))
-    again = train(Asked(stop_at=1), first.checkpoint())
+    again = train(Asked(stop_at=1), state_of(first))
     assert again.progress.epoch == 1
     assert weights_of(again).equal(weights_of(first))

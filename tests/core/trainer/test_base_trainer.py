@@ -9,7 +9,7 @@ from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer, weights_of
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of, weights_of
 
 
 class Recorder:
@@ -170,7 +170,7 @@ def test_weights_that_are_not_finite_stop_the_run_before_the_checkpoint():
     class Saves:
         @hookimpl
         def on_epoch_end(self, trainer, epoch):
-            saved.append((epoch, trainer.checkpoint()))
+            saved.append((epoch, state_of(trainer)))
 
     with pytest.raises(RunError, match="the weights of `model` are not finite after epoch 1"):
         make_trainer(cls=Poisons, hooks={"saves": Saves()}).train(make_loader())
@@ -208,7 +208,7 @@ def test_a_validation_without_a_score_is_an_error():
         def validation_epoch_end(self, outputs):
             return {"sdr": 1.0}
 
-    with pytest.raises(RunError, match=r"returned no `score`, but \['sdr'\]"):
+    with pytest.raises(RunError, match=r"the validation has no scalar `score`; it has sdr"):
         make_trainer(cls=Forgets).train(make_loader(), [make_loader()])
 
 
@@ -284,18 +284,18 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(scheduler, epochs):
 
     whole = run()
     stopped = run(hooks=_stop_after(epochs))
-    resumed = run(stopped.checkpoint())
+    resumed = run(state_of(stopped))
     assert torch.equal(weights_of(whole), weights_of(resumed))
     assert whole.progress == resumed.progress
     # Negative control: without the state of the generators, dropout differs and so do the weights.
-    incomplete = stopped.checkpoint()
+    incomplete = state_of(stopped)
     incomplete["rng"] = make_trainer().state.state_dict()["rng"]
     assert not torch.equal(weights_of(whole), weights_of(run(incomplete)))
 
 
 def test_error_for_an_unfitting_checkpoint_names_missing_and_unknown_states():
     trainer = make_trainer(scheduler=SCHEDULERS["step"])
-    state = make_trainer().checkpoint()
+    state = state_of(make_trainer())
     state["hook_ema"] = {}
     with pytest.raises(CheckpointError, match=r"no state for `lr_scheduler`; .* has nothing named `hook_ema`"):
         trainer.load_checkpoint(state)
@@ -304,7 +304,7 @@ def test_error_for_an_unfitting_checkpoint_names_missing_and_unknown_states():
 def test_error_for_weights_of_another_shape_names_their_section():
     trainer = make_trainer(model=lambda: nn.Linear(4, 2))
     with pytest.raises(CheckpointError, match="the checkpoint's `model` does not fit") as error:
-        trainer.load_checkpoint(make_trainer(model=lambda: nn.Linear(4, 1)).checkpoint())
+        trainer.load_checkpoint(state_of(make_trainer(model=lambda: nn.Linear(4, 1))))
     assert "`weight`: [1, 4] and [2, 4]" in error.value.notes[0]
     assert error.value.remedy.startswith("a size of the network has changed from 1 to 2; ")
     assert "[model]" in error.value.remedy
@@ -341,7 +341,7 @@ def test_hook_without_implementations_does_not_call_pluggy():
 def test_interrupted_epoch_cannot_resume_with_another_number_of_batches(size):
     trainer = make_trainer(max_steps=3)
     trainer.train(make_loader(20))
-    state = trainer.checkpoint()
+    state = state_of(trainer)
     state["progress"] |= {"epoch": 0, "batch": 3}  # as saved after the third step
     again = make_trainer(max_epochs=2)
     again.load_checkpoint(state)
@@ -372,9 +372,9 @@ def test_checkpoint_stores_a_loss_function_only_if_it_has_state(tmp_path):
         trainer.load_checkpoint(state) if state else trainer.train(make_loader())
         return trainer
 
-    state = run(Normalised()).checkpoint()
+    state = state_of(run(Normalised()))
     assert run(Normalised(), state).loss_function.scale == state["loss_function"]["scale"] != 1
-    assert "loss_function" not in run(nn.MSELoss()).checkpoint()
+    assert "loss_function" not in state_of(run(nn.MSELoss()))
 
 
 def test_hook_that_fails_during_teardown_does_not_hide_the_first_error(capsys):

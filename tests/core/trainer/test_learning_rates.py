@@ -7,7 +7,7 @@ from torch import nn
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_plugins.hooks.progress import ProgressBar
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 
 class Records:
@@ -103,7 +103,7 @@ def test_a_checkpoint_within_an_epoch_comes_after_the_records_of_its_steps(tmp_p
         @hookimpl
         def on_training_step_end(self, trainer, batch_idx):
             if batch_idx == 4:
-                self.state = trainer.checkpoint()
+                self.state = state_of(trainer)
                 self.recorded = list(records.of("step/batch"))
 
     records, saves = Records(), Saves()
@@ -144,7 +144,7 @@ def test_resume_at_the_end_of_an_epoch_records_the_rate_of_its_last_step(tmp_pat
     class Saves:
         @hookimpl
         def on_training_step_end(self, trainer):
-            self.state = trainer.checkpoint()
+            self.state = state_of(trainer)
 
     whole, saves = Records(), Saves()
     trainer = make(whole)

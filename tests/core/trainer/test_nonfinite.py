@@ -19,7 +19,7 @@ from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
-from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, weights_of
+from tests.tiny_training import Pairs, TinyTrainer, make_loader, make_trainer, state_of, weights_of
 
 
 class BadLoss(TinyTrainer):
@@ -211,7 +211,7 @@ def test_checkpoint_stores_the_state_of_the_nonfinite_hook(tmp_path):
     trainer, hook = make(tmp_path, cls=BadLoss, hooks=hooks, max_epochs=3, on_nonfinite="rollback")
     trainer.train(make_loader())
     again, restored = make(cls=BadLoss, hooks={"checkpoint": Checkpoint()}, max_epochs=3, on_nonfinite="rollback")
-    again.load_checkpoint(trainer.checkpoint())
+    again.load_checkpoint(state_of(trainer))
     assert (restored.count, restored.left_out) == (hook.count, hook.left_out) == (1, {(2, 1)})
 
 

@@ -15,7 +15,7 @@ from audiozen_plugins.hooks import metrics_jsonl
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from audiozen_plugins.hooks.progress import ProgressBar
 from audiozen_plugins.hooks.tensorboard import TensorBoard
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 
 def lines(folder):
@@ -152,7 +152,7 @@ def test_each_checkpoint_syncs_the_records_to_disk(tmp_path, monkeypatch):
 
         @hookimpl
         def on_epoch_end(self, trainer):
-            trainer.checkpoint()
+            state_of(trainer)
 
     trainer = make_trainer(tmp_path, max_epochs=2, log_interval=0, hooks={"jsonl": MetricsJsonl(), "saves": Saves()})
     trainer.train(make_loader())
@@ -197,7 +197,7 @@ def test_resume_at_the_end_of_an_epoch_does_not_repeat_records(tmp_path):
     # The checkpoint is saved after the last batch of the second epoch, but before the end of the epoch.
     again = make_trainer(tmp_path, hooks={"metrics": MetricsJsonl()}, max_epochs=2, log_interval=1)
     whole.progress.reopen_epoch()
-    again.load_checkpoint(whole.checkpoint())
+    again.load_checkpoint(state_of(whole))
     assert (again.progress.epoch, again.progress.batch) == (1, 5)
     again.train(make_loader())
     assert [(line["step"], line["epoch"]) for line in lines()] == before

@@ -11,7 +11,7 @@ from audiozen_core.errors import Interrupted, RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.signals import Signals
-from tests.tiny_training import make_loader, make_trainer, weights_of
+from tests.tiny_training import make_loader, make_trainer, state_of, weights_of
 
 TERM, INT, USR1 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
 
@@ -82,7 +82,7 @@ def test_run_stopped_by_a_signal_and_resumed_ends_with_the_same_state(tmp_path, 
     whole = run(tmp_path / "whole")
     assert torch.equal(weights_of(resumed), weights_of(whole))
     assert resumed.progress == whole.progress
-    assert torch.equal(torch.get_rng_state(), whole.checkpoint()["rng"]["torch"])
+    assert torch.equal(torch.get_rng_state(), state_of(whole)["rng"]["torch"])
 
 
 def test_resumed_run_repeats_an_interrupted_last_validation(tmp_path):

@@ -1,0 +1,34 @@
+"""The state of a hook in the checkpoints."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from audiozen_core.hooks.trainer_protocol import Trainer
+
+
+class HookState:
+    """Returns and restores the state of one hook, and gives the trainer to those of its methods that take it.
+
+    Args:
+        hook: an object with `state_dict` and `load_state_dict`. Either may have a further argument `trainer`.
+        trainer: the trainer of the run.
+    """
+
+    def __init__(self, hook: Any, trainer: Trainer) -> None:
+        self._hook = hook
+        self._trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state."""
+        state: dict[str, Any] = self._hook.state_dict(**self._trainer_for(self._hook.state_dict))
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Restores what `state_dict` returned."""
+        self._hook.load_state_dict(state_dict, **self._trainer_for(self._hook.load_state_dict))
+
+    def _trainer_for(self, method: Callable[..., Any]) -> dict[str, Trainer]:
+        return {"trainer": self._trainer} if "trainer" in inspect.signature(method).parameters else {}
