@@ -81,6 +81,8 @@ def described(value: Any) -> Iterator[str]:
 def constant(name: str, value: Any) -> str:
     if value is audiozen.hookimpl:
         return f"@{name}\ndef on_epoch_end(self, trainer, epoch): ..."
+    if value is audiozen.hookspec:
+        return f"@{name}\ndef acme_mixed(self, trainer, snr): ..."
     # A type is shown as it is written, because its `repr` spells out every alias.
     is_type = typing.get_origin(value) is not None
     text = double_quoted(ast.unparse(assignment(name)[0]) if is_type else repr(value)).replace("typing.", "")

@@ -29,7 +29,8 @@ from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.kinds import SECTIONS
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.metric.chosen import build_metric
 from tests.cli.conftest import write_pairs

@@ -18,7 +18,8 @@ import pytest
 
 import audiozen
 from audiozen_core.binding.docstrings import parameter_docs
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load, resolve
 from audiozen_core.scaffold import scaffold
 from tests import public_api_page as api

@@ -20,7 +20,12 @@ from audiozen_core.kinds import KINDS, Kind, kind_of
 
 
 def check_arguments(
-    signature: Signature | None, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
+    signature: Signature | None,
+    args: Mapping[str, Any],
+    *,
+    injected: Collection[str] = (),
+    name: str = "",
+    noun: str = "argument",
 ) -> list[Diagnostic]:
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
@@ -33,12 +38,15 @@ def check_arguments(
         args: the arguments from the TOML file, as plain values.
         injected: the names of the arguments that AudioZEN passes itself. `args` may not have them.
         name: the name of the target in messages, such as its path (default: its own name).
+        noun: what messages call an argument.
 
     >>> from fractions import Fraction
     >>> [finding.message for finding in check_arguments(signature_of(Fraction), {"numerater": 1})]
     ['unknown argument `numerater` for Fraction']
     """
-    return [] if signature is None else _findings(signature, args, injected, name or signature.name, ("args",))
+    if signature is None:
+        return []
+    return _findings(signature, args, injected, name or signature.name, ("args",), noun)
 
 
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
@@ -148,7 +156,7 @@ def loaded_class(dotted: str) -> type | None:
 
 
 def _findings(
-    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath
+    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath, noun: str
 ) -> list[Diagnostic]:
     """Returns the findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
@@ -163,7 +171,7 @@ def _findings(
                 near = nearest(key, [other for other in known if other not in args]) or nearest(key, known)
                 if near:
                     misspelt.add(near)
-                found.append(_unknown(signature, key, near, name, (*place, key)))
+                found.append(_unknown(signature, key, near, name, (*place, key), noun))
         elif key in injected:
             message = f"argument `{key}` of {name} is set by AudioZEN"
             found.append(
@@ -172,23 +180,23 @@ def _findings(
         elif parameter.kind is Parameter.POSITIONAL_ONLY:
             found.append(_positional(signature, key, name, (*place, key)))
         else:
-            found += _wrong_values(signature, parameter, value, name, (*place, key))
+            found += _wrong_values(signature, parameter, value, name, (*place, key), noun)
     for parameter in signature.parameters:
         if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *misspelt}:
             continue
         if parameter.kind is Parameter.POSITIONAL_ONLY:
             found.append(_positional(signature, parameter.name, name, place))
         else:
-            message = f"missing argument `{parameter.name}` for {name}"
+            message = f"missing {noun} `{parameter.name}` for {name}"
             notes = (f"signature: {signature.text(parameter.name)}",)
             found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, notes=notes, place=place))
     return found
 
 
-def _unknown(signature: Signature, key: str, near: str | None, name: str, place: KeyPath) -> Diagnostic:
-    message = f"unknown argument `{key}` for {name}"
+def _unknown(signature: Signature, key: str, near: str | None, name: str, place: KeyPath, noun: str) -> Diagnostic:
+    message = f"unknown {noun} `{key}` for {name}"
     if signature.ignoring and not near:
-        message = f"argument `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
+        message = f"{noun} `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
     elif not signature.names():
         message += ", which takes no arguments"
     return Diagnostic(
@@ -214,7 +222,7 @@ def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Di
 
 
 def _wrong_values(
-    signature: Signature, parameter: Parameter, value: Any, name: str, place: KeyPath
+    signature: Signature, parameter: Parameter, value: Any, name: str, place: KeyPath, noun: str
 ) -> list[Diagnostic]:
     if parameter.annotation is Parameter.empty or _same(value, parameter.default):
         return []
@@ -222,13 +230,11 @@ def _wrong_values(
     for inner, wrong, annotation in wrong_places(value, parameter.annotation, place):
         if cls := dataclass_of(wrong, annotation):
             fields = signature_of(cls)
-            found += _findings(fields, wrong, (), cls.__qualname__, inner) if fields else []
+            found += _findings(fields, wrong, (), cls.__qualname__, inner, noun) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)
         # The key path begins with `args`. Messages leave it out.
-        message = (
-            f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
-        )
+        message = f"{noun} `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
         notes = (f"signature: {signature.text(parameter.name)}",)
         found.append(
             Diagnostic(

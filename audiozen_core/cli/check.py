@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import FORMATS, show_findings
-from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, SeveralModes
+from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
 
 
 @click.command(cls=SeveralModes, name="check")
 @FILE
 @MODES
 @OVERRIDES
+@WITHOUT
 @click.option(
     "--format",
     "form",

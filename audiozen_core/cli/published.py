@@ -8,7 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from audiozen_core.errors import RegistryError
-    from audiozen_core.registry.index import Entry
+    from audiozen_core.registry.entry import Entry
 
 
 def published() -> dict[str, str]:
@@ -30,7 +30,8 @@ def published_command(name: str) -> click.Command | None:
     """Imports a command; None if no plugin publishes that name.
 
     Raises:
-        PathError: the command is broken, or several commands have that name; the message names the distributions.
+        PathError: the command is broken or made for another version of AudioZEN, or several commands have that name;
+            the message names the distributions.
         RegistryError: the object is not a click command.
     """
     from audiozen_core.errors import RegistryError
@@ -38,8 +39,10 @@ def published_command(name: str) -> click.Command | None:
     entry = _entry(name)
     if entry is None:
         return None
-    from audiozen_core.registry.paths import load
+    from audiozen_core.registry.paths import load, version_error
 
+    if wrong := version_error(entry):
+        raise wrong
     target = load(entry, path=name).target
     if not isinstance(target, click.Command):
         raise RegistryError(

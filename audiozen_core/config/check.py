@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,15 +20,21 @@ from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.hooks import check_hooks, default_hooks, default_plugins, hook_path, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
+from audiozen_core.config.namesakes import namesake_warnings
+from audiozen_core.config.plugin_sections import PluginSections, check_sections
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
+from audiozen_core.config.requirements import requirement_findings
 from audiozen_core.config.sections import Component, HookComponent
-from audiozen_core.diagnostics import config_codes
+from audiozen_core.config.used_plugins import recorded_plugin
+from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, BuildError, ConfigError, MissingExtraError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.hints import unknown_name_hints
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.registry.scope import ImportScope
@@ -50,24 +57,27 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     composition = loaded.composition
     checker = _Checker(composition, index, loaded.sections)
     components: dict[KeyPath, CheckedComponent] = {}
-    scope = _import_scope(composition)
+    scope, sections = _import_scope(composition), PluginSections()
+    checker.findings += requirement_findings(composition, checker.index)
     with scope:
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
+        checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
         defaults: tuple[Resolved, ...] = ()
         # The default hooks import torch. Whoever has made another mistake need not wait for that.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
             defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
         checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
-    sections = loaded.sections
-    validates = bool(sections.datasets["validate"])
-    checker.report(check_training(components, sections.components_by_kind, modes=loaded.modes, validates=validates))
-    checker.report(check_data(components, sections.datasets))
-    checker.report(check_unused(components, sections, modes=loaded.modes))
+    tables = loaded.sections
+    validates = bool(tables.datasets["validate"])
+    checker.report(check_training(components, tables.components_by_kind, modes=loaded.modes, validates=validates))
+    checker.report(check_data(components, tables.datasets))
+    checker.report(check_unused(components, tables, modes=loaded.modes))
+    checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults)
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -90,8 +100,11 @@ def _import_scope(composition: Composition) -> ImportScope:
     folders = meta.get("import_from") if isinstance(meta, dict) else None
     # Invalid entries are reported when `[meta]` is read, so they are ignored here.
     if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
-        return ImportScope(folders)
-    return ImportScope.of_file(composition.main.file)
+        scope = ImportScope(folders)
+    else:
+        scope = ImportScope.of_file(composition.main.file)
+    scope.recorded = functools.partial(recorded_plugin, composition)
+    return scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +258,10 @@ class _Checker:
             message = f"importing `{path}` writes to the standard output"
             notes = (f"output: {printed.splitlines()[0]}",)
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
+        if resolved.changed:
+            message = f"importing `{path}` changes {listed(resolved.changed)}"
+            undone = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
+            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=undone)
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:
@@ -254,7 +271,7 @@ class _Checker:
         try:
             self.index.find(hook.path, "hooks")
         except PathError as error:
-            for finding in error.diagnostics:
+            for finding in unknown_name_hints(error, hook.path, "hooks").diagnostics:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_rate(self, checked: CheckedComponent) -> None:

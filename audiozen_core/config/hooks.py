@@ -13,7 +13,8 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.hooks.checks import has_fixed_order, hook_findings
 from audiozen_core.hooks.order import OrderError, in_order
 from audiozen_core.hooks.plugin import Plugin
-from audiozen_core.registry.index import FIRST_PARTY, PluginIndex
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import PluginIndex
 from audiozen_core.registry.paths import Resolved, resolve
 
 _OWN = f"{FIRST_PARTY}:"

@@ -8,14 +8,18 @@ from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.composition import Composition
+from audiozen_core.config.plugin_sections import section_names
 from audiozen_core.config.read_table import TableReader
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.config.schema import key_at, table_of
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, HookComponent, Meta, dataset_names
+from audiozen_core.config.used_plugins import recorded_plugin
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.switched_off import VARIABLE
 
 # The kinds whose sections become one object each. Data sets and hooks are arrays, and have their own fields below.
 _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
@@ -41,6 +45,7 @@ class Sections:
         default_factory=lambda: {mode: [] for mode in KINDS["dataset"].modes.values()}
     )
     hooks: list[HookComponent] = field(default_factory=list)
+    of_plugins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def dataset_names(self) -> dict[Mode, tuple[str, ...]]:
@@ -80,11 +85,18 @@ class _Reader:
         self.sections = Sections()
         # The known sections that were probably meant by unknown names.
         self.guessed: set[str] = set()
+        self.of_plugins = section_names()
 
     # ------------------------------------------------------------------------------------------ one section
 
     def read(self, name: str, value: Any) -> None:
         known = split_section(name)
+        if known is None and name in self.of_plugins:
+            if isinstance(value, dict):
+                self.sections.of_plugins[name] = value
+            elif (name,) not in self.composition.unresolved:
+                self.tables.wrong_type((name,), "a table", value)
+            return
         if known is None:
             self.report_unknown(name, value)
             return
@@ -130,6 +142,9 @@ class _Reader:
             self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return
         message = f"unknown section `{name}`"
+        if plugin := self.plugin_notes(name):
+            self.report(config_codes.UNKNOWN_SECTION, message, (name,), notes=plugin)
+            return
         if key := _key_meant(name):
             # A key inside a section can't be suggested as another name of the section.
             label = did_you_mean(self.composition.spell(key) if key[0] in self.composition.values else spell(key))
@@ -140,15 +155,26 @@ class _Reader:
         if similar:
             self.guessed.add(similar)
         label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
-        notes = () if label else (f"sections: {', '.join(SECTIONS)}",)
+        notes = () if label else (f"sections: {', '.join([*SECTIONS, *self.of_plugins])}",)
         self.report(config_codes.UNKNOWN_SECTION, message, (name,), label=label, suggestion=similar, notes=notes)
+
+    def plugin_notes(self, name: str) -> tuple[str, ...]:
+        """Returns what is known about a section of a plugin that is switched off or no longer installed."""
+        off = [entry for entry in installed_index().off if (entry.kind, entry.name) == ("section", name)]
+        if off:
+            return (f"note: {off[0].title} is switched off, with `--without` or {VARIABLE}",)
+        if recorded := recorded_plugin(self.composition, name):
+            requirement, record = recorded
+            note = f"note: an earlier run used `{name}` of {requirement.replace('==', ' ')}: {record}"
+            return note, f"help: pip install '{requirement}'"
+        return ()
 
     def section_meant(self, name: str, base: str, suffix: str) -> str | None:
         """Returns the section that an unknown name probably stands for, unless the file already has that section."""
         # `modl_g` is similar to `model_g`, not to `model`.
         kind = nearest(base, [kind for kind, row in SECTIONS.items() if row.suffixed]) if base else None
         suffixed = [f"{kind}_{suffix}"] if kind else []
-        free = [other for other in (*SECTIONS, *suffixed) if not self.is_present(other)]
+        free = [other for other in (*SECTIONS, *suffixed, *self.of_plugins) if not self.is_present(other)]
         swapped = f"{suffix}_{base}"  # such as `dataset_test`
         if swapped in free:
             return swapped

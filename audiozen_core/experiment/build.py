@@ -142,6 +142,7 @@ def build_components(
         lr_schedulers=schedulers,
         others=others,
         acoustics=config.acoustics,
+        sections=checked.sections,
         folder=folder,
         experiment=config.id,
         device=device,

@@ -67,6 +67,7 @@ class Experiment:
     def __init__(self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
         self.checked = checked
         self.config = checked.config
+        self.sections = checked.sections
         self.warnings = checked.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id

@@ -15,11 +15,16 @@ from pathlib import Path
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
+from audiozen_core.config.used_plugins import used_text
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.scope import installed_path
 
 
 def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
     """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
+
+    The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
+    that were installed but switched off.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
@@ -33,6 +38,8 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
         "file": str(config.file),
         "commit": commit_of(config.file.parent),
         "python": f"{platform.python_version()} on {platform.platform()}",
+        "plugins": used_text(checked.scope.used),
+        "without": ", ".join(sorted({entry.origin for entry in installed_index().off})),
         "versions": ", ".join(f"{name} {version}" for name, version in imported_versions().items()),
     }
     head = "\n".join(f"# {name}: {' '.join(fact.split())}" for name, fact in facts.items() if fact)

@@ -13,9 +13,10 @@ from audiozen_core.checkpoint import CheckpointStore, LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
 from audiozen_core.config.checked import CheckedConfig
+from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
-from audiozen_core.kinds import section_name
+from audiozen_core.kinds import section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -44,6 +45,8 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
     own: dict[tuple[str, str], object] = {
         (found.component.section, found.component.path): found.target for found in checked.components.values()
     }
+
+    own |= {(name, ""): type(section) for name, section in checked.sections.items()}
 
     def find(section: str, path: str) -> object:
         if (section, path) not in own:
@@ -153,10 +156,12 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
 
 
 def find_component(section: str, path: str) -> object:
-    """Finds the object that a path names.
+    """Finds the object that a path names, or the class of a section that a plugin brings.
 
     Returns None if it can't be imported; then all its settings are assumed to affect training.
     """
+    if split_section(section) is None:
+        return section_table(section)
     try:
         return resolve(path, section=section).target
     except AudioZenError:

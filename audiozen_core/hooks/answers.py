@@ -11,44 +11,30 @@ from typing import Any, Literal, SupportsFloat, Union, get_args, get_origin
 
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.errors import HookError
-from audiozen_core.hooks import nonfinite, specs
+from audiozen_core.hooks.spec_lookup import Spec, return_annotation
 
 Fits = Callable[[Any], bool]
 
 
 @functools.cache
-def answer_fits(hook: str) -> Fits:
-    """Returns a function that says whether a value, other than None, is an answer of a hook.
+def answer_fits(spec: Spec) -> Fits:
+    """Returns a function that says whether a value, other than None, is an answer of a hook, given by its spec.
 
-    >>> answer_fits("on_nonfinite")("skip"), answer_fits("on_nonfinite")("Skip"), answer_fits("on_epoch_end")(1)
+    >>> fits = answer_fits(specs.Hooks.on_nonfinite)
+    >>> fits("skip"), fits("Skip"), answer_fits(specs.Hooks.on_epoch_end)(1)
     (True, False, False)
     """
-    return _fits(return_annotation(hook))
+    return _fits(return_annotation(spec))
 
 
-def return_annotation(hook: str) -> Any:
-    """Returns the return annotation of a hook's spec.
-
-    >>> return_annotation("stop_reason")
-    str | None
-    """
-    text = inspect.signature(getattr(specs.Hooks, hook)).return_annotation
-    return eval(text, {**vars(nonfinite), **vars(specs)})  # the annotations of `specs` are strings
-
-
-def first_answer_counts(hook: str) -> bool:
-    """Returns whether a hook has one answer, the first that is not None."""
-    return bool((getattr(specs.Hooks, hook).audiozen_spec or {}).get("firstresult"))
-
-
-def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, hook: str) -> HookError:
+def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec: Spec) -> HookError:
     """Returns the error for an implementation that has returned something that is not an answer."""
-    notes = [*defined_in(function)]
-    doc = inspect.getdoc(getattr(specs.Hooks, hook)) or ""
+    notes, hook = [*defined_in(function)], spec.__name__
+    doc = inspect.getdoc(spec) or ""
     if wanted := " ".join(doc.partition("\nReturns:\n")[2].split()):
         message = f"{plugin} answered `{hook}` with {_shown(answer)}, which is not an answer of this hook"
         notes.append(f"wanted: {wanted}")
-        remedy = f"return a value of the type `{inspect.signature(getattr(specs.Hooks, hook)).return_annotation}`"
+        remedy = f"return a value of the type `{inspect.signature(spec).return_annotation}`"
     else:
         message = f"{plugin} returned {_shown(answer)} from `{hook}`, which has no answer"
         remedy = "return nothing; if it was meant to change the run, use another hook"

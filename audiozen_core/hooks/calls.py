@@ -8,10 +8,11 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from audiozen_core.errors import AudioZenError, HookError
-from audiozen_core.hooks.answers import answer_fits, first_answer_counts, wrong_answer
+from audiozen_core.hooks.answers import answer_fits, wrong_answer
+from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts
 
 
-def checked_call(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
+def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
     """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
     An `AudioZenError` and Ctrl-C pass unchanged. `False` and an empty text are no answers: they become None, so that
@@ -20,7 +21,7 @@ def checked_call(function: Callable[..., Any], plugin: object, hook: str) -> Cal
     Raises:
         HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
     """
-    fits = answer_fits(hook)
+    fits, hook = answer_fits(spec), spec.__name__
 
     # This runs several times per step, so the usual case, None, costs nothing.
     @functools.wraps(function)
@@ -34,13 +35,13 @@ def checked_call(function: Callable[..., Any], plugin: object, hook: str) -> Cal
         if answer is None:
             return None
         if not fits(answer):
-            raise wrong_answer(answer, function, plugin, hook)
+            raise wrong_answer(answer, function, plugin, spec)
         return None if _is_empty(answer) else answer
 
     return checked
 
 
-def checked_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
+def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
     """Wraps a wrapper in the same way, and checks that it lets other hooks' errors through.
 
     Raises:
@@ -48,7 +49,8 @@ def checked_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> 
             error of another hook.
     """
     # If all plugins are called, a wrapper gets the list of what they returned.
-    fits = answer_fits(hook) if first_answer_counts(hook) else lambda answer: isinstance(answer, list)
+    fits = answer_fits(spec) if first_answer_counts(spec) else lambda answer: isinstance(answer, list)
+    hook = spec.__name__
 
     @functools.wraps(function)
     def checked(*args: Any) -> Generator[None, Any, Any]:
@@ -69,7 +71,7 @@ def checked_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> 
             except StopIteration as stop:
                 if stop.value is None or fits(stop.value):
                     return None if _is_empty(stop.value) else stop.value
-                raise wrong_answer(stop.value, function, plugin, hook) from None
+                raise wrong_answer(stop.value, function, plugin, spec) from None
         raise _yielded_twice(generator, plugin, hook)
 
     return checked

@@ -14,9 +14,10 @@ from audiozen_core.diagnostics.codes import HOOK
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.answers import defined_in, first_answer_counts
+from audiozen_core.hooks.answers import defined_in
+from audiozen_core.hooks.spec_lookup import OWN, Spec, first_answer_counts, plugin_specs, spec_of
 
-HOOK_NAMES = tuple(name for name, value in vars(specs.Hooks).items() if hasattr(value, f"{specs.PROJECT}_spec"))
+HOOK_NAMES = tuple(OWN)
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
@@ -26,6 +27,8 @@ _UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load"
 
 def implemented_hooks(cls: type) -> dict[str, str]:
     """Returns the hooks that a class implements, in the order of `specs`, each with its method.
+
+    The hooks of plugins come last.
 
     >>> class Announce:
     ...     @specs.hookimpl
@@ -38,7 +41,8 @@ def implemented_hooks(cls: type) -> dict[str, str]:
         for name, function in ((name, _function(member)) for name, member in _members(cls))
         if function and hasattr(function, _MARKER)
     }
-    return {hook: found[hook] for hook in HOOK_NAMES if hook in found}
+    of_plugins = [hook for hook in found if hook not in OWN and spec_of(hook)]
+    return {hook: found[hook] for hook in (*OWN, *of_plugins) if hook in found}
 
 
 def hook_findings(cls: type) -> list[Diagnostic]:
@@ -115,14 +119,16 @@ def _hook_of(name: str, function: Callable[..., Any]) -> str:
 def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -> Iterator[Diagnostic]:
     options = getattr(function, _MARKER)
     hook = _hook_of(name, function)
-    if hook not in HOOK_NAMES:
-        # A hook marked as optional may belong to a later version of AudioZEN.
+    spec = spec_of(hook)
+    if spec is None:
+        # A hook marked as optional may belong to a later version of AudioZEN, or to a plugin that is not installed.
         if not options.get("optionalhook"):
-            yield _finding(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES), function)
+            known = dict.fromkeys([*HOOK_NAMES, *(other for other, _, _ in plugin_specs())])
+            yield _finding(f"there is no hook `{hook}`", _meant(hook, known), function)
         return
     if name in HOOK_NAMES and name != hook:
         yield _finding(f"`{name}` is marked as the hook `{hook}`", f"write `@hookimpl.{name}`", function)
-    for message, remedy in (*_option_faults(hook, options), *_argument_faults(hook, function, static)):
+    for message, remedy in (*_option_faults(hook, options), *_argument_faults(hook, spec, function, static)):
         yield _finding(message, remedy, function)
     # A decorator such as `contextmanager` makes another function of a generator, so this looks at the outermost one.
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -134,7 +140,7 @@ def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -
         remedy = "write `return (yield)` where the other implementations run"
         if not inspect.isgeneratorfunction(function):
             yield _finding(f"the wrapper of `{hook}` has no `yield`", remedy, function)
-        elif first_answer_counts(hook) and not _returns_something(function):
+        elif first_answer_counts(spec) and not _returns_something(function):
             yield _finding(f"the wrapper of `{hook}` returns nothing, so the others' answer is lost", remedy, function)
 
 
@@ -147,9 +153,9 @@ def _option_faults(hook: str, options: dict[str, Any]) -> Iterator[tuple[str, st
         yield f"`{hook}` can't be wrapped", "implement it without `wrapper=True`"
 
 
-def _argument_faults(hook: str, function: Callable[..., Any], static: bool) -> Iterator[tuple[str, str]]:
+def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static: bool) -> Iterator[tuple[str, str]]:
     """Yields the faults of the arguments. pluggy passes only those that have no default, by name."""
-    known = list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:]
+    known = list(inspect.signature(spec).parameters)[1:]
     given = list(inspect.signature(function).parameters.values())
     if not static:
         first = given[0] if given else None

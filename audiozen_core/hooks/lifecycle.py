@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pluggy
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.answers import first_answer_counts
 from audiozen_core.hooks.calls import checked_call, checked_wrapper
-from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
+from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.scalars import as_scalars
+from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
+
+_Specs = TypeVar("_Specs")
 
 # The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
 _CALL_ALL_DESPITE_ERRORS = ("on_exception", "on_teardown")
@@ -43,28 +47,53 @@ class Lifecycle(specs.Hooks[Trainer]):
         for plugin in plugins:
             _check(plugin)
         self.plugins = tuple(in_order(plugins))
-        manager = pluggy.PluginManager(specs.PROJECT)
-        manager.add_hookspecs(specs.Hooks)
-        # pluggy calls plugins in reverse order of registration.
-        for plugin in reversed(self.plugins):
-            if manager.has_plugin(plugin.name):
+        self._by_name: dict[str, Plugin] = {}
+        for plugin in self.plugins:
+            if plugin.name in self._by_name:
                 raise HookError(
                     f"two hook plugins are called `{plugin.name}`", remedy="give one of them another `name`"
                 )
+            self._by_name[plugin.name] = plugin
+        self._manager = self._manager_of(specs.Hooks)
+        self._of: dict[type, Any] = {}
+        for name, call in _calls(specs.Hooks, self._manager).items():
+            setattr(self, name, call)
+
+    def of(self, hooks: type[_Specs]) -> _Specs:
+        """Returns the hooks that a plugin brings, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
+
+        Calls take keyword arguments only, as for the hooks of AudioZEN. A hook without implementations returns None at
+        once. The object is made once for each class.
+
+        Raises:
+            HookError: the class has a mistake that `audiozen plugins doctor` finds.
+        """
+        if hooks not in self._of:
+            for message, remedy in spec_faults(hooks):
+                raise HookError(f"the hooks `{hooks.__qualname__}` can't be called: {message}", remedy=remedy)
+            found = specs_in(hooks)
+            # A hook of a plugin that has no answer returns None, as its annotation says.
+            calls = {
+                name: call if first_answer_counts(found[name]) else _without_answers(call)
+                for name, call in _calls(hooks, self._manager_of(hooks)).items()
+            }
+            self._of[hooks] = SimpleNamespace(**calls)
+        callables: _Specs = self._of[hooks]
+        return callables
+
+    def _manager_of(self, hooks: type) -> pluggy.PluginManager:
+        """Returns pluggy's manager for a class of specs, with all plugins and checked implementations."""
+        manager = pluggy.PluginManager(specs.PROJECT)
+        manager.add_hookspecs(hooks)
+        # pluggy calls plugins in reverse order of registration.
+        for plugin in reversed(self.plugins):
             manager.register(plugin.instance, name=plugin.name)
-        by_name = {plugin.name: plugin for plugin in self.plugins}
-        for name in HOOK_NAMES:
-            caller = getattr(manager.hook, name)
-            implementations = caller.get_hookimpls()
-            for implementation in implementations:
+        for name, spec in specs_in(hooks).items():
+            for implementation in getattr(manager.hook, name).get_hookimpls():
                 checked = checked_wrapper if implementation.wrapper else checked_call
-                owner = by_name[implementation.plugin_name]
-                implementation.function = checked(implementation.function, owner, name)
-            silent = _no_answer if first_answer_counts(name) else _no_answers
-            call = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
-            setattr(self, name, call if implementations else silent)
-        self._manager = manager
-        self._by_name = by_name
+                owner = self._by_name[implementation.plugin_name]
+                implementation.function = checked(implementation.function, owner, spec)
+        return manager
 
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""
@@ -120,8 +149,7 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     def asks(self, hook: str, argument: str) -> bool:
         """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
-        implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        return any(argument in implementation.argnames for implementation in implementations)
+        return any(argument in implementation.argnames for implementation in self._implementations(hook))
 
     def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         """Yields each plugin that implements a hook, first to last, with a function that takes keyword arguments."""
@@ -129,24 +157,53 @@ class Lifecycle(specs.Hooks[Trainer]):
         def bound(implementation: Any) -> Callable[..., Any]:
             return lambda **arguments: implementation.function(*(arguments[name] for name in implementation.argnames))
 
-        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+        for implementation in reversed(self._implementations(hook)):
             yield self._by_name[implementation.plugin_name], bound(implementation)
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """Every hook of AudioZEN, in the order of `specs`, and the hooks of other plugins that a plugin implements."""
+        implemented = (implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
+        return tuple(dict.fromkeys(chain(HOOK_NAMES, *implemented)))
 
     def order(self, hook: str) -> list[Plugin]:
         """Returns the plugins that implement a hook, first to last."""
-        names = [implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()]
+        names = [implementation.plugin_name for implementation in self._implementations(hook)]
         return [self._by_name[name] for name in reversed(names)]
 
     def wrappers(self, hook: str) -> set[str]:
         """Returns the names of the plugins that wrap the other implementations of a hook."""
-        implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        return {implementation.plugin_name for implementation in implementations if implementation.wrapper}
+        return {found.plugin_name for found in self._implementations(hook) if found.wrapper}
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        # pluggy also knows the implementations of hooks of other plugins, by their names.
+        caller = getattr(self._manager.hook, hook, None)
+        return caller.get_hookimpls() if caller else []
 
     def stateful(self) -> Iterator[tuple[str, Any]]:
         """Name and object of each plugin that has `state_dict` and `load_state_dict`."""
         for plugin in self.plugins:
             if hasattr(plugin.instance, "state_dict") and hasattr(plugin.instance, "load_state_dict"):
                 yield plugin.name, plugin.instance
+
+
+def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+    """Returns a callable for each hook of a class of specs."""
+    calls: dict[str, Callable[..., Any]] = {}
+    for name, spec in specs_in(hooks).items():
+        caller = getattr(manager.hook, name)
+        if not caller.get_hookimpls():
+            calls[name] = _no_answer if first_answer_counts(spec) else _no_answers
+        else:
+            calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
+    return calls
+
+
+def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
+    def called(**arguments: Any) -> None:
+        call(**arguments)
+
+    return called
 
 
 def _no_answer(**_: Any) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # A variable, because this module can't import `trainer_protocol.Trainer`, which has hooks itself and fills it in.
 Trainer = TypeVar("Trainer")
+Specs = TypeVar("Specs")
 
 PROJECT = "audiozen"
 Phase = Literal["precision", "gradient", "step", "monitor", "persist"]
@@ -49,6 +50,7 @@ DEFAULT_PHASE = "monitor"
 """The phase of a class that names none."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
+"""Marks a method as a hook that a plugin brings, and that other plugins implement."""
 
 
 class Hooks(Generic[Trainer]):
@@ -56,6 +58,10 @@ class Hooks(Generic[Trainer]):
 
     A hook whose first answer counts returns that answer, or None.
     """
+
+    def of(self, hooks: type[Specs]) -> Specs:
+        """Returns the hooks that a plugin brings, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ the run
 

@@ -42,6 +42,7 @@ class Parts:
         self.use_amp = components.use_amp
         self.config_text = components.config_text
         self.acoustics = components.acoustics
+        self.sections = components.sections
         self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
         self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length
         transform = Stft(self.acoustics)

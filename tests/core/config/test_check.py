@@ -9,7 +9,8 @@ import pytest
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
-from audiozen_core.registry.index import Entry, PluginIndex
+from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.index import PluginIndex
 
 # The content of `parts.py`, a module next to the TOML files of these tests.
 PARTS = """

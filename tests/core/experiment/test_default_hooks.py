@@ -2,7 +2,8 @@
 
 from audiozen_core.config.hooks import default_hooks
 from audiozen_core.experiment.experiment import Experiment
-from audiozen_core.registry.index import Entry, PluginIndex, installed_index
+from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_plugins.hooks.patience import Patience
 from audiozen_plugins.hooks.tensorboard import TensorBoard
 from tests.tiny_experiment import TinyExperiment

@@ -10,15 +10,16 @@ import torch
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.answers import answer_fits, first_answer_counts, return_annotation
+from audiozen_core.hooks.answers import answer_fits
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.spec_lookup import OWN, first_answer_counts, return_annotation
 from audiozen_core.hooks.specs import hookimpl
 from tests.tiny_training import make_loader, make_trainer, weights_of
 
-ANSWERED = [hook for hook in HOOK_NAMES if first_answer_counts(hook)]
+ANSWERED = [hook for hook in HOOK_NAMES if first_answer_counts(OWN[hook])]
 COLLECTED = ["epoch_scalars", "evaluation_scalars"]
-LISTENERS = [hook for hook in HOOK_NAMES if return_annotation(hook) is None]
+LISTENERS = [hook for hook in HOOK_NAMES if return_annotation(OWN[hook]) is None]
 
 
 def answering(hook, answer, **options):
@@ -170,7 +171,7 @@ def test_the_answer_of_a_component_hook_may_be_any_object():
 def test_numbers_and_unions_fit_as_their_annotations_say(monkeypatch):
     monkeypatch.setattr(specs.Hooks.stop_reason, "__annotations__", {"return": "float | int | list[str] | None"})
     answer_fits.cache_clear()
-    fits = answer_fits("stop_reason")
+    fits = answer_fits(OWN["stop_reason"])
     assert [fits(value) for value in (1, 0.5, ["a"], True, "a", (1,))] == [True, True, True, False, False, False]
     answer_fits.cache_clear()
 

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 
 from audiozen_core.hooks import marker, specs
-from audiozen_core.hooks.answers import first_answer_counts, return_annotation
 from audiozen_core.hooks.checks import _UNWRAPPABLE, HOOK_NAMES
+from audiozen_core.hooks.spec_lookup import OWN, first_answer_counts, return_annotation
 
 STUB = Path(marker.__file__).with_suffix(".pyi")
 HEAD = '''\
@@ -53,7 +53,7 @@ def stub():
         members = [protocols.setdefault(each, f"_{len(protocols)}") for each in sets]
         unions.append(f"_{hook} = {' | '.join(f'{name}[_Answer]' for name in members)}\n")
         answer = inspect.signature(getattr(specs.Hooks, hook)).return_annotation
-        around = "Any" if return_annotation(hook) is None else answer
+        around = "Any" if return_annotation(OWN[hook]) is None else answer
         unions.append(f'_{hook}_plain = TypeVar("_{hook}_plain", bound=_{hook}[{answer}])\n')
         plain = f"    def {hook}(self, function: _{hook}_plain, /) -> _{hook}_plain: ...\n"
         if hook in _UNWRAPPABLE:
@@ -96,7 +96,7 @@ def test_the_stub_has_every_hook_and_no_other():
     methods = {node.name for node in cls.body if isinstance(node, ast.FunctionDef)} - {"__init__", "__call__"}
     assert methods == set(HOOK_NAMES)
     assert all(callable(getattr(specs.hookimpl, hook)) for hook in HOOK_NAMES)
-    assert first_answer_counts("backward")
+    assert first_answer_counts(OWN["backward"])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from audiozen import hookimpl
+from audiozen import hookimpl, hookspec
 from audiozen.hooks import Phase, Trainer
 """
 USE = """
@@ -33,7 +33,21 @@ METHOD = """
 class Hook:
     @hookimpl.{line}
 """
-GOOD = """
+OWN_HOOKS = """
+class AcmeHooks:
+    @hookspec
+    def acme_mixed(self, trainer: Trainer, snr: float) -> None: ...
+
+    @hookspec(firstresult=True)
+    def acme_gain(self, trainer: Trainer) -> float | None: ...
+
+
+def call(trainer: Trainer) -> None:
+    own = trainer.hooks.of(AcmeHooks)
+    {line}
+"""
+GOOD = f"""
+{OWN_HOOKS.format(line="own.acme_mixed(trainer=trainer, snr=own.acme_gain(trainer=trainer) or 0.0)")}
 from audiozen.trainer.base_trainer import BaseTrainer
 
 
@@ -44,7 +58,7 @@ class Hook:
 
     @hookimpl
     def on_epoch_end(self, epoch: int, trainer: Trainer) -> None:
-        trainer.hooks.on_log(trainer=trainer, metrics={}, step=trainer.progress.step, epoch=epoch)
+        trainer.hooks.on_log(trainer=trainer, metrics={{}}, step=trainer.progress.step, epoch=epoch)
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, epoch: int, trainer: Trainer) -> None: ...
@@ -113,7 +127,13 @@ WRONG_METHODS = {
     "on_component_built(wrapper=True)\n    def x(self) -> None: ...": 'Unexpected keyword argument "wrapper"',
     "on_epoch_end(tryfirst=True)\n    def on_epoch_end(self) -> None: ...": '"on_epoch_end" of "HookMarker"',
 }
+WRONG_CALLS = {
+    "own.acme_mixed(trainer=trainer, snr='3')": 'incompatible type "str"; expected "float"',
+    "own.acme_mixd(trainer=trainer, snr=3.0)": '"AcmeHooks" has no attribute "acme_mixd"',
+    "gain: int = own.acme_gain(trainer=trainer)": "Incompatible types in assignment",
+}
 SAMPLES = [(USE, line, text) for line, text in WRONG_USES.items()]
+SAMPLES += [(OWN_HOOKS, line, text) for line, text in WRONG_CALLS.items()]
 SAMPLES += [(METHOD, line, text) for line, text in WRONG_METHODS.items()]
 SAMPLES += [("\nclass Hook:\n    {line}\n", "phase: Phase = 'late'", "Incompatible types")]
 
