@@ -56,7 +56,10 @@ def wants_callable(annotation: Any) -> bool:
     """
     for member in members_of(annotation):
         origin = get_origin(member) or member
-        if origin is collections.abc.Callable or (is_array(origin) and any(map(wants_callable, get_args(member)))):
+        # Some write the builtin `callable`, which is no type.
+        if origin in (collections.abc.Callable, callable) or (
+            is_array(origin) and any(map(wants_callable, get_args(member)))
+        ):
             return True
     return False
 

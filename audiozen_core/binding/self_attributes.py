@@ -11,10 +11,11 @@ from audiozen_core.binding.source import syntax_tree
 
 
 def attributes_used(cls: type, base: str) -> dict[str, str]:
-    """Returns the attributes of `self` that the methods of a class read, each with the place where.
+    """Returns the attributes of a class's base that its methods read from `self`, each with the place where.
 
     Only the methods that objects of the class have are read, and not those of the class with the dotted name `base` or
-    of the classes above it. A method whose source can't be read is left out.
+    of the classes above it. Left out are a method whose source can't be read, an attribute that the class defines
+    itself, and one that is only read under a condition: the method may have asked first whether it can be read.
     """
     found: dict[str, str] = {}
     seen: set[str] = set()
@@ -26,7 +27,7 @@ def attributes_used(cls: type, base: str) -> dict[str, str]:
                 seen.add(name)
                 for attribute, place in _used_by(_function(member)):
                     found.setdefault(attribute, place)
-    return found
+    return {attribute: place for attribute, place in found.items() if attribute not in seen}
 
 
 def _function(member: Any) -> Callable[..., Any] | None:
@@ -43,7 +44,46 @@ def _used_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, str]]:
     tree, offset = found
     code = function.__code__
     own = code.co_varnames[0] if code.co_argcount else ""
-    for node in ast.walk(tree):
+    # The tree may have an `if` around the function, which is none of its conditions.
+    root = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), tree)
+    for node in _unconditional(root):
         match node:
             case ast.Attribute(value=ast.Name(id=name), ctx=ast.Load()) if name == own:
                 yield node.attr, f"{code.co_filename}:{node.lineno + offset}"
+
+
+def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields a node and everything below it that is evaluated whatever the conditions in it say.
+
+    The body of a loop or of an inner function counts as evaluated.
+    """
+    yield node
+    for value in _always_evaluated(node):
+        if isinstance(value, ast.AST):
+            yield from _unconditional(value)
+        for entry in value if isinstance(value, list) else ():
+            if isinstance(entry, ast.AST):
+                yield from _unconditional(entry)
+            if isinstance(entry, ast.stmt) and _may_leave(entry):
+                break
+
+
+def _always_evaluated(node: ast.AST) -> list[Any]:
+    match node:
+        case ast.If(test=test) | ast.IfExp(test=test):
+            return [test]
+        case ast.BoolOp(values=[first, *_]):
+            return [first]
+        case ast.Match(subject=subject):
+            return [subject]
+        case ast.Try(finalbody=final):
+            return [final]
+    return [value for _, value in ast.iter_fields(node)]
+
+
+def _may_leave(statement: ast.stmt) -> bool:
+    """Returns whether a condition in this statement decides if those after it run, because it may leave the block."""
+    if not isinstance(statement, ast.If | ast.Match | ast.Try | ast.For | ast.While | ast.With):
+        return False
+    leaving = (ast.Return,) if isinstance(statement, ast.For | ast.While) else (ast.Return, ast.Continue, ast.Break)
+    return any(isinstance(node, leaving) for node in ast.walk(statement))

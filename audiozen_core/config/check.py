@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.binding.annotations import wants_callable
+from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
@@ -83,11 +83,15 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups."""
+    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
+
+    An argument that takes a function must say so, and `hint` says how for an argument that says nothing.
+    """
 
     section: str | None
     injected: tuple[str, ...] = ()
     called_later: bool = False
+    hint: str = ""
 
 
 def _role(component: Component) -> _Role:
@@ -132,7 +136,7 @@ class _Checker:
         nested = {
             inner.key: checked
             for inner in _components_in(component.args, (*key, "args"))
-            if (checked := self.check_as(inner, self.nested_role(inner, role, signature, len(key) + 1)))
+            if (checked := self.check_as(inner, self.nested_role(inner, component, role, signature)))
         }
         if resolved is None:
             return None
@@ -144,16 +148,24 @@ class _Checker:
         self.check_arguments(checked, role)
         return checked
 
-    def nested_role(self, inner: Component, outer: _Role, signature: Signature | None, depth: int) -> _Role:
-        """Returns the role of a component within the arguments of another one, whose `args` are at `depth`.
+    def nested_role(self, inner: Component, outer: Component, outer_role: _Role, signature: Signature | None) -> _Role:
+        """Returns the role of a component within the arguments of another one.
 
         If an argument takes a callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function
         is the function. Everything else is built. AudioZEN passes it the arguments that it passes to the outer one.
         """
-        parameter = signature.get(str(inner.key[depth])) if signature else None
-        table = self.composition.get(inner.key)
-        callable_wanted = parameter is not None and wants_callable(parameter.annotation) and "args" not in table
-        return _Role(None, outer.injected, called_later=callable_wanted)
+        name = str(inner.key[len(outer.key) + 1])
+        parameter = signature.get(name) if signature else None
+        if "args" in self.composition.get(inner.key):
+            return _Role(None, outer_role.injected)
+        if parameter and unwrap(parameter.annotation) is Any:
+            hint = (
+                f"help: to pass the function itself, annotate `{name}` in the signature of {outer.path}: "
+                f"`{name}: Callable`; without that, its result is passed"
+            )
+            return _Role(None, outer_role.injected, hint=hint)
+        called_later = parameter is not None and wants_callable(parameter.annotation)
+        return _Role(None, outer_role.injected, called_later=called_later)
 
     def signature(self, target: Any) -> Signature | None:
         """Returns the signature of an object. It is read only once, even if several components name the object."""
@@ -177,8 +189,11 @@ class _Checker:
         problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
         for problem in problems:
             # The caller of the function passes the missing arguments later.
-            if not (checked.called_later and problem.code in _PASSED_LATER):
-                self.place(problem, component.key)
+            if checked.called_later and problem.code in _PASSED_LATER:
+                continue
+            hinted = role.hint and problem.code in _PASSED_LATER and not isinstance(checked.target, type)
+            notes = (*problem.notes, role.hint) if hinted else problem.notes
+            self.place(replace(problem, notes=notes), component.key)
         if not problems:
             self.ask_component(checked)
 

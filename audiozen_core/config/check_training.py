@@ -121,9 +121,11 @@ def _wrong_plateau(
             config_codes.UNFIT, message, label=label, suggestion=suggestion, place=("interval",), at="value"
         )
         yield finding, key
-    higher = trainer is None or _argument(trainer, "save_max_score", True)
-    mode, wanted = _argument(plateau, "mode", "min"), plateau_mode(higher)
-    if mode in ("min", "max") and mode != wanted:
+    mode, higher = _argument(plateau, "mode"), trainer and _argument(trainer, "save_max_score")
+    if mode not in ("min", "max") or not isinstance(higher, bool):
+        return  # a class decides itself; the run compares what it builds
+    wanted = plateau_mode(higher)
+    if mode != wanted:
         own = "mode" in plateau.component.args
         yield (
             Diagnostic(
@@ -137,9 +139,10 @@ def _wrong_plateau(
         )
 
 
-def _argument(checked: CheckedComponent, name: str, default: Any) -> Any:
-    """Returns the value of an argument: that of the file, or the default of the signature."""
+def _argument(checked: CheckedComponent, name: str) -> Any:
+    """Returns the value of an argument: that of the file, or the default of the signature; None if it has no such one.
+
+    A constructor that does not take the argument may set it itself.
+    """
     parameter = checked.signature.get(name) if checked.signature else None
-    if parameter is not None and parameter.default is not parameter.empty:
-        default = parameter.default
-    return checked.component.args.get(name, default)
+    return checked.component.args.get(name, parameter.default if parameter else None)

@@ -115,10 +115,16 @@ class EnhancementTrainer(FileByFile):
             and _without_ones(output.shape) == _without_ones(shape)
         ):
             return output.reshape(shape).float()
-        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        got, remedy = type(output).__name__, "return one enhanced signal for each noisy one"
+        remedy += "; a separation model needs `num_sources = 1`"
+        wanted = str(list(shape))
+        if isinstance(output, Tensor):
+            got = str(list(output.shape))
+            if output.is_complex():
+                got, wanted = f"complex numbers ({output.dtype}) {got}", f"real numbers {wanted}"
+                remedy = "return real numbers, such as the magnitude `output.abs()`"
         raise RunError(
-            f"the model returns {got} for an input of shape {list(given.shape)}; expected {list(shape)}",
-            remedy="return one enhanced signal for each noisy one; a separation model needs `num_sources = 1`",
+            f"the model returns {got} for an input of shape {list(given.shape)}; expected {wanted}", remedy=remedy
         )
 
     def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:

@@ -277,3 +277,14 @@ def test_error_of_the_network_names_the_samples_of_the_batch_or_the_only_file(tm
         trainer.train(loader) if mode == "train" else trainer.test([loader])
     named = [note for note in caught.value.notes if note.startswith("samples: ")]
     assert named == ["samples: tone_0, tone_1, tone_2, tone_3" if mode == "train" else "samples: tone_2"]
+
+
+def test_complex_output_of_the_network_is_called_complex(tmp_path):
+    class Complex(Gain):
+        def forward(self, magnitude):
+            return torch.complex(magnitude, magnitude)
+
+    with pytest.raises(RunError, match=r"returns complex numbers \(torch\.complex64\) \[1, 257, 11\]") as caught:
+        make(tmp_path, Complex(), domain="magnitude").enhance(torch.randn(1, 2560))
+    assert "expected real numbers [1, 257, 11]" in caught.value.message
+    assert "output.abs()" in caught.value.remedy
