@@ -263,6 +263,21 @@ def test_stft_that_cannot_be_inverted_is_rejected_before_the_training(tmp_path):
     make(tmp_path, acoustics=Acoustics(**numbers), domain="waveform")
 
 
+def test_check_reports_an_stft_that_cannot_be_inverted_once():
+    def found(args, **numbers):
+        findings = EnhancementTrainer.check_settings(
+            {"metrics": [], **args}, acoustics=Acoustics(**numbers), dataset_names={}
+        )
+        return [(finding.place, finding.message[:40]) for finding in findings]
+
+    message = "the STFT in [acoustics] can't be inverted"[:40]
+    assert found({}, hop_length=512) == [(("path",), message)]
+    assert found({"domain": "magnitude"}, hop_length=512) == [(("args", "domain"), message)]
+    assert found({"domain": "waveform"}, hop_length=512) == found({}, hop_length=512, window="rectangular") == []
+    assert found({}, hop_length=600) == []  # the lengths contradict each other, which is reported in [acoustics]
+
+
+
 @pytest.mark.parametrize("mode", ["train", "test"])
 def test_error_of_the_network_names_the_samples_of_the_batch_or_the_only_file(tmp_path, mode):
     class FailsForLong(Gain):
