@@ -49,6 +49,9 @@ _KEYS = {
     "metrics": "metric val_metrics eval_metrics",
 }
 
+# Words that resemble an argument of AudioZEN and mean something that it does not have.
+WITHOUT_COUNTERPART = frozenset({"valcheckinterval"})
+
 
 def fold(name: str) -> str:
     """Returns the name without differences of case, `-` and `_`."""

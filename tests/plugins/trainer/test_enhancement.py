@@ -277,7 +277,6 @@ def test_check_reports_an_stft_that_cannot_be_inverted_once():
     assert found({}, hop_length=600) == []  # the lengths contradict each other, which is reported in [acoustics]
 
 
-
 @pytest.mark.parametrize("mode", ["train", "test"])
 def test_error_of_the_network_names_the_samples_of_the_batch_or_the_only_file(tmp_path, mode):
     class FailsForLong(Gain):
