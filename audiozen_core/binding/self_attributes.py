@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,70 @@ def attributes_used(cls: type, base: str) -> dict[str, str]:
                 for attribute, place in _used_by(_function(member)):
                     found.setdefault(attribute, place)
     return {attribute: place for attribute, place in found.items() if attribute not in seen}
+
+
+def keys_used(cls: type, base: str, attribute: str) -> set[str] | None:
+    """Returns the keys of a mapping, an attribute of `self`, that the modules of a class use: `self.models["g"]`.
+
+    Args:
+        cls: the class. The modules of its base classes are read too, up to the class with the dotted name `base`.
+        base: see above.
+        attribute: the name of the mapping. Other objects may have an attribute of this name; its keys count as well.
+
+    Returns:
+        None if they can't be known: a module is not Python or uses the mapping as a whole (in a loop, for instance), or
+        a method passes `self` on.
+    """
+    keys: set[str] = set()
+    for owner in cls.__mro__:
+        if f"{owner.__module__}.{owner.__qualname__}" == base:
+            break
+        functions = filter(None, map(_function, vars(owner).values()))
+        files = dict.fromkeys(function.__code__.co_filename for function in functions)
+        try:
+            trees = [ast.parse("".join(linecache.getlines(file))) for file in files]
+        except (SyntaxError, RecursionError):
+            return None
+        for tree in trees:
+            found = _keys_in(tree, attribute)
+            if found is None:
+                return None
+            keys |= found
+    return keys
+
+
+def _keys_in(tree: ast.Module, attribute: str) -> set[str] | None:
+    """Returns the keys of a mapping that a module uses; None if they can't be known."""
+    keys: set[str] = set()
+    known: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(args=args, keywords=more) if any(_is_self(value) for value in [*args, *more]):
+                return None
+            case (
+                ast.Subscript(value=ast.Attribute() as used, slice=ast.Constant(value=str(key)))
+                | ast.Call(
+                    func=ast.Attribute(value=ast.Attribute() as used, attr="get"),
+                    args=[ast.Constant(value=str(key)), *_],
+                )
+                | ast.Compare(left=ast.Constant(value=str(key)), comparators=[ast.Attribute() as used])
+            ) if used.attr == attribute:
+                known.add(used)
+                keys.add(key)
+            case ast.If(test=ast.Attribute() as used) | ast.IfExp(test=ast.Attribute() as used):
+                known.add(used)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) if name == attribute and node not in known:
+                return None
+            case ast.Constant(value=str(name)) if name == attribute:  # getattr(self, "models")
+                return None
+    return None if not tree.body else keys
+
+
+def _is_self(value: ast.AST) -> bool:
+    value = value.value if isinstance(value, ast.keyword | ast.Starred) else value
+    return isinstance(value, ast.Name) and value.id == "self"
 
 
 def _function(member: Any) -> Callable[..., Any] | None:

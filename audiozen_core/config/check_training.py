@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from audiozen_core.binding.self_attributes import attributes_used
+from audiozen_core.binding.self_attributes import attributes_used, keys_used
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.sections import Component, SchedulerComponent
 from audiozen_core.diagnostics import config_codes
@@ -36,6 +36,7 @@ def check_training(
     trainer = next((components[part.key] for part in sections["trainer"].values() if part.key in components), None)
     if trainer is not None:
         yield from _missing_parts(trainer, sections)
+        yield from _unused_losses(trainer, sections)
     for optimizer in sections["optimizer"].values():
         checked = components.get(optimizer.key)
         if checked and isinstance(checked.target, type) and (message := needs_closure(checked.target)):
@@ -96,6 +97,31 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
                     place=("path",),
                 ),
                 trainer.component.key,
+            )
+
+
+def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
+    """Yields the loss functions with a suffix that no model has and that the trainer does not use.
+
+    These are warnings, because code outside of the trainer's modules may use them.
+    """
+    strange = sorted(sections["loss_function"].keys() - sections["model"].keys())
+    if not strange or not isinstance(trainer.target, type):
+        return
+    used = keys_used(trainer.target, KINDS["trainer"].base, "loss_functions")
+    for suffix in strange if used is not None and sections["model"] else ():
+        # A loss without a suffix is `self.loss_function`; whether that is used, is not asked here.
+        if suffix and suffix not in used:
+            message = f"`[{section_name('loss_function', suffix)}]` is not used: no model has the suffix `{suffix}`"
+            yield (
+                Diagnostic(
+                    config_codes.NO_PARTNER,
+                    f'{message}, and `{trainer.component.path}` does not use `self.loss_functions["{suffix}"]`',
+                    severity="warning",
+                    label="leave it out, or give it the suffix of its model",
+                    at="key",
+                ),
+                sections["loss_function"][suffix].key,
             )
 
 

@@ -310,3 +310,37 @@ def test_function_for_an_argument_without_an_annotation_gets_a_hint(findings, tm
     ((_, other),) = findings(scheduler('path = "parts.Untyped"\nargs.factor = { path = "torch.nn.Linear" }'))[:1]
     assert not any("annotate" in note for note in other.notes)
     TinyExperiment(tmp_path, PARTS).run(scheduler('path = "parts.Typed"\nargs.factor = { path = "parts.warm" }'))
+
+
+EXTRA = ("[optimizer]", '[loss_function_fn]\npath = "torch.nn.L1Loss"\n[optimizer]')
+
+
+@pytest.mark.parametrize("trainer", ["parts.Trainer", "enhancement"])
+def test_loss_function_that_nobody_uses_is_reported(findings, trainer):
+    found = findings(EXTRA, ("parts.Trainer", trainer))
+    ((line, finding),) = [entry for entry in found if "loss_function" in entry[0]]
+    assert line == "[loss_function_fn]"
+    assert (finding.code, finding.severity) == ("AZ108", "warning")
+    assert "`[loss_function_fn]` is not used: no model has the suffix `fn`" in finding.message
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        'self.loss_functions["fn"]',
+        'self.loss_functions.get("fn")',
+        'self.loss_functions["fn" if batch_idx else ""]',
+        "next(iter(self.loss_functions.values()))",
+        'getattr(self, "loss_functions")["fn"]',
+        "helper(self)",
+        "helper(trainer=self)",
+    ],
+)
+def test_loss_function_that_a_trainer_may_use_is_not_reported(tmp_path, step):
+    code = f"""
+class Uses(Trainer):
+    def training_step(self, batch, batch_idx):
+        return {{"loss": ({step})(self.model(batch["x"]), batch["y"])}}
+"""
+    path = TinyExperiment(tmp_path, code).write(EXTRA, ("parts.Trainer", "parts.Uses"))
+    assert check_config(load_config(path)).warnings == ()
