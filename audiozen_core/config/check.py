@@ -182,7 +182,7 @@ class _Checker:
         if not isinstance(args, dict):
             self.add(config_codes.WRONG_TYPE, f"the `args` of `{component.path}` must be a table", place)
             return
-        if place in self.composition.unresolved:
+        if place in self.composition.unresolved or self.is_unusable(place):
             return
         if role.section == "trainer":
             self.drop_old_arguments(checked.signature, args, place)
@@ -196,6 +196,10 @@ class _Checker:
             self.place(replace(problem, notes=notes), component.key)
         if not problems:
             self.ask_component(checked)
+
+    def is_unusable(self, place: KeyPath) -> bool:
+        """Returns whether the file has `args` here that are not a table, which was reported when it was read."""
+        return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
     def ask_component(self, checked: CheckedComponent) -> None:
         """Reports what the class of a component finds in its arguments, given the rest of the experiment.

@@ -12,7 +12,7 @@ from audiozen_core.binding.arguments import build
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, MissingExtraError, RunError
+from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.report import scalar_names
@@ -153,6 +153,10 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         code = config_codes.NUMBERS_DISAGREE
     except MissingExtraError as missing:
         error, code = missing, missing.code
+    except RegistryError as unknown:
+        if isinstance(spec, Mapping):  # reported at its `path`
+            return None
+        error, code, severity = unknown, config_codes.BAD_VALUE, "error"
     except AudioZenError as unknown:
         error, code, severity = unknown, config_codes.BAD_VALUE, "error"
     except Exception:

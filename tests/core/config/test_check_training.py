@@ -344,3 +344,22 @@ class Uses(Trainer):
 """
     path = TinyExperiment(tmp_path, code).write(EXTRA, ("parts.Trainer", "parts.Uses"))
     assert check_config(load_config(path)).warnings == ()
+
+
+@pytest.mark.parametrize("args", ["[[model.args]]\nin_features = 4\nout_features = 1", "[model]\nargs = 3"])
+def test_args_that_are_no_table_are_one_mistake(findings, args):
+    model = args if args.startswith("[model]") else "[model]"
+    more = "" if args.startswith("[model]") else args
+    text = TOML.replace("[model]", model).replace("args = {in_features = 4, out_features = 1}", more)
+    ((line, finding),) = findings(text=text)
+    assert (line, finding.code) == (args.splitlines()[1 if more == "" else 0], "AZ105")
+    if more:
+        assert finding.label == "write `[model.args]`, with one pair of brackets"
+
+
+def test_metric_in_a_module_that_cannot_be_imported_is_one_mistake(tmp_path, findings):
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    change = ("max_epochs = 2", 'max_epochs = 2\nmetrics = [{ path = "broken.Metric" }]')
+    ((line, finding),) = findings(change, ("parts.Trainer", "enhancement"))
+    assert line.startswith("metrics")
+    assert finding.code == "AZ207"
