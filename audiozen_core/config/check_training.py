@@ -109,8 +109,10 @@ def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
     if not strange or not isinstance(trainer.target, type):
         return
     used = keys_used(trainer.target, KINDS["trainer"].base, "loss_functions")
-    for suffix in strange if used is not None and sections["model"] else ():
-        # A loss without a suffix is `self.loss_function`; whether that is used, is not asked here.
+    if used is None or not sections["model"]:
+        return
+    for suffix in strange:
+        # A loss without a suffix is `self.loss_function`. Whether that is used is not asked here.
         if suffix and suffix not in used:
             message = f"`[{section_name('loss_function', suffix)}]` is not used: no model has the suffix `{suffix}`"
             yield (
