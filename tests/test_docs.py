@@ -7,6 +7,7 @@ and runs the commands of a block marked `<!-- run -->` in the same folder. All o
 import ast
 import re
 import shlex
+import socket
 import sys
 from pathlib import Path
 
@@ -27,7 +28,11 @@ from audiozen_core.cli.schema import command as schema_command
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
+from audiozen_core.errors import MissingExtraError
 from audiozen_core.kinds import SECTIONS
+from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.testing.tiny import TinyExperiment
+from audiozen_plugins.metric.chosen import build_metric
 from tests.cli.conftest import write_pairs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -48,6 +53,15 @@ COMMANDS = {
 
 def blocks(page):
     return [match.groupdict() for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+STARTED = REPOSITORY / "docs/getting_started.md"
+
+
+def marked(page, what):
+    """Returns the text of the block with that comment."""
+    (text,) = [block["text"] for block in blocks(page) if block["what"] == what]
+    return text
 
 
 def audiozen_lines(text):
@@ -112,6 +126,46 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     assert list(tmp_path.glob("*/*/checkpoints/best/model.safetensors"))
 
 
+def test_recordings_of_getting_started_are_enhanced(tmp_path, monkeypatch):
+    tiny = TinyExperiment(tmp_path)
+    del tiny.values["predict_dataset"]
+    addition = marked(STARTED, "addition to baseline.toml")
+    tiny.run("train")
+    file = tmp_path / "baseline.toml"
+    file.write_text(f"{tiny.file.read_text()}\n{addition}")
+    (tmp_path / "noisy").rename(tmp_path / "recordings")
+    monkeypatch.chdir(tmp_path)
+    checkpoint = tmp_path / "exp/tiny/checkpoints/best"
+    monkeypatch.setattr(sys, "argv", ["audiozen", "run", str(file), "-M", "predict", "--ckpt-path", str(checkpoint)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert len(list(Path("exp/baseline/predict").glob("*/0/clip_*.wav"))) == 4
+
+
+def test_scripts_for_long_audio_print_the_score_of_each_repetition(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = TinyExperiment(tmp_path)
+    tiny.values["meta"]["id"] = "mine"
+    tiny.run("train")
+    tiny.file.rename("mine.toml")
+    for kind in ("noisy", "clean"):
+        Path("data/test", kind).mkdir(parents=True)
+        Path(kind, "clip_0.wav").rename(Path("data/test", kind, "a.wav"))
+    page = REPOSITORY / "docs/long_audio.md"
+    exec(marked(page, "file: repeat.py").replace("128", "5"), {})
+    (arguments,) = audiozen_lines(marked(page, "run"))
+    monkeypatch.setattr(sys, "argv", ["audiozen", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    capsys.readouterr()
+    exec(marked(page, "file: drift.py"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [int(repetition) for repetition, _ in printed] == [1, 2, 3, 4, 5]
+    assert all(abs(float(score) - float(printed[0][1])) < 1.0 for _, score in printed)
+
+
 def test_ported_file_of_the_first_audiozen_has_as_many_warnings_as_the_page_says(tmp_path):
     page = REPOSITORY / "docs/coming_from_audiozen.md"
     for block in blocks(page):
@@ -142,6 +196,54 @@ def test_hook_from_the_trainer_page_stops_the_training(tmp_path, monkeypatch, ca
     assert not Path("exp/own/tb_log").exists()
 
 
+def files_in_listing(text):
+    """Yields the paths of the files and links in a listing, which shows folders by indentation."""
+    folders = []
+    for line in text.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        folders[depth:] = [name]
+        if not name.endswith("/"):
+            yield "".join(folders)
+
+
+def without_numbers(path):
+    return re.sub(r"\d+", "0", path)
+
+
+def test_listing_of_a_run_folder_has_exactly_the_files_of_a_run(tmp_path):
+    tiny = TinyExperiment(tmp_path)
+    tiny.values["meta"]["id"] = "baseline"
+    tiny.values["hooks"].clear()  # as in the recipe: TensorBoard is on
+    folder = tiny.run("train", "test").folder
+    found = [
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()
+    ]
+    found = [re.sub(r"clip_\d+", "ID", path).replace(socket.gethostname(), "HOST") for path in found]
+    listed = list(files_in_listing(marked(STARTED, "files of a run")))
+    assert len(listed) > 15
+    assert {without_numbers(path) for path in found} == {without_numbers(path) for path in listed}
+
+
+def test_listing_is_read_with_its_folders_and_links():
+    text = "a.log   words\nb/\n  c/   words\n    d.txt\n  best -> c\ne/0/  x\n  f.csv\n"
+    assert list(files_in_listing(text)) == ["a.log", "b/c/d.txt", "b/best", "e/0/f.csv"]
+
+
+def test_error_in_getting_started_is_what_check_prints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus", "sdnn"):
+        Path(name).symlink_to(REPOSITORY / "recipes/mini_denoise" / name)
+    text = marked(STARTED, "file: smaller.toml").replace('"baseline.toml"', '"sdnn/baseline.toml"')
+    for name, code in (("hidden_size", 0), ("hiden_size", 2)):
+        Path("smaller.toml").write_text(text.replace("hidden_size", name))
+        monkeypatch.setattr(sys, "argv", ["audiozen", "check", "smaller.toml"])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert (stop.value.code or 0) == code
+    assert marked(STARTED, "what check prints for a misspelt key").strip() in "".join(capsys.readouterr())
+
+
 def test_arguments_page_lists_every_key_of_every_section():
     text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
     for section, kind in SECTIONS.items():
@@ -161,6 +263,34 @@ def test_arguments_page_lists_every_argument_of_the_trainers(path):
     for name, parameter in parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert f"| `{name}` |" in text, name
+
+
+VARIANTS = [
+    *(("si_sdr", {}), ("stoi", {}), ("stoi", {"extended": True})),
+    *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
+    *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),
+]
+
+
+@pytest.mark.parametrize(("path", "args"), VARIANTS, ids=str)
+def test_arguments_page_lists_every_metric_with_its_names_and_rates(path, args):
+    """Metrics resample themselves or name the rates that they take."""
+    try:
+        metric = build_metric({"path": path, "args": args})
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    label = f"`{path}` with `resample = true`" if args.get("resample") else f"`{path}`"
+    (row,) = [row for row in rows if row[0] == label and len(row) == 5]
+    assert f"`{metric.name}`" in row[4].split(", ")
+    rates = getattr(metric, "sample_rates", None)
+    assert all(str(rate) in row[2] for rate in rates) if rates else row[2].startswith("any")
+
+
+def test_every_metric_of_audiozen_is_among_the_variants():
+    ours = {entry.name for entry in installed_index() if entry.kind == "metric" and entry.distribution == FIRST_PARTY}
+    assert ours == {path for path, _ in VARIANTS}
 
 
 def test_internal_links_point_to_existing_files():

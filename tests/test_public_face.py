@@ -17,19 +17,17 @@ from pathlib import Path
 import pytest
 
 import audiozen
+from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.registry.index import FIRST_PARTY, installed_index
 from audiozen_core.registry.paths import load, resolve
 from audiozen_core.scaffold import scaffold
+from tests import public_api_page as api
 from tests.clean_environment import CleanEnvironment, build_wheel
 
 ROOT = Path(__file__).resolve().parents[1]
 FACE = ROOT / "audiozen"
 PAGE = ROOT / "docs/public_api.md"
-STUBS = {
-    ".".join(("audiozen", *stub.relative_to(FACE).with_suffix("").parts)).removesuffix(".__init__"): stub
-    for stub in sorted(FACE.rglob("*.pyi"))
-}
-PUBLIC = [f"{module}.{name}" for module in STUBS for name in import_module(module).__all__]
+PUBLIC = [f"{module}.{name}" for module in api.STUBS for name in import_module(module).__all__]
 MODULE_OF_KIND = {"loss_function": "loss"}
 """The module that contains the components of a kind, if its name differs from the kind."""
 
@@ -73,9 +71,9 @@ def test_every_public_name_exists_and_is_documented(path):
     assert not (inspect.isclass(value) or inspect.isroutine(value)) or inspect.getdoc(value)
 
 
-@pytest.mark.parametrize("module", STUBS)
+@pytest.mark.parametrize("module", api.STUBS)
 def test_module_exports_exactly_the_names_of_its_stub(module):
-    found = list(aliases(STUBS[module]))
+    found = list(aliases(api.STUBS[module]))
     assert all(alias.asname == alias.name for alias, _ in found), "type checkers re-export only `A as A`"
     assert dir(import_module(module)) == sorted(alias.name for alias, _ in found)
     for alias, home in found:
@@ -85,7 +83,7 @@ def test_module_exports_exactly_the_names_of_its_stub(module):
 
 def test_every_module_has_a_stub():
     modules = [path for path in FACE.rglob("*.py") if path.name != "_lazy.py"]
-    assert sorted(path.with_suffix(".pyi") for path in modules) == sorted(STUBS.values())
+    assert sorted(path.with_suffix(".pyi") for path in modules) == sorted(api.STUBS.values())
 
 
 def test_misspelt_public_name_is_an_attribute_error():
@@ -120,7 +118,7 @@ def test_names_in_the_arguments_page_can_be_imported():
         "from audiozen import AudioZenError, hookimpl",
         "from audiozen.hooks import PHASES, Mode, hookimpl",
         "from audiozen.errors import DataError",
-        *(f"import {module}" for module in STUBS),
+        *(f"import {module}" for module in api.STUBS),
     ],
 )
 def test_torch_is_not_imported_before_a_name_needs_it(statement):
@@ -165,7 +163,7 @@ def test_code_for_users_to_copy_imports_only_public_names():
 
 
 def test_hooks_of_audiozen_import_only_public_objects():
-    homes = {(home, alias.name) for stub in STUBS.values() for alias, home in aliases(stub)}
+    homes = {(home, alias.name) for stub in api.STUBS.values() for alias, home in aliases(stub)}
     used = {
         (module, name)
         for path in (ROOT / "audiozen_plugins/hooks").glob("*.py")
@@ -245,15 +243,17 @@ def test_type_checker_knows_the_types_of_public_names(tmp_path):
     assert mypy(tmp_path / "plugin.py", tmp_path / "mistakes.py", cwd=ROOT) == ERRORS
 
 
-def test_new_plugin_and_example_plugin_pass_strict_type_checks(tmp_path):
+def test_new_plugin_and_example_plugins_pass_strict_type_checks(tmp_path):
     new = scaffold.new_plugin("acme", tmp_path) / "src"
-    assert mypy(new, ROOT / "examples/audiozen-plugin-remix/src", cwd=ROOT) == []
+    examples = sorted(ROOT.glob("examples/*/src"))
+    assert len(examples) >= 3
+    assert mypy(new, *examples, cwd=ROOT) == []
 
 
 def test_wheel_contains_the_stubs(tmp_path):
     with zipfile.ZipFile(build_wheel(ROOT, tmp_path)) as archive:
         packed = {name for name in archive.namelist() if name.startswith("audiozen/")}
-    assert {stub.relative_to(ROOT).as_posix() for stub in STUBS.values()} < packed
+    assert {stub.relative_to(ROOT).as_posix() for stub in api.STUBS.values()} < packed
     assert "audiozen/py.typed" in packed
 
 
@@ -272,39 +272,58 @@ def test_type_checker_knows_the_types_of_an_installed_wheel(tmp_path):
 
 def test_page_of_public_names_is_up_to_date():
     """If this fails, run `python -m tests.test_public_face`."""
-    assert PAGE.read_text(encoding="utf-8") == page()
+    assert PAGE.read_text(encoding="utf-8") == api.page()
 
 
-def page():
-    parts = [
-        "# Public names\n\n"
-        "Import these names from the package `audiozen`. A `path` in a TOML file uses the same spelling. These are\n"
-        "public too: the [hooks](hooks_reference.md), the sections and keys of a TOML file, the entry point groups,\n"
-        "the names and arguments of the components that come with AudioZEN, and the commands with their options. All\n"
-        "other names may change without notice, including everything in `audiozen_core` and `audiozen_plugins`.\n\n"
-        "The command `python -m tests.test_public_face` generates this page from the stubs in `audiozen/`.\n"
-    ]
-    for module in STUBS:
-        found = import_module(module)
-        rows = [f"| `{name}` | {summary(getattr(found, name))} |" for name in found.__all__]
-        head = f"\n## `{module}`\n\n{first_paragraph(found)}\n\n| name | what it is |\n| --- | --- |\n"
-        parts.append(head + "\n".join(rows) + "\n")
-    return "".join(parts)
+CALLED = [
+    path
+    for path in PUBLIC
+    if inspect.isroutine(public(path)) or (inspect.isclass(public(path)) and not api.is_protocol(public(path)))
+]
 
 
-def summary(value):
-    if inspect.isclass(value) or inspect.isroutine(value):
-        text = first_paragraph(value)
-    elif value is audiozen.hookimpl:
-        text = "Marks a function or a method as the implementation of a hook."
-    else:
-        text = f"`{value!r}`"
-    return text.replace("|", "\\|")
+@pytest.mark.parametrize("path", CALLED)
+def test_page_shows_every_class_and_function_with_all_of_its_arguments(path):
+    value = public(path)
+    text = api.entry(path.rpartition(".")[2], value)
+    assert text in PAGE.read_text(encoding="utf-8")
+    code = ast.parse(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    functions = [node.args for node in ast.walk(code) if isinstance(node, ast.FunctionDef)]
+    if not functions:  # the class has the constructor of its base
+        assert inspect.signature(value) == inspect.signature(api.shown_base(value))
+        return
+    found = functions[0]
+    shown = {each.arg for each in (*found.posonlyargs, *found.args, *found.kwonlyargs, found.vararg) if each}
+    written = inspect.signature(value).parameters.values()
+    assert {parameter.name for parameter in written if parameter.kind is not parameter.VAR_KEYWORD} <= shown
 
 
-def first_paragraph(value):
-    return " ".join(inspect.getdoc(value).partition("\n\n")[0].split())
+def test_page_shows_types_defaults_descriptions_and_errors():
+    text = api.entry("read_audio", audiozen.audio.read_audio)
+    assert '    channel: int | Literal["mean"] = "mean",\n) -> Tensor: ...\n' in text
+    assert "- `start`: the first sample to read.\n" in text
+    assert "Raises:\n\n- `DataError`: " in text
+    trainer = api.entry("EnhancementTrainer", audiozen.trainer.EnhancementTrainer)
+    assert "        chunk_seconds: float | None = None,\n" in trainer, "it belongs to a private base"
+    assert "- `chunk_seconds`: " in trainer
+    assert "max_epochs" not in trainer, "BaseTrainer, which is public, has it"
+
+
+@pytest.mark.parametrize("path", CALLED)
+def test_every_argument_of_a_class_or_function_is_described(path):
+    value = public(path)
+    base = api.shown_base(value) if inspect.isclass(value) else None
+    described = re.findall(r"^- `(\w+)`: ", api.entry(path, value), re.MULTILINE)
+    assert inspect.signature(value).parameters.keys() - {"kwargs"} <= {*described, *parameter_docs(base)}
+
+
+def test_every_link_on_the_page_leads_to_a_heading():
+    text = PAGE.read_text(encoding="utf-8")
+    links = re.findall(r"\(#([^)]+)\)", text)
+    headings = [heading.lower().strip("_") for heading in re.findall(r"^### `(.+)`$", text, re.MULTILINE)]
+    assert len(headings) == len(set(headings)) > 100
+    assert set(links) == set(headings)
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(api.page(), encoding="utf-8")

@@ -67,6 +67,10 @@ class AudioFile:
     Attributes:
         path: the file.
         info: its header.
+
+    Args:
+        path: the file.
+        stream: the file, opened for reading bytes.
     """
 
     def __init__(self, path: Path, stream: io.FileIO) -> None:

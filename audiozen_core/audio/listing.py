@@ -102,7 +102,14 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def require_folder(folder: Path) -> None:
-    """Raises a `DataError` unless `folder` is a folder."""
+    """Raises an error unless a folder exists.
+
+    Args:
+        folder: the folder, as a user has named it.
+
+    Raises:
+        DataError: it does not exist, or is not a folder.
+    """
     if not folder.exists():
         raise DataError(
             f"the folder `{folder}` does not exist", remedy=f"relative paths are resolved from `{Path.cwd()}`"

@@ -69,21 +69,14 @@ def metadata_of(annotation: Any, kind: type[_Metadata]) -> Iterator[_Metadata]:
 
 
 def wants_callable(annotation: Any) -> bool:
-    """Checks whether a callable can be passed for the annotation, by itself or in an array.
+    """Checks whether a callable can be passed for the annotation.
 
-    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(list[collections.abc.Callable])
-    (True, True)
-    >>> wants_callable(int | str)
-    False
+    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(int | str)
+    (True, False)
     """
-    for member in members_of(annotation):
-        origin = get_origin(member) or member
-        # Some write the builtin `callable`, which is no type.
-        if origin in (collections.abc.Callable, callable) or (
-            is_array(origin) and any(map(wants_callable, get_args(member)))
-        ):
-            return True
-    return False
+    # Some write the builtin `callable`, which is no type.
+    wanted = (collections.abc.Callable, callable)
+    return any((get_origin(member) or member) in wanted for member in members_of(annotation))
 
 
 def is_array(origin: Any) -> bool:

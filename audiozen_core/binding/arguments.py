@@ -106,7 +106,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
         return None
     if not isinstance(target, type):
         return _kind_of_factory(kind, name, target)
-    if _is_subclass(target, kind.base):
+    if is_subclass(target, kind.base):
         return None
     message = f"`{name}` is not {what}: it is not a subclass of `{kind.base}`"
     other = kind_by_base(target)
@@ -116,7 +116,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
 
 def kind_by_base(target: type) -> Kind | None:
     """Returns the kind whose base class the target is derived from, or None."""
-    return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
+    return next((kind for kind in KINDS.values() if kind.base and is_subclass(target, kind.base)), None)
 
 
 def _about_path(code: str, message: str, label: str = "") -> Diagnostic:
@@ -127,20 +127,21 @@ def _kind_of_factory(kind: Kind, name: str, target: Any) -> Diagnostic | None:
     if kind.name == "trainer":
         message = f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
-    made, base = return_type(target), _loaded_class(kind.base)
+    made, base = return_type(target), loaded_class(kind.base)
     # A factory that is annotated with a parent of the base class may still return an object of the base class.
-    if made and not _is_subclass(made, kind.base) and not (base and issubclass(base, made)):
+    if made and not is_subclass(made, kind.base) and not (base and issubclass(base, made)):
         message = f"`{name}` returns a `{made.__qualname__}`, which is not a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
     return None
 
 
-def _is_subclass(target: type, base: str) -> bool:
-    found = _loaded_class(base)
+def is_subclass(target: type, base: str) -> bool:
+    """Checks whether a class is derived from the class with a dotted name, without importing that."""
+    found = loaded_class(base)
     return found is not None and issubclass(target, found)
 
 
-def _loaded_class(dotted: str) -> type | None:
+def loaded_class(dotted: str) -> type | None:
     """Returns the class with a dotted name; None if its module is not imported, so that no subclass can exist."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
@@ -158,8 +159,9 @@ def _findings(
         parameter = signature.get(key)
         if parameter is None:
             if not signature.open:
-                free = [known for known in signature.names() if known not in injected and known not in args]
-                near = nearest(key, free)
+                known = [known for known in signature.names() if known not in injected]
+                # An argument that has a value may be meant too: the value may come from an extended file.
+                near = nearest(key, [other for other in known if other not in args]) or nearest(key, known)
                 if near:
                     misspelt.add(near)
                 found.append(_unknown(signature, key, near, name, (*place, key)))

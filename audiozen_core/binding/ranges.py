@@ -90,7 +90,11 @@ def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
 
 
 def check_ranges(target: Any, values: Mapping[str, Any]) -> None:
-    """Checks the arguments of a constructor: `check_ranges(ThisClass, locals())`; see `out_of_range`.
+    """Checks the arguments of a constructor: `check_ranges(ThisClass, locals())`.
+
+    Args:
+        target: the class or the function.
+        values: the values by the names of the arguments; others are ignored.
 
     Raises:
         RunError: a value is not in the range that its annotation gives.

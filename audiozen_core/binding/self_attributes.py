@@ -95,6 +95,12 @@ def _is_self(value: ast.AST) -> bool:
     return isinstance(value, ast.Name) and value.id == "self"
 
 
+def may_set(cls: type, attribute: str) -> bool:
+    """Returns whether a method of a class mentions an attribute, so that an object may have a value of its own."""
+    functions = (_function(member) for owner in cls.__mro__ for member in vars(owner).values())
+    return any(attribute in function.__code__.co_names for function in functions if function)
+
+
 def _function(member: Any) -> Callable[..., Any] | None:
     """Returns the plain function of a method or of a property."""
     member = getattr(member, "fget", None) or getattr(member, "func", member)

@@ -9,8 +9,10 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
+from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
@@ -21,7 +23,7 @@ from audiozen_core.config.sections import Component, HookComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, BuildError, ConfigError
+from audiozen_core.errors import AudioZenError, BuildError, ConfigError, MissingExtraError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import PluginIndex, installed_index
@@ -51,7 +53,12 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-    for finding, key in check_training(components, loaded.sections.components_by_kind):
+    sections = loaded.sections
+    validates = bool(sections.datasets["validate"])
+    for finding, key in (
+        *check_training(components, sections.components_by_kind, modes=loaded.modes, validates=validates),
+        *check_data(components, sections.datasets),
+    ):
         checker.place(finding, key)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
     return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
@@ -85,12 +92,14 @@ def _import_scope(composition: Composition) -> ImportScope:
 class _Role:
     """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
 
-    An argument that takes a function must say so, and `hint` says how for an argument that says nothing.
+    A `named` component is built by its owner, which gets only its name. An argument that takes a function must say so,
+    and `hint` says how for an argument that says nothing.
     """
 
     section: str | None
     injected: tuple[str, ...] = ()
     called_later: bool = False
+    named: bool = False
     hint: str = ""
 
 
@@ -131,13 +140,9 @@ class _Checker:
         key = component.key
         # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
-        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role.section)
+        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role)
         signature = self.signature(resolved.target) if resolved else None
-        nested = {
-            inner.key: checked
-            for inner in _components_in(component.args, (*key, "args"))
-            if (checked := self.check_as(inner, self.nested_role(inner, component, role, signature)))
-        }
+        nested = self.check_nested(component, role, signature)
         if resolved is None:
             return None
         if problem := check_kind(role.section or "component", resolved.target):
@@ -148,24 +153,30 @@ class _Checker:
         self.check_arguments(checked, role)
         return checked
 
-    def nested_role(self, inner: Component, outer: Component, outer_role: _Role, signature: Signature | None) -> _Role:
-        """Returns the role of a component within the arguments of another one.
-
-        If an argument takes a callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function
-        is the function. Everything else is built. AudioZEN passes it the arguments that it passes to the outer one.
-        """
-        name = str(inner.key[len(outer.key) + 1])
-        parameter = signature.get(name) if signature else None
-        if "args" in self.composition.get(inner.key):
-            return _Role(None, outer_role.injected)
-        if parameter and unwrap(parameter.annotation) is Any:
-            hint = (
-                f"help: to pass the function itself, annotate `{name}` in the signature of {outer.path}: "
-                f"`{name}: Callable`; without that, its result is passed"
-            )
-            return _Role(None, outer_role.injected, hint=hint)
-        called_later = parameter is not None and wants_callable(parameter.annotation)
-        return _Role(None, outer_role.injected, called_later=called_later)
+    def check_nested(
+        self, component: Component, role: _Role, signature: Signature | None
+    ) -> dict[KeyPath, CheckedComponent]:
+        """Checks the components within the arguments of another one. Returns those that are built before it."""
+        nested = {}
+        for inner, annotation in _components_in_arguments(component, signature):
+            kind = kind_of_component(annotation)
+            if isinstance(self.composition.get(inner.key), str):
+                self.check_as(inner, _Role(kind, named=True))
+                continue
+            # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
+            # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
+            is_function = "args" not in self.composition.get(inner.key)
+            called_later = wants_callable(annotation) and is_function
+            hint = ""
+            if is_function and unwrap(annotation) is Any:
+                name = inner.key[len(component.key) + 1]
+                hint = (
+                    f"help: to pass the function itself, annotate `{name}` in the signature of {component.path}: "
+                    f"`{name}: Callable`; without that, its result is passed"
+                )
+            if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
+                nested[inner.key] = checked
+        return nested
 
     def signature(self, target: Any) -> Signature | None:
         """Returns the signature of an object. It is read only once, even if several components name the object."""
@@ -232,12 +243,14 @@ class _Checker:
             if unknown and name in args and is_old_value(args[name], values):
                 self.findings.append(self.composition.drop_old_setting((*place, name), advice))
 
-    def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
+    def resolve(self, path: str, place: KeyPath, role: _Role) -> Resolved | None:
         try:
-            resolved = resolve(path, section=section, index=self.index)
+            resolved = resolve(path, section=role.section, index=self.index)
         except AudioZenError as error:
+            # The owner of a named component may do without it where a package is missing, as in `metrics`.
+            optional = role.named and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
-                self.place(finding, place)
+                self.place(replace(finding, severity="warning") if optional else finding, place)
             return None
         if printed := resolved.printed.strip():
             message = f"importing `{path}` writes to the standard output"
@@ -305,11 +318,21 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in(value: Any, place: KeyPath) -> Iterator[Component]:
-    """Yields the outermost components within a value: the tables with a `path`."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, entry in items:
-        if is_component(entry):
-            yield Component(path=entry["path"], args=entry.get("args", {}), key=(*place, key))
-        else:
-            yield from _components_in(entry, (*place, key))
+def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any]]:
+    """Yields the outermost components within the arguments, each with the annotation of its place."""
+    args: Any = component.args  # the `args` of a nested component have not been type-checked yet
+    for name, value in args.items() if isinstance(args, dict) else ():
+        parameter = signature.get(name) if signature else None
+        yield from _components_in(value, (*component.key, "args", name), parameter.annotation if parameter else Any)
+
+
+def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any]]:
+    """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
+    if is_component(value):
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation
+    elif is_component_name(value, annotation):
+        yield Component(path=value, key=place), annotation
+    else:
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, entry in items:
+            yield from _components_in(entry, (*place, key), annotation_below(annotation, key))

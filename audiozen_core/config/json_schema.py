@@ -9,6 +9,7 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
+from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.schema import Key, keys_of, table_of
@@ -128,6 +129,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 def _type(annotation: Any) -> Schema:
     """Returns the schema of the TOML values that fit an annotation. If unknown, the schema `{}` allows all values."""
+    annotation = unwrap(annotation)
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}
         return kind if annotation is str else {"anyOf": [kind, _REFERENCE]}

@@ -137,6 +137,11 @@ class DatasetComponent(Component):
     )
     dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how its samples become batches"})
 
+    @property
+    def dataloader_header(self) -> str:
+        """The header of its `dataloader` table, for messages: `[dataset.dataloader]`."""
+        return f"[{'.'.join(map(str, (*self.key, 'dataloader')))}]"
+
 
 def dataset_names(datasets: Mapping[Mode, Sequence[DatasetComponent]]) -> dict[Mode, tuple[str, ...]]:
     """Returns the names of data sets by mode: their `name`, or else their index, from 0."""

@@ -30,6 +30,7 @@ from audiozen_core.experiment.build import (
 )
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
+from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.hooks.lifecycle import Lifecycle
@@ -160,7 +161,7 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
-        components = build_components(self.checked, lifecycle, self.folder, device)
+        components = build_components(self.checked, lifecycle, self.folder, device, trains=self.trains)
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
@@ -307,13 +308,13 @@ class Experiment:
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
         write_whole(path, record(self.checked, self.scope.dirs, now))
-        weights = sum(weight.numel() for model in trainer.models.values() for weight in model.parameters())
+        counts = {f"{section}_parameters": count for section, count in count_trained(trainer.modules).items()}
         self.log.info(
             f"experiment {self.config.id}",
             modes=" ".join(self.modes),
             folder=str(self.folder),
             device=str(trainer.device),
-            parameters=weights,
+            **counts,
             audiozen=__version__,
             torch=str(torch.__version__),
         )

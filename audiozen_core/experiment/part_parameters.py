@@ -1,4 +1,4 @@
-"""Decides what happens to the parameters of losses and data sets, which might be expected to train."""
+"""Decides what happens to the parameters of losses and data sets, which might be expected to train; counts them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from audiozen_core.config.sections import Component, LossComponent
+from audiozen_core.diagnostics import config_codes
 from audiozen_core.errors import BuildError
 from audiozen_core.experiment.held_modules import held_modules
 from audiozen_core.kinds import section_name
@@ -30,11 +32,13 @@ def with_held_modules(section: LossComponent, loss: Any) -> Any:
         raise BuildError(
             f"{section.header} holds the module `{first}`, but does not register it, so it is neither trained, nor "
             "saved, nor in evaluation mode in a validation",
+            code=config_codes.UNFIT,
             remedy=remedy,
         )
     if hasattr(loss, "state_dict"):
         raise BuildError(
             f"{section.header} holds the module `{first}` and has a `state_dict` of its own, but is not an nn.Module",
+            code=config_codes.UNFIT,
             remedy=remedy,
         )
     return LossOfModules(loss, held)
@@ -59,6 +63,8 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
     if section.trainable and not weights:
         raise BuildError(
             f"{section.header} says `trainable = true`, but {_class(loss)} has no parameters to train",
+            code=config_codes.BAD_VALUE,
+            place=("trainable",),
             remedy="leave `trainable` out",
         )
     if not weights or section.trainable is False:
@@ -69,6 +75,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
     if section.trainable is None:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but does not say whether it is trained",
+            code=config_codes.MISSING_KEY,
             remedy=f"set `trainable = true` in {section.header} to train it with [{optimizer}], or `trainable = false` "
             "to keep it as it is",
         )
@@ -76,6 +83,8 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
         there = ", ".join(f"[{section_name('optimizer', other)}]" for other in sorted(optimizers))
         raise BuildError(
             f"{section.header} says `trainable = true`, but there is no [{optimizer}], only {there}",
+            code=config_codes.NO_PARTNER,
+            place=("trainable",),
             remedy="give the loss function the suffix of the optimiser that is to train it",
         )
     return list(weights.values())
@@ -92,8 +101,23 @@ def check_untrained(section: Component, part: Any) -> None:
     if weights:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them",
+            code=config_codes.UNFIT,
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
+
+
+def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Returns how many trained parameters each section has. A section without any is left out.
+
+    Args:
+        modules: the networks and losses of a trainer, by section.
+    """
+    counts = {
+        # A lazy loss that only evaluates has no shapes yet.
+        section: sum(weight.numel() for weight in _trainable(part).values() if not is_lazy(weight))
+        for section, part in modules.items()
+    }
+    return {section: count for section, count in counts.items() if count}
 
 
 def _trainable(part: Any) -> dict[str, nn.Parameter]:

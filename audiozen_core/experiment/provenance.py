@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
+from audiozen_core.registry.scope import installed_path
 
 
 def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
@@ -41,9 +43,18 @@ def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
     names = {
-        name for module, names in metadata.packages_distributions().items() if module in imported for name in names
+        name for module, names in _providers(tuple(installed_path())).items() if module in imported for name in names
     }
     return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+
+
+@functools.cache
+def _providers(search_path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Returns the distributions that provide each module. This reads thousands of file names, so it is done once.
+
+    The key is the search path of installed packages, because each experiment puts a folder of its own before it.
+    """
+    return metadata.packages_distributions()
 
 
 def commit_of(folder: Path) -> str:

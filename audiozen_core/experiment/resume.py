@@ -76,9 +76,10 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
         CheckpointError: a registered state is not in the checkpoint, or does not fit.
     """
     state: dict[str, Any] = {}
+    owners: set[str] = set()
     if path.is_dir():
         folder = path.resolve()
-        owners = read_state(folder, read_manifest(folder)).keys()
+        owners = set(read_state(folder, read_manifest(folder)))
         wanted = {*trainer.state.evaluation_names(), "progress", "extra"} & owners
         loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.device)
         state = loaded.state
@@ -94,7 +95,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
                 states=", ".join(unused),
                 checkpoint=str(path),
             )
-    trainer.state.load_for_evaluation(state, str(path))
+    trainer.state.load_for_evaluation(state, str(path), saved=owners - {"extra"})
 
 
 def result_name(which: str, path: Path, own: Path) -> str:

@@ -10,6 +10,7 @@ from audiozen_core.errors import AudioZenError, RunError
 
 NonFinitePolicy = Literal["stop", "skip", "rollback"]
 NonFiniteAnswer = Literal["skip", "rollback"]
+"""How a run continues after a NaN, as the hook `on_nonfinite` decides."""
 
 _REMEDY = (
     "lower the learning rate, clip the gradients (`clip_grad_norm_value`), or inspect these samples; "

@@ -36,10 +36,14 @@ Trainer = TypeVar("Trainer")
 
 PROJECT = "audiozen"
 PHASES = ("precision", "gradient", "step", "monitor", "persist")
+"""The phases of hook plugins, in the order in which they are called."""
+
 DEFAULT_PHASE = "monitor"
+"""The phase of a class that names none."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a method as the implementation of the hook of that name. `@hookimpl(wrapper=True)` marks a wrapper."""
 
 
 class Hooks(Generic[Trainer]):

@@ -165,7 +165,14 @@ def read_link(link: Path) -> str | None:
 
 
 def make_folder(path: Path) -> None:
-    """Creates a folder and its parents, durably, unless they exist."""
+    """Creates a folder and its parents, durably, unless they exist.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        OSError: a folder can't be created.
+    """
     if not path.is_dir():
         make_folder(path.parent)
         with contextlib.suppress(FileExistsError):

@@ -163,6 +163,7 @@ class BaseTrainer(Evaluation):
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a reason to stop."""
         self.check_schedulers(loader)
+        validated = False
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
@@ -181,6 +182,7 @@ class BaseTrainer(Evaluation):
                 score = None
                 if validation_loaders and (last or epoch % self.validation_interval == 0):
                     score, scalars = self._validate(validation_loaders)
+                    validated = True
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
                 # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
@@ -189,19 +191,20 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+            if validated and not self.progress.best_epoch:
+                self.log.warning(
+                    "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
+                    "`best`, and a test uses the latest one",
+                    **({"reason": self.why_no_score} if self.why_no_score else {}),
+                )
 
     def check_schedulers(self, loader: BatchLoader) -> None:
-        """Checks that no scheduler ends before the training does.
-
-        Raises:
-            RunError: a scheduler has fewer steps than the training.
-        """
-        steps = self.max_steps
-        if loader.num_batches is not None:
-            windows = self.max_epochs * math.ceil(loader.num_batches / self.gradient_accumulation_steps)
-            steps = windows if steps is None else min(steps, windows)
+        """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
+        epochs, batches = self.max_epochs, loader.num_batches
+        windows = None if batches is None else epochs * math.ceil(batches / self.gradient_accumulation_steps)
+        steps = min((limit for limit in (windows, self.max_steps) if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
-            scheduler.check_length(epochs=self.max_epochs, steps=steps)
+            scheduler.check_length(epochs=epochs, steps=steps)
 
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:
@@ -327,12 +330,7 @@ class BaseTrainer(Evaluation):
             scheduler.step(interval, score)
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
-        """Asks the hooks how to handle a loss or gradient that is not finite. Returns if the batch is to be skipped.
-
-        Raises:
-            NonFiniteError: the run is to stop.
-            RollbackRequest: the last checkpoint is to be restored.
-        """
+        """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
         answer = self.hooks.on_nonfinite(trainer=self, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)

@@ -29,7 +29,12 @@ _RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "pre
 
 
 class Evaluation(Steps, Parts):
-    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments."""
+    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
+
+    Attributes:
+        why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
+            `validation_epoch_end`; a training in which no epoch could be the best ends with it.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class Evaluation(Steps, Parts):
         self.monitor = monitor
         self.save_max_score = save_max_score
         self.unreadable = UnreadableSamples(on_bad_data, max_bad_data)
+        self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
         self._shown: list[Mapping[str, Tensor]] = []
 

@@ -16,6 +16,9 @@ def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Ten
     if it has one, and its index otherwise: `lr_0`, `lr_g_encoder`. A group without a learning rate is left out. A rate
     that is a tensor is copied and not read, because reading it would stall a GPU.
 
+    Args:
+        optimizers: the optimisers by suffix.
+
     Example:
         >>> import torch
         >>> weights = [{"params": [torch.zeros(1)]}, {"params": [torch.zeros(1)], "lr": 0.5, "name": "head"}]

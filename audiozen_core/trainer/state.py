@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -154,15 +154,18 @@ class StateRegistry:
         """Returns what `load_for_evaluation` restores: all but the networks, whose weights may come from elsewhere."""
         return self._entries.keys() - self._training_only - self._models
 
-    def load_for_evaluation(self, state_dict: Mapping[str, dict[str, Any]], source: str) -> None:
+    def load_for_evaluation(
+        self, state_dict: Mapping[str, dict[str, Any]], source: str, *, saved: Collection[str]
+    ) -> None:
         """Restores what a validation, test or prediction depends on besides the networks.
 
         That is every entry that is not for training only. The checkpoint may have further states, such as those of
         hooks that the TOML file does not name any more.
 
         Args:
-            state_dict: the states in the checkpoint, by name.
+            state_dict: the states to restore, by name.
             source: the checkpoint, for messages.
+            saved: the names of all states in the checkpoint, for messages; empty for a file of weights.
 
         Raises:
             CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
@@ -175,7 +178,7 @@ class StateRegistry:
         if needed := [name for name in missing if name not in optional]:
             raise CheckpointError(
                 f"{source} has no state for {_names(needed)}, which the experiment has registered",
-                notes=[f"it has states for: {', '.join(sorted(state_dict))}"],
+                notes=[f"it has states for: {', '.join(sorted(saved))}" if saved else "it has nothing but weights"],
                 remedy="use a checkpoint that a run of this TOML file has saved, or leave out what registers it",
             )
         if optional:

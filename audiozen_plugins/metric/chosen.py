@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
 from audiozen_core.binding.arguments import build
+from audiozen_core.binding.component_names import ComponentName
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
@@ -17,8 +18,11 @@ from audiozen_core.registry.paths import resolve
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.report import scalar_names
 
-MetricSpec = str | Mapping[str, Any] | Metric
-"""A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself."""
+MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
+"""A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself.
+
+Annotate an argument of your trainer with it, and `audiozen check` resolves the names that a file gives.
+"""
 
 MetricCheck = Callable[[Metric], AudioZenError | None]
 """Returns why a metric can't be used; None if it can."""
@@ -30,6 +34,9 @@ _TAKEN = {"loss", "score"}
 
 def build_metric(spec: MetricSpec) -> Metric:
     """Returns the metric for a name or a table. Tables in the TOML file have already been built.
+
+    Args:
+        spec: the name, the table, or the metric itself.
 
     Raises:
         AudioZenError: the metric does not exist, its package is missing, it has the name of another scalar, or its
@@ -144,7 +151,8 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         check: says what is wrong with the metric in this experiment.
 
     Returns:
-        What is wrong: the metric does not exist, its package is missing, or what `check` says.
+        What is wrong: its package is missing, it is not a metric, or what `check` says. A name that does not exist is
+        reported when the name is resolved.
     """
     if not isinstance(spec, str | Mapping):
         return None
@@ -153,12 +161,10 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         code = config_codes.NUMBERS_DISAGREE
     except MissingExtraError as missing:
         error, code = missing, missing.code
-    except RegistryError as unknown:
-        if isinstance(spec, Mapping):  # reported at its `path`
-            return None
-        error, code, severity = unknown, config_codes.BAD_VALUE, "error"
-    except AudioZenError as unknown:
-        error, code, severity = unknown, config_codes.BAD_VALUE, "error"
+    except RegistryError:
+        return None
+    except AudioZenError as unusable:
+        error, code, severity = unusable, config_codes.BAD_VALUE, "error"
     except Exception:
         # The constructor of somebody else's metric fails. The run shows its error with the traceback.
         return None

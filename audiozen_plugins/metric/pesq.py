@@ -34,6 +34,9 @@ sys.stdout.write(repr(float(pesq.pesq(sr, reference, estimate, mode, on_error=pe
 class Pesq:
     """PESQ, from 1.0 to 4.6 (ITU-T P.862, wide band P.862.2), computed by the package `pesq`.
 
+    It takes audio of 16 kHz (narrow band: 8 kHz too). Audio of another rate, such as 48 kHz, is rated only if
+    `resample` asks for it, under the name `pesq_16k`.
+
     The value is NaN if the file has no utterance, or is too short, silent or not finite.
 
     The package has room for 50 utterances. With more utterances it writes past its memory, and the process may crash.
@@ -42,9 +45,9 @@ class Pesq:
 
     Args:
         mode: `wb` for wide band (16 kHz), `nb` for narrow band (8 or 16 kHz).
-        resample: whether to rate copies that are resampled to 16 kHz if the audio has another rate, by
-            `torchaudio.functional.resample` with a Kaiser window. Everything above 7 kHz is then not rated. The metric
-            is called `pesq_16k` (or `pesq_nb_16k`), and its label says the rate.
+        resample: whether to take audio of any rate, and to rate copies that are resampled to 16 kHz, by
+            `torchaudio.functional.resample` with a Kaiser window. Everything above 7 kHz is then not rated. In tables
+            and records the metric is called `pesq_16k` (or `pesq_nb_16k`), because it is not the PESQ of the files.
 
     Raises:
         MissingExtraError: pesq is not installed.

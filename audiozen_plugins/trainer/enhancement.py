@@ -30,6 +30,9 @@ LossDomain = Literal["waveform", "magnitude", "features", "both"]
 class EnhancementTrainer(FileByFile):
     """Trains and tests a network that removes noise.
 
+    A subclass may override `enhance`, `compare`, `training_step`, `prepare_batch` and the steps of the evaluations; see
+    docs/build_on_our_classes.md.
+
     Batches are dicts with `noisy` and `clean` [batch, time], `id`, and if known `length` in samples and `snr` in dB, as
     the first-party data sets return them. A magnitude model works on the STFT of `[acoustics]`, and the noisy phase is
     kept. If a model has an attribute `out_delay`, its output is late by this number of frames, and the trainer removes

@@ -110,6 +110,8 @@ def test_state_that_the_checkpoint_does_not_have_is_an_error(audiozen, averaged)
             outcome = audiozen("run", "tiny.toml", "-M", mode, "--ckpt-path", str(path))
             assert outcome.code == 2
             assert "has no state for `ema`, which the experiment has registered" in outcome.err
+            states = "it has nothing but weights" if path.is_file() else "it has states for: .*model, optimizer"
+            assert re.search(states, outcome.err)
     # The other way round, the state is just not used.
     audiozen("run", "tiny.toml")
     outcome = audiozen("run", "plain.toml", "-M", "test", "--ckpt-path", "exp/tiny/checkpoints/latest")

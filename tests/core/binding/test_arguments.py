@@ -65,6 +65,11 @@ def test_unknown_argument_without_a_similar_name_has_no_suggestion():
     assert (found.suggestion, found.label) == (None, "")
 
 
+def test_argument_that_has_a_value_is_suggested_if_no_other_is_similar():
+    assert the_finding(Net, {"width": 8, "widht": 9}).suggestion == "width"
+    assert the_finding(Net, {"width": 8, "depth": 1, "detph": 2}).suggestion == "depth"
+
+
 def test_missing_argument_is_reported():
     found = the_finding(Net, {})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args",))

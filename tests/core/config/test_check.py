@@ -22,6 +22,8 @@ class Trainer(BaseTrainer):
     def __init__(self, components, max_epochs: int = 1, metrics=()):
         pass
 
+    def training_step(self, batch, batch_idx): ...
+
 
 class Net(torch.nn.Module):
     def __init__(self, width: int = 8, n_fft: int = 512, encoder=None, rates: list[float] | None = None):

@@ -363,3 +363,40 @@ def test_metric_in_a_module_that_cannot_be_imported_is_one_mistake(tmp_path, fin
     ((line, finding),) = findings(change, ("parts.Trainer", "enhancement"))
     assert line.startswith("metrics")
     assert finding.code == "AZ207"
+
+
+def findings_of(tmp_path, trainer, modes, *changes):
+    path = TinyExperiment(tmp_path, PARTS).write(("parts.Trainer", f"parts.{trainer}"), *changes)
+    try:
+        found = check_config(load_config(path, (), modes)).warnings
+    except ConfigError as error:
+        found = error.diagnostics
+    return [(f.code, path.read_text().splitlines()[f.span.line - 1], f.message) for f in found]
+
+
+NO_VALIDATION = ('[validate_dataset]\npath = "parts.Data"\ndataloader.batch_size = 2\n', "")
+
+
+@pytest.mark.parametrize(
+    ("modes", "changes", "missing"),
+    [
+        (["test"], (), ["test_step", "test_epoch_end"]),
+        (["validate"], (), ["validation_step", "validation_epoch_end"]),
+        (["predict"], (("[test_dataset]", "[predict_dataset]"),), ["predict_step"]),
+        (["train"], (), ["validation_step", "validation_epoch_end"]),
+        (["train"], (NO_VALIDATION,), []),
+        (["train", "test"], (NO_VALIDATION,), ["test_step", "test_epoch_end"]),
+        ([], (), []),
+    ],
+)
+def test_step_that_a_mode_needs_is_reported_at_the_path_of_the_trainer(tmp_path, modes, changes, missing):
+    found = findings_of(tmp_path, "UsesHelper", modes, *changes)
+    assert found == [
+        ("AZ149", 'path = "parts.UsesHelper"', f"UsesHelper does not define `{method}`, which this mode needs")
+        for method in missing
+    ]
+
+
+def test_trainer_with_all_steps_is_not_reported(tmp_path):
+    assert findings_of(tmp_path, "Trainer", ["train", "validate", "test"]) == []
+    assert findings_of(tmp_path, "Lower", ["train", "test"]) == []  # it inherits the steps

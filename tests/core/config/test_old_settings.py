@@ -48,6 +48,7 @@ class Data(Dataset): ...
 class Trainer(BaseTrainer):
     def __init__(self, components{own}, **arguments):
         super().__init__(components, **arguments)
+    def training_step(self, batch, batch_idx): ...
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -12,11 +14,12 @@ from audiozen_core.config.load import load_config
 from audiozen_core.errors import BuildError, RunError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.losses import follow_mode
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
-from tests.tiny_experiment import TinyExperiment
+from tests.tiny_experiment import TOML, TinyExperiment
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 LOSSES = '''
@@ -124,6 +127,38 @@ def test_loss_with_parameters_is_an_error_until_the_file_decides(tiny):
         tiny.build(uses("Uncertain"))
     assert "`trainable = true`" in error.value.remedy
     assert "`trainable = false`" in error.value.remedy
+
+
+def position(tiny, error):
+    """Returns the code of an error, and the line of the TOML file that it points at."""
+    (finding,) = error.diagnostics
+    return finding.code, (tiny.folder / "tiny.toml").read_text().splitlines()[finding.span.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "line"),
+    [
+        ([uses("Uncertain")], "AZ104", "[loss_function]"),
+        ([uses("Follows", True)], "AZ106", "trainable = true"),
+        ([uses("Uncertain", True), ("[loss_function]", "[loss_function_g]")], "AZ108", "trainable = true"),
+        ([('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Augmented"')], "AZ149", "[dataset]"),
+    ],
+)
+def test_error_about_parameters_has_a_position_and_the_code_of_its_kind(tiny, changes, code, line):
+    with pytest.raises(BuildError) as caught:
+        tiny.build(*changes)
+    assert position(tiny, caught.value) == (code, line)
+    assert "tiny.toml:" in str(caught.value)
+
+
+@pytest.mark.parametrize("modes", [["test"], ["validate"], ["validate", "test"]])
+def test_without_a_training_no_loss_needs_to_say_whether_it_is_trained(tiny, modes):
+    tiny.run(uses("Uncertain", True))
+    undecided = tiny.write(uses("Uncertain"))
+    Experiment.load(undecided, modes=modes).run()
+    # The negative control: a training needs it.
+    with pytest.raises(BuildError, match="does not say whether it is trained"):
+        Experiment.load(tiny.write(uses("Uncertain"), name="new"), modes=["train", *modes]).run()
 
 
 @pytest.mark.parametrize(("name", "trainable"), [("Frozen", True), ("Follows", True)])
@@ -307,6 +342,29 @@ def test_dry_run_and_a_test_know_the_loss(tiny):
     facts = dry_run(Experiment.load(tiny.write(uses("Uncertain", True))))
     assert "no gradient" not in facts
     tiny.run(uses("Uncertain", True), modes=("train", "test"))
+
+
+COUNTED = {
+    (True, "[loss_function]"): {"model_parameters": 5, "loss_function_parameters": 1},
+    (False, "[loss_function]"): {"model_parameters": 5},
+    (True, "[loss_function_g]"): {"model_g_parameters": 5, "loss_function_g_parameters": 1, "model_d_parameters": 5},
+}
+
+
+@pytest.mark.parametrize(("trainable", "section"), COUNTED)
+def test_log_and_check_count_the_trained_parameters_of_networks_and_losses(tiny, trainable, section):
+    changes, text = ((), TWO) if section == "[loss_function_g]" else ((uses("Uncertain", trainable),), TOML)
+    # The BatchNorm layer in the loss is frozen, so its weight and bias do not count.
+    counted = COUNTED[trainable, section]
+    tiny.run(*changes, text=text)
+    first = json.loads((tiny.folder / "exp/tiny/tiny.log").read_text().splitlines()[0])
+    assert {name: value for name, value in first.items() if name.endswith("parameters")} == counted
+    weights = dry_run(Experiment.load(tiny.folder / "tiny.toml"))["weights"]
+    assert set(weights.split(", ")) == {f"{name.removesuffix('_parameters')} {size}" for name, size in counted.items()}
+
+
+def test_lazy_loss_that_has_no_shapes_yet_is_not_counted():
+    assert count_trained({"model": nn.Linear(4, 1), "loss_function": nn.LazyLinear(1)}) == {"model": 5}
 
 
 def test_explain_and_schema_know_the_key(tiny):

@@ -1,5 +1,6 @@
 """The reference page of the hooks, generated from their specs."""
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -37,7 +38,7 @@ def entry(hook: str) -> str:
     spec = getattr(specs.Hooks, hook)
     text = inspect.getdoc(spec) or ""
     body, *sections = re.split(r"\n\n(?=(?:Args|Returns|Raises):\n)", text)
-    lines = [f"### `{hook}`\n", f"```python\ndef {hook}{signature(spec)}: ...\n```\n", f"{body}\n"]
+    lines = [f"### `{hook}`\n", f"```python\n{stub(hook)}\n```\n", f"{body}\n"]
     for section in sections:
         title, _, rest = section.partition(":\n")
         rest = inspect.cleandoc(f"\n{rest}")
@@ -51,8 +52,15 @@ def entry(hook: str) -> str:
     return "\n".join(lines)
 
 
-def signature(spec) -> str:
-    return str(inspect.signature(spec)).replace("'", "").replace("(self, ", "(")
+def stub(hook: str) -> str:
+    """Returns a hook as code, with a line for each argument if it is long."""
+    text = str(inspect.signature(getattr(specs.Hooks, hook))).replace("'", "").replace("(self, ", "(")
+    line = f"def {hook}{text}: ..."
+    if len(line) <= 120:
+        return line
+    parameters = list(inspect.signature(getattr(specs.Hooks, hook)).parameters.values())[1:]
+    rows = [f"    {str(parameter).replace(chr(39), '')},\n" for parameter in parameters]
+    return f"def {hook}(\n{''.join(rows)}){text.rpartition(')')[2]}: ..."
 
 
 def test_page_matches_the_hook_specs():
@@ -63,7 +71,10 @@ def test_page_matches_the_hook_specs():
 @pytest.mark.parametrize("hook", HOOK_NAMES)
 def test_page_shows_every_hook_with_its_full_signature(hook):
     text = PAGE.read_text(encoding="utf-8")
-    assert f"\ndef {hook}{signature(getattr(specs.Hooks, hook))}: ...\n" in text
+    assert f"\n{stub(hook)}\n" in text
+    (code,) = ast.parse(stub(hook)).body
+    arguments = [argument.arg for argument in code.args.args]
+    assert arguments == [name for name in inspect.signature(getattr(specs.Hooks, hook)).parameters if name != "self"]
 
 
 @pytest.mark.parametrize("hook", HOOK_NAMES)
