@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.binding.annotations import wants_callable
+from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
 from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
@@ -111,13 +111,15 @@ def _import_scope(composition: Composition) -> ImportScope:
 class _Role:
     """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
 
-    A `named` component is built by its owner, which gets only its name.
+    A `named` component is built by its owner, which gets only its name. An argument that takes a function must say so,
+    and `hint` says how for an argument that says nothing.
     """
 
     section: str | None
     injected: tuple[str, ...] = ()
     called_later: bool = False
     named: bool = False
+    hint: str = ""
 
 
 def _role(component: Component) -> _Role:
@@ -182,8 +184,16 @@ class _Checker:
                 continue
             # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
             # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
-            called_later = wants_callable(annotation) and "args" not in self.composition.get(inner.key)
-            if checked := self.check_as(inner, _Role(kind, role.injected, called_later)):
+            is_function = "args" not in self.composition.get(inner.key)
+            called_later = wants_callable(annotation) and is_function
+            hint = ""
+            if is_function and unwrap(annotation) is Any:
+                name = inner.key[len(component.key) + 1]
+                hint = (
+                    f"help: to pass the function itself, annotate `{name}` in the signature of {component.path}: "
+                    f"`{name}: Callable`; without that, its result is passed"
+                )
+            if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
                 nested[inner.key] = checked
         return nested
 
@@ -202,17 +212,24 @@ class _Checker:
         if not isinstance(args, dict):
             self.add(config_codes.WRONG_TYPE, f"the `args` of `{component.path}` must be a table", place)
             return
-        if place in self.composition.unresolved:
+        if place in self.composition.unresolved or self.is_unusable(place):
             return
         if role.section == "trainer":
             self.drop_old_arguments(checked.signature, args, place)
         problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
         for problem in problems:
             # The caller of the function passes the missing arguments later.
-            if not (checked.called_later and problem.code in _PASSED_LATER):
-                self.place(problem, component.key)
+            if checked.called_later and problem.code in _PASSED_LATER:
+                continue
+            hinted = role.hint and problem.code in _PASSED_LATER and not isinstance(checked.target, type)
+            notes = (*problem.notes, role.hint) if hinted else problem.notes
+            self.place(replace(problem, notes=notes), component.key)
         if not problems:
             self.ask_component(checked)
+
+    def is_unusable(self, place: KeyPath) -> bool:
+        """Returns whether the file has `args` here that are not a table, which was reported when it was read."""
+        return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
     def ask_component(self, checked: CheckedComponent) -> None:
         """Reports what the class of a component finds in its arguments, given the rest of the experiment.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from audiozen_core.binding.arguments import loaded_class
-from audiozen_core.binding.self_attributes import attributes_used
+from audiozen_core.binding.self_attributes import attributes_used, keys_used
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.sections import Component, SchedulerComponent
 from audiozen_core.diagnostics import config_codes
@@ -53,6 +53,7 @@ def check_training(
     trainer = next((components[part.key] for part in sections["trainer"].values() if part.key in components), None)
     if trainer is not None:
         yield from _missing_parts(trainer, sections)
+        yield from _unused_losses(trainer, sections)
         yield from _missing_methods(trainer, modes, validates=validates)
     for optimizer in sections["optimizer"].values():
         checked = components.get(optimizer.key)
@@ -136,6 +137,33 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
             )
 
 
+def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
+    """Yields the loss functions with a suffix that no model has and that the trainer does not use.
+
+    These are warnings, because code outside of the trainer's modules may use them.
+    """
+    strange = sorted(sections["loss_function"].keys() - sections["model"].keys())
+    if not strange or not isinstance(trainer.target, type):
+        return
+    used = keys_used(trainer.target, KINDS["trainer"].base, "loss_functions")
+    if used is None or not sections["model"]:
+        return
+    for suffix in strange:
+        # A loss without a suffix is `self.loss_function`. Whether that is used is not asked here.
+        if suffix and suffix not in used:
+            message = f"`[{section_name('loss_function', suffix)}]` is not used: no model has the suffix `{suffix}`"
+            yield (
+                Diagnostic(
+                    config_codes.NO_PARTNER,
+                    f'{message}, and `{trainer.component.path}` does not use `self.loss_functions["{suffix}"]`',
+                    severity="warning",
+                    label="leave it out, or give it the suffix of its model",
+                    at="key",
+                ),
+                sections["loss_function"][suffix].key,
+            )
+
+
 def _missing_methods(trainer: CheckedComponent, modes: Sequence[str], *, validates: bool) -> Iterator[Finding]:
     base = loaded_class(KINDS["trainer"].base)
     if base is None or not isinstance(trainer.target, type):
@@ -168,9 +196,11 @@ def _wrong_plateau(
             config_codes.UNFIT, message, label=label, suggestion=suggestion, place=("interval",), at="value"
         )
         yield finding, key
-    higher = trainer is None or _argument(trainer, "save_max_score", True)
-    mode, wanted = _argument(plateau, "mode", "min"), plateau_mode(higher)
-    if mode in ("min", "max") and mode != wanted:
+    mode, higher = _argument(plateau, "mode"), trainer and _argument(trainer, "save_max_score")
+    if mode not in ("min", "max") or not isinstance(higher, bool):
+        return  # a class decides itself; the run compares what it builds
+    wanted = plateau_mode(higher)
+    if mode != wanted:
         own = "mode" in plateau.component.args
         yield (
             Diagnostic(
@@ -184,9 +214,10 @@ def _wrong_plateau(
         )
 
 
-def _argument(checked: CheckedComponent, name: str, default: Any) -> Any:
-    """Returns the value of an argument: that of the file, or the default of the signature."""
+def _argument(checked: CheckedComponent, name: str) -> Any:
+    """Returns the value of an argument: that of the file, or the default of the signature; None if it has no such one.
+
+    A constructor that does not take the argument may set it itself.
+    """
     parameter = checked.signature.get(name) if checked.signature else None
-    if parameter is not None and parameter.default is not parameter.empty:
-        default = parameter.default
-    return checked.component.args.get(name, default)
+    return checked.component.args.get(name, parameter.default if parameter else None)

@@ -14,8 +14,9 @@ from audiozen_core.data.seeded import NamedSample
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, DataError
+from audiozen_core.registry.paths import resolve
 
-_PAD = 'collate_fn = "audiozen.dataset.pad_collate"'
+_PAD = "audiozen.dataset.pad_collate"
 
 
 class PartialCollate:
@@ -73,10 +74,10 @@ class PartialCollate:
         unequal = unequal_shapes([sample.sample for sample in samples])
         if self.collate_fn is default_collate and unequal:
             what = f"the samples of a batch differ in shape, so they can't be stacked: {unequal}"
-            remedy = (
-                f"write `{_PAD}` in {self.place}, which pads waves with zeros; or give the data set a `collate_fn` of "
-                "its own; or return samples of one length, or use `batch_size = 1`"
-            )
+            remedy = "cut the samples to clips of one length, use `batch_size = 1`, or give the data set a `collate_fn`"
+            if _can_be_padded([sample.sample for sample in samples]):
+                remedy = f'write `collate_fn = "{_PAD}"` in {self.place}, which pads waves with zeros; or {remedy}'
+            remedy += " of its own"
             found = DataError(what, remedy=remedy, notes=notes)
         elif self.collate_fn is default_collate:
             what = "the samples can't be joined into a batch:"
@@ -93,6 +94,15 @@ class PartialCollate:
 
 def _batch_note(samples: Sequence[NamedSample]) -> str:
     return f"batch: {listed(sample.name for sample in samples)}"
+
+
+def _can_be_padded(samples: list[Any]) -> bool:
+    """Returns whether `pad_collate` takes these samples."""
+    try:
+        resolve(_PAD).target(samples)
+    except Exception:
+        return False
+    return True
 
 
 def unequal_shapes(samples: Sequence[Any]) -> str:

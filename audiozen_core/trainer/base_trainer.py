@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.trainer.arguments import above, at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.evaluation import Evaluation
@@ -99,26 +99,27 @@ class BaseTrainer(Evaluation):
         self,
         components: Components,
         *,
-        max_epochs: int = 100,
-        max_steps: int | None = None,
-        clip_grad_norm_value: float | None = None,
+        max_epochs: Positive = 100,
+        max_steps: Positive | None = None,
+        clip_grad_norm_value: Annotated[float, Range(above=0)] | None = None,
         monitor: str = "score",
         save_max_score: bool = True,
-        save_ckpt_interval: int = 1,
-        save_ckpt_interval_steps: int | None = None,
-        save_ckpt_minutes: float | None = None,
+        save_ckpt_interval: Positive = 1,
+        save_ckpt_interval_steps: Positive | None = None,
+        save_ckpt_minutes: Annotated[float, Range(least=0)] | None = None,
         save_ckpt_async: bool = True,
-        patience: int | None = None,
-        validation_interval: int = 1,
-        max_num_checkpoints: int = 5,
-        gradient_accumulation_steps: int = 1,
+        patience: Positive | None = None,
+        validation_interval: Positive = 1,
+        max_num_checkpoints: Positive = 5,
+        gradient_accumulation_steps: Positive = 1,
         plot_norm: bool = False,
-        log_interval: int = 50,
+        log_interval: Natural = 50,
         on_nonfinite: NonFinitePolicy = "stop",
-        max_nonfinite: int = 10,
+        max_nonfinite: Natural = 10,
         on_bad_data: UnreadablePolicy = "stop",
-        max_bad_data: int = 10,
+        max_bad_data: Natural = 10,
     ) -> None:
+        check_ranges(BaseTrainer, locals())
         super().__init__(
             components,
             monitor=monitor,
@@ -126,21 +127,20 @@ class BaseTrainer(Evaluation):
             on_bad_data=on_bad_data,
             max_bad_data=max_bad_data,
         )
-        self.max_epochs = at_least(1, max_epochs=max_epochs)
-        self.max_steps = at_least(1, max_steps=max_steps)
-        self.clip_grad_norm_value = above(0, clip_grad_norm_value=clip_grad_norm_value)
-        self.save_ckpt_interval = at_least(1, save_ckpt_interval=save_ckpt_interval)
-        self.save_ckpt_interval_steps = at_least(1, save_ckpt_interval_steps=save_ckpt_interval_steps)
-        self.save_ckpt_minutes = at_least(0, save_ckpt_minutes=save_ckpt_minutes)
-        self.save_ckpt_async = save_ckpt_async
-        self.patience = at_least(1, patience=patience)
-        self.validation_interval = at_least(1, validation_interval=validation_interval)
-        self.max_num_checkpoints = at_least(1, max_num_checkpoints=max_num_checkpoints)
-        self.gradient_accumulation_steps = at_least(1, gradient_accumulation_steps=gradient_accumulation_steps)
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.clip_grad_norm_value = clip_grad_norm_value
+        self.save_ckpt_interval = save_ckpt_interval
+        self.save_ckpt_interval_steps = save_ckpt_interval_steps
+        self.save_ckpt_minutes, self.save_ckpt_async = save_ckpt_minutes, save_ckpt_async
+        self.patience = patience
+        self.validation_interval = validation_interval
+        self.max_num_checkpoints = max_num_checkpoints
+        self.gradient_accumulation_steps = gradient_accumulation_steps
         self.plot_norm = plot_norm
-        self.log_interval = at_least(0, log_interval=log_interval)
+        self.log_interval = log_interval
         self.on_nonfinite: NonFinitePolicy = on_nonfinite
-        self.max_nonfinite = at_least(0, max_nonfinite=max_nonfinite)
+        self.max_nonfinite = max_nonfinite
         for scheduler in self.lr_schedulers.values():
             scheduler.check(save_max_score=save_max_score)
 

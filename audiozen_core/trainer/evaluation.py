@@ -18,7 +18,6 @@ from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
-from audiozen_core.trainer.arguments import at_least
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.memory import translate_memory_errors
@@ -50,7 +49,7 @@ class Evaluation(Steps, Parts):
         super().__init__(components)
         self.monitor = monitor
         self.save_max_score = save_max_score
-        self.unreadable = UnreadableSamples(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self.unreadable = UnreadableSamples(on_bad_data, max_bad_data)
         self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
         self._shown: list[Mapping[str, Tensor]] = []

@@ -121,7 +121,9 @@ def follow_mode(module: nn.Module, *, training: bool) -> None:
 
 def _check(name: str, loss: object) -> None:
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
-        got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        got = f"a {type(loss).__name__}"
+        if isinstance(loss, Tensor):
+            got = f"a {'complex ' * loss.is_complex()}tensor of shape {list(loss.shape)}"
         only = "; a value that is only recorded needs another name" if name == "loss" else ""
         raise RunError(f"`{name}` is {got}", remedy=f"return a real tensor of one element, such as the mean{only}")
     if not loss.requires_grad:

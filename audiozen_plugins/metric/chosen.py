@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Real
 from typing import Annotated, Any
 
 from torch import nn
@@ -15,6 +16,7 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
 from audiozen_plugins.metric.metric import Metric
+from audiozen_plugins.metric.report import scalar_names
 
 MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
 """A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself.
@@ -27,7 +29,7 @@ MetricCheck = Callable[[Metric], AudioZenError | None]
 
 _ATTRIBUTES = ("name", "label", "unit", "higher_is_better")
 # The scalars of a validation that are not those of a metric.
-_TAKEN = ("loss", "score")
+_TAKEN = {"loss", "score"}
 
 
 def build_metric(spec: MetricSpec) -> Metric:
@@ -37,7 +39,8 @@ def build_metric(spec: MetricSpec) -> Metric:
         spec: the name, the table, or the metric itself.
 
     Raises:
-        AudioZenError: the metric does not exist, its package is missing, or its scalars have the names of others.
+        AudioZenError: the metric does not exist, its package is missing, it has the name of another scalar, or its
+            `sample_rates` are not numbers.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
@@ -52,12 +55,26 @@ def build_metric(spec: MetricSpec) -> Metric:
     if isinstance(metric, nn.Module):
         metric.eval()  # otherwise its dropout would make the score random
     found: Metric = metric
-    if found.name in _TAKEN:
+    if taken := sorted(_TAKEN & set(scalar_names(found.name))):
         raise RunError(
-            f"a metric can't have the `name` `{found.name}`, because a validation records its {found.name} under it",
+            f"a metric can't have the `name` `{found.name}`, because a validation records its {taken[0]} under it",
             remedy="give the metric another `name`",
         )
+    if not _are_rates(rates := getattr(found, "sample_rates", None)):
+        raise RunError(
+            f"`sample_rates` of the metric `{found.name}` is {rates!r}, but must be a tuple of numbers in hertz",
+            remedy="write for instance `sample_rates = (8000, 16000)`, or leave it out for a metric that takes any",
+        )
     return found
+
+
+def _are_rates(rates: Any) -> bool:
+    """Returns whether the `sample_rates` of a metric are numbers, in any collection, or None."""
+    return rates is None or (
+        isinstance(rates, Collection)
+        and not isinstance(rates, str | bytes | Mapping)
+        and all(isinstance(rate, Real) for rate in rates)
+    )
 
 
 def rate_error(metric: Metric, sr: int) -> RunError | None:
@@ -86,19 +103,26 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
 
 
 def repetition_error(metric: Metric, earlier: Sequence[Metric]) -> RunError | None:
-    """Returns the error for a metric that has the name of an earlier one; None if it has a name of its own."""
-    if metric.name not in [other.name for other in earlier]:
-        return None
-    return RunError(
-        f"the metric `{metric.name}` is listed twice", remedy="list each metric once in the `metrics` of the trainer"
-    )
+    """Returns the error for a metric that records a scalar of an earlier one; None if its scalars are its own."""
+    for other in earlier:
+        if metric.name == other.name:
+            return RunError(
+                f"the metric `{metric.name}` is listed twice",
+                remedy="list each metric once in the `metrics` of the trainer",
+            )
+        if shared := [name for name in scalar_names(metric.name) if name in scalar_names(other.name)]:
+            return RunError(
+                f"the metrics `{other.name}` and `{metric.name}` would both record the scalar `{shared[0]}`",
+                remedy=f"give one of them another `name`: those of a metric `x` are `{'`, `'.join(scalar_names('x'))}`",
+            )
+    return None
 
 
 def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], list[AudioZenError]]:
     """Builds metrics. Returns them, and why others are left out: a package is missing, or the rate is not theirs.
 
     Raises:
-        AudioZenError: a metric does not exist, or two have the same name.
+        AudioZenError: a metric does not exist or can't be used, or two record a scalar of the same name.
     """
     metrics: list[Metric] = []
     left_out: list[AudioZenError] = []

@@ -59,9 +59,9 @@ class Report:
         result: dict[str, float] = {}
         for metric in self.metrics:
             noisy, enhanced = self._means(metric, self.rows)
-            result |= {metric.name: enhanced, f"{metric.name}_noisy": noisy, f"{metric.name}_gain": enhanced - noisy}
-            if missing := sum(map(len, self.without_value(metric))):
-                result[f"{metric.name}_missing"] = missing
+            missing = sum(map(len, self.without_value(metric)))
+            values = (enhanced, noisy, enhanced - noisy, *[missing] * bool(missing))
+            result |= zip(scalar_names(metric.name), values, strict=False)
         return result
 
     def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
@@ -230,6 +230,14 @@ class Report:
             values = ((noisy, ""), (enhanced, ""), (enhanced - noisy, "+"))
             cells += [f"{value:{sign}.{digits}f}" if math.isfinite(value) else "–" for value, sign in values]
         return cells
+
+
+def scalar_names(metric: str) -> tuple[str, str, str, str]:
+    """Returns the names of the scalars of a metric with a name: the mean, that of the noisy files, the gain, the count.
+
+    The count is the number of files without a value, and is left out if there are none.
+    """
+    return metric, f"{metric}_noisy", f"{metric}_gain", f"{metric}_missing"
 
 
 def _without_value(metric: Metric, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:

@@ -200,6 +200,28 @@ def test_samples_of_unequal_length_lead_to_the_padding_collate_function(workers)
 
 @WORKERS
 @pytest.mark.parametrize(
+    "varying",
+    [
+        lambda index: (torch.ones(800 + index), f"f{index}"),
+        lambda index: {"x": torch.ones(2, 800 + index)},
+        lambda index: {"noisy": torch.ones(800 + index, dtype=torch.int16)},
+        lambda index: torch.ones(800 + index),
+    ],
+    ids=["tuple", "two axes", "integers", "tensor"],
+)
+def test_padding_is_not_suggested_for_samples_that_it_refuses(workers, varying):
+    error = failure(Items(varying), workers, batch_size=2)
+    assert "differ in shape, so they can't be stacked" in error.message
+    assert "pad_collate" not in error.remedy
+    assert error.remedy.startswith("cut the samples to clips of one length, use `batch_size = 1`, or give the data set")
+    with pytest.raises(Exception, match=r".") as refused:
+        pad_collate([varying(0), varying(1)])
+    assert refused.type is not AssertionError
+    assert list(BatchLoader(Items(varying), batch_size=1).epoch(1))
+
+
+@WORKERS
+@pytest.mark.parametrize(
     ("item", "form"),
     [
         (None, "sample: None"),

@@ -106,6 +106,7 @@ def test_with_a_loss_of_that_name_it_alone_trains_all_networks():
         ({"loss_part": torch.ones(())}, r"returned no `loss`, but \['loss_part'\]", "return `loss`"),
         ({"loss": 0.5}, "`loss` is a float", "only recorded needs another name"),
         ({"loss": torch.ones(2, requires_grad=True)}, r"tensor of shape \[2\]", "the mean"),
+        ({"loss": torch.ones((), dtype=torch.complex64)}, r"a complex tensor of shape \[\]", "a real tensor"),
         ({"loss": torch.ones(())}, "does not depend on any weight", "detach"),
     ],
 )
