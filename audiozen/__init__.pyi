@@ -3,6 +3,7 @@ from audiozen_core.errors import AudioZenError as AudioZenError
 from audiozen_core.experiment.experiment import Experiment as Experiment
 from audiozen_core.experiment.experiment import load as load
 from audiozen_core.hooks.specs import hookimpl as hookimpl
+from audiozen_core.hooks.specs import hookspec as hookspec
 
 from . import audio as audio
 from . import checkpoint as checkpoint

@@ -7,10 +7,12 @@ import re
 import signal
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from audiozen_core.diagnostics.diagnostic import Diagnostic, render
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.printable import printable
 
 _Error = TypeVar("_Error", bound="AudioZenError")
@@ -131,9 +133,35 @@ class MissingExtraError(AudioZenError):
 
 
 class BuildError(AudioZenError):
-    """A part of the experiment can't be built: its constructor raised an error, or the device does not exist."""
+    """A part of the experiment can't be built: its constructor raised an error, or the device does not exist.
+
+    Args:
+        message: what is wrong, in one line.
+        code: the code of this kind of error.
+        place: the key within the section that is wrong, such as `("trainable",)`; by default the section itself.
+        remedy: what to do about it.
+        notes: further lines, each "kind: text".
+    """
 
     code = "AZ210"
+
+    def __init__(
+        self, message: str, *, code: str = code, place: KeyPath = (), remedy: str = "", notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, remedy=remedy, notes=notes)
+        self.code = code
+        self.place = place
+        self._placed: Diagnostic | None = None
+
+    @property
+    def diagnostics(self) -> tuple[Diagnostic, ...]:
+        """The finding, with its position in the TOML file if `locate` has given it one."""
+        (finding,) = super().diagnostics
+        return (self._placed or replace(finding, place=self.place),)
+
+    def locate(self, finding: Diagnostic) -> None:
+        """Replaces the finding by the same one with its position in the TOML file."""
+        self._placed = finding
 
 
 class DataError(AudioZenError):

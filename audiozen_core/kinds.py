@@ -170,6 +170,9 @@ _ROWS = (
     ),
     Kind(name="metric", prose="metric", section=False),
     Kind(name="commands", prose="command", section=False),
+    Kind(name="hookspecs", prose="set of hooks", section=False),
+    # A section that a plugin brings. Its name is the section's name, so it is not in `SECTIONS`.
+    Kind(name="section", prose="section", section=False),
     # These are keys in the table `dataloader` of a data set.
     Kind(name="collate_fn", prose="collate function", group=False, section=False, called_later=True),
     Kind(name="sampler", prose="sampler", group=False, section=False, injected=("data_source",)),

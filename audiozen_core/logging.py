@@ -91,6 +91,13 @@ def get_logger() -> FilteringBoundLogger:
 
 
 @contextmanager
+def log_fields(**fields: str) -> Iterator[None]:
+    """Adds these values to every line of the block."""
+    with structlog.contextvars.bound_contextvars(**fields):
+        yield
+
+
+@contextmanager
 def buffered_for_log_file() -> Iterator[None]:
     """Keeps the lines of the block until a `log_file` is opened in it, so that the file also has these early lines."""
     _sink.early = []

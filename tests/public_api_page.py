@@ -8,6 +8,7 @@ import inspect
 import itertools
 import re
 import textwrap
+import typing
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -80,14 +81,22 @@ def described(value: Any) -> Iterator[str]:
 def constant(name: str, value: Any) -> str:
     if value is audiozen.hookimpl:
         return f"@{name}\ndef on_epoch_end(self, trainer, epoch): ..."
-    text = double_quoted(repr(value)).replace("typing.", "")
+    if value is audiozen.hookspec:
+        return f"@{name}\ndef acme_mixed(self, trainer, snr): ..."
+    # A type is shown as it is written, because its `repr` spells out every alias.
+    is_type = typing.get_origin(value) is not None
+    text = double_quoted(ast.unparse(assignment(name)[0]) if is_type else repr(value)).replace("typing.", "")
     if len(text) > _WIDTH and isinstance(value, tuple):
         text = "\n".join(["(", *(f"    {double_quoted(repr(each))}," for each in value), ")"])
     return f"{name} = {text}"
 
 
 def constant_doc(name: str) -> str:
-    """Returns the string that follows the assignment of a constant in the module that defines it."""
+    return " ".join(inspect.cleandoc(assignment(name)[1]).split("\n\n")[0].split())
+
+
+def assignment(name: str) -> tuple[ast.expr, str]:
+    """Returns the value of a constant, and the string that follows its assignment, in the module that defines it."""
     (home,) = {
         node.module
         for stub in STUBS.values()
@@ -98,7 +107,7 @@ def constant_doc(name: str) -> str:
     for node, after in itertools.pairwise(body):
         names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
         if name in names and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            return " ".join(inspect.cleandoc(after.value.value).split("\n\n")[0].split())
+            return node.value, after.value.value
     raise ValueError(f"add a docstring after `{name}` in {home}")
 
 

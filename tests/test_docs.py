@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+import soundfile
 import tomli
 
 from audiozen_core.cli.check import command as check_command
@@ -29,7 +30,8 @@ from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
 from audiozen_core.errors import MissingExtraError
 from audiozen_core.kinds import SECTIONS
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.metric.chosen import build_metric
 from tests.cli.conftest import write_pairs
@@ -101,6 +103,9 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid", "test"):
         write_pairs(tmp_path / "data" / part, count=2)
+        for kind in ("noisy", "clean"):  # real files differ in length
+            wave, rate = soundfile.read(tmp_path / "data" / part / kind / "clip_1.wav")
+            soundfile.write(tmp_path / "data" / part / kind / "clip_1.wav", wave[:-1000], rate)
     (tmp_path / "data" / "unknown").mkdir()
     (tmp_path / "data/test/noisy/clip_0.wav").rename(tmp_path / "data/unknown/clip_9.wav")
     (tmp_path / "data/test/clean/clip_0.wav").unlink()

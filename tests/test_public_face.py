@@ -18,7 +18,8 @@ import pytest
 
 import audiozen
 from audiozen_core.binding.docstrings import parameter_docs
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load, resolve
 from audiozen_core.scaffold import scaffold
 from tests import public_api_page as api
@@ -243,9 +244,11 @@ def test_type_checker_knows_the_types_of_public_names(tmp_path):
     assert mypy(tmp_path / "plugin.py", tmp_path / "mistakes.py", cwd=ROOT) == ERRORS
 
 
-def test_new_plugin_and_example_plugin_pass_strict_type_checks(tmp_path):
+def test_new_plugin_and_example_plugins_pass_strict_type_checks(tmp_path):
     new = scaffold.new_plugin("acme", tmp_path) / "src"
-    assert mypy(new, ROOT / "examples/audiozen-plugin-remix/src", cwd=ROOT) == []
+    examples = sorted(ROOT.glob("examples/*/src"))
+    assert len(examples) >= 3
+    assert mypy(new, *examples, cwd=ROOT) == []
 
 
 def test_wheel_contains_the_stubs(tmp_path):

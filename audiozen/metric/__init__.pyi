@@ -1,3 +1,5 @@
+from audiozen_plugins.metric.chosen import MetricSpec as MetricSpec
+from audiozen_plugins.metric.chosen import build_metric as build_metric
 from audiozen_plugins.metric.dnsmos import Dnsmos as Dnsmos
 from audiozen_plugins.metric.metric import Metric as Metric
 from audiozen_plugins.metric.pesq import Pesq as Pesq

@@ -30,7 +30,7 @@ from audiozen_core.audio.ogg_pages import check_ogg
 from audiozen_core.audio.pcm_chunks import BEGINNINGS, check_pcm
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
-from audiozen_core.storage.atomic import make_folder, write_whole
+from audiozen_core.storage.atomic import INCOMPLETE, make_folder, write_whole
 
 # The bytes of a sample, for the encodings in which a sample has a fixed place. In others, libsndfile's `seek` is not
 # exact: an MP3 frame needs earlier frames, and a Vorbis block overlaps with the one before.
@@ -283,7 +283,8 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         encoding: `pcm_16` or `float`.
 
     Returns:
-        The number of clipped samples. If there are any, a warning in the log names the file.
+        The number of clipped samples. If there are any, a warning in the log names the file. A file in the results of a
+        test or a prediction is named within the result folder, because that is renamed at the end.
 
     Raises:
         DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
@@ -324,11 +325,17 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         ) from error
     if clipped:
         get_logger().warning(
-            f"{clipped} of {len(samples)} samples of `{path}` are louder than full scale and were clipped",
+            f"{clipped} of {len(samples)} samples of `{_lasting(path)}` are louder than full scale and were clipped",
             peak=round(peak, 3),
             remedy="lower the level of the data or of the model's output",
         )
     return clipped
+
+
+def _lasting(path: Path) -> Path:
+    """Returns a path for the log: within the result folder if there is one, because its name changes at the end."""
+    results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
+    return path if results is None else path.relative_to(results)
 
 
 def _open_bytes(path: Path) -> io.FileIO:

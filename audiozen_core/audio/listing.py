@@ -11,25 +11,35 @@ from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 
 AUDIO_SUFFIXES = (
-    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".sph",
-    ".w64", ".wav", ".wave",
+    ".8svx", ".aif", ".aifc", ".aiff", ".amb", ".au", ".avr", ".bwf", ".caf", ".fap", ".flac", ".htk", ".iff", ".ircam",
+    ".m2a", ".mp1", ".mp2", ".mp3", ".mpa", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds",
+    ".sf", ".snd", ".sph", ".svx", ".voc", ".w64", ".wav", ".wave", ".wavex", ".wve", ".xi",
 )  # fmt: skip
-"""The endings that `list_audio` looks for, in upper or lower case."""
+"""The endings that `list_audio` looks for, in upper or lower case: those of formats that libsndfile recognises."""
 
-# The endings of files with audio that libsndfile can't read.
+# The endings of files that are likely to have audio, which libsndfile can't read.
 _OTHER_SUFFIXES = (
-    ".3gp", ".aac", ".ac3", ".alac", ".amr", ".ape", ".avi", ".awb", ".dsf", ".dts", ".eac3", ".flv", ".g722", ".gsm",
-    ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpc", ".mpg", ".pcm", ".ra", ".raw", ".shn", ".spx",
-    ".tta", ".vox", ".webm", ".wma", ".wv",
+    ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".aaxc", ".ac3", ".adts", ".adx", ".alac", ".amr", ".ape",
+    ".asf", ".at3", ".avi", ".awb", ".dff", ".dsf", ".dss", ".dts", ".eac3", ".ec3", ".f4a", ".f4b", ".f4v",
+    ".flv", ".g722", ".g723", ".g726", ".g729", ".gsm", ".latm", ".lc3", ".loas", ".m2ts", ".m4a", ".m4b",
+    ".m4p", ".m4r", ".m4v", ".mka", ".mkv", ".mlp", ".mov", ".mp+", ".mp4", ".mpc", ".mpeg", ".mpg", ".mpp",
+    ".mts", ".nut", ".ofr", ".ogv", ".ogx", ".oma", ".pcm", ".qcp", ".qoa", ".ra", ".ram", ".raw", ".rm",
+    ".sbc", ".sd2", ".shn", ".spx", ".tak", ".thd", ".tta", ".vob", ".vox", ".vqf", ".webm", ".wma", ".wmv",
+    ".wv",
 )  # fmt: skip
+
+# The log names at most so many endings.
+_MOST_KINDS = 12
 
 
 def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     """Lists the audio files of a folder and its subfolders, sorted.
 
     Symbolic links are followed, except one to a folder that leads to the link. A folder with two links to it is listed
-    twice. Hidden files and folders are ignored. Files whose ending says that they have audio, but
-    in a format that libsndfile can't read, are left out with a warning in the log that counts them.
+    twice. Hidden files and folders are ignored.
+
+    The log says how many other files are left out, by their ending: with a warning if the ending is that of audio which
+    libsndfile can't read, and otherwise as an information.
 
     Args:
         folder: the folder.
@@ -41,7 +51,8 @@ def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     folder = Path(folder)
     require_folder(folder)
     found: list[Path] = []
-    others: list[Path] = []
+    others: list[Path] = []  # audio that can't be read
+    rest: Counter[str] = Counter()
     # For each folder that is still to be listed, the real paths of the folders that lead to it, and its own.
     chains: dict[Path, tuple[str, ...]] = {folder: (os.path.realpath(folder),)}
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -53,30 +64,41 @@ def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
                 chains[Path(parent, name)] = (*chain, real)
         folders[:] = [name for name in folders if Path(parent, name) in chains]
         for name in names:
-            if not name.startswith("."):
-                lower = name.lower()
-                if lower.endswith(AUDIO_SUFFIXES):
-                    found.append(Path(parent, name))
-                elif lower.endswith(_OTHER_SUFFIXES):
-                    others.append(Path(parent, name))
+            lower = name.lower()
+            if name.startswith("."):
+                rest["hidden"] += 1
+            elif lower.endswith(AUDIO_SUFFIXES):
+                found.append(Path(parent, name))
+            elif lower.endswith(_OTHER_SUFFIXES):
+                others.append(Path(parent, name))
+            else:
+                rest[Path(lower).suffix or "without an ending"] += 1
     left_out = _left_out(folder, sorted(others)) if others else ""
     if not found:
         raise DataError(
             f"the folder `{folder}` has no audio files{' that can be read' if others else ''}",
             remedy=left_out or f"give a folder with files that end in {', '.join(AUDIO_SUFFIXES)}",
+            notes=(f"other files: {_counted(rest)}",) if rest else (),
         )
     if others:
         get_logger().warning(left_out)
+    if rest:
+        get_logger().info(f"files of `{folder}` that are not audio by their names: {_counted(rest)}")
     return sorted(found)
 
 
 def _left_out(folder: Path, others: list[Path]) -> str:
-    counts = Counter(path.suffix.lower() for path in others)
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common())
+    kinds = _counted(Counter(path.suffix.lower() for path in others))
     return (
         f"left out of `{folder}`, because libsndfile can't read them: {kinds}, such as `{others[0].name}`; "
         f"convert them: {ffmpeg(others[0], folder='converted')}"
     )
+
+
+def _counted(kinds: Counter[str]) -> str:
+    shown = [f"{count} {kind}" for kind, count in kinds.most_common(_MOST_KINDS)]
+    hidden = sum(kinds.values()) - sum(count for _, count in kinds.most_common(_MOST_KINDS))
+    return ", ".join([*shown, *[f"{hidden} others"] * bool(hidden)])
 
 
 def require_folder(folder: Path) -> None:

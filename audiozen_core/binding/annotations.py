@@ -7,11 +7,14 @@ import collections.abc
 import dataclasses
 import types
 import typing
+from collections.abc import Iterator
 from inspect import Parameter
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping, collections.OrderedDict)
 """The classes for which a TOML table can be passed."""
+
+_Metadata = TypeVar("_Metadata")
 
 _ARRAYS = (list, tuple, set, frozenset, collections.deque)
 
@@ -37,28 +40,43 @@ def unwrap(annotation: Any) -> Any:
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
-    """Returns the members of a union, or the annotation alone.
+    """Returns the members of a union, or the annotation alone, without their wrappers.
 
-    >>> members_of(int | None)
+    >>> members_of(typing.Annotated[int, "a number"] | None)
     (<class 'int'>, <class 'NoneType'>)
     """
-    union = get_origin(annotation) in (Union, types.UnionType)
-    return tuple(unwrap(member) for member in get_args(annotation)) if union else (unwrap(annotation),)
+    bare = unwrap(annotation)
+    if get_origin(bare) not in (Union, types.UnionType):
+        return (bare,)
+    return tuple(inner for member in get_args(bare) for inner in members_of(member))
+
+
+def metadata_of(annotation: Any, kind: type[_Metadata]) -> Iterator[_Metadata]:
+    """Yields what `Annotated` adds to a type or to a member of a union, if it is of this kind.
+
+    >>> list(metadata_of(typing.Annotated[int, "a number", 3] | None, str))
+    ['a number']
+    """
+    while type(annotation).__name__ == "TypeAliasType":
+        annotation = annotation.__value__
+    if get_origin(annotation) is typing.Annotated:
+        inner, *metadata = get_args(annotation)
+        yield from (entry for entry in metadata if isinstance(entry, kind))
+        yield from metadata_of(inner, kind)
+    elif get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from metadata_of(member, kind)
 
 
 def wants_callable(annotation: Any) -> bool:
-    """Checks whether a callable can be passed for the annotation, by itself or in an array.
+    """Checks whether a callable can be passed for the annotation.
 
-    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(list[collections.abc.Callable])
-    (True, True)
-    >>> wants_callable(int | str)
-    False
+    >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(int | str)
+    (True, False)
     """
-    for member in members_of(annotation):
-        origin = get_origin(member) or member
-        if origin is collections.abc.Callable or (is_array(origin) and any(map(wants_callable, get_args(member)))):
-            return True
-    return False
+    # Some write the builtin `callable`, which is no type.
+    wanted = (collections.abc.Callable, callable)
+    return any((get_origin(member) or member) in wanted for member in members_of(annotation))
 
 
 def is_array(origin: Any) -> bool:

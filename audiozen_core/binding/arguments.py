@@ -9,6 +9,7 @@ from inspect import Parameter
 from typing import Any
 
 from audiozen_core.binding.messages import label_and_suggestion, type_text
+from audiozen_core.binding.ranges import wrong_number
 from audiozen_core.binding.signature import Signature, return_type, signature_of
 from audiozen_core.binding.values import convert, dataclass_of, wrong_places
 from audiozen_core.diagnostics import config_codes
@@ -20,7 +21,12 @@ from audiozen_core.kinds import KINDS, Kind, kind_of
 
 
 def check_arguments(
-    signature: Signature | None, args: Mapping[str, Any], *, injected: Collection[str] = (), name: str = ""
+    signature: Signature | None,
+    args: Mapping[str, Any],
+    *,
+    injected: Collection[str] = (),
+    name: str = "",
+    noun: str = "argument",
 ) -> list[Diagnostic]:
     """Finds every mistake in the arguments of a call `target(**args)`, without calling anything.
 
@@ -33,12 +39,15 @@ def check_arguments(
         args: the arguments from the TOML file, as plain values.
         injected: the names of the arguments that AudioZEN passes itself. `args` may not have them.
         name: the name of the target in messages, such as its path (default: its own name).
+        noun: what messages call an argument.
 
     >>> from fractions import Fraction
     >>> [finding.message for finding in check_arguments(signature_of(Fraction), {"numerater": 1})]
     ['unknown argument `numerater` for Fraction']
     """
-    return [] if signature is None else _findings(signature, args, injected, name or signature.name, ("args",))
+    if signature is None:
+        return []
+    return _findings(signature, args, injected, name or signature.name, ("args",), noun)
 
 
 def build(target: Any, args: Mapping[str, Any], injected: Mapping[str, Any] | None = None) -> Any:
@@ -105,7 +114,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
         return None
     if not isinstance(target, type):
         return _kind_of_factory(kind, name, target)
-    if _is_subclass(target, kind.base):
+    if is_subclass(target, kind.base):
         return None
     message = f"`{name}` is not {what}: it is not a subclass of `{kind.base}`"
     other = kind_by_base(target)
@@ -115,7 +124,7 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
 
 def kind_by_base(target: type) -> Kind | None:
     """Returns the kind whose base class the target is derived from, or None."""
-    return next((kind for kind in KINDS.values() if kind.base and _is_subclass(target, kind.base)), None)
+    return next((kind for kind in KINDS.values() if kind.base and is_subclass(target, kind.base)), None)
 
 
 def _about_path(code: str, message: str, label: str = "") -> Diagnostic:
@@ -126,20 +135,21 @@ def _kind_of_factory(kind: Kind, name: str, target: Any) -> Diagnostic | None:
     if kind.name == "trainer":
         message = f"`{name}` is not a class: a trainer is a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
-    made, base = return_type(target), _loaded_class(kind.base)
+    made, base = return_type(target), loaded_class(kind.base)
     # A factory that is annotated with a parent of the base class may still return an object of the base class.
-    if made and not _is_subclass(made, kind.base) and not (base and issubclass(base, made)):
+    if made and not is_subclass(made, kind.base) and not (base and issubclass(base, made)):
         message = f"`{name}` returns a `{made.__qualname__}`, which is not a subclass of `{kind.base}`"
         return _about_path(config_codes.WRONG_KIND, message)
     return None
 
 
-def _is_subclass(target: type, base: str) -> bool:
-    found = _loaded_class(base)
+def is_subclass(target: type, base: str) -> bool:
+    """Checks whether a class is derived from the class with a dotted name, without importing that."""
+    found = loaded_class(base)
     return found is not None and issubclass(target, found)
 
 
-def _loaded_class(dotted: str) -> type | None:
+def loaded_class(dotted: str) -> type | None:
     """Returns the class with a dotted name; None if its module is not imported, so that no subclass can exist."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
@@ -147,7 +157,7 @@ def _loaded_class(dotted: str) -> type | None:
 
 
 def _findings(
-    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath
+    signature: Signature, args: Mapping[str, Any], injected: Collection[str], name: str, place: KeyPath, noun: str
 ) -> list[Diagnostic]:
     """Returns the findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
@@ -162,7 +172,7 @@ def _findings(
                 near = nearest(key, [other for other in known if other not in args]) or nearest(key, known)
                 if near:
                     misspelt.add(near)
-                found.append(_unknown(signature, key, near, name, (*place, key)))
+                found.append(_unknown(signature, key, near, name, (*place, key), noun))
         elif key in injected:
             message = f"argument `{key}` of {name} is set by AudioZEN"
             found.append(
@@ -171,23 +181,23 @@ def _findings(
         elif parameter.kind is Parameter.POSITIONAL_ONLY:
             found.append(_positional(signature, key, name, (*place, key)))
         else:
-            found += _wrong_values(signature, parameter, value, name, (*place, key))
+            found += _wrong_values(signature, parameter, value, name, (*place, key), noun)
     for parameter in signature.parameters:
         if parameter.default is not Parameter.empty or parameter.name in {*args, *injected, *misspelt}:
             continue
         if parameter.kind is Parameter.POSITIONAL_ONLY:
             found.append(_positional(signature, parameter.name, name, place))
         else:
-            message = f"missing argument `{parameter.name}` for {name}"
+            message = f"missing {noun} `{parameter.name}` for {name}"
             notes = (f"signature: {signature.text(parameter.name)}",)
             found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, notes=notes, place=place))
     return found
 
 
-def _unknown(signature: Signature, key: str, near: str | None, name: str, place: KeyPath) -> Diagnostic:
-    message = f"unknown argument `{key}` for {name}"
+def _unknown(signature: Signature, key: str, near: str | None, name: str, place: KeyPath, noun: str) -> Diagnostic:
+    message = f"unknown {noun} `{key}` for {name}"
     if signature.ignoring and not near:
-        message = f"argument `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
+        message = f"{noun} `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
     elif not signature.names():
         message += ", which takes no arguments"
     return Diagnostic(
@@ -213,7 +223,7 @@ def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Di
 
 
 def _wrong_values(
-    signature: Signature, parameter: Parameter, value: Any, name: str, place: KeyPath
+    signature: Signature, parameter: Parameter, value: Any, name: str, place: KeyPath, noun: str
 ) -> list[Diagnostic]:
     if parameter.annotation is Parameter.empty or _same(value, parameter.default):
         return []
@@ -221,19 +231,21 @@ def _wrong_values(
     for inner, wrong, annotation in wrong_places(value, parameter.annotation, place):
         if cls := dataclass_of(wrong, annotation):
             fields = signature_of(cls)
-            found += _findings(fields, wrong, (), cls.__qualname__, inner) if fields else []
+            found += _findings(fields, wrong, (), cls.__qualname__, inner, noun) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)
         # The key path begins with `args`. Messages leave it out.
-        message = (
-            f"argument `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
-        )
+        message = f"{noun} `{spell(inner[1:])}` of {name} takes `{type_text(annotation)}`, not {value_in_words(wrong)}"
         notes = (f"signature: {signature.text(parameter.name)}",)
         found.append(
             Diagnostic(
                 config_codes.WRONG_ARGUMENT_TYPE, message, label=label, suggestion=suggestion, notes=notes, place=inner
             )
         )
+    if not found and (wrong := wrong_number(value, parameter.annotation)):
+        message = f"argument `{spell(place[1:])}` of {name} {wrong}"
+        notes = (f"signature: {signature.text(parameter.name)}",)
+        found.append(Diagnostic(config_codes.BAD_VALUE, message, notes=notes, place=place))
     return found
 
 

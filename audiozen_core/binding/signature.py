@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.keywords import Forward, keyword_use
 
 _WIDTH = 88
@@ -86,8 +87,8 @@ def signature_of(target: Any) -> Signature | None:
 def return_type(function: Any) -> type | None:
     """Returns the class in the return annotation of a function, if there is one."""
     annotations = getattr(function, "__annotations__", {})
-    annotation = _resolved(annotations["return"], _globals(function)) if "return" in annotations else None
-    return annotation if isinstance(annotation, type) and annotation is not Parameter.empty else None
+    annotation = unwrap(_resolved(annotations["return"], _globals(function))) if "return" in annotations else None
+    return annotation if isinstance(annotation, type) and annotation is not Any else None
 
 
 def _of_function(target: Any) -> Signature | None:
@@ -219,7 +220,7 @@ def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
     # Many modules import such names for the type checker only, for instance those of torch's schedulers.
     for names in (scope, {**vars(typing), **vars(collections.abc), **scope}):
         try:
-            return typing.get_type_hints(holder, globalns=names)["it"]
+            return typing.get_type_hints(holder, globalns=names, include_extras=True)["it"]
         except NameError:
             continue
         except Exception:  # an annotation may be any expression

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import FORMATS, show_findings
-from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, SeveralModes
+from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
 
 
 @click.command(cls=SeveralModes, name="check")
 @FILE
 @MODES
 @OVERRIDES
+@WITHOUT
 @click.option(
     "--format",
     "form",
@@ -26,8 +27,8 @@ from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, Several
 @click.option(
     "--build",
     is_flag=True,
-    help="Also build everything, run one training batch forward and backward, and report shapes, weights, memory "
-    "and time. Nothing is written.",
+    help="Also build everything, and report weights; in a training, run one batch forward and backward, and report "
+    "shapes, memory and time. Nothing is written.",
 )
 @TRACEBACK
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:
@@ -49,7 +50,9 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
         sys.exit(2)
     show_findings(experiment.warnings, form)
     if form == "text":
-        click.echo(f"{file}: no mistakes found")
+        count = len(experiment.warnings)
+        warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+        click.echo(f"{file}: no mistakes found{warnings}")
     if build:
         from audiozen_core.experiment.dry_run import dry_run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import OVERRIDES, TRACEBACK
+from audiozen_core.cli.options import OVERRIDES, TRACEBACK, WITHOUT
 from audiozen_core.errors import AudioZenError
 
 _CODE = re.compile(r"AZ\d{3}", re.IGNORECASE)
@@ -17,6 +17,7 @@ _CODE = re.compile(r"AZ\d{3}", re.IGNORECASE)
 @click.argument("subject", metavar="EXP.toml|CODE")
 @click.argument("key", required=False)
 @OVERRIDES
+@WITHOUT
 @TRACEBACK
 def command(subject: str, key: str | None, overrides: tuple[str, ...]) -> None:
     """Show where a value of an experiment comes from, or what an error code such as AZ101 means.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audiozen_core.cli.options import FILE, OVERRIDES, TRACEBACK
+from audiozen_core.cli.options import FILE, OVERRIDES, TRACEBACK, WITHOUT
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.command(name="hooks")
 @FILE
 @OVERRIDES
+@WITHOUT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, including hooks that no plugin implements.")
 @TRACEBACK
 def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -43,9 +44,7 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 def _answered(lifecycle: Lifecycle) -> dict[str, list[Plugin]]:
-    from audiozen_core.hooks.lifecycle import HOOK_NAMES
-
-    return {hook: lifecycle.order(hook) for hook in HOOK_NAMES}
+    return {hook: lifecycle.order(hook) for hook in lifecycle.hook_names}
 
 
 def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
@@ -56,7 +55,13 @@ def _rows(lifecycle: Lifecycle) -> Iterator[tuple[str, ...]]:
         wrappers = lifecycle.wrappers(hook)
         for plugin in plugins:
             phase = "wraps" if plugin.name in wrappers else plugin.phase
-            yield f"  {plugin.name}", phase, plugin.owner, plugin.origin
+            yield f"  {plugin.name}", phase, plugin.owner, plugin.origin, _order(plugin)
+
+
+def _order(plugin: Plugin) -> str:
+    """Says what a plugin runs before and after."""
+    said = (("after", plugin.after), ("before", plugin.before))
+    return ", ".join(f"{word} {' and '.join(names)}" for word, names in said if names)
 
 
 def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:
@@ -65,6 +70,8 @@ def _as_data(lifecycle: Lifecycle) -> dict[str, list[dict[str, Any]]]:
             {
                 "name": plugin.name,
                 "phase": plugin.phase,
+                "before": plugin.before,
+                "after": plugin.after,
                 "distribution": plugin.distribution,
                 "object": f"{type(plugin.instance).__module__}.{type(plugin.instance).__qualname__}",
                 "why": plugin.origin,

@@ -6,12 +6,13 @@ import importlib
 import signal
 import sys
 import threading
+from typing import Any
 
 import click
 
 from audiozen_core import __version__
 from audiozen_core.cli.findings import show_findings
-from audiozen_core.cli.published import published, published_command
+from audiozen_core.cli.published import failed_command, published, published_command
 from audiozen_core.errors import AudioZenError, Interrupted
 
 # Each command's module and its line in `audiozen --help`. The lines are here so that --help imports no command.
@@ -47,6 +48,31 @@ class LazyGroup(click.Group):
             command: click.Command = module.command
             return command
         return published_command(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command. A plugin's command does not get `--traceback`: `show` looks for it in `sys.argv`."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name not in COMMANDS:
+            rest = [argument for argument in rest if argument != "--traceback"]
+        return name, command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command.
+
+        Raises:
+            RegistryError: the command of a plugin has raised an exception; the message names the distribution.
+        """
+        try:
+            return super().invoke(ctx)
+        except (AudioZenError, click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            name = ctx.invoked_subcommand or ""
+            if name not in COMMANDS and (failed := failed_command(name, error)):
+                raise failed from error
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list of commands for `--help`."""

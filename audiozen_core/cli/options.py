@@ -27,6 +27,24 @@ OVERRIDES = click.option(
     help="Change a value of the TOML file: --set optimizer.args.lr=3e-4. Add a new key with --set +KEY=VALUE. "
     "May be repeated.",
 )
+
+
+def _switch_off(ctx: click.Context, _: click.Parameter, names: tuple[str, ...]) -> None:
+    if names:
+        from audiozen_core.registry.switched_off import switch_off
+
+        ctx.call_on_close(switch_off(names))
+
+
+WITHOUT = click.option(
+    "--without",
+    metavar="NAME",
+    multiple=True,
+    expose_value=False,
+    callback=_switch_off,
+    help="Switch a plugin off, by the name of its distribution: everything it publishes is as if not installed. "
+    "May be repeated. The variable AUDIOZEN_WITHOUT does the same, with commas between names.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 # `main.show` looks for `--traceback` in `sys.argv`, so that commands need not pass it on.
 TRACEBACK = click.option("--traceback", is_flag=True, expose_value=False, help="Show the full traceback of an error.")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from audiozen_core.cli.options import JSON, TRACEBACK, ListByDefault
+from audiozen_core.cli.options import JSON, TRACEBACK, WITHOUT, ListByDefault
 from audiozen_core.cli.table import echo_table
 
 if TYPE_CHECKING:
     from audiozen_core.inspection.component_info import ComponentInfo
-    from audiozen_core.registry.index import Entry
+    from audiozen_core.registry.entry import Entry
 
 
 @click.group(cls=ListByDefault, name="plugins")
@@ -32,12 +32,13 @@ def command() -> None:
 
 @command.command(name="list")
 @click.argument("kind", required=False)
+@WITHOUT
 @JSON
 def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML file can use as `path`.
 
-    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks or
-    commands. Nothing is imported: the list comes from the metadata of the installed packages.
+    KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric, hooks,
+    commands, section or hookspecs. Nothing is imported: the list comes from the metadata of the installed packages.
     """
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.index import installed_index
@@ -45,28 +46,37 @@ def list_command(kind: str | None, as_json: bool) -> None:
     if kind is not None and kind not in GROUPS:
         raise click.BadParameter(f"`{kind}` is not one of {', '.join(GROUPS)}", param_hint="KIND")
     index = installed_index()
-    clashing = {entry for entries in index.clashes() for entry in entries}
-    rows = [_row(entry, entry in clashing) for entry in index.entries(kind)]
+    clashing = {entry: entries[0] for entries in index.clashes() for entry in entries}
+    rows = [_row(entry, clashing.get(entry)) for entry in index.entries(kind)]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     echo_table(_lines(rows), headings=("  PATH", "DISTRIBUTION", "ORIGIN", "STATUS", "OBJECT"))
+    if index.off:
+        click.echo(f"\nswitched off: {', '.join(sorted({entry.origin for entry in index.off}))}")
     if any(row["status"] != "ok" for row in rows) or index.problems:
         click.echo("\nRun `audiozen plugins doctor` to see what is wrong.")
 
 
-def _row(entry: Entry, clashes: bool) -> dict[str, str]:
-    """The row of a component, from its metadata. Only `doctor` finds out whether the component can be imported."""
+def _row(entry: Entry, first: Entry | None) -> dict[str, str]:
+    """The row of a component, from its metadata. Only `doctor` finds out whether the component can be imported.
+
+    `first` is the first of the components with this name, if there are several.
+    """
     from audiozen_core import __version__
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.compatibility import admits
-    from audiozen_core.registry.index import FIRST_PARTY
+    from audiozen_core.registry.entry import FIRST_PARTY
 
     status = "ok"
     if entry.kind not in GROUPS:
         status = "unknown group"
-    elif clashes:
+    elif not entry.reachable:
+        status = "unusable name"
+    elif first and first.distribution != FIRST_PARTY:
         status = "clash"
+    elif first and first != entry:
+        status = f"write {entry.spelling}"
     elif not admits(entry.requires, __version__):
         status = f"for audiozen{entry.requires}"
     return {
@@ -92,6 +102,7 @@ def _lines(rows: Sequence[dict[str, str]]) -> Iterator[tuple[str, ...]]:
 @command.command(name="show")
 @click.argument("name")
 @click.option("--kind", help="The kind, if components of several kinds have that name.")
+@WITHOUT
 @JSON
 @TRACEBACK
 def show_command(name: str, kind: str | None, as_json: bool) -> None:
@@ -135,27 +146,41 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True,
     help="Seconds that importing one component may take.",
 )  # fmt: skip
+@WITHOUT
 @JSON
 def doctor_command(distributions: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Import every component in a separate process, and report what is wrong and how to fix it.
 
-    It finds components that fail, hang or exit on import; names that clash; hooks that no version of AudioZEN calls;
-    and plugins made for another version. The exit code is 1 if anything is wrong.
+    It finds components that fail, hang or exit on import; names that clash or that nothing can spell; groups and hooks
+    that AudioZEN does not read; and plugins made for another version. The exit code is 1 if anything is wrong.
     """
     from audiozen_core.cli.findings import show_findings
     from audiozen_core.cli.main import COMMANDS
     from audiozen_core.diagnostics.diagnostic import render
-    from audiozen_core.inspection.health import import_findings, metadata_findings, select_distributions
+    from audiozen_core.inspection.health import (
+        import_findings,
+        metadata_findings,
+        select_distributions,
+        stray_group_findings,
+    )
+    from audiozen_core.inspection.stray_groups import stray_groups
     from audiozen_core.registry.index import installed_index
     from audiozen_core.registry.installed import normalised
+    from audiozen_core.registry.scope import installed_path
 
-    index = installed_index()
+    index, strays = installed_index(), list(stray_groups(installed_path()))
     if distributions:
         wanted = [normalised(name) for name in distributions]
-        if unknown := [name for name in wanted if name not in {entry.distribution for entry in index}]:
+        known = {found.distribution for found in (*index, *index.problems, *strays)}
+        if unknown := [name for name in wanted if name not in known]:
             raise click.BadParameter(f"`{unknown[0]}` has no components", param_hint="DISTRIBUTION")
         index = select_distributions(index, wanted)
-    findings = [*metadata_findings(index, COMMANDS), *import_findings(index, timeout)]
+        strays = [stray for stray in strays if stray.distribution in wanted]
+    findings = [
+        *metadata_findings(index, COMMANDS),
+        *stray_group_findings(strays),
+        *import_findings(index, timeout),
+    ]
     wrong = sum(finding.severity == "error" for finding in findings)
     if as_json:
         show_findings(findings, "json")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from audiozen_core.errors import RegistryError
+    from audiozen_core.registry.entry import Entry
 
 
 def published() -> dict[str, str]:
@@ -24,18 +30,19 @@ def published_command(name: str) -> click.Command | None:
     """Imports a command; None if no plugin publishes that name.
 
     Raises:
-        PathError: the command is broken, or several commands have that name; the message names the distributions.
+        PathError: the command is broken or made for another version of AudioZEN, or several commands have that name;
+            the message names the distributions.
         RegistryError: the object is not a click command.
     """
     from audiozen_core.errors import RegistryError
-    from audiozen_core.registry.index import installed_index
 
-    index = installed_index()
-    if not any(name in (entry.name, entry.spelling) for entry in index.entries("commands")):
+    entry = _entry(name)
+    if entry is None:
         return None
-    from audiozen_core.registry.paths import load
+    from audiozen_core.registry.paths import load, version_error
 
-    entry = index.find(name, "commands")
+    if wrong := version_error(entry):
+        raise wrong
     target = load(entry, path=name).target
     if not isinstance(target, click.Command):
         raise RegistryError(
@@ -43,3 +50,28 @@ def published_command(name: str) -> click.Command | None:
             remedy=f"report it to the authors of {entry.distribution}",
         )
     return target
+
+
+def failed_command(name: str, error: Exception) -> RegistryError | None:
+    """Returns the error for an exception in a command of a plugin, which names the distribution.
+
+    Returns None if the command is one of AudioZEN's own.
+    """
+    from audiozen_core.errors import RegistryError
+
+    entry = _entry(name)
+    if entry is None:
+        return None
+    return RegistryError.caused_by(
+        error,
+        f"the command `{name}` of {entry.origin} failed:",
+        remedy=f"report it to the authors of {entry.distribution}",
+    )
+
+
+def _entry(name: str) -> Entry | None:
+    from audiozen_core.registry.index import installed_index
+
+    index = installed_index()
+    known = any(name in (entry.name, entry.spelling) for entry in index.entries("commands"))
+    return index.find(name, "commands") if known else None

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from audiozen_core.cli.findings import show_findings
-from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, SeveralModes
+from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
 
 
 @click.command(cls=SeveralModes, name="run")
@@ -29,6 +29,7 @@ from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, Several
 )
 @click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
 @OVERRIDES
+@WITHOUT
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

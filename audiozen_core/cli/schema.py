@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from audiozen_core.cli.options import TRACEBACK
+from audiozen_core.cli.options import TRACEBACK, WITHOUT
 
 
 @click.command(name="schema")
@@ -18,6 +18,7 @@ from audiozen_core.cli.options import TRACEBACK
     type=click.Path(path_type=Path),
     help="The file to write. Default: standard output.",
 )
+@WITHOUT
 @TRACEBACK
 def command(output: Path | None) -> None:
     """Write a JSON Schema of the installed components, which editors use to complete and check TOML files.

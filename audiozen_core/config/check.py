@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.binding.annotations import wants_callable
+from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
+from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import is_component
+from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
+from audiozen_core.config.check_unused import check_unused
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
 from audiozen_core.config.composition import Composition
+from audiozen_core.config.hooks import check_hooks, default_hooks, default_plugins, hook_path, named_plugins
 from audiozen_core.config.load import LoadedConfig, sort_findings
+from audiozen_core.config.namesakes import namesake_warnings
+from audiozen_core.config.plugin_sections import PluginSections, check_sections
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
+from audiozen_core.config.requirements import requirement_findings
 from audiozen_core.config.sections import Component, HookComponent
-from audiozen_core.diagnostics import config_codes
+from audiozen_core.config.used_plugins import recorded_plugin
+from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, BuildError, ConfigError
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.errors import AudioZenError, BuildError, ConfigError, MissingExtraError
 from audiozen_core.kinds import KINDS, kind_of
 from audiozen_core.registry.errors import PathError
+from audiozen_core.registry.hints import unknown_name_hints
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
 from audiozen_core.registry.scope import ImportScope
@@ -45,16 +56,28 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     """
     composition = loaded.composition
     checker = _Checker(composition, index, loaded.sections)
-    components = {}
-    scope = _import_scope(composition)
+    components: dict[KeyPath, CheckedComponent] = {}
+    scope, sections = _import_scope(composition), PluginSections()
+    checker.findings += requirement_findings(composition, checker.index)
     with scope:
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-    for finding, key in check_training(components, loaded.sections.components_by_kind):
-        checker.place(finding, key)
+        checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
+        hooks = loaded.sections.hooks
+        defaults: tuple[Resolved, ...] = ()
+        # The default hooks import torch. Whoever has made another mistake need not wait for that.
+        if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
+            defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
+        checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
+    tables = loaded.sections
+    validates = bool(tables.datasets["validate"])
+    checker.report(check_training(components, tables.components_by_kind, modes=loaded.modes, validates=validates))
+    checker.report(check_data(components, tables.datasets))
+    checker.report(check_unused(components, tables, modes=loaded.modes))
+    checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope)
+    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -77,17 +100,26 @@ def _import_scope(composition: Composition) -> ImportScope:
     folders = meta.get("import_from") if isinstance(meta, dict) else None
     # Invalid entries are reported when `[meta]` is read, so they are ignored here.
     if isinstance(folders, list) and all(isinstance(folder, str) and "\0" not in folder for folder in folders):
-        return ImportScope(folders)
-    return ImportScope.of_file(composition.main.file)
+        scope = ImportScope(folders)
+    else:
+        scope = ImportScope.of_file(composition.main.file)
+    scope.recorded = functools.partial(recorded_plugin, composition)
+    return scope
 
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups."""
+    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
+
+    A `named` component is built by its owner, which gets only its name. An argument that takes a function must say so,
+    and `hint` says how for an argument that says nothing.
+    """
 
     section: str | None
     injected: tuple[str, ...] = ()
     called_later: bool = False
+    named: bool = False
+    hint: str = ""
 
 
 def _role(component: Component) -> _Role:
@@ -104,7 +136,7 @@ class _Checker:
         self, composition: Composition, index: PluginIndex | None = None, sections: Sections | None = None
     ) -> None:
         self.composition = composition
-        self.index = index
+        self.index = installed_index() if index is None else index
         self.sections = sections
         self.findings: list[Diagnostic] = []
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
@@ -127,13 +159,9 @@ class _Checker:
         key = component.key
         # A component may be only a string, as in `collate_fn = "mine.collate"`. The string is then its path.
         place = (*key, "path") if (*key, "path") in self.composition.origins else key
-        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role.section)
+        resolved = None if place in self.composition.unresolved else self.resolve(component.path, place, role)
         signature = self.signature(resolved.target) if resolved else None
-        nested = {
-            inner.key: checked
-            for inner in _components_in(component.args, (*key, "args"))
-            if (checked := self.check_as(inner, self.nested_role(inner, role, signature, len(key) + 1)))
-        }
+        nested = self.check_nested(component, role, signature)
         if resolved is None:
             return None
         if problem := check_kind(role.section or "component", resolved.target):
@@ -144,16 +172,30 @@ class _Checker:
         self.check_arguments(checked, role)
         return checked
 
-    def nested_role(self, inner: Component, outer: _Role, signature: Signature | None, depth: int) -> _Role:
-        """Returns the role of a component within the arguments of another one, whose `args` are at `depth`.
-
-        If an argument takes a callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function
-        is the function. Everything else is built. AudioZEN passes it the arguments that it passes to the outer one.
-        """
-        parameter = signature.get(str(inner.key[depth])) if signature else None
-        table = self.composition.get(inner.key)
-        callable_wanted = parameter is not None and wants_callable(parameter.annotation) and "args" not in table
-        return _Role(None, outer.injected, called_later=callable_wanted)
+    def check_nested(
+        self, component: Component, role: _Role, signature: Signature | None
+    ) -> dict[KeyPath, CheckedComponent]:
+        """Checks the components within the arguments of another one. Returns those that are built before it."""
+        nested = {}
+        for inner, annotation in _components_in_arguments(component, signature):
+            kind = kind_of_component(annotation)
+            if isinstance(self.composition.get(inner.key), str):
+                self.check_as(inner, _Role(kind, named=True))
+                continue
+            # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
+            # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
+            is_function = "args" not in self.composition.get(inner.key)
+            called_later = wants_callable(annotation) and is_function
+            hint = ""
+            if is_function and unwrap(annotation) is Any:
+                name = inner.key[len(component.key) + 1]
+                hint = (
+                    f"help: to pass the function itself, annotate `{name}` in the signature of {component.path}: "
+                    f"`{name}: Callable`; without that, its result is passed"
+                )
+            if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
+                nested[inner.key] = checked
+        return nested
 
     def signature(self, target: Any) -> Signature | None:
         """Returns the signature of an object. It is read only once, even if several components name the object."""
@@ -170,17 +212,24 @@ class _Checker:
         if not isinstance(args, dict):
             self.add(config_codes.WRONG_TYPE, f"the `args` of `{component.path}` must be a table", place)
             return
-        if place in self.composition.unresolved:
+        if place in self.composition.unresolved or self.is_unusable(place):
             return
         if role.section == "trainer":
             self.drop_old_arguments(checked.signature, args, place)
         problems = check_arguments(checked.signature, args, injected=role.injected, name=component.path)
         for problem in problems:
             # The caller of the function passes the missing arguments later.
-            if not (checked.called_later and problem.code in _PASSED_LATER):
-                self.place(problem, component.key)
+            if checked.called_later and problem.code in _PASSED_LATER:
+                continue
+            hinted = role.hint and problem.code in _PASSED_LATER and not isinstance(checked.target, type)
+            notes = (*problem.notes, role.hint) if hinted else problem.notes
+            self.place(replace(problem, notes=notes), component.key)
         if not problems:
             self.ask_component(checked)
+
+    def is_unusable(self, place: KeyPath) -> bool:
+        """Returns whether the file has `args` here that are not a table, which was reported when it was read."""
+        return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
     def ask_component(self, checked: CheckedComponent) -> None:
         """Reports what the class of a component finds in its arguments, given the rest of the experiment.
@@ -213,17 +262,23 @@ class _Checker:
             if unknown and name in args and is_old_value(args[name], values):
                 self.findings.append(self.composition.drop_old_setting((*place, name), advice))
 
-    def resolve(self, path: str, place: KeyPath, section: str | None) -> Resolved | None:
+    def resolve(self, path: str, place: KeyPath, role: _Role) -> Resolved | None:
         try:
-            resolved = resolve(path, section=section, index=self.index)
+            resolved = resolve(path, section=role.section, index=self.index)
         except AudioZenError as error:
+            # The owner of a named component may do without it where a package is missing, as in `metrics`.
+            optional = role.named and isinstance(error, MissingExtraError)
             for finding in error.diagnostics:
-                self.place(finding, place)
+                self.place(replace(finding, severity="warning") if optional else finding, place)
             return None
         if printed := resolved.printed.strip():
             message = f"importing `{path}` writes to the standard output"
             notes = (f"output: {printed.splitlines()[0]}",)
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
+        if resolved.changed:
+            message = f"importing `{path}` changes {listed(resolved.changed)}"
+            undone = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
+            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=undone)
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:
@@ -231,9 +286,9 @@ class _Checker:
         if "." in hook.path and ":" not in hook.path:
             return
         try:
-            (installed_index() if self.index is None else self.index).find(hook.path, "hooks")
+            self.index.find(hook.path, "hooks")
         except PathError as error:
-            for finding in error.diagnostics:
+            for finding in unknown_name_hints(error, hook.path, "hooks").diagnostics:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_rate(self, checked: CheckedComponent) -> None:
@@ -275,6 +330,14 @@ class _Checker:
 
     # ------------------------------------------------------------------------------------------ reporting
 
+    def report(self, findings: Iterable[tuple[Diagnostic, KeyPath | None]]) -> None:
+        """Adds findings, each about the value of a key, or about something that is not in the file."""
+        for finding, key in findings:
+            if key is None:
+                self.findings.append(finding)
+            else:
+                self.place(finding, key)
+
     def add(self, code: str, message: str, key_path: KeyPath, **more: Any) -> None:
         self.place(Diagnostic(code, message, **more), key_path)
 
@@ -286,11 +349,21 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in(value: Any, place: KeyPath) -> Iterator[Component]:
-    """Yields the outermost components within a value: the tables with a `path`."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, entry in items:
-        if is_component(entry):
-            yield Component(path=entry["path"], args=entry.get("args", {}), key=(*place, key))
-        else:
-            yield from _components_in(entry, (*place, key))
+def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any]]:
+    """Yields the outermost components within the arguments, each with the annotation of its place."""
+    args: Any = component.args  # the `args` of a nested component have not been type-checked yet
+    for name, value in args.items() if isinstance(args, dict) else ():
+        parameter = signature.get(name) if signature else None
+        yield from _components_in(value, (*component.key, "args", name), parameter.annotation if parameter else Any)
+
+
+def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any]]:
+    """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
+    if is_component(value):
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation
+    elif is_component_name(value, annotation):
+        yield Component(path=value, key=place), annotation
+    else:
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, entry in items:
+            yield from _components_in(entry, (*place, key), annotation_below(annotation, key))

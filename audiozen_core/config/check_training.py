@@ -1,12 +1,13 @@
-"""Checks whether checked components fit together in a training: what one of them needs, another one must provide."""
+"""Checks whether checked components fit together and into the modes: what one needs, another one must provide."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from audiozen_core.binding.self_attributes import attributes_used
+from audiozen_core.binding.arguments import loaded_class
+from audiozen_core.binding.self_attributes import attributes_used, keys_used
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.sections import Component, SchedulerComponent
 from audiozen_core.diagnostics import config_codes
@@ -21,21 +22,39 @@ Finding = tuple[Diagnostic, KeyPath]
 _ATTRIBUTES = {"model": "models", "loss_function": "loss_functions", "optimizer": "optimizers"}
 _ATTRIBUTES |= {"lr_scheduler": "lr_schedulers"}
 
+# The methods that each mode calls. `train` and `finetune` also validate, if there is a validation set.
+_STEPS: Mapping[str, Sequence[str]] = {
+    "train": ("training_step",),
+    "finetune": ("training_step",),
+    "validate": ("validation_step", "validation_epoch_end"),
+    "test": ("test_step", "test_epoch_end"),
+    "predict": ("predict_step",),
+}
+DEFINE_STEP = "define the method; docs/writing_a_trainer.md describes its arguments and its result"
+
 PLATEAU_AT_STEPS = "ReduceLROnPlateau follows the score, which is computed once an epoch"
 
 
 def check_training(
-    components: Mapping[KeyPath, CheckedComponent], sections: Mapping[str, Mapping[str, Component]]
+    components: Mapping[KeyPath, CheckedComponent],
+    sections: Mapping[str, Mapping[str, Component]],
+    *,
+    modes: Sequence[str],
+    validates: bool,
 ) -> Iterator[Finding]:
-    """Yields what would stop a training although every component is right by itself.
+    """Yields what would stop a run although every component is right by itself.
 
     Args:
         components: the checked components by key path.
         sections: the sections that become one object each, by kind and suffix.
+        modes: the modes to run.
+        validates: whether there is a validation set.
     """
     trainer = next((components[part.key] for part in sections["trainer"].values() if part.key in components), None)
     if trainer is not None:
         yield from _missing_parts(trainer, sections)
+        yield from _unused_losses(trainer, sections)
+        yield from _missing_methods(trainer, modes, validates=validates)
     for optimizer in sections["optimizer"].values():
         checked = components.get(optimizer.key)
         if checked and isinstance(checked.target, type) and (message := needs_closure(checked.target)):
@@ -44,8 +63,27 @@ def check_training(
     for scheduler in sections["lr_scheduler"].values():
         if checked := components.get(scheduler.key):
             for part in checked.walk():
-                if _is_plateau(part.target):
+                if is_plateau(part.target):
                     yield from _wrong_plateau(part, scheduler, trainer)
+
+
+def missing_steps(trainer: type, base: type, modes: Sequence[str], *, validates: bool) -> list[str]:
+    """Returns the methods that a trainer needs for its modes and does not define.
+
+    Args:
+        trainer: the class of the trainer.
+        base: the class whose methods are only there to be defined.
+        modes: the modes to run, in order.
+        validates: whether a training validates.
+    """
+    wanted = [*modes, *(["validate"] if validates and {"train", "finetune"} & set(modes) else [])]
+    methods = dict.fromkeys(method for mode in wanted for method in _STEPS[mode])
+    return [method for method in methods if getattr(trainer, method) is getattr(base, method)]
+
+
+def lacks_step(trainer: type, method: str) -> str:
+    """Says that a trainer does not define a method that it needs."""
+    return f"{trainer.__name__} does not define `{method}`, which this mode needs"
 
 
 def needs_closure(optimizer: Any) -> str | None:
@@ -99,7 +137,44 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
             )
 
 
-def _is_plateau(target: Any) -> bool:
+def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str, Component]]) -> Iterator[Finding]:
+    """Yields the loss functions with a suffix that no model has and that the trainer does not use.
+
+    These are warnings, because code outside of the trainer's modules may use them.
+    """
+    strange = sorted(sections["loss_function"].keys() - sections["model"].keys())
+    if not strange or not isinstance(trainer.target, type):
+        return
+    used = keys_used(trainer.target, KINDS["trainer"].base, "loss_functions")
+    if used is None or not sections["model"]:
+        return
+    for suffix in strange:
+        # A loss without a suffix is `self.loss_function`. Whether that is used is not asked here.
+        if suffix and suffix not in used:
+            message = f"`[{section_name('loss_function', suffix)}]` is not used: no model has the suffix `{suffix}`"
+            yield (
+                Diagnostic(
+                    config_codes.NO_PARTNER,
+                    f'{message}, and `{trainer.component.path}` does not use `self.loss_functions["{suffix}"]`',
+                    severity="warning",
+                    label="leave it out, or give it the suffix of its model",
+                    at="key",
+                ),
+                sections["loss_function"][suffix].key,
+            )
+
+
+def _missing_methods(trainer: CheckedComponent, modes: Sequence[str], *, validates: bool) -> Iterator[Finding]:
+    base = loaded_class(KINDS["trainer"].base)
+    if base is None or not isinstance(trainer.target, type):
+        return
+    for method in missing_steps(trainer.target, base, modes, validates=validates):
+        message, notes = lacks_step(trainer.target, method), (f"help: {DEFINE_STEP}",)
+        yield Diagnostic(config_codes.UNFIT, message, notes=notes, place=("path",)), trainer.component.key
+
+
+def is_plateau(target: Any) -> bool:
+    """Returns whether an object is the class `ReduceLROnPlateau` or a subclass. Does not import torch."""
     return isinstance(target, type) and any(
         base.__name__ == "ReduceLROnPlateau" and base.__module__ == "torch.optim.lr_scheduler"
         for base in target.__mro__
@@ -121,9 +196,11 @@ def _wrong_plateau(
             config_codes.UNFIT, message, label=label, suggestion=suggestion, place=("interval",), at="value"
         )
         yield finding, key
-    higher = trainer is None or _argument(trainer, "save_max_score", True)
-    mode, wanted = _argument(plateau, "mode", "min"), plateau_mode(higher)
-    if mode in ("min", "max") and mode != wanted:
+    mode, higher = _argument(plateau, "mode"), trainer and _argument(trainer, "save_max_score")
+    if mode not in ("min", "max") or not isinstance(higher, bool):
+        return  # a class decides itself; the run compares what it builds
+    wanted = plateau_mode(higher)
+    if mode != wanted:
         own = "mode" in plateau.component.args
         yield (
             Diagnostic(
@@ -137,9 +214,10 @@ def _wrong_plateau(
         )
 
 
-def _argument(checked: CheckedComponent, name: str, default: Any) -> Any:
-    """Returns the value of an argument: that of the file, or the default of the signature."""
+def _argument(checked: CheckedComponent, name: str) -> Any:
+    """Returns the value of an argument: that of the file, or the default of the signature; None if it has no such one.
+
+    A constructor that does not take the argument may set it itself.
+    """
     parameter = checked.signature.get(name) if checked.signature else None
-    if parameter is not None and parameter.default is not parameter.empty:
-        default = parameter.default
-    return checked.component.args.get(name, default)
+    return checked.component.args.get(name, parameter.default if parameter else None)

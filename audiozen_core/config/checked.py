@@ -8,6 +8,7 @@ from typing import Any
 
 from audiozen_core.binding.signature import Signature
 from audiozen_core.config.composition import Composition, Origin
+from audiozen_core.config.plugin_sections import PluginSections
 from audiozen_core.config.sections import Component, ExperimentConfig
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath
@@ -62,6 +63,8 @@ class CheckedConfig:
         composition: the values with their origins.
         components: the components by key path, without the hooks that are switched off.
         scope: the import scope in which the components were imported.
+        default_hooks: the hooks that run although the file does not name them.
+        sections: the sections of plugins, by name.
     """
 
     config: ExperimentConfig
@@ -69,6 +72,8 @@ class CheckedConfig:
     composition: Composition
     components: Mapping[KeyPath, CheckedComponent]
     scope: ImportScope
+    default_hooks: tuple[Resolved, ...]
+    sections: PluginSections
 
     def component(self, component: Component) -> CheckedComponent:
         """Returns the checked form of a component of `config`.

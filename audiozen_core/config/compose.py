@@ -44,7 +44,10 @@ def compose(
     resolve_references(composition, environment)
     for key_path, (advice, values) in OLD_SETTINGS.items():
         if key_path in composition.origins and is_old_value(composition.get(key_path), values):
-            composition.findings.append(composition.drop_old_setting(key_path, advice))
+            dropped = composition.drop_old_setting(key_path, advice)
+            # Its old name does not matter any more.
+            composition.findings = [found for found in composition.findings if found.span != dropped.span]
+            composition.findings.append(dropped)
     return composition
 
 

@@ -93,10 +93,9 @@ class Composition:
 
     def spell(self, key_path: KeyPath) -> str:
         """Returns the key path as it is written in the document that set the value, with old names."""
-        origin = self.origins.get(key_path)
-        if origin is None and key_path:
-            return spell((*self.origin(key_path[:-1]).key, key_path[-1]))
-        return spell(origin.key if origin else key_path)
+        length = next((length for length in range(len(key_path), 0, -1) if key_path[:length] in self.origins), 0)
+        above = self.origins[key_path[:length]].key if length else ()
+        return spell((*above, *key_path[length:]))
 
     def finding(self, code: str, message: str, key_path: KeyPath, **more: Any) -> Diagnostic:
         """Returns a finding at the position where a value was set."""

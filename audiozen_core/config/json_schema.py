@@ -9,8 +9,10 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
+from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
+from audiozen_core.config.plugin_sections import KIND, section_class, section_names
 from audiozen_core.config.schema import Key, keys_of, table_of
 from audiozen_core.config.sections import Component
 from audiozen_core.errors import AudioZenError
@@ -34,6 +36,9 @@ def experiment_schema(index: PluginIndex | None = None) -> Schema:
     index = index or installed_index()
     definitions = {name: _section(kind, index) for name, kind in SECTIONS.items()}
     sections = {name: {"$ref": f"#/definitions/{name}"} for name in SECTIONS}
+    for name in section_names(index):
+        sections[name] = {"$ref": f"#/definitions/{name}"}
+        definitions[name] = _plugin_section(name, index)
     suffixed = {f"^{name}_.+$": sections[name] for name, kind in SECTIONS.items() if kind.suffixed}
     extends = {"description": "the file or files that this one extends, relative to this file"}
     return {
@@ -48,6 +53,14 @@ def experiment_schema(index: PluginIndex | None = None) -> Schema:
         "additionalProperties": False,
         "definitions": definitions,
     }
+
+
+def _plugin_section(name: str, index: PluginIndex) -> Schema:
+    try:
+        cls = section_class(resolve(name, section=KIND, index=index))
+    except AudioZenError:
+        return {"type": "object"}
+    return {"description": summary(cls), **_table(cls, None, index)}
 
 
 def _section(kind: Kind, index: PluginIndex) -> Schema:
@@ -128,6 +141,7 @@ def _key(key: Key, index: PluginIndex) -> Schema:
 
 def _type(annotation: Any) -> Schema:
     """Returns the schema of the TOML values that fit an annotation. If unknown, the schema `{}` allows all values."""
+    annotation = unwrap(annotation)
     if annotation in _SCALARS:
         kind = {"type": _SCALARS[annotation]}
         return kind if annotation is str else {"anyOf": [kind, _REFERENCE]}

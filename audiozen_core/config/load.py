@@ -26,11 +26,13 @@ class LoadedConfig:
         composition: the values with their origins.
         sections: the sections that could be read.
         findings: all errors and warnings, sorted by place.
+        modes: the modes to run.
     """
 
     composition: Composition
     sections: Sections
     findings: tuple[Diagnostic, ...]
+    modes: Sequence[str] = ()
 
     @property
     def config(self) -> ExperimentConfig:
@@ -80,7 +82,7 @@ def load_config(
     """
     composition = compose(path, overrides, environment)
     sections = read_sections(composition, modes)
-    return LoadedConfig(composition, sections, sort_findings(composition, composition.findings))
+    return LoadedConfig(composition, sections, sort_findings(composition, composition.findings), tuple(modes))
 
 
 def sort_findings(composition: Composition, findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:

@@ -8,24 +8,21 @@ from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.composition import Composition
+from audiozen_core.config.meant_sections import MeantSections
+from audiozen_core.config.plugin_sections import section_names
 from audiozen_core.config.read_table import TableReader
-from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.config.schema import key_at, table_of
 from audiozen_core.config.sections import Component, Dataloader, DatasetComponent, HookComponent, Meta, dataset_names
+from audiozen_core.config.used_plugins import recorded_plugin
 from audiozen_core.diagnostics import config_codes
-from audiozen_core.diagnostics.key_path import KeyPath, spell
+from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.switched_off import VARIABLE
 
 # The kinds whose sections become one object each. Data sets and hooks are arrays, and have their own fields below.
 _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
-# Parts that other toolkits keep in a section of their own. Data loaders have a rule of their own.
-_KEYS_MEANT: dict[str, KeyPath] = {
-    "metric": ("trainer", "args", "metrics"),
-    "metrics": ("trainer", "args", "metrics"),
-    "sampler": ("dataset", "dataloader", "sampler"),
-    "collate_fn": ("dataset", "dataloader", "collate_fn"),
-}
 
 
 @dataclass(slots=True)
@@ -41,6 +38,7 @@ class Sections:
         default_factory=lambda: {mode: [] for mode in KINDS["dataset"].modes.values()}
     )
     hooks: list[HookComponent] = field(default_factory=list)
+    of_plugins: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def dataset_names(self) -> dict[Mode, tuple[str, ...]]:
@@ -60,14 +58,14 @@ class Sections:
 def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
     """Reads the sections, and adds mistakes to the findings of the composition. `modes` determine what is required."""
     reader = _Reader(composition)
-    # Unknown sections are read first. Each may be a misspelt section, which is then not reported as missing.
-    for name, value in sorted(composition.values.items(), key=lambda item: split_section(item[0]) is not None):
-        reader.read(name, value)
+    for name in reader.meant.in_order():
+        reader.read(name, composition.values[name])
     reader.check_missing_sections(modes)
     reader.check_partners()
     reader.check_acoustics()
     reader.check_training_dataloaders()
     reader.check_batch_samplers()
+    reader.check_evaluations_drop_nothing()
     reader.check_dataset_names()
     return reader.sections
 
@@ -77,13 +75,21 @@ class _Reader:
         self.composition = composition
         self.tables = TableReader(composition)
         self.sections = Sections()
+        self.of_plugins = section_names()
+        self.meant = MeantSections(composition, self.of_plugins)
         # The known sections that were probably meant by unknown names.
-        self.guessed: set[str] = set()
+        self.guessed = self.meant.guessed
 
     # ------------------------------------------------------------------------------------------ one section
 
     def read(self, name: str, value: Any) -> None:
         known = split_section(name)
+        if known is None and name in self.of_plugins:
+            if isinstance(value, dict):
+                self.sections.of_plugins[name] = value
+            elif (name,) not in self.composition.unresolved:
+                self.tables.wrong_type((name,), "a table", value)
+            return
         if known is None:
             self.report_unknown(name, value)
             return
@@ -129,34 +135,36 @@ class _Reader:
             self.report(config_codes.UNKNOWN_KEY, message, (name,), notes=(note,))
             return
         message = f"unknown section `{name}`"
-        if key := _key_meant(name):
+        if plugin := self.plugin_notes(name):
+            self.report(config_codes.UNKNOWN_SECTION, message, (name,), notes=plugin)
+            return
+        if self.meant.is_part(name):
             # A key inside a section can't be suggested as another name of the section.
-            label = did_you_mean(self.composition.spell(key) if key[0] in self.composition.values else spell(key))
+            key = self.meant.key(name)
+            spelling = self.composition.spell(key) if key else None
+            has_key = key in self.composition.origins
+            label = f"the file already has `{spelling}`" if has_key else did_you_mean(spelling)
             self.report(config_codes.UNKNOWN_SECTION, message, (name,), label=label)
             return
-        base, _, suffix = name.rpartition("_")
-        similar = self.section_meant(name, base, suffix)
-        if similar:
-            self.guessed.add(similar)
+        base = name.rpartition("_")[0]
+        similar = self.meant.section(name)
         label = did_you_mean(similar) or (f"`{base}` takes no suffix" if base in SECTIONS else "")
-        notes = () if label else (f"sections: {', '.join(SECTIONS)}",)
+        if not label and (taken := self.meant.taken(name)):
+            second = f"; a second one is another `[[{taken}]]`" if SECTIONS[taken].array else ""
+            label = f"the file already has `[{taken}]`{second}"
+        notes = () if label else (f"sections: {', '.join([*SECTIONS, *self.of_plugins])}",)
         self.report(config_codes.UNKNOWN_SECTION, message, (name,), label=label, suggestion=similar, notes=notes)
 
-    def section_meant(self, name: str, base: str, suffix: str) -> str | None:
-        """Returns the section that an unknown name probably stands for, unless the file already has that section."""
-        # `modl_g` is similar to `model_g`, not to `model`.
-        kind = nearest(base, [kind for kind, row in SECTIONS.items() if row.suffixed]) if base else None
-        suffixed = [f"{kind}_{suffix}"] if kind else []
-        free = [other for other in (*SECTIONS, *suffixed) if not self.is_present(other)]
-        swapped = f"{suffix}_{base}"  # such as `dataset_test`
-        if swapped in free:
-            return swapped
-        return nearest(swapped if base in SECTIONS else name, free) or next((o for o in suffixed if o in free), None)
-
-    def is_present(self, name: str) -> bool:
-        """Returns whether the file has the section. A lone `[model.args]` does not count as `[model]`."""
-        value = self.composition.values.get(name)
-        return value is not None and not (isinstance(value, dict) and {} != value.keys() <= {"args", "dataloader"})
+    def plugin_notes(self, name: str) -> tuple[str, ...]:
+        """Returns what is known about a section of a plugin that is switched off or no longer installed."""
+        off = [entry for entry in installed_index().off if (entry.kind, entry.name) == ("section", name)]
+        if off:
+            return (f"note: {off[0].title} is switched off, with `--without` or {VARIABLE}",)
+        if recorded := recorded_plugin(self.composition, name):
+            requirement, record = recorded
+            note = f"note: an earlier run used `{name}` of {requirement.replace('==', ' ')}: {record}"
+            return note, f"help: pip install '{requirement}'"
+        return ()
 
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> None:
         self.composition.findings.append(self.composition.finding(code, message, place, at="key", **more))
@@ -230,6 +238,23 @@ class _Reader:
                     message = f"`{self.composition.spell(place)}` would be ignored: `batch_sampler` makes whole batches"
                     self.report(config_codes.DATALOADER_IGNORED, message, place, label="leave it out")
 
+    def check_evaluations_drop_nothing(self) -> None:
+        """Reports a `drop_last` that would leave files out of a validation, a test or a prediction."""
+        for mode, datasets in self.sections.datasets.items():
+            for dataset in datasets if mode != "train" else ():
+                table = dataset.dataloader
+                samplers = [sampler for sampler in (table.sampler, table.batch_sampler) if sampler]
+                dropping = [
+                    ((*sampler.key, "args", "drop_last"), sampler.args.get("drop_last")) for sampler in samplers
+                ]
+                for place, drops in (((*dataset.key, "dataloader", "drop_last"), table.drop_last), *dropping):
+                    if drops is True:
+                        message = f"`drop_last` would leave out the last files of a data set for mode {mode}"
+                        label = "leave it out: an evaluation uses all files"
+                        self.composition.findings.append(
+                            self.composition.finding(config_codes.BAD_VALUE, message, place, label=label)
+                        )
+
     def check_dataset_names(self) -> None:
         """Checks that the data sets of a mode have different names, because their results are filed under these."""
         for mode, datasets in self.sections.datasets.items():
@@ -259,18 +284,6 @@ class _Reader:
         self.composition.findings.append(
             self.composition.finding(config_codes.NUMBERS_DISAGREE, message, ("acoustics", place), label=label)
         )
-
-
-def _key_meant(section: str) -> KeyPath | None:
-    """Returns the key path of a part that other toolkits keep in a section of its own; None for other names."""
-    for ending in ("dataloader", "data_loader", "loader"):
-        if section.endswith(ending):
-            prefix = section.removesuffix(ending).rstrip("_")
-            datasets = [name for name, kind in SECTIONS.items() if kind.name == "dataset"]
-            own = current_name((), f"{prefix}_dataset" if prefix else "dataset")
-            dataset = own if own in datasets else nearest(own, datasets)
-            return (dataset, "dataloader") if dataset else None
-    return _KEYS_MEANT.get(section)
 
 
 def _without_keys(dataset: DatasetComponent) -> Dataloader:

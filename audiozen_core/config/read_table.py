@@ -100,6 +100,9 @@ class TableReader:
         # be components, so if it finds nothing, the whole value is wrong.
         for inner, wrong, annotation in wrong_places(value, key.type, place) or [(place, value, key.type)]:
             label, suggestion = label_and_suggestion(wrong, annotation)
+            if _takes_table(key) and isinstance(wrong, list) and wrong and isinstance(wrong[0], dict):
+                header = ".".join(part for part in self.composition.origin(place).key if isinstance(part, str))
+                label = f"write `[{header}]`, with one pair of brackets"
             if "choices" in key.rules:
                 label, suggestion = f"expected {type_in_words(annotation)}", None
             self.wrong_type(inner, type_in_words(annotation), wrong, label=label, suggestion=suggestion)

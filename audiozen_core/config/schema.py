@@ -1,16 +1,18 @@
-"""Finds the keys that the table at a key path may have. The dataclasses of `sections` define them."""
+"""Finds the keys that the table at a key path may have. The dataclasses of `sections` and of plugins define them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.binding.docstrings import parameter_docs
+from audiozen_core.binding.signature import signature_of
+from audiozen_core.config.plugin_sections import section_names, section_table
 from audiozen_core.config.sections import (
     Component,
-    Dataloader,
     DatasetComponent,
     HookComponent,
     LossComponent,
@@ -52,14 +54,21 @@ def table_of(kind: Kind) -> type:
 
 
 def table_at(key_path: KeyPath) -> type | None:
-    """Returns the dataclass for the table at a key path; None if the table may have any keys (`args`) or is unknown."""
-    if not key_path or not isinstance(key_path[0], str) or not (section := split_section(key_path[0])):
+    """Returns the dataclass for the table at a key path; None if the table may have any keys (`args`) or is unknown.
+
+    A plugin is imported if the key path begins with its section.
+    """
+    if not key_path or not isinstance(key_path[0], str):
         return None
-    kind = SECTIONS[section[0]]
-    table: type | None = table_of(kind)
-    rest = key_path[1:]
-    if rest and isinstance(rest[0], int) and kind.array:
-        rest = rest[1:]
+    section, rest = split_section(key_path[0]), key_path[1:]
+    table: type | None
+    if section is None:
+        table = section_table(key_path[0])
+    else:
+        kind = SECTIONS[section[0]]
+        table = table_of(kind)
+        if rest and isinstance(rest[0], int) and kind.array:
+            rest = rest[1:]
     for part in rest:
         found = keys_of(table).get(str(part)) if table else None
         table = _table_type(found.type) if found else None
@@ -69,7 +78,7 @@ def table_at(key_path: KeyPath) -> type | None:
 def known_keys(key_path: KeyPath) -> tuple[str, ...]:
     """Returns the keys that the table at a key path may have; empty if the table may have any keys or is unknown."""
     if not key_path:
-        return tuple(SECTIONS)
+        return (*SECTIONS, *section_names())
     table = table_at(key_path)
     return tuple(keys_of(table)) if table else ()
 
@@ -83,23 +92,25 @@ def key_at(key_path: KeyPath) -> Key | None:
 @cache
 def keys_of(table: type) -> dict[str, Key]:
     """Returns a table's keys by name."""
-    hints = get_type_hints(table)
+    signature = signature_of(table)
+    annotations = {found.name: found.annotation for found in signature.parameters} if signature else {}
+    docs = parameter_docs(table)
     return {
         field.name: Key(
             field.name,
-            hints[field.name],
+            annotations.get(field.name, Any),
             field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default,
-            field.metadata,
+            {"doc": docs.get(field.name, ""), **field.metadata},
         )
         for field in dataclasses.fields(table)
         # A TOML file can't set the field `key`, because it is the component's key path.
-        if not (field.name == "key" and issubclass(table, Component))
+        if field.init and not (field.name == "key" and issubclass(table, Component))
     }
 
 
 def _table_type(annotation: Any) -> type | None:
     """Returns the dataclass in an annotation such as `Component | None`."""
     for option in getattr(annotation, "__args__", (annotation,)):
-        if option in (Component, Dataloader):
-            return option  # type: ignore[no-any-return]
+        if isinstance(option, type) and dataclasses.is_dataclass(option):
+            return option
     return None

@@ -35,6 +35,12 @@ class Meta:
         default=None,
         metadata={"doc": "the folders that come first on the import path; by default that of the file, and its parent"},
     )
+    requires: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": 'the distributions that must be installed, with their versions: `["audiozen-plugin-acme>=1"]`'
+        },
+    )
     seed: int = _field("the seed of every random number generator", default=0, minimum=0)
     use_amp: bool = _field("train in automatic mixed precision", default=False)
     use_deterministic_algorithms: bool = _field(
@@ -136,6 +142,11 @@ class DatasetComponent(Component):
         pattern=r"[\w.\-]*\w[\w.\-]*",
     )
     dataloader: Dataloader = field(default_factory=Dataloader, metadata={"doc": "how its samples become batches"})
+
+    @property
+    def dataloader_header(self) -> str:
+        """The header of its `dataloader` table, for messages: `[dataset.dataloader]`."""
+        return f"[{'.'.join(map(str, (*self.key, 'dataloader')))}]"
 
 
 def dataset_names(datasets: Mapping[Mode, Sequence[DatasetComponent]]) -> dict[Mode, tuple[str, ...]]:

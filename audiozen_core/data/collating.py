@@ -15,14 +15,16 @@ from audiozen_core.data.sendable import sendable, without_gradients
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, DataError
+from audiozen_core.registry.paths import resolve
 
-_PAD = 'collate_fn = "audiozen.dataset.pad_collate"'
+_PAD = "audiozen.dataset.pad_collate"
 
 
 class PartialCollate:
     """Collates the readable samples of a batch, and passes on the unreadable ones.
 
-    An error of the collate function is passed on in the same way, so that it looks the same from a worker.
+    An error of the collate function is passed on in the same way, so that it looks the same from a worker. Returning
+    None is such an error: it would be taken for a batch whose samples are all unreadable, and left out in silence.
 
     Args:
         collate_fn: makes a batch from a list of samples.
@@ -45,23 +47,38 @@ class PartialCollate:
                 raise
             except (Exception, GeneratorExit) as error:
                 unreadable = (*unreadable, self._failure(error, readable))
+            else:
+                if batch is None:
+                    unreadable = (*unreadable, self._returned_none(readable))
         return PartialBatch(unreadable, batch) if unreadable else batch
 
+    def _returned_none(self, samples: Sequence[NamedSample]) -> UnreadableSample:
+        return UnreadableSample(
+            f"`{self._name}` returned None instead of a batch",
+            remedy="let it return a batch for all samples that it gets, and leave unwanted ones out of the data set; a "
+            "hook can leave a training batch out with `skip_batch`",
+            notes=(_batch_note(samples),),
+            final=True,
+        )
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.collate_fn, "__name__", type(self.collate_fn).__name__)
+
     def _failure(self, error: BaseException, samples: Sequence[NamedSample]) -> UnreadableSample:
-        note = f"batch: {listed(sample.name for sample in samples)}"
+        note = _batch_note(samples)
         if isinstance(error, AudioZenError):
             found = DataError(error.message, remedy=error.remedy, notes=(*error.notes, note))
             return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
-        name = getattr(self.collate_fn, "__name__", type(self.collate_fn).__name__)
         forms = list(dict.fromkeys(describe(sample.sample) for sample in samples))
         notes = [note, *(f"sample: {form}" for form in forms[:2])]
         unequal = unequal_shapes([sample.sample for sample in samples])
         if self.collate_fn is default_collate and unequal:
             what = f"the samples of a batch differ in shape, so they can't be stacked: {unequal}"
-            remedy = (
-                f"write `{_PAD}` in {self.place}, which pads waves with zeros; or give the data set a `collate_fn` of "
-                "its own; or return samples of one length, or use `batch_size = 1`"
-            )
+            remedy = "cut the samples to clips of one length, use `batch_size = 1`, or give the data set a `collate_fn`"
+            if _can_be_padded([sample.sample for sample in samples]):
+                remedy = f'write `collate_fn = "{_PAD}"` in {self.place}, which pads waves with zeros; or {remedy}'
+            remedy += " of its own"
             found = DataError(what, remedy=remedy, notes=notes)
         elif self.collate_fn is default_collate:
             what = "the samples can't be joined into a batch:"
@@ -71,9 +88,22 @@ class PartialCollate:
             )
             found = DataError.caused_by(error, what, remedy=remedy, notes=notes)
         else:
-            remedy = f"let `{name}` take these samples, or name another `collate_fn` in {self.place}"
-            found = DataError.caused_by(error, f"`{name}` can't make a batch:", remedy=remedy, notes=notes)
+            remedy = f"let `{self._name}` take these samples, or name another `collate_fn` in {self.place}"
+            found = DataError.caused_by(error, f"`{self._name}` can't make a batch:", remedy=remedy, notes=notes)
         return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
+
+
+def _batch_note(samples: Sequence[NamedSample]) -> str:
+    return f"batch: {listed(sample.name for sample in samples)}"
+
+
+def _can_be_padded(samples: list[Any]) -> bool:
+    """Returns whether `pad_collate` takes these samples."""
+    try:
+        resolve(_PAD).target(samples)
+    except Exception:
+        return False
+    return True
 
 
 def unequal_shapes(samples: Sequence[Any]) -> str:

@@ -17,6 +17,7 @@ from audiozen_core.data.collating import PartialCollate
 from audiozen_core.data.sampling import EpochBatches
 from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
 from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
+from audiozen_core.data.streams import SHARDS_ITSELF, stream_errors
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
 from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
@@ -86,7 +87,15 @@ class BatchLoader:
         self._source: SeededDataset | SeededStream
         collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
         if isinstance(dataset, IterableDataset):
-            self._check_stream(dataset, num_workers, shuffle=shuffle, sampled=(sampler, batch_sampler) != (None, None))
+            given = (("sampler", sampler), ("batch_sampler", batch_sampler))
+            for _, error in stream_errors(
+                self._name,
+                shards_itself=all(getattr(part, SHARDS_ITSELF, False) for part in stream_parts(dataset)),
+                num_workers=num_workers,
+                shuffle=shuffle,
+                sampler=next((key for key, value in given if value is not None), ""),
+            ):
+                raise error
             self._source = SeededStream(dataset, seed, self.names, collate)
             # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
@@ -101,8 +110,8 @@ class BatchLoader:
                 )
             if sampler is not None and batch_sampler is not None:
                 raise DataError(f"{self._name} has a `sampler` and a `batch_sampler`", remedy="leave one of them out")
-            given = sampler if batch_sampler is None else batch_sampler
-            named = "" if given is None else f"the sampler {type(given).__name__}"
+            used = sampler if batch_sampler is None else batch_sampler
+            named = "" if used is None else f"the sampler {type(used).__name__}"
             self._source = SeededDataset(dataset, seed, self.names, named, collate)  # type: ignore[arg-type]
             self._batches = EpochBatches(
                 self._size,
@@ -140,22 +149,6 @@ class BatchLoader:
         if size == 0:
             raise DataError(f"{self._name} is empty", remedy="check its arguments")
         return size
-
-    def _check_stream(self, stream: IterableDataset[Any], num_workers: int, *, shuffle: bool, sampled: bool) -> None:
-        if sampled or shuffle:
-            raise DataError(
-                f"{self._name} is a stream (an iterable data set), which has an order of its own, so "
-                f"{'its sampler' if sampled else '`shuffle = true`'} would have no effect",
-                remedy=f"leave {'the sampler' if sampled else '`shuffle`'} out, and let the stream choose its samples "
-                "itself; its `set_epoch` is told the epoch",
-            )
-        if num_workers > 1 and not all(getattr(part, "shards_itself", False) for part in stream_parts(stream)):
-            raise DataError(
-                f"{self._name} is a stream (an iterable data set), and each of its {num_workers} workers would give "
-                "all of its samples",
-                remedy="set `num_workers = 1`; or let each worker give its own share, chosen by "
-                "`torch.utils.data.get_worker_info()`, and say so with `shards_itself = True` in the class",
-            )
 
     @property
     def stream_workers(self) -> int | None:

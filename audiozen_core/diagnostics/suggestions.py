@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
-from audiozen_core.diagnostics.synonyms import fold, meaning
+from audiozen_core.diagnostics.synonyms import WITHOUT_COUNTERPART, fold, meaning
 
 # Longer words and more names would take too long, and would rarely give a good suggestion.
 _LONGEST = 80
@@ -35,7 +35,7 @@ def similar_names(word: str, known: Iterable[str], limit: int = 3) -> tuple[str,
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Returns the known name that a word of another toolkit stands for, or else the most similar one.
 
-    Returns None if no name is similar enough.
+    Returns None if no name is similar enough, or if the word is known to mean something else.
 
     Example:
         >>> nearest("weight_decy", ["lr", "weight_decay"])
@@ -43,6 +43,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         >>> nearest("fs", ["sr", "n_fft"]), nearest("banana", ["lr", "weight_decay"])
         ('sr', None)
     """
+    if fold(word) in WITHOUT_COUNTERPART:
+        return None
     known = list(islice(known, _MOST))
     return meaning(word, known) or next(iter(similar_names(word, known, 1)), None)
 

@@ -45,9 +45,17 @@ _KEYS = {
     "log_interval": "log_every_n_steps log_every logging_steps print_freq",
     "max_num_checkpoints": "save_top_k keep_nbest_models num_to_keep keep_last_n max_keep save_total_limit",
     "save_ckpt_interval": "every_n_epochs save_every save_interval checkpoint_interval save_freq",
+    "save_ckpt_interval_steps": "save_steps every_n_train_steps ckpt_interval_steps",
+    "save_ckpt_minutes": "ckpt_interval_minutes",
     "save_max_score": "greater_is_better maximize monitor_mode",
     "metrics": "metric val_metrics eval_metrics",
 }
+
+# Words that resemble an argument of AudioZEN and mean something that it does not have.
+_OTHER_THINGS = """
+valcheckinterval validationintervalsteps evalsteps minepochs minsteps maxtime checkpointdir ckptdir plotlr
+"""
+WITHOUT_COUNTERPART = frozenset(_OTHER_THINGS.split())
 
 
 def fold(name: str) -> str:

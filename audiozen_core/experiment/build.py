@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import random
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils.data import ChainDataset, ConcatDataset, IterableDataset
 from audiozen_core.binding.arguments import build, call_arguments
 from audiozen_core.config.check_training import needs_closure
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
+from audiozen_core.config.hooks import hook_path, named_hooks
 from audiozen_core.config.sections import (
     Component,
     Dataloader,
@@ -29,6 +30,8 @@ from audiozen_core.config.sections import (
     SchedulerComponent,
 )
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.data.streams import collate_error, mixture_error
+from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import (
@@ -39,15 +42,12 @@ from audiozen_core.experiment.part_parameters import (
 )
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
-from audiozen_core.registry.index import FIRST_PARTY, installed_index
-from audiozen_core.registry.paths import resolve
+from audiozen_core.logging import log_fields
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.scheduler import Scheduler
 
 # These kinds need each other, so they are built in this order. Other kinds are built without injected arguments.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
-
-_OWN = f"{FIRST_PARTY}:"
 
 
 def prepare_process(meta: Meta) -> torch.device:
@@ -81,11 +81,20 @@ def seed_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path, device: torch.device) -> Components:
+def build_components(
+    checked: CheckedConfig, lifecycle: Lifecycle, folder: Path, device: torch.device, *, trains: bool
+) -> Components:
     """Builds the networks, losses, optimisers and schedulers of an experiment.
 
+    Args:
+        checked: the configuration.
+        lifecycle: the hooks.
+        folder: the folder of the run.
+        device: the device of the networks and losses.
+        trains: whether one of the modes trains. Otherwise no loss needs to say whether it is trained.
+
     Raises:
-        BuildError: a constructor failed; the error names the section.
+        BuildError: a constructor failed, or its result can't be used; the error names the section.
     """
     config = checked.config
 
@@ -97,15 +106,19 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
     for suffix, section in sections["model"].items():
         model = built(section)
         check_registered(section, model)
-        models[suffix] = model.to(device)
+        models[suffix] = _moved(section, model, device)
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections
-        losses[suffix] = with_held_modules(section, built(section))
+        loss = built(section)
+        with _located(checked, section):
+            losses[suffix] = with_held_modules(section, loss)
         # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
         if isinstance(losses[suffix], nn.Module):
-            losses[suffix] = losses[suffix].to(device)
-        trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
+            losses[suffix] = _moved(section, losses[suffix], device)
+        if trains:
+            with _located(checked, section):
+                trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
         params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
@@ -120,13 +133,14 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
                 remedy="build these modules with their sizes, or use another optimiser, such as torch.optim.Adam",
                 notes=error.notes,
             ) from error
-        _check_step(section, optimizers[suffix])
+        with _located(checked, section):
+            _check_step(section, optimizers[suffix])
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
         schedulers[suffix] = Scheduler(built(section, optimizer=optimizers[suffix]), section.interval)
     others = {
-        kind: {suffix: _other(section, built(section), device) for suffix, section in of_kind.items()}
+        kind: {suffix: _other(checked, section, built(section), device) for suffix, section in of_kind.items()}
         for kind, of_kind in sections.items()
         if kind not in _BUILT_ONE_BY_ONE
     }
@@ -137,6 +151,7 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
         lr_schedulers=schedulers,
         others=others,
         acoustics=config.acoustics,
+        sections=checked.sections,
         folder=folder,
         experiment=config.id,
         device=device,
@@ -148,50 +163,53 @@ def build_components(checked: CheckedConfig, lifecycle: Lifecycle, folder: Path,
     )
 
 
-def _other(section: Component, part: Any, device: torch.device) -> Any:
+@contextmanager
+def _located(checked: CheckedConfig, section: Component) -> Iterator[None]:
+    """Adds the position of the section in the TOML file to an error about what was built from it."""
+    try:
+        yield
+    except BuildError as error:
+        error.locate(checked.composition.placed(error.diagnostics[0], section.key))
+        raise
+
+
+def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.device) -> Any:
     """Returns a component of a kind that nothing else is built from, on the device if it is a module."""
-    check_untrained(section, part)
-    return part.to(device) if isinstance(part, nn.Module) else part
+    with _located(checked, section):
+        check_untrained(section, part)
+    return _moved(section, part, device) if isinstance(part, nn.Module) else part
+
+
+def _moved(section: Component, module: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a module to the device. Raises BuildError if it can't be moved, which may be for want of memory."""
+    try:
+        return module.to(device)
+    except AudioZenError:
+        raise
+    except Exception as error:
+        what = f"{section.header} can't be moved to the device `{device}`: {type(module).__name__} raised"
+        raise BuildError.caused_by(error, what) from error
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
     """Raises an error for an optimiser that calls the loss itself. The check can't know what a function returns."""
     if message := needs_closure(optimizer):
         remedy = "use an optimiser that needs only gradients, such as torch.optim.RAdam"
-        raise BuildError(f"{section.header} {message}", remedy=remedy)
-
-
-def default_hooks(named: Collection[str] = ()) -> list[Plugin]:
-    """Builds the default hooks: those of AudioZEN whose class says `default = True`.
-
-    A hook of another distribution takes part only if the TOML names it, so that installing a package never changes an
-    experiment. `named` are the hooks that the TOML names, to replace them or switch them off; they are left out.
-    """
-    plugins = []
-    for entry in installed_index().entries("hooks"):
-        if entry.distribution == FIRST_PARTY and entry.name not in named:
-            # The full spelling is needed, because another plugin may have a hook of the same name.
-            hook = resolve(entry.spelling, section="hooks").target
-            if getattr(hook, "default", False):
-                args = getattr(hook, "default_args", {})
-                plugins.append(Plugin(entry.name, build(hook, args), "default", entry.distribution))
-    return plugins
+        raise BuildError(f"{section.header} {message}", code=config_codes.UNFIT, place=("path",), remedy=remedy)
 
 
 def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
     """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off."""
-    hooks = checked.config.hooks
-    names = [hook.path.removeprefix(_OWN) for hook in hooks]
-    plugins = default_hooks(named=names)
-    uses = Counter[str]()
-    for name, hook in zip(names, hooks, strict=True):
-        if hook.enabled:
-            found = checked.component(hook)
-            uses[name] += 1
-            # The names of plugins are unique in a run.
-            unique = f"{name}_{uses[name]}" if uses[name] > 1 else name
-            span = checked.composition.origin(hook.key).key_span
-            plugins.append(Plugin(unique, build_component(found), f"{span.file.name}:{span.line}", found.distribution))
+    plugins = []
+    for found in checked.default_hooks:
+        assert found.entry  # a default hook is an installed component
+        args = getattr(found.target, "default_args", {})
+        plugins.append(Plugin(found.entry.name, build(found.target, args), "default", found.entry.distribution))
+    for name, hook in named_hooks(checked.config.hooks):
+        component = checked.component(hook)
+        span = checked.composition.origin(hook.key).key_span
+        origin = f"{span.file.name}:{span.line}"
+        plugins.append(Plugin(name, build_component(component), origin, component.distribution, hook_path(hook)))
     return Lifecycle(plugins)
 
 
@@ -214,13 +232,16 @@ def build_loader(
         # A data set that takes `sr` gets that of [acoustics], so that the rate is written only once.
         injected = {"sr": config.acoustics.sr} if _takes(checked.component(section), "sr") else {}
         dataset = lifecycle.wrap_component(section.section, build_component(checked.component(section), injected))
-        _check_rate(section, dataset, config.acoustics.sr)
-        check_untrained(section, dataset)
+        with _located(checked, section):
+            _check_rate(section, dataset, config.acoustics.sr)
+            check_untrained(section, dataset)
         datasets.append(dataset)
-    dataset = _joined(sections, datasets)
-    stream = isinstance(dataset, IterableDataset)
     table: Dataloader = sections[0].dataloader
-    collate_fn = build_component(checked.component(table.collate_fn)) if table.collate_fn else _own(sections, datasets)
+    with _located(checked, sections[0]):
+        dataset = _joined(sections, datasets)
+        own = None if table.collate_fn else _own(sections, datasets)
+    stream = isinstance(dataset, IterableDataset)
+    collate_fn = build_component(checked.component(table.collate_fn)) if table.collate_fn else own
     samplers = {
         key: build_component(checked.component(component), {"data_source": dataset})
         for key, component in (("sampler", table.sampler), ("batch_sampler", table.batch_sampler))
@@ -241,7 +262,7 @@ def build_loader(
         collate_fn=collate_fn,
         seed=config.meta.seed,
         names=[section.header for section in sections],
-        place=f"[{sections[0].header[1:-1]}.dataloader]",
+        place=sections[0].dataloader_header,
         **samplers,
         **options,
     )
@@ -253,15 +274,14 @@ def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> An
     """Joins the data sets of an array of sections into one: streams one after another, others as one long list."""
     if len(datasets) == 1:
         return datasets[0]
-    streams = [isinstance(dataset, IterableDataset) for dataset in datasets]
-    if all(streams):
+    streams = {
+        section.header: isinstance(dataset, IterableDataset)
+        for section, dataset in zip(sections, datasets, strict=True)
+    }
+    if error := mixture_error(streams):
+        raise error
+    if all(streams.values()):
         return ChainDataset(datasets)
-    if any(streams):
-        stream, other = sections[streams.index(True)].header, sections[streams.index(False)].header
-        raise BuildError(
-            f"{stream} is a stream (an iterable data set) and {other} is not, so they can't be joined",
-            remedy="make both of them streams, or neither: only a stream chooses the order of its samples itself",
-        )
     for section, dataset in zip(sections, datasets, strict=True):
         if hasattr(dataset, "__len__") and len(dataset) == 0:
             raise DataError(f"{section.header} is empty", remedy=f"check {section.args_header}, or leave it out")
@@ -270,15 +290,13 @@ def _joined(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> An
 
 def _own(sections: Sequence[DatasetComponent], datasets: Sequence[Any]) -> Any:
     """Returns the collate function that all data sets have; None if they have none."""
-    found = [getattr(dataset, "collate_fn", None) for dataset in datasets]
-    for section, other in zip(sections[1:], found[1:], strict=True):
-        # The methods of two objects of a class are the same function.
-        if getattr(other, "__func__", other) is not getattr(found[0], "__func__", found[0]):
-            raise BuildError(
-                f"{sections[0].header} and {section.header} have different collate functions, but share their batches",
-                remedy=f"name one `collate_fn` for all in [{sections[0].header[1:-1]}.dataloader]",
-            )
-    return found[0]
+    functions = {
+        section.header: getattr(dataset, "collate_fn", None)
+        for section, dataset in zip(sections, datasets, strict=True)
+    }
+    if found := collate_error(functions, sections[0].dataloader_header):
+        raise found[1]
+    return functions[sections[0].header]
 
 
 def _takes(checked: CheckedComponent, name: str) -> bool:
@@ -293,6 +311,7 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
     if isinstance(own, int) and own != sr:
         raise BuildError(
             f"{section.header} has audio of {own} Hz, but [acoustics] says `sr = {sr}`",
+            code=config_codes.NUMBERS_DISAGREE,
             remedy=f"set `sr` to the rate of your files in both: [acoustics] and {section.args_header}",
         )
 
@@ -306,7 +325,13 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
     Raises:
         BuildError: the constructor, or the constructor of a component within the arguments, raised an error.
     """
-    component, injected = checked.component, injected or {}
+    # The same class may build several sections, so each line that it logs says for which.
+    with log_fields(section=checked.component.header):
+        return _build(checked, injected or {})
+
+
+def _build(checked: CheckedComponent, injected: Mapping[str, Any]) -> Any:
+    component = checked.component
     args = {
         name: _build_nested(value, (*component.key, "args", name), checked, injected)
         for name, value in component.args.items()

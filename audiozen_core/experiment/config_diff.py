@@ -11,6 +11,7 @@ This module does not import torch. A component's class declares which settings m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,20 @@ import tomli
 
 from audiozen_core.diagnostics.toml_text import toml_text
 from audiozen_core.errors import CheckpointError
+from audiozen_core.kinds import split_section
 
 FindComponent = Callable[[str, str], object]
-"""Takes a section and a path, and returns the component, such as a class, or None if it does not exist."""
+"""Takes a section and a path, and returns the component, such as a class, or None if it does not exist.
+
+For a section that a plugin brings, which has no path, the path is "".
+"""
 
 # The keys of AudioZEN's own tables that may change: output folders, speed, and what happens after training.
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset")
-_SAFE_META = ("save_dir", "id", "device", "num_threads", "use_deterministic_algorithms")
+_SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
 _ABSENT = "(not set)"
+_HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,19 @@ def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> Non
         )
 
 
+def changed_hook(change: Change) -> str:
+    """Returns the name, in its run, of the hook whose settings have changed; "" if the change is not about a hook.
+
+    >>> [changed_hook(Change(key, "1", "2", True)) for key in ("hooks.ema.args.x", 'hooks."a.Ema"#2.path', "meta.seed")]
+    ['ema', 'a.Ema_2', '']
+    """
+    match = _HOOK_KEY.match(change.key)
+    if match is None:
+        return ""
+    path = (match["quoted"] or match["bare"]).removeprefix("audiozen:")
+    return f"{path}_{match['number']}" if match["number"] else path
+
+
 def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     """Yields the keys that may change. A key covers all keys below it."""
     yield from _SAFE_SECTIONS
@@ -84,12 +103,16 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
         if "dataset" in section:
             yield f"{key}.name"
             yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)
-        component = find(section, str(table["path"])) if "path" in table else None
+        own = split_section(section) is None
+        # A section of a plugin may have a key `path`, but it names no component.
+        path = "" if own else table.get("path")
+        component = None if path is None else find(section, str(path))
         if getattr(component, "affects_training", True) is False:
             yield key
         # A subclass adds to the names of its base classes.
         for base in component.__mro__ if isinstance(component, type) else ():
-            yield from (f"{key}.args.{name}" for name in vars(base).get("resume_safe", ()))
+            args = key if own else f"{key}.args"
+            yield from (f"{args}.{name}" for name in vars(base).get("resume_safe", ()))
 
 
 def _components(values: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.part_parameters import count_trained
@@ -19,28 +20,34 @@ from audiozen_core.trainer.memory import peak_memory
 def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
+    Without a mode that trains, nothing is run.
+
     Returns:
-        The findings as text, by name: the device, the number of trained weights of each section, the shapes in the
-        batch, the losses, the peak memory, and the time of the second step, because the first step is slower.
+        The findings as text, by name: the device and the number of trained weights of each section; and of a training,
+        the shapes in the batch, the losses, the peak memory, and the time of the second step, because the first step is
+        slower.
 
     Raises:
         AudioZenError: a component can't be built.
     """
     with experiment.scope:
         trainer, loaders = experiment.build()
-        loader = loaders["train"][0]
-        trainer.check_schedulers(loader)
-        batch, batch_idx = first_batch(trainer, loader)
-        trainer.set_mode(training=True)
-        _step(trainer, batch, batch_idx)
-        started = time.perf_counter()
-        losses = _step(trainer, batch, batch_idx)
-        seconds = time.perf_counter() - started
+        weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
+        facts = {"device": str(trainer.device), "weights": ", ".join(weights)}
+        return facts | (_train_once(trainer, loaders["train"][0]) if experiment.trains else {})
+
+
+def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
+    trainer.check_schedulers(loader)
+    batch, batch_idx = first_batch(trainer, loader)
+    trainer.set_mode(training=True)
+    _step(trainer, batch, batch_idx)
+    started = time.perf_counter()
+    losses = _step(trainer, batch, batch_idx)
+    seconds = time.perf_counter() - started
     batches = loader.num_batches
     named = [(name, weight) for module in trainer.modules.values() for name, weight in module.named_parameters()]
     facts = {
-        "device": str(trainer.device),
-        "weights": ", ".join(f"{section} {count:,}" for section, count in count_trained(trainer.modules).items()),
         "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),
         "batches": "unknown" if batches is None else f"{batches} an epoch",
         "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -28,7 +29,7 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
-from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules, lazy_weights
+from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
@@ -39,10 +40,16 @@ from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
-from audiozen_core.trainer.state import RandomState
 from audiozen_core.trainer.steps import check_steps
 
 Loaders = dict[Mode, list[BatchLoader]]
+
+
+class Start(NamedTuple):
+    """What a mode starts from: a checkpoint's folder or a file of weights, and how the user has named it."""
+
+    asked_for: str
+    path: Path
 
 
 class Experiment:
@@ -60,6 +67,7 @@ class Experiment:
     def __init__(self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
         self.checked = checked
         self.config = checked.config
+        self.sections = checked.sections
         self.warnings = checked.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
@@ -84,13 +92,14 @@ class Experiment:
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
-        """Runs the modes, one after the other.
+        """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
             resume: continue the run in the folder; a run without a checkpoint starts from the beginning.
             ckpt_path: `best`, `latest`, or the path of a checkpoint. Training resumes from it (`latest` by default),
                 finetuning starts from its weights (with `resume`, only if the run has no checkpoint of its own yet),
-                and the other modes use its weights (`best` by default).
+                and the other modes use its weights (`best` by default). Those that follow a training always use the
+                best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
 
         Raises:
@@ -98,19 +107,52 @@ class Experiment:
         """
         self._check_options(resume, ckpt_path)
         with self.scope, buffered_for_log_file(), ExitStack() as stack:
-            trainer, loaders = self._lock_and_build(stack, resume=resume, ckpt_path=ckpt_path)
-            if self.trains and resume:
-                self._resume(trainer, ckpt_path, allow_drift=allow_drift)
-            elif not self.trains:
-                self._load_for_evaluation(trainer, ckpt_path)
             if self.trains:
-                remove_partial_files(self.folder)
-            with _no_exit(), log_file(self.folder / f"{self.config.id}.log"):
+                # The lock removes the folder again if building fails before anything is written to it.
+                stack.enter_context(run_lock(self.folder))
+                if not resume:
+                    self._check_no_run()
+            for mode in self.modes:
+                if mode != self.modes[0]:
+                    # The parts of the last mode refer to each other, and may fill the memory of a GPU.
+                    gc.collect()
+                self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+
+    def _run_mode(
+        self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
+    ) -> None:
+        """Builds the parts of one mode, restores its checkpoint, and runs it.
+
+        Each mode has parts of its own, as in a process of its own. So whatever networks, losses, hooks and data sets
+        keep, no mode can change what another one starts with.
+        """
+        first = mode == self.modes[0]
+        start = self._start(mode, ckpt_path, resume=resume)
+        # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
+        trainer, loaders = self.build(start, modes=self.modes if first else (mode,))
+        with ExitStack() as closing:
+            for loader in chain.from_iterable(loaders.values()):
+                closing.callback(loader.close)
+            if mode in TRAINING and resume:
+                self._resume(trainer, ckpt_path, allow_drift=allow_drift)
+            elif mode not in TRAINING and start is not None:
+                # Results are recorded at the epoch and step of the checkpoint.
+                restore_for_evaluation(trainer, start.path)
+                trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
+            if first:
+                if self.trains:
+                    remove_partial_files(self.folder)
+                stack.enter_context(_no_exit())
+                stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
                 self._record(trainer)
-                for mode, before in zip(self.modes, (None, *self.modes), strict=False):
-                    if before in TRAINING and mode not in TRAINING:
-                        self._load_for_evaluation(trainer, None)
-                    self._run_mode(mode, trainer, loaders)
+            if mode in TRAINING:
+                trainer.train(loaders["train"][0], loaders.get("validate", ()))
+            elif mode == "validate":
+                trainer.validate(loaders["validate"])
+            elif mode == "test":
+                trainer.test(loaders["test"])
+            else:
+                trainer.predict(loaders["predict"])
 
     @property
     def trains(self) -> bool:
@@ -126,6 +168,11 @@ class Experiment:
                 f"`{self.modes[0]}` comes before the training, so it has no checkpoint",
                 remedy=f"put {training[0]} first, or continue a run with --resume",
             )
+        if len(training) > 1:
+            raise RunError(
+                "`train` and `finetune` are two runs, and can't share a folder",
+                remedy="finetune with a TOML file of its own, which may extend this one",
+            )
         if "finetune" in self.modes and not resume and ckpt_path is None:
             raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
         if ckpt_path is not None and not resume and training == ["train"]:
@@ -134,25 +181,15 @@ class Experiment:
                 remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
             )
 
-    def _lock_and_build(self, stack: ExitStack, *, resume: bool, ckpt_path: str | None) -> tuple[BaseTrainer, Loaders]:
-        """Locks the run folder, then builds everything. `stack` frees the lock and closes the loaders at the end."""
-        if self.trains:
-            # The lock removes the folder again if building fails before anything is written to it.
-            stack.enter_context(run_lock(self.folder))
-            if not resume:
-                self._check_no_run()
-        trainer, loaders = self.build(self._start(ckpt_path, resume=resume))
-        for loader in chain.from_iterable(loaders.values()):
-            stack.callback(loader.close)
-        return trainer, loaders
-
-    def build(self, start: str | None = None) -> tuple[BaseTrainer, Loaders]:
+    def build(
+        self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None
+    ) -> tuple[BaseTrainer, Loaders]:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
 
         Args:
-            start: the checkpoint whose weights a finetuning starts from. They are loaded before the hooks' `on_setup`,
-                so that an average of the weights, for example, starts from them. In modes without training, lazy
-                modules get their shapes from it.
+            start: the checkpoint whose weights a finetuning or an evaluation starts from. They are loaded before the
+                hooks' `on_setup`, so that an average of the weights, for example, starts from them.
+            modes: the modes whose data to build, by default all.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -162,21 +199,20 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
-        components = build_components(self.checked, lifecycle, self.folder, device)
+        components = build_components(self.checked, lifecycle, self.folder, device, trains=self.trains)
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
-        for mode in self._data_modes():
+        for mode in self._data_modes(self.modes if modes is None else modes):
             with trainer.unreadable.allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
-        if self.trains:
+        if "train" in loaders:
             seed_generators(self.config.meta.seed)
             initialise_lazy_modules(trainer, loaders["train"][0])
-        if start is not None and (self.trains or lazy_weights(trainer)):
-            # An evaluation loads them again, because hooks may change the network in `on_setup`.
-            self._load_weights(trainer, start, log=self.trains)
+        if start is not None:
+            self._load_weights(trainer, start)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
@@ -187,27 +223,10 @@ class Experiment:
         """Builds the hooks alone, within the experiment's `scope`."""
         return build_lifecycle(self.checked)
 
-    def _run_mode(self, mode: RunMode, trainer: BaseTrainer, loaders: Loaders) -> None:
-        if mode in TRAINING:
-            trainer.checkpoint_name = ""
-            trainer.train(loaders["train"][0], loaders.get("validate", ()))
-            return
-        # An evaluation does not depend on what ran before it in this process, nor does it change what comes after it.
-        generators = RandomState()
-        before = generators.state_dict()
-        seed_generators(self.config.meta.seed)
-        if mode == "validate":
-            trainer.validate(loaders["validate"])
-        elif mode == "test":
-            trainer.test(loaders["test"])
-        else:
-            trainer.predict(loaders["predict"])
-        generators.load_state_dict(before)
-
-    def _data_modes(self) -> list[Mode]:
+    def _data_modes(self, modes: Sequence[RunMode]) -> list[Mode]:
         """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
         needed: list[Mode] = []
-        for mode in self.modes:
+        for mode in modes:
             both: tuple[Mode, ...] = ("train", "validate") if mode in TRAINING else (mode,)  # type: ignore[assignment]
             needed += [of_data for of_data in both if self.config.datasets[of_data] and of_data not in needed]
         return needed
@@ -230,21 +249,22 @@ class Experiment:
                 remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
             )
 
-    def _start(self, which: str | None, *, resume: bool) -> str | None:
-        """Returns the checkpoint that a finetuning or an evaluation starts from; None for a training.
+    def _start(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
+        """Returns the checkpoint whose weights a mode starts from; None for a training.
 
-        Once a finetuning has a checkpoint of its own, it continues there.
+        A finetuning that has a checkpoint of its own continues there. An evaluation uses the best checkpoint by
+        default, or the latest; after a training always, because it belongs to that training.
         """
-        if not self.trains:
-            return which or self._default
-        if "finetune" not in self.modes or which is None:
+        if mode == "train" or (mode == "finetune" and which is None):
             return None
-        return which if not resume or not (self._is_own(which) or self.store.list(verify=False)) else None
-
-    @property
-    def _default(self) -> str:
-        """The checkpoint that an evaluation uses if the user names none."""
-        return "best" if self.store.has_best else "latest"
+        if mode == "finetune":
+            assert which is not None
+            continues = resume and (self._is_own(which) or self.store.list(verify=False))
+            return None if continues else self._locate(which)
+        trained = any(earlier in TRAINING for earlier in self.modes[: self.modes.index(mode)])
+        if which is None or trained:
+            which = "best" if self.store.has_best else "latest"
+        return self._locate(which)
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         own = self.store.list(verify=False)
@@ -273,16 +293,16 @@ class Experiment:
         folder, path = self.store.folder, Path(which)
         return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
 
-    def _locate(self, which: str) -> Path:
-        """Returns the path of a checkpoint's folder, or of a file of weights, that the user has named."""
+    def _locate(self, which: str) -> Start:
+        """Finds a checkpoint, or a file of weights, that the user has named."""
         named = _checkpoint_name(which)
         # A bare name is a checkpoint of this run, unless a file or folder of that name exists here.
         is_path = isinstance(named, Path) and (named.exists() or named.name != which)
-        return follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named)
+        return Start(which, follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named))
 
-    def _load_weights(self, trainer: BaseTrainer, which: str, *, log: bool = True) -> Path:
-        """Loads the weights of all networks from a checkpoint or a file, and returns its path."""
-        path = self._locate(which)
+    def _load_weights(self, trainer: BaseTrainer, start: Start) -> None:
+        """Loads the weights of all networks from a checkpoint or a file."""
+        path = start.path
         saved_at: dict[str, Any] = {}
         if path.is_dir():
             info = self.store.load(path, owners=(), map_location="cpu")
@@ -300,20 +320,7 @@ class Experiment:
                 message = f"the weights in {path} do not fit [{owner}]"
                 raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
             complete_norms(model)
-        if log:
-            self.log.info("weights are loaded", asked_for=which, checkpoint=str(path), **saved_at)
-        return path
-
-    def _load_for_evaluation(self, trainer: BaseTrainer, which: str | None) -> None:
-        """Loads what a validation, test or prediction depends on, by default from the best checkpoint, or the latest.
-
-        This is the same after a training as in a process of its own: the weights, all registered states and the
-        progress of the checkpoint. Results are recorded at its epoch and step.
-        """
-        which = which or self._default
-        path = self._load_weights(trainer, which)
-        restore_for_evaluation(trainer, path)
-        trainer.checkpoint_name = result_name(which, path, self.store.folder)
+        self.log.info("weights are loaded", asked_for=start.asked_for, checkpoint=str(path), **saved_at)
 
     # ------------------------------------------------------------------------------- records
 

@@ -23,12 +23,12 @@ def initialise_lazy_modules(trainer: BaseTrainer, loader: BatchLoader) -> None:
     Raises:
         BuildError: a weight still has no shape afterwards.
     """
-    if not lazy_weights(trainer):
+    if not _lazy_weights(trainer):
         return
     batch, batch_idx = first_batch(trainer, loader)
     trainer.set_mode(training=False)
     trainer.forward_batch(batch, batch_idx)
-    if names := lazy_weights(trainer):
+    if names := _lazy_weights(trainer):
         raise BuildError(
             f"{', '.join(names)} still have no shape after one training batch",
             remedy="use them in every `training_step`, or build these modules with their sizes instead of lazily",
@@ -46,7 +46,7 @@ def first_batch(trainer: BaseTrainer, loader: BatchLoader) -> tuple[Any, int]:
     return trainer.load_batch(item, "train", batch_idx), batch_idx
 
 
-def lazy_weights(trainer: BaseTrainer) -> list[str]:
+def _lazy_weights(trainer: BaseTrainer) -> list[str]:
     """Returns the weights and buffers of networks and losses that have no shape yet, each with its section."""
     return [
         f"`{name}` of [{section}]"

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from audiozen_core.config.sections import Component, LossComponent
+from audiozen_core.diagnostics import config_codes
 from audiozen_core.errors import BuildError
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -26,6 +27,7 @@ def check_registered(section: Component, part: nn.Module) -> None:
         raise BuildError(
             f"{section.header} holds `{name}`, but does not register it, so it is neither trained, nor saved, nor in "
             "evaluation mode in a validation",
+            code=config_codes.UNFIT,
             remedy=f"register it in {_class(part)}: as an attribute, or in `nn.ModuleList`, `nn.ModuleDict` or "
             "`nn.ParameterList` instead of a list or dict; what never changes may stay where it is, after "
             "`requires_grad_(False)` and, for a module, `eval()`",
@@ -46,6 +48,7 @@ def with_held_modules(section: LossComponent, loss: Any) -> Any:
         if weight.requires_grad:
             raise BuildError(
                 f"{section.header} has the parameter `{name}`, but is not an nn.Module, so it can't be trained",
+                code=config_codes.UNFIT,
                 remedy=f"make {_class(loss)} an nn.Module that has it as an attribute, or in an nn.ParameterList",
             )
     held = held_modules(loss)
@@ -53,6 +56,7 @@ def with_held_modules(section: LossComponent, loss: Any) -> Any:
         raise BuildError(
             f"{section.header} holds the module `{next(iter(held))}` and has a `state_dict` of its own, but is not an "
             "nn.Module",
+            code=config_codes.UNFIT,
             remedy=f"make {_class(loss)} an nn.Module that registers it, for example in nn.ModuleList",
         )
     return LossOfModules(loss, held) if held else loss
@@ -77,6 +81,8 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
     if section.trainable and not weights:
         raise BuildError(
             f"{section.header} says `trainable = true`, but {_class(loss)} has no parameters to train",
+            code=config_codes.BAD_VALUE,
+            place=("trainable",),
             remedy="leave `trainable` out",
         )
     if not weights or section.trainable is False:
@@ -87,6 +93,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
     if section.trainable is None:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but does not say whether it is trained",
+            code=config_codes.MISSING_KEY,
             remedy=f"set `trainable = true` in {section.header} to train it with [{optimizer}], or `trainable = false` "
             "to keep it as it is",
         )
@@ -94,6 +101,8 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
         there = ", ".join(f"[{section_name('optimizer', other)}]" for other in sorted(optimizers))
         raise BuildError(
             f"{section.header} says `trainable = true`, but there is no [{optimizer}], only {there}",
+            code=config_codes.NO_PARTNER,
+            place=("trainable",),
             remedy="give the loss function the suffix of the optimiser that is to train it",
         )
     return list(weights.values())
@@ -108,6 +117,7 @@ def check_untrained(section: Component, part: Any) -> None:
     if weights:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them",
+            code=config_codes.UNFIT,
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
 
@@ -122,6 +132,7 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
     if weights:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them, and no checkpoint has them",
+            code=config_codes.UNFIT,
             remedy="name it in a section of its own, such as [model_x], whose optimiser trains it; or freeze it with "
             f"`requires_grad_(False)`; or, {register}",
         )
@@ -131,6 +142,7 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
             raise BuildError(
                 f"{section.header} has the running mean `{name}.{means[0]}`, which changes in training, but is in no "
                 "checkpoint",
+                code=config_codes.UNFIT,
                 remedy=f"call `eval()` of it, so that it does not change; or, {register}",
             )
 

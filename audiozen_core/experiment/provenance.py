@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import copy
+import functools
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
+from audiozen_core.config.used_plugins import used_text
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.scope import installed_path
 
 
 def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
     """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
+
+    The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
+    that were installed but switched off.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
@@ -31,6 +38,8 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
         "file": str(config.file),
         "commit": commit_of(config.file.parent),
         "python": f"{platform.python_version()} on {platform.platform()}",
+        "plugins": used_text(checked.scope.used),
+        "without": ", ".join(sorted({entry.origin for entry in installed_index().off})),
         "versions": ", ".join(f"{name} {version}" for name, version in imported_versions().items()),
     }
     head = "\n".join(f"# {name}: {' '.join(fact.split())}" for name, fact in facts.items() if fact)
@@ -41,9 +50,18 @@ def imported_versions() -> dict[str, str]:
     """Returns the version of every distribution with an imported module, by name."""
     imported = {name.partition(".")[0] for name in sys.modules}
     names = {
-        name for module, names in metadata.packages_distributions().items() if module in imported for name in names
+        name for module, names in _providers(tuple(installed_path())).items() if module in imported for name in names
     }
     return {name: metadata.version(name) for name in sorted(names, key=str.lower)}
+
+
+@functools.cache
+def _providers(search_path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Returns the distributions that provide each module. This reads thousands of file names, so it is done once.
+
+    The key is the search path of installed packages, because each experiment puts a folder of its own before it.
+    """
+    return metadata.packages_distributions()
 
 
 def commit_of(folder: Path) -> str:

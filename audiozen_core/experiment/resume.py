@@ -13,9 +13,10 @@ from audiozen_core.checkpoint import CheckpointStore, LoadedCheckpoint
 from audiozen_core.checkpoint.format.checkpoint import current_versions
 from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
 from audiozen_core.config.checked import CheckedConfig
+from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
-from audiozen_core.experiment.config_diff import Change, compare_configs, refuse_changes
-from audiozen_core.kinds import section_name
+from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
+from audiozen_core.kinds import section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -44,6 +45,8 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
     own: dict[tuple[str, str], object] = {
         (found.component.section, found.component.path): found.target for found in checked.components.values()
     }
+
+    own |= {(name, ""): type(section) for name, section in checked.sections.items()}
 
     def find(section: str, path: str) -> object:
         if (section, path) not in own:
@@ -76,9 +79,10 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
         CheckpointError: a registered state is not in the checkpoint, or does not fit.
     """
     state: dict[str, Any] = {}
+    owners: set[str] = set()
     if path.is_dir():
         folder = path.resolve()
-        owners = read_state(folder, read_manifest(folder)).keys()
+        owners = set(read_state(folder, read_manifest(folder)))
         wanted = {*trainer.state.evaluation_names(), "progress", "extra"} & owners
         loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.device)
         state = loaded.state
@@ -94,7 +98,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
                 states=", ".join(unused),
                 checkpoint=str(path),
             )
-    trainer.state.load_for_evaluation(state, str(path))
+    trainer.state.load_for_evaluation(state, str(path), saved=owners - {"extra"})
 
 
 def result_name(which: str, path: Path, own: Path) -> str:
@@ -124,7 +128,8 @@ def result_name(which: str, path: Path, own: Path) -> str:
 def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: BaseTrainer) -> dict[str, Any]:
     """Puts the changed arguments of optimisers, schedulers and losses into the state of a checkpoint.
 
-    The trainer is built from this run's TOML file. This function steps the trainer's schedulers.
+    An added hook starts with its own state, and the state of a removed hook is left out. The trainer is built from this
+    run's TOML file. This function steps the trainer's schedulers.
 
     Raises:
         CheckpointError: a scheduler, with its new arguments, ends before the run's current step.
@@ -142,14 +147,21 @@ def adapt_state(state: Mapping[str, Any], changes: Sequence[Change], trainer: Ba
             state.pop(section, None)
         elif section in fresh and (section.startswith("loss_function") or section not in state):
             state[section] = fresh[section]
+    for name in {f"hook_{name}" for name in map(changed_hook, changes) if name}:
+        if name not in fresh:
+            state.pop(name, None)
+        elif name not in state:
+            state[name] = fresh[name]
     return state
 
 
 def find_component(section: str, path: str) -> object:
-    """Finds the object that a path names.
+    """Finds the object that a path names, or the class of a section that a plugin brings.
 
     Returns None if it can't be imported; then all its settings are assumed to affect training.
     """
+    if split_section(section) is None:
+        return section_table(section)
     try:
         return resolve(path, section=section).target
     except AudioZenError:

@@ -1,4 +1,4 @@
-"""Wraps hook implementations: an error names the plugin that raised it, and no wrapper swallows an error."""
+"""Wraps hook implementations: an error names the plugin, answers are checked, and no wrapper swallows an error."""
 
 from __future__ import annotations
 
@@ -8,28 +8,52 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from audiozen_core.errors import AudioZenError, HookError
+from audiozen_core.hooks.answers import answer_fits, wrong_answer
+from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts
 
 
-def named_call(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """Wraps the function so that its errors name the plugin. An `AudioZenError` and Ctrl-C pass unchanged."""
+def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
+    """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
-    @functools.wraps(function)
-    def named(*args: Any) -> Any:
-        with _naming(plugin, hook):
-            return function(*args)
-
-    return named
-
-
-def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Callable[..., Any]:
-    """Wraps a wrapper so that its errors name the plugin, and checks that it lets other hooks' errors through.
+    An `AudioZenError` and Ctrl-C pass unchanged. `False` and an empty text are no answers: they become None, so that
+    the other plugins are asked.
 
     Raises:
-        HookError: during a call: the wrapper did not yield, yielded twice, or swallowed the error of another hook.
+        HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
     """
+    fits, hook = answer_fits(spec), spec.__name__
+
+    # This runs several times per step, so the usual case, None, costs nothing.
+    @functools.wraps(function)
+    def checked(*args: Any) -> Any:
+        try:
+            answer = function(*args)
+        except AudioZenError:
+            raise
+        except Exception as error:
+            raise _failed(error, plugin, hook) from error
+        if answer is None:
+            return None
+        if not fits(answer):
+            raise wrong_answer(answer, function, plugin, spec)
+        return None if _is_empty(answer) else answer
+
+    return checked
+
+
+def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
+    """Wraps a wrapper in the same way, and checks that it lets other hooks' errors through.
+
+    Raises:
+        HookError: during a call, as for `checked_call`; or the wrapper did not yield, yielded twice, or swallowed the
+            error of another hook.
+    """
+    # If all plugins are called, a wrapper gets the list of what they returned.
+    fits = answer_fits(spec) if first_answer_counts(spec) else lambda answer: isinstance(answer, list)
+    hook = spec.__name__
 
     @functools.wraps(function)
-    def named(*args: Any) -> Generator[None, Any, Any]:
+    def checked(*args: Any) -> Generator[None, Any, Any]:
         generator = function(*args)
         with _naming(plugin, hook):
             try:
@@ -45,15 +69,21 @@ def named_wrapper(function: Callable[..., Any], plugin: object, hook: str) -> Ca
             try:
                 generator.send(result)
             except StopIteration as stop:
-                return stop.value
+                if stop.value is None or fits(stop.value):
+                    return None if _is_empty(stop.value) else stop.value
+                raise wrong_answer(stop.value, function, plugin, spec) from None
         raise _yielded_twice(generator, plugin, hook)
 
-    return named
+    return checked
 
 
 _YIELD = (
     "a wrapper must yield exactly once, where the other implementations run, and return their result: `return (yield)`"
 )
+
+
+def _is_empty(answer: Any) -> bool:
+    return answer is False or (isinstance(answer, str) and not answer)
 
 
 def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:
@@ -86,4 +116,8 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
     except AudioZenError:
         raise
     except Exception as error:
-        raise HookError.caused_by(error, f"{plugin} failed in `{hook}`:") from error
+        raise _failed(error, plugin, hook) from error
+
+
+def _failed(error: Exception, plugin: object, hook: str) -> HookError:
+    return HookError.caused_by(error, f"{plugin} failed in `{hook}`:")

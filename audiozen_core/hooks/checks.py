@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.source import syntax_tree
 from audiozen_core.diagnostics.codes import HOOK
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.hooks import specs
+from audiozen_core.hooks.answers import defined_in
+from audiozen_core.hooks.spec_lookup import OWN, Spec, first_answer_counts, plugin_specs, spec_of
 
-HOOK_NAMES = tuple(name for name, value in vars(specs.Hooks).items() if hasattr(value, f"{specs.PROJECT}_spec"))
+HOOK_NAMES = tuple(OWN)
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
@@ -22,79 +28,174 @@ _UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load"
 def implemented_hooks(cls: type) -> dict[str, str]:
     """Returns the hooks that a class implements, in the order of `specs`, each with its method.
 
+    The hooks of plugins come last.
+
     >>> class Announce:
     ...     @specs.hookimpl
     ...     def on_epoch_end(self, epoch): ...
     >>> implemented_hooks(Announce)
     {'on_epoch_end': 'on_epoch_end'}
     """
-    found = {_hook_of(name, function): name for name, function in _methods(cls) if hasattr(function, _MARKER)}
-    return {hook: found[hook] for hook in HOOK_NAMES if hook in found}
+    found = {
+        _hook_of(name, function): name
+        for name, function in ((name, _function(member)) for name, member in _members(cls))
+        if function and hasattr(function, _MARKER)
+    }
+    of_plugins = [hook for hook in found if hook not in OWN and spec_of(hook)]
+    return {hook: found[hook] for hook in (*OWN, *of_plugins) if hook in found}
 
 
 def hook_findings(cls: type) -> list[Diagnostic]:
     """Lists the mistakes in a class of hooks that would make a run fail, or silently have no effect.
 
-    The mistakes are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; and
-    options of pluggy that would bypass the phases or swallow exceptions.
+    The mistakes are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; a
+    method whose code would not run, or would not get the arguments that it names; and options of pluggy that would
+    bypass the phases or swallow exceptions. Each finding has the file and the line of the method.
     """
-    found = list(_phase_findings(cls))
-    for name, function in _methods(cls):
-        if hasattr(function, _MARKER):
-            found += _method_findings(name, function)
-        elif name in HOOK_NAMES:
-            found.append(_finding(f"`{name}` is not marked as a hook", "put `@hookimpl` above it"))
+    found = [*_phase_findings(cls), *_order_findings(cls)]
+    for name, member in _members(cls):
+        function = _function(member)
+        if function and hasattr(function, _MARKER):
+            found += _method_findings(name, function, static=isinstance(member, staticmethod))
+        elif _is_marked(member):
+            kind = type(member).__name__
+            found.append(
+                _finding(f"`@hookimpl` of `{name}` is above `{kind}`", "put `@hookimpl` directly above `def`", function)
+            )
+        # A subclass switches an inherited hook off with `on_epoch_end = None`.
+        elif name in HOOK_NAMES and member is not None:
+            found.append(_finding(f"`{name}` is not marked as a hook", "put `@hookimpl` directly above it", function))
     return found
 
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:
     # If `phase` is a property, only an object has its value. `Lifecycle` checks that.
     phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
-    if isinstance(phase, str) and phase not in specs.PHASES:
-        near = _meant(phase, specs.PHASES)
-        yield _finding(f"there is no phase `{phase}`", near)
+    if not _is_computed(phase) and phase not in specs.PHASES:
+        yield _class_finding(f"there is no phase `{phase}`", _meant(str(phase), specs.PHASES), cls)
 
 
-def _methods(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yields the functions of a class, found without running its properties."""
+def _order_findings(cls: type) -> Iterator[Diagnostic]:
+    for attribute in ("before", "after"):
+        value = inspect.getattr_static(cls, attribute, ())
+        several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+        if not (_is_computed(value) or isinstance(value, str) or several):
+            remedy = f'write `{attribute} = ("amp",)`'
+            yield _class_finding(f"`{attribute}` is not a tuple of the names of hook plugins", remedy, cls)
+
+
+def has_fixed_order(cls: type) -> bool:
+    """Returns whether the class says when its objects run. If `phase` is a property, for example, an object says it."""
+    return not any(_is_computed(inspect.getattr_static(cls, name, ())) for name in ("phase", "before", "after"))
+
+
+def _is_computed(value: object) -> bool:
+    """Returns whether an attribute of a class has its value only in an object: a property, or a slot."""
+    return hasattr(type(value), "__get__")
+
+
+def _members(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yields the members of a class, found without running its properties."""
     for name in dir(cls):
-        member = inspect.getattr_static(cls, name)
-        if isinstance(member, staticmethod | classmethod):
-            member = member.__func__
-        if inspect.isfunction(member):
-            yield name, member
+        yield name, inspect.getattr_static(cls, name)
+
+
+def _function(member: Any) -> Callable[..., Any] | None:
+    """Returns the function of a method, a static method or a class method; None for anything else."""
+    if isinstance(member, staticmethod | classmethod):
+        member = member.__func__
+    return member if inspect.isfunction(member) else None
+
+
+def _is_marked(member: Any) -> bool:
+    # `getattr` on an object that makes up attributes, such as a mock, would find the marker too.
+    return inspect.getattr_static(member, _MARKER, None) is not None and not isinstance(member, type)
 
 
 def _hook_of(name: str, function: Callable[..., Any]) -> str:
     return str(getattr(function, _MARKER).get("specname") or name)
 
 
-def _method_findings(name: str, function: Callable[..., Any]) -> Iterator[Diagnostic]:
+def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -> Iterator[Diagnostic]:
     options = getattr(function, _MARKER)
     hook = _hook_of(name, function)
-    if hook not in HOOK_NAMES:
-        # A hook marked as optional may belong to a later version of AudioZEN.
+    spec = spec_of(hook)
+    if spec is None:
+        # A hook marked as optional may belong to a later version of AudioZEN, or to a plugin that is not installed.
         if not options.get("optionalhook"):
-            yield _finding(f"there is no hook `{hook}`", _meant(hook, HOOK_NAMES))
+            known = dict.fromkeys([*HOOK_NAMES, *(other for other, _, _ in plugin_specs())])
+            yield _finding(f"there is no hook `{hook}`", _meant(hook, known), function)
         return
-    known = list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:]
-    for argument in list(inspect.signature(function).parameters)[1:]:
-        if argument not in known:
-            yield _finding(f"hook `{hook}` has no argument `{argument}`", _meant(argument, known))
+    if name in HOOK_NAMES and name != hook:
+        yield _finding(f"`{name}` is marked as the hook `{hook}`", f"write `@hookimpl.{name}`", function)
+    for message, remedy in (*_option_faults(hook, options), *_argument_faults(hook, spec, function, static)):
+        yield _finding(message, remedy, function)
+    # A decorator such as `contextmanager` makes another function of a generator, so this looks at the outermost one.
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield _finding(f"`{hook}` is async, so its code would not run", "write `def`", function)
+    elif inspect.isgeneratorfunction(function) and not (options.get("wrapper") or options.get("hookwrapper")):
+        remedy = "remove `yield`; or mark it with `wrapper=True`, so that it runs around the others"
+        yield _finding(f"`{hook}` has a `yield`, so its code would not run", remedy, function)
+    elif options.get("wrapper"):
+        remedy = "write `return (yield)` where the other implementations run"
+        if not inspect.isgeneratorfunction(function):
+            yield _finding(f"the wrapper of `{hook}` has no `yield`", remedy, function)
+        elif first_answer_counts(spec) and not _returns_something(function):
+            yield _finding(f"the wrapper of `{hook}` returns nothing, so the others' answer is lost", remedy, function)
+
+
+def _option_faults(hook: str, options: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if options.get("tryfirst") or options.get("trylast"):
-        yield _finding(f"`{hook}` is marked `tryfirst` or `trylast`", "give the class an attribute `phase`")
+        yield f"`{hook}` is marked `tryfirst` or `trylast`", "give the class an attribute `phase`, `before` or `after`"
     if options.get("hookwrapper"):
-        yield _finding(f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`")
+        yield f"`{hook}` is marked `hookwrapper`, which may hide errors", "write `wrapper=True`"
     if options.get("wrapper") and hook in _UNWRAPPABLE:
-        yield _finding(f"`{hook}` can't be wrapped", "implement it without `wrapper=True`")
-    if options.get("wrapper") and not inspect.isgeneratorfunction(function):
-        yield _finding(
-            f"the wrapper of `{hook}` has no `yield`", "write `return (yield)` where the other implementations run"
-        )
+        yield f"`{hook}` can't be wrapped", "implement it without `wrapper=True`"
 
 
-def _finding(message: str, remedy: str) -> Diagnostic:
-    return Diagnostic(HOOK, message, notes=(f"help: {remedy}",))
+def _argument_faults(hook: str, spec: Spec, function: Callable[..., Any], static: bool) -> Iterator[tuple[str, str]]:
+    """Yields the faults of the arguments. pluggy passes only those that have no default, by name."""
+    known = list(inspect.signature(spec).parameters)[1:]
+    given = list(inspect.signature(function).parameters.values())
+    if not static:
+        first = given[0] if given else None
+        if first is None or first.kind in (Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD) or first.name in known:
+            yield f"the method `{hook}` has no `self`", "write `self` as its first argument"
+            return
+        given = given[1:] if first.kind is not Parameter.VAR_POSITIONAL else given
+    for argument in given:
+        if argument.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            stars = "*" if argument.kind is Parameter.VAR_POSITIONAL else "**"
+            yield (
+                f"`{stars}{argument.name}` of `{hook}` is always empty",
+                f"name the arguments that the method needs, of {', '.join(known)}",
+            )
+        elif argument.name not in known:
+            yield f"hook `{hook}` has no argument `{argument.name}`", _meant(argument.name, known)
+        elif argument.kind is Parameter.KEYWORD_ONLY:
+            yield f"the argument `{argument.name}` of `{hook}` is keyword-only, so it is not passed", "remove the `*`"
+        elif argument.default is not Parameter.empty:
+            message = f"the argument `{argument.name}` of `{hook}` has a default, so it is not passed"
+            yield message, "remove the default"
+
+
+def _returns_something(function: Callable[..., Any]) -> bool:
+    """Returns whether a generator function has a `return` with a value, or its source can't be read."""
+    parsed = syntax_tree(inspect.unwrap(function))
+    return parsed is None or any(isinstance(node, ast.Return) and node.value for node in ast.walk(parsed[0]))
+
+
+def _finding(message: str, remedy: str, function: Callable[..., Any] | None = None) -> Diagnostic:
+    return Diagnostic(HOOK, message, notes=(*(defined_in(function) if function else ()), f"help: {remedy}"))
+
+
+def _class_finding(message: str, remedy: str, cls: type) -> Diagnostic:
+    notes = [f"help: {remedy}"]
+    # A class that was made without a file has no source.
+    with contextlib.suppress(OSError, TypeError):
+        file, line = inspect.getsourcefile(cls), inspect.getsourcelines(cls)[1]
+        notes.insert(0, f"defined in: {file}:{line}, in {cls.__qualname__}")
+    return Diagnostic(HOOK, message, notes=tuple(notes))
 
 
 def _meant(word: str, known: Iterable[str]) -> str:

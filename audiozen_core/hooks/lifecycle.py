@@ -3,94 +3,97 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pluggy
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.calls import named_call, named_wrapper
-from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings
+from audiozen_core.hooks.calls import checked_call, checked_wrapper
+from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks
+from audiozen_core.hooks.order import in_order
+from audiozen_core.hooks.plugin import Plugin
+from audiozen_core.hooks.scalars import as_scalars
+from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
+_Specs = TypeVar("_Specs")
+
 # The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
 _CALL_ALL_DESPITE_ERRORS = ("on_exception", "on_teardown")
-
-
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """One object whose methods implement hooks.
-
-    Attributes:
-        name: unique in the run.
-        instance: the object.
-        origin: what enabled the plugin, for messages, such as `default` or `baseline.toml:31`.
-        distribution: the installed distribution that it belongs to; "" for a local plugin.
-    """
-
-    name: str
-    instance: Any
-    origin: str = "default"
-    distribution: str = ""
-
-    @property
-    def phase(self) -> str:
-        """The phase in which the plugin runs."""
-        phase: str = getattr(self.instance, "phase", specs.DEFAULT_PHASE)
-        return phase
-
-    @property
-    def owner(self) -> str:
-        """The source of the code: the distribution, or the module that a dotted path names."""
-        return self.distribution or type(self.instance).__module__
-
-    def __str__(self) -> str:
-        owner = f" of {self.distribution}" if self.distribution else ""
-        return f"hook plugin `{self.name}`{owner} ({self.origin})"
 
 
 class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
-    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, and within a phase by name.
+    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, within a phase as their `before`
+    and `after` say, and otherwise by name. What an implementation returns is checked against its spec.
 
     Args:
         plugins: the plugins that take part.
 
     Raises:
-        HookError: two plugins have the same name; a phase, hook or hook argument is unknown; a hook is not marked.
+        HookError: two plugins have the same name; a class has a mistake that `hook_findings` finds; or `before` and
+            `after` contradict each other or the phases.
     """
 
     def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
-        self.plugins = tuple(sorted(plugins, key=_order))
-        manager = pluggy.PluginManager(specs.PROJECT)
-        manager.add_hookspecs(specs.Hooks)
-        # pluggy calls plugins in reverse order of registration.
-        for plugin in reversed(self.plugins):
-            if manager.has_plugin(plugin.name):
+        plugins = list(plugins)
+        for plugin in plugins:
+            _check(plugin)
+        self.plugins = tuple(in_order(plugins))
+        self._by_name: dict[str, Plugin] = {}
+        for plugin in self.plugins:
+            if plugin.name in self._by_name:
                 raise HookError(
                     f"two hook plugins are called `{plugin.name}`", remedy="give one of them another `name`"
                 )
-            _check(plugin)
+            self._by_name[plugin.name] = plugin
+        self._manager = self._manager_of(specs.Hooks)
+        self._of: dict[type, Any] = {}
+        for name, call in _calls(specs.Hooks, self._manager).items():
+            setattr(self, name, call)
+
+    def of(self, hooks: type[_Specs]) -> _Specs:
+        """Returns the hooks that a plugin brings, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`.
+
+        Calls take keyword arguments only, as for the hooks of AudioZEN. A hook without implementations returns None at
+        once. The object is made once for each class.
+
+        Raises:
+            HookError: the class has a mistake that `audiozen plugins doctor` finds.
+        """
+        if hooks not in self._of:
+            for message, remedy in spec_faults(hooks):
+                raise HookError(f"the hooks `{hooks.__qualname__}` can't be called: {message}", remedy=remedy)
+            found = specs_in(hooks)
+            # A hook of a plugin that has no answer returns None, as its annotation says.
+            calls = {
+                name: call if first_answer_counts(found[name]) else _without_answers(call)
+                for name, call in _calls(hooks, self._manager_of(hooks)).items()
+            }
+            self._of[hooks] = SimpleNamespace(**calls)
+        callables: _Specs = self._of[hooks]
+        return callables
+
+    def _manager_of(self, hooks: type) -> pluggy.PluginManager:
+        """Returns pluggy's manager for a class of specs, with all plugins and checked implementations."""
+        manager = pluggy.PluginManager(specs.PROJECT)
+        manager.add_hookspecs(hooks)
+        # pluggy calls plugins in reverse order of registration.
+        for plugin in reversed(self.plugins):
             manager.register(plugin.instance, name=plugin.name)
-        by_name = {plugin.name: plugin for plugin in self.plugins}
-        for name in HOOK_NAMES:
-            caller = getattr(manager.hook, name)
-            implementations = caller.get_hookimpls()
-            for implementation in implementations:
-                watched = named_wrapper if implementation.wrapper else named_call
-                owner = by_name[implementation.plugin_name]
-                implementation.function = watched(implementation.function, owner, name)
-            first_only = (getattr(specs.Hooks, name).audiozen_spec or {}).get("firstresult")
-            silent = _no_answer if first_only else _no_answers
-            call = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
-            setattr(self, name, call if implementations else silent)
-        self._manager = manager
-        self._by_name = by_name
+        for name, spec in specs_in(hooks).items():
+            for implementation in getattr(manager.hook, name).get_hookimpls():
+                checked = checked_wrapper if implementation.wrapper else checked_call
+                owner = self._by_name[implementation.plugin_name]
+                implementation.function = checked(implementation.function, owner, spec)
+        return manager
 
     def wrap_component(self, section: str, component: Any) -> Any:
         """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""
@@ -108,12 +111,18 @@ class Lifecycle(specs.Hooks[Trainer]):
             arguments: the arguments of the hook.
 
         Raises:
-            HookError: two plugins, or a plugin and the trainer, use the same name.
+            HookError: two plugins, or a plugin and the trainer, use the same name; or a plugin returns anything else
+                than real numbers, or tensors or arrays of one.
         """
         owners: dict[str, object] = dict.fromkeys(taken, "the trainer")
         scalars: dict[str, float] = {}
         for plugin, implementation in self._each(hook):
-            for name, value in (implementation(**arguments) or {}).items():
+            answer = implementation(**arguments)
+            added = {} if answer is None else as_scalars(answer)
+            if isinstance(added, str):
+                remedy = "return a dict of numbers by name, or None"
+                raise HookError(f"{plugin}: `{hook}` {added}", remedy=remedy)
+            for name, value in added.items():
                 if name in owners:
                     raise HookError(
                         f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} has one of that name",
@@ -140,8 +149,7 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     def asks(self, hook: str, argument: str) -> bool:
         """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
-        implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        return any(argument in implementation.argnames for implementation in implementations)
+        return any(argument in implementation.argnames for implementation in self._implementations(hook))
 
     def _each(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         """Yields each plugin that implements a hook, first to last, with a function that takes keyword arguments."""
@@ -149,18 +157,28 @@ class Lifecycle(specs.Hooks[Trainer]):
         def bound(implementation: Any) -> Callable[..., Any]:
             return lambda **arguments: implementation.function(*(arguments[name] for name in implementation.argnames))
 
-        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+        for implementation in reversed(self._implementations(hook)):
             yield self._by_name[implementation.plugin_name], bound(implementation)
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """Every hook of AudioZEN, in the order of `specs`, and the hooks of other plugins that a plugin implements."""
+        implemented = (implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
+        return tuple(dict.fromkeys(chain(HOOK_NAMES, *implemented)))
 
     def order(self, hook: str) -> list[Plugin]:
         """Returns the plugins that implement a hook, first to last."""
-        names = [implementation.plugin_name for implementation in getattr(self._manager.hook, hook).get_hookimpls()]
+        names = [implementation.plugin_name for implementation in self._implementations(hook)]
         return [self._by_name[name] for name in reversed(names)]
 
     def wrappers(self, hook: str) -> set[str]:
         """Returns the names of the plugins that wrap the other implementations of a hook."""
-        implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        return {implementation.plugin_name for implementation in implementations if implementation.wrapper}
+        return {found.plugin_name for found in self._implementations(hook) if found.wrapper}
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        # pluggy also knows the implementations of hooks of other plugins, by their names.
+        caller = getattr(self._manager.hook, hook, None)
+        return caller.get_hookimpls() if caller else []
 
     def stateful(self) -> Iterator[tuple[str, Any]]:
         """Name and object of each plugin that has `state_dict` and `load_state_dict`."""
@@ -169,20 +187,31 @@ class Lifecycle(specs.Hooks[Trainer]):
                 yield plugin.name, plugin.instance
 
 
+def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+    """Returns a callable for each hook of a class of specs."""
+    calls: dict[str, Callable[..., Any]] = {}
+    for name, spec in specs_in(hooks).items():
+        caller = getattr(manager.hook, name)
+        if not caller.get_hookimpls():
+            calls[name] = _no_answer if first_answer_counts(spec) else _no_answers
+        else:
+            calls[name] = _call_all(caller) if name in _CALL_ALL_DESPITE_ERRORS else caller
+    return calls
+
+
+def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
+    def called(**arguments: Any) -> None:
+        call(**arguments)
+
+    return called
+
+
 def _no_answer(**_: Any) -> None:
     return None
 
 
 def _no_answers(**_: Any) -> list[Any]:
     return []
-
-
-def _order(plugin: Plugin) -> tuple[int, str]:
-    if plugin.phase not in specs.PHASES:
-        raise HookError(
-            f"{plugin} has the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(specs.PHASES)}"
-        )
-    return specs.PHASES.index(plugin.phase), plugin.name
 
 
 def _check(plugin: Plugin) -> None:

@@ -17,7 +17,8 @@ class Progress:
         step: the number of optimiser steps taken.
         batch: the number of batches done in the current epoch; 0 between epochs.
         best_score: the best validation score so far.
-        best_epoch: the epoch that reached the best score; 0 before the first validation.
+        best_epoch: the epoch that reached the best score; 0 before the first score that is finite.
+        first_validation: the epoch of the first validation, whatever its score was; 0 before it.
         batches: the number of batches in the last completed epoch.
         num_batches: the number of batches in the current epoch (between epochs: in the last one); None if the data
             set has no length.
@@ -29,6 +30,7 @@ class Progress:
     batch: int = 0
     best_score: float | None = None
     best_epoch: int = 0
+    first_validation: int = 0
     batches: int = 0
     num_batches: int | None = None
     stream_workers: int | None = None

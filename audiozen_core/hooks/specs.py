@@ -10,9 +10,12 @@ arguments that it needs, by name:
         def on_epoch_end(self, trainer, epoch):
             print(f"epoch {epoch} is over")
 
-Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), and within a phase by name. If a
-class has `state_dict` and `load_state_dict`, checkpoints hold its state. Either may take the trainer as a further
-argument called `trainer`.
+Hooks run by the `phase` of their class, in the order of `PHASES` (default `monitor`), within a phase as the attributes
+`before` and `after` of the classes say, and otherwise by name. If a class has `state_dict` and `load_state_dict`,
+checkpoints hold its state. Either may take the trainer as a further argument called `trainer`.
+
+The return annotation of a hook says what an implementation may return (`answers`), and all annotations become the types
+of `hookimpl` (`marker.pyi`).
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 import pluggy
 
+from audiozen_core.hooks.marker import HookMarker
 from audiozen_core.kinds import Mode
 
 if TYPE_CHECKING:
@@ -33,17 +37,20 @@ if TYPE_CHECKING:
 
 # A variable, because this module can't import `trainer_protocol.Trainer`, which has hooks itself and fills it in.
 Trainer = TypeVar("Trainer")
+Specs = TypeVar("Specs")
 
 PROJECT = "audiozen"
-PHASES = ("precision", "gradient", "step", "monitor", "persist")
+Phase = Literal["precision", "gradient", "step", "monitor", "persist"]
+"""The phase of a hook plugin."""
+
+PHASES = get_args(Phase)
 """The phases of hook plugins, in the order in which they are called."""
 
 DEFAULT_PHASE = "monitor"
 """The phase of a class that names none."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a method as the implementation of the hook of that name. `@hookimpl(wrapper=True)` marks a wrapper."""
+"""Marks a method as a hook that a plugin brings, and that other plugins implement."""
 
 
 class Hooks(Generic[Trainer]):
@@ -51,6 +58,10 @@ class Hooks(Generic[Trainer]):
 
     A hook whose first answer counts returns that answer, or None.
     """
+
+    def of(self, hooks: type[Specs]) -> Specs:
+        """Returns the hooks that a plugin brings, as callables: `trainer.hooks.of(AcmeHooks).on_mix(snr=3.0)`."""
+        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------ the run
 
@@ -70,11 +81,11 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_setup(self, trainer: Trainer) -> None:
-        """Everything is built, and nothing is written yet. A finetuning has loaded its weights, other modes nothing.
+        """Everything is built, and nothing is written yet. A training has loaded nothing, other modes their weights.
 
-        Called once, in every mode. Register your own state for the checkpoints here:
-        `trainer.state.register("ema", ema)`. Every mode but a new training restores it from the checkpoint that it
-        starts from, or ends with an error. Open files in `on_run_start`, not here.
+        Called once for each mode, on hooks that are built for this mode. Register your own state for the checkpoints
+        here: `trainer.state.register("ema", ema)`. Every mode but a new training restores it from the checkpoint that
+        it starts from, or ends with an error. Open files in `on_run_start`, not here.
         """
 
     @hookspec
@@ -371,3 +382,11 @@ class Hooks(Generic[Trainer]):
 
         `extra` holds what this hook put there in `on_checkpoint_save`; it is empty if that was nothing.
         """
+
+
+hookimpl = HookMarker(PROJECT, tuple(name for name, value in vars(Hooks).items() if hasattr(value, f"{PROJECT}_spec")))
+"""Marks a method as the implementation of a hook.
+
+`@hookimpl` is for the hook of that name, `@hookimpl.on_epoch_end` names the hook, and `@hookimpl(wrapper=True)` marks a
+wrapper.
+"""

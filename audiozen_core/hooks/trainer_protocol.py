@@ -143,6 +143,15 @@ class Trainer(Protocol):
         ...
 
     @property
+    def sections(self) -> Mapping[str, Any]:
+        """The sections that plugins bring, by name: `trainer.sections["acme"]` is an object of its dataclass.
+
+        A section that the TOML file does not have is made from its defaults when `[…]` asks for it. If one of its
+        fields has no default, that is a `KeyError`.
+        """
+        ...
+
+    @property
     def model(self) -> torch.nn.Module:
         """The network, if the experiment has exactly one."""
         ...

@@ -14,7 +14,8 @@ from audiozen_core.binding.signature import default_text, signature_of
 from audiozen_core.hooks.checks import implemented_hooks
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.kinds import KINDS
-from audiozen_core.registry.index import FIRST_PARTY, Entry, installed_index
+from audiozen_core.registry.entry import FIRST_PARTY, Entry
+from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import Resolved, load, resolve
 
 

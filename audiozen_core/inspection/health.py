@@ -6,18 +6,20 @@ warning if the component can still be used.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from audiozen_core import __version__
+from audiozen_core.config.plugin_sections import KIND, is_taken
 from audiozen_core.diagnostics import codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RegistryError
 from audiozen_core.inspection.imports import import_all
+from audiozen_core.inspection.stray_groups import StrayGroup
 from audiozen_core.kinds import GROUPS
-from audiozen_core.registry.compatibility import admits
-from audiozen_core.registry.index import FIRST_PARTY, Entry, PluginIndex
+from audiozen_core.registry.entry import FIRST_PARTY, Entry
+from audiozen_core.registry.index import PluginIndex
+from audiozen_core.registry.paths import version_error
 
 _GROUPS = ", ".join(f"audiozen.{kind}" for kind in GROUPS)
 
@@ -29,38 +31,55 @@ def metadata_findings(index: PluginIndex, commands: Collection[str] = ()) -> Ite
     """
     for problem in index.problems:
         remedy = "reinstall the distribution with pip install --force-reinstall, or remove that folder"
-        yield _finding(codes.BAD_METADATA, problem, remedy)
+        yield _finding(codes.BAD_METADATA, problem.text, remedy)
     for entries in index.clashes():
+        first, *others = entries
         owners = " and ".join(entry.origin for entry in entries)
+        message = f"the {first.prose} `{first.name}` is published by {owners}"
         ways = " or ".join(f"`{entry.spelling}`" for entry in entries)
-        others = " ".join(sorted({entry.distribution for entry in entries} - {FIRST_PARTY}))
-        yield _finding(
-            codes.CLASH,
-            f"the {entries[0].prose} `{entries[0].name}` is published by {owners}",
-            f"write {ways}, or pip uninstall one of {others}",
-            entries,
-        )
+        remedy = f"write {ways}, or pip uninstall one of {' '.join(entry.distribution for entry in entries)}"
+        if first.kind == KIND:
+            ways = " or ".join(f"`--without {entry.distribution}`" for entry in entries)
+            remedy = f"switch one of them off with {ways}"
+        harmless = first.distribution == FIRST_PARTY
+        if harmless:
+            ways = " or ".join(f"`{entry.spelling}`" for entry in others)
+            remedy = f"`{first.name}` alone means that of {FIRST_PARTY}; write {ways} to use the other"
+        yield _finding(codes.CLASH, message, remedy, entries, severity="warning" if harmless else "error")
     yield from _misplaced(index, commands)
     seen = set()
     for entry in index:
-        if entry.distribution not in seen and not admits(entry.requires, __version__):
+        if entry.distribution not in seen and (wrong := version_error(entry)):
             seen.add(entry.distribution)
-            yield _finding(
-                codes.OTHER_VERSION,
-                f"{entry.origin} requires audiozen{entry.requires}; this is audiozen {__version__}",
-                f"pip install --upgrade {entry.distribution}, or pip install 'audiozen{entry.requires}'",
-                [other for other in index if other.distribution == entry.distribution],
-            )
+            own = [other for other in index if other.distribution == entry.distribution]
+            yield _finding(wrong.code, wrong.message, wrong.remedy, own)
+
+
+def stray_group_findings(strays: Iterable[StrayGroup]) -> Iterator[Diagnostic]:
+    """Yields a finding for each group that was probably meant for AudioZEN, such as `audiozen_models`."""
+    for stray in strays:
+        origin = f"{stray.distribution} {stray.version}".rstrip()
+        message = f"{origin} has the entry point group {stray.group}, which AudioZEN does not read"
+        notes = (f"component: {stray.distribution} ({origin}, {stray.group})",)
+        remedy = did_you_mean(stray.meant) or f"the groups are {_GROUPS}"
+        yield _finding(codes.UNKNOWN_GROUP, message, remedy, notes=notes)
 
 
 def _misplaced(index: PluginIndex, commands: Collection[str]) -> Iterator[Diagnostic]:
-    """Yields entry points in unknown groups, and commands that AudioZEN's own commands hide."""
+    """Yields entry points in unknown groups, names that can't be written, and commands that ours hide."""
     for entry in index:
         if entry.kind not in GROUPS:
             near = nearest(entry.kind, GROUPS)
             remedy = did_you_mean(f"audiozen.{near}") if near else f"the groups are {_GROUPS}"
             message = f"`{entry.name}` of {entry.origin} is in the group {entry.group}, which AudioZEN does not read"
             yield _finding(codes.UNKNOWN_GROUP, message, remedy, [entry])
+        elif not entry.reachable:
+            message = f"no TOML file or command line can name {entry.title}"
+            remedy = "begin the name with a letter, a digit or `_`, and go on with these and `.`, `+` or `-`"
+            yield _finding(codes.UNREACHABLE_NAME, message, remedy, [entry])
+        elif entry.kind == KIND and is_taken(entry.name):
+            message = f"{entry.title} has the name of one of AudioZEN's own, so no TOML file can reach it"
+            yield _finding(codes.CLASH, message, "give the entry point another name", [entry])
         elif entry.kind == "commands" and entry.name in commands:
             message = f"the command `{entry.name}` of {entry.origin} has the name of one of AudioZEN's own"
             yield _finding(codes.CLASH, message, f"call it as `audiozen {entry.spelling}`", [entry])
@@ -80,17 +99,23 @@ def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
 
 
 def select_distributions(index: PluginIndex, distributions: Collection[str]) -> PluginIndex:
-    """Returns the components of some distributions, and the components of others that clash with them."""
+    """Returns the components and problems of some distributions, and the components of others that clash with them."""
     names = {(entry.group, entry.name) for entry in index if entry.distribution in distributions}
     return PluginIndex(
-        entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names
+        (entry for entry in index if entry.distribution in distributions or (entry.group, entry.name) in names),
+        [problem for problem in index.problems if problem.distribution in distributions],
     )
 
 
 def _finding(
-    code: str, message: str, remedy: str, entries: Sequence[Entry] = (), notes: Sequence[str] = ()
+    code: str,
+    message: str,
+    remedy: str,
+    entries: Sequence[Entry] = (),
+    notes: Sequence[str] = (),
+    severity: Severity = "error",
 ) -> Diagnostic:
-    return Diagnostic(code, message, notes=(*map(_component, entries), *notes, f"help: {remedy}"))
+    return Diagnostic(code, message, severity, notes=(*map(_component, entries), *notes, f"help: {remedy}"))
 
 
 def _component(entry: Entry) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from audiozen_core.diagnostics import codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RegistryError
-from audiozen_core.registry.index import Entry
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.scope import installed_path
 
 _CHILD = (

@@ -11,16 +11,20 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any, TextIO
 
 from audiozen_core.binding.arguments import check_kind
-from audiozen_core.diagnostics import config_codes
+from audiozen_core.config.plugin_sections import KIND
+from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, MissingExtraError
 from audiozen_core.hooks.checks import hook_findings
+from audiozen_core.hooks.spec_lookup import KIND as HOOKSPECS
+from audiozen_core.hooks.spec_lookup import spec_faults
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import Entry
 from audiozen_core.registry.paths import load
 
 
@@ -62,6 +66,10 @@ def findings_about(entry: Entry) -> Iterator[Diagnostic]:
             f"help: tell the authors of {entry.distribution}",
         )
         yield _about(entry, Diagnostic(config_codes.IMPORT_PRINTS, message, "warning", notes=notes))
+    if resolved.changed:
+        message = f"its import changes {listed(resolved.changed)}, which AudioZEN undoes"
+        remedy = "help: make the change in a constructor, or in the hook `on_setup`"
+        yield _about(entry, Diagnostic(codes.IMPORT_CHANGES, message, "warning", notes=(remedy,)))
 
 
 def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
@@ -71,6 +79,14 @@ def _findings_about_object(entry: Entry, target: Any) -> Iterator[Diagnostic]:
 
         if not isinstance(target, click.Command):
             yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a click command")
+        return
+    if entry.kind == KIND:
+        if not isinstance(target, type) or not is_dataclass(target):
+            yield Diagnostic(config_codes.WRONG_KIND, f"`{entry.value}` is not a dataclass")
+        return
+    if entry.kind == HOOKSPECS:
+        for message, remedy in spec_faults(target):
+            yield Diagnostic(codes.HOOK, message, notes=(f"help: {remedy}",))
         return
     if wrong := check_kind(entry.kind, target):
         yield wrong

@@ -34,7 +34,11 @@ def snippet(kind: str, path: str, target: Any) -> str:
     """
     if kind == "commands":
         return f"# a command of the shell\n# audiozen {path} --help"
+    if kind == "hookspecs":
+        return f"# hooks that other plugins implement, and that the plugin calls: {path}"
     lines = _arguments(kind, target)
+    if kind == "section":
+        return "\n".join([f"[{path.rpartition(':')[2]}]", *lines])
     if kind == "metric":
         entry = f"{{ path = {toml_text(path)} }}" if any("required" in line for line in lines) else toml_text(path)
         return f"[trainer.args]\nmetrics = [{entry}]"

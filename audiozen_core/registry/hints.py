@@ -98,11 +98,20 @@ def module_error(path: str, module: ModuleType) -> PathError:
 
 
 def unknown_name_hints(error: PathError, path: str, section: str | None) -> PathError:
-    """Adds to the error for an unknown name the dotted path that the user may have meant."""
+    """Adds to the error for an unknown name the dotted path that the user may have meant.
+
+    If an earlier run of the experiment used a component of that name, the error names the distribution instead.
+    """
+    scope = ImportScope.current()
+    unknown = error.code in (codes.UNKNOWN_NAME, codes.UNKNOWN_DISTRIBUTION)
+    if scope and unknown and (recorded := scope.recorded(path)):
+        requirement, record = recorded
+        earlier = f"note: an earlier run used `{path}` of {requirement.replace('==', ' ')}: {record}"
+        remedy = f"pip install '{requirement}'"
+        return PathError(error.code, error.message, notes=(*error.notes, earlier), remedy=remedy)
     if error.code != codes.UNKNOWN_NAME or ":" in path:
         return error
     suggestion, notes = _name_in_torch(path, section) or error.suggestion, list(error.notes)
-    scope = ImportScope.current()
     if scope and (file := scope.local_modules().get(path)):
         notes.append(f"note: `{file.name}` beside the TOML file is a module; to use its class, write `{path}.<Class>`")
         if name := _first_class(file if file.is_file() else file / "__init__.py"):

@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from audiozen_core.diagnostics import codes
-from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import GROUPS
-from audiozen_core.registry.compatibility import wanted_versions
+from audiozen_core.registry.entry import FIRST_PARTY, PREFIX, Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.installed import metadata_folders, normalised, read_metadata
+from audiozen_core.registry.installed import distribution_of, metadata_folders, normalised, read_metadata
 from audiozen_core.registry.scope import installed_path
-
-FIRST_PARTY = "audiozen"
-"""The distribution of AudioZEN's own components. They do not take precedence over plugins with the same names."""
-
-_PREFIX = "audiozen."
+from audiozen_core.registry.switched_off import VARIABLE, switched_off
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """One installed component: an entry point, such as `sdnn = audiozen_plugins.model.sdnn:SDNN` in `audiozen.model`.
+@dataclass(frozen=True, slots=True)
+class MetadataProblem:
+    """Metadata of a distribution that can't be read. The text says what is wrong, in one sentence."""
 
-    The name of the distribution is normalised. `requirements` has only those on AudioZEN, such as `audiozen>=0.1`.
-    """
-
-    group: str
-    name: str
-    value: str
     distribution: str
-    version: str
-    requirements: tuple[str, ...] = ()
-
-    @property
-    def requires(self) -> str:
-        """The versions of AudioZEN that the distribution requires, such as `<0.2,>=0.1`; "" for any."""
-        return wanted_versions(self.requirements)
-
-    @property
-    def kind(self) -> str:
-        """The kind of component: the group without `audiozen.`."""
-        return self.group.removeprefix(_PREFIX)
-
-    @property
-    def prose(self) -> str:
-        """The kind in words, for messages. If AudioZEN does not know the group, this is the name of the kind."""
-        return GROUPS[self.kind].prose if self.kind in GROUPS else self.kind
-
-    @property
-    def spelling(self) -> str:
-        """The unambiguous spelling `distribution:name`."""
-        return f"{self.distribution}:{self.name}"
-
-    @property
-    def title(self) -> str:
-        """The component in words, such as `the model `sdnn` of audiozen 0.1.0`, for messages."""
-        return f"the {self.prose} `{self.name}` of {self.origin}"
-
-    @property
-    def origin(self) -> str:
-        """The distribution with its version, for messages."""
-        return f"{self.distribution} {self.version}".rstrip()
+    text: str
 
 
 class PluginIndex:
@@ -71,12 +30,16 @@ class PluginIndex:
 
     Args:
         entries: the components.
-        problems: the metadata that could not be read, one sentence each.
+        problems: the metadata that could not be read.
+        off: the components that are installed but switched off.
     """
 
-    def __init__(self, entries: Iterable[Entry], problems: Sequence[str] = ()) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], problems: Sequence[MetadataProblem] = (), off: Iterable[Entry] = ()
+    ) -> None:
         self._entries = tuple(sorted(set(entries)))
         self.problems = tuple(problems)
+        self.off = tuple(sorted(set(off)))
 
     @classmethod
     def scan(cls, search_path: Iterable[str]) -> PluginIndex:
@@ -85,23 +48,46 @@ class PluginIndex:
         If a distribution is found twice, the first one is used, as Python does for an import.
         """
         entries: dict[tuple[str, str, str], Entry] = {}
-        problems: list[str] = []
+        problems: list[MetadataProblem] = []
         for folder in metadata_folders(search_path):
             try:
                 text = read_metadata(folder, "entry_points.txt")
-                if _PREFIX not in text:
+                if PREFIX not in text:
                     continue
                 headers = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
-                name, version, requirements = _headers(headers)
+                name, version, requirements = read_headers(headers)
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
-                problems.append(f"the metadata in {folder} can't be read: {error}")
+                what = f"the metadata in {folder} can't be read: {error}"
+                problems.append(MetadataProblem(distribution_of(folder), what))
                 continue
             for group, key, value in lines:
                 entry = Entry(group, key, value, name, version, requirements)
                 if entries.setdefault((group, key, name), entry) is not entry:
-                    problems.append(f"{entry.origin} has two entry points `{key}` in the group {group}")
+                    what = f"{entry.origin} has two entry points `{key}` in the group {group}"
+                    problems.append(MetadataProblem(name, what))
         return cls(entries.values(), problems)
+
+    def without(self, distributions: Collection[str]) -> PluginIndex:
+        """Returns the index without the components of some distributions, which are given by their normalised names.
+
+        Raises:
+            PathError: no distribution with components has such a name, or it is AudioZEN itself.
+        """
+        owners = {entry.distribution for entry in self._entries}
+        for name in distributions:
+            if name == FIRST_PARTY:
+                message = f"{VARIABLE} and `--without` can't switch AudioZEN itself off"
+                remedy = "to switch a default hook off, write `enabled = false` in its entry of [[hooks]]"
+                raise PathError(codes.UNKNOWN_DISTRIBUTION, message, remedy=remedy)
+            if name not in owners:
+                message = f"`{name}` can't be switched off: no distribution of this name with components is installed"
+                others = owners - {FIRST_PARTY}
+                installed = f"installed: {', '.join(sorted(others)) or 'no plugin'}"
+                remedy = did_you_mean(nearest(name, others)) or f"correct `--without` or {VARIABLE}"
+                raise PathError(codes.UNKNOWN_DISTRIBUTION, message, remedy=remedy, notes=[installed])
+        off = [entry for entry in self._entries if entry.distribution in distributions]
+        return PluginIndex(set(self._entries) - set(off), self.problems, off)
 
     def __iter__(self) -> Iterator[Entry]:
         """Returns all components, sorted by group, name and distribution."""
@@ -119,17 +105,23 @@ class PluginIndex:
         return tuple(sorted({entry.name for entry in self.entries(kind)}))
 
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
-        """Groups of components with the same kind and name, from different distributions."""
+        """Returns groups of components with the same kind and name, from different distributions.
+
+        If one of the components is AudioZEN's, it comes first, and the name alone means it.
+        """
         by_name: dict[tuple[str, str], list[Entry]] = {}
-        for entry in self._entries:
+        for entry in sorted(self._entries, key=lambda entry: entry.distribution != FIRST_PARTY):
             by_name.setdefault((entry.group, entry.name), []).append(entry)
         return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 
     def find(self, name: str, kind: str | None = None) -> Entry:
         """Returns the component with a name, which is `name` or `distribution:name`.
 
+        A name alone means AudioZEN's own component before those of other distributions, so that installing a plugin
+        never changes what an experiment uses. `namesakes` has the others.
+
         Raises:
-            PathError: the name or the distribution does not exist, or several components have the name.
+            PathError: the name or the distribution does not exist, or several other distributions have the name.
         """
         distribution, colon, plain = name.rpartition(":")
         entries = self.entries(kind)
@@ -141,9 +133,15 @@ class PluginIndex:
         found = [entry for entry in entries if entry.name == plain]
         if not found:
             raise self._unknown_name(name, plain, entries, kind)
+        own = [entry for entry in found if entry.distribution == FIRST_PARTY]
+        found = own or found
         if len(found) > 1:
             raise _clash(plain, found)
         return found[0]
+
+    def namesakes(self, entry: Entry) -> tuple[Entry, ...]:
+        """Returns the components of other distributions that have the same kind and name."""
+        return tuple(other for other in self.entries(entry.kind) if other.name == entry.name and other != entry)
 
     def _unknown_name(self, name: str, plain: str, entries: Sequence[Entry], kind: str | None) -> PathError:
         prefix = name[: len(name) - len(plain)]
@@ -156,6 +154,7 @@ class PluginIndex:
                 notes.append(f"note: `{plain}` of {other.origin} is a {other.prose}")
             else:
                 notes.append(f"note: {other.origin} has a `{plain}`; write `{other.spelling}`")
+        notes += [_off_note(other) for other in self.off if other.name == plain and kind in (None, other.kind)]
         near = nearest(plain, names)
         example = f", such as `{known.example}`" if known and known.example else ""
         return PathError(
@@ -175,6 +174,7 @@ class PluginIndex:
         notes = [f"installed: {', '.join(owners) or 'no distribution with components'}"]
         if spellings := [f"`{entry.spelling}`" for entry in self.entries(kind) if entry.name == plain]:
             notes.append(f"note: there is {', '.join(spellings)}")
+        notes += [_off_note(other) for other in self.off if other.distribution == normalised(distribution)][:1]
         return PathError(
             codes.UNKNOWN_DISTRIBUTION,
             f"no distribution `{distribution}` with components is installed",
@@ -185,16 +185,33 @@ class PluginIndex:
 
 
 def installed_index() -> PluginIndex:
-    """Returns this process's index, without an experiment's folders. Each state of `sys.path` is scanned once."""
-    return _scan_once(tuple(installed_path()))
+    """Returns this process's index, without an experiment's folders and without what the user has switched off.
+
+    Each state of `sys.path` is scanned once.
+
+    Raises:
+        PathError: a distribution to switch off is not installed.
+    """
+    path, off = tuple(installed_path()), switched_off()
+    return _without_once(path, off) if off else _scan_once(path)
 
 
 def forget_installed() -> None:
     """Makes the next `installed_index` read the metadata again. Call it after a distribution was installed."""
     _scan_once.cache_clear()
+    _without_once.cache_clear()
 
 
 _scan_once = functools.cache(PluginIndex.scan)
+
+
+@functools.cache
+def _without_once(path: tuple[str, ...], off: tuple[str, ...]) -> PluginIndex:
+    return _scan_once(path).without(off)
+
+
+def _off_note(entry: Entry) -> str:
+    return f"note: {entry.title} is switched off, with `--without` or {VARIABLE}"
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:
@@ -208,8 +225,12 @@ def _clash(name: str, entries: Sequence[Entry]) -> PathError:
     )
 
 
-def _headers(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Name, version and requirements on AudioZEN, from the headers above the description."""
+def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Returns name, version and requirements on AudioZEN, from the headers of metadata above the description.
+
+    Raises:
+        ValueError: there is no name.
+    """
     headers: dict[str, list[str]] = {}
     for line in text.splitlines():
         if not line.strip():
@@ -236,7 +257,7 @@ def _parse(text: str) -> Iterator[tuple[str, str, str]]:
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             group = line[1:-1].strip()
-        elif group.startswith(_PREFIX) and line and line[0] not in "#;":
+        elif group.startswith(PREFIX) and line and line[0] not in "#;":
             name, equals, value = line.partition("=")
             if not equals or not name.strip() or not value.strip():
                 raise ValueError(f"`{line}` in entry_points.txt is not `name = module:attribute`")

@@ -26,10 +26,19 @@ def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
         except OSError:
             continue
         for name in names:
-            distribution = normalised(name.rpartition(".")[0].partition("-")[0])
+            distribution = distribution_of(name)
             if name.endswith(_SUFFIXES) and distribution not in seen:
                 seen.add(distribution)
                 yield os.path.join(entry, name)  # noqa: PTH118
+
+
+def distribution_of(folder: str) -> str:
+    """Returns the normalised name of the distribution that a metadata folder belongs to.
+
+    >>> distribution_of("site-packages/Acme_Losses-1.0.dist-info")
+    'acme-losses'
+    """
+    return normalised(os.path.basename(folder).rpartition(".")[0].partition("-")[0])  # noqa: PTH119 - quicker
 
 
 def read_metadata(folder: str, name: str) -> str:
@@ -38,6 +47,19 @@ def read_metadata(folder: str, name: str) -> str:
         return Path(folder, name).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""
+
+
+def installed_version(distribution: str, search_path: Iterable[str]) -> str | None:
+    """Returns the version of a distribution, given by its normalised name; None if it is not installed.
+
+    Raises:
+        OSError: its metadata can't be read.
+    """
+    for folder in metadata_folders(search_path):
+        if distribution_of(folder) == distribution:
+            text = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
+            return next((line[8:].strip() for line in text.splitlines() if line.startswith("Version:")), "")
+    return None
 
 
 def normalised(distribution: str) -> str:

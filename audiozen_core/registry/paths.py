@@ -19,21 +19,27 @@ package `audiozen` is imported like any other.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
+from audiozen_core import __version__
 from audiozen_core.diagnostics import codes
 from audiozen_core.kinds import kind_of
+from audiozen_core.registry.compatibility import admits
+from audiozen_core.registry.entry import NAME, Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.hints import MissingNameError, missing_name_error, module_error, unknown_name_hints
 from audiozen_core.registry.importing import capture_standard_output, get_attribute, import_module
-from audiozen_core.registry.index import Entry, PluginIndex, installed_index
+from audiozen_core.registry.index import PluginIndex, installed_index
+from audiozen_core.registry.process_state import read_state, restore_state
+from audiozen_core.registry.scope import ImportScope
 
-__all__ = ["PathError", "Resolved", "load", "resolve"]
+__all__ = ["PathError", "Resolved", "load", "resolve", "version_error"]
 
 _LONGEST = 256
-_NAME = re.compile(r"[\w][\w.+-]*(:[\w][\w.+ -]*)?", re.ASCII)
+_PLAIN = re.compile(f"{NAME}(:{NAME})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class Resolved:
         dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path is the name of one.
         printed: what the import wrote to the standard output.
+        changed: what the import of an installed module changed in the process, such as "the working directory". It has
+            been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
     """
 
     path: str
@@ -53,6 +61,7 @@ class Resolved:
     dotted: str
     entry: Entry | None
     printed: str
+    changed: tuple[str, ...] = ()
 
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
@@ -65,7 +74,8 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
         index: the installed components (default: those of this process).
 
     Raises:
-        PathError: the path is malformed, its object does not exist, or the import of its module fails.
+        PathError: the path is malformed, its object does not exist, the import of its module fails, or its distribution
+            is made for another version of AudioZEN.
         AudioZenError: the module raised an `AudioZenError` itself, such as `MissingExtraError`.
 
     >>> resolve("fractions.Fraction.from_float").target(0.5)
@@ -79,9 +89,26 @@ def resolve(path: object, *, section: str | None = None, index: PluginIndex | No
             entry = index.find(path, kind.name if kind and kind.group else None)
         except PathError as error:
             raise unknown_name_hints(error, path, section) from None
+        if wrong := version_error(entry):
+            raise wrong
+        if scope := ImportScope.current():
+            scope.used.add((path, entry))
         return load(entry, path=path)
     module, *names = path.split(".")
     return _import_object(module, names, path, section)
+
+
+def version_error(entry: Entry) -> PathError | None:
+    """Returns the error for a component whose distribution requires another version of AudioZEN; None if it fits."""
+    wanted = entry.requires
+    if admits(wanted, __version__):
+        return None
+    return PathError(
+        codes.OTHER_VERSION,
+        f"{entry.origin} requires audiozen{wanted}; this is audiozen {__version__}",
+        label=f"it comes from {entry.origin}",
+        remedy=f"pip install --upgrade {entry.distribution}, or pip install 'audiozen{wanted}'",
+    )
 
 
 def load(entry: Entry, *, path: str | None = None) -> Resolved:
@@ -107,15 +134,21 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
     If `path` is given, it is the path that the user wrote in `section`, and the error for a missing name suggests a
     similar path.
     """
+    before = read_state() if module not in sys.modules else None
+    changed: tuple[str, ...] = ()
     try:
         with capture_standard_output() as captured:
             target = _follow(_import(module, names), names, module)
     except MissingNameError as missing:
         raise missing_name_error(missing, path, section) from None
+    finally:
+        scope = ImportScope.current()
+        if before is not None and not (scope and scope.is_local(module)):
+            changed = restore_state(before)
     dotted = ".".join([module, *names])
     if isinstance(target, ModuleType):
         raise module_error(dotted, target)
-    return Resolved(path, target, dotted, None, captured.text)
+    return Resolved(path, target, dotted, None, captured.text, changed)
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:
@@ -140,7 +173,7 @@ def _well_formed(path: object) -> str:
     if not path.strip():
         raise PathError(codes.MALFORMED_PATH, "the `path` is empty", remedy='write it as path = "module.Class"')
     dotted = "." in path and ":" not in path
-    if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _NAME.fullmatch(path)):
+    if len(path) <= _LONGEST and (_is_dotted(path) if dotted else _PLAIN.fullmatch(path)):
         return path
     start = path[: _LONGEST + 1]
     fixed = start.strip().removesuffix("()").removesuffix("/").replace("\\", "/").replace(".py", "").replace("/", ".")

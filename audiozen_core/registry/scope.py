@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import ClassVar
+
+from audiozen_core.registry.entry import Entry
 
 _FOUNDATIONS = (
     "audiozen audiozen_core audiozen_plugins torch torchaudio torchgen functorch triton numpy pluggy click structlog "
@@ -30,6 +32,10 @@ class ImportScope:
     A file whose name is in `RESERVED` is ignored, so that a `logging.py` or a `torch.py` in the folder does no harm;
     `hidden` finds such a file. A module that was already imported from the same file is shared, not imported twice.
 
+    `used` has the installed components that were named inside the scope, each with its path. `recorded` says which
+    distribution had a component when the experiment was last run: the requirement for it, such as `acme==1.0`, and the
+    file that says so.
+
     The import path belongs to the process, so two threads can't have different scopes at the same time. A process that
     is forked inside a scope is in the same scope.
     """
@@ -38,6 +44,8 @@ class ImportScope:
 
     def __init__(self, dirs: Iterable[Path | str]) -> None:
         self.dirs = tuple(dict.fromkeys(os.path.abspath(folder) for folder in dirs))  # noqa: PTH100 - links are kept
+        self.used: set[tuple[str, Entry]] = set()
+        self.recorded: Callable[[str], tuple[str, str] | None] = lambda path: None
         self._modules: dict[str, ModuleType] = {}
         self._extra_path: list[str] = []
         self._outer_path: list[str] = []
@@ -84,6 +92,11 @@ class ImportScope:
         """Returns the file that is ignored because the module's name is reserved, or None."""
         top = name.partition(".")[0]
         return self.local_modules().get(top) if top in RESERVED else None
+
+    def is_local(self, name: str) -> bool:
+        """Returns whether a module is, or would be, imported from one of the folders."""
+        top = name.partition(".")[0]
+        return top not in RESERVED and (self._is_in_folders(top) if top in sys.modules else top in self.local_modules())
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Finds reserved modules outside the folders. Python calls this method of the scopes in `sys.meta_path`."""

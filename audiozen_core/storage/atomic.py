@@ -24,6 +24,9 @@ from typing import BinaryIO
 _PARTIAL = ".partial"
 """The suffix of a file that is being written. If the process that writes it is dead, the file may be deleted."""
 
+INCOMPLETE = ".incomplete"
+"""The suffix of a result folder until the test or prediction has ended without an error."""
+
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """The error numbers of a full disk or an exhausted quota."""
 

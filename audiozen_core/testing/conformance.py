@@ -10,12 +10,15 @@ from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.diagnostic import render
 from audiozen_core.hooks.checks import hook_findings, implemented_hooks
-from audiozen_core.inspection.health import metadata_findings, select_distributions
+from audiozen_core.inspection.health import metadata_findings, select_distributions, stray_group_findings
 from audiozen_core.inspection.probe import findings_about
+from audiozen_core.inspection.stray_groups import stray_groups
 from audiozen_core.kinds import kind_of
-from audiozen_core.registry.index import Entry, forget_installed, installed_index
+from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.index import forget_installed, installed_index
 from audiozen_core.registry.installed import normalised
 from audiozen_core.registry.paths import load
+from audiozen_core.registry.scope import installed_path
 
 
 def check_entry_points(distribution: str) -> tuple[Entry, ...]:
@@ -34,8 +37,10 @@ def check_entry_points(distribution: str) -> tuple[Entry, ...]:
     name = normalised(distribution)
     index = select_distributions(installed_index(), [name])
     entries = tuple(entry for entry in index if entry.distribution == name)
-    assert entries, f"{distribution} is not installed, or has no components"
-    findings = [*metadata_findings(index), *itertools.chain.from_iterable(map(findings_about, entries))]
+    strays = [stray for stray in stray_groups(installed_path()) if stray.distribution == name]
+    assert entries or strays or index.problems, f"{distribution} is not installed, or has no components"
+    of_imports = itertools.chain.from_iterable(map(findings_about, entries))
+    findings = [*metadata_findings(index), *stray_group_findings(strays), *of_imports]
     assert not findings, "\n\n".join(render(finding) for finding in findings)
     for entry in entries:
         hook = load(entry).target if entry.kind == "hooks" else None

@@ -12,34 +12,24 @@ from audiozen_core.registry.scope import installed_path
 
 # The child process compares its state before and after the import. Like every run, it imports torch and AudioZEN first.
 _CHILD = """
-import json, logging, os, random, signal, sys, threading, time, warnings
+import json, logging, os, random, sys, threading, time
 sys.path[:] = json.loads(sys.argv[2])
 import numpy, torch, audiozen_core.experiment.experiment
-def state():
+from audiozen_core.registry.process_state import read_state, restore_state
+def others():
     return {
-        "the environment": dict(os.environ),
-        "the working directory": os.getcwd(),
         "files in the working directory": sorted(os.listdir()),
         "sys.path": list(sys.path),
-        "the filters of warnings": len(warnings.filters),
         "the handlers of the root logger": [str(handler) for handler in logging.getLogger().handlers],
         "the level of the root logger": logging.getLogger().level,
         "threads": sorted(thread.name for thread in threading.enumerate()),
-        "signal handlers": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)],
-        "Python's random numbers": str(random.getstate()),
-        "NumPy's random numbers": str(numpy.random.get_state()),
-        "torch's random numbers": torch.get_rng_state().tolist(),
-        "torch's default type": str(torch.get_default_dtype()),
-        "torch's number of threads": torch.get_num_threads(),
-        "whether torch records gradients": torch.is_grad_enabled(),
-        "whether torch is deterministic": torch.are_deterministic_algorithms_enabled(),
     }
-before = state()
+before, others_before = read_state(), others()
 start = time.process_time()
 __import__(sys.argv[1])
 seconds = time.process_time() - start
-after = state()
-changed = [name for name in before if before[name] != after[name]]
+others_after = others()
+changed = [*restore_state(before), *(name for name in others_before if others_before[name] != others_after[name])]
 print("\\x00" + json.dumps({"seconds": seconds, "changed": changed}), file=sys.__stderr__)
 """
 
@@ -47,8 +37,9 @@ print("\\x00" + json.dumps({"seconds": seconds, "changed": changed}), file=sys._
 def check_import(module: str, *, seconds: float = 2.0) -> None:
     """Checks that a module is imported quickly, prints nothing, and changes no global state.
 
-    It must not change: environment, working directory and its files, `sys.path`, filters of warnings, root logger,
-    threads, signal handlers, random numbers, and torch's global settings.
+    It must not change: environment, locale, working directory and its files, `sys.path`, filters of warnings, root
+    logger, threads, signal handlers, random numbers, and torch's global settings. A library may set variables that only
+    it reads, and filters for its own warnings.
 
     Args:
         module: the dotted name.

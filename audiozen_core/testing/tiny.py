@@ -60,7 +60,7 @@ _VALUES: dict[str, Any] = {
     },
     "predict_dataset": {"path": "audio_folder", "args": {"folder": "noisy"}},
     # Importing TensorBoard takes longer than the run.
-    "hooks": [{"path": "audiozen:tensorboard", "enabled": False}],
+    "hooks": [{"path": "tensorboard", "enabled": False}],
 }
 
 

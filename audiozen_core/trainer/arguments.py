@@ -10,24 +10,16 @@ from audiozen_core.errors import RunError
 _Number = TypeVar("_Number", int, float, int | None, float | None)
 
 
-def at_least(limit: int, **argument: _Number) -> _Number:
+def above(limit: int, **argument: _Number) -> _Number:
     """Checks an argument, which is passed by its name, and returns its value. None is always accepted.
 
     Raises:
-        RunError: the value is less than the limit, or not finite.
+        RunError: the value is not greater than the limit, or not finite.
 
     Example:
-        >>> at_least(1, patience=3)
-        3
+        >>> above(0, overlap_seconds=0.5)
+        0.5
     """
-    ((name, value),) = argument.items()
-    if value is not None and not limit <= value < math.inf:
-        raise _out_of_range(name, value, f"at least {limit}, and finite")
-    return value
-
-
-def above(limit: int, **argument: _Number) -> _Number:
-    """Does the same as `at_least`, but the value must be greater than the limit."""
     ((name, value),) = argument.items()
     if value is not None and not limit < value < math.inf:
         raise _out_of_range(name, value, f"above {limit}, and finite")

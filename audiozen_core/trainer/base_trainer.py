@@ -5,25 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.trainer.arguments import above, at_least
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.evaluation import Evaluation, prefixed
+from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
+from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
-from audiozen_core.trainer.losses import trained_losses
+from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import RandomState, StateRegistry
+from audiozen_core.trainer.state import EXTRA, RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
@@ -57,7 +58,7 @@ class BaseTrainer(Evaluation):
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
         save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
         save_ckpt_async: write checkpoints in the background, so that training only waits for a copy.
-        patience: stop after N epochs without a better score; None for no limit.
+        patience: stop after N epochs without a better score, which NaN never is; None for no limit.
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
@@ -98,26 +99,27 @@ class BaseTrainer(Evaluation):
         self,
         components: Components,
         *,
-        max_epochs: int = 100,
-        max_steps: int | None = None,
-        clip_grad_norm_value: float | None = None,
+        max_epochs: Positive = 100,
+        max_steps: Positive | None = None,
+        clip_grad_norm_value: Annotated[float, Range(above=0)] | None = None,
         monitor: str = "score",
         save_max_score: bool = True,
-        save_ckpt_interval: int = 1,
-        save_ckpt_interval_steps: int | None = None,
-        save_ckpt_minutes: float | None = None,
+        save_ckpt_interval: Positive = 1,
+        save_ckpt_interval_steps: Positive | None = None,
+        save_ckpt_minutes: Annotated[float, Range(least=0)] | None = None,
         save_ckpt_async: bool = True,
-        patience: int | None = None,
-        validation_interval: int = 1,
-        max_num_checkpoints: int = 5,
-        gradient_accumulation_steps: int = 1,
+        patience: Positive | None = None,
+        validation_interval: Positive = 1,
+        max_num_checkpoints: Positive = 5,
+        gradient_accumulation_steps: Positive = 1,
         plot_norm: bool = False,
-        log_interval: int = 50,
+        log_interval: Natural = 50,
         on_nonfinite: NonFinitePolicy = "stop",
-        max_nonfinite: int = 10,
+        max_nonfinite: Natural = 10,
         on_bad_data: UnreadablePolicy = "stop",
-        max_bad_data: int = 10,
+        max_bad_data: Natural = 10,
     ) -> None:
+        check_ranges(BaseTrainer, locals())
         super().__init__(
             components,
             monitor=monitor,
@@ -125,21 +127,20 @@ class BaseTrainer(Evaluation):
             on_bad_data=on_bad_data,
             max_bad_data=max_bad_data,
         )
-        self.max_epochs = at_least(1, max_epochs=max_epochs)
-        self.max_steps = at_least(1, max_steps=max_steps)
-        self.clip_grad_norm_value = above(0, clip_grad_norm_value=clip_grad_norm_value)
-        self.save_ckpt_interval = at_least(1, save_ckpt_interval=save_ckpt_interval)
-        self.save_ckpt_interval_steps = at_least(1, save_ckpt_interval_steps=save_ckpt_interval_steps)
-        self.save_ckpt_minutes = at_least(0, save_ckpt_minutes=save_ckpt_minutes)
-        self.save_ckpt_async = save_ckpt_async
-        self.patience = at_least(1, patience=patience)
-        self.validation_interval = at_least(1, validation_interval=validation_interval)
-        self.max_num_checkpoints = at_least(1, max_num_checkpoints=max_num_checkpoints)
-        self.gradient_accumulation_steps = at_least(1, gradient_accumulation_steps=gradient_accumulation_steps)
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.clip_grad_norm_value = clip_grad_norm_value
+        self.save_ckpt_interval = save_ckpt_interval
+        self.save_ckpt_interval_steps = save_ckpt_interval_steps
+        self.save_ckpt_minutes, self.save_ckpt_async = save_ckpt_minutes, save_ckpt_async
+        self.patience = patience
+        self.validation_interval = validation_interval
+        self.max_num_checkpoints = max_num_checkpoints
+        self.gradient_accumulation_steps = gradient_accumulation_steps
         self.plot_norm = plot_norm
-        self.log_interval = at_least(0, log_interval=log_interval)
-        self.on_nonfinite = on_nonfinite
-        self.max_nonfinite = at_least(0, max_nonfinite=max_nonfinite)
+        self.log_interval = log_interval
+        self.on_nonfinite: NonFinitePolicy = on_nonfinite
+        self.max_nonfinite = max_nonfinite
         for scheduler in self.lr_schedulers.values():
             scheduler.check(save_max_score=save_max_score)
 
@@ -155,6 +156,7 @@ class BaseTrainer(Evaluation):
         self.state.register("rng", RandomState(), training_only=True)
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
         self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
+        self._losses = LossChoice(f"{type(self).__name__}.training_step")
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
 
@@ -163,6 +165,7 @@ class BaseTrainer(Evaluation):
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a reason to stop."""
         self.check_schedulers(loader)
+        validated = False
         with self._running("train"):
             while (reason := self._stop_reason()) is None:
                 try:
@@ -181,6 +184,7 @@ class BaseTrainer(Evaluation):
                 score = None
                 if validation_loaders and (last or epoch % self.validation_interval == 0):
                     score, scalars = self._validate(validation_loaders)
+                    validated = True
                     metrics |= scalars
                 self._step_schedulers("epoch", score)
                 # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
@@ -189,19 +193,20 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+            if validated and not self.progress.best_epoch:
+                self.log.warning(
+                    "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
+                    "`best`, and a test uses the latest one",
+                    **({"reason": self.why_no_score} if self.why_no_score else {}),
+                )
 
     def check_schedulers(self, loader: BatchLoader) -> None:
-        """Checks that no scheduler ends before the training does.
-
-        Raises:
-            RunError: a scheduler has fewer steps than the training.
-        """
-        steps = self.max_steps
-        if loader.num_batches is not None:
-            windows = self.max_epochs * math.ceil(loader.num_batches / self.gradient_accumulation_steps)
-            steps = windows if steps is None else min(steps, windows)
+        """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
+        epochs, batches = self.max_epochs, loader.num_batches
+        windows = None if batches is None else epochs * math.ceil(batches / self.gradient_accumulation_steps)
+        steps = min((limit for limit in (windows, self.max_steps) if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
-            scheduler.check_length(epochs=self.max_epochs, steps=steps)
+            scheduler.check_length(epochs=epochs, steps=steps)
 
     def _stop_reason(self) -> str | None:
         if self.progress.epoch >= self.max_epochs:
@@ -243,8 +248,7 @@ class BaseTrainer(Evaluation):
                 "finite, or because its samples can't be read",
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
-        with translate_step_errors(self.training_epoch_end):
-            scalars = {**self.training_epoch_end(steps), **self.scalars.rates}
+        scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
         added = self.hooks.added_scalars("epoch_scalars", scalars, trainer=self, epoch=epoch)
         return prefixed("train", {**scalars, **added})
 
@@ -276,10 +280,9 @@ class BaseTrainer(Evaluation):
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
-        losses = trained_losses(result, self.models, step=f"{type(self).__name__}.training_step")
-        result = result if isinstance(result, Mapping) else losses
-        outputs = {name: value.detach() if isinstance(value, Tensor) else value for name, value in result.items()}
-        return losses, outputs
+        losses = self._losses.choose(result, self._gradients.trained_suffixes)
+        given = (result if isinstance(result, Mapping) else losses).items()
+        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 
     def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
@@ -327,12 +330,7 @@ class BaseTrainer(Evaluation):
             scheduler.step(interval, score)
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
-        """Asks the hooks how to handle a loss or gradient that is not finite. Returns if the batch is to be skipped.
-
-        Raises:
-            NonFiniteError: the run is to stop.
-            RollbackRequest: the last checkpoint is to be restored.
-        """
+        """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
         answer = self.hooks.on_nonfinite(trainer=self, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)
@@ -375,7 +373,7 @@ class BaseTrainer(Evaluation):
         try:
             self.hooks.on_state_collect(trainer=self)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self)}
-            yield {**self.state.state_dict(), "extra": extra}
+            yield {**self.state.state_dict(), EXTRA: extra}
         finally:
             self.hooks.on_state_collected(trainer=self)
 
@@ -389,7 +387,7 @@ class BaseTrainer(Evaluation):
             CheckpointError: the state does not fit this trainer.
         """
         state = dict(state)
-        self.hooks.distribute_extra(self, state.pop("extra", {}).get("hooks", {}))
+        self.hooks.distribute_extra(self, state.pop(EXTRA, {}).get("hooks", {}))
         self.state.load_state_dict(state)
 
 

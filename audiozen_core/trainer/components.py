@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.config.plugin_sections import PluginSections
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.scheduler import Scheduler
@@ -31,6 +32,7 @@ class Components:
         lr_schedulers: the schedulers by suffix.
         others: all other components, as `others[kind][suffix]`.
         acoustics: the settings of `[acoustics]`.
+        sections: the sections that plugins bring, by name: see `PluginSections`.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         device: the device of the networks.
@@ -48,6 +50,7 @@ class Components:
     lr_schedulers: Mapping[str, Scheduler] = field(default_factory=dict)
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acoustics: Acoustics = field(default_factory=Acoustics)
+    sections: PluginSections = field(default_factory=PluginSections)
     folder: Path = Path()
     experiment: str = "experiment"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

@@ -18,8 +18,8 @@ from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
-from audiozen_core.trainer.arguments import at_least
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.memory import translate_memory_errors
 from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.parts import Parts
@@ -30,7 +30,12 @@ _RUNS: dict[Mode, str] = {"validate": "validation run", "test": "test run", "pre
 
 
 class Evaluation(Steps, Parts):
-    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments."""
+    """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
+
+    Attributes:
+        why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
+            `validation_epoch_end`; a training in which no epoch could be the best ends with it.
+    """
 
     def __init__(
         self,
@@ -44,7 +49,8 @@ class Evaluation(Steps, Parts):
         super().__init__(components)
         self.monitor = monitor
         self.save_max_score = save_max_score
-        self.unreadable = UnreadableSamples(on_bad_data, at_least(0, max_bad_data=max_bad_data))
+        self.unreadable = UnreadableSamples(on_bad_data, max_bad_data)
+        self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
         self._shown: list[Mapping[str, Tensor]] = []
 
@@ -62,8 +68,7 @@ class Evaluation(Steps, Parts):
         with self._running("test"):
             with self._new_results("test"):
                 outputs = self._evaluate("test", loaders, self.test_step)
-                with translate_step_errors(self.test_epoch_end):
-                    scalars = self.test_epoch_end(outputs) or {}
+                scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True)
                 metrics = prefixed("test", self._with_added("test", scalars))
             self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
             self.hooks.on_log(
@@ -115,16 +120,16 @@ class Evaluation(Steps, Parts):
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
-        with translate_step_errors(self.validation_epoch_end):
-            result = self.validation_epoch_end(outputs)
-        scalars = self._with_added("validate", result if isinstance(result, Mapping) else {"score": result})
+        scalars = self._with_added("validate", scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
         if self.monitor not in scalars:
             raise RunError(
                 f"the validation has no scalar `{self.monitor}`; it has {', '.join(sorted(scalars)) or 'none'}",
                 remedy="let `validation_epoch_end` return it, or name another one as `monitor` in [trainer.args]",
             )
-        score = float(scalars[self.monitor])
+        score = scalars[self.monitor]
         metrics = prefixed("validate", {**scalars, "score": score})
+        if compare:
+            self.progress.first_validation = self.progress.first_validation or self.progress.epoch
         if compare and self._is_better(score):
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
             self.hooks.on_best_found(trainer=self._as_trainer, score=score)
@@ -221,8 +226,3 @@ class Evaluation(Steps, Parts):
     def _autocast(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] | None = self.hooks.autocast(trainer=self._as_trainer)
         return context or nullcontext()
-
-
-def prefixed(prefix: str, scalars: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """Adds the prefix to the names of scalars, such as `train/loss`."""
-    return {f"{prefix}/{name}": float(value) for name, value in scalars.items()}

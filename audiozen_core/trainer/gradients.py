@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from audiozen_core.errors import HookError, RunError
+from audiozen_core.errors import AudioZenError, HookError, RunError
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
+from audiozen_core.trainer.part_errors import translate_method_errors
 
 _MOST_SHAPES = 8
 
@@ -74,6 +75,11 @@ class Gradients:
         """Returns the weights of one network and its loss function that an optimiser changes."""
         return [weight.tensor for weight in self._trained[suffix]]
 
+    @property
+    def trained_suffixes(self) -> list[str]:
+        """The suffixes of the networks that an optimiser changes, or whose loss functions it changes."""
+        return [suffix for suffix, weights in self._trained.items() if weights]
+
     def inputs(self, suffix: str) -> list[Tensor]:
         """Returns the weights that the loss of one network trains.
 
@@ -127,16 +133,19 @@ class Gradients:
 
     @contextmanager
     def explained_step(self, suffix: str, optimizer: Optimizer) -> Iterator[None]:
-        """Explains an error of an optimiser's step, which is often about sparse gradients.
+        """Explains an error of an optimiser's step, and whether sparse gradients may be its cause.
 
         Raises:
-            RunError: instead of an error that the optimiser raises; it names a weight whose gradient may be the cause.
+            RunError: instead of an error that the optimiser raises. It names the section, and a weight whose gradient
+                may be the cause.
         """
         try:
             yield
         except Exception as error:
             cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
-            if not isinstance(cause, RuntimeError | ValueError) or isinstance(cause, torch.OutOfMemoryError):
+            # A hook that steps the optimiser has mistakes of its own. Those of optimisers are mostly of these types.
+            of_hook = isinstance(error, HookError) and not isinstance(cause, RuntimeError | ValueError)
+            if of_hook or isinstance(cause, AudioZenError | torch.OutOfMemoryError):
                 raise
             weights = self._trained.get(suffix, ())
             layouts = [(weight, weight.tensor.grad.is_sparse) for weight in weights if weight.tensor.grad is not None]
@@ -158,14 +167,18 @@ class Gradients:
                 )
             elif isinstance(optimizer, torch.optim.SparseAdam):
                 remedy = "SparseAdam is for networks whose gradients are all sparse: use torch.optim.Adam instead"
-            raise RunError.caused_by(
-                cause, f"{type(optimizer).__name__} can't step:", notes=notes, remedy=remedy
-            ) from error
+            what = f"[{section_name('optimizer', suffix)}] {type(optimizer).__name__} can't step:"
+            raise RunError.caused_by(cause, what, notes=notes, remedy=remedy) from error
 
     def clear(self) -> None:
-        """Clears all gradients, and begins a window."""
-        for optimizer in self._optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+        """Clears all gradients, and begins a window.
+
+        Raises:
+            RunError: an optimiser can't clear its gradients.
+        """
+        for suffix, optimizer in self._optimizers.items():
+            with translate_method_errors(section_name("optimizer", suffix), optimizer, "zero_grad"):
+                optimizer.zero_grad(set_to_none=True)
         for weight in self._others:
             weight.grad = None
         self._contributions.clear()

@@ -13,8 +13,9 @@ def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Ten
     """Returns the present learning rate of each parameter group.
 
     The only group of an optimiser is called `lr`, or `lr_g` for the suffix `g`. Of several groups, each adds its `name`
-    if it has one, and its index otherwise: `lr_0`, `lr_g_encoder`. A group without a learning rate is left out. A rate
-    that is a tensor is copied and not read, because reading it would stall a GPU.
+    if it has one, and its index otherwise: `lr_0`, `lr_g_encoder`. If two of them would have the same name, those with
+    a `name` add both: `lr_encoder_0`. A group without a learning rate is left out. A rate that is a tensor is copied
+    and not read, because reading it would stall a GPU.
 
     Args:
         optimizers: the optimisers by suffix.
@@ -28,9 +29,15 @@ def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Ten
     rates: dict[str, float | Tensor] = {}
     for suffix, optimizer in optimizers.items():
         base = f"lr_{suffix}" if suffix else "lr"
-        for index, group in enumerate(optimizer.param_groups):
+        groups = optimizer.param_groups
+        names = [str(group.get("name", index)) for index, group in enumerate(groups)]
+        if len(set(names)) < len(names):
+            names = [
+                f"{group['name']}_{index}" if "name" in group else str(index) for index, group in enumerate(groups)
+            ]
+        for index, group in enumerate(groups):
             rate: Any = group.get("lr")
             if rate is not None:
-                name = f"{base}_{group.get('name', index)}" if len(optimizer.param_groups) > 1 else base
+                name = f"{base}_{names[index]}" if len(groups) > 1 else base
                 rates[name] = rate.detach().clone() if isinstance(rate, Tensor) else float(rate)
     return rates

@@ -2,41 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from audiozen_core.errors import RunError
+from audiozen_core.kinds import section_name
+from audiozen_core.logging import get_logger
 from audiozen_core.trainer.module_state import unwrapped
 
 
-def trained_losses(result: Any, suffixes: Collection[str], *, step: str) -> dict[str, Tensor]:
-    """Returns the losses among the results of a training step, by name.
+class LossChoice:
+    """Chooses the losses among the results of a training step.
 
     `loss` trains everything, and is then the only loss. Without it, each `loss_<suffix>` is the loss of the network
-    with this suffix. Everything else is only recorded, whatever its name is.
+    with this suffix, if an optimiser trains that. Everything else is only recorded, whatever its name is.
 
     Args:
-        result: what `training_step` returned: a loss, or a mapping.
-        suffixes: the suffixes of the networks.
         step: the name of the step, for messages.
-
-    Raises:
-        RunError: the step returned no loss, or a loss can't be back-propagated.
     """
-    if not isinstance(result, Mapping):
-        result = {"loss": result}
-    names = ["loss"] if "loss" in result else [f"loss_{suffix}" for suffix in suffixes if suffix]
-    losses = {name: result[name] for name in names if name in result}
-    if not losses:
-        raise RunError(
-            f"{step} returned no `loss`, but {sorted(map(str, result))}",
-            remedy=f"return {_or([f'`{name}`' for name in ('loss', *names)])}; other names are only recorded",
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self._has_warned = False
+
+    def choose(self, result: Any, suffixes: Collection[str]) -> dict[str, Tensor]:
+        """Returns the losses by name. Warns once if a network has a loss by its name, but `loss` trains it.
+
+        Args:
+            result: what `training_step` returned: a loss, or a mapping.
+            suffixes: the suffixes of the networks that are trained.
+
+        Raises:
+            RunError: the step returned no loss, or a loss can't be back-propagated.
+        """
+        if not isinstance(result, Mapping):
+            result = {"loss": result}
+        own = [f"loss_{suffix}" for suffix in suffixes if suffix]
+        losses = {name: result[name] for name in (["loss"] if "loss" in result else own) if name in result}
+        if not losses:
+            raise RunError(
+                f"{self.step} returned no `loss`, but {sorted(map(str, result))}",
+                remedy=f"return {_or([f'`{name}`' for name in ('loss', *own)])}; other names are only recorded",
+            )
+        for name, loss in losses.items():
+            _check(name, loss)
+        recorded = [name for name in own if name in result and name not in losses]
+        if recorded and len(suffixes) > 1 and not self._has_warned:
+            self._has_warned = True
+            self._warn(recorded, suffixes)
+        return losses
+
+    def _warn(self, recorded: Sequence[str], suffixes: Collection[str]) -> None:
+        networks = " and ".join(f"[{section_name('model', suffix)}]" for suffix in suffixes)
+        remedy = "to train each network by its own loss, leave `loss` out"
+        if "" in suffixes:
+            free = next(letter for letter in "gab" if letter not in suffixes)
+            remedy = (
+                f"to train each network by its own loss, give [model] a suffix too, such as [model_{free}] with "
+                f"[optimizer_{free}], and return `loss_{free}` in place of `loss`"
+            )
+        get_logger().warning(
+            f"{self.step} returns `loss`, which trains {networks}; "
+            f"{_and([f'`{name}`' for name in recorded])} {'is' if len(recorded) == 1 else 'are'} only recorded",
+            remedy=remedy,
         )
-    for name, loss in losses.items():
-        _check(name, loss)
-    return losses
 
 
 class LossOfModules(nn.Module):
@@ -90,7 +121,9 @@ def follow_mode(module: nn.Module, *, training: bool) -> None:
 
 def _check(name: str, loss: object) -> None:
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
-        got = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        got = f"a {type(loss).__name__}"
+        if isinstance(loss, Tensor):
+            got = f"a {'complex ' * loss.is_complex()}tensor of shape {list(loss.shape)}"
         only = "; a value that is only recorded needs another name" if name == "loss" else ""
         raise RunError(f"`{name}` is {got}", remedy=f"return a real tensor of one element, such as the mean{only}")
     if not loss.requires_grad:
@@ -102,3 +135,7 @@ def _check(name: str, loss: object) -> None:
 
 def _or(names: list[str]) -> str:
     return " or ".join(names)
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join(names)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from audiozen_core.data.description import describe, sample_notes
@@ -43,6 +44,26 @@ def translate_part_errors(part: str, *inputs: Any, remedy: str) -> Iterator[None
         forms = " and ".join(map(describe, inputs))
         plural = "inputs of the forms" if len(inputs) > 1 else "an input of the form"
         raise RunError.caused_by(error, f"{part} fails for {plural} {forms}:", remedy=remedy) from error
+
+
+@contextmanager
+def translate_method_errors(section: str, part: object, method: str) -> Iterator[None]:
+    """Translates an error of a method that AudioZEN calls without data, such as `train` of a network.
+
+    Args:
+        section: the section of the part, such as `model_g`.
+        part: the network, loss or optimiser.
+        method: the name of the method.
+
+    Raises:
+        RunError: the method raised an error. An `AudioZenError`, or too little memory, passes unchanged.
+    """
+    try:
+        yield
+    except (AudioZenError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise RunError.caused_by(error, f"[{section}] {type(part).__name__} failed in `{method}`:") from error
 
 
 def _refused_call(error: Exception) -> bool:

@@ -17,6 +17,7 @@ from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.held_modules import held_modules
 from audiozen_core.trainer.input_copies import copy_inputs, protected, report_changed_inputs
 from audiozen_core.trainer.losses import follow_mode
+from audiozen_core.trainer.part_errors import translate_method_errors
 
 _Part = TypeVar("_Part")
 
@@ -43,6 +44,7 @@ class Parts:
         self.use_amp = components.use_amp
         self.config_text = components.config_text
         self.acoustics = components.acoustics
+        self.sections = components.sections
         self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
         self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length
         transform = Stft(self.acoustics)
@@ -76,12 +78,17 @@ class Parts:
         """Switches all networks, losses, and modules that the trainer holds to training or evaluation mode.
 
         A held module that was in evaluation mode before, or whose parameters are all frozen, stays there.
+
+        Raises:
+            RunError: one of them can't be switched.
         """
-        for model in self.models.values():
-            model.train(training)
-        for loss in self.loss_functions.values():
+        for suffix, model in self.models.items():
+            with translate_method_errors(section_name("model", suffix), model, "train"):
+                model.train(training)
+        for suffix, loss in self.loss_functions.items():
             if isinstance(loss, nn.Module):
-                follow_mode(loss, training=training)
+                with translate_method_errors(section_name("loss_function", suffix), loss, "train"):
+                    follow_mode(loss, training=training)
         for part in self._switched_off if training else ():
             part.training = True
         self._switched_off.clear()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from audiozen_core.storage.atomic import make_folder, rename, sync_folder
-
-INCOMPLETE = ".incomplete"
-"""The suffix of a result folder until the test or prediction has ended without an error."""
+from audiozen_core.storage.atomic import INCOMPLETE, make_folder, rename, sync_folder
 
 
 class ResultFolder:

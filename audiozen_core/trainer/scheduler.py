@@ -77,5 +77,6 @@ class Scheduler:
         if isinstance(self.scheduler, OneCycleLR) and wanted is not None and wanted > self.scheduler.total_steps:
             raise RunError(
                 f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",
-                remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time",
+                remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time; a run that "
+                "has begun resumes with another `total_steps` only with --allow-drift",
             )

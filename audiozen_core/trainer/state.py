@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
+
+EXTRA = "extra"
+"""The entry of a checkpoint that is no registered state: the config, and what hooks add in `on_checkpoint_save`."""
 
 
 class RandomState:
@@ -96,7 +99,7 @@ class StateRegistry:
                 too.
 
         Raises:
-            ValueError: the name is taken, or the registry is closed.
+            ValueError: the name is taken or reserved, or the registry is closed.
             TypeError: the object has no `state_dict` and `load_state_dict`.
         """
         if self._closed:
@@ -104,6 +107,8 @@ class StateRegistry:
                 f"the state `{name}` is registered too late to be restored: register it in the hook `on_setup`, or in "
                 "the `__init__` of a trainer"
             )
+        if name == EXTRA:
+            raise ValueError(f"the state name `{EXTRA}` is reserved, for the data that hooks add to a checkpoint")
         if name in self._entries:
             raise ValueError(f"the state `{name}` is registered twice")
         if not isinstance(entry, Stateful):
@@ -158,15 +163,18 @@ class StateRegistry:
         """Returns what `load_for_evaluation` restores: all but the networks, whose weights may come from elsewhere."""
         return self._entries.keys() - self._training_only - self._models
 
-    def load_for_evaluation(self, state_dict: Mapping[str, dict[str, Any]], source: str) -> None:
+    def load_for_evaluation(
+        self, state_dict: Mapping[str, dict[str, Any]], source: str, *, saved: Collection[str]
+    ) -> None:
         """Restores what a validation, test or prediction depends on besides the networks.
 
         That is every entry that is not for training only. The checkpoint may have further states, such as those of
         hooks that the TOML file does not name any more.
 
         Args:
-            state_dict: the states in the checkpoint, by name.
+            state_dict: the states to restore, by name.
             source: the checkpoint, for messages.
+            saved: the names of all states in the checkpoint, for messages; empty for a file of weights.
 
         Raises:
             CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
@@ -179,7 +187,7 @@ class StateRegistry:
         if needed := [name for name in missing if name not in optional]:
             raise CheckpointError(
                 f"{source} has no state for {_names(needed)}, which the experiment has registered",
-                notes=[f"it has states for: {', '.join(sorted(state_dict))}"],
+                notes=[f"it has states for: {', '.join(sorted(saved))}" if saved else "it has nothing but weights"],
                 remedy="use a checkpoint that a run of this TOML file has saved, or leave out what registers it",
             )
         if optional:
@@ -192,14 +200,21 @@ class StateRegistry:
         for name, entry in entries.items():
             try:
                 entry.load_state_dict(state_dict[name])
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            except AudioZenError:
+                raise
+            except Exception as error:
                 remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
                 if isinstance(entry, ModuleState) and (mismatch := entry.compare(state_dict[name])):
                     message = f"the checkpoint's `{name}` does not fit"
                     raise mismatch_error(message, error, mismatch, remedy=remedy) from error
                 raise CheckpointError(
-                    f"the checkpoint's `{name}` does not fit: {' '.join(str(error).split())}", remedy=remedy
+                    f"the checkpoint's `{name}` does not fit: {_message(error)}", remedy=remedy
                 ) from error
+
+
+def _message(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {text}"
 
 
 def _names(names: list[str]) -> str:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.hooks.progress import Progress
+from audiozen_core.hooks.scalars import as_scalar, form_of
+from audiozen_core.logging import get_logger
 from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
 
@@ -59,8 +62,8 @@ class StepRecord:
 
     @property
     def metrics(self) -> dict[str, float | Tensor]:
-        """The scalars and the rates."""
-        return {**self.scalars, **self.rates}
+        """The rates and the scalars. A scalar of the step that has the name of a rate replaces it."""
+        return {**self.rates, **self.scalars}
 
 
 class StepScalars:
@@ -100,6 +103,8 @@ class StepScalars:
         self._taken: deque[tuple[int, Mapping[str, float | Tensor]]] = deque()
         self._read_of_step: tuple[BatchLocation, dict[str, float]] | None = None
         self._records: list[StepRecord] = []
+        # The names of outputs that are not scalars. Each is reported once.
+        self._left_out: set[str] = set()
 
     @property
     def lag(self) -> int:
@@ -113,7 +118,9 @@ class StepScalars:
         self._forget_unread()
 
     def add(self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any) -> bool:
-        """Adds the scalars among a step's outputs: numbers, and tensors of one element. Errors name the batch.
+        """Adds the scalars among a step's outputs: numbers, tensors and arrays of one element. Errors name the batch.
+
+        None and booleans are left out. Any other value that is not a scalar is left out with a warning, once a name.
 
         `losses` are the names of those that are trained. Only these must be finite.
 
@@ -123,7 +130,7 @@ class StepScalars:
         Raises:
             NonFiniteError: the loss of this batch, or of a batch up to `lag` steps ago, is NaN or infinite.
         """
-        scalars = {name: value for name, value in outputs.items() if _is_scalar(value)}
+        scalars = self._recordable(outputs)
         ids = batch.get("id") if isinstance(batch, Mapping) else None
         ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
@@ -133,6 +140,22 @@ class StepScalars:
         while len(self._pending) > self.lag:
             good = self._read()
         return good
+
+    def _recordable(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        scalars = {}
+        for name, value in outputs.items():
+            if value is None or isinstance(value, bool | np.bool_):
+                continue
+            scalar = as_scalar(value)
+            if scalar is not None:
+                scalars[name] = scalar
+            elif name not in self._left_out:
+                self._left_out.add(name)
+                get_logger().warning(
+                    f"the training step returns `{name}`, {form_of(value)}, which is not recorded",
+                    remedy="to record it, return a number or a tensor of one element; hooks get it in any case",
+                )
+        return scalars
 
     def add_gradients(self, measured: Mapping[str, MeasuredGradients]) -> bool:
         """Adds the norms of the gradients of an optimiser step, which come from all batches since the previous step.
@@ -175,11 +198,11 @@ class StepScalars:
         return records
 
     def annotate(self, name: str, value: Any) -> None:
-        """Adds one more scalar to the newest step."""
+        """Adds one more scalar to the newest step, unless the step has returned one of this name."""
         if self._pending:
             self._pending[-1].scalars.append(HostCopy({name: value}))
         elif self.steps:
-            self.steps[-1][name] = float(value)
+            self.steps[-1].setdefault(name, float(value))
 
     def flush(self) -> list[dict[str, float]]:
         """Reads the pending values, and returns the scalars of all steps."""
@@ -220,7 +243,9 @@ class StepScalars:
 
     def _read(self) -> bool:
         batch = self._pending.popleft()
-        values = {name: value for scalars in batch.scalars for name, value in scalars.read().items()}
+        values: dict[str, float] = {}
+        for scalars in batch.scalars:
+            values = {**scalars.read(), **values}
         for name, value in values.items():
             if name in batch.losses and not math.isfinite(value):
                 # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.
@@ -267,9 +292,3 @@ def mean_of(steps: list[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for step in steps for name in step)
     values = {name: [step[name] for step in steps if name in step] for name in names}
     return {name: math.fsum(found) / len(found) for name, found in values.items()}
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() == 1 and not value.is_complex()
-    return isinstance(value, int | float) and not isinstance(value, bool)

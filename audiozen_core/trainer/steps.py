@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from audiozen_core.config.check_training import DEFINE_STEP, lacks_step, missing_steps
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.step_scalars import mean_of
@@ -78,30 +79,15 @@ class Steps:
         raise _lacks(self, "predict_step")
 
 
-# The methods that each mode calls. `train` and `finetune` also validate, if there is a validation set.
-_NEEDED = {
-    "train": ("training_step",),
-    "finetune": ("training_step",),
-    "validate": ("validation_step", "validation_epoch_end"),
-    "test": ("test_step", "test_epoch_end"),
-    "predict": ("predict_step",),
-}
-
-
 def check_steps(trainer: Steps, modes: Sequence[str], *, validates: bool) -> None:
     """Checks that a trainer defines all steps, so that a missing step is found before hours of training.
 
     Raises:
         RunError: a method is missing; the error names the first.
     """
-    wanted = [*modes, *(["validate"] if validates and {"train", "finetune"} & set(modes) else [])]
-    for method in (method for mode in wanted for method in _NEEDED[mode]):
-        if getattr(type(trainer), method) is getattr(Steps, method):
-            raise _lacks(trainer, method)
+    for method in missing_steps(type(trainer), Steps, modes, validates=validates):
+        raise _lacks(trainer, method)
 
 
 def _lacks(trainer: object, method: str) -> RunError:
-    return RunError(
-        f"{type(trainer).__name__} does not define `{method}`, which this mode needs",
-        remedy="define the method; docs/writing_a_trainer.md describes its arguments and its result",
-    )
+    return RunError(lacks_step(type(trainer), method), remedy=DEFINE_STEP)

@@ -13,7 +13,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import Pair, clip_length
+from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
 from audiozen_plugins.dataset.remarks import Remarks
 
 # The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
@@ -59,7 +59,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         limit: int | None = None,
         offset: int = 0,
         sr: int = 16000,
-        clip_seconds: float | None = None,
+        clip_seconds: ClipSeconds | None = None,
     ) -> None:
         root = Path(root).expanduser()
         self.sr = sr

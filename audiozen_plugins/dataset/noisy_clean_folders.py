@@ -13,7 +13,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import Pair, clip_length
+from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
 from audiozen_plugins.dataset.remarks import Remarks
 
 
@@ -47,7 +47,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         noisy_dir: str | Path,
         clean_dir: str | Path,
         sr: int = 16000,
-        clip_seconds: float | None = None,
+        clip_seconds: ClipSeconds | None = None,
         check: bool = True,
     ) -> None:
         noisy_dir, clean_dir = Path(noisy_dir).expanduser(), Path(clean_dir).expanduser()

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from audiozen_core.binding.ranges import Positive, out_of_range
 from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.mixing import Wave, loop, mix, rms
-from audiozen_plugins.dataset.pairs import clip_length
+from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length
 from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, from_manifest
 
 _GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest and longest
@@ -98,11 +99,11 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         speech_dir: str | Path | None = None,
         noise_dir: str | Path | None = None,
         sr: int = 16000,
-        clip_seconds: float | None = None,
+        clip_seconds: ClipSeconds | None = None,
         snr_range: Sequence[float] | None = None,
         snrs: Sequence[float] | None = None,
         level_range: Sequence[float] = (-35.0, -15.0),
-        items_per_epoch: int | None = None,
+        items_per_epoch: Positive | None = None,
         fixed: bool | None = None,
         seed: int = 0,
         cache_mb: float = 1024.0,
@@ -124,8 +125,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         self.fixed = fixed
         self.seed = seed
         self.clip = clip_length(clip_seconds, sr)
-        if items_per_epoch is not None and items_per_epoch < 1:
-            raise DataError(f"`items_per_epoch` is {items_per_epoch}", remedy="give 1 or more, or leave it out")
+        if wrong := out_of_range(NoisySpeechMix, locals()):
+            raise DataError(wrong, remedy="change it, or leave it out")
         speech, noise = _find(manifest, split, speech_dir, noise_dir)
         self.speech = Pool(speech, sr=sr, cache_mb=cache_mb)
         self.noise = Pool(noise, sr=sr, cache_mb=cache_mb)

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from audiozen_core.audio.files import AudioFile, open_audio
+from audiozen_core.binding.ranges import Range
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.remarks import Remarks
 
@@ -87,7 +88,11 @@ class Pair:
             yield noisy, clean
 
 
-def clip_length(clip_seconds: float | None, sr: int) -> int | None:
+ClipSeconds = Annotated[float, Range(above=0)]
+"""The length of a clip in seconds."""
+
+
+def clip_length(clip_seconds: ClipSeconds | None, sr: int) -> int | None:
     """Converts the argument `clip_seconds` of a data set to samples. None means whole files.
 
     Raises:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
+_SCALES = Range(least=torch.finfo(torch.float32).tiny, most=torch.finfo(torch.float32).max)
 
 
 class Amp:
@@ -37,19 +40,15 @@ class Amp:
     state_is_for_training = True
     phase = "precision"
 
-    def __init__(self, dtype: str | None = None, init_scale: float = 65536.0, max_overflows: int = 50) -> None:
+    def __init__(
+        self,
+        dtype: Literal["float16", "bfloat16"] | None = None,
+        init_scale: Annotated[float, _SCALES] = 65536.0,
+        max_overflows: Annotated[int, Range(least=0)] = 50,
+    ) -> None:
         if dtype not in (None, *_DTYPES):
-            raise _invalid_argument(f"`dtype` is {dtype!r}", f"use one of {', '.join(_DTYPES)}, or leave it out")
-        # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
-        if not torch.finfo(torch.float32).tiny <= init_scale <= torch.finfo(torch.float32).max:
-            raise _invalid_argument(
-                f"`init_scale` is {init_scale}, but must be above 0, and in the range of float32",
-                "change it, for instance to 65536.0",
-            )
-        if max_overflows < 0:
-            raise _invalid_argument(
-                f"`max_overflows` is {max_overflows}, but must be at least 0", "change it, for instance to 50"
-            )
+            raise RunError(f"`dtype` is {dtype!r}, for Amp", remedy=f"use one of {', '.join(_DTYPES)}, or leave it out")
+        check_ranges(Amp, locals())
         self.dtype = dtype
         self.init_scale = init_scale
         self.max_overflows = max_overflows
@@ -158,7 +157,3 @@ class Amp:
 
 def _has_gradients(optimizer: torch.optim.Optimizer) -> bool:
     return any(weight.grad is not None for group in optimizer.param_groups for weight in group["params"])
-
-
-def _invalid_argument(what: str, remedy: str) -> RunError:
-    return RunError(f"the hook `amp` can't be built: {what}", remedy=f"{remedy} (in the `args` of the hook)")

@@ -25,7 +25,8 @@ class MetricsJsonl:
     `checkpoint` the name of their checkpoint. A number that is not finite is written as null, because JSON can't
     express it.
 
-    A resumed run first removes the records of the steps that it will repeat. With each checkpoint the records so far
+    A resumed run first removes the records of the steps that it will repeat. It keeps the records of evaluations, which
+    it does not repeat. With each checkpoint the records so far
     are synchronised to the disk. If the disk is full, the run continues, and the records are kept in memory until there
     is space.
     """
@@ -107,15 +108,17 @@ def _remove_repeated(path: Path, progress: Progress) -> None:
             f"`{path}` can't be read: {error.strerror}", remedy="check its permissions, or move it away"
         ) from error
     lines = content.decode(errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if _is_before(line, progress)]
+    kept = [line for line in lines if _stays(line, progress)]
     if len(kept) < len(lines):
         write_whole(path, "".join(kept).encode())
 
 
-def _is_before(line: str, progress: Progress) -> bool:
-    """Returns whether the record was written before this point of the run; False for a line that a kill cut off."""
+def _stays(line: str, progress: Progress) -> bool:
+    """Returns whether the run will not write the record again; False for a line that a kill cut off."""
     try:
         record = json.loads(line)
+        if "checkpoint" in record:  # a validation or a test of a checkpoint
+            return True
         if record["step"] != progress.step or record["epoch"] <= progress.epoch:
             return bool(record["step"] <= progress.step)
         # The record of this step itself is kept. The record of the end of the epoch has the same step number, but the

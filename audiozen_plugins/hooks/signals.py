@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
-from audiozen_core.errors import Interrupted, RunError
+from audiozen_core.binding.ranges import Range, check_ranges
+from audiozen_core.errors import Interrupted
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
@@ -46,13 +47,8 @@ class Signals:
     affects_training = False
     phase = "persist"
 
-    def __init__(self, grace_seconds: float | None = None) -> None:
-        if grace_seconds is not None and not 0 <= grace_seconds <= _LONGEST_GRACE:
-            raise RunError(
-                f"the hook `signals` can't be built: `grace_seconds` is {grace_seconds}, but must be from 0 to "
-                f"{_LONGEST_GRACE}",
-                remedy="change it in the `args` of the hook, or leave it out for no limit",
-            )
+    def __init__(self, grace_seconds: Annotated[float, Range(least=0, most=_LONGEST_GRACE)] | None = None) -> None:
+        check_ranges(Signals, locals())
         self.grace_seconds = grace_seconds
         self._stop: int | None = None
         self._interrupts = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from audiozen_core.errors import MissingExtraError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 class TensorBoard:
     """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
+
+    The scalars of a validation, test or prediction of a checkpoint are in a folder of their own, `evaluation`, which
+    TensorBoard shows as another run: a resume hides the points of the steps that it will repeat, but not these.
 
     The hook is on by default if TensorBoard is installed. A TOML file that names the hook requires TensorBoard. If
     the disk is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch
@@ -36,6 +40,7 @@ class TensorBoard:
     def __init__(self, required: bool = True) -> None:
         self._writer: SummaryWriter | None = None
         self._failed = False
+        self._folder = Path()
         self._make: type[SummaryWriter] | None = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -48,10 +53,11 @@ class TensorBoard:
     @hookimpl
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
-        purge = trainer.progress.step + 1 if mode == "train" and trainer.progress.step else None
+        training = mode == "train"
+        self._folder = trainer.folder / "tb_log" if training else trainer.folder / "tb_log" / "evaluation"
         with self._tolerate_full_disk(trainer):
-            self._open(trainer, purge)
-            if self._writer is not None and mode == "train" and trainer.config_text:
+            self._open(trainer.progress.step + 1 if training and trainer.progress.step else None)
+            if self._writer is not None and training and trainer.config_text:
                 self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
     @hookimpl
@@ -65,7 +71,7 @@ class TensorBoard:
         """Opens the log again after an error."""
         if self._failed:
             with self._tolerate_full_disk(trainer):
-                self._open(trainer, None)
+                self._open(None)
                 self._failed = False
 
     @hookimpl
@@ -86,9 +92,9 @@ class TensorBoard:
             if writer is not None:
                 writer.close()
 
-    def _open(self, trainer: Trainer, purge_step: int | None) -> None:
+    def _open(self, purge_step: int | None) -> None:
         if self._make is not None:
-            self._writer = self._make(str(trainer.folder / "tb_log"), purge_step=purge_step)
+            self._writer = self._make(str(self._folder), purge_step=purge_step)
 
     @contextmanager
     def _tolerate_full_disk(self, trainer: Trainer) -> Iterator[None]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from audiozen_core.binding.ranges import Range, out_of_range
 from audiozen_plugins.loss.soft_alignment import soft_alignment_cost
 
 
@@ -40,10 +40,10 @@ class SoftDTWLoss(nn.Module):
 
     domain = "features"
 
-    def __init__(self, gamma: float = 1.0) -> None:
+    def __init__(self, gamma: Annotated[float, Range(above=0)] = 1.0) -> None:
         super().__init__()
-        if not (gamma > 0 and math.isfinite(gamma)):
-            raise ValueError(f"gamma must be above 0 and finite: {gamma}")
+        if wrong := out_of_range(SoftDTWLoss, locals()):
+            raise ValueError(wrong)
         self.gamma = gamma
 
     def extra_repr(self) -> str:

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Real
+from typing import Annotated, Any
 
 from torch import nn
 
 from audiozen_core.binding.arguments import build
+from audiozen_core.binding.component_names import ComponentName
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
-from audiozen_core.errors import AudioZenError, MissingExtraError, RunError
+from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.held_modules import held_modules
 from audiozen_plugins.metric.metric import Metric
+from audiozen_plugins.metric.report import scalar_names
 
-MetricSpec = str | Mapping[str, Any] | Metric
-"""A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself."""
+MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
+"""A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself.
+
+Annotate an argument of your trainer with it, and `audiozen check` resolves the names that a file gives.
+"""
 
 MetricCheck = Callable[[Metric], AudioZenError | None]
 """Returns why a metric can't be used; None if it can."""
 
 _ATTRIBUTES = ("name", "label", "unit", "higher_is_better")
 # The scalars of a validation that are not those of a metric.
-_TAKEN = ("loss", "score")
+_TAKEN = {"loss", "score"}
 
 
 def build_metric(spec: MetricSpec) -> Metric:
     """Returns the metric for a name or a table. Tables in the TOML file have already been built.
 
+    Args:
+        spec: the name, the table, or the metric itself.
+
     Raises:
-        AudioZenError: the metric does not exist, its package is missing, or its scalars have the names of others.
+        AudioZenError: the metric does not exist, its package is missing, it has the name of another scalar, or its
+            `sample_rates` are not numbers.
     """
     if isinstance(spec, str):
         spec = {"path": spec}
@@ -47,12 +57,26 @@ def build_metric(spec: MetricSpec) -> Metric:
         # Otherwise its dropout would make the score random, and each file would change its running means.
         module.eval().requires_grad_(False)
     found: Metric = metric
-    if found.name in _TAKEN:
+    if taken := sorted(_TAKEN & set(scalar_names(found.name))):
         raise RunError(
-            f"a metric can't have the `name` `{found.name}`, because a validation records its {found.name} under it",
+            f"a metric can't have the `name` `{found.name}`, because a validation records its {taken[0]} under it",
             remedy="give the metric another `name`",
         )
+    if not _are_rates(rates := getattr(found, "sample_rates", None)):
+        raise RunError(
+            f"`sample_rates` of the metric `{found.name}` is {rates!r}, but must be a tuple of numbers in hertz",
+            remedy="write for instance `sample_rates = (8000, 16000)`, or leave it out for a metric that takes any",
+        )
     return found
+
+
+def _are_rates(rates: Any) -> bool:
+    """Returns whether the `sample_rates` of a metric are numbers, in any collection, or None."""
+    return rates is None or (
+        isinstance(rates, Collection)
+        and not isinstance(rates, str | bytes | Mapping)
+        and all(isinstance(rate, Real) for rate in rates)
+    )
 
 
 def rate_error(metric: Metric, sr: int) -> RunError | None:
@@ -81,19 +105,26 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
 
 
 def repetition_error(metric: Metric, earlier: Sequence[Metric]) -> RunError | None:
-    """Returns the error for a metric that has the name of an earlier one; None if it has a name of its own."""
-    if metric.name not in [other.name for other in earlier]:
-        return None
-    return RunError(
-        f"the metric `{metric.name}` is listed twice", remedy="list each metric once in the `metrics` of the trainer"
-    )
+    """Returns the error for a metric that records a scalar of an earlier one; None if its scalars are its own."""
+    for other in earlier:
+        if metric.name == other.name:
+            return RunError(
+                f"the metric `{metric.name}` is listed twice",
+                remedy="list each metric once in the `metrics` of the trainer",
+            )
+        if shared := [name for name in scalar_names(metric.name) if name in scalar_names(other.name)]:
+            return RunError(
+                f"the metrics `{other.name}` and `{metric.name}` would both record the scalar `{shared[0]}`",
+                remedy=f"give one of them another `name`: those of a metric `x` are `{'`, `'.join(scalar_names('x'))}`",
+            )
+    return None
 
 
 def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], list[AudioZenError]]:
     """Builds metrics. Returns them, and why others are left out: a package is missing, or the rate is not theirs.
 
     Raises:
-        AudioZenError: a metric does not exist, or two have the same name.
+        AudioZenError: a metric does not exist or can't be used, or two record a scalar of the same name.
     """
     metrics: list[Metric] = []
     left_out: list[AudioZenError] = []
@@ -122,7 +153,8 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         check: says what is wrong with the metric in this experiment.
 
     Returns:
-        What is wrong: the metric does not exist, its package is missing, or what `check` says.
+        What is wrong: its package is missing, it is not a metric, or what `check` says. A name that does not exist is
+        reported when the name is resolved.
     """
     if not isinstance(spec, str | Mapping):
         return None
@@ -131,8 +163,10 @@ def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: M
         code = config_codes.NUMBERS_DISAGREE
     except MissingExtraError as missing:
         error, code = missing, missing.code
-    except AudioZenError as unknown:
-        error, code, severity = unknown, config_codes.BAD_VALUE, "error"
+    except RegistryError:
+        return None
+    except AudioZenError as unusable:
+        error, code, severity = unusable, config_codes.BAD_VALUE, "error"
     except Exception:
         # The constructor of somebody else's metric fails. The run shows its error with the traceback.
         return None

@@ -16,7 +16,9 @@ class Metric(Protocol):
         unit: `dB`, or "" if it has no unit.
         higher_is_better: whether a higher number is better.
 
-    An optional attribute `sample_rates`, a tuple of integers, names the rates in hertz that the metric is defined for.
+    The scalars of a metric `x` are `x`, `x_noisy`, `x_gain` and `x_missing`, and no other metric may have one of these.
+
+    An optional attribute `sample_rates`, a tuple of numbers, names the rates in hertz that the metric is defined for.
     Without it, the metric takes any rate. `audiozen check` builds the metrics of a trainer, compares the rates with
     `sr` in `[acoustics]`, and reports a metric that does not take it; a test then leaves the metric out. So a
     constructor should be fast, and open large models when the metric is first called.

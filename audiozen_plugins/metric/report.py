@@ -59,9 +59,9 @@ class Report:
         result: dict[str, float] = {}
         for metric in self.metrics:
             noisy, enhanced = self._means(metric, self.rows)
-            result |= {metric.name: enhanced, f"{metric.name}_noisy": noisy, f"{metric.name}_gain": enhanced - noisy}
-            if missing := sum(map(len, self.without_value(metric))):
-                result[f"{metric.name}_missing"] = missing
+            missing = sum(map(len, self.without_value(metric)))
+            values = (enhanced, noisy, enhanced - noisy, *[missing] * bool(missing))
+            result |= zip(scalar_names(metric.name), values, strict=False)
         return result
 
     def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
@@ -115,7 +115,8 @@ class Report:
             table.add_column(f"{unit}\nenh.", justify="right", min_width=6, style="bold", no_wrap=True)
             table.add_column("\ngain", justify="right", min_width=6, no_wrap=True)
         for snr, rows in by_snr.items():
-            table.add_row(f"{snr:g}", *self._cells(rows), end_section=snr == list(by_snr)[-1])
+            label = "inf, NaN" if snr is None else f"{snr:g}"
+            table.add_row(label, *self._cells(rows), end_section=snr == list(by_snr)[-1])
         table.add_row(*["all"] * bool(by_snr), *self._cells(self.rows))
         return table
 
@@ -141,7 +142,8 @@ class Report:
         Returns:
             A dict with `files` (the number of files), `metrics` (by name: `label`, `unit`, `higher_is_better`), `all`
             (by name: `noisy`, `enhanced`, `gain`, and `missing`, the number of files without a value),
-            `by_snr` (a list of dicts like `all` that also have `snr` and `files`, from the lowest SNR to the highest)
+            `by_snr` (a list of dicts like `all` that also have `snr` and `files`, from the lowest SNR to the highest;
+            files whose SNR is NaN or infinite come last, with the `snr` None)
             and `left_out` (by name, if there are such files: `pair` and `network`, dicts from the ID of a file without
             a value to the reason, which may be "").
         """
@@ -187,14 +189,19 @@ class Report:
         write_whole(path, text.getvalue())
         return path
 
-    def _by_snr(self) -> dict[float, list[Row]]:
-        """Groups the rows by SNR, lowest first. Empty if an SNR is not known, or if most files have their own SNR."""
-        if any(row.snr is None for row in self.rows):
+    def _by_snr(self) -> dict[float | None, list[Row]]:
+        """Groups the rows by SNR, lowest first, and last, as None, those whose SNR is not finite.
+
+        Empty if an SNR is not known, or if most files have their own SNR.
+        """
+        groups: dict[float | None, list[Row]] = {}
+        for row in self.rows:
+            if row.snr is None:
+                return {}
+            groups.setdefault(row.snr if math.isfinite(row.snr) else None, []).append(row)
+        if len(groups) > max(1, len(self.rows) // 2):
             return {}
-        levels = sorted({row.snr for row in self.rows if row.snr is not None})
-        if len(levels) > max(1, len(self.rows) // 2):
-            return {}
-        return {level: [row for row in self.rows if row.snr == level] for level in levels}
+        return dict(sorted(groups.items(), key=lambda group: math.inf if group[0] is None else group[0]))
 
     def _means(self, metric: Metric, rows: Sequence[Row]) -> tuple[float, float]:
         """Returns the mean before and after enhancement; NaN if no file has a value, or if an output has none."""
@@ -223,6 +230,14 @@ class Report:
             values = ((noisy, ""), (enhanced, ""), (enhanced - noisy, "+"))
             cells += [f"{value:{sign}.{digits}f}" if math.isfinite(value) else "–" for value, sign in values]
         return cells
+
+
+def scalar_names(metric: str) -> tuple[str, str, str, str]:
+    """Returns the names of the scalars of a metric with a name: the mean, that of the noisy files, the gain, the count.
+
+    The count is the number of files without a value, and is left out if there are none.
+    """
+    return metric, f"{metric}_noisy", f"{metric}_gain", f"{metric}_missing"
 
 
 def _without_value(metric: Metric, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 
+from audiozen_core.binding.ranges import Natural, Positive, Range, out_of_range
 from audiozen_plugins.model.sigma_delta import DenseBlock, InputBlock, OutputBlock
 
 
@@ -45,25 +48,19 @@ class SDNN(nn.Module):
 
     def __init__(
         self,
-        threshold: float = 0.1,
-        tau_grad: float = 0.1,
-        scale_grad: float = 0.8,
-        max_delay: int = 64,
-        out_delay: int = 0,
+        threshold: Annotated[float, Range(least=0)] = 0.1,
+        tau_grad: Annotated[float, Range(above=0)] = 0.1,
+        scale_grad: Annotated[float, Range(above=0)] = 0.8,
+        max_delay: Natural = 64,
+        out_delay: Natural = 0,
         *,
-        num_freqs: int = 257,
-        hidden_size: int = 512,
+        num_freqs: Positive = 257,
+        hidden_size: Positive = 512,
         mean: float = 0.2,
     ) -> None:
         super().__init__()
-        if threshold < 0 or tau_grad <= 0 or scale_grad <= 0:
-            raise ValueError(
-                f"threshold must be at least 0, tau_grad and scale_grad above 0: {threshold}, {tau_grad}, {scale_grad}"
-            )
-        if max_delay < 0 or out_delay < 0:
-            raise ValueError(f"max_delay and out_delay must be at least 0: {max_delay}, {out_delay}")
-        if num_freqs < 1 or hidden_size < 1:
-            raise ValueError(f"num_freqs and hidden_size must be at least 1: {num_freqs}, {hidden_size}")
+        if wrong := out_of_range(SDNN, locals()):
+            raise ValueError(wrong)
         self.tau_grad = tau_grad
         self.scale_grad = scale_grad
         self.out_delay = out_delay

@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from audiozen_core.errors import RunError
+from audiozen_core.trainer.arguments import above
+
+DEFAULT_OVERLAP = 1.0
+"""How much two chunks share if the file does not say it, in seconds."""
+
+
+def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
+    """Returns which of these arguments is wrong, and why; None if a file can be cut into such chunks."""
+    try:
+        above(0, overlap_seconds=overlap_seconds)
+    except RunError as error:
+        return "overlap_seconds", error
+    if chunk_seconds is None:
+        if overlap_seconds is None:
+            return None
+        return "overlap_seconds", RunError(
+            "`overlap_seconds` has no effect without `chunk_seconds`: each file is enhanced as a whole",
+            remedy="set `chunk_seconds` in [trainer.args], too, or leave `overlap_seconds` out",
+        )
+    overlap = DEFAULT_OVERLAP if overlap_seconds is None else overlap_seconds
+    if not 2 * overlap <= chunk_seconds < math.inf:
+        return "chunk_seconds", RunError(
+            f"`chunk_seconds` is {chunk_seconds}, but must be at least twice `overlap_seconds`, {overlap}"
+            f"{' by default' if overlap_seconds is None else ''}, and finite",
+            remedy="set a larger `chunk_seconds` in [trainer.args], such as 10, or a smaller `overlap_seconds`",
+        )
+    return None
+
+
+def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: int, hop: int) -> tuple[int, int]:
+    """Returns the lengths of a chunk and of an overlap in samples.
+
+    The chunk is a multiple of the hop and the overlap one of three hops, so that the frames of all chunks are those of
+    the whole file.
+
+    Example:
+        >>> chunk_samples(10, 0.1, sr=16000, hop=128)
+        (160000, 1536)
+    """
+    seconds = DEFAULT_OVERLAP if overlap_seconds is None else overlap_seconds
+    overlap = 3 * max(1, round(seconds * sr / (3 * hop))) * hop
+    return max(2 * overlap, round(chunk_seconds * sr / hop) * hop), overlap
 
 
 def enhance_in_chunks(enhance: Callable[[Tensor], Tensor], noisy: Tensor, *, chunk: int, overlap: int) -> Tensor:

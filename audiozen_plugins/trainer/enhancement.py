@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.stft import Stft
+from audiozen_core.binding.signature import signature_of
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
+from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.batches import enhancement_batch
 from audiozen_plugins.trainer.file_by_file import FileByFile
 
@@ -56,18 +61,28 @@ class EnhancementTrainer(FileByFile):
         **kwargs: Any,
     ) -> None:
         super().__init__(components, **kwargs)
-        if domain == "magnitude" and not Stft(self.acoustics).invertible:
-            raise RunError(
-                f"the STFT in [acoustics] can't be inverted: a {self.acoustics.window} window of {self.win_length} "
-                f"samples every {self.hop_length} samples",
-                remedy="let the frames overlap (`hop_length` at most half of `win_length`), or set "
-                '`window = "rectangular"` in [acoustics]',
-            )
+        if domain == "magnitude" and (error := _stft_error(self.acoustics)):
+            raise error
         self.domain = domain
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
         loss = self.loss_functions.get("")
         self.loss_domain = loss_domain or getattr(loss, "domain", domain)
+
+    @classmethod
+    def check_settings(
+        cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
+    ) -> Iterator[Diagnostic]:
+        """Yields what `FileByFile` finds, and that a magnitude model needs an STFT that can be inverted."""
+        yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
+        signature = signature_of(cls)
+        parameter = signature.get("domain") if signature else None
+        domain = args.get("domain", parameter.default if parameter else None)
+        # Lengths that contradict each other are reported in [acoustics].
+        consistent = acoustics.hop_length <= acoustics.win_length <= acoustics.n_fft
+        if domain == "magnitude" and consistent and (error := _stft_error(acoustics)):
+            place = ("args", "domain") if "domain" in args else ("path",)
+            yield as_finding(error, config_codes.NUMBERS_DISAGREE, place)
 
     # ------------------------------------------------------------------------------- the model
 
@@ -118,10 +133,16 @@ class EnhancementTrainer(FileByFile):
             and _without_ones(output.shape) == _without_ones(shape)
         ):
             return output.reshape(shape).float()
-        got = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        got, remedy = type(output).__name__, "return one enhanced signal for each noisy one"
+        remedy += "; a separation model needs `num_sources = 1`"
+        wanted = str(list(shape))
+        if isinstance(output, Tensor):
+            got = str(list(output.shape))
+            if output.is_complex():
+                got, wanted = f"complex numbers ({output.dtype}) {got}", f"real numbers {wanted}"
+                remedy = "return real numbers, such as the magnitude `output.abs()`"
         raise RunError(
-            f"the model returns {got} for an input of shape {list(given.shape)}; expected {list(shape)}",
-            remedy="return one enhanced signal for each noisy one; a separation model needs `num_sources = 1`",
+            f"the model returns {got} for an input of shape {list(given.shape)}; expected {wanted}", remedy=remedy
         )
 
     def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
@@ -170,6 +191,18 @@ _GIVEN = {
     "magnitude": "a magnitude model is given [batch, n_fft // 2 + 1, frames]",
     "waveform": "a waveform model is given [batch, time], or [batch, 1, time] with `add_channel = true`",
 }
+
+
+def _stft_error(acoustics: Acoustics) -> RunError | None:
+    """Returns the error for an STFT that can't be inverted; None if it can."""
+    if Stft(acoustics).invertible:
+        return None
+    return RunError(
+        f"the STFT in [acoustics] can't be inverted: a {acoustics.window} window of {acoustics.win_length} samples "
+        f"every {acoustics.hop_length} samples",
+        remedy="let the frames overlap (`hop_length` at most half of `win_length`), or set `window = "
+        '"rectangular"` in [acoustics]',
+    )
 
 
 def _without_ones(shape: torch.Size) -> list[int]:

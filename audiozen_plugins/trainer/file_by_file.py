@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.kinds import Mode
-from audiozen_core.trainer.arguments import above
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.metric.chosen import (
@@ -39,7 +37,7 @@ from audiozen_plugins.metric.chosen import (
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
 from audiozen_plugins.metric.report import Report
-from audiozen_plugins.trainer.chunks import enhance_in_chunks
+from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
 from audiozen_plugins.trainer.scores import Validated, validation_scores
 
 
@@ -65,12 +63,15 @@ class FileByFile(BaseTrainer):
         save_enhanced: whether the test writes audio files.
         chunk_seconds: the length of the chunks in which longer files are validated, tested and predicted; by default
             every file is enhanced as a whole. The network starts anew with each chunk. Use it for a network whose
-            state drifts over minutes, or for files that do not fit into memory.
-        overlap_seconds: how much two chunks share; at most half of a chunk.
+            state drifts over minutes, or for files that do not fit into memory. It is rounded to a multiple of
+            `hop_length` samples.
+        overlap_seconds: how much two chunks share, by default 1 s; at most half of a chunk. It is rounded to a multiple
+            of three times `hop_length` samples, at least to one, and a chunk is never shorter than two overlaps.
 
     Raises:
-        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts
-            `save_max_score`, two metrics have the same name, or there is no validation set called `score_dataset`.
+        RunError: a chunk is too short for its overlaps, `overlap_seconds` is given without `chunk_seconds`, `score`
+            does not take the sample rate or contradicts `save_max_score`, two metrics have the same name, or there is
+            no validation set called `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
 
@@ -85,7 +86,7 @@ class FileByFile(BaseTrainer):
         metrics: Sequence[MetricSpec] = ("si_sdr", "stoi", "pesq"),
         save_enhanced: bool = True,
         chunk_seconds: float | None = None,
-        overlap_seconds: float = 1.0,
+        overlap_seconds: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(components, **kwargs)
@@ -98,18 +99,11 @@ class FileByFile(BaseTrainer):
         self.metrics, left_out = usable_metrics(metrics, self.sr)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
-        above(0, overlap_seconds=overlap_seconds)
-        if chunk_seconds is not None and not 2 * overlap_seconds <= chunk_seconds < math.inf:
-            raise RunError(
-                f"`chunk_seconds` is {chunk_seconds}, but must be at least twice `overlap_seconds`, {overlap_seconds}",
-                remedy="set a larger chunk_seconds in [trainer.args], such as 10",
-            )
-        # Multiples of the hop, so that the frames of all chunks are those of the whole file.
-        hop = self.hop_length
-        self._overlap = 3 * max(1, round(overlap_seconds * self.sr / (3 * hop))) * hop
-        self._chunk = (
-            None if chunk_seconds is None else max(2 * self._overlap, round(chunk_seconds * self.sr / hop) * hop)
-        )
+        if wrong := chunk_error(chunk_seconds, overlap_seconds):
+            raise wrong[1]
+        self._chunk: tuple[int, int] | None = None
+        if chunk_seconds is not None:
+            self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
         self._validation_rater = Rater([self.score], self.sr)
         self._test_rater = Rater(self.metrics, self.sr)
         self._already_said: set[str] = set()
@@ -120,7 +114,7 @@ class FileByFile(BaseTrainer):
     def check_settings(
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find: in the metrics, and in `score_dataset`."""
+        """Yields the mistakes that `audiozen check` can find: in the metrics, `score_dataset` and the chunks."""
         signature = signature_of(cls)
 
         def value(name: str) -> Any:
@@ -150,10 +144,21 @@ class FileByFile(BaseTrainer):
             found.append(metric_finding(spec, ("args", "metrics", index), severity="warning", check=metric_error))
         yield from filter(None, found)
         name = args.get("score_dataset")
+        if name is not None and not names:
+            yield Diagnostic(
+                config_codes.UNFIT,
+                "`score_dataset` has no effect, because there is no validation set",
+                severity="warning",
+                label="add a section `[[validate_dataset]]` with this `name`, or leave this out",
+                place=("args", "score_dataset"),
+            )
         if error := _unknown_set(name, names):
             similar = nearest(str(name), names)
             finding = as_finding(error, config_codes.BAD_VALUE, ("args", "score_dataset"))
             yield replace(finding, label=did_you_mean(similar), suggestion=f'"{similar}"' if similar else None)
+        if wrong := chunk_error(value("chunk_seconds"), value("overlap_seconds")):
+            argument, error = wrong
+            yield as_finding(error, config_codes.BAD_VALUE, ("args", argument))
 
     @classmethod
     def _score_error(cls, score: Metric, sr: int, *, save_max_score: bool | None) -> AudioZenError | None:
@@ -183,11 +188,9 @@ class FileByFile(BaseTrainer):
         file = {**file, "noisy": file["noisy"].clone()}
         if self._chunk is None:
             return self.enhance_batch(file)
+        chunk, overlap = self._chunk
         wave = enhance_in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
-            file["noisy"],
-            chunk=self._chunk,
-            overlap=self._overlap,
+            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0], file["noisy"], chunk=chunk, overlap=overlap
         )
         return wave, None
 
@@ -211,6 +214,7 @@ class FileByFile(BaseTrainer):
             name = self._prefix("validate", dataloader_idx, len(outputs))
             if dataloader_idx == self.score_dataset:
                 result["score"] = scores.scalars[self.score.name]
+                self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # The pairs are the same in every validation, so they are named once. The network changes.
             for line in (

@@ -31,11 +31,13 @@ class ValidationScores:
             number of files without a value, if there are any.
         faulty_pairs: which files are not in the means because of their signals, in words.
         faulty_outputs: which files have no value because of the network, in words. The mean of the metric is then NaN.
+        why_no_mean: why the mean of the metric is not finite, in words; "" if it is.
     """
 
     scalars: dict[str, float]
     faulty_pairs: list[str]
     faulty_outputs: list[str]
+    why_no_mean: str
 
 
 def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationScores:
@@ -47,6 +49,8 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
     report = Report([metric], [file.row for file in files])
     scalars = {name: value for name, value in report.summary().items() if name != f"{metric.name}_gain"}
     faulty_outputs = report.faulty_outputs()
+    has_mean = math.isfinite(scalars[metric.name])
+    why_no_mean = "" if has_mean else "; ".join(faulty_outputs or report.faulty_pairs())
     at_fault = {row.id for row in report.without_value(metric)[0]}
     counted = [file for file in files if file.row.id not in at_fault]
     losses = {file.row.id: float(file.loss) for file in counted if file.loss is not None}
@@ -54,4 +58,4 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
         scalars["loss"] = sum(losses.values()) / len(losses) if losses else math.nan
     if broken := [name for name, loss in losses.items() if not math.isfinite(loss)]:
         faulty_outputs.append(f"the loss is not finite for {len(broken)} of {len(files)} files: {listed(broken)}")
-    return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs)
+    return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs, why_no_mean)

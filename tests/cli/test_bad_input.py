@@ -296,6 +296,19 @@ def test_scheduler_that_runs_out_of_steps_is_an_error(failing_run, project):
     error = failing_run(no_folder=False)
     assert "OneCycleLR has 2 steps, but the training has 4 steps" in error
     assert "`total_steps = 4`" in error
+    assert "only with --allow-drift" in error
+
+
+def test_data_set_that_averages_channels_is_named_in_the_log(audiozen, project):
+    for name in ("noisy", "clean"):
+        file = project / f"data/{name}/clip_1.wav"
+        wave, rate = soundfile.read(file)
+        soundfile.write(file, np.stack([wave, wave], 1), rate)
+    outcome = audiozen("run", "tiny.toml", "--set", "trainer.args.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    averaged = [line for line in outcome.err.splitlines() if "2 of 8 files have several channels" in line]
+    assert ["section=[dataset]" in averaged[0], "section=[validate_dataset]" in averaged[1]] == [True, True]
+    assert len(averaged) == 2
 
 
 @pytest.mark.parametrize("value", ["-1.0", "0", "nan"])

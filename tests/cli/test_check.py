@@ -61,3 +61,23 @@ def test_build_option_names_weights_without_a_gradient(audiozen, project):
     text = (project / "tiny.toml").read_text()
     (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
     assert "no gradient  forgotten\n" in audiozen("check", "tiny.toml", "--build").out
+
+
+def test_build_option_without_a_training_only_builds(audiozen, project):
+    outcome = audiozen("check", "tiny.toml", "--build", "-M", "test")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[1:] == ["device       cpu", "weights      model 1,120"]
+
+
+def test_warnings_are_counted_after_no_mistakes(audiozen, project):
+    path = project / "tiny.toml"
+    text = path.read_text()
+    for old, new, end in (
+        ("[meta]", '[meta]\nexp_id = "x"', ", 1 warning"),
+        ("[meta]", '[meta]\nexp_id = "x"\ndescription = "y"', ", 2 warnings"),
+        ("[meta]", '[meta]\nid = "x"', ""),
+    ):
+        path.write_text(text.replace(old, new))
+        outcome = audiozen("check", "tiny.toml")
+        assert (outcome.code, outcome.out) == (0, f"tiny.toml: no mistakes found{end}\n")
+        assert outcome.err.count("warning[") == end.count("1") + 2 * end.count("2")

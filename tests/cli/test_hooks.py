@@ -14,6 +14,8 @@ class First:
 
 
 class Around:
+    after = ("mine.First", "nobody")
+
     @hookimpl(wrapper=True)
     def on_epoch_end(self):
         return (yield)
@@ -42,7 +44,7 @@ def test_hooks_lists_each_plugin_in_order_with_its_origin(project, audiozen):
     rows = [row.split() for row in blocks[: next(i for i, row in enumerate(blocks) if not row.startswith("  "))]]
     ours = ("mine.Around", "mine.First", "progress", "checkpoint")
     assert [row for row in rows if row[0] in ours] == [
-        ["mine.Around", "wraps", "mine", f"tiny.toml:{line + 3}"],
+        ["mine.Around", "wraps", "mine", f"tiny.toml:{line + 3}", "after", "mine.First", "and", "nobody"],
         ["mine.First", "precision", "mine", f"tiny.toml:{line}"],
         ["progress", "monitor", "audiozen", "default"],
         ["checkpoint", "persist", "audiozen", "default"],
@@ -54,6 +56,8 @@ def test_hooks_lists_each_plugin_in_order_with_its_origin(project, audiozen):
     assert data["on_epoch_end"][0] == {
         "name": "mine.Around",
         "phase": "monitor",
+        "before": [],
+        "after": ["mine.First", "nobody"],
         "distribution": "",
         "object": "mine.Around",
         "why": f"tiny.toml:{line + 3}",

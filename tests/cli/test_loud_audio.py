@@ -23,6 +23,10 @@ def test_each_clipped_file_is_named_in_every_mode(project, audiozen, gain, is_cl
         done = audiozen("run", "tiny.toml", "--mode", mode)
         assert done.code == 0, done.err
         named = set(re.findall(r"samples of `[^`]*/(\S+?)\.wav` are louder than full scale and were clipped", done.err))
+        # The result folder gets its name at the end, so the log names the files within it.
+        assert ".incomplete" not in done.err
+        folders = set(re.findall(r"samples of `([^`]*)/\S+?\.wav`", done.err))
+        assert folders == ({"0/audio" if mode == "test" else "0"} if is_clipped else set())
         expected = {f"clip_{index}{kind}" for index in range(4) for kind in kinds if kind in ("_noisy", "_clean")}
         assert expected <= named if is_clipped else not named
         if is_clipped and mode == "predict":

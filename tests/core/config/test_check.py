@@ -9,7 +9,8 @@ import pytest
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
-from audiozen_core.registry.index import Entry, PluginIndex
+from audiozen_core.registry.entry import Entry
+from audiozen_core.registry.index import PluginIndex
 
 # The content of `parts.py`, a module next to the TOML files of these tests.
 PARTS = """
@@ -21,6 +22,8 @@ from audiozen_core.trainer.base_trainer import BaseTrainer
 class Trainer(BaseTrainer):
     def __init__(self, components, max_epochs: int = 1, metrics=()):
         pass
+
+    def training_step(self, batch, batch_idx): ...
 
 
 class Net(torch.nn.Module):

@@ -48,6 +48,7 @@ class Data(Dataset): ...
 class Trainer(BaseTrainer):
     def __init__(self, components{own}, **arguments):
         super().__init__(components, **arguments)
+    def training_step(self, batch, batch_idx): ...
 """
 
 
@@ -119,3 +120,14 @@ def test_old_max_steps_lifts_an_inherited_limit(checked, tmp_path):
     assert checked(text).config.trainer.args["max_steps"] == 100
     assert "max_steps" not in checked(f"{text}max_steps = 0\n").config.trainer.args
     assert "max_steps" not in checked(text, overrides=["trainer.args.max_steps=0"]).config.trainer.args
+
+
+@pytest.mark.parametrize("old", ["max_grad_norm = 0", "max_grad_norm = -1.0", "clip_grad_norm_value = -1"])
+def test_old_ways_to_switch_clipping_off_are_accepted(checked, tmp_path, old):
+    result = checked(TOML.replace("max_grad_norm = 10", old))
+    (warning,) = [found for found in result.warnings if found.span.line == 15]
+    assert warning.label == "leave it out: without it, gradients are not clipped"
+    assert "clip_grad_norm_value" not in result.config.trainer.args
+    (tmp_path / "base.toml").write_text(TOML)
+    text = f'extends = "base.toml"\n[trainer.args]\n{old}\n'
+    assert "clip_grad_norm_value" not in checked(text).config.trainer.args

@@ -203,6 +203,28 @@ def test_samples_of_unequal_length_lead_to_the_padding_collate_function(workers)
 
 @WORKERS
 @pytest.mark.parametrize(
+    "varying",
+    [
+        lambda index: (torch.ones(800 + index), f"f{index}"),
+        lambda index: {"x": torch.ones(2, 800 + index)},
+        lambda index: {"noisy": torch.ones(800 + index, dtype=torch.int16)},
+        lambda index: torch.ones(800 + index),
+    ],
+    ids=["tuple", "two axes", "integers", "tensor"],
+)
+def test_padding_is_not_suggested_for_samples_that_it_refuses(workers, varying):
+    error = failure(Items(varying), workers, batch_size=2)
+    assert "differ in shape, so they can't be stacked" in error.message
+    assert "pad_collate" not in error.remedy
+    assert error.remedy.startswith("cut the samples to clips of one length, use `batch_size = 1`, or give the data set")
+    with pytest.raises(Exception, match=r".") as refused:
+        pad_collate([varying(0), varying(1)])
+    assert refused.type is not AssertionError
+    assert list(BatchLoader(Items(varying), batch_size=1).epoch(1))
+
+
+@WORKERS
+@pytest.mark.parametrize(
     ("item", "form"),
     [
         (None, "sample: None"),
@@ -400,3 +422,40 @@ def test_each_chained_stream_is_seeded_by_itself():
     assert first[:3] == second[:3]
     assert first[3:] == second[7:]
     assert len(set(second)) == 9
+
+
+def none_for_the_second(samples):
+    return None if int(samples[0]) == 2 else torch.stack(samples)
+
+
+class Numbers(IterableDataset):
+    def __iter__(self):
+        yield from torch.arange(4)
+
+
+@WORKERS
+@pytest.mark.parametrize(
+    ("dataset", "options"),
+    [
+        (Items(torch.tensor, 4), {"batch_size": 2}),
+        (Numbers(), {"batch_size": 2}),
+        (Items(torch.tensor, 4), {"batch_sampler": Given([0, 1], [2, 3])}),
+    ],
+    ids=["map", "stream", "batch_sampler"],
+)
+def test_collate_function_that_returns_none_does_not_leave_its_batch_out(dataset, options, workers):
+    error = failure(dataset, workers, collate_fn=none_for_the_second, **options)
+    assert error.message == "`none_for_the_second` returned None instead of a batch"
+    assert error.notes == ("batch: sample 2 of [dataset], sample 3 of [dataset]",)
+
+
+def test_batch_without_a_readable_sample_is_still_left_out():
+    def read(index):
+        if index < 2:
+            raise DataError("it is damaged")
+        return torch.tensor(index)
+
+    loader = BatchLoader(Items(read, 4), batch_size=2)
+    batches = list(loader.epoch(1, unreadable=UnreadableSamples("skip", 9)))
+    assert batches[0] is None
+    assert batches[1].tolist() == [2, 3]

@@ -11,6 +11,7 @@ from audiozen_core.errors import AudioZenError, BuildError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.registry import paths
+from tests.tiny_experiment import TinyExperiment
 
 PARTS = """\
 import torch
@@ -216,13 +217,13 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
     experiment = Experiment.load(recipe, modes=modes)
     expected = Counter(paths_in(experiment.checked.composition.values))
     assert len(expected) == 15
-    assert counts.paths == expected
+    default_hooks = [path for path in counts.paths if path.startswith("audiozen:")]
+    assert "audiozen:checkpoint" in default_hooks
+    assert counts.paths == expected + Counter(default_hooks)
     signatures = counts.signatures.copy()
     with experiment.scope:
         trainer, loaders = experiment.build()
-    default_hooks = {path: count for path, count in counts.paths.items() if path.startswith("audiozen:")}
-    assert counts.paths - Counter(default_hooks) == expected
-    assert set(default_hooks.values()) == {1}
+    assert counts.paths == expected + Counter(default_hooks)
     assert counts.signatures == signatures
     assert set(signatures.values()) == {1}
     assert {"parts.Net", "parts.Weighting", "parts.collate", "torch.nn.functional.mse_loss"} <= set(counts.signatures)
@@ -349,3 +350,23 @@ def test_error_of_our_own_and_an_exit_in_a_constructor_name_its_position(recipe,
         experiment.build()
     assert caught.value.message == message
     assert caught.value.notes[0].startswith(f"named in: {recipe}:13:")
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("[model]", ('path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}', 'path = "parts.Stays"')),
+        ("[loss_function]", ('path = "torch.nn.MSELoss"', 'path = "parts.Stays"')),
+    ],
+)
+def test_module_that_cannot_be_moved_to_the_device_is_named(tmp_path, section, change):
+    tiny = TinyExperiment(
+        tmp_path,
+        "class Stays(nn.Linear):\n"
+        "    def __init__(self):\n        super().__init__(4, 1)\n"
+        "    def to(self, *arguments):\n        raise ValueError('no device')\n",
+    )
+    with pytest.raises(BuildError) as caught:
+        tiny.build(change)
+    message = f"{section} can't be moved to the device `cpu`: Stays raised ValueError: no device"
+    assert caught.value.message == message

@@ -129,6 +129,38 @@ def test_loss_with_parameters_is_an_error_until_the_file_decides(tiny):
     assert "`trainable = false`" in error.value.remedy
 
 
+def position(tiny, error):
+    """Returns the code of an error, and the line of the TOML file that it points at."""
+    (finding,) = error.diagnostics
+    return finding.code, (tiny.folder / "tiny.toml").read_text().splitlines()[finding.span.line - 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "line"),
+    [
+        ([uses("Uncertain")], "AZ104", "[loss_function]"),
+        ([uses("Follows", True)], "AZ106", "trainable = true"),
+        ([uses("Uncertain", True), ("[loss_function]", "[loss_function_g]")], "AZ108", "trainable = true"),
+        ([('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Augmented"')], "AZ149", "[dataset]"),
+    ],
+)
+def test_error_about_parameters_has_a_position_and_the_code_of_its_kind(tiny, changes, code, line):
+    with pytest.raises(BuildError) as caught:
+        tiny.build(*changes)
+    assert position(tiny, caught.value) == (code, line)
+    assert "tiny.toml:" in str(caught.value)
+
+
+@pytest.mark.parametrize("modes", [["test"], ["validate"], ["validate", "test"]])
+def test_without_a_training_no_loss_needs_to_say_whether_it_is_trained(tiny, modes):
+    tiny.run(uses("Uncertain", True))
+    undecided = tiny.write(uses("Uncertain"))
+    Experiment.load(undecided, modes=modes).run()
+    # The negative control: a training needs it.
+    with pytest.raises(BuildError, match="does not say whether it is trained"):
+        Experiment.load(tiny.write(uses("Uncertain"), name="new"), modes=["train", *modes]).run()
+
+
 @pytest.mark.parametrize(("name", "trainable"), [("Frozen", True), ("Follows", True)])
 def test_nothing_to_train_is_an_error(tiny, name, trainable):
     with pytest.raises(BuildError, match="has no parameters to train"):

@@ -6,8 +6,9 @@ import sys
 import pytest
 
 from audiozen_core.diagnostics import codes
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import Entry, PluginIndex, forget_installed, installed_index
+from audiozen_core.registry.index import PluginIndex, forget_installed, installed_index
 from tests.core.registry.conftest import add_distribution
 
 
@@ -180,7 +181,7 @@ def test_broken_metadata_is_reported_and_does_not_affect_others(tmp_path, damage
     found = PluginIndex.scan([str(tmp_path)])
     assert found.names() == ("good",)
     assert len(found.problems) == 1
-    assert "broken-1.0.dist-info" in found.problems[0]
+    assert "broken-1.0.dist-info" in found.problems[0].text
 
 
 def test_duplicate_name_in_one_distribution_is_reported(tmp_path):
@@ -188,7 +189,7 @@ def test_duplicate_name_in_one_distribution_is_reported(tmp_path):
     (folder / "entry_points.txt").write_text("[audiozen.model]\nnet = a:A\nnet = b:B\n", encoding="utf-8")
     found = PluginIndex.scan([str(tmp_path)])
     assert found.find("net").value == "a:A"
-    assert "net" in found.problems[0]
+    assert "net" in found.problems[0].text
 
 
 def test_missing_folders_are_ignored(tmp_path):

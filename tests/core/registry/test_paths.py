@@ -11,8 +11,9 @@ import audiozen.trainer
 import audiozen_plugins.model
 from audiozen_core.diagnostics import codes
 from audiozen_core.errors import AudioZenError, MissingExtraError
+from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.errors import PathError
-from audiozen_core.registry.index import Entry, PluginIndex
+from audiozen_core.registry.index import PluginIndex
 from audiozen_core.registry.paths import load, resolve
 from audiozen_core.registry.scope import ImportScope
 

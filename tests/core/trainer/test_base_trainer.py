@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_plugins.hooks.patience import Patience
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of, weights_of
 
 
@@ -111,6 +114,31 @@ def test_nan_score_is_never_the_best():
     trainer = make_trainer(cls=Scripted, max_epochs=2)
     trainer.train(make_loader(), [make_loader()])
     assert trainer.progress.best_epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "interval", "epochs"),
+    [
+        ([math.nan] * 9, 1, 3),
+        ([math.nan] * 9, 2, 4),
+        ([math.inf] * 9, 1, 3),
+        ([math.nan, 1.0, math.nan, math.nan, 2.0], 1, 4),
+        ([1.0, 0.0, 0.0], 1, 3),
+        ([math.nan, math.nan], 9, 9),
+    ],
+)
+def test_patience_counts_from_the_first_validation_until_a_score_is_finite(scores, interval, epochs):
+    class Scripted(TinyTrainer):
+        def validation_epoch_end(self, outputs):
+            return scores[min(self.progress.epoch, len(scores)) - 1]
+
+    hooks = {"patience": Patience()}
+    trainer = make_trainer(cls=Scripted, max_epochs=9, patience=2, validation_interval=interval, hooks=hooks)
+    trainer.train(make_loader(), [make_loader()])
+    assert trainer.progress.epoch == epochs
+    again = make_trainer(cls=Scripted)
+    again.load_checkpoint(state_of(trainer))
+    assert again.progress == trainer.progress
 
 
 def test_scheduler_steps_once_per_epoch_or_once_per_optimiser_step():

@@ -32,6 +32,17 @@ def test_groups_and_optimizers_have_names():
     assert learning_rates({"g": one, "d": two}) == {"lr_g": 0.0, "lr_d_0": 0.0, "lr_d_head": 0.1}
 
 
+def test_groups_that_share_a_name_have_a_record_each():
+    def rates(*groups):
+        weights = [
+            {"params": [nn.Parameter(torch.zeros(1))], "lr": index, **group} for index, group in enumerate(groups)
+        ]
+        return learning_rates({"": torch.optim.SGD(weights)})
+
+    assert rates({"name": "head"}, {"name": "head"}, {}) == {"lr_head_0": 0, "lr_head_1": 1, "lr_2": 2}
+    assert rates({"name": "1"}, {}) == {"lr_1_0": 0, "lr_1": 1}
+
+
 def test_group_without_a_rate_is_left_out_and_a_tensor_is_copied():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=torch.tensor(0.5))
     (rate,) = learning_rates({"": optimizer}).values()

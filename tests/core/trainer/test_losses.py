@@ -106,6 +106,7 @@ def test_with_a_loss_of_that_name_it_alone_trains_all_networks():
         ({"loss_part": torch.ones(())}, r"returned no `loss`, but \['loss_part'\]", "return `loss`"),
         ({"loss": 0.5}, "`loss` is a float", "only recorded needs another name"),
         ({"loss": torch.ones(2, requires_grad=True)}, r"tensor of shape \[2\]", "the mean"),
+        ({"loss": torch.ones((), dtype=torch.complex64)}, r"a complex tensor of shape \[\]", "a real tensor"),
         ({"loss": torch.ones(())}, "does not depend on any weight", "detach"),
     ],
 )
@@ -124,7 +125,9 @@ def test_error_for_a_step_without_a_loss_names_the_losses_of_the_networks():
         def training_step(self, batch, batch_idx):
             return {"loss_gen": self.models["g"](batch["x"]).mean()}
 
-    trainer = Wrong(Components({"g": nn.Linear(4, 4), "d": nn.Linear(4, 1)}))
+    models = {"g": nn.Linear(4, 4), "d": nn.Linear(4, 1)}
+    optimizers = {suffix: torch.optim.SGD(model.parameters()) for suffix, model in models.items()}
+    trainer = Wrong(Components(models, optimizers=optimizers))
     with pytest.raises(RunError, match="returned no `loss`") as error:
         trainer.train(make_loader())
     assert "`loss` or `loss_g` or `loss_d`" in error.value.remedy
@@ -150,3 +153,81 @@ def test_loss_that_does_not_train_its_own_network_is_an_error(case, message):
     optimizers = {suffix: torch.optim.SGD(net.parameters(), lr=0.1) for suffix, net in nets.items()}
     with pytest.raises(RunError, match=message):
         Wrong(Components(nets, optimizers=optimizers)).train(make_loader())
+
+
+class Several(BaseTrainer):
+    """Trains its networks towards different targets, with the losses that `names` gives."""
+
+    names = ()
+
+    def training_step(self, batch, batch_idx):
+        losses = {
+            f"loss_{suffix}" if suffix else "loss": (model(batch["x"]) - target).square().mean()
+            for target, (suffix, model) in enumerate(self.models.items())
+        }
+        return {name: losses[name] for name in losses if name in self.names}
+
+
+def several(names, suffixes, optimised):
+    """Trains some networks for an epoch. Returns which of them have changed."""
+    torch.manual_seed(0)
+    models = {suffix: nn.Linear(4, 1) for suffix in suffixes}
+    before = {suffix: model.weight.clone() for suffix, model in models.items()}
+    optimizers = {suffix: torch.optim.SGD(models[suffix].parameters(), lr=0.1) for suffix in optimised}
+    cls = type("Several", (Several,), {"names": names})
+    cls(Components(models, optimizers=optimizers), max_epochs=1).train(make_loader())
+    return {suffix for suffix, model in models.items() if not torch.equal(model.weight, before[suffix])}
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "names", "trained", "warning", "remedy"),
+    [
+        (
+            ["", "d"],
+            ["loss", "loss_d"],
+            {""},
+            "returns `loss`, which trains [model] and [model_d]; `loss_d` is only recorded",
+            "give [model] a suffix too, such as [model_g] with [optimizer_g], and return `loss_g` in place of `loss`",
+        ),
+        (["g", "d"], ["loss_g", "loss_d"], {"g", "d"}, "", ""),
+        (["", "d"], ["loss"], {""}, "", ""),
+    ],
+    ids=["loss and its own", "their own", "loss alone"],
+)
+def test_loss_beside_that_of_a_network_is_reported_once(capsys, suffixes, names, trained, warning, remedy):
+    assert several(names, suffixes, suffixes) == trained
+    log = capsys.readouterr().err
+    assert log.count("only recorded") == bool(warning)
+    assert warning in log
+    assert remedy in log
+
+
+def test_total_beside_the_losses_of_all_networks_is_reported(capsys):
+    class Total(Several):
+        names = ("loss_g", "loss_d")
+
+        def training_step(self, batch, batch_idx):
+            losses = super().training_step(batch, batch_idx)
+            return {"loss": sum(losses.values()), **losses}
+
+    models = {suffix: nn.Linear(4, 1) for suffix in "gd"}
+    optimizers = {suffix: torch.optim.SGD(model.parameters(), lr=0.1) for suffix, model in models.items()}
+    Total(Components(models, optimizers=optimizers), max_epochs=2).train(make_loader())
+    log = capsys.readouterr().err
+    assert log.count("which trains [model_g] and [model_d]; `loss_g` and `loss_d` are only recorded") == 1
+    assert "leave `loss` out" in log
+
+
+@pytest.mark.parametrize("kind", ["attached", "detached", "a number", "not finite", "a vector"])
+def test_loss_of_a_network_without_an_optimiser_is_only_recorded(kind):
+    class Frozen(BaseTrainer):
+        def training_step(self, batch, batch_idx):
+            loss = self.models["g"](batch["x"]).square().mean()
+            return {"loss_g": loss, "loss_d": EXTRAS[kind](self.models["d"](batch["x"]).mean())}
+
+    models = {suffix: nn.Linear(4, 1) for suffix in "gd"}
+    optimizers = {"g": torch.optim.SGD(models["g"].parameters(), lr=0.1)}
+    trainer = Frozen(Components(models, optimizers=optimizers), max_epochs=1)
+    trainer.train(make_loader())
+    assert ("loss_d" in trainer.scalars.last) == (kind != "a vector")
+    assert models["d"].weight.grad is None

@@ -1,8 +1,11 @@
 """An error in the methods of a trainer, or in what they call, says which method, which batch and which samples."""
 
 import pytest
+import torch
+from torch import nn
 
-from audiozen_core.errors import DataError, RunError
+from audiozen_core.errors import DataError, HookError, RunError
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.scheduler import Scheduler
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
@@ -110,3 +113,58 @@ def test_a_trainer_may_prepare_each_batch(mode):
     else:
         getattr(trainer, mode)([make_loader()])
     assert seen == [mode] * 5
+
+
+def optimizer_that(method, error):
+    """Returns a class of optimisers in which a method raises an error."""
+
+    def raises(self, *arguments, **keywords):
+        raise error
+
+    return type("Mine", (torch.optim.SGD,), {method: raises})
+
+
+ERRORS = [AssertionError("SAM needs a closure"), KeyError("lr"), TypeError("no state"), RuntimeError("bad")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [("step", "[optimizer] Mine can't step: "), ("zero_grad", "[optimizer] Mine failed in `zero_grad`: ")],
+)
+def test_error_of_an_optimiser_names_its_section(method, message, error):
+    trainer = make_trainer(optimizer=lambda weights: optimizer_that(method, error)(weights, lr=0.1), max_epochs=1)
+    with pytest.raises(RunError) as caught:
+        trainer.train(make_loader())
+    assert caught.value.message == f"{message}{type(error).__name__}: {error}"
+    assert any(note.startswith(f"raised in: {__file__}:") for note in caught.value.notes)
+
+
+def test_error_of_a_hook_that_steps_the_optimiser_is_not_taken_for_one_of_the_optimiser():
+    class Steps:
+        @hookimpl
+        def optimizer_step(self):
+            raise KeyError("mine")
+
+    with pytest.raises(HookError, match=r"hook plugin `steps` .*failed in `optimizer_step`: KeyError"):
+        make_trainer(hooks={"steps": Steps()}, max_epochs=1).train(make_loader())
+
+
+class NoMode(nn.Linear):
+    def train(self, mode=True):
+        if not mode:
+            raise ValueError("there is no evaluation mode")
+        return super().train(mode)
+
+
+class LossWithoutMode(NoMode):
+    def forward(self, estimate, target):
+        return (estimate - target).square().mean()
+
+
+def test_error_of_switching_the_mode_names_the_section():
+    with pytest.raises(RunError, match=r"\[model\] NoMode failed in `train`: ValueError: there is no evaluation mode"):
+        make_trainer(model=lambda: NoMode(4, 1), max_epochs=1).train(make_loader(), [make_loader()])
+    loss = LossWithoutMode(1, 1)
+    with pytest.raises(RunError, match=r"\[loss_function\] .* failed in `train`: ValueError: there is no eval"):
+        make_trainer(loss=loss, max_epochs=1).train(make_loader(), [make_loader()])

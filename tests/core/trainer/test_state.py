@@ -51,3 +51,23 @@ def test_state_of_a_module_of_any_kind_is_saved():
     norm.running_mean += 1
     assert registry.state_dict()["augmentation"]["running_mean"].tolist() == [1, 1]
     assert "augmentation_b" not in registry.state_dict()
+
+
+def test_name_that_checkpoints_use_themselves_is_refused():
+    with pytest.raises(ValueError, match="the state name `extra` is reserved"):
+        StateRegistry().register("extra", RandomState())
+
+
+@pytest.mark.parametrize("error", [AssertionError, AttributeError, IndexError, KeyError, ZeroDivisionError])
+def test_entry_that_fails_to_load_is_named_whatever_it_raises(error):
+    class Fails:
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state_dict):
+            raise error("no size")
+
+    registry = StateRegistry()
+    registry.register("average", Fails())
+    with pytest.raises(CheckpointError, match=f"the checkpoint's `average` does not fit: {error.__name__}: '?no size"):
+        registry.load_state_dict({"average": {}})

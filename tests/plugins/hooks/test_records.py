@@ -202,3 +202,41 @@ def test_resume_at_the_end_of_an_epoch_does_not_repeat_records(tmp_path):
     again.train(make_loader())
     assert [(line["step"], line["epoch"]) for line in lines()] == before
     assert len(before) == 12
+
+
+def scalars(folder, name):
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [event.step for event in events.Scalars(name)]
+
+
+def test_resume_and_rollback_keep_the_records_of_evaluations(tmp_path):
+    def trainer(**args):
+        return make_trainer(tmp_path, hooks={"jsonl": MetricsJsonl(), "board": TensorBoard()}, log_interval=1, **args)
+
+    first = trainer(max_epochs=2)
+    first.train(make_loader(), [make_loader()])
+    later = state_of(first)
+    evaluation = trainer()
+    evaluation.load_checkpoint(later)
+    evaluation.checkpoint_name = "latest_epoch_0002"
+    evaluation.test([make_loader()])
+    evaluation.validate([make_loader()])
+    kept = [line for line in lines(tmp_path) if "checkpoint" in line]
+    assert [(line["step"], "test/error" in line) for line in kept] == [(10, True), (10, False)]
+    resumed = trainer(max_epochs=1)
+    resumed.progress.epoch, resumed.progress.step = 0, 3
+    jsonl, board = MetricsJsonl(), TensorBoard()
+    for plugin in (jsonl, board):
+        plugin.on_run_start(resumed, "train")
+    assert [line for line in lines(tmp_path) if "checkpoint" in line] == kept
+    # The records that the training will repeat are gone.
+    assert [line["step"] for line in lines(tmp_path) if "checkpoint" not in line] == [1, 2, 3]
+    resumed.progress.step = 1
+    for plugin in (jsonl, board):
+        plugin.on_rollback(resumed)
+        plugin.on_teardown(resumed)
+    assert [line for line in lines(tmp_path) if "checkpoint" in line] == kept
+    assert [line["step"] for line in lines(tmp_path) if "checkpoint" not in line] == [1]
+    assert scalars(tmp_path / "tb_log", "step/loss") == [1]
+    assert scalars(tmp_path / "tb_log/evaluation", "test/error") == [10]

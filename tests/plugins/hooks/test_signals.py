@@ -207,7 +207,7 @@ def test_a_signal_after_the_training_stops_the_run_before_the_next_mode(tmp_path
 
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, 1e20])
 def test_out_of_range_grace_time_is_rejected(seconds):
-    with pytest.raises(RunError, match=r"`signals` .*`grace_seconds` is"):
+    with pytest.raises(RunError, match=r"`grace_seconds` is .*, for Signals"):
         Signals(grace_seconds=seconds)
 
 

@@ -45,6 +45,34 @@ def test_table_shows_noisy_and_enhanced_scores_by_snr_and_overall(four_files):
     assert ["all", "4", "3.00", "8.50", "+5.50", "0.783", "0.867", "+0.083"] in lines
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, NAN])
+def test_files_whose_snr_is_not_finite_have_a_row_of_their_own(tmp_path, value):
+    made = report(
+        ("a", 5.0, 5.0, 10.0, 0.8, 0.9),
+        ("b", value, 8.0, 9.0, 0.9, 0.9),
+        ("c", 0.0, 1.0, 7.0, 0.7, 0.8),
+        ("d", 0.0, 3.0, 5.0, 0.7, 0.8),
+        ("e", 5.0, 5.0, 10.0, 0.8, 0.9),
+        ("f", value, 6.0, 9.0, 0.9, 0.9),
+    )
+    lines = [line.split() for line in shown(made).splitlines()]
+    assert ["inf,", "NaN", "2", "7.00", "9.00", "+2.00", "0.900", "0.900", "+0.000"] in lines
+    assert ["0", "2", "2.00", "6.00", "+4.00", "0.700", "0.800", "+0.100"] in lines
+    content = json.loads(made.write_json(tmp_path / "scores.json").read_text())
+    assert [(level["snr"], level["files"]) for level in content["by_snr"]] == [(0.0, 2), (5.0, 2), (None, 2)]
+    assert content["by_snr"][-1]["si_sdr"]["enhanced"] == 9.0
+    rows = list(csv.DictReader(made.write_csv(tmp_path / "scores.csv").open()))
+    assert [row["snr"] for row in rows] == ["5", f"{value:g}", "0", "0", "5", f"{value:g}"]
+
+
+def test_many_nans_are_one_level_and_one_alone_ends_nothing(tmp_path):
+    made = report(*((str(index), float("nan"), 1.0, 2.0, 0.5, 0.6) for index in range(4)))
+    assert [level["snr"] for level in made.to_json()["by_snr"]] == [None]
+    one = report(("a", math.inf, 1.0, 2.0, 0.5, 0.6))
+    json.loads(one.write_json(tmp_path / "scores.json").read_text())
+    shown(one)
+
+
 def test_pair_without_a_value_is_excluded_from_the_means_and_counted(four_files):
     assert "STOI: 1 file is not in the mean, because the pair has no value: b" in shown(four_files)
     assert four_files.summary()["stoi_noisy"] == pytest.approx((0.80 + 0.70 + 0.85) / 3)

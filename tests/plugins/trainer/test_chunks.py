@@ -5,9 +5,12 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.errors import RunError
+from audiozen_core.config.check import check_config
+from audiozen_core.config.load import load_config
+from audiozen_core.errors import ConfigError, RunError
+from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.trainer.chunks import enhance_in_chunks
+from audiozen_plugins.trainer.chunks import chunk_samples, enhance_in_chunks
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 
@@ -109,3 +112,53 @@ def test_no_chunk_is_too_short_to_transform():
 def test_chunk_that_is_too_short_for_its_overlaps_is_an_error(chunk, overlap):
     with pytest.raises(RunError, match="must be at least twice `overlap_seconds`"):
         make(Fir(), "waveform", chunk_seconds=chunk, overlap_seconds=overlap)
+
+
+@pytest.mark.parametrize(("chunk", "overlap"), [(None, 0.5), (2.0, 0.0), (2.0, -1.0), (2.0, float("nan"))])
+def test_overlap_without_chunks_or_of_no_length_is_an_error(chunk, overlap):
+    with pytest.raises(RunError, match="`overlap_seconds`"):
+        make(Fir(), "waveform", chunk_seconds=chunk, overlap_seconds=overlap)
+
+
+@pytest.mark.parametrize(
+    ("chunk_seconds", "overlap_seconds", "samples"),
+    [
+        (10, None, (160000, 16128)),  # an overlap of one second is 41.7 times three hops
+        (10.001, 0.1, (160000, 1536)),
+        (10.005, 0.1, (160128, 1536)),
+        (0.02, 0.01, (768, 384)),  # never shorter than two overlaps
+    ],
+)
+def test_chunks_and_overlaps_are_rounded_to_the_hop(chunk_seconds, overlap_seconds, samples):
+    assert chunk_samples(chunk_seconds, overlap_seconds, sr=16000, hop=128) == samples
+
+
+SETTINGS = [
+    ("overlap_seconds = 0.5", "overlap_seconds", "has no effect without `chunk_seconds`"),
+    ("chunk_seconds = 1.5", "chunk_seconds", "at least twice `overlap_seconds`, 1.0 by default"),
+    ("chunk_seconds = 1.5\noverlap_seconds = 0.8", "chunk_seconds", "at least twice `overlap_seconds`, 0.8"),
+    ("chunk_seconds = inf", "chunk_seconds", "and finite"),
+    ("chunk_seconds = 1.5\noverlap_seconds = 0.0", "overlap_seconds", "must be above 0"),
+]
+
+
+@pytest.mark.parametrize(("lines", "argument", "message"), SETTINGS)
+def test_check_finds_wrong_chunks_at_the_argument(tmp_path, lines, argument, message):
+    path = write_experiment(tmp_path, lines)
+    with pytest.raises(ConfigError) as caught:
+        check_config(load_config(path))
+    (finding,) = caught.value.diagnostics
+    assert (finding.code, message in finding.message) == ("AZ106", True)
+    assert path.read_text().splitlines()[finding.span.line - 1].startswith(argument)
+
+
+@pytest.mark.parametrize("lines", ["chunk_seconds = 2.0", "chunk_seconds = 1\noverlap_seconds = 0.5", ""])
+def test_check_accepts_chunks_that_fit(tmp_path, lines):
+    assert check_config(load_config(write_experiment(tmp_path, lines))).warnings == ()
+
+
+def write_experiment(folder, lines):
+    tiny = TinyExperiment(folder)
+    path = tiny.write()
+    path.write_text(path.read_text().replace("[trainer.args]\n", f"[trainer.args]\n{lines}\n"))
+    return path

@@ -263,6 +263,20 @@ def test_stft_that_cannot_be_inverted_is_rejected_before_the_training(tmp_path):
     make(tmp_path, acoustics=Acoustics(**numbers), domain="waveform")
 
 
+def test_check_reports_an_stft_that_cannot_be_inverted_once():
+    def found(args, **numbers):
+        findings = EnhancementTrainer.check_settings(
+            {"metrics": [], **args}, acoustics=Acoustics(**numbers), dataset_names={}
+        )
+        return [(finding.place, finding.message[:40]) for finding in findings]
+
+    message = "the STFT in [acoustics] can't be inverted"[:40]
+    assert found({}, hop_length=512) == [(("path",), message)]
+    assert found({"domain": "magnitude"}, hop_length=512) == [(("args", "domain"), message)]
+    assert found({"domain": "waveform"}, hop_length=512) == found({}, hop_length=512, window="rectangular") == []
+    assert found({}, hop_length=600) == []  # the lengths contradict each other, which is reported in [acoustics]
+
+
 @pytest.mark.parametrize("mode", ["train", "test"])
 def test_error_of_the_network_names_the_samples_of_the_batch_or_the_only_file(tmp_path, mode):
     class FailsForLong(Gain):
@@ -277,3 +291,14 @@ def test_error_of_the_network_names_the_samples_of_the_batch_or_the_only_file(tm
         trainer.train(loader) if mode == "train" else trainer.test([loader])
     named = [note for note in caught.value.notes if note.startswith("samples: ")]
     assert named == ["samples: tone_0, tone_1, tone_2, tone_3" if mode == "train" else "samples: tone_2"]
+
+
+def test_complex_output_of_the_network_is_called_complex(tmp_path):
+    class Complex(Gain):
+        def forward(self, magnitude):
+            return torch.complex(magnitude, magnitude)
+
+    with pytest.raises(RunError, match=r"returns complex numbers \(torch\.complex64\) \[1, 257, 11\]") as caught:
+        make(tmp_path, Complex(), domain="magnitude").enhance(torch.randn(1, 2560))
+    assert "expected real numbers [1, 257, 11]" in caught.value.message
+    assert "output.abs()" in caught.value.remedy

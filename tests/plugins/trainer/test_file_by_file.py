@@ -417,6 +417,14 @@ def test_check_finds_what_the_trainer_would_refuse():
     assert "there is no validation set called `heard`" in finding[2]
 
 
+def test_score_dataset_without_a_validation_set_is_a_warning():
+    args = {"metrics": [], "score_dataset": "heard"}
+    (finding,) = EnhancementTrainer.check_settings(args, acoustics=Acoustics(), dataset_names={})
+    assert (finding.severity, finding.place) == ("warning", ("args", "score_dataset"))
+    assert finding.message == "`score_dataset` has no effect, because there is no validation set"
+    assert not list(EnhancementTrainer.check_settings({"metrics": []}, acoustics=Acoustics(), dataset_names={}))
+
+
 def test_check_uses_the_defaults_of_the_class_that_is_checked():
     pytest.importorskip("pesq", reason="pesq is not installed")
     places = [finding[0] for finding in found(LowerByDefault, sr=48000)]

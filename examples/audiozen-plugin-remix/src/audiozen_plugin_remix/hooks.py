@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from audiozen import hookimpl
 
 if TYPE_CHECKING:
-    from audiozen.trainer.base_trainer import BaseTrainer
+    from audiozen.hooks import Trainer
 
 
 class Thaw:
@@ -25,8 +25,8 @@ class Thaw:
         self.parts = tuple(parts)
         self.epochs = epochs
 
-    @hookimpl
-    def on_epoch_start(self, trainer: BaseTrainer, epoch: int) -> None:
+    @hookimpl.on_epoch_start
+    def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """Freezes or thaws the parts. The epoch alone decides, so a resumed run needs no saved state."""
         named = [(name, weight) for name, weight in trainer.model.named_parameters() if name.startswith(self.parts)]
         frozen = epoch <= self.epochs

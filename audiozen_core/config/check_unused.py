@@ -1,0 +1,48 @@
+"""Finds settings of a training that have no effect, because the file has no validation set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from audiozen_core.config.check_training import Finding, is_plateau
+from audiozen_core.config.checked import CheckedComponent
+from audiozen_core.config.read_sections import Sections
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.kinds import TRAINING
+
+# The arguments of every trainer that are about validations only, and that a file names on purpose.
+_OF_VALIDATIONS = ("patience", "monitor", "validation_interval")
+
+
+def check_unused(
+    components: Mapping[KeyPath, CheckedComponent], sections: Sections, *, modes: Sequence[str]
+) -> Iterator[Finding]:
+    """Yields a warning for each setting that waits for a score which no validation computes.
+
+    Args:
+        components: the checked components by key path.
+        sections: the sections of the file.
+        modes: the modes to run. Only a training validates by itself.
+    """
+    if sections.datasets["validate"] or not set(modes) & set(TRAINING):
+        return
+    for trainer in sections.components_by_kind["trainer"].values():
+        for name in _OF_VALIDATIONS:
+            if trainer.args.get(name) is not None:
+                yield _unused(f"`{name}`", ("args", name)), trainer.key
+    for scheduler in sections.components_by_kind["lr_scheduler"].values():
+        checked = components.get(scheduler.key)
+        if checked and is_plateau(checked.target):
+            yield _unused("ReduceLROnPlateau", ("path",)), scheduler.key
+
+
+def _unused(what: str, place: KeyPath) -> Diagnostic:
+    return Diagnostic(
+        config_codes.UNFIT,
+        f"{what} has no effect, because there is no validation set and so no score",
+        severity="warning",
+        label="add a section `[validate_dataset]`, or leave this out",
+        place=place,
+    )

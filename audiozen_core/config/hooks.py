@@ -1,0 +1,86 @@
+"""Which hooks take part in an experiment, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from audiozen_core.config.checked import CheckedComponent
+from audiozen_core.config.sections import HookComponent
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.hooks.checks import has_fixed_order, hook_findings
+from audiozen_core.hooks.order import OrderError, in_order
+from audiozen_core.hooks.plugin import Plugin
+from audiozen_core.registry.entry import FIRST_PARTY
+from audiozen_core.registry.index import PluginIndex
+from audiozen_core.registry.paths import Resolved, resolve
+
+_OWN = f"{FIRST_PARTY}:"
+
+
+def hook_path(hook: HookComponent) -> str:
+    """Returns the path of a hook. A hook of AudioZEN has the same one with and without the distribution."""
+    return hook.path.removeprefix(_OWN)
+
+
+def default_hooks(index: PluginIndex, named: Collection[str] = ()) -> Iterator[Resolved]:
+    """Yields the default hooks: those of AudioZEN whose class says `default = True`.
+
+    A hook of another distribution takes part only if the TOML names it, so that installing a package never changes an
+    experiment. `named` are the hooks that the TOML names, to replace them or switch them off; they are left out.
+    """
+    for entry in index.entries("hooks"):
+        if entry.distribution == FIRST_PARTY and entry.name not in named:
+            # The full spelling is needed, because another plugin may have a hook of the same name.
+            hook = resolve(entry.spelling, section="hooks", index=index)
+            if getattr(hook.target, "default", False):
+                yield hook
+
+
+def named_hooks(hooks: Iterable[HookComponent]) -> Iterator[tuple[str, HookComponent]]:
+    """Yields the hooks of the TOML file that are switched on, each with its name, which is unique in a run."""
+    uses = Counter[str]()
+    for hook in hooks:
+        if hook.enabled:
+            path = hook_path(hook)
+            uses[path] += 1
+            yield (f"{path}_{uses[path]}" if uses[path] > 1 else path), hook
+
+
+def named_plugins(
+    hooks: Iterable[HookComponent], components: Mapping[KeyPath, CheckedComponent]
+) -> dict[Plugin, KeyPath | None]:
+    """Returns the hooks of the TOML file, each with the key of its `path`. Their classes stand for the objects.
+
+    A hook that a function makes has no class yet. It is checked when it is built.
+    """
+    plugins: dict[Plugin, KeyPath | None] = {}
+    for name, hook in named_hooks(hooks):
+        checked = components.get(hook.key)
+        if checked and isinstance(checked.target, type):
+            span = checked.origin.key_span
+            origin = f"{span.file.name}:{span.line}"
+            plugins[Plugin(name, checked.target, origin, checked.distribution, hook_path(hook))] = (*hook.key, "path")
+    return plugins
+
+
+def default_plugins(found: Iterable[Resolved]) -> dict[Plugin, KeyPath | None]:
+    """Returns the default hooks, each with the key None, because the TOML file does not name them."""
+    return {Plugin(hook.path.removeprefix(_OWN), hook.target, "default", FIRST_PARTY): None for hook in found}
+
+
+def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:
+    """Yields what is wrong with the classes of hooks, and with their order, each with the key of a plugin."""
+    right = []
+    for plugin, key in plugins.items():
+        findings = hook_findings(plugin.instance)
+        yield from ((replace(finding, message=f"{plugin}: {finding.message}"), key) for finding in findings)
+        if not findings and has_fixed_order(plugin.instance):
+            right.append(plugin)
+    try:
+        in_order(right)
+    except OrderError as error:
+        key = next((key for plugin in error.plugins if (key := plugins[plugin])), None)
+        yield from ((finding, key) for finding in error.diagnostics)

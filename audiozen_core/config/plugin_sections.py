@@ -1,0 +1,134 @@
+"""Sections that plugins bring: a dataclass, published in the group `audiozen.section`, whose name is the section's."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from audiozen_core.binding.arguments import build, check_arguments
+from audiozen_core.binding.signature import signature_of
+from audiozen_core.config.composition import Composition
+from audiozen_core.config.renamed_keys import current_name
+from audiozen_core.diagnostics import codes, config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.errors import AudioZenError, BuildError, RegistryError
+from audiozen_core.kinds import split_section
+from audiozen_core.registry.index import PluginIndex, installed_index
+from audiozen_core.registry.paths import Resolved, resolve
+
+KIND = "section"
+"""The kind of these components."""
+
+Finding = tuple[Diagnostic, KeyPath]
+"""A finding, whose place is relative to the key path."""
+
+
+class PluginSections(dict[str, Any]):
+    """The sections of plugins that an experiment's TOML file has, by name: each is an object of its dataclass.
+
+    `sections["acme"]` makes the object of a section that the file does not have, if all fields have defaults. The
+    plugin is imported only then, so that an installed plugin costs nothing in a run that does not use it.
+
+    Raises:
+        KeyError: no plugin has the section; or the file does not have it, and a field has no default.
+    """
+
+    def __missing__(self, name: str) -> Any:
+        """Makes the object from the defaults."""
+        if name not in section_names():
+            raise KeyError(name)
+        cls = section_class(resolve(name, section=KIND))
+        if needed := [field.name for field in dataclasses.fields(cls) if field.init and _has_no_default(field)]:
+            raise KeyError(f"the TOML file has no [{name}], and `{needed[0]}` has no default")
+        self[name] = cls()
+        return self[name]
+
+
+def section_names(index: PluginIndex | None = None) -> tuple[str, ...]:
+    """Returns the names of the sections that plugins bring, without those that AudioZEN has itself."""
+    index = installed_index() if index is None else index
+    return tuple(name for name in index.names(KIND) if not is_taken(name))
+
+
+def is_taken(name: str) -> bool:
+    """Returns whether a section with this name is one of AudioZEN's own, under its current or an old name.
+
+    >>> is_taken("model_g"), is_taken("loss"), is_taken("extends"), is_taken("acme")
+    (True, True, True, False)
+    """
+    return name == "extends" or split_section(current_name((), name)) is not None
+
+
+def section_class(resolved: Resolved) -> type:
+    """Returns the dataclass of a section.
+
+    Raises:
+        RegistryError: the object is not a dataclass.
+    """
+    target = resolved.target
+    if not isinstance(target, type) or not dataclasses.is_dataclass(target):
+        owner = f"of {resolved.entry.origin} " if resolved.entry else ""
+        raise RegistryError(
+            f"the section `{resolved.path}` {owner}is not a dataclass, but `{resolved.dotted}`",
+            remedy="tell its authors: the entry point of a section names a class with `@dataclass`",
+        )
+    return target
+
+
+def section_table(name: str) -> type | None:
+    """Returns the dataclass of a section that a plugin brings; None if there is none, or if it can't be imported."""
+    if name not in section_names():
+        return None
+    try:
+        return section_class(resolve(name, section=KIND))
+    except AudioZenError:
+        return None  # `check_sections` reports it
+
+
+def check_sections(
+    tables: Mapping[str, Mapping[str, Any]], composition: Composition, index: PluginIndex, sections: PluginSections
+) -> Iterator[Finding]:
+    """Checks the sections of plugins, and adds the objects of those without mistakes to `sections`.
+
+    Args:
+        tables: the tables in the file, by section.
+        composition: all values with their origins.
+        index: the installed components.
+        sections: takes the objects.
+    """
+    for name, table in tables.items():
+        owners = [entry for entry in index.entries(KIND) if entry.name == name]
+        if len(owners) > 1:
+            yield _shared(name, [entry.origin for entry in owners], [entry.distribution for entry in owners]), (name,)
+            continue
+        try:
+            cls = section_class(resolve(name, section=KIND, index=index))
+        except AudioZenError as error:
+            yield from ((finding, (name,)) for finding in error.diagnostics)
+            continue
+        problems = check_arguments(signature_of(cls), table, name=f"[{name}]", noun="key")
+        for problem in problems:
+            yield dataclasses.replace(problem, place=problem.place[1:]), (name,)
+        if problems or any(place[0] == name for place in composition.unresolved):
+            continue
+        try:
+            # Its `__post_init__` may check the values.
+            sections[name] = build(cls, copy.deepcopy(dict(table)))
+        except AudioZenError as error:
+            yield from ((finding, (name,)) for finding in error.diagnostics)
+        except Exception as error:
+            failed = BuildError.caused_by(error, f"[{name}] can't be used: `{cls.__qualname__}` raised")
+            yield Diagnostic(config_codes.BAD_VALUE, failed.message, notes=failed.notes), (name,)
+
+
+def _shared(name: str, origins: list[str], distributions: list[str]) -> Diagnostic:
+    ways = " or ".join(f"`--without {distribution}`" for distribution in distributions)
+    message = f"the section `[{name}]` belongs to several plugins: {' and '.join(origins)}"
+    return Diagnostic(codes.CLASH, message, at="key", notes=(f"help: switch one of them off with {ways}",))
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -1,0 +1,63 @@
+"""The components of plugins that a run used, in the header of its record.
+
+After a plugin has been uninstalled, the record still tells which distribution a name belonged to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from audiozen_core.config.composition import Composition
+from audiozen_core.registry.entry import FIRST_PARTY, Entry
+from audiozen_core.registry.switched_off import switched_off
+
+RECORDS = "config__*.toml"
+"""The names of the records in a run's folder. They contain the time, so that the last one is the newest."""
+
+_HEADER = "# plugins: "
+_USE = re.compile(r"`([^`]+)` of (\S+) ?([^,\s]*)")
+
+
+def used_text(used: Collection[tuple[str, Entry]]) -> str:
+    """Returns the components of plugins among those that an experiment uses, for the header `plugins` of its record."""
+    plugins = sorted((path, entry) for path, entry in used if entry.distribution != FIRST_PARTY)
+    return ", ".join(f"`{path}` of {entry.origin}" for path, entry in plugins)
+
+
+def recorded_plugin(composition: Composition, path: str) -> tuple[str, str] | None:
+    """Returns the requirement for the distribution that had a component when the experiment was last run.
+
+    Returns:
+        A requirement such as `acme==1.0`, and the name of the record that says so; None if there is none.
+    """
+    for file in (composition.main.file, *_records(composition)):
+        for used, distribution, version in _USE.findall(_header(file)):
+            if used == path and distribution not in switched_off():
+                return (f"{distribution}=={version}" if version else distribution), str(file)
+    return None
+
+
+def _records(composition: Composition) -> list[Path]:
+    """Returns the records in the folder of the experiment's runs, the newest first."""
+    meta = composition.values.get("meta")
+    save_dir = meta.get("save_dir") if isinstance(meta, dict) else None
+    name = meta.get("id", composition.main.file.stem) if isinstance(meta, dict) else None
+    if not isinstance(save_dir, str) or not isinstance(name, str):
+        return []
+    return sorted(Path(save_dir).expanduser().joinpath(name).glob(RECORDS), reverse=True)
+
+
+def _header(file: Path) -> str:
+    """Returns the header `plugins` of a record; "" if the file has none."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                if not line.startswith("#"):
+                    break
+                if line.startswith(_HEADER):
+                    return line
+    except (OSError, ValueError):
+        pass
+    return ""

@@ -1,0 +1,102 @@
+"""What an implementation of a hook may return. The return annotation of the hook's spec says it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, SupportsFloat, Union, get_args, get_origin
+
+from audiozen_core.binding.source import syntax_tree
+from audiozen_core.errors import HookError
+from audiozen_core.hooks.spec_lookup import Spec, return_annotation
+
+Fits = Callable[[Any], bool]
+
+
+@functools.cache
+def answer_fits(spec: Spec) -> Fits:
+    """Returns a function that says whether a value, other than None, is an answer of a hook, given by its spec.
+
+    >>> fits = answer_fits(specs.Hooks.on_nonfinite)
+    >>> fits("skip"), fits("Skip"), answer_fits(specs.Hooks.on_epoch_end)(1)
+    (True, False, False)
+    """
+    return _fits(return_annotation(spec))
+
+
+def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec: Spec) -> HookError:
+    """Returns the error for an implementation that has returned something that is not an answer."""
+    notes, hook = [*defined_in(function)], spec.__name__
+    doc = inspect.getdoc(spec) or ""
+    if wanted := " ".join(doc.partition("\nReturns:\n")[2].split()):
+        message = f"{plugin} answered `{hook}` with {_shown(answer)}, which is not an answer of this hook"
+        notes.append(f"wanted: {wanted}")
+        remedy = f"return a value of the type `{inspect.signature(spec).return_annotation}`"
+    else:
+        message = f"{plugin} returned {_shown(answer)} from `{hook}`, which has no answer"
+        remedy = "return nothing; if it was meant to change the run, use another hook"
+    return HookError(message, notes=notes, remedy=remedy)
+
+
+def defined_in(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Returns a note with the file and the line of a function; none if it has no code."""
+    function = inspect.unwrap(function)
+    code: types.CodeType | None = getattr(function, "__code__", None)
+    if code is None:
+        return ()
+    line = code.co_firstlineno
+    # The code of a decorated function begins with the decorators.
+    if parsed := syntax_tree(function):
+        tree, above = parsed
+        line = next((node.lineno + above for node in _functions(tree)), line)
+    return (f"defined in: {code.co_filename}:{line}, in {function.__qualname__}",)
+
+
+def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def _fits(annotation: Any) -> Fits:
+    """Returns a function that says whether a value other than None fits an annotation."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return lambda value: True
+    if annotation is None or annotation is types.NoneType:
+        return lambda value: False
+    if origin in (Union, types.UnionType):
+        members = [_fits(member) for member in args if member is not types.NoneType]
+        return members[0] if len(members) == 1 else lambda value: any(fits(value) for fits in members)
+    if origin is Literal:
+        return lambda value: any(type(value) is type(choice) and value == choice for choice in args)
+    cls = origin or annotation
+    if cls is float:
+        return _is_number
+    if cls is Mapping and args:
+        key_fits, value_fits = map(_fits, args)
+        return lambda value: (
+            isinstance(value, cls) and all(key_fits(key) and value_fits(each) for key, each in value.items())
+        )
+    return lambda value: isinstance(value, cls) and (cls is bool or not isinstance(value, bool))
+
+
+def _is_number(value: Any) -> bool:
+    """Returns whether a value can become a float: a number, or a scalar of NumPy or Torch, but not a text or a bool."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        return False
+    try:
+        float(value)
+    except (TypeError, ValueError, RuntimeError):  # a tensor of several elements
+        return False
+    return True
+
+
+def _shown(answer: Any) -> str:
+    """Describes an answer. The text of an unknown object may be long, or wait for a GPU, so only its type is shown."""
+    kind = type(answer)
+    if kind in (bool, int, float, str):
+        text = repr(answer)
+        return f"`{text if len(text) <= 40 else text[:39] + '…'}`"
+    return f"a `{kind.__name__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'}`"

@@ -1,0 +1,44 @@
+"""The decorator `hookimpl`. Its types are in `marker.pyi`, which is generated from the hooks' specs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pluggy
+
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
+
+
+class HookMarker:
+    """Marks a method as the implementation of a hook.
+
+    `@hookimpl` is for a method that has the name of its hook. `@hookimpl.on_epoch_end` names the hook itself, so that a
+    type checker finds a misspelt hook, and compares the arguments and the return type of the method with the hook's.
+
+    Args:
+        project: the name of the project, for pluggy.
+        hooks: the names of all hooks.
+    """
+
+    def __init__(self, project: str, hooks: tuple[str, ...]) -> None:
+        self._mark = pluggy.HookimplMarker(project)
+        self._hooks = hooks
+        for hook in hooks:
+            setattr(self, hook, functools.partial(self, specname=hook))
+
+    def __call__(self, function: Any = None, /, **options: Any) -> Any:
+        """Marks a function, or returns a decorator that does.
+
+        Args:
+            function: the function.
+            options: `wrapper=True` for a generator that runs around all other implementations; `optionalhook=True` for
+                a hook that only some versions of AudioZEN have.
+        """
+        return self._mark(function, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        hint = did_you_mean(nearest(name, self._hooks))
+        raise AttributeError(f"there is no hook `{name}`{f'; {hint}' if hint else ''}", name=name, obj=self)

@@ -1,0 +1,57 @@
+"""The numbers among the results of other people's code: those of steps, of the ends of epochs, and of hooks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from audiozen_core.diagnostics.listed import listed
+
+
+def as_scalar(value: Any) -> Any:
+    """Returns a value that `float` turns into a number without loss: a float, or a tensor of one real element.
+
+    None if the value is neither a real number, of NumPy for instance, nor a tensor or an array of one real element. A
+    tensor is returned as it is, because reading it could make a GPU wait.
+
+    Example:
+        >>> import numpy as np
+        >>> [as_scalar(value) for value in (2, np.float32(0.5), np.ones((1, 1)), np.ones(2), "2", [2.0])]
+        [2.0, 0.5, 1.0, None, None, None]
+    """
+    if isinstance(value, Real):
+        return float(value)
+    # This module does not import torch and NumPy, which the command line can do without.
+    shape, item = getattr(value, "shape", None), getattr(value, "item", None)
+    if not isinstance(shape, tuple) or not callable(item) or math.prod(shape) != 1:
+        return None
+    if hasattr(value, "is_complex"):
+        return None if value.is_complex() else value
+    number = item()
+    return float(number) if isinstance(number, Real) else None
+
+
+def as_scalars(result: object) -> dict[str, Any] | str:
+    """Returns the scalars that a method or a hook has returned, by name; or what is wrong with its result, in words."""
+    if not isinstance(result, Mapping):
+        return f"returned {form_of(result)}, which is not a dict of numbers"
+    scalars = {str(name): as_scalar(value) for name, value in result.items()}
+    wrong = [f"`{name}` is {form_of(value)}" for name, value in result.items() if scalars[str(name)] is None]
+    return f"returned values that are not numbers: {listed(wrong)}" if wrong else scalars
+
+
+def form_of(value: object) -> str:
+    """Says in a few words what a value is.
+
+    Example:
+        >>> [form_of(value) for value in (None, "fine", (1.0, {}))]
+        ['None', 'a str', 'a tuple']
+    """
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    of_shape = f" of shape {list(shape)}" if isinstance(shape, tuple) else ""
+    return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}{of_shape}"

@@ -1,0 +1,95 @@
+"""Finds the spec of a hook: one of AudioZEN's own, or one that a plugin brings.
+
+A plugin publishes a class whose methods are marked with `hookspec`, in the entry point group `audiozen.hookspecs`. It
+is imported only if an implementation has the name of no hook of AudioZEN.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from audiozen_core.errors import AudioZenError
+from audiozen_core.hooks import nonfinite, specs
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.paths import resolve
+
+KIND = "hookspecs"
+"""The kind of these classes."""
+
+Spec = Callable[..., Any]
+"""The function of a spec, marked with `hookspec`."""
+
+_MARKER = f"{specs.PROJECT}_spec"
+
+
+def specs_in(cls: type) -> dict[str, Spec]:
+    """Returns the specs in a class, by the name of the hook, in the order of the class."""
+    members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
+    return {name: member for name, member in members.items() if inspect.isfunction(member) and hasattr(member, _MARKER)}
+
+
+OWN = specs_in(specs.Hooks)
+"""The specs of AudioZEN's own hooks."""
+
+
+def spec_of(hook: str) -> Spec | None:
+    """Returns the spec of a hook; None if there is no such hook. If several plugins have it, this is one of them."""
+    return OWN.get(hook) or next((spec for name, spec, _ in plugin_specs() if name == hook), None)
+
+
+def plugin_specs() -> Iterator[tuple[str, Spec, str]]:
+    """Yields the specs that plugins bring: the name of the hook, its spec, and the distribution with its version.
+
+    A class that can't be imported has no hooks; `plugins doctor` reports it.
+    """
+    for entry in installed_index().entries(KIND):
+        try:
+            cls = resolve(entry.spelling, section=KIND).target
+        except AudioZenError:
+            continue
+        if isinstance(cls, type):
+            yield from ((name, spec, entry.origin) for name, spec in specs_in(cls).items())
+
+
+def first_answer_counts(spec: Spec) -> bool:
+    """Returns whether a hook has one answer, the first that is not None."""
+    return bool((getattr(spec, _MARKER) or {}).get("firstresult"))
+
+
+def return_annotation(spec: Spec) -> Any:
+    """Returns the return annotation of a spec; `Any` if it has none, or if it can't be evaluated.
+
+    >>> return_annotation(OWN["stop_reason"])
+    str | None
+    """
+    annotation = inspect.signature(spec).return_annotation
+    if annotation is inspect.Signature.empty:
+        return None
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        # The annotations of `specs` need names that it imports for the type checker only.
+        return eval(annotation, {**vars(nonfinite), **vars(sys.modules[spec.__module__])})
+    except Exception:
+        return Any
+
+
+def spec_faults(cls: Any) -> Iterator[tuple[str, str]]:
+    """Yields what is wrong with a class of specs that a plugin publishes, each with what to do about it."""
+    if not isinstance(cls, type) or not (found := specs_in(cls)):
+        yield f"`{getattr(cls, '__qualname__', cls)}` has no hook", "mark the methods of a class with `@hookspec`"
+        return
+    for hook, spec in found.items():
+        owners = sorted({origin for name, _, origin in plugin_specs() if name == hook})
+        if hook in OWN:
+            yield f"`{hook}` is one of AudioZEN's own hooks", "begin the names of your hooks with a prefix"
+        elif len(owners) > 1:
+            yield f"the hook `{hook}` belongs to {' and '.join(owners)}", "begin the names of your hooks with a prefix"
+        if return_annotation(spec) is not None and not first_answer_counts(spec):
+            yield (
+                f"`{hook}` returns a value, but is not marked as a hook whose first answer counts",
+                ("write `@hookspec(firstresult=True)`, or annotate it with `-> None`"),
+            )

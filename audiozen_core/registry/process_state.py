@@ -1,0 +1,176 @@
+"""State of the process that an import can change and that a run depends on, such as the working directory or a seed.
+
+What the import of an installed component changes is undone, so that a run does not depend on which plugins it happens
+to import, and in which order.
+"""
+
+from __future__ import annotations
+
+import _locale
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+# Variables that Python, torch or AudioZEN reads. Others are settings of the libraries that add them.
+_READ_BY_A_RUN = re.compile(r"(AUDIOZEN|CUBLAS|CUDA|CUDNN|LC|MKL|NCCL|OMP|OPENBLAS|PYTHON|PYTORCH|TORCH)_|LANG$|TZ$")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the state.
+
+    Attributes:
+        name: the part in words, for messages.
+        read: returns the value.
+        write: restores a value that `read` returned.
+        module: the module that has the state; before it is imported, there is none.
+        initial: returns the value right after the import of that module, if it is known.
+        same: whether two values are equal.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+    module: str = "os"
+    initial: Callable[[], Any] = lambda: None
+    same: Callable[[Any, Any], bool] = lambda one, other: bool(one == other)
+
+
+def read_state() -> dict[str, Any]:
+    """Returns the state, by name. Parts whose module is not imported are left out."""
+    return {part.name: part.read() for part in PARTS if part.module in sys.modules}
+
+
+def restore_state(before: Mapping[str, Any]) -> tuple[str, ...]:
+    """Restores a state that `read_state` returned, and returns the names of the parts that had changed."""
+    changed = []
+    for part in PARTS:
+        if part.module not in sys.modules:
+            continue
+        value = before[part.name] if part.name in before else part.initial()
+        if value is not None and not part.same(part.read(), value):
+            part.write(value)
+            changed.append(part.name)
+    return tuple(changed)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - quicker
+    except FileNotFoundError:
+        return None
+
+
+def _write_environment(before: dict[str, str]) -> None:
+    for name in set(os.environ) - set(before):
+        if _READ_BY_A_RUN.match(name):
+            del os.environ[name]
+    os.environ.update(before)
+
+
+def _same_environment(now: dict[str, str], before: dict[str, str]) -> bool:
+    added = now.keys() - before.keys()
+    return before.items() <= now.items() and not any(map(_READ_BY_A_RUN.match, added))
+
+
+def _write_filters(before: list[Any]) -> None:
+    added = [entry for entry in warnings.filters if entry not in before and not _is_for_everybody(entry)]
+    warnings.filters[:] = [*added, *before]  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+def _same_filters(now: list[Any], before: list[Any]) -> bool:
+    return list(filter(_is_for_everybody, now)) == list(filter(_is_for_everybody, before))
+
+
+def _is_for_everybody(entry: Any) -> bool:
+    """Returns whether a filter applies to all modules. Libraries add filters for their own warnings."""
+    _, message, category, module, _ = entry
+    return message is None and module is None and category.__module__ == "builtins"
+
+
+def _write_signals(before: list[Any]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in zip(_SIGNALS, before, strict=True):
+            if handler is not None:  # None is a handler that Python did not install
+                signal.signal(number, handler)
+
+
+def _random() -> Any:
+    return sys.modules["random"]
+
+
+def _numpy() -> Any:
+    return sys.modules["numpy"].random
+
+
+def _torch() -> Any:
+    return sys.modules["torch"]
+
+
+def _write_device(before: Any) -> None:
+    # The CPU is the default without a device mode. A mode would slow every call down.
+    _torch().set_default_device(None if before.type == "cpu" else before)
+
+
+def _write_benchmark(before: bool) -> None:
+    _torch().backends.cudnn.benchmark = before
+
+
+def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> Part:
+    """Returns a part that torch has a function to get and a function to set."""
+
+    def read() -> Any:
+        return getattr(_torch(), getter)()
+
+    def write(value: Any) -> None:
+        getattr(_torch(), setter)(value)
+
+    return Part(name, read, write, "torch", initial)
+
+
+PARTS = (
+    Part("the working directory", _working_directory, os.chdir),
+    Part("the environment", lambda: dict(os.environ), _write_environment, same=_same_environment),
+    Part("the locale", lambda: _locale.setlocale(_locale.LC_ALL, None), partial(_locale.setlocale, _locale.LC_ALL)),
+    Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
+    Part("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
+    Part("Python's random numbers", lambda: _random().getstate(), lambda value: _random().setstate(value), "random"),
+    Part(
+        "NumPy's random numbers",
+        lambda: _numpy().get_state(),
+        lambda value: _numpy().set_state(value),
+        "numpy.random",
+        same=lambda one, other: one[1].tobytes() == other[1].tobytes() and one[2:] == other[2:],
+    ),
+    Part(
+        "torch's random numbers",
+        lambda: _torch().get_rng_state(),
+        lambda value: _torch().set_rng_state(value),
+        "torch",
+        same=lambda one, other: bool(one.equal(other)),
+    ),
+    _torch_setting("torch's default type", "get_default_dtype", "set_default_dtype", lambda: _torch().float32),
+    Part("torch's default device", lambda: _torch().get_default_device(), _write_device, "torch"),
+    _torch_setting("torch's number of threads", "get_num_threads", "set_num_threads"),
+    _torch_setting(
+        "torch's precision", "get_float32_matmul_precision", "set_float32_matmul_precision", lambda: "highest"
+    ),
+    _torch_setting("whether torch records gradients", "is_grad_enabled", "set_grad_enabled", lambda: True),
+    _torch_setting(
+        "whether torch is deterministic",
+        "are_deterministic_algorithms_enabled",
+        "use_deterministic_algorithms",
+        lambda: False,
+    ),
+    Part("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
+)
+"""All parts of the state. Random numbers are among them although a run seeds them, because a notebook may not."""

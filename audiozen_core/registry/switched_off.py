@@ -1,0 +1,33 @@
+"""The distributions that the user has switched off for this process: `--without NAME` and `AUDIOZEN_WITHOUT`.
+
+The option sets the variable, so that processes that this one starts have the same plugins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from audiozen_core.registry.installed import normalised
+
+VARIABLE = "AUDIOZEN_WITHOUT"
+"""The environment variable with the names of the distributions, separated by commas."""
+
+
+def switched_off() -> tuple[str, ...]:
+    """Returns the normalised names of the distributions that are switched off, sorted."""
+    names = os.environ.get(VARIABLE, "").split(",")
+    return tuple(sorted({normalised(name.strip()) for name in names if name.strip()}))
+
+
+def switch_off(distributions: Sequence[str]) -> Callable[[], None]:
+    """Switches further distributions off. Returns a function that undoes it."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = ",".join([*switched_off(), *distributions])
+
+    def undo() -> None:
+        os.environ.pop(VARIABLE, None)
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+    return undo

@@ -1,0 +1,172 @@
+"""A hook that averages the weights during training, and evaluates the average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from audiozen import hookimpl
+from audiozen.errors import RunError
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from audiozen.hooks import Trainer
+
+Weights = dict[str, Tensor]
+
+
+class Ema:
+    """Keeps an exponential moving average of the weights of all networks, and evaluates it in place of the weights.
+
+    After each optimiser step, `average = decay * average + (1 - decay) * weights`. The training itself does not
+    change. Validation, test and prediction use the average, so the average decides which epoch is the best. Checkpoints
+    hold both. Buffers, such as the statistics of batch normalisation, are those of the network at any time.
+
+    The average was proposed by Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (SIAM J.
+    Control Optim. 30, 1992). The warm-up is that of TensorFlow's `ExponentialMovingAverage`.
+
+    Args:
+        decay: the share of the old average that remains after a step, from 0 to below 1.
+        warmup: whether a young average forgets faster: after n steps, the decay is at most `(1 + n) / (10 + n)`.
+        start: the number of optimiser steps before the averaging begins; until then the average is a copy.
+        evaluate: whether validation, test and prediction use the average.
+        save_average: whether `model.safetensors` in the checkpoints holds the average. A finetuning starts from
+            the weights in that file, and other programs read it.
+
+    Raises:
+        RunError: an argument is out of range.
+    """
+
+    # The weights must be the average before the hooks of the default phase, `monitor`, see an evaluation begin.
+    phase = "step"
+    # A checkpoint says which weights are in `model.safetensors`, so this may change before a resume.
+    resume_safe: ClassVar = ("save_average",)
+
+    def __init__(
+        self,
+        decay: float = 0.999,
+        warmup: bool = True,
+        start: int = 0,
+        evaluate: bool = True,
+        save_average: bool = False,
+    ) -> None:
+        if not 0 <= decay < 1:
+            raise _invalid(f"`decay` is {decay}, but must be from 0 to below 1", "change it, for instance to 0.999")
+        if start < 0:
+            raise _invalid(f"`start` is {start}, but must be at least 0", "leave it out to average from the first step")
+        self.decay = decay
+        self.warmup = warmup
+        self.start = start
+        self.evaluate = evaluate
+        self.save_average = save_average
+        self._weights: Weights = {}
+        self._average: Weights = {}
+        self._raw: Weights = {}  # the trained weights, while the networks hold the average
+        self._evaluating = False
+
+    # ------------------------------------------------------------------------------- the average
+
+    @hookimpl
+    def on_run_start(self, trainer: Trainer) -> None:
+        """Starts an average from the present weights, unless a checkpoint has restored one."""
+        self._weights = _named_weights(trainer.models)
+        if not self._average:
+            self._average = _copy(self._weights)
+        self._hold(average=False)
+
+    @hookimpl
+    def on_optimizer_step_end(self, step: int) -> None:
+        """Moves the average towards the weights. On a GPU this waits for nothing."""
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - self._decay_at(step))
+
+    def _decay_at(self, step: int) -> float:
+        """Returns the decay of an optimiser step, which counts from 1."""
+        averaged = step - self.start - 1
+        if averaged < 0:
+            return 0.0
+        return min(self.decay, (1 + averaged) / (10 + averaged)) if self.warmup else self.decay
+
+    # ------------------------------------------------------------------------------- evaluation
+
+    @hookimpl
+    def on_evaluation_start(self) -> None:
+        """Puts the average into the networks."""
+        self._evaluating = True
+        self._hold(average=self.evaluate)
+
+    @hookimpl
+    def on_evaluation_end(self) -> None:
+        """Puts the trained weights back."""
+        self._evaluating = False
+        self._hold(average=False)
+
+    @hookimpl
+    def on_evaluation_abandoned(self) -> None:
+        """Puts the trained weights back, because a checkpoint may be saved next."""
+        self.on_evaluation_end()
+
+    @hookimpl
+    def on_exception(self) -> None:
+        """Puts the trained weights back if an evaluation has failed."""
+        self.on_evaluation_end()
+
+    # ------------------------------------------------------------------------------- checkpoints
+
+    @hookimpl
+    def on_state_collect(self) -> None:
+        """Puts the weights into the networks that `model.safetensors` is to hold."""
+        self._hold(average=self.save_average)
+
+    @hookimpl
+    def on_state_collected(self) -> None:
+        """Undoes `on_state_collect`."""
+        self._hold(average=self._evaluating and self.evaluate)
+
+    @hookimpl
+    def on_rollback(self, trainer: Trainer) -> None:
+        """Puts the trained weights of the earlier state into the networks."""
+        self.on_run_start(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the average by section and name, and the trained weights if the networks hold the average."""
+        return {"average": dict(self._average), "raw": dict(self._raw)}
+
+    def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        """Restores what `state_dict` returned. `on_run_start` puts the trained weights into the networks."""
+        self._weights = _named_weights(trainer.models)
+        self._average = _like(self._weights, state["average"])
+        self._raw = _like(self._weights, state["raw"]) if state["raw"] else {}
+
+    def _hold(self, *, average: bool) -> None:
+        """Lets the networks hold the average, or the trained weights."""
+        if average == bool(self._raw):
+            return
+        if average:
+            self._raw = _copy(self._weights)
+        # The networks keep their tensors, because optimisers, recurrent layers and compiled code refer to them.
+        with torch.no_grad():
+            for name, value in (self._average if average else self._raw).items():
+                self._weights[name].copy_(value)
+        if not average:
+            self._raw = {}
+
+
+def _named_weights(models: Mapping[str, nn.Module]) -> Weights:
+    """Returns the parameters of all networks, by section and name. One that several networks share is there once."""
+    networks = nn.ModuleDict({f"model_{suffix}" if suffix else "model": model for suffix, model in models.items()})
+    # The names must be the same with and without `torch.compile`, like those in the checkpoints.
+    return {name.replace("_orig_mod.", ""): weight for name, weight in networks.named_parameters()}
+
+
+def _copy(weights: Weights) -> Weights:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
+
+
+def _like(weights: Weights, saved: Weights) -> Weights:
+    return {name: saved[name].to(device=weight.device, copy=True) for name, weight in weights.items()}
+
+
+def _invalid(what: str, remedy: str) -> RunError:
+    return RunError(f"the hook `ema` can't be built: {what}", remedy=f"{remedy} (in the `args` of the hook)")

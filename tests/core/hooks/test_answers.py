@@ -1,0 +1,215 @@
+"""What a hook returns is checked where it comes back, and the error says who returned what."""
+
+import contextlib
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiozen_core.errors import HookError
+from audiozen_core.hooks import specs
+from audiozen_core.hooks.answers import answer_fits
+from audiozen_core.hooks.checks import HOOK_NAMES
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.spec_lookup import OWN, first_answer_counts, return_annotation
+from audiozen_core.hooks.specs import hookimpl
+from tests.tiny_training import make_loader, make_trainer, weights_of
+
+ANSWERED = [hook for hook in HOOK_NAMES if first_answer_counts(OWN[hook])]
+COLLECTED = ["epoch_scalars", "evaluation_scalars"]
+LISTENERS = [hook for hook in HOOK_NAMES if return_annotation(OWN[hook]) is None]
+
+
+def answering(hook, answer, **options):
+    """Makes a plugin that answers a hook. Its wrapper lets the others run first."""
+
+    def plain(self):
+        return answer
+
+    def around(self):
+        yield
+        return answer
+
+    return type("Answers", (), {hook: hookimpl(**options)(around if options else plain)})()
+
+
+def call(hook, *plugins):
+    """Calls a hook with None for every argument."""
+    arguments = dict.fromkeys(list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:])
+    lifecycle = Lifecycle(plugins)
+    return getattr(lifecycle, hook)(**arguments)
+
+
+RIGHT = {
+    "skip_batch": [True],
+    "backward": [True],
+    "optimizer_step": [True],
+    "rollback": [True],
+    "autocast": [contextlib.nullcontext(), torch.no_grad()],
+    "on_nonfinite": ["skip", "rollback"],
+    "stop_reason": ["enough"],
+    "stop_within_epoch_reason": ["enough"],
+    "skip_checkpoint_reason": ["too early"],
+}
+WRONG = {
+    "skip_batch": ["no", 0, 1, np.bool_(True), torch.tensor(True), [True]],
+    "backward": ["yes", 1, torch.tensor(0.5)],
+    "optimizer_step": [0, 0.0, "stepped"],
+    "rollback": ["done", object()],
+    "autocast": [5, True, torch.float16, contextlib.nullcontext],
+    "on_nonfinite": ["Skip", True, "stop", ["skip"], ""],
+    "stop_reason": [False, True, 0, 3, ["enough"], b"enough", torch.tensor(1)],
+    "stop_within_epoch_reason": [False, 3],
+    "skip_checkpoint_reason": [True, 7],
+}
+
+
+def test_the_tables_above_have_every_hook_with_an_answer():
+    assert set(RIGHT) == set(WRONG) == set(ANSWERED)
+    assert len(LISTENERS) > 15
+    assert {*ANSWERED, *LISTENERS, *COLLECTED} | {"on_component_built"} == set(HOOK_NAMES)
+
+
+@pytest.mark.parametrize("wrapper", [False, True])
+@pytest.mark.parametrize("hook", ANSWERED)
+def test_right_answers_come_back_unchanged(hook, wrapper):
+    options = {"wrapper": True} if wrapper else {}
+    for answer in RIGHT[hook]:
+        assert call(hook, Plugin("a", answering(hook, answer, **options))) is answer
+    assert call(hook, Plugin("a", answering(hook, None, **options))) is None
+
+
+@pytest.mark.parametrize("wrapper", [False, True])
+@pytest.mark.parametrize("hook", ANSWERED)
+def test_wrong_answers_are_errors(hook, wrapper):
+    options = {"wrapper": True} if wrapper else {}
+    for answer in WRONG[hook]:
+        plugin = Plugin("acme", answering(hook, answer, **options), "exp.toml:3", "acme-hooks")
+        with pytest.raises(HookError, match=rf"`acme` of acme-hooks \(exp.toml:3\) answered `{hook}` with") as error:
+            call(hook, plugin)
+        assert (
+            f"`{type(answer).__name__}`" in error.value.message
+            or repr(answer) in error.value.message
+            or (f"{type(answer).__module__}.{type(answer).__qualname__}" in error.value.message)
+        )
+
+
+def test_error_names_the_line_the_answer_and_what_is_wanted():
+    class Stops:
+        @hookimpl
+        def stop_reason(self):
+            return False
+
+    line = inspect.getsourcelines(Stops.stop_reason)[1] + 1
+    with pytest.raises(HookError) as error:
+        call("stop_reason", Plugin("stops", Stops(), "exp.toml:3", "acme-hooks"))
+    assert error.value.message == (
+        "hook plugin `stops` of acme-hooks (exp.toml:3) answered `stop_reason` with `False`, which is not an answer of "
+        "this hook"
+    )
+    where, wanted = error.value.notes
+    assert where.startswith(f"defined in: {Path(__file__)}:{line}, in test_error_names_the_line")
+    assert where.endswith("Stops.stop_reason")
+    assert wanted == "wanted: The reason to stop, in words, or None to continue."
+    assert "`str | None`" in error.value.remedy
+
+
+@pytest.mark.parametrize("hook", COLLECTED)
+def test_scalars_are_names_with_numbers(hook):
+    arguments = dict.fromkeys(list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:])
+
+    def collect(answer):
+        return Lifecycle([Plugin("a", answering(hook, answer))]).added_scalars(hook, (), **arguments)
+
+    for number in (1, 0.5, np.float32(2), torch.tensor(3.0), float("nan")):
+        assert str(collect({"mine": number})["mine"]) == str(float(number))
+    assert collect({}) == collect(None) == {}
+    for answer in (0.5, [("mine", 0.5)], {"mine": "high"}, {"mine": None}, {"mine": True}, {1: 0.5}, torch.ones(2)):
+        with pytest.raises(HookError, match=f"answered `{hook}` with"):
+            collect(answer)
+    with pytest.raises(HookError, match=f"answered `{hook}` with a `dict`"):
+        collect({"mine": torch.ones(2)})
+
+
+@pytest.mark.parametrize("hook", LISTENERS)
+def test_a_value_that_a_listener_returns_is_an_error(hook):
+    assert call(hook, Plugin("a", answering(hook, None))) == []
+    for value in (True, False, 0, "stop", []):
+        with pytest.raises(HookError, match=f"returned .* from `{hook}`, which has no answer"):
+            call(hook, Plugin("a", answering(hook, value)))
+
+
+def test_the_wrapper_of_a_listener_may_return_what_it_was_given():
+    class Around:
+        @hookimpl(wrapper=True)
+        def on_epoch_end(self):
+            return (yield)
+
+    assert call("on_epoch_end", Plugin("a", Around())) == []
+    assert call("on_epoch_end", Plugin("a", answering("on_epoch_end", None, wrapper=True))) is None
+    with pytest.raises(HookError, match="returned `True` from `on_epoch_end`"):
+        call("on_epoch_end", Plugin("a", answering("on_epoch_end", True, wrapper=True)))
+
+
+@pytest.mark.parametrize(
+    ("hook", "nothing", "answer"),
+    [("skip_batch", False, True), ("optimizer_step", False, True), ("stop_reason", "", "enough")],
+)
+def test_false_and_an_empty_text_let_the_other_hooks_decide(hook, nothing, answer):
+    first, second = Plugin("a", answering(hook, nothing)), Plugin("b", answering(hook, answer))
+    assert call(hook, first, second) is answer
+    assert call(hook, first) is None
+
+
+def test_the_answer_of_a_component_hook_may_be_any_object():
+    plugin = Plugin("a", type("Wraps", (), {"on_component_built": hookimpl(lambda self, component: component + 1)})())
+    assert Lifecycle([plugin]).wrap_component("model", 5) == 6
+
+
+def test_numbers_and_unions_fit_as_their_annotations_say(monkeypatch):
+    monkeypatch.setattr(specs.Hooks.stop_reason, "__annotations__", {"return": "float | int | list[str] | None"})
+    answer_fits.cache_clear()
+    fits = answer_fits(OWN["stop_reason"])
+    assert [fits(value) for value in (1, 0.5, ["a"], True, "a", (1,))] == [True, True, True, False, False, False]
+    answer_fits.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------ in a training
+
+
+@pytest.mark.parametrize(
+    ("hook", "answer"),
+    [
+        ("stop_reason", False),
+        ("backward", "yes"),
+        ("autocast", 5),
+        ("skip_batch", "no"),
+        ("optimizer_step", 0),
+        ("on_training_step_end", True),
+    ],
+)
+def test_a_wrong_answer_ends_a_training_before_it_changes_anything(hook, answer):
+    trainer = make_trainer(hooks={"mine": answering(hook, answer)}, max_epochs=1)
+    with pytest.raises(HookError, match=f"hook plugin `mine` .*`{hook}`"):
+        trainer.train(make_loader(8))
+
+
+def test_a_predicate_that_is_false_does_not_hide_the_other_hooks():
+    class Steps:
+        steps = 0
+
+        @hookimpl
+        def optimizer_step(self, optimizer):
+            self.steps += 1
+            optimizer.step()
+            return True
+
+    steps = Steps()
+    plain = make_trainer(max_epochs=1)
+    plain.train(make_loader(8))
+    trainer = make_trainer(hooks={"a": answering("optimizer_step", False), "b": steps}, max_epochs=1)
+    trainer.train(make_loader(8))
+    assert steps.steps == 2
+    assert torch.equal(weights_of(trainer), weights_of(plain))

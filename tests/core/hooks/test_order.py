@@ -1,0 +1,107 @@
+"""The order of hook plugins: phases, then `before` and `after`, then names."""
+
+import itertools
+
+import pytest
+
+from audiozen_core.errors import HookError
+from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.order import OrderError, in_order
+from audiozen_core.hooks.specs import hookimpl
+
+
+def plugin(name, distribution="", path="", **attributes):
+    return Plugin(name, type("Made", (), attributes)(), distribution=distribution, path=path)
+
+
+def order(*plugins):
+    """Returns the names in order, which must not depend on the order of the arguments."""
+    orders = {tuple(found.name for found in in_order(each)) for each in itertools.permutations(plugins)}
+    assert len(orders) == 1, orders
+    return "".join(orders.pop())
+
+
+def test_before_and_after_move_a_plugin_and_all_others_stay_in_the_order_of_their_names():
+    assert order(plugin("a"), plugin("b"), plugin("c"), plugin("d")) == "abcd"
+    assert order(plugin("a", after="c"), plugin("b"), plugin("c"), plugin("d")) == "bcad"
+    assert order(plugin("a"), plugin("b"), plugin("c"), plugin("d", before=("b",))) == "acdb"
+    assert order(plugin("a", after=("b", "c")), plugin("b", after=["c"]), plugin("c"), plugin("d")) == "cbad"
+    # Both say the same.
+    assert order(plugin("a", after=("b",)), plugin("b", before=("a",))) == "ba"
+
+
+def test_phases_come_first_and_may_be_repeated_by_names():
+    assert order(plugin("a", phase="persist"), plugin("b", before="a"), plugin("c", phase="gradient")) == "cba"
+    assert order(plugin("a", after="c"), plugin("b"), plugin("c", phase="gradient", before=("b",))) == "cab"
+
+
+def test_a_name_that_is_not_in_the_run_is_ignored():
+    assert order(plugin("a", after=("ema", "acme:ema")), plugin("b", before=("x",))) == "ab"
+
+
+def test_a_plugin_is_known_by_its_path_its_bare_name_and_its_distribution():
+    for name in ("ema", "acme:ema"):
+        assert order(plugin("a", after=name), plugin("ema", "acme")) == "emaa"
+        assert order(plugin("a", after=name), plugin("acme:ema", "acme", "acme:ema")) == "acme:emaa"
+    assert order(plugin("a", after="mine.Ema"), plugin("mine.Ema")) == "mine.Emaa"
+    # Both uses of one hook.
+    both = [plugin("ema", "acme", "ema"), plugin("ema_2", "acme", "ema")]
+    assert order(plugin("a", after="ema"), *both) == "emaema_2a"
+    assert order(plugin("a", after="ema_2"), *both) == "emaema_2a"
+    assert order(plugin("a", after="other:ema"), *both) == "aemaema_2"
+
+
+def test_error_names_all_plugins_of_a_circle_and_no_others():
+    around = [plugin("a", before="b"), plugin("b", "acme", before="c"), plugin("c", before="a")]
+    others = [plugin("0", before="a"), plugin("d", after="a"), plugin("e")]
+    for each in itertools.permutations([*around, *others]):
+        with pytest.raises(OrderError) as error:
+            in_order(each)
+        circle = error.value.message.partition("in a circle: ")[2]
+        assert circle in {
+            "`a` before `b` before `c` before `a`",
+            "`b` before `c` before `a` before `b`",
+            "`c` before `a` before `b` before `c`",
+        }
+        assert {found.name for found in error.value.plugins} == {"a", "b", "c"}
+    assert len(error.value.notes) == 3
+    assert "order: hook plugin `b` of acme (default): phase monitor, before = ('c',)" in error.value.notes
+
+
+def test_a_plugin_that_waits_for_itself_is_a_circle():
+    with pytest.raises(OrderError, match="in a circle: `a` before `a`"):
+        in_order([plugin("a", after="a"), plugin("b")])
+
+
+@pytest.mark.parametrize(
+    "plugins",
+    [
+        (plugin("late", phase="persist", before="early"), plugin("early", phase="gradient")),
+        (plugin("late", phase="persist"), plugin("early", phase="gradient", after=("late",))),
+    ],
+)
+def test_a_contradiction_with_the_phases_is_an_error(plugins):
+    with pytest.raises(OrderError) as error:
+        Lifecycle(plugins)
+    assert error.value.message == (
+        "hook plugin `late` must run before `early`, but its phase `persist` comes after the phase `gradient`"
+    )
+    assert [found.name for found in error.value.plugins] == ["late", "early"]
+
+
+def test_hooks_are_called_in_the_order_that_the_plugins_say():
+    seen = []
+
+    def noting(name, **attributes):
+        method = hookimpl(lambda self: seen.append(name))
+        return Plugin(name, type("Notes", (), {"on_epoch_start": method, **attributes})())
+
+    lifecycle = Lifecycle([noting("a", after=("c",)), noting("b"), noting("c")])
+    lifecycle.on_epoch_start(trainer=None, epoch=1)
+    assert seen == ["b", "c", "a"]
+    assert [found.name for found in lifecycle.order("on_epoch_start")] == seen
+
+
+def test_an_unknown_phase_is_an_error_here_too():
+    with pytest.raises(HookError, match="unknown phase `late`"):
+        in_order([plugin("a", phase="late")])

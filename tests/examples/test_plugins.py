@@ -1,0 +1,91 @@
+"""The wheel of each example plugin passes the plugin's own tests, and its `example.toml` runs."""
+
+import re
+import shutil
+import sys
+
+import pytest
+import tomli
+
+from audiozen.testing import write_pairs
+from audiozen_core.cli.main import main
+from audiozen_core.registry.index import installed_index
+from tests.examples.wheels import PLUGINS, copy_tests, importable, project, unpack_wheel
+
+
+@pytest.fixture(scope="session")
+def site_of(tmp_path_factory):
+    """Returns a function that unpacks the wheel of a plugin, once."""
+    sites = {}
+
+    def site_of(name):
+        if name not in sites:
+            sites[name] = unpack_wheel(name, tmp_path_factory.mktemp(name))
+        return sites[name]
+
+    return site_of
+
+
+class Counter:
+    """Counts the tests that passed."""
+
+    def __init__(self):
+        self.passed = 0
+
+    def pytest_runtest_logreport(self, report):
+        self.passed += report.when == "call" and report.passed
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_tests_of_the_plugin_pass_with_its_wheel(name, site_of, capsys):
+    """They run in this process, because importing torch takes longer than they do."""
+    site = site_of(name)
+    tests = copy_tests(name, site.parent)
+    written = sum(len(re.findall(r"^def test_", file.read_text(), re.MULTILINE)) for file in tests.glob("test_*.py"))
+    counter = Counter()
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist", "-p", "no:cov"]
+    with importable(site):
+        code = pytest.main([*options, "-c", "/dev/null", f"--rootdir={tests}", str(tests)], plugins=[counter])
+    assert code == 0, capsys.readouterr().out
+    assert counter.passed >= written > 5
+
+
+def audiozen(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["audiozen", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+@pytest.mark.parametrize("name", [name for name in PLUGINS if name != "remix"])  # pip installs that one, see there
+def test_example_of_the_plugin_runs(name, site_of, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path, seconds=0.6)
+    shutil.copy(project(name) / "example.toml", tmp_path)
+    with importable(site_of(name)):
+        assert audiozen(monkeypatch, "run", "example.toml", "-M", "train", "test") == 0
+        commands = installed_index().names("commands")
+        if commands:
+            assert audiozen(monkeypatch, "--help") == 0
+            assert f"from audiozen-plugin-{name} 1.0.0" in capsys.readouterr().out
+        for command in commands:
+            assert audiozen(monkeypatch, command, "exp", "-s", "test/si_sdr") == 0
+            assert ["example", "finished", "2"] in [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert (tmp_path / "exp/example/checkpoints/best/model.safetensors").exists()
+    assert audiozen(monkeypatch, "check", "example.toml") == 2
+    assert f"no hook named `{name}` is installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_example_uses_every_component_of_the_plugin(name):
+    entry_points = tomli.loads((project(name) / "pyproject.toml").read_text())["project"]["entry-points"]
+    names = {name for group, entries in entry_points.items() if group != "audiozen.commands" for name in entries}
+    text = (project(name) / "example.toml").read_text()
+    assert names
+    assert all(f'path = "{name}"' in text for name in names)
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_plugin_imports_public_names_only(name):
+    for file in [*project(name).rglob("*.py")]:
+        assert not re.search(r"\baudiozen_(core|plugins)\b", file.read_text()), file

@@ -1,0 +1,74 @@
+"""Metrics that can't be used are refused before anything runs: by the trainer and by `audiozen check` alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.errors import RunError
+from audiozen_plugins.metric.chosen import usable_metrics
+from audiozen_plugins.metric.metric import Metric
+from audiozen_plugins.metric.rating import Row
+from audiozen_plugins.metric.report import Report, scalar_names
+from audiozen_plugins.trainer.enhancement import EnhancementTrainer
+
+
+class Mine(Metric):
+    """A metric of a recipe, whose constructor sets its name and its rates."""
+
+    label, unit, higher_is_better = "MINE", "", True
+
+    def __init__(self, name: str = "mine", **attributes):
+        self.name = name
+        vars(self).update(attributes)
+
+    def __call__(self, estimate, reference, *, sr):
+        return 1.5
+
+
+def named(name="mine", **attributes):
+    return {"path": f"{__name__}.Mine", "args": {"name": name, **attributes}}
+
+
+def both(*metrics):
+    """Returns the error of the trainer, and what `check` says about the same metrics; "" if they are accepted."""
+    findings = EnhancementTrainer.check_settings(
+        {"metrics": list(metrics)}, acoustics=Acoustics(sr=16000), dataset_names={}
+    )
+    checked = "".join(finding.message for finding in findings if finding.severity == "error")
+    try:
+        usable_metrics(metrics, 16000)
+    except RunError as error:
+        return error.message, checked
+    return "", checked
+
+
+@pytest.mark.parametrize("rates", [16000, "16000", ["16000"], {"wide": 16000}, [None], 1.5, True])
+def test_rates_that_are_no_collection_of_numbers_are_a_clear_error(rates):
+    run, checked = both(named(sample_rates=rates))
+    assert run == checked
+    assert run.startswith("`sample_rates` of the metric `mine` is ")
+
+
+@pytest.mark.parametrize("rates", [None, (16000,), [8000, 16000], {16000}, (16000.0,), range(8000, 16001, 8000)])
+def test_rates_in_any_collection_are_accepted(rates):
+    assert both(named(sample_rates=rates)) == ("", "")
+    assert usable_metrics([Mine(sample_rates=np.array([16000]))], 16000)[1] == []
+
+
+@pytest.mark.parametrize("suffix", ["noisy", "gain", "missing"])
+def test_metric_with_the_name_of_a_scalar_of_another_metric_is_refused_in_either_order(suffix):
+    first, second = named("a"), named(f"a_{suffix}")
+    for metrics in ((first, second), (second, first)):
+        run, checked = both(*metrics)
+        assert run == checked
+        assert f"would both record the scalar `a_{suffix}`" in run
+    assert both(named("a"), named("a_enhanced"), named("b_noisy"), named("gain")) == ("", "")
+
+
+def test_scalar_names_are_those_that_a_report_has():
+    rows = [Row("x", None, {"a": 1.0}, {"a": 3.0}), Row("y", None, {"a": float("nan")}, {"a": 1.0})]
+    summary = Report([Mine("a")], rows).summary()
+    assert summary == dict(zip(scalar_names("a"), (3.0, 1.0, 2.0, 1), strict=True))
+    assert tuple(Report([Mine("a")], rows[:1]).summary()) == scalar_names("a")[:3]

@@ -1,0 +1,78 @@
+"""A training whose validations never have a finite score has no `best`, and says so, and why, at its end."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from audiozen_core.testing.tiny import TinyExperiment
+
+
+@pytest.fixture
+def degenerate(tmp_path):
+    """An experiment whose validation pairs are all degenerate: the noisy files are the clean ones."""
+    tiny = TinyExperiment(tmp_path)
+    shutil.copytree(tmp_path / "clean", tmp_path / "same")
+    return tiny.set("validate_dataset", noisy_dir=str(tmp_path / "same"))
+
+
+NO_BEST = "no epoch could be the best, because no validation had a finite score"
+
+
+def test_degenerate_validation_set_gives_no_best_epoch_and_the_run_says_why(degenerate, capsys):
+    outcome = degenerate.run("train", "test")  # the test uses the latest checkpoint
+    log = capsys.readouterr().err
+    last_words = log[log.index("training is over") :]
+    assert NO_BEST in last_words
+    assert "SI-SDR: 4 files are not in the mean, because the pair has no value: clip_0 (noisy equals" in last_words
+    assert "asked_for=latest" in last_words
+    assert outcome.checkpoints == ["epoch_0001", "epoch_0002"]
+    assert not (outcome.folder / "checkpoints/best").exists()
+    assert not outcome.hooks.of("on_best_found")
+    assert [path.name for path in (outcome.folder / "test").iterdir()] == ["latest_epoch_0002"]
+
+
+def test_resumed_run_without_a_finite_score_still_has_no_best_epoch(degenerate, capsys):
+    degenerate.run()
+    capsys.readouterr()
+    outcome = degenerate.set("trainer", max_epochs=3).run(resume=True)
+    assert NO_BEST in capsys.readouterr().err
+    assert not (outcome.folder / "checkpoints/best").exists()
+
+
+def test_network_without_finite_output_gives_no_best_epoch_and_is_the_reason(tmp_path, capsys):
+    (tmp_path / "silent.py").write_text(
+        "import torch\n"
+        "class Silent(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.gain = torch.nn.Parameter(torch.ones(1))\n"
+        "    def forward(self, x):\n"
+        "        return self.gain * x if self.training else 0 * x\n"
+    )
+    TinyExperiment(tmp_path).set("model", "silent.Silent").run()
+    log = capsys.readouterr().err
+    assert "the network's output has no value for 4 of 4 files" in log[log.index(NO_BEST) :]
+
+
+def test_finite_score_gives_a_best_epoch_and_no_warning(tmp_path, capsys):
+    """The negative control."""
+    outcome = TinyExperiment(tmp_path).run()
+    assert NO_BEST not in capsys.readouterr().err
+    assert (outcome.folder / "checkpoints/best").exists()
+
+
+def test_one_finite_score_among_others_gives_a_best_epoch(tmp_path, capsys):
+    (tmp_path / "turns.py").write_text(
+        "from audiozen_plugins.trainer.enhancement import EnhancementTrainer\n"
+        "class Turns(EnhancementTrainer):\n"
+        "    def validation_epoch_end(self, outputs):\n"
+        "        result = dict(super().validation_epoch_end(outputs))\n"
+        "        return result if self.progress.epoch == 1 else result | {'score': float('nan')}\n"
+    )
+    outcome = TinyExperiment(tmp_path).set("trainer", "turns.Turns", max_epochs=3, metrics=["si_sdr"]).run()
+    log = capsys.readouterr().err
+    assert log.count("the score is not finite, so this epoch can't be the best") == 2
+    assert NO_BEST not in log
+    assert (outcome.folder / "checkpoints/best").resolve().name == "epoch_0001"
