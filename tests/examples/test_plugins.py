@@ -12,6 +12,9 @@ from audiozen_core.cli.main import main
 from audiozen_core.registry.index import installed_index
 from tests.examples.wheels import PLUGINS, copy_tests, importable, project, unpack_wheel
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.fixture(scope="session")
 def site_of(tmp_path_factory):

@@ -5,6 +5,9 @@ import pytest
 from audiozen_core.data import seeded
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 # By default each row resumes from every third stop, and every other row saves in the background. The slow cases resume
 # each row from every stop, with and without saving in the background.
 CASES = [pytest.param(name, index % 2 == 0, 3, id=f"{name}, every third") for index, name in enumerate(ROWS)]

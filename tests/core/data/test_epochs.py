@@ -21,6 +21,9 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError
 from tests.tiny_training import make_loader, make_trainer
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 2])
 
 
