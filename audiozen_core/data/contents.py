@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
-PLAIN = (str, bytes, int, float, complex, type, type(None), ModuleType, BuiltinFunctionType, np.generic, np.ndarray)
+PLAIN = (
+    *(str, bytes, int, float, complex, type, type(None), PurePath, ModuleType, BuiltinFunctionType),
+    *(np.generic, np.ndarray),
+)
 """Values that hold nothing."""
 
 # A longer container is data: the names of files, for example.

@@ -7,8 +7,9 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, SupportsFloat, Union, get_args, get_origin
+from typing import Any, Literal, SupportsFloat, Union, get_args, get_origin, is_typeddict
 
+from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.spec_lookup import Spec, return_annotation
@@ -32,9 +33,10 @@ def wrong_answer(answer: Any, function: Callable[..., Any], plugin: object, spec
     """Returns the error for an implementation that has returned something that is not an answer."""
     notes, hook = [*defined_in(function)], spec.__name__
     doc = inspect.getdoc(spec) or ""
-    if wanted := " ".join(doc.partition("\nReturns:\n")[2].split()):
+    if return_annotation(spec) is not None:
         message = f"{plugin} answered `{hook}` with {_shown(answer)}, which is not an answer of this hook"
-        notes.append(f"wanted: {wanted}")
+        if wanted := " ".join(doc.partition("\nReturns:\n")[2].split()):
+            notes.append(f"wanted: {wanted}")
         remedy = f"return a value of the type `{inspect.signature(spec).return_annotation}`"
     else:
         message = f"{plugin} returned {_shown(answer)} from `{hook}`, which has no answer"
@@ -62,8 +64,13 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 def _fits(annotation: Any) -> Fits:
     """Returns a function that says whether a value other than None fits an annotation."""
+    annotation = unwrap(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
+    # A protocol and a `TypedDict` can't be asked whether a value is one of them.
+    unknown = not isinstance(origin or annotation, type) and origin not in (Union, types.UnionType, Literal)
+    if annotation is Any or (
+        annotation is not None and (unknown or is_typeddict(annotation) or getattr(annotation, "_is_protocol", False))
+    ):
         return lambda value: True
     if annotation is None or annotation is types.NoneType:
         return lambda value: False
@@ -80,7 +87,14 @@ def _fits(annotation: Any) -> Fits:
         return lambda value: (
             isinstance(value, cls) and all(key_fits(key) and value_fits(each) for key, each in value.items())
         )
-    return lambda value: isinstance(value, cls) and (cls is bool or not isinstance(value, bool))
+    if cls is bool:
+        return is_bool
+    return lambda value: isinstance(value, cls) and not isinstance(value, bool)
+
+
+def is_bool(value: Any) -> bool:
+    """Returns whether a value is a bool of Python or of NumPy, which this module does not import."""
+    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from audiozen_core.errors import AudioZenError, HookError
-from audiozen_core.hooks.answers import answer_fits, wrong_answer
-from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts
+from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
+from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 
 
 def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
@@ -21,7 +21,7 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
     Raises:
         HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
     """
-    fits, hook = answer_fits(spec), spec.__name__
+    fits, hook, of_ours = answer_fits(spec), spec.__name__, is_own(spec)
 
     # This runs several times per step, so the usual case, None, costs nothing.
     @functools.wraps(function)
@@ -36,7 +36,7 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
             return None
         if not fits(answer):
             raise wrong_answer(answer, function, plugin, spec)
-        return None if _is_empty(answer) else answer
+        return None if of_ours and _is_empty(answer) else answer
 
     return checked
 
@@ -50,7 +50,7 @@ def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) ->
     """
     # If all plugins are called, a wrapper gets the list of what they returned.
     fits = answer_fits(spec) if first_answer_counts(spec) else lambda answer: isinstance(answer, list)
-    hook = spec.__name__
+    hook, of_ours = spec.__name__, is_own(spec)
 
     @functools.wraps(function)
     def checked(*args: Any) -> Generator[None, Any, Any]:
@@ -70,7 +70,7 @@ def checked_wrapper(function: Callable[..., Any], plugin: object, spec: Spec) ->
                 generator.send(result)
             except StopIteration as stop:
                 if stop.value is None or fits(stop.value):
-                    return None if _is_empty(stop.value) else stop.value
+                    return None if of_ours and _is_empty(stop.value) else stop.value
                 raise wrong_answer(stop.value, function, plugin, spec) from None
         raise _yielded_twice(generator, plugin, hook)
 
@@ -83,7 +83,8 @@ _YIELD = (
 
 
 def _is_empty(answer: Any) -> bool:
-    return answer is False or (isinstance(answer, str) and not answer)
+    """Returns whether an answer to one of AudioZEN's hooks means None: `False`, and an empty text, decide nothing."""
+    return (isinstance(answer, str) or is_bool(answer)) and not answer
 
 
 def _let_through(generator: Generator[Any, Any, Any], error: BaseException, plugin: object, hook: str) -> None:

@@ -52,7 +52,7 @@ def hook_findings(cls: type) -> list[Diagnostic]:
     method whose code would not run, or would not get the arguments that it names; and options of pluggy that would
     bypass the phases or swallow exceptions. Each finding has the file and the line of the method.
     """
-    found = [*_phase_findings(cls), *_order_findings(cls)]
+    found = [*_phase_findings(cls), *_order_findings(cls), *_repetition_findings(cls)]
     for name, member in _members(cls):
         function = _function(member)
         if function and hasattr(function, _MARKER):
@@ -66,6 +66,18 @@ def hook_findings(cls: type) -> list[Diagnostic]:
         elif name in HOOK_NAMES and member is not None:
             found.append(_finding(f"`{name}` is not marked as a hook", "put `@hookimpl` directly above it", function))
     return found
+
+
+def _repetition_findings(cls: type) -> Iterator[Diagnostic]:
+    first: dict[str, str] = {}
+    for name, member in _members(cls):
+        function = _function(member)
+        if function and hasattr(function, _MARKER):
+            hook = _hook_of(name, function)
+            if hook in first:
+                message = f"`{first[hook]}` and `{name}` are both marked as `{hook}`"
+                yield _finding(message, "call one of them in the other, and mark only that one", function)
+            first.setdefault(hook, name)
 
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:

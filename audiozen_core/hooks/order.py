@@ -63,6 +63,9 @@ def _followers(plugins: Sequence[Plugin]) -> dict[int, list[int]]:
     pairs = set()
     for place, plugin in enumerate(plugins):
         for other, candidate in enumerate(plugins):
+            # `acme:clip` may come after `clip`, which is another plugin.
+            if other == place and plugin.name not in (*plugin.before, *plugin.after):
+                continue
             if any(map(candidate.is_called, plugin.before)):
                 pairs.add((place, other))
             if any(map(candidate.is_called, plugin.after)):

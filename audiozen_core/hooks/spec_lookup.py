@@ -35,6 +35,11 @@ OWN = specs_in(specs.Hooks)
 """The specs of AudioZEN's own hooks."""
 
 
+def is_own(spec: Spec) -> bool:
+    """Returns whether a spec is one of AudioZEN's own."""
+    return OWN.get(spec.__name__) is spec
+
+
 def spec_of(hook: str) -> Spec | None:
     """Returns the spec of a hook; None if there is no such hook. If several plugins have it, this is one of them."""
     return OWN.get(hook) or next((spec for name, spec, _ in plugin_specs() if name == hook), None)
@@ -60,14 +65,16 @@ def first_answer_counts(spec: Spec) -> bool:
 
 
 def return_annotation(spec: Spec) -> Any:
-    """Returns the return annotation of a spec; `Any` if it has none, or if it can't be evaluated.
+    """Returns the return annotation of a spec; `Any` if it can't be evaluated.
+
+    Without an annotation this is `Any` for a hook whose first answer counts, and None for any other hook.
 
     >>> return_annotation(OWN["stop_reason"])
     str | None
     """
     annotation = inspect.signature(spec).return_annotation
     if annotation is inspect.Signature.empty:
-        return None
+        return Any if first_answer_counts(spec) else None
     if not isinstance(annotation, str):
         return annotation
     try:

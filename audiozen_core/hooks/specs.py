@@ -84,8 +84,9 @@ class Hooks(Generic[Trainer]):
         """Everything is built, and nothing is written yet. A training has loaded nothing, other modes their weights.
 
         Called once for each mode, on hooks that are built for this mode. Register your own state for the checkpoints
-        here: `trainer.state.register("ema", ema)`. Every mode but a new training restores it from the checkpoint that
-        it starts from, or ends with an error. Open files in `on_run_start`, not here.
+        here: `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore it from the
+        checkpoint that they start from, or end with an error; a new training and `finetune` start with a new state.
+        Open files in `on_run_start`, not here.
         """
 
     @hookspec

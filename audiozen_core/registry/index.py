@@ -107,10 +107,13 @@ class PluginIndex:
     def clashes(self) -> tuple[tuple[Entry, ...], ...]:
         """Returns groups of components with the same kind and name, from different distributions.
 
-        If one of the components is AudioZEN's, it comes first, and the name alone means it.
+        If one of the components is AudioZEN's, it comes first, and the name alone means it. Nobody writes the names of
+        `hookspecs`, so these may be alike.
         """
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in sorted(self._entries, key=lambda entry: entry.distribution != FIRST_PARTY):
+            if entry.kind == "hookspecs":
+                continue
             by_name.setdefault((entry.group, entry.name), []).append(entry)
         return tuple(tuple(entries) for entries in by_name.values() if len(entries) > 1)
 

@@ -237,6 +237,7 @@ class BaseTrainer(Evaluation):
                 break
             self._train_batch(item, batch_idx)
             if not self._window_open and (reason := self.hooks.stop_within_epoch_reason(trainer=self)):
+                self.scalars.flush()  # a loss that is not finite may still ask for a rollback
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()

@@ -22,8 +22,13 @@ class HostCopy:
 
     def __init__(self, scalars: Mapping[str, Any]) -> None:
         self._values = dict(scalars)
-        on_gpu = {name: value for name, value in self._values.items() if isinstance(value, Tensor) and value.is_cuda}
-        self._values |= {name: value.to("cpu", non_blocking=True) for name, value in on_gpu.items()}
+        tensors = {name: value for name, value in self._values.items() if isinstance(value, Tensor)}
+        on_gpu = {name: value for name, value in tensors.items() if value.is_cuda}
+        # A tensor on the CPU is copied, too, because its owner may change it before it is read.
+        self._values |= {
+            name: value.to("cpu", non_blocking=True) if name in on_gpu else value.clone()
+            for name, value in tensors.items()
+        }
         # One event a GPU, because a network may be spread over several.
         self._copied = [
             torch.cuda.current_stream(device).record_event()

@@ -283,12 +283,21 @@ class StepScalars:
 
 
 def mean_of(steps: list[dict[str, float]]) -> dict[str, float]:
-    """Returns the mean of each scalar over the steps that have it.
+    """Returns the mean of each scalar over the steps that have it; NaN if it has no mean, as for inf and -inf.
 
     Example:
         >>> mean_of([{"loss": 1.0}, {"loss": 3.0, "snr": 5.0}])
         {'loss': 2.0, 'snr': 5.0}
+        >>> mean_of([{"snr": math.inf}, {"snr": -math.inf}])
+        {'snr': nan}
     """
     names = dict.fromkeys(name for step in steps for name in step)
     values = {name: [step[name] for step in steps if name in step] for name in names}
-    return {name: math.fsum(found) / len(found) for name, found in values.items()}
+    return {name: _mean(found) for name, found in values.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except (ValueError, OverflowError):  # inf together with -inf, or a sum that is too large
+        return math.nan

@@ -104,12 +104,14 @@ class Checkpoint:
 
     @hookimpl
     def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
-        """Saves the last epoch if no checkpoint holds it, because no save was due or the save failed."""
+        """Saves the last state if no checkpoint holds it, because no save was due or the save failed."""
         if mode != "train":
             return
         self._writer.wait()
         self._report(trainer)
-        if trainer.progress.epoch > self._saved_epoch:
+        # A hook may have stopped the training within an epoch, and the save that it requested may have failed.
+        unsaved = trainer.progress.batch > 0 and _position(trainer) != self._requested
+        if trainer.progress.epoch > self._saved_epoch or unsaved:
             self._save(trainer, last=True)
             self._writer.wait()
             self._report(trainer, last=True)

@@ -60,8 +60,6 @@ class Signals:
     @hookimpl
     def on_run_start(self, mode: Mode) -> None:
         """Sets the handlers."""
-        if self._stop:  # the signal came during the teardown of the previous mode
-            self._interrupt(_DONE)
         self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
         if threading.current_thread() is not threading.main_thread():
             return
@@ -120,6 +118,8 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if self._stop:  # the signal came after `on_run_end`
+            self._interrupt(_DONE)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == getattr(signal, "SIGUSR1", None):

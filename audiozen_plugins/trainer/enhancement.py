@@ -173,7 +173,8 @@ class EnhancementTrainer(FileByFile):
         """Checks that the batch has what the mode needs; see `enhancement_batch`."""
         # Sampling rates on a GPU are read once per epoch in a training, because the CPU waits for them.
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
-        self._rates_read_in = self.progress.epoch
+        if mode == "train":
+            self._rates_read_in = self.progress.epoch
         return enhancement_batch(batch, mode, sr=self.sr, wait=wait)
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:

@@ -54,7 +54,7 @@ RIGHT = {
     "skip_checkpoint_reason": ["too early"],
 }
 WRONG = {
-    "skip_batch": ["no", 0, 1, np.bool_(True), torch.tensor(True), [True]],
+    "skip_batch": ["no", 0, 1, torch.tensor(True), [True]],
     "backward": ["yes", 1, torch.tensor(0.5)],
     "optimizer_step": [0, 0.0, "stepped"],
     "rollback": ["done", object()],
@@ -213,3 +213,31 @@ def test_a_predicate_that_is_false_does_not_hide_the_other_hooks():
     trainer.train(make_loader(8))
     assert steps.steps == 2
     assert torch.equal(weights_of(trainer), weights_of(plain))
+
+
+def test_a_condition_of_numpy_is_an_answer_and_an_empty_answer_decides_nothing():
+    def first(answer):
+        plugins = [Plugin(name, answering("skip_batch", value)) for name, value in (("a", answer), ("b", True))]
+        return Lifecycle(plugins).skip_batch(trainer=None, batch_idx=0)
+
+    assert first(np.bool_(True)) is not None
+    assert first(False) is first(np.bool_(False)) is True  # the answer of `b`
+
+
+def test_two_methods_for_one_hook_are_refused():
+    class Twice:
+        @hookimpl(specname="on_epoch_end")
+        def one(self): ...
+
+        @hookimpl(specname="on_epoch_end")
+        def two(self): ...
+
+    with pytest.raises(HookError, match=r"`one` and `two` are both marked as `on_epoch_end`"):
+        Lifecycle([Plugin("twice", Twice())])
+
+
+def test_a_hook_may_come_after_the_one_that_it_is_named_after():
+    class Clips:
+        after = ("clip",)
+
+    assert Lifecycle([Plugin("acme:clip", Clips())]).plugins

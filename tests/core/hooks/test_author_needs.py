@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
 
-from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
 from audiozen_core.errors import HookError, RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
@@ -277,3 +278,23 @@ def test_the_state_of_a_hook_may_take_the_trainer():
     again = Remembers()
     make_trainer(hooks={"remembers": again}, max_epochs=7).load_checkpoint(state_of(trainer))
     assert again.found == (10, 7)
+
+
+def test_a_stop_within_an_epoch_saves_again_if_the_disk_was_full_or_ends_the_run(tmp_path, monkeypatch):
+    class Full(CheckpointStore):
+        fails = 1
+
+        def save(self, *args, **kwargs):
+            if Full.fails:
+                Full.fails -= 1
+                raise CheckpointWriteError("no space")
+            return super().save(*args, **kwargs)
+
+    monkeypatch.setattr("audiozen_plugins.hooks.checkpoint.CheckpointStore", Full)
+    for fails in (1, 2):
+        Full.fails, folder = fails, tmp_path / str(fails)
+        trainer = make_trainer(folder, hooks={"stops": Stops(3), "checkpoint": Checkpoint()}, max_epochs=2)
+        with pytest.raises(CheckpointWriteError) if fails == 2 else nullcontext():
+            trainer.train(make_loader())
+        names = [path.name for path in (folder / "checkpoints").glob("epoch_*")]
+        assert names == ([] if fails == 2 else ["epoch_0001_step_0000003"])
