@@ -56,6 +56,9 @@ class PluginIndex:
                     continue
                 headers = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
                 name, version, requirements = read_headers(headers)
+                if name != distribution_of(folder):
+                    # Otherwise a distribution that calls itself `audiozen` could replace AudioZEN's own components.
+                    raise ValueError(f"it says that it belongs to `{name}`")
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
                 what = f"the metadata in {folder} can't be read: {error}"

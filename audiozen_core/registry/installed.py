@@ -44,7 +44,7 @@ def distribution_of(folder: str) -> str:
 def read_metadata(folder: str, name: str) -> str:
     """Returns the text of one metadata file, such as `entry_points.txt`; "" if the file does not exist."""
     try:
-        return Path(folder, name).read_text(encoding="utf-8")
+        return Path(folder, name).read_text(encoding="utf-8-sig")  # some editors write a BOM
     except (FileNotFoundError, NotADirectoryError):
         return ""
 
