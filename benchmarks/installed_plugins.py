@@ -51,7 +51,7 @@ def cpu_seconds(arguments: list[str], site: Path, folder: Path) -> float:
 
 
 def measure(rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Returns, for each command, its times without and with the plugins in each round, after one that is not counted."""
+    """Returns, for each command, its times without and with the plugins in each round. A first round is not counted."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)

@@ -27,6 +27,10 @@ class BadPlugin:
         doctor: what `plugins doctor` says, in part; None if only a run can find out.
         check: what `check` says, in part; None if it finds nothing.
         run: what `run` says, in part; None if the run succeeds, because the fault is undone or concerns nobody.
+        command: a command of the plugin, and then `run` is what it says.
+        requires: the requirement on AudioZEN.
+        version: the version of the distribution.
+        named: whether the error of a run names the distribution.
         metadata: files of the metadata that differ from what a build tool writes.
     """
 
@@ -40,7 +44,19 @@ class BadPlugin:
     command: str = ""
     requires: str = ""
     version: str = "1.0"
+    named: bool = True
     metadata: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> str:
+        """The name of the plugin that has the same fault from the other side; "" if there is none."""
+        left, right = "left", "right"
+        return self.name.replace(left, right) if left in self.name else self.name.replace(right, left)
+
+    @property
+    def only_warned(self) -> bool:
+        """Whether `check` only warns, because the run succeeds."""
+        return self.check is not None and self.run is None
 
     @property
     def distribution(self) -> str:
@@ -58,11 +74,13 @@ class BadPlugin:
         return re.sub(rf'(?<=\[{section}\]\npath = ")[^"]*', name, toml) if section else toml
 
 
-def hook(name: str, body: str, doctor: str | None, check: str | None, run: str | None, more: str = "") -> BadPlugin:
+def hook(
+    name: str, body: str, doctor: str | None, check: str | None, run: str | None, more: str = "", named: bool = True
+) -> BadPlugin:
     """A hook plugin: a class whose body is given, used by the TOML file under its own name."""
     source = f"from audiozen import hookimpl\nimport torch\n\n\nclass Hook:\n{_indented(body)}\n{more}\n"
     use = f'[[hooks]]\npath = "{name}"'
-    return BadPlugin(name, source, (f"hooks: {name} = Hook",), use, doctor, check, run)
+    return BadPlugin(name, source, (f"hooks: {name} = Hook",), use, doctor, check, run, named=named)
 
 
 def answer(hook_name: str, value: str, run: str) -> BadPlugin:
@@ -93,6 +111,8 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
+NET = "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self, in_features, out_features):\n"
+SPECS = "from audiozen import hookspec\nclass Specs:\n    @hookspec\n"
 LOSS = "from torch import nn\n\n\nclass Loss(nn.MSELoss): ...\n"
 
 BAD = (
@@ -128,15 +148,16 @@ BAD = (
     hook("hook-exits", "@hookimpl\ndef on_epoch_end(self):\n    raise SystemExit(0)", None, None, "on_epoch_end"),
     hook("hook-init-exits", "def __init__(self):\n    raise SystemExit(0)", None, None, "SystemExit"),
     hook(
-        "hook-state-number", "def state_dict(self):\n    return 5\ndef load_state_dict(self, state): ...", None, None, None,
+        "hook-state-number", "def state_dict(self):\n    return 5\ndef load_state_dict(self, state): ...",
+        None, None, None,
     ),
     hook(
         "hook-state-object", "def state_dict(self):\n    return {'x': object()}\ndef load_state_dict(self, s): ...",
-        None, None, "hook-state-object",
+        None, None, "hook-state-object", named=False,
     ),
     hook(
         "hook-extra", "@hookimpl\ndef on_checkpoint_save(self, extra):\n    extra['x'] = object()", None, None,
-        "hook-extra",
+        "hook-extra", named=False,
     ),
     hook("hook-default-true", "default = True\n@hookimpl\ndef on_run_start(self):\n    1 / 0", None, None, "ZeroDiv"),
     hook("hook-metaclass", "pass", None, None, None,
@@ -206,11 +227,12 @@ BAD = (
     BadPlugin("loss-raises", f"{LOSS}    \ndef forward(self, a, b):\n    1 / 0\nLoss.forward = forward",
               ("loss_function: loss-raises = Loss",), "loss_function.path=loss-raises", None, None, "ZeroDivision"),
     BadPlugin("loss-number", f"{LOSS}    \ndef forward(self, a, b):\n    return 5.0\nLoss.forward = forward",
-              ("loss_function: loss-number = Loss",), "loss_function.path=loss-number", None, None, "loss"),
-    BadPlugin("model-init", "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self, in_features, out_features):\n        1 / 0",
+              ("loss_function: loss-number = Loss",), "loss_function.path=loss-number", None, None, "loss",
+              named=False),
+    BadPlugin("model-init", f"{NET}        1 / 0",
               ("model: model-init = Net",), "model.path=model-init", None, None, "ZeroDivisionError"),
-    BadPlugin("model-no-super", "from torch import nn\nclass Net(nn.Linear):\n    def __init__(self, in_features, out_features): ...",
-              ("model: model-no-super = Net",), "model.path=model-no-super", None, None, "model-no-super"),
+    BadPlugin("model-no-super", f"{NET}        pass",
+              ("model: model-no-super = Net",), "model.path=model-no-super", None, None, "can't be moved", named=False),
     # ------------------------------------------------------------------ sections
     BadPlugin("section-number", "Settings = 5", ("section: section-number = Settings",), "[section-number]\nx = 1",
               "not a dataclass", "not a dataclass", "not a dataclass"),
@@ -224,17 +246,18 @@ BAD = (
               "[section-exits]\nx = 1", None, "SystemExit", "SystemExit"),
     BadPlugin("section-import", "import sys\nsys.exit(0)", ("section: section-import = S",), "[section-import]\nx = 1",
               "sys.exit(0)", "sys.exit(0)", "sys.exit(0)"),
-    BadPlugin("section-annotation", "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\n"
+    BadPlugin("section-annotation", "from __future__ import annotations\n"
+              "from dataclasses import dataclass\n@dataclass\n"
               "class S:\n    x: Nothing | 5 = 1", ("section: section-annotation = S",),
               "[section-annotation]\nx = 1", None, None, None),
     # ------------------------------------------------------------------ specs of hooks
     BadPlugin("specs-number", "Specs = 5", ("hookspecs: specs-number = Specs",), "", "has no hook"),
-    BadPlugin("specs-ours", "from audiozen import hookspec\nclass Specs:\n    @hookspec\n    def on_epoch_end(self): ...",
+    BadPlugin("specs-ours", f"{SPECS}    def on_epoch_end(self): ...",
               ("hookspecs: specs-ours = Specs",), "", "`on_epoch_end` is one of AudioZEN's own hooks"),
     BadPlugin("specs-import", "import sys\nsys.exit(0)", ("hookspecs: specs-import = Specs",), "", "sys.exit(0)"),
-    BadPlugin("specs-left", "from audiozen import hookspec\nclass Specs:\n    @hookspec\n    def acme_x(self) -> None: ...",
+    BadPlugin("specs-left", f"{SPECS}    def acme_x(self) -> None: ...",
               ("hookspecs: specs-left = Specs",), "", "the hook `acme_x` belongs to"),
-    BadPlugin("specs-right", "from audiozen import hookspec\nclass Specs:\n    @hookspec\n    def acme_x(self) -> None: ...",
+    BadPlugin("specs-right", f"{SPECS}    def acme_x(self) -> None: ...",
               ("hookspecs: specs-right = Specs",), "", "the hook `acme_x` belongs to"),
     # ------------------------------------------------------------------ commands
     BadPlugin("command-run", "import click\ncommand = click.Command('x')", ("commands: run = command",), "",
@@ -277,7 +300,8 @@ BAD = (
     BadPlugin("metadata-bom", LOSS, (), "", "metadata-bom",
               metadata={"entry_points.txt": b"\xef\xbb\xbf[audiozen.loss_functions]\nl4 = acme_metadata_bom:Loss\n"}),
     BadPlugin("metadata-twice", LOSS, (), "loss_function.path=l5", "has two entry points `l5`",
-              metadata={"entry_points.txt": b"[audiozen.loss_function]\nl5 = acme_metadata_twice:Loss\nl5 = nowhere:Loss\n"}),
+              metadata={"entry_points.txt": b"[audiozen.loss_function]\n"
+                        b"l5 = acme_metadata_twice:Loss\nl5 = nowhere:Loss\n"}),
     BadPlugin("metadata-ours", "class Hook:\n    default = True\n    def __init__(self):\n        1 / 0", (), "",
               "it says that it belongs to `audiozen`",
               metadata={"METADATA": b"Metadata-Version: 2.1\nName: audiozen\nVersion: 9.0\n\n",
@@ -301,7 +325,8 @@ def install_all(site: Path, *, good: int = 100, bad: tuple[BadPlugin, ...] = BAD
 GOOD = {
     "model": "from torch import nn\nclass Thing(nn.Linear): ...",
     "loss_function": "from torch import nn\nclass Thing(nn.MSELoss): ...",
-    "hooks": "from audiozen import hookimpl\nclass Thing:\n    default = True\n    @hookimpl\n    def on_epoch_end(self): ...",
+    "hooks": "from audiozen import hookimpl\nclass Thing:\n    default = True\n"
+    "    @hookimpl\n    def on_epoch_end(self): ...",
     "commands": "import click\n@click.command()\ndef Thing(): ...",
     "section": "from dataclasses import dataclass\n@dataclass\nclass Thing:\n    x: int = 1",
 }

@@ -169,7 +169,7 @@ PARTS = (
     ),
     Part(
         "NumPy's floating-point errors",
-        lambda: sys.modules["numpy"].geterr(),
+        lambda: dict(sys.modules["numpy"].geterr()),
         lambda value: sys.modules["numpy"].seterr(**value),
         "numpy",
     ),
