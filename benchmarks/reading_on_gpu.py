@@ -96,7 +96,7 @@ def main() -> None:
     for name, (channels, layers, batch) in {
         "8 layers of 32 channels": (32, 8, 2),
         "40 layers of 32 channels": (32, 40, 2),
-        "20 layers of 256 channels": (256, 20, 8),
+        "20 layers of 256 channels": (256, 20, 16),
     }.items():
         model = network(channels, layers).cuda()
         found: dict[str, list[float]] = {way: [] for way in ways}

@@ -61,6 +61,25 @@ def uncounted(path: Path, announced: int, at: int, more: int) -> DataError:
     )
 
 
+def tagged(path: Path, size: int) -> DataError:
+    """Returns the error for a tag of `size` bytes before a header that must be the first thing in the file."""
+    name, repaired = shlex.quote(path.name), shlex.quote(f"repaired/{path.name}")
+    return DataError(
+        f"`{path}` begins with an ID3 tag, so its length can't be compared with its header",
+        remedy=f"cut the tag off: tail -c +{size + 1} {name} > {repaired}",
+    )
+
+
+def unverifiable(path: Path, form: str) -> DataError:
+    """Returns the error for a file of a format that does not tell whether all of its audio is there."""
+    name, converted = shlex.quote(path.name), shlex.quote(f"converted/{path.stem}.wav")
+    return DataError(
+        f"`{path}` is a file of the format {form}, which does not tell whether a file is complete",
+        remedy=f"listen to its end, and convert it: {ffmpeg(path, folder='converted')} or, if ffmpeg does not know the "
+        f"format, sox {name} {converted}",
+    )
+
+
 def ffmpeg(path: Path, options: str = "", folder: str = "repaired", output: str = "") -> str:
     """Returns the command that decodes a file to a WAV file in another folder."""
     parts = ("ffmpeg", options, "-i", shlex.quote(path.name), output, shlex.quote(f"{folder}/{path.stem}.wav"))

@@ -22,12 +22,12 @@ import soundfile
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.damage import damaged, ffmpeg, misleading
+from audiozen_core.audio.damage import damaged, ffmpeg, misleading, tagged, unverifiable
 from audiozen_core.audio.flac_frames import check_flac, find_joined
 from audiozen_core.audio.length import Bytes, Length, PatchedFile
 from audiozen_core.audio.mpeg_frames import check_mpeg
 from audiozen_core.audio.ogg_pages import check_ogg
-from audiozen_core.audio.pcm_chunks import check_pcm
+from audiozen_core.audio.pcm_chunks import BEGINNINGS, check_pcm
 from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import INCOMPLETE, make_folder, write_whole
@@ -37,6 +37,9 @@ from audiozen_core.storage.atomic import INCOMPLETE, make_folder, write_whole
 _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1
 }  # fmt: skip
+
+# The formats of which we, or libsndfile in the case of HTK, can tell whether a file is complete.
+_VERIFIED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3", "HTK")
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile gives a number near 2 ** 63 if it does not know the length
 
@@ -49,11 +52,14 @@ class AudioInfo:
         frames: the number of samples in each channel.
         sr: the sample rate, in hertz.
         channels: the number of channels.
+        may_be_cut_off: whether the file lacks the mark at its end that shows that it is complete, as an Ogg file does
+            that was cut off after a page.
     """
 
     frames: int
     sr: int
     channels: int
+    may_be_cut_off: bool = False
 
     @property
     def seconds(self) -> float:
@@ -85,7 +91,10 @@ class AudioFile:
         self._subtype = self._decoder.subtype
         self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self._subtype)
         try:
-            self.info = AudioInfo(self._frames(), self._decoder.samplerate, self._decoder.channels)
+            self._check_form()
+            self.info = AudioInfo(
+                self._frames(), self._decoder.samplerate, self._decoder.channels, self._length.may_be_cut_off
+            )
         except DataError:
             self.close()
             raise
@@ -164,6 +173,16 @@ class AudioFile:
                 f"{ffmpeg(self.path, folder='converted')}",
             ) from error
 
+    def _check_form(self) -> None:
+        """Raises an error if the form of the file does not tell whether all of it is there."""
+        if self._format not in _VERIFIED:
+            raise unverifiable(self.path, self._format)
+        # libsndfile decodes a GSM 6.10 block that is cut off, and one too many if a byte for padding follows.
+        if self._subtype == "GSM610":
+            raise unverifiable(self.path, "GSM 6.10")
+        if self._format == "NIST" and self._length.data_bytes is None:
+            raise unverifiable(self.path, "NIST SPHERE without `sample_count`")
+
     def _frames(self) -> int:
         """Returns the number of samples, after comparing what the decoder will return with what the file has."""
         decodable, frames = self._decoder.frames, self._length.frames
@@ -190,8 +209,8 @@ def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile
 
     Raises:
         DataError: the file is missing, empty, or shorter than its header says, has another sample rate, is not audio,
-            consists of several files joined byte by byte, or has a header that would make libsndfile return less than
-            all of its audio.
+            consists of several files joined byte by byte, has a header that would make libsndfile return less than all
+            of its audio, or is of a format that does not tell whether a file is complete.
 
     Example:
         >>> import tempfile
@@ -345,6 +364,8 @@ def _check_length(file: Bytes) -> Length:
         return check_flac(file)
     if magic == b"OggS":
         return check_ogg(file)
+    if after_tags and file.at(after_tags, 8).startswith(BEGINNINGS):
+        raise tagged(file.path, after_tags)
     if after_tags or (magic[:1] == b"\xff" and len(magic) == 4 and magic[1] >= 0xE0):
         return check_mpeg(file)
     return check_pcm(file)

@@ -17,7 +17,8 @@ def check_ogg(file: Bytes) -> Length:
     """Checks that all pages are there and that they belong to one stream.
 
     libsndfile decodes the first stream only, skips pages that are missing or have changed, and ends at the last
-    complete page.
+    complete page. The last page of a stream has a mark. Without it, pages may be missing at the end, but some programs
+    never write it.
 
     Raises:
         DataError: a page is missing, cut off or changed; a second stream follows the first one.
@@ -26,6 +27,7 @@ def check_ogg(file: Bytes) -> Length:
     position = 0
     has_data = ended = False
     numbers: dict[int, int] = {}  # the next page of each stream
+    open_streams: set[int] = set()
     while content.startswith(b"OggS", position):
         table = position + _HEADER.size
         segments = content[table - 1] if table <= len(content) else 0
@@ -43,10 +45,11 @@ def check_ogg(file: Bytes) -> Length:
         numbers[serial] = number + 1
         has_data = has_data or not kind & _BEGINS
         ended = bool(kind & _ENDS)
+        open_streams = open_streams - {serial} if ended else open_streams | {serial}
         position = end
     if position < len(content) and not ended:
         raise damaged(file.path, f"what follows byte {position} is not an Ogg page")
-    return Length()
+    return Length(may_be_cut_off=bool(open_streams))
 
 
 def _checksum(page: bytes) -> int:

@@ -16,7 +16,7 @@ _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFF
 _NEAR = 4096
 _LARGEST_32_BIT = 0xFFFFFFFF
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"riff\x2e\x91", b"NIST_1")
+BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff", b".snd", b"dns.", b"riff\x2e\x91", b"NIST_1")
 _TAGS = (b"TAG", b"ID3", b"APETAGEX")
 
 Patch = Callable[[int], list[tuple[int, bytes]]]
@@ -187,11 +187,13 @@ def _find_in_caf(file: Bytes) -> _Data | None:
 
 def _find_in_nist(file: Bytes) -> _Data | None:
     header = file.head[:1024]
-    values = {name: int(value) for name, value in re.findall(rb"(\w+) -i (\d+)", header)}
+    # libsndfile writes the size of a byte as a string: `-s1 1`.
+    values = {name: int(value) for name, value in re.findall(rb"(\w+) -(?:i|s\d+) (\d+)\n", header)}
+    is_linear = re.search(rb"sample_coding -s\d+ (?:ulaw|mu-law|alaw)", header) is None
     count, start = values.get(b"sample_count"), re.match(rb"NIST_1A\n\s*(\d+)\n", header)
     if not count or start is None or b"embedded" in header:  # the samples are compressed
         return None
-    announced = count * values.get(b"channel_count", 1) * values.get(b"sample_n_bytes", 2)
+    announced = count * values.get(b"channel_count", 1) * values.get(b"sample_n_bytes", 2 if is_linear else 1)
     return _Data(int(start[1]), announced, lambda _: [], None)
 
 
@@ -202,7 +204,7 @@ def _is_followed_by_chunks(file: Bytes, data: _Data) -> bool:
         DataError: another file follows.
     """
     position = data.start + data.announced
-    if data.announced and file.at(position, 6).startswith(_BEGINNINGS):
+    if data.announced and file.at(position, 6).startswith(BEGINNINGS):
         raise joined(file.path, position)
     if data.chunks is None:
         return data.announced > 0 and file.size - position < 8
@@ -212,7 +214,7 @@ def _is_followed_by_chunks(file: Bytes, data: _Data) -> bool:
     while position < file.size:
         content = position + chunks.id_bytes + header.size
         head = file.at(position, content - position)
-        if data.announced and head.startswith(_BEGINNINGS):
+        if data.announced and head.startswith(BEGINNINGS):
             raise joined(file.path, position)
         rest = file.size - position
         if head.startswith(_TAGS):

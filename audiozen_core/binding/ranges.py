@@ -36,7 +36,8 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            # An integer may be too large for a float.
+            (isinstance(value, int) or math.isfinite(value))
             and (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
@@ -65,7 +66,7 @@ def wrong_number(value: Any, annotation: Any) -> str | None:
         return None
     for allowed in metadata_of(annotation, Range):
         if value not in allowed:
-            finite = ", and finite" if not math.isfinite(value) else ""
+            finite = ", and finite" if isinstance(value, float) and not math.isfinite(value) else ""
             return f"is {value}, but must be {allowed}{finite}"
     return None
 

@@ -12,7 +12,7 @@ than `latest`. `reconcile` marks them as stale with the suffix `.stale`.
 Some file systems have no symbolic links, and some copies leave them out or replace them by copies of the folders.
 Without the links, `latest` is the managed checkpoint with the highest serial number that is not stale, and `best` is
 the one that the manifest of `latest` names. A folder `best` or `latest` counts as a checkpoint if it is the only intact
-copy of one.
+copy of one, and as a missing link if it is empty.
 This module does not import torch.
 """
 
@@ -125,7 +125,7 @@ class CheckpointDirectory:
         for link in (BEST, LATEST):
             path = self.folder / link
             if path.is_dir() and not path.is_symlink():
-                if not self._has_duplicate(path):
+                if not _is_empty(path) and not self._has_duplicate(path):
                     raise CheckpointWriteError(
                         f"{path} is a folder, but must be a link to a checkpoint; it has not been changed",
                         remedy=_how_to_replace(path),
@@ -256,10 +256,15 @@ def follow_link(path: Path) -> Path:
     if path.name not in (BEST, LATEST):
         return path
     folder = CheckpointDirectory(path.parent)
-    if path.is_dir() and folder.read_link(path.name) is None:
+    if path.is_dir() and folder.read_link(path.name) is None and not _is_empty(path):
         return path
     name = folder.link_target(path.name)
     return path.parent / name if name else path
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a folder is empty: some archives keep a link to a folder as such a folder."""
+    return not path.is_symlink() and not any(path.iterdir())
 
 
 def _is_listed(path: Path) -> bool:

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from audiozen_core.data.description import describe
 from audiozen_core.data.seeded import NamedSample
+from audiozen_core.data.sendable import sendable, without_gradients
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, DataError
@@ -41,10 +42,10 @@ class PartialCollate:
         batch = None
         if readable:
             try:
-                batch = self.collate_fn([sample.sample for sample in readable])
+                batch = sendable(self.collate_fn([without_gradients(sample.sample) for sample in readable]))
             except MemoryError:
                 raise
-            except Exception as error:
+            except (Exception, GeneratorExit) as error:
                 unreadable = (*unreadable, self._failure(error, readable))
             else:
                 if batch is None:
@@ -64,7 +65,7 @@ class PartialCollate:
     def _name(self) -> str:
         return getattr(self.collate_fn, "__name__", type(self.collate_fn).__name__)
 
-    def _failure(self, error: Exception, samples: Sequence[NamedSample]) -> UnreadableSample:
+    def _failure(self, error: BaseException, samples: Sequence[NamedSample]) -> UnreadableSample:
         note = _batch_note(samples)
         if isinstance(error, AudioZenError):
             found = DataError(error.message, remedy=error.remedy, notes=(*error.notes, note))

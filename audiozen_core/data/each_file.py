@@ -20,13 +20,15 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         batch: tensors, arrays and lists with an entry for each file, among them `length`, the number of samples of each
             file: a tensor, an array or a list of whole numbers. All tensors and arrays whose last axis is as long as
             that of `noisy` (without `noisy`, as the longest file) are cut to the file's length. Without `length`
-            nothing is cut. Other values are those of all files.
+            these are not cut. A further signal, such as `enrolment`, that has lengths of its own, as
+            `enrolment_length`, is cut to those. Other values are those of all files.
 
     Yields:
         Dicts with the same keys: tensors and arrays [1, ...] and lists of one entry.
 
     Raises:
-        DataError: `length` does not have one number of samples for each file, or no entry has so many samples.
+        DataError: `length`, or the length of a further signal, does not have one number of samples for each file, or
+            no entry has so many samples.
 
     Example:
         >>> import torch
@@ -34,15 +36,18 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         >>> [(file["id"], list(file["noisy"].shape), file["sr"]) for file in each_file(batch)]
         [(['a'], [1, 3], 16000), (['b'], [1, 2], 16000)]
     """
-    lengths = _lengths(batch)
+    lengths = _lengths(batch, "length")
     count = len(batch["noisy"]) if "noisy" in batch or lengths is None else len(lengths)
     width = _padded_width(batch, lengths) if lengths else 0
+    own = {key: _own_lengths(batch, key, count) for key, value in batch.items() if _is_signal(value, count)}
     for index in range(count):
         file: dict[str, Any] = {}
         for key, value in batch.items():
             if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
                 part = value[index : index + 1]
-                if lengths and value.ndim > 1 and value.shape[-1] == width:
+                if cut := own.get(key):
+                    part = part[..., : cut[index]]
+                elif lengths and value.ndim > 1 and value.shape[-1] == width:
                     part = part[..., : lengths[index]]
                 # A copy lies in memory as a batch of this file alone would. Some kernels round by the alignment.
                 file[key] = part.clone() if isinstance(part, Tensor) else part.copy()
@@ -53,23 +58,41 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield file
 
 
-def _lengths(batch: Mapping[str, Any]) -> list[int] | None:
-    """Returns the number of samples of each file; None if the batch does not have them."""
-    given = batch.get("length")
+def _is_signal(value: Any, count: int) -> bool:
+    return isinstance(value, Tensor | np.ndarray) and value.ndim > 1 and len(value) == count
+
+
+def _own_lengths(batch: Mapping[str, Any], key: str, count: int) -> list[int] | None:
+    """Returns the lengths that only this signal has; None for the signals that `length` is about."""
+    name = f"{key}_length"
+    if key in ("noisy", "clean") or (lengths := _lengths(batch, name, lowest=0, count=count)) is None:
+        return None
+    if max(lengths) > batch[key].shape[-1]:
+        raise DataError(
+            f"`{name}` of the batch says that the longest has {max(lengths)} samples, but `{key}` is "
+            f"{describe(batch[key])}",
+            remedy=f"give the number of samples of each `{key}` before it was padded, or give `{name}` another name",
+        )
+    return lengths
+
+
+def _lengths(batch: Mapping[str, Any], name: str, *, lowest: int = 1, count: int | None = None) -> list[int] | None:
+    """Returns the number of samples of each file; None if the batch does not have them under this name."""
+    given = batch.get(name)
     if given is None:
         return None
     values = given.tolist() if isinstance(given, Tensor | np.ndarray) else given
-    count = len(batch["noisy"]) if "noisy" in batch else None
+    count = len(batch["noisy"]) if "noisy" in batch else count
     try:
         if not isinstance(values, Sequence):
             raise TypeError
         lengths = [operator.index(value) for value in values]
     except TypeError:
         lengths = []
-    if not lengths or min(lengths) <= 0 or count not in (None, len(lengths)):
+    if not lengths or min(lengths) < lowest or count not in (None, len(lengths)):
         wanted = "one for each file" if count is None else f"{count}, one for each file"
         raise DataError(
-            f"`length` of the batch is {describe(given)}{f': {values}' if lengths else ''}, but must be positive whole "
+            f"`{name}` of the batch is {describe(given)}{f': {values}' if lengths else ''}, but must be positive whole "
             f"numbers of samples, {wanted}",
             remedy="correct it, leave it out if nothing is padded, or give it another name if it is something else",
         )

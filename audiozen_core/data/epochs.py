@@ -1,23 +1,36 @@
-"""Tells the epoch to data sets and samplers that have a method `set_epoch`."""
+"""Tells the epoch to data sets, samplers, transforms and collate functions that have a method `set_epoch`."""
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
-# Under these names torch's containers keep what they contain, of any class: `ConcatDataset`, `ChainDataset` and
-# `StackDataset`; `Subset`; `BatchSampler`.
-_CONTENTS = ("dataset", "sampler", "batch_sampler")
-_LISTED_CONTENTS = "datasets"
+from audiozen_core.data.contents import PLAIN, contents
+
+# Under this name torch's samplers keep the data set.
+_SAMPLED = "data_source"
+
+# A search that has looked at so many objects is in something else: the rows of a table, for example.
+_MOST = 50_000
 
 
-def tell_epoch(part: object, epoch: int) -> None:
-    """Calls `set_epoch(epoch)` of a data set or a sampler, or else of what it contains, at any depth.
+def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
+    """Calls `set_epoch(epoch)` of an object, or else of every object in it that has the method, each once.
 
-    It contains the data sets and samplers among its attributes, and in lists, tuples and dicts there.
-    An object that has `set_epoch` passes the epoch on to its own contents itself, as it sees fit.
+    The objects are looked for in attributes and `__slots__`, in lists, tuples, sets and dicts of at most 10,000
+    entries, in the arguments of `functools.partial` and in closures, at any depth. The search does not go into tensors,
+    arrays and networks. An object that has `set_epoch` passes the epoch on to its own contents itself, as it sees fit.
+
+    Args:
+        part: a data set, a sampler, a collate function, or a list of these.
+        epoch: the epoch.
+        to_data: whether data sets are told. A sampler may hold the data set that it samples from, which is told
+            elsewhere: a second time, in the main process, it would draw other random numbers.
 
     Example:
         >>> from torch.utils.data import ConcatDataset, Subset
@@ -29,27 +42,39 @@ def tell_epoch(part: object, epoch: int) -> None:
         >>> numbers.epoch
         7
     """
-    for receiver in _receivers(part, set()):
+    # First all are found, because `set_epoch` may change what there is.
+    for receiver in list(_receivers(part, to_data=to_data)):
         receiver.set_epoch(epoch)
 
 
-def _receivers(part: Any, seen: set[int]) -> Iterator[Any]:
-    if part is None or id(part) in seen:
-        return
-    seen.add(id(part))
-    if callable(getattr(part, "set_epoch", None)):
-        yield part
-        return
-    # The loader tells the data set itself; a second time, in the main process, it would draw other random numbers.
-    kinds = (Sampler,) if isinstance(part, Sampler) else (Dataset, Sampler)
-    # Only instance attributes: reading a property could compute something.
-    for name, value in list(getattr(part, "__dict__", {}).items()):
-        if name in _CONTENTS:
-            yield from _receivers(value, seen)
+def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
+    seen = {id(part)}
+    # The objects that are still to be looked at stay alive here, so that no two have the same identity.
+    queue = deque([part])
+    looked_at = 0
+    while queue and looked_at < _MOST:
+        item = queue.popleft()
+        looked_at += 1
+        if callable(_set_epoch(item)):
+            yield item
             continue
-        contents = list(value.values()) if isinstance(value, dict) else value
-        several = isinstance(contents, list | tuple) and not isinstance(contents, kinds)
-        for inner in contents if several else [contents]:
-            # Another list, or an item of it, is the data itself.
-            if isinstance(inner, kinds) or (several and name == _LISTED_CONTENTS):
-                yield from _receivers(inner, seen)
+        if isinstance(item, nn.Module):
+            continue
+        for name, value in contents(item):
+            is_data = isinstance(value, Dataset) or name == _SAMPLED
+            if isinstance(value, (*PLAIN, Tensor)) or id(value) in seen or (is_data and not to_data):
+                continue
+            seen.add(id(value))
+            queue.append(value)
+
+
+def _set_epoch(item: Any) -> Any:
+    """Returns the method `set_epoch` of an object."""
+    # An object of another class that answers to every name, such as a proxy, does not have the method.
+    known = isinstance(item, Dataset | Sampler) or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
+    return getattr(item, "set_epoch", None) if known or "set_epoch" in getattr(item, "__dict__", ()) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_method(cls: type) -> bool:
+    return any("set_epoch" in vars(base) for base in cls.__mro__)

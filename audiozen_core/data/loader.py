@@ -85,6 +85,7 @@ class BatchLoader:
             options.setdefault("worker_init_fn", start_worker)
         self._batches: EpochBatches | None = None
         self._source: SeededDataset | SeededStream
+        collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
         if isinstance(dataset, IterableDataset):
             given = (("sampler", sampler), ("batch_sampler", batch_sampler))
             for _, error in stream_errors(
@@ -95,7 +96,7 @@ class BatchLoader:
                 sampler=next((key for key, value in given if value is not None), ""),
             ):
                 raise error
-            self._source = SeededStream(dataset, seed, self.names)
+            self._source = SeededStream(dataset, seed, self.names, collate)
             # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
             options |= {"batch_size": batch_size, "drop_last": drop_last}
@@ -111,7 +112,7 @@ class BatchLoader:
                 raise DataError(f"{self._name} has a `sampler` and a `batch_sampler`", remedy="leave one of them out")
             used = sampler if batch_sampler is None else batch_sampler
             named = "" if used is None else f"the sampler {type(used).__name__}"
-            self._source = SeededDataset(dataset, seed, self.names, named)  # type: ignore[arg-type]
+            self._source = SeededDataset(dataset, seed, self.names, named, collate)  # type: ignore[arg-type]
             self._batches = EpochBatches(
                 self._size,
                 batch_size=batch_size,
@@ -123,7 +124,6 @@ class BatchLoader:
                 name=self._name,
             )
             options["batch_sampler"] = self._batches
-        collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
         self._loader: DataLoader[Any] = DataLoader(
             self._source,
             num_workers=num_workers,

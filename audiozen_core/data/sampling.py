@@ -70,7 +70,7 @@ class EpochBatches(Sampler[list[Key]]):
         with keep_generators():
             with self._naming("failed in `set_epoch`:"):
                 seed_from(self.seed, epoch)
-                tell_epoch(self._given, epoch)
+                tell_epoch(self._given, epoch, to_data=False)
             # Drawn once, because torch asks for the order twice when it starts workers, and a sampler may have a state.
             self._drawn = self._draw()
 

@@ -13,6 +13,8 @@ from audiozen_core.data.sampling import Key
 from audiozen_core.data.seeding import seed_from
 from audiozen_core.data.unreadable import UnreadableSample
 
+_END: Any = object()
+
 
 class NamedSample(NamedTuple):
     """A sample, and its name in messages."""
@@ -24,18 +26,23 @@ class NamedSample(NamedTuple):
 class SeededDataset(Dataset[Any]):
     """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
 
-    If the data set, or one that it contains, has `set_epoch`, that is called before the first item of an epoch: in each
-    worker, because each worker has its own copy. An item that can't be made is returned as an `UnreadableSample`.
+    If the data set, something in it, or the collate function has `set_epoch`, that is called before the first item of
+    an epoch: in each worker, because each worker has its own copy. An item that can't be made is returned as an
+    `UnreadableSample`.
 
     Args:
         dataset: the data set.
         seed: the seed of the run.
         names: the data set in messages; one name for each part of a `ConcatDataset`.
         sampler: where the indices come from, if not from the data set's length.
+        collate_fn: the collate function, which is told the epoch, too. It is this object in each worker.
     """
 
-    def __init__(self, dataset: Dataset[Any], seed: int, names: Sequence[str], sampler: str = "") -> None:
+    def __init__(
+        self, dataset: Dataset[Any], seed: int, names: Sequence[str], sampler: str = "", collate_fn: object = None
+    ) -> None:
         self.dataset = dataset
+        self.collate_fn = collate_fn
         self.seed = seed
         self.names = names
         self.sampler = sampler
@@ -47,7 +54,7 @@ class SeededDataset(Dataset[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
         seed_from(self.seed, epoch)
-        tell_epoch(self.dataset, epoch)
+        tell_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch
 
     def __getitem__(self, key: Key) -> NamedSample | UnreadableSample:
@@ -59,7 +66,7 @@ class SeededDataset(Dataset[Any]):
             return NamedSample(self._name(index), self.dataset[index])
         except MemoryError:
             raise
-        except Exception as error:
+        except (Exception, GeneratorExit) as error:
             notes = [f"index: given by {self.sampler}"] if self.sampler else []
             if isinstance(error, IndexError):
                 notes.append(f"length: the data set says that it has {len(self)} items")
@@ -76,12 +83,15 @@ class SeededDataset(Dataset[Any]):
 class SeededStream(IterableDataset[Any]):
     """An iterable data set that seeds the generators from (seed, epoch, worker, part) at the start of each part.
 
-    A `ChainDataset` has several parts, all others one. If a part, or a data set that it contains, has `set_epoch`, that
-    is called before each epoch.
+    A `ChainDataset` has several parts, all others one. If a part, something in it, or the collate function has
+    `set_epoch`, that is called before each epoch.
     """
 
-    def __init__(self, dataset: IterableDataset[Any], seed: int, names: Sequence[str]) -> None:
+    def __init__(
+        self, dataset: IterableDataset[Any], seed: int, names: Sequence[str], collate_fn: object = None
+    ) -> None:
         self.dataset = dataset
+        self.collate_fn = collate_fn
         self.seed = seed
         self.names = names
         self.epoch = 0
@@ -90,7 +100,7 @@ class SeededStream(IterableDataset[Any]):
         """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
         # All workers are seeded alike here, so that they agree on an order that they share.
         seed_from(self.seed, epoch)
-        tell_epoch(self.dataset, epoch)
+        tell_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[NamedSample | UnreadableSample]:
@@ -99,16 +109,23 @@ class SeededStream(IterableDataset[Any]):
         names = self.names if len(self.names) == len(parts) else [" and ".join(self.names)] * len(parts)
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
             count = 0
-            try:
-                seed_from(self.seed, self.epoch, worker.id if worker else 0, number)
-                for sample in part:
-                    yield NamedSample(f"sample {count} of {name}", sample)
-                    count += 1
-            except MemoryError:
-                raise
-            except Exception as error:
-                yield UnreadableSample.from_error(error, f"sample {count} of {name}", final=True)
-                return
+            samples: Iterator[Any] | None = None
+            while True:
+                # Not around the `yield`, which raises GeneratorExit when nobody needs more samples.
+                try:
+                    if samples is None:
+                        seed_from(self.seed, self.epoch, worker.id if worker else 0, number)
+                        samples = iter(part)
+                    sample = next(samples, _END)
+                except MemoryError:
+                    raise
+                except (Exception, GeneratorExit) as error:
+                    yield UnreadableSample.from_error(error, f"sample {count} of {name}", final=True)
+                    return
+                if sample is _END:
+                    break
+                yield NamedSample(f"sample {count} of {name}", sample)
+                count += 1
 
 
 def stream_parts(dataset: IterableDataset[Any]) -> list[IterableDataset[Any]]:

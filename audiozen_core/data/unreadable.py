@@ -33,10 +33,10 @@ class UnreadableSample:
     remedy: str = ""
     notes: tuple[str, ...] = ()
     final: bool = False
-    cause: Exception | None = field(default=None, repr=False, compare=False)
+    cause: BaseException | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def from_error(cls, error: Exception, name: str, *, final: bool, notes: Sequence[str] = ()) -> UnreadableSample:
+    def from_error(cls, error: BaseException, name: str, *, final: bool, notes: Sequence[str] = ()) -> UnreadableSample:
         """Converts an error that a data set raised when it made the sample `name`, such as "sample 3 of [dataset]".
 
         Args:

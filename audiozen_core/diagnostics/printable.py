@@ -6,9 +6,13 @@ accepts, so that printing or writing the name would raise an error.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+# File systems take 255 bytes. The rest is for what is added to an ID: `_enhanced.wav`, and a number.
+_LONGEST = 230
 
 
 def printable(text: str) -> str:
@@ -25,3 +29,29 @@ def printable(text: str) -> str:
 def _escape(match: re.Match[str]) -> str:
     number = ord(match.group())
     return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
+
+
+def fit_for_file(name: str) -> str:
+    """Shortens each part of a relative path that is too long for the name of a file, to which an ending is added.
+
+    The end of a long part is replaced by a hash of the whole name, so that different names stay different.
+
+    Example:
+        >>> fit_for_file("a/short.name"), fit_for_file("a/" + 100 * "long ")[-20:]
+        ('a/short.name', 'long long l~31909dab')
+    """
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return "/".join(
+        part if len(part.encode("utf-8", "surrogatepass")) <= _LONGEST else f"{cut_bytes(part, _LONGEST - 9)}~{digest}"
+        for part in name.split("/")
+    )
+
+
+def cut_bytes(text: str, most: int) -> str:
+    """Returns the beginning of a text that has at most so many bytes in UTF-8.
+
+    Example:
+        >>> cut_bytes("größe", 4)
+        'grö'
+    """
+    return text.encode("utf-8", "surrogatepass")[:most].decode("utf-8", "ignore")

@@ -34,7 +34,12 @@ from audiozen_core.data.streams import collate_error, mixture_error
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, BuildError, DataError
-from audiozen_core.experiment.part_parameters import check_untrained, decide_training, with_held_modules
+from audiozen_core.experiment.part_parameters import (
+    check_registered,
+    check_untrained,
+    decide_training,
+    with_held_modules,
+)
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import log_fields
@@ -97,7 +102,11 @@ def build_components(
         return lifecycle.wrap_component(component.section, build_component(checked.component(component), injected))
 
     sections = config.components
-    models = {suffix: _moved(section, built(section), device) for suffix, section in sections["model"].items()}
+    models = {}
+    for suffix, section in sections["model"].items():
+        model = built(section)
+        check_registered(section, model)
+        models[suffix] = _moved(section, model, device)
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections

@@ -29,10 +29,10 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
-from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
+from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.owners import name_owners
-from audiozen_core.experiment.part_parameters import count_trained
+from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.hooks.lifecycle import Lifecycle
@@ -203,6 +203,7 @@ class Experiment:
         components = build_components(self.checked, lifecycle, self.folder, device, trains=self.trains)
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
+        check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
         for mode in self._data_modes(self.modes if modes is None else modes):
@@ -320,6 +321,7 @@ class Experiment:
                 swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
                 message = f"the weights in {path} do not fit [{owner}]"
                 raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
+            complete_norms(model)
         self.log.info("weights are loaded", asked_for=start.asked_for, checkpoint=str(path), **saved_at)
 
     # ------------------------------------------------------------------------------- records

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from audiozen_core.data.loader import BatchLoader
@@ -45,9 +47,22 @@ def first_batch(trainer: BaseTrainer, loader: BatchLoader) -> tuple[Any, int]:
 
 
 def _lazy_weights(trainer: BaseTrainer) -> list[str]:
+    """Returns the weights and buffers of networks and losses that have no shape yet, each with its section."""
     return [
         f"`{name}` of [{section}]"
         for section, module in trainer.modules.items()
         for name, tensor in chain(module.named_parameters(), module.named_buffers())
         if is_lazy(tensor)
     ]
+
+
+def complete_norms(model: nn.Module) -> None:
+    """Sets the number of features of lazy norms that have got their weights from a checkpoint.
+
+    Torch sets it only when a batch gives the shapes, and an instance norm then refuses every input.
+    """
+    for part in model.modules():
+        if isinstance(part, _NormBase) and part.num_features == 0:
+            known = part.weight if part.weight is not None else part.running_mean
+            if known is not None and not is_lazy(known):
+                part.num_features = len(known)

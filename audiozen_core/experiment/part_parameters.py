@@ -1,4 +1,4 @@
-"""Decides what happens to the parameters of losses and data sets, which might be expected to train; counts them."""
+"""Decides what happens to parameters that might be expected to train, wherever they are; counts them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,54 @@ from torch.nn.parameter import is_lazy
 from audiozen_core.config.sections import Component, LossComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.errors import BuildError
-from audiozen_core.experiment.held_modules import held_modules
 from audiozen_core.kinds import section_name
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.held_modules import held_modules, held_parameters, unregistered, unsaved_statistics
 from audiozen_core.trainer.losses import LossOfModules
+
+
+def check_registered(section: Component, part: nn.Module) -> None:
+    """Raises an error for a network or a loss that holds a module or a parameter in a plain list, for example.
+
+    What never changes may be held: see `unregistered`.
+    """
+    if name := unregistered(part):
+        raise BuildError(
+            f"{section.header} holds `{name}`, but does not register it, so it is neither trained, nor saved, nor in "
+            "evaluation mode in a validation",
+            code=config_codes.UNFIT,
+            remedy=f"register it in {_class(part)}: as an attribute, or in `nn.ModuleList`, `nn.ModuleDict` or "
+            "`nn.ParameterList` instead of a list or dict; what never changes may stay where it is, after "
+            "`requires_grad_(False)` and, for a module, `eval()`",
+        )
 
 
 def with_held_modules(section: LossComponent, loss: Any) -> Any:
     """Returns a loss function as a module if it holds modules, so that they are trained, saved, moved and switched.
 
     Raises:
-        BuildError: the loss is a module that does not register all of its modules, or it saves its state itself.
+        BuildError: the loss is a module that does not register all of its modules, or it saves its state itself; or it
+            is no module and holds a parameter.
     """
-    held = held_modules(loss)
-    if not held:
-        return loss
-    first = next(iter(held))
-    remedy = f"make {_class(loss)} an nn.Module that registers it, for example in nn.ModuleList"
     if isinstance(loss, nn.Module):
+        check_registered(section, loss)
+        return loss
+    for name, weight in held_parameters(loss).items():
+        if weight.requires_grad:
+            raise BuildError(
+                f"{section.header} has the parameter `{name}`, but is not an nn.Module, so it can't be trained",
+                code=config_codes.UNFIT,
+                remedy=f"make {_class(loss)} an nn.Module that has it as an attribute, or in an nn.ParameterList",
+            )
+    held = held_modules(loss)
+    if held and hasattr(loss, "state_dict"):
         raise BuildError(
-            f"{section.header} holds the module `{first}`, but does not register it, so it is neither trained, nor "
-            "saved, nor in evaluation mode in a validation",
+            f"{section.header} holds the module `{next(iter(held))}` and has a `state_dict` of its own, but is not an "
+            "nn.Module",
             code=config_codes.UNFIT,
-            remedy=remedy,
+            remedy=f"make {_class(loss)} an nn.Module that registers it, for example in nn.ModuleList",
         )
-    if hasattr(loss, "state_dict"):
-        raise BuildError(
-            f"{section.header} holds the module `{first}` and has a `state_dict` of its own, but is not an nn.Module",
-            code=config_codes.UNFIT,
-            remedy=remedy,
-        )
-    return LossOfModules(loss, held)
+    return LossOfModules(loss, held) if held else loss
 
 
 def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: Collection[str]) -> list[nn.Parameter]:
@@ -69,7 +87,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
         )
     if not weights or section.trainable is False:
         for weight in weights.values():
-            weight.requires_grad_(False)
+            weight.requires_grad = False  # a lazy parameter has no method `requires_grad_`
         return []
     optimizer = section_name("optimizer", suffix)
     if section.trainable is None:
@@ -93,17 +111,40 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
 def check_untrained(section: Component, part: Any) -> None:
     """Raises an error for a part, such as a data set, that could be trained, because no optimiser gets it.
 
-    Its parameters that require gradients are found in it, and in the modules that it holds.
+    Its parameters that require gradients are found in it, and in what it holds.
     """
-    weights = _trainable(part)
-    for name, module in held_modules(part).items():
-        weights |= {f"{name}.{inner}": weight for inner, weight in _trainable(module).items()}
+    weights = _trainable(part) | _held_trainable(held_parameters(part), held_modules(part))
     if weights:
         raise BuildError(
             f"{section.header} has {_counted(weights)}, but no optimiser trains them",
             code=config_codes.UNFIT,
             remedy=f"freeze it in {_class(part)} with `requires_grad_(False)`, or move it to [model] to train it",
         )
+
+
+def check_trainer(section: Component, trainer: BaseTrainer) -> None:
+    """Raises an error for what a trainer holds that changes, or could be trained, and that it has not registered."""
+    others = [part for of_kind in trainer.others.values() for part in of_kind.values()]
+    known = (trainer.hooks, trainer.state, *trainer.state.parts(), *trainer.modules.values(), *others)
+    modules = held_modules(trainer, known)
+    weights = _held_trainable(held_parameters(trainer, known), modules)
+    register = f"if {_class(trainer)} changes it itself, register it in `__init__` with `self.state.register`"
+    if weights:
+        raise BuildError(
+            f"{section.header} has {_counted(weights)}, but no optimiser trains them, and no checkpoint has them",
+            code=config_codes.UNFIT,
+            remedy="name it in a section of its own, such as [model_x], whose optimiser trains it; or freeze it with "
+            f"`requires_grad_(False)`; or, {register}",
+        )
+    for name, module in modules.items():
+        # A frozen module is only used in evaluation mode.
+        if next(module.parameters(), None) is None and (means := unsaved_statistics(module)):
+            raise BuildError(
+                f"{section.header} has the running mean `{name}.{means[0]}`, which changes in training, but is in no "
+                "checkpoint",
+                code=config_codes.UNFIT,
+                remedy=f"call `eval()` of it, so that it does not change; or, {register}",
+            )
 
 
 def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
@@ -125,6 +166,13 @@ def _trainable(part: Any) -> dict[str, nn.Parameter]:
     if not isinstance(part, nn.Module):
         return {}
     return {name: weight for name, weight in part.named_parameters() if weight.requires_grad}
+
+
+def _held_trainable(weights: Mapping[str, nn.Parameter], modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    found = {name: weight for name, weight in weights.items() if weight.requires_grad}
+    for name, module in modules.items():
+        found |= {f"{name}.{inner}": weight for inner, weight in _trainable(module).items()}
+    return found
 
 
 def _counted(weights: Mapping[str, nn.Parameter]) -> str:

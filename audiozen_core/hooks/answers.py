@@ -20,8 +20,9 @@ Fits = Callable[[Any], bool]
 def answer_fits(spec: Spec) -> Fits:
     """Returns a function that says whether a value, other than None, is an answer of a hook, given by its spec.
 
-    >>> fits = answer_fits(specs.Hooks.on_nonfinite)
-    >>> fits("skip"), fits("Skip"), answer_fits(specs.Hooks.on_epoch_end)(1)
+    >>> from audiozen_core.hooks.specs import Hooks
+    >>> fits = answer_fits(Hooks.on_nonfinite)
+    >>> fits("skip"), fits("Skip"), answer_fits(Hooks.on_epoch_end)(1)
     (True, False, False)
     """
     return _fits(return_annotation(spec))
@@ -95,6 +96,9 @@ def _is_number(value: Any) -> bool:
 
 def _shown(answer: Any) -> str:
     """Describes an answer. The text of an unknown object may be long, or wait for a GPU, so only its type is shown."""
+    if isinstance(answer, Mapping):
+        wrong = next(((key, value) for key, value in answer.items() if not _is_number(value)), None)
+        return f"a dict in which `{wrong[0]}` is {_shown(wrong[1])}" if wrong else "a dict"
     kind = type(answer)
     if kind in (bool, int, float, str):
         text = repr(answer)

@@ -16,7 +16,6 @@ from audiozen_core.hooks.calls import checked_call, checked_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
-from audiozen_core.hooks.scalars import as_scalars
 from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import kind_of
@@ -125,18 +124,12 @@ class Lifecycle(specs.Hooks[Trainer]):
             arguments: the arguments of the hook.
 
         Raises:
-            HookError: two plugins, or a plugin and the trainer, use the same name; or a plugin returns anything else
-                than real numbers, or tensors or arrays of one.
+            HookError: two plugins, or a plugin and the trainer, use the same name.
         """
         owners: dict[str, object] = dict.fromkeys(taken, "the trainer")
         scalars: dict[str, float] = {}
         for plugin, implementation in self._each(hook):
-            answer = implementation(**arguments)
-            added = {} if answer is None else as_scalars(answer)
-            if isinstance(added, str):
-                remedy = "return a dict of numbers by name, or None"
-                raise HookError(f"{plugin}: `{hook}` {added}", remedy=remedy)
-            for name, value in added.items():
+            for name, value in (implementation(**arguments) or {}).items():
                 if name in owners:
                     raise HookError(
                         f"{plugin} adds the scalar `{name}` in `{hook}`, but {owners[name]} has one of that name",

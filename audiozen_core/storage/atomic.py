@@ -222,7 +222,9 @@ def rename(source: Path, target: Path) -> None:
 
 def temporary_name(name: str) -> str:
     """Returns a hidden, unique name for a file or folder that will be renamed to `name`."""
-    return f".{name[:100]}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
+    # Counted in bytes, as file systems do.
+    beginning = os.fsencode(name)[:100].decode("utf-8", "ignore")
+    return f".{beginning}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
 
 
 def is_temporary(name: str) -> bool:

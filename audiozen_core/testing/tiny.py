@@ -43,7 +43,7 @@ def write_pairs(folder: Path, count: int = 4, *, seconds: float = 0.5, sr: int =
 
 
 _VALUES: dict[str, Any] = {
-    "meta": {"save_dir": "exp", "seed": 1, "num_threads": 1},
+    "meta": {"save_dir": "exp", "seed": 1, "num_threads": 1, "device": "cpu"},
     "acoustics": {"sr": RATE, "n_fft": 128, "win_length": 128, "hop_length": 64},
     "trainer": {"path": "enhancement", "args": {"max_epochs": 2, "metrics": ["si_sdr"]}},
     "model": {"path": "sdnn", "args": {"num_freqs": 65, "hidden_size": 8, "max_delay": 4}},

@@ -160,8 +160,9 @@ class Gradients:
             remedy = "change the optimiser or its arguments"
             if sparse:
                 remedy = (
-                    "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, and "
-                    f"torch.optim.SparseAdam takes sparse ones only; or let `{sparse[0].name}` have dense gradients: "
+                    "torch.optim.SGD and torch.optim.Adagrad take sparse and dense gradients together, without "
+                    "`weight_decay` and `fused`, and torch.optim.SparseAdam takes sparse ones only; or let "
+                    f"`{sparse[0].name}` have dense gradients: "
                     "`sparse = false` in its module, such as nn.Embedding"
                 )
             elif isinstance(optimizer, torch.optim.SparseAdam):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from audiozen_core.data.tensors import map_tensors
+from audiozen_core.logging import get_logger
+from audiozen_core.trainer.module_state import unwrapped
 
 
 def copy_inputs(module: nn.Module) -> None:
@@ -20,6 +25,65 @@ def copy_inputs(module: nn.Module) -> None:
         return
     # A ScriptModule refuses its own `register_forward_pre_hook`, although its call runs such hooks.
     nn.Module.register_forward_pre_hook(module, _pass_copies, with_kwargs=True)
+
+
+def report_changed_inputs(module: nn.Module, name: str) -> None:
+    """Warns once if a module changes a tensor in place that it is given besides its first argument.
+
+    That may be a state, such as that of a streaming network, which the caller expects to be updated. The module is one
+    that works on copies, so the caller's state stays as it is. A module that was compiled in place is not watched.
+
+    Args:
+        module: the module; `copy_inputs` has been called for it.
+        name: the module in the warning.
+    """
+    if not any(isinstance(hook, _Watch) for hook in module._forward_hooks.values()):
+        nn.Module.register_forward_hook(module, _Watch(name), with_kwargs=True)
+
+
+class _Watch:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_done = False
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        # Within a compiled graph, the question for the version would be an operation of the graph.
+        if self.is_done or not (args[1:] or kwargs) or torch.compiler.is_compiling():
+            return
+        for argument in _changed(module, args, kwargs):
+            self.is_done = True
+            get_logger().warning(
+                f"{self.name} changes its argument `{argument}` in place, but works on copies of its inputs: what it "
+                "is called with stays as it is",
+                remedy="if it is a state that the next call needs, return the new state from `forward`",
+            )
+
+
+def _changed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """Returns the names of the arguments, except the first one, that have a tensor whose contents have changed."""
+    positions = [position for position, value in enumerate(args) if position and _has_changed(value)]
+    named = [name for name, value in kwargs.items() if _has_changed(value)]
+    if not positions and not named:
+        return []
+    try:
+        parameters = list(inspect.signature(unwrapped(module).forward).parameters.values())
+    except (TypeError, ValueError):  # a compiled function has no signature
+        parameters = []
+    names = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    changed = [names[position] if position < len(names) else f"number {position + 1}" for position in positions]
+    return changed + [name for name in named if args or name not in names[:1]]
+
+
+def _has_changed(value: Any) -> bool:
+    found: list[int] = []
+    map_tensors(value, functools.partial(_note_version, found))
+    return any(found)  # a copy begins with version 0
+
+
+def _note_version(found: list[int], tensor: Tensor) -> Tensor:
+    # A tensor of the inference mode counts no versions.
+    found.append(0 if tensor.is_inference() else tensor._version)
+    return tensor
 
 
 def protected(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,8 @@ from audiozen_core.hooks.progress import Progress
 from audiozen_core.kinds import Mode, section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
-from audiozen_core.trainer.input_copies import copy_inputs, protected
+from audiozen_core.trainer.held_modules import held_modules
+from audiozen_core.trainer.input_copies import copy_inputs, protected, report_changed_inputs
 from audiozen_core.trainer.losses import follow_mode
 from audiozen_core.trainer.part_errors import translate_method_errors
 
@@ -29,8 +30,9 @@ class Parts:
         self.loss_functions: Mapping[str, Callable[..., Any]] = {
             suffix: protected(loss) for suffix, loss in components.loss_functions.items()
         }
-        for model in self.models.values():
+        for suffix, model in self.models.items():
             copy_inputs(model)
+            report_changed_inputs(model, f"[{section_name('model', suffix)}]")
         self.optimizers = components.optimizers
         self.lr_schedulers = components.lr_schedulers
         self.others = components.others
@@ -53,6 +55,7 @@ class Parts:
         self.start_is_unsaved = False
         self.checkpoint_name = ""
         self._dataset_names = components.dataset_names
+        self._switched_off: list[nn.Module] = []
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
         """Returns the name of a data set: its `name` in the TOML file, or else its index."""
@@ -72,7 +75,9 @@ class Parts:
         return {section: module for section, module in self.modules.items() if section in sections}
 
     def set_mode(self, *, training: bool) -> None:
-        """Switches all networks and losses to training or evaluation mode.
+        """Switches all networks, losses, and modules that the trainer holds to training or evaluation mode.
+
+        A held module that was in evaluation mode before, or whose parameters are all frozen, stays there.
 
         Raises:
             RunError: one of them can't be switched.
@@ -84,6 +89,17 @@ class Parts:
             if isinstance(loss, nn.Module):
                 with translate_method_errors(section_name("loss_function", suffix), loss, "train"):
                     follow_mode(loss, training=training)
+        for part in self._switched_off if training else ():
+            part.training = True
+        self._switched_off.clear()
+        # The hooks and the state hold modules of others.
+        known = (self.hooks, vars(self).get("state"), *self.modules.values())
+        for module in held_modules(self, known).values():
+            frozen = not any(weight.requires_grad for weight in module.parameters())
+            if not training:
+                self._switched_off += [part for part in module.modules() if part.training]
+            if not training or (frozen and next(module.parameters(), None) is not None):
+                module.eval()
 
     @property
     def model(self) -> nn.Module:

@@ -94,7 +94,7 @@ class StateRegistry:
 
         Args:
             name: its name in the checkpoints.
-            entry: the object.
+            entry: the object; a module is saved under the names of its own modules, without those of wrappers.
             training_only: whether validation, test and prediction can do without its state. Otherwise they restore it
                 too.
 
@@ -113,13 +113,17 @@ class StateRegistry:
             raise ValueError(f"the state `{name}` is registered twice")
         if not isinstance(entry, Stateful):
             raise TypeError(f"the state `{name}`, a {type(entry).__name__}, has no state_dict and load_state_dict")
-        self._entries[name] = entry
+        self._entries[name] = ModuleState(entry) if isinstance(entry, nn.Module) else entry
         if training_only:
             self._training_only.add(name)
 
     def close(self) -> None:
         """Refuses further entries, because a checkpoint may be restored from now on."""
         self._closed = True
+
+    def parts(self) -> list[Any]:
+        """Returns what has been registered: modules, and other objects with state."""
+        return [entry.module if isinstance(entry, ModuleState) else entry for entry in self._entries.values()]
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Returns the state of every entry, by name."""

@@ -14,9 +14,9 @@ from audiozen_core.audio.files import audio_info, read_audio
 from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import ids_of_files
+from audiozen_plugins.dataset.remarks import Remarks
 
 
 class AudioFolder(Dataset[dict[str, Any]]):
@@ -58,13 +58,13 @@ class AudioFolder(Dataset[dict[str, Any]]):
             if not self.paths:
                 raise DataError("`files` is an empty list", remedy="list at least one audio file")
             root = Path(os.path.commonpath([_absolute(path).parent for path in self.paths]))
-        self._mixed_down = MixedDown()
+        self._remarks = Remarks()
         self.paths = keep_readable(self.paths, self._check)
-        self._mixed_down.say()
+        self._remarks.say()
         self.ids = _ids(_absolute(root), self.paths)
 
     def _check(self, path: Path) -> None:
-        self._mixed_down.count(path, audio_info(path, sr=self.sr))
+        self._remarks.count(path, audio_info(path, sr=self.sr))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -31,7 +31,8 @@ def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         A dict with `id` (list of str), `noisy` and `clean` (float32 [batch, time]), `length` (int64 [batch], in
         samples: that of `noisy`, or otherwise of the first key that is padded), `snr` (float32 [batch], dB) and `sr`
-        (int).
+        (int). Each further key that is padded, such as `enrolment`, has its own lengths in `enrolment_length`, so that
+        `each_file` can remove the padding.
 
     Raises:
         DataError: a sample is not a dict, or has a wave of another form; the samples differ in their keys, their sample
@@ -50,15 +51,18 @@ def pad_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for sample, name in zip(converted, names, strict=True):
         _check(sample, name, first, names[0])
     batch = {key: _join(key, [sample[key] for sample in converted], names) for key in first if key != "sr"}
-    waves = [key for key in (*_WAVES, *first) if _is_padded(first.get(key))]
-    if waves:
-        lengths = torch.tensor([len(sample[waves[0]]) for sample in converted])
-        if "length" in batch and not _equal(batch["length"], lengths):
+    waves = [key for key in dict.fromkeys((*_WAVES, *first)) if _is_padded(first.get(key))]
+    for number, key in enumerate(waves):
+        if number and key in _WAVES:  # `clean` is as long as `noisy`
+            continue
+        name = f"{key}_length" if number else "length"
+        lengths = torch.tensor([len(sample[key]) for sample in converted])
+        if name in batch and not _equal(batch[name], lengths):
             raise DataError(
-                f"the samples have a `length` of their own, which differs from the length of their `{waves[0]}`",
-                remedy="leave `length` out, or give it another name",
+                f"the samples have a `{name}` of their own, which differs from the length of their `{key}`",
+                remedy=f"leave `{name}` out, or give it another name",
             )
-        batch["length"] = lengths
+        batch[name] = lengths
     if "sr" in first:
         batch["sr"] = first["sr"]
     return batch

@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 from audiozen_core.audio.listing import list_audio, require_folder
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
+from audiozen_plugins.dataset.remarks import Remarks
 
 # The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
 # the greedy `.*` makes the pattern find the last ones.
@@ -89,13 +89,13 @@ class DnsChallenge(Dataset[dict[str, Any]]):
             Pair(id, noisy[number], clean[number], snrs[number] if all_have_one else None)
             for id, number in zip(unique_ids([noisy[number].stem for number in chosen]), chosen, strict=True)
         ]
-        self._mixed_down = MixedDown()
+        self._remarks = Remarks()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.pairs[index].read(self.sr, self.clip, self._mixed_down)
+        return self.pairs[index].read(self.sr, self.clip, self._remarks)
 
 
 def _by_file_id(folder: Path) -> dict[int, Path]:

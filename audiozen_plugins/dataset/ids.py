@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from audiozen_core.diagnostics.printable import printable
+from audiozen_core.diagnostics.printable import fit_for_file, printable
 
 
 def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
@@ -30,7 +30,7 @@ def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
 
 
 def unique_ids(names: Sequence[str]) -> list[str]:
-    r"""Makes names unique, by a number after each one that occurred before, and printable.
+    r"""Makes names unique, by a number after each one that occurred before, printable, and short enough for files.
 
     Names that differ only in case or in the form of their accents count as the same, because some file systems don't
     distinguish them.
@@ -39,7 +39,7 @@ def unique_ids(names: Sequence[str]) -> list[str]:
         >>> unique_ids(["a", "b", "A", "a", "a~2"])
         ['a', 'b', 'A~3', 'a~4', 'a~2']
     """
-    names = [printable(name) for name in names]
+    names = [fit_for_file(printable(name)) for name in names]
     given = set(map(_fold, names))
     used: set[str] = set()
     unique = []

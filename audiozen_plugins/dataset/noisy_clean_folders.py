@@ -11,10 +11,10 @@ from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
+from audiozen_plugins.dataset.remarks import Remarks
 
 
 class NoisyCleanFolders(Dataset[dict[str, Any]]):
@@ -60,16 +60,16 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
             )
         names = sorted(noisy)
         self.pairs = [Pair(id, noisy[name], clean[name]) for id, name in zip(unique_ids(names), names, strict=True)]
-        self._mixed_down = MixedDown()
+        self._remarks = Remarks()
         if check:
-            self.pairs = keep_readable(self.pairs, lambda pair: pair.check(sr, self._mixed_down))
-            self._mixed_down.say()
+            self.pairs = keep_readable(self.pairs, lambda pair: pair.check(sr, self._remarks))
+            self._remarks.say()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.pairs[index].read(self.sr, self.clip, self._mixed_down)
+        return self.pairs[index].read(self.sr, self.clip, self._remarks)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from audiozen_core.binding.ranges import Positive, out_of_range
+from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.mixing import Wave, loop, mix, rms
@@ -234,7 +235,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         # The SNRs of a grid must differ in the text, too.
         snr = f"{draw.snr:+.4g}" if self.snrs is None else f"{draw.snr:+}".removesuffix(".0")
         turn = index // self._num_grid // len(self.speech) if self.fixed else index
-        return "__".join((*names, f"snr{snr}", *([str(turn + 1)] if turn or not self.fixed else [])))
+        return fit_for_file("__".join((*names, f"snr{snr}", *([str(turn + 1)] if turn or not self.fixed else []))))
 
 
 def _find(

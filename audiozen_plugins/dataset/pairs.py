@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from audiozen_core.audio.files import AudioFile, open_audio
 from audiozen_core.binding.ranges import Range
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.channels import MixedDown
+from audiozen_plugins.dataset.remarks import Remarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +32,28 @@ class Pair:
     clean: Path
     snr: float | None = None
 
-    def check(self, sr: int, mixed_down: MixedDown) -> None:
+    def check(self, sr: int, remarks: Remarks) -> None:
         """Reads the headers of both files and compares them.
 
         Args:
             sr: the sample rate that both files must have, in hertz.
-            mixed_down: counts files with several channels.
+            remarks: counts files with several channels, or with an end that may be missing.
 
         Raises:
             DataError: a file can't be read, has another sample rate, or the files differ in length.
         """
         with self._open(sr) as (noisy, clean):
-            mixed_down.count(self.noisy, noisy.info)
-            mixed_down.count(self.clean, clean.info)
+            remarks.count(self.noisy, noisy.info)
+            remarks.count(self.clean, clean.info)
 
-    def read(self, sr: int, clip: int | None, mixed_down: MixedDown) -> dict[str, Any]:
+    def read(self, sr: int, clip: int | None, remarks: Remarks) -> dict[str, Any]:
         """Reads the whole pair, or a random stretch of it.
 
         Args:
             sr: the sample rate that both files must have, in hertz.
             clip: the length of the stretch in samples; its start is drawn from the global generator `random`. If the
                 pair is shorter or `clip` is None, the whole pair is read.
-            mixed_down: says if a file has several channels.
+            remarks: says if a file has several channels, or an end that may be missing.
 
         Returns:
             A sample with `id`, `noisy` and `clean` (float32 [time]), `sr` (hertz) and, if it is known, `snr` (dB).
@@ -63,8 +63,8 @@ class Pair:
         """
         # Each file is opened once: on a network drive, opening takes longer than reading.
         with self._open(sr) as (noisy, clean):
-            mixed_down.say_first(self.noisy, noisy.info)
-            mixed_down.say_first(self.clean, clean.info)
+            remarks.say_first(self.noisy, noisy.info)
+            remarks.say_first(self.clean, clean.info)
             frames = noisy.info.frames
             length = frames if clip is None else min(clip, frames)
             start = random.randrange(frames - length + 1)

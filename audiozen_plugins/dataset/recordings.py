@@ -15,9 +15,9 @@ from audiozen_core.audio.files import audio_info, read_audio
 from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.errors import DataError
-from audiozen_plugins.dataset.channels import MixedDown
 from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.mixing import Wave
+from audiozen_plugins.dataset.remarks import Remarks
 
 COLUMNS = ("file", "role", "voice", "kind", "split")
 """The columns that a manifest must have. Other columns are ignored."""
@@ -110,9 +110,9 @@ class Pool:
     def __init__(self, recordings: Sequence[Recording], *, sr: int, cache_mb: float) -> None:
         self.sr = sr
         self.lengths: list[int] = []
-        self._mixed_down = MixedDown()
+        self._remarks = Remarks()
         self.recordings = keep_readable(recordings, self._measure)
-        self._mixed_down.say()
+        self._remarks.say()
         # All samples are in one array, which forked workers share. With one object per recording, each use of an object
         # would change its reference count, and copy-on-write would soon give each worker its own copy of the pages
         # around the objects.
@@ -123,7 +123,7 @@ class Pool:
 
     def _measure(self, recording: Recording) -> None:
         info = audio_info(recording.path, sr=self.sr)
-        self._mixed_down.count(recording.path, info)
+        self._remarks.count(recording.path, info)
         self.lengths.append(info.frames)
 
     def _load_cache(self, largest: int) -> None:

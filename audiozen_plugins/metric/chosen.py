@@ -15,6 +15,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
+from audiozen_core.trainer.held_modules import held_modules
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.report import scalar_names
 
@@ -52,8 +53,9 @@ def build_metric(spec: MetricSpec) -> Metric:
             f"`{spec}` is not a metric, which can be called and has {', '.join(f'`{name}`' for name in _ATTRIBUTES)}",
             remedy="`audiozen plugins` lists those that are installed",
         )
-    if isinstance(metric, nn.Module):
-        metric.eval()  # otherwise its dropout would make the score random
+    for module in (*held_modules(metric).values(), *[metric] * isinstance(metric, nn.Module)):
+        # Otherwise its dropout would make the score random, and each file would change its running means.
+        module.eval().requires_grad_(False)
     found: Metric = metric
     if taken := sorted(_TAKEN & set(scalar_names(found.name))):
         raise RunError(

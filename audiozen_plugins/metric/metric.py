@@ -22,6 +22,9 @@ class Metric(Protocol):
     Without it, the metric takes any rate. `audiozen check` builds the metrics of a trainer, compares the rates with
     `sr` in `[acoustics]`, and reports a metric that does not take it; a test then leaves the metric out. So a
     constructor should be fast, and open large models when the metric is first called.
+
+    A network that a metric has when it is built is switched to evaluation mode, and frozen. A metric that opens one
+    later does this itself.
     """
 
     name: str

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from audiozen_core.data.description import describe, describe_entries, sample_notes
+from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_core.kinds import Mode
 
@@ -31,7 +32,8 @@ def enhancement_batch(batch: Any, mode: Mode, *, sr: int, wait: bool = True) -> 
         wait: whether to compare the sampling rates of the batch even if they are on a GPU, which the CPU waits for.
 
     Returns:
-        A dict with `noisy` and `clean` (float32 [batch, time]), `id` (list of str), and the other entries unchanged.
+        A dict with `noisy` and `clean` (float32 [batch, time]), `id` (list of str that fit into file names), and the
+        other entries unchanged.
 
     Raises:
         DataError: the batch is not a dict, lacks a key, or has a value of another form or another sampling rate; the
@@ -67,7 +69,8 @@ def enhancement_batch(batch: Any, mode: Mode, *, sr: int, wait: bool = True) -> 
                 f"`id` is {describe(batch['id'])}, but must be a list of {count} strings, one for each sample",
                 remedy=_COLLATE,
             )
-        checked["id"] = list(map(str, ids)) if isinstance(ids, list | tuple) else ids
+        # Files are named after the IDs.
+        checked["id"] = [fit_for_file(str(one)) for one in ids] if isinstance(ids, list | tuple) else ids
     if others := sorted(_rates(checked.get("sr"), wait=wait) - {sr}):
         shown = " and ".join(f"{rate:g}" for rate in others)
         raise DataError(

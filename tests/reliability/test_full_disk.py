@@ -8,6 +8,9 @@ import pytest
 from audiozen_core.checkpoint import CheckpointStore
 from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 FILLS = """
 
 class Fills:

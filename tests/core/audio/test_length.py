@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import subprocess
 from collections.abc import Callable
@@ -297,6 +298,16 @@ def test_ogg_file_that_was_cut_or_lacks_a_page_or_has_a_wrong_byte_is_an_error(t
     path.write_bytes(content[: pages[3]] + content[pages[4] :])
     with pytest.raises(DataError, match="pages are missing"):
         audio_info(path)
+
+
+def test_ogg_file_that_ends_with_a_page_without_the_mark_of_the_end_is_read_and_known(tmp_path, wave):
+    content = encode(wave, "OGG", "VORBIS")
+    pages = [match.start() for match in re.finditer(b"OggS", content)]
+    (tmp_path / "whole.ogg").write_bytes(content)
+    (tmp_path / "cut.ogg").write_bytes(content[: pages[-1]])
+    whole, cut = audio_info(tmp_path / "whole.ogg"), audio_info(tmp_path / "cut.ogg")
+    assert (whole.may_be_cut_off, cut.may_be_cut_off) == (False, True)
+    assert cut.frames < whole.frames == FRAMES
 
 
 # ----------------------------------------------------------------------------------------- stretches

@@ -43,6 +43,13 @@ def write_links_as_text(folder: Path) -> None:
     (folder / "latest").write_text("epoch_0004")
 
 
+def empty_links(folder: Path) -> None:
+    """Some archives keep a link to a folder as an empty folder."""
+    remove_links(folder)
+    (folder / "best").mkdir()
+    (folder / "latest").mkdir()
+
+
 def keep_only(*names: str):
     def keep(folder: Path) -> None:
         for path in folder.iterdir():
@@ -71,6 +78,7 @@ WAYS = {
     "folders for links": keep_folders,
     "no links": remove_links,
     "text files for links": write_links_as_text,
+    "empty folders for links": empty_links,
     "other times": change_times,
     "absolute links": link_absolutely,
     "only `best`": keep_only("best"),
@@ -160,6 +168,19 @@ def test_damaged_best_is_an_error_in_a_copy_too(copied):
 
 
 # ----------------------------------------------------------------------------------------------- training
+
+
+def test_run_with_empty_folders_for_links_is_resumed_and_gets_its_links_back(copied):
+    empty_links(copied.folder)
+    assert weight(copied) == 4
+    copied.sweep()
+    copied.rewind(copied.load().path)
+    assert [(copied.folder / link).readlink() for link in ("best", "latest")] == [
+        Path("epoch_0002"),
+        Path("epoch_0004"),
+    ]
+    save(copied, 5)
+    assert weight(copied) == 5
 
 
 @pytest.mark.parametrize(("link", "name"), [("best", "epoch_0002"), ("latest", "epoch_0004")])

@@ -7,9 +7,13 @@ import random
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
 import torch
 
 from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
+
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
 
 KILLS = 15
 SIZE = 50_000

@@ -13,6 +13,9 @@ from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS, kind_of
 from tests.tiny_experiment import TOML, TinyExperiment
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 GAN = TOML.replace("[model]", "[model_g]").replace("[loss_function]", "[loss_function_g]")
 GAN = GAN.replace("[optimizer]", "[optimizer_g]").replace("parts.Trainer", "parts.Gan")
 PARTS = """

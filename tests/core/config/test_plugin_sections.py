@@ -22,6 +22,9 @@ from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
 from tests.installed import install, site  # noqa: F401 - fixtures
 from tests.tiny_experiment import TOML, TinyExperiment
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 ACME = '''
     """Settings of a mixer."""
     from __future__ import annotations

@@ -13,6 +13,9 @@ from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS
 from audiozen_core.registry.paths import resolve
 
+# Measuring the coverage of what other tests cover too would take longer than the tests.
+pytestmark = pytest.mark.no_cover
+
 TOML = """\
 [meta]
 save_dir = "exp"

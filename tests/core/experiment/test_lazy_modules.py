@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -50,6 +52,36 @@ class FirstIsBroken(Data):
 class Mine(Trainer):
     def prepare_batch(self, batch, mode):
         return batch["mask"]
+
+
+class Average:
+    @hookimpl
+    def on_setup(self, trainer):
+        self.average = torch.optim.swa_utils.AveragedModel(trainer.model)
+        trainer.state.register("average", self.average)
+
+    @hookimpl
+    def on_optimizer_step_end(self, trainer):
+        self.average.update_parameters(trainer.model)
+
+    @hookimpl
+    def on_evaluation_start(self, trainer, mode):
+        if mode == "test":
+            trainer.model.load_state_dict(self.average.module.state_dict())
+
+
+class Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LazyInstanceNorm1d(affine=True, track_running_stats=True)
+        self.last = nn.LazyLinear(1)
+
+    def forward(self, x):
+        return self.last(self.norm(x[:, None])[:, 0])
+
+
+def compiled():
+    return torch.compile(nn.Linear(4, 1), backend="eager")
 
 
 class Draws(Data):
@@ -110,6 +142,38 @@ def test_lazy_loss_is_trained(tiny):
     state = tiny.run(loss)
     assert state["loss_function"]["scale.weight"].shape == (1, 1)
     assert len(state["optimizer"]["state"]) == 4
+
+
+@pytest.mark.parametrize("trainable", ["true", "false"])
+def test_lazy_loss_that_is_frozen_is_not_trained(tiny, trainable):
+    loss = ('path = "torch.nn.MSELoss"', f'path = "parts.LazyLoss"\ntrainable = {trainable}')
+    trainer, loaders = tiny.build(loss)
+    before = trainer.loss_function.scale.weight.detach().clone()
+    trainer.train(loaders["train"][0])
+    assert trainer.loss_function.scale.weight.requires_grad == (trainable == "true")
+    assert torch.equal(before, trainer.loss_function.scale.weight) == (trainable == "false")
+
+
+HOOK = ("[dataset]", '[[hooks]]\npath = "parts.Average"\n[dataset]')
+
+
+@pytest.mark.parametrize("path", ["parts.Lazy", "parts.Norm"])
+@pytest.mark.parametrize("hooks", [(), (HOOK,)], ids=["without a hook", "with an average"])
+def test_separate_test_of_a_lazy_network_has_the_result_of_the_test_after_the_training(tiny, path, hooks):
+    changes = (MODEL, f'path = "{path}"'), *hooks
+    tiny.run(*changes, modes=("train", "test"))
+    tiny.run(*changes, modes=("test",))
+    lines = [json.loads(line) for line in (tiny.folder / "exp/tiny/metrics.jsonl").read_text().splitlines()]
+    together, alone = [line["test/loss"] for line in lines if "test/loss" in line]
+    assert together == alone
+
+
+def test_registered_average_of_a_compiled_network_has_the_names_of_a_plain_one(tiny):
+    compiled = tiny.run((MODEL, 'path = "parts.compiled"'), HOOK, name="compiled")
+    plain = tiny.run(HOOK, name="plain")
+    assert compiled["average"].keys() == plain["average"].keys() == {"n_averaged", "module.weight", "module.bias"}
+    weights = str(tiny.folder / "exp/compiled/checkpoints/latest")
+    tiny.run(HOOK, name="plain", modes=("test",), ckpt_path=weights)
 
 
 def test_error_names_the_weights_that_no_batch_reaches(tiny):

@@ -1,9 +1,9 @@
 """A hook that does not affect training may be added, changed and removed before a resume, and changes nothing."""
 
 import pytest
-import torch
 
 from audiozen_core.errors import CheckpointError
+from tests.core.checkpoint.exactness import difference
 from tests.installed import install, site  # noqa: F401 - fixtures
 from tests.tiny_experiment import TOML, TinyExperiment
 
@@ -72,13 +72,6 @@ def plain(tmp_path_factory):
     return TinyExperiment(tmp_path_factory.mktemp("plain"), HOOKS).run()
 
 
-def same(first, second):
-    """Returns whether two states are equal to the last bit."""
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(value, second[name]) for name, value in first.items())
-    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
-
-
 def training(state):
     """Returns the part of a state that a training depends on."""
     return {name: state[name] for name in ("model", "optimizer", "rng", "progress")}
@@ -98,7 +91,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_hook_that_does_not_affect_training_may_come_go_and_change(resumed, plain, case):
     state, log = resumed(*CASES[case])
-    assert same(training(state), training(plain))
+    assert difference(training(state), training(plain)) is None
     # A hook that stays keeps its state, and an added one starts anew.
     counted = {"added": 1, "changed": 2, "used twice": 1}.get(case)
     assert f"{counted} epochs counted" in log or counted is None

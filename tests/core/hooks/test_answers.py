@@ -129,7 +129,7 @@ def test_scalars_are_names_with_numbers(hook):
     for answer in (0.5, [("mine", 0.5)], {"mine": "high"}, {"mine": None}, {"mine": True}, {1: 0.5}, torch.ones(2)):
         with pytest.raises(HookError, match=f"answered `{hook}` with"):
             collect(answer)
-    with pytest.raises(HookError, match=f"answered `{hook}` with a `dict`"):
+    with pytest.raises(HookError, match=f"answered `{hook}` with a dict in which `mine` is a `torch.Tensor`"):
         collect({"mine": torch.ones(2)})
 
 

@@ -87,6 +87,63 @@ def test_every_kind_of_network_leaves_its_input_as_it_is(make):
     assert given.sum() == 8.0
 
 
+class Streams(nn.Module):
+    """Changes its first input in place, and the state it is given, or returns the new state."""
+
+    def __init__(self, inplace: bool = True):
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+        self.inplace = inplace
+
+    def forward(self, frame, state):
+        frame.mul_(2.0)
+        new = state.add_(1.0) if self.inplace else state + 1.0
+        return self.linear(frame), new
+
+
+class Nested(Streams):
+    def forward(self, frame, *, states):
+        return super().forward(frame, states["all"][0])
+
+
+STATEFUL = {
+    "plain": (Streams, "state", lambda net, x, state: net(x, state)),
+    "by name": (Streams, "state", lambda net, x, state: net(state=state, frame=x)),
+    "nested": (Nested, "states", lambda net, x, state: net(x, states={"all": [state]})),
+    "compiled": (
+        lambda **kwargs: torch.compile(Streams(**kwargs), backend="eager"),
+        "state",
+        lambda net, x, state: net(x, state),
+    ),
+    "scripted": (lambda **kwargs: torch.jit.script(Streams(**kwargs)), "state", lambda net, x, state: net(x, state)),
+    "wrapped": (lambda **kwargs: Wrapper(Streams(**kwargs)), "number 2", lambda net, x, state: net(x, state)),
+}
+
+
+@pytest.mark.parametrize(("make", "name", "call"), STATEFUL.values(), ids=STATEFUL)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_state_that_a_network_changes_in_place_is_named_once(make, name, call, capsys):
+    for inplace in (False, True):
+        trainer, state = TinyTrainer(Components({"": make(inplace=inplace)})), torch.zeros(2, 4)
+        with torch.inference_mode():
+            call(trainer.model, torch.ones(2, 4), torch.zeros(2, 4))
+        for _ in range(3):
+            call(trainer.model, torch.ones(2, 4), state)
+        assert torch.equal(state, torch.zeros(2, 4))
+        logged = capsys.readouterr().err
+        assert logged.count("in place") == inplace
+        if inplace:
+            assert f"[model] changes its argument `{name}` in place" in logged
+            assert "return the new state from `forward`" in logged
+
+
+def test_the_first_input_may_be_changed_without_a_word(capsys):
+    trainer = TinyTrainer(Components({"": Doubles()}))
+    trainer.model(torch.ones(2, 4))
+    trainer.model(x=torch.ones(2, 4))
+    assert "in place" not in capsys.readouterr().err
+
+
 class Batch(OrderedDict):
     """A mapping whose entries are attributes too."""
 

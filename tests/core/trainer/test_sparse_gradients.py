@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -69,6 +71,13 @@ def test_error_for_an_optimizer_that_refuses_names_the_weight_and_the_way_out(op
     assert "1 of 3 are sparse, such as that of `bias.weight` of `model`" in error.value.notes[0]
     assert "torch.optim.SGD" in error.value.remedy
     assert "`sparse = false`" in error.value.remedy
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adagrad])
+def test_weight_decay_is_named_if_it_is_the_cause(optimizer):
+    with pytest.raises(RunError, match="can't step") as error:
+        train(True, optimizer=functools.partial(optimizer, lr=0.05, weight_decay=0.1))
+    assert "without `weight_decay` and `fused`" in error.value.remedy
 
 
 def test_error_for_dense_gradients_with_sparse_adam():

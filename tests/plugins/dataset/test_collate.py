@@ -41,6 +41,15 @@ def test_values_of_other_keys_are_collated():
     assert batch["text"] == ["one", "two"]
 
 
+def test_further_signals_have_lengths_of_their_own():
+    batch = pad_collate([sample("a", 3, enrolment=torch.ones(2)), sample("b", 5, enrolment=np.ones(4, np.float32))])
+    assert batch["length"].tolist() == [3, 5]
+    assert batch["enrolment"].shape == (2, 4)
+    assert batch["enrolment_length"].tolist() == [2, 4]
+    with pytest.raises(DataError, match="a `enrolment_length` of their own, which differs from the length of their"):
+        pad_collate([sample("a", 3, enrolment=torch.ones(2), enrolment_length=3)])
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [

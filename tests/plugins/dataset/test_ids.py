@@ -7,7 +7,9 @@ import random
 import unicodedata
 
 import pytest
+import torch
 
+from audiozen_core.audio.files import write_audio
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 from audiozen_plugins.dataset.ids import unique_ids
@@ -126,3 +128,13 @@ def test_bytes_that_are_not_utf8_are_escaped_in_ids():
     assert unique_ids([os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xea"), r"caf\xe9"]) == [
         r"caf\xe9", r"caf\xea", r"caf\xe9~2",
     ]  # fmt: skip
+
+
+def test_long_names_are_cut_to_what_a_file_can_be_called_and_stay_different(tmp_path):
+    long = ["a" * 300 + end for end in "xy"] + ["ä" * 120 + "z", "folder/" + "b" * 250, "b" * 230, "語" * 76]
+    ids = unique_ids([*long, long[0]])
+    assert len(set(ids)) == 7
+    assert ids[4:6] == ["b" * 230, "語" * 76]  # they fit
+    for id in ids:
+        assert write_audio(tmp_path / f"{id}_enhanced.wav", torch.zeros(4), 16000) == 0
+    assert unique_ids([long[0]]) == ids[:1]  # the same name in every run

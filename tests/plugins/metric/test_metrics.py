@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
@@ -18,6 +19,7 @@ from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError, MissingExtraError
 from audiozen_plugins.metric import Metric, Pesq, SiSdr, Stoi, si_sdr
 from audiozen_plugins.metric import pesq as pesq_module
+from audiozen_plugins.metric.chosen import build_metric
 
 SR = 16000
 needs_pesq = pytest.mark.skipif(
@@ -303,3 +305,37 @@ print([name for name in ("pystoi", "scipy", "pesq") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+class _Distance:
+    """A metric that is no module and holds a network in one of several ways."""
+
+    name, label, unit, higher_is_better = "distance", "distance", "", False
+
+    def __init__(self, hold):
+        net = torch.nn.Sequential(torch.nn.BatchNorm1d(1), torch.nn.Dropout(0.5))
+        self.held = {
+            "attribute": net,
+            "containers": {"a": [net]},
+            "partial": functools.partial(self._difference, net),
+            "closure": lambda *signals: self._difference(net, *signals),
+        }[hold]
+
+    def __call__(self, estimate, reference, *, sr):
+        held = self.held["a"][0] if isinstance(self.held, dict) else self.held
+        if isinstance(held, torch.nn.Module):
+            return self._difference(held, estimate, reference)
+        return held(estimate, reference)
+
+    @staticmethod
+    def _difference(net, *signals):
+        first, second = (net(signal[None, None]) for signal in signals)
+        return (first - second).abs().mean().item()
+
+
+@pytest.mark.parametrize("hold", ["attribute", "containers", "partial", "closure"])
+def test_network_that_a_metric_holds_anywhere_is_in_evaluation_mode(hold):
+    metric, wave = build_metric(_Distance(hold)), noise(0.01)
+    assert len({metric(wave, 0.5 * wave, sr=SR) for _ in range(4)}) == 1
+    left_alone = _Distance(hold)
+    assert len({left_alone(wave, 0.5 * wave, sr=SR) for _ in range(4)}) > 1

@@ -265,3 +265,11 @@ def test_error_of_a_sample_is_the_same_from_a_worker(tmp_path, item, workers):
 
     assert failure(workers) == failure(0)
     assert "sample 0 of the data set Items, sample 1 of the data set Items" in failure(workers)
+
+
+@pytest.mark.parametrize("mode", ["test", "predict"])
+def test_ids_of_any_data_set_fit_into_file_names(mode):
+    batch = {"noisy": torch.ones(2, 4), "clean": torch.ones(2, 4), "id": ["x" * 300, "y" * 230]}
+    first, second = enhancement_batch(batch, mode, sr=16000)["id"]
+    assert len(first) == 230
+    assert second == "y" * 230

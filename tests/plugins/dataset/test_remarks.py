@@ -1,12 +1,16 @@
-"""A data set says once which files have several channels, because it uses their average."""
+"""A data set says once which files have several channels, and which may be cut off."""
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 from structlog.testing import capture_logs
 
+from audiozen_core.audio.ogg_pages import _checksum
 from audiozen_plugins.dataset import AudioFolder, DnsChallenge, NoisyCleanFolders, NoisySpeechMix
 
 
@@ -76,3 +80,28 @@ def test_left_out_files_are_said_for_each_data_set(folders):
         with capture_logs() as logs:
             build(name, folders)
         assert [log["event"] for log in logs if "left out" in log["event"] and "1 .m4a" in log["event"]]
+
+
+@pytest.mark.parametrize("name", ["audio", "mix", "pairs", "dns"])
+def test_files_without_the_mark_of_their_end_are_said_once(folders, name):
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 16000)
+    for path in [folders / kind / "fileid_0.wav" for kind in ("noisy", "speech")]:
+        soundfile.write(path, wave, 16000, format="OGG", subtype="VORBIS")
+        path.write_bytes(without_the_mark(path.read_bytes()))
+    with capture_logs() as logs:
+        data = build(name, folders)
+        for _ in range(2):
+            data[0]
+    said = [log["event"] for log in logs if "Ogg" in log["event"]]
+    assert len(said) == 1
+    assert "lack" in said[0]
+
+
+def without_the_mark(content: bytes) -> bytes:
+    """Removes the mark of the end from the last page, so that the length stays."""
+    last = content.rindex(b"OggS")
+    page = bytearray(content[last:])
+    page[5] &= ~4
+    page[22:26] = bytes(4)
+    page[22:26] = struct.pack("<I", _checksum(bytes(page)))
+    return content[:last] + bytes(page)

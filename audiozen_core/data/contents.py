@@ -1,0 +1,80 @@
+"""Looks into objects that other people wrote: what do they hold, in attributes, containers, arguments and closures?"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+PLAIN = (str, bytes, int, float, complex, type, type(None), ModuleType, BuiltinFunctionType, np.generic, np.ndarray)
+"""Values that hold nothing."""
+
+# A longer container is data: the names of files, for example.
+_LONGEST = 10_000
+
+# The attributes of every module, which hold its children, its weights and its hooks; and a list of the weights of a
+# recurrent layer, which is outdated if one of them has a parametrization.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_flat_weights"}
+
+
+def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]:
+    """Returns what an object holds, with the name of each: nothing of a class, and nothing that must be computed.
+
+    That is the entries of a dict, list, tuple or set with at most 10,000 entries; what a `functools.partial` or a bound
+    method holds; the variables that a function has from the function around it; and the attributes of any other object,
+    also in `__slots__`. An `nn.Module` holds its own attributes, without its children and weights.
+
+    Args:
+        owner: the object.
+        used_globals: whether a function also holds the global variables that it uses.
+
+    Example:
+        >>> contents({"a": 1, "b": [2]}), contents((3, 4))
+        ([('a', 1), ('b', [2])], [('0', 3), ('1', 4)])
+    """
+    if isinstance(owner, (*PLAIN, Tensor)):
+        return []
+    if isinstance(owner, dict | list | tuple | set | frozenset):
+        if len(owner) > _LONGEST:
+            return []
+        items = owner.items() if isinstance(owner, dict) else enumerate(owner)
+        return [(str(key), value) for key, value in list(items)]
+    if isinstance(owner, functools.partial):
+        return [("func", owner.func), ("args", owner.args), *owner.keywords.items()]
+    if isinstance(owner, MethodType):
+        return [("self", owner.__self__)]
+    if isinstance(owner, FunctionType):
+        return _variables(owner, used_globals=used_globals)
+    # A property could compute something, so only what the instance itself stores.
+    hidden = _OF_EVERY_MODULE if isinstance(owner, nn.Module) else ()
+    attributes = getattr(owner, "__dict__", None)
+    found = list(attributes.items()) if isinstance(attributes, dict) else []
+    for name, slot in _slots(type(owner)):  # type: ignore[arg-type]  # mypy: a class has no hash
+        try:
+            found.append((name, slot.__get__(owner)))
+        except AttributeError:  # the slot has no value yet
+            continue
+    return [(name, value) for name, value in found if name not in hidden]
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(cls: type) -> list[tuple[str, MemberDescriptorType]]:
+    of_classes = (vars(base).items() for base in cls.__mro__)
+    return [(name, slot) for items in of_classes for name, slot in items if isinstance(slot, MemberDescriptorType)]
+
+
+def is_container(value: Any) -> bool:
+    """Returns whether a value is a dict, list, tuple or set, whose entries count as those of its owner."""
+    return isinstance(value, dict | list | tuple | set | frozenset)
+
+
+def _variables(function: FunctionType, *, used_globals: bool) -> list[tuple[str, Any]]:
+    try:
+        used = inspect.getclosurevars(function)
+    except ValueError:  # a variable of the closure has no value yet
+        return []
+    return [*used.nonlocals.items(), *(used.globals.items() if used_globals else ())]

@@ -1,0 +1,95 @@
+"""Makes sure that a worker can send a batch to the main process.
+
+A worker sends a batch in a thread of its own. If that fails, the main process waits for the batch forever.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from audiozen_core.data.description import describe
+from audiozen_core.data.tensors import map_tensors
+from audiozen_core.errors import DataError
+
+_PLAIN = frozenset((Tensor, str, bytes, int, float, bool, type(None)))
+
+
+def sendable(batch: Any) -> Any:
+    """Returns a batch that can be sent to another process, without gradients.
+
+    Raises:
+        DataError: a value can't be sent; the error names its key and type.
+    """
+    batch = without_gradients(batch)
+    if not _is_plain(batch) and _refusal(batch) is not None:
+        for place, value in _values(batch, ""):
+            if error := _refusal(value):
+                raise DataError(
+                    f"`{place}` of the batch is {describe(value)}, which can't be sent from a worker: "
+                    f"{type(error).__name__}: {error}",
+                    remedy="return tensors, arrays, numbers, strings, or lists and dicts of these from the data set; "
+                    "open files and make functions where they are used",
+                ) from error
+    return batch
+
+
+def without_gradients(value: Any) -> Any:
+    """Detaches the tensors of a sample or a batch: no process but that of the data set could compute its gradients."""
+    return map_tensors(value, _detached)
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value consists of what can always be sent. Most batches do, and need no trial, which takes longer."""
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str and _is_plain(entry) for key, entry in value.items())
+    if kind is list or kind is tuple:
+        return all(map(_is_plain, value))
+    return kind in _PLAIN
+
+
+def _refusal(value: Any) -> Exception | None:
+    """Returns the error of sending a value; None if there is none."""
+    try:
+        _Trial(io.BytesIO()).dump(value)
+    except Exception as error:
+        return error
+    return None
+
+
+class _Trial(ForkingPickler):
+    """Does what a worker does with a batch, but without the contents of tensors and arrays."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Replaces what can always be sent."""
+        if isinstance(value, Tensor):
+            if value.requires_grad and not value.is_leaf:
+                raise TypeError("a tensor in it requires a gradient")
+            return int, ()
+        return (int, ()) if isinstance(value, np.ndarray) and not value.dtype.hasobject else NotImplemented
+
+
+def _values(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yields the values in a batch, the innermost first, with the place of each."""
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    elif is_dataclass(value) and not isinstance(value, type):
+        items = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    else:
+        items = []
+    for key, item in items:
+        yield from _values(item, f"{place}.{key}" if place else str(key))
+    yield place or "the whole", value

@@ -1,0 +1,99 @@
+"""Finds the modules and parameters that an object holds without registering them, as an `nn.Module` registers its own.
+
+`nn.Module` knows only the modules and parameters among its own attributes, and in `nn.ModuleList`, `nn.ParameterList`
+and the like. It can't train, save, move or switch the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import Dataset
+
+from audiozen_core.data.contents import PLAIN, contents, is_container
+
+
+def held_modules(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Module]:
+    """Returns the modules in an object that it does not register, by name; itself is not one of them.
+
+    They are looked for in attributes and containers at any depth, the arguments of `functools.partial`, what a function
+    uses from outside of it, and the attributes of the objects and data sets that are found there.
+
+    Args:
+        part: the object.
+        known: what is left out, with all that it registers if it is a module.
+    """
+    return {name: item for name, item in _all_held(part, known) if isinstance(item, nn.Module)}
+
+
+def held_parameters(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Parameter]:
+    """Returns the parameters in an object that are in none of its modules, by name; the arguments are the same."""
+    return {name: item for name, item in _all_held(part, known) if isinstance(item, nn.Parameter)}
+
+
+def unregistered(part: nn.Module) -> str:
+    """Returns the name of something that a module would have to register; "" if there is nothing.
+
+    What never changes need not be registered: parameters that require no gradient, and a module in evaluation mode. In
+    training mode, buffers may change, and a dropout would stay switched on in an evaluation.
+    """
+    own = {id(item) for item in (*part.modules(), *part.parameters(), *part.buffers())}
+    for name, weight in held_parameters(part).items():
+        if weight.requires_grad:
+            return name
+    for name, module in held_modules(part).items():
+        for inner in module.modules():
+            if id(inner) in own:
+                continue
+            weights = [weight for weight in inner.parameters(recurse=False) if id(weight) not in own]
+            buffers = [buffer for buffer in inner.buffers(recurse=False) if id(buffer) not in own]
+            switched = inner.training and (buffers or isinstance(inner, _DropoutNd | nn.RReLU))
+            if switched or any(weight.requires_grad for weight in weights):
+                return name
+    return ""
+
+
+def unsaved_statistics(module: nn.Module) -> list[str]:
+    """Returns the names of the running means in a module that change whenever it is called."""
+    return [
+        f"{name}.running_mean".lstrip(".")
+        for name, inner in module.named_modules()
+        if isinstance(inner, _NormBase) and inner.training and inner.running_mean is not None
+    ]
+
+
+def _all_held(part: Any, known: Iterable[Any]) -> list[tuple[str, Any]]:
+    owners = dict(part.named_modules()) if isinstance(part, nn.Module) else {"": part}
+    seen: set[int] = set()
+    for item in (part, *known):
+        _leave_out(item, seen)
+    return [
+        (f"{prefix}.{name}" if prefix else name, item)
+        for prefix, owner in owners.items()
+        for name, item in _held(owner, seen, levels=2)
+    ]
+
+
+def _leave_out(item: Any, seen: set[int]) -> None:
+    seen.add(id(item))
+    if isinstance(item, nn.Module):
+        seen.update(map(id, item.modules()))
+        seen.update(map(id, item.parameters()))
+
+
+def _held(owner: Any, seen: set[int], levels: int) -> Iterator[tuple[str, Any]]:
+    """Yields the modules and parameters in an object, at most `levels` objects deep, each of them once."""
+    for name, value in contents(owner, used_globals=True):
+        if isinstance(value, PLAIN) or id(value) in seen:
+            continue
+        _leave_out(value, seen)
+        if isinstance(value, nn.Module | nn.Parameter):
+            yield name, value
+        # Wrappers of data sets may lie within each other to any depth.
+        elif is_container(value) or levels > 1 or isinstance(value, Dataset):
+            for inner, item in _held(value, seen, levels if is_container(value) else levels - 1):
+                yield f"{name}.{inner}", item

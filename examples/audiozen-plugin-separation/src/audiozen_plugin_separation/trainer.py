@@ -1,0 +1,200 @@
+"""A trainer that separates the sources of a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from audiozen.audio import write_audio
+from audiozen.errors import DataError, RunError
+from audiozen.hooks import Mode
+from audiozen.metric import MetricSpec, Report, Row, build_metric
+from audiozen.trainer import BaseTrainer, Components
+from rich.console import Console
+from torch import Tensor
+
+from audiozen_plugin_separation.metric import Pit
+
+
+class Validated(NamedTuple):
+    """The values and the loss of one validation file."""
+
+    row: Row
+    loss: Tensor
+
+
+class SeparationTrainer(BaseTrainer):
+    """Trains a network that separates mixtures [batch, time] into sources [batch, sources, time], and tests it.
+
+    The loss function gets the estimates and the sources, both [batch, sources, time], and must not depend on their
+    order: `pit_si_snr`. Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and `id`,
+    as `two_speakers` returns them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
+
+    Validation, test and prediction separate each file by itself and without padding. The score is the mean SI-SDR of
+    the sources, in the best order. The test prints a table of the values of mixture and estimates, and writes
+    `scores.csv`, `scores.json` and the folder `audio`: `ID_mixture.wav`, and the estimate of source 1 as `ID_1.wav`, and
+    so on. Prediction writes `ID_1.wav`, `ID_2.wav`, …, in the order of the network. The files are float32, because
+    SI-SDR does not determine a level: nothing is clipped.
+
+    Args:
+        components: the parts of the experiment; AudioZEN passes them.
+        metrics: the metrics of the test, as names or as tables. A metric of one signal is wrapped in `pit`.
+        save_audio: whether the test writes audio files.
+
+    Raises:
+        RunError: a metric does not take the sample rate.
+    """
+
+    resume_safe: ClassVar = ("metrics", "save_audio")
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        metrics: Sequence[MetricSpec] = ("si_sdr",),
+        save_audio: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(components, **kwargs)
+        built = [build_metric(spec) for spec in metrics]
+        self.metrics = [metric if isinstance(metric, Pit) else Pit(metric) for metric in built]
+        for metric in self.metrics:
+            if metric.sample_rates is not None and self.sr not in metric.sample_rates:
+                raise RunError(
+                    f"{metric.label} does not take {self.sr} Hz, the `sr` of [acoustics]",
+                    remedy="leave it out of the `metrics` in [trainer.args]",
+                )
+        self.save_audio = save_audio
+        self.score = Pit("si_sdr")
+
+    def separate(self, mixtures: Tensor) -> Tensor:
+        """Separates mixtures [batch, time] into sources [batch, sources, time].
+
+        Raises:
+            RunError: the network returns something of another shape.
+        """
+        estimates: Tensor = self.model(mixtures)
+        batch, time = mixtures.shape
+        if estimates.ndim != 3 or (len(estimates), estimates.shape[-1]) != (batch, time):
+            raise RunError(
+                f"the network returns {list(estimates.shape)} for mixtures {list(mixtures.shape)}",
+                remedy=f"let it return [{batch}, sources, {time}]",
+            )
+        return estimates
+
+    def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
+        """Joins `source_1`, `source_2`, … to `sources` [batch, sources, time]."""
+        if not isinstance(batch, Mapping) or "noisy" not in batch or "id" not in batch:
+            raise DataError("a batch has no `noisy` or no `id`", remedy="use a data set such as `two_speakers`")
+        names = sorted((name for name in batch if name.startswith("source_")), key=lambda name: (len(name), name))
+        if not names and mode != "predict":
+            raise DataError("a batch has no `source_1`", remedy="use a data set such as `two_speakers`")
+        others = {name: value for name, value in batch.items() if name not in names}
+        return others | ({"sources": torch.stack([batch[name] for name in names], 1)} if names else {})
+
+    def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
+        """Returns the loss of a batch."""
+        return {"loss": self.loss_function(self.separate(batch["noisy"]), batch["sources"])}
+
+    # ------------------------------------------------------------------------------- validation
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
+        """Returns the values and the loss of each file."""
+        validated = []
+        for file in self.each_file(batch):
+            estimates = self.separate(file["noisy"])
+            loss = self.loss_function(estimates, file["sources"])
+            mixture, sources, ordered = self._signals(file, estimates)
+            self._show(mixture, ordered, sources)
+            validated.append(Validated(self._row([self.score], file, mixture, sources, ordered), loss))
+        return validated
+
+    def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:
+        """Returns the score: the mean SI-SDR over all files. Also returns the improvement and the mean loss."""
+        files = [file for loader in outputs for batch in loader for file in batch]
+        report = Report([self.score], [file.row for file in files])
+        summary = report.summary()
+        faults = (*report.faulty_outputs(), *report.faulty_pairs())
+        for line in faults:
+            self.log.warning(f"validation: {line}")
+        self.why_no_score = "; ".join(faults)
+        return {
+            "score": summary[self.score.name],
+            "si_sdr_improvement": summary[f"{self.score.name}_gain"],
+            "loss": float(torch.stack([file.loss for file in files]).mean()),
+        }
+
+    # ------------------------------------------------------------------------------- test and prediction
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
+        """Measures each file, and writes its audio."""
+        rows = []
+        for file in self.each_file(batch):
+            mixture, sources, ordered = self._signals(file, self.separate(file["noisy"]))
+            self._show(mixture, ordered, sources)
+            rows.append(self._row(self.metrics, file, mixture, sources, ordered))
+            if self.save_audio:
+                folder = self.result_folder(dataloader_idx) / "audio"
+                write_audio(folder / f"{file['id'][0]}_mixture.wav", mixture, self.sr, encoding="float")
+                self._write(folder, file["id"][0], ordered)
+        return rows
+
+    def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
+        """Prints a table of each data set, and writes its CSV and JSON files."""
+        result: dict[str, float] = {}
+        for dataloader_idx, batches in enumerate(outputs):
+            report = Report(self.metrics, [row for rows in batches for row in rows])
+            folder = self.result_folder(dataloader_idx)
+            report.write_csv(folder / "scores.csv")
+            report.write_json(folder / "scores.json")
+            name = self.dataset_name("test", dataloader_idx)
+            report.show(f"{self.experiment}, {name}: mixture (noisy) and separated (enh.)", Console())
+            prefix = f"{name}/" if len(outputs) > 1 else ""
+            result |= {f"{prefix}{key}": value for key, value in report.summary().items()}
+        return result
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
+        """Writes the separated sources of each file."""
+        for file in self.each_file(batch):
+            mixture = file["noisy"][0].float().cpu()
+            estimates = self.separate(file["noisy"])[0].float().cpu()
+            self._show(mixture, estimates)
+            self._write(self.result_folder(dataloader_idx), file["id"][0], estimates)
+
+    # ------------------------------------------------------------------------------- one file
+
+    def _signals(self, file: Mapping[str, Any], estimates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns mixture [time], sources and estimates [sources, time] of a file, on the CPU, in the same order."""
+        mixture, sources, found = (signal[0].float().cpu() for signal in (file["noisy"], file["sources"], estimates))
+        if len(found) != len(sources):
+            raise RunError(
+                f"the network separates {len(found)} sources, but the data set has {len(sources)}",
+                remedy="change the number of sources in [model.args]",
+            )
+        _, assignment = self.score.rate(found, sources, sr=self.sr)
+        return mixture, sources, found[assignment]
+
+    def _row(
+        self, metrics: Sequence[Pit], file: Mapping[str, Any], mixture: Tensor, sources: Tensor, estimates: Tensor
+    ) -> Row:
+        """Rates the mixture, in place of each estimate, and the estimates."""
+        mixtures = mixture.expand_as(sources)
+        return Row(
+            id=file["id"][0],
+            snr=None,
+            noisy={metric.name: metric(mixtures, sources, sr=self.sr) for metric in metrics},
+            enhanced={metric.name: metric(estimates, sources, sr=self.sr) for metric in metrics},
+        )
+
+    def _show(self, mixture: Tensor, estimates: Tensor, sources: Tensor | None = None) -> None:
+        """Shows the signals to hooks, such as one that writes them to TensorBoard."""
+        signals = {"mixture": mixture}
+        for name, waves in (("estimate", estimates), ("source", sources)):
+            signals |= {f"{name}_{number}": wave for number, wave in enumerate(() if waves is None else waves, 1)}
+        self.show(**signals)
+
+    def _write(self, folder: Path, name: str, estimates: Tensor) -> None:
+        for number, wave in enumerate(estimates, start=1):
+            write_audio(folder / f"{name}_{number}.wav", wave, self.sr, encoding="float")

@@ -1,0 +1,127 @@
+"""Transforms, collate functions and samplers of any form with `set_epoch` are told each epoch."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from audiozen_core.data.epochs import tell_epoch
+from audiozen_core.data.loader import BatchLoader
+from tests.core.data.test_epochs import WORKERS, Shuffled, Told, epochs_seen, order
+
+
+class EpochStream(IterableDataset):
+    def __iter__(self):
+        return iter(torch.zeros(4, 2))
+
+
+class Crop:
+    """A transform, which is no data set. It replaces the sample by the epoch that it was told."""
+
+    def __init__(self):
+        self.epoch, self.calls = -1, 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+        self.calls += 1
+
+    def __call__(self, sample):
+        return torch.tensor([self.epoch, 0])
+
+
+class Slots:
+    __slots__ = ("__inner",)
+
+    def __init__(self, inner):
+        self.__inner = inner
+
+    def __call__(self, sample):
+        return self.__inner(sample)
+
+
+class Transforms(Dataset):
+    """Applies a transform that it keeps in any form."""
+
+    def __init__(self, crop, keep):
+        self.kept = keep(crop)
+        self.names = ["name"] * 20_000
+        self.apply = crop.__call__ if not callable(self.kept) else None
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return (self.apply or self.kept)(index)
+
+
+TRANSFORMS = {
+    "attribute": lambda crop: crop,
+    "list": lambda crop: [crop],
+    "dict of lists of dicts": lambda crop: {"train": [{"crop": (crop,)}]},
+    "partial": functools.partial,
+    "closure": lambda crop: lambda sample: crop(sample),  # noqa: PLW0108 (the closure is what is tested)
+    "slots": Slots,
+    "deep": lambda crop: Slots(Slots(functools.partial(Slots(crop)))),
+}
+
+
+@WORKERS
+@pytest.mark.parametrize("keep", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_a_transform_is_told_each_epoch(workers, keep):
+    crop = Crop()
+    loader = BatchLoader(Transforms(crop, keep), batch_size=2, num_workers=workers)
+    assert epochs_seen(loader, (1, 2)) == [{1}, {2}]
+    assert crop.calls == 2
+
+
+class Collates(Crop):
+    def __call__(self, samples):
+        return torch.stack([super(Collates, self).__call__(sample) for sample in samples])
+
+
+@WORKERS
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_collate_function_is_told_each_epoch(workers, is_stream):
+    dataset = EpochStream() if is_stream else Told()
+    collate = Collates()
+    loader = BatchLoader(
+        dataset, batch_size=2, num_workers=min(workers, 1) if is_stream else workers, collate_fn=collate
+    )
+    assert epochs_seen(loader, (1, 2)) == [{1}, {2}]
+    assert collate.calls == 2
+
+
+def test_a_sampler_without_a_base_class_is_told_and_its_data_set_only_once():
+    class Order:
+        __slots__ = ("data_source", "inner")
+
+        def __init__(self, data_source):
+            self.data_source, self.inner = data_source, Shuffled(range(8))
+
+        def __iter__(self):
+            return iter(self.inner)
+
+        def __len__(self):
+            return 8
+
+    told = Told()
+    loader = BatchLoader(told, sampler=Order(told))
+    assert order(loader, 1) != order(loader, 2)
+    assert told.calls == 2
+
+
+def test_networks_and_objects_that_answer_to_every_name_are_left_alone():
+    class Answers:
+        def __getattr__(self, name):
+            raise AssertionError(name)
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = [Crop()]
+
+    told, network = Crop(), Network()
+    tell_epoch([Answers(), network, {"a": told}, torch.ones(2), np.ones(2)], 3)
+    assert (told.epoch, network.inner[0].epoch) == (3, -1)
