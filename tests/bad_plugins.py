@@ -232,7 +232,8 @@ BAD = (
     BadPlugin("model-init", f"{NET}        1 / 0",
               ("model: model-init = Net",), "model.path=model-init", None, None, "ZeroDivisionError"),
     BadPlugin("model-no-super", f"{NET}        pass",
-              ("model: model-no-super = Net",), "model.path=model-no-super", None, None, "does not call `super().__init__()`"),
+              ("model: model-no-super = Net",), "model.path=model-no-super", None, None,
+              "does not call `super().__init__()`"),
     # ------------------------------------------------------------------ sections
     BadPlugin("section-number", "Settings = 5", ("section: section-number = Settings",), "[section-number]\nx = 1",
               "not a dataclass", "not a dataclass", "not a dataclass"),
