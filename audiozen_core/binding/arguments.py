@@ -102,9 +102,10 @@ def check_kind(section: str, target: Any) -> Diagnostic | None:
     """
     kind = kind_of(section)
     what = kind.with_article if kind else f"a {section}"
-    name = getattr(target, "__qualname__", None) or f"a {type(target).__name__}"
+    name = getattr(target, "__qualname__", None) or type(target).__name__
     if not callable(target):
-        message = f"`{name}` is not a class or a function: it can't be called to build {what}"
+        what_it_is = f"`{name}`" if hasattr(target, "__qualname__") else f"an object of `{name}`"
+        message = f"{what_it_is} is not a class or a function: it can't be called to build {what}"
         return _about_path(config_codes.NOT_CALLABLE, message)
     if inspect.isabstract(target):
         methods = ", ".join(f"`{method}`" for method in sorted(target.__abstractmethods__))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import signal
 import sys
@@ -14,6 +15,8 @@ from audiozen_core import __version__
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.published import failed_command, published, published_command
 from audiozen_core.errors import AudioZenError, Interrupted
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.torch_backends import protect_torch
 
 # Each command's module and its line in `audiozen --help`. The lines are here so that --help imports no command.
 COMMANDS = {
@@ -44,6 +47,9 @@ class LazyGroup(click.Group):
             PathError: the command of a plugin is broken; the message names the distribution.
         """
         if cmd_name in COMMANDS:
+            # Most commands import torch.
+            with contextlib.suppress(AudioZenError):  # a wrong AUDIOZEN_WITHOUT is reported where it is used
+                protect_torch(installed_index())
             module = importlib.import_module(COMMANDS[cmd_name][0])
             command: click.Command = module.command
             return command

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import click
 
@@ -16,14 +18,33 @@ def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), r
 
     Rows may have different lengths. `right` lists the headings of the right-aligned columns.
     """
+    rows = [*([tuple(headings)] if headings else []), *map(tuple, rows)]
+    cells = [cell for row in rows for cell in row]
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
+    if sum(widths) + 2 * len(widths) > limit or not all(cell.isascii() and cell.isprintable() for cell in cells):
+        _echo_wrapped(rows, headings, right)
+        return
+    to_right = {place for place, heading in enumerate(headings) if heading in right}
+    lines = []
+    for row in rows:
+        aligned = (
+            cell.rjust(width) if place in to_right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=False))
+        )
+        lines.append("  ".join(aligned).rstrip())
+    click.echo("\n".join(lines))
+
+
+def _echo_wrapped(rows: Sequence[Sequence[str]], headings: Sequence[str], right: Iterable[str]) -> None:
+    """Prints rows that need the help of rich, whose import and layout are slow: long ones, or other scripts."""
     from rich.console import Console
     from rich.table import Table
 
-    rows = list(rows)
     table = Table(box=None, show_header=bool(headings), pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings or [""] * max(map(len, rows), default=0):
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    for row in rows:
+    for row in rows[1:] if headings else rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else _UNLIMITED
     console = Console(width=width, color_system=None, markup=False, emoji=False, highlight=False)

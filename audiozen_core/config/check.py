@@ -165,7 +165,7 @@ class _Checker:
         if resolved is None:
             return None
         if problem := check_kind(role.section or "component", resolved.target):
-            self.place(problem, key)
+            self.place(replace(problem, notes=(*problem.notes, *resolved.notes)), key)
             return None
         called_later = role.called_later and not isinstance(resolved.target, type)
         checked = CheckedComponent(component, resolved, signature, self.composition.origin(place), called_later, nested)
@@ -244,16 +244,21 @@ class _Checker:
         The `place` of a finding is relative to the component's table: `("args", "score")`. If the method
         fails, the experiment may still be right, so that is a warning.
         """
-        ask = getattr(checked.target, "check_settings", None)
-        if ask is None or self.sections is None:
+        if self.sections is None:
             return
         component, acoustics = checked.component, self.sections.acoustics or Acoustics()
         try:
+            # Even the access to an attribute may run code of the class: that of its metaclass.
+            ask = getattr(checked.target, "check_settings", None)
+            if ask is None:
+                return
             for finding in ask(component.args, acoustics=acoustics, dataset_names=self.sections.dataset_names):
                 self.place(finding, component.key)
-        except Exception as error:
+        # `sys.exit(0)` would end the check as if it had succeeded.
+        except (Exception, SystemExit) as error:
             failed = BuildError.caused_by(error, f"`check_settings` of `{component.path}` failed:")
-            self.add(config_codes.CHECK_FAILED, failed.message, component.key, severity="warning", notes=failed.notes)
+            notes = (*failed.notes, *checked.resolved.notes)
+            self.add(config_codes.CHECK_FAILED, failed.message, component.key, severity="warning", notes=notes)
 
     def drop_old_arguments(self, signature: Signature | None, args: dict[str, Any], place: KeyPath) -> None:
         """Drops the arguments that only the trainers of older versions have, and that change nothing."""
@@ -273,12 +278,12 @@ class _Checker:
             return None
         if printed := resolved.printed.strip():
             message = f"importing `{path}` writes to the standard output"
-            notes = (f"output: {printed.splitlines()[0]}",)
+            notes = (f"output: {printed.splitlines()[0]}", *resolved.notes)
             self.add(config_codes.IMPORT_PRINTS, message, place, severity="warning", notes=notes)
         if resolved.changed:
             message = f"importing `{path}` changes {listed(resolved.changed)}"
             undone = ("note: the change has been undone", "help: make it in a constructor, or in the hook `on_setup`")
-            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=undone)
+            self.add(codes.IMPORT_CHANGES, message, place, severity="warning", notes=(*resolved.notes, *undone))
         return resolved
 
     def check_disabled_hook(self, hook: HookComponent) -> None:

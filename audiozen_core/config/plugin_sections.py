@@ -105,7 +105,8 @@ def check_sections(
             yield _shared(name, [entry.origin for entry in owners], [entry.distribution for entry in owners]), (name,)
             continue
         try:
-            cls = section_class(resolve(name, section=KIND, index=index))
+            resolved = resolve(name, section=KIND, index=index)
+            cls = section_class(resolved)
         except AudioZenError as error:
             yield from ((finding, (name,)) for finding in error.diagnostics)
             continue
@@ -119,9 +120,11 @@ def check_sections(
             sections[name] = build(cls, copy.deepcopy(dict(table)))
         except AudioZenError as error:
             yield from ((finding, (name,)) for finding in error.diagnostics)
-        except Exception as error:
+        # `sys.exit(0)` would end the check as if it had succeeded.
+        except (Exception, SystemExit) as error:
             failed = BuildError.caused_by(error, f"[{name}] can't be used: `{cls.__qualname__}` raised")
-            yield Diagnostic(config_codes.BAD_VALUE, failed.message, notes=failed.notes), (name,)
+            notes = (*failed.notes, *resolved.notes)
+            yield Diagnostic(config_codes.BAD_VALUE, failed.message, notes=notes), (name,)
 
 
 def _shared(name: str, origins: list[str], distributions: list[str]) -> Diagnostic:

@@ -340,7 +340,7 @@ def _build(checked: CheckedComponent, injected: Mapping[str, Any]) -> Any:
         positional, keywords = call_arguments(checked.signature, args, injected)
         if checked.called_later:
             return functools.partial(checked.target, *positional, **keywords) if args else checked.target
-        return checked.target(*positional, **keywords)
+        made = checked.target(*positional, **keywords)
     except AudioZenError as error:
         error.notes = (*error.notes, f"named in: {checked.origin}")
         raise
@@ -352,6 +352,13 @@ def _build(checked: CheckedComponent, injected: Mapping[str, Any]) -> Any:
             remedy=f"check {component.args_header}",
             notes=(f"named in: {checked.origin}",),
         ) from error
+    if isinstance(made, nn.Module) and not hasattr(made, "_modules"):
+        raise BuildError(
+            f"{component.header} can't be used: `{type(made).__name__}.__init__` does not call `super().__init__()`",
+            remedy="call it in the first line of `__init__`",
+            notes=(f"named in: {checked.origin}", *checked.resolved.notes),
+        )
+    return made
 
 
 def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: Mapping[str, Any]) -> Any:

@@ -31,6 +31,7 @@ from audiozen_core.experiment.build import (
 )
 from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
+from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
@@ -106,7 +107,7 @@ class Experiment:
             AudioZenError: an error that the user can fix.
         """
         self._check_options(resume, ckpt_path)
-        with self.scope, buffered_for_log_file(), ExitStack() as stack:
+        with name_owners(self.scope.used), self.scope, buffered_for_log_file(), ExitStack() as stack:
             if self.trains:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
@@ -221,7 +222,8 @@ class Experiment:
 
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
-        return build_lifecycle(self.checked)
+        with name_owners(self.scope.used):
+            return build_lifecycle(self.checked)
 
     def _data_modes(self, modes: Sequence[RunMode]) -> list[Mode]:
         """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
@@ -347,9 +349,8 @@ def _no_exit() -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:
-        raise RunError(
-            f"a component called sys.exit({stop.code!r}), which ended the run", remedy="raise an error instead"
-        ) from stop
+        message = f"a component called sys.exit({stop.code!r}), which ended the run:"
+        raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop
 
 
 _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was saved"

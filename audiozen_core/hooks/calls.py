@@ -30,7 +30,8 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
             answer = function(*args)
         except AudioZenError:
             raise
-        except Exception as error:
+        # `sys.exit(0)` in a hook would end the run as if it had succeeded.
+        except (Exception, SystemExit) as error:
             raise _failed(error, plugin, hook) from error
         if answer is None:
             return None
@@ -116,9 +117,9 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
         yield
     except AudioZenError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(error, plugin, hook) from error
 
 
-def _failed(error: Exception, plugin: object, hook: str) -> HookError:
+def _failed(error: BaseException, plugin: object, hook: str) -> HookError:
     return HookError.caused_by(error, f"{plugin} failed in `{hook}`:")

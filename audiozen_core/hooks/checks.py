@@ -90,10 +90,16 @@ def _phase_findings(cls: type) -> Iterator[Diagnostic]:
 def _order_findings(cls: type) -> Iterator[Diagnostic]:
     for attribute in ("before", "after"):
         value = inspect.getattr_static(cls, attribute, ())
-        several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
-        if not (_is_computed(value) or isinstance(value, str) or several):
-            remedy = f'write `{attribute} = ("amp",)`'
-            yield _class_finding(f"`{attribute}` is not a tuple of the names of hook plugins", remedy, cls)
+        if not _is_computed(value) and (fault := order_fault(attribute, value)):
+            yield _class_finding(*fault, cls)
+
+
+def order_fault(attribute: str, value: object) -> tuple[str, str] | None:
+    """Returns what is wrong with the value of `before` or `after`, and what to do about it; None if it is right."""
+    several = isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+    if isinstance(value, str) or several:
+        return None
+    return f"`{attribute}` is not a tuple of the names of hook plugins", f'write `{attribute} = ("amp",)`'
 
 
 def has_fixed_order(cls: type) -> bool:
@@ -108,7 +114,7 @@ def _is_computed(value: object) -> bool:
 
 def _members(cls: type) -> Iterator[tuple[str, Any]]:
     """Yields the members of a class, found without running its properties."""
-    for name in dir(cls):
+    for name in type.__dir__(cls):  # `dir` would call the metaclass
         yield name, inspect.getattr_static(cls, name)
 
 

@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 
 import pluggy
 
+from audiozen_core.binding.arguments import loaded_class
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.calls import checked_call, checked_wrapper
-from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks
+from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import kind_of
 
 __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 
@@ -95,10 +97,22 @@ class Lifecycle(specs.Hooks[Trainer]):
         return manager
 
     def wrap_component(self, section: str, component: Any) -> Any:
-        """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use."""
-        for _, built in self._each("on_component_built"):
+        """Calls `on_component_built`; each plugin gets what the previous one returned. Returns the component to use.
+
+        Raises:
+            HookError: a plugin returns something that can't be used in the place of the component.
+        """
+        for plugin, built in self._each("on_component_built"):
             answer = built(section=section, component=component)
-            component = component if answer is None else answer
+            if answer is None:
+                continue
+            if wanted := _lacking(section, component, answer):
+                raise HookError(
+                    f"{plugin} returned a `{type(answer).__name__}` from `on_component_built` for [{section}], which "
+                    f"is not {wanted}",
+                    remedy="return an object that can be used in the place of the component, or None to keep it",
+                )
+            component = answer
         return component
 
     def added_scalars(self, hook: str, taken: Collection[str], **arguments: Any) -> dict[str, float]:
@@ -192,6 +206,17 @@ def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[...
     return calls
 
 
+def _lacking(section: str, component: Any, answer: Any) -> str:
+    """Returns what an answer must be to be used in the place of a component, in words; "" if it can be used."""
+    kind = kind_of(section)
+    base = loaded_class(kind.base) if kind else None
+    if kind and base and isinstance(component, base):
+        return "" if isinstance(answer, base) else kind.with_article
+    if callable(component) and not callable(answer):
+        return "callable"
+    return "iterable" if hasattr(component, "__iter__") and not hasattr(answer, "__iter__") else ""
+
+
 def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:
     def called(**arguments: Any) -> None:
         call(**arguments)
@@ -213,6 +238,14 @@ def _check(plugin: Plugin) -> None:
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
+    for attribute in ("phase", "before", "after"):
+        # An object may compute them, so its class does not show what they are.
+        try:
+            value = getattr(plugin.instance, attribute, ())
+        except Exception as error:
+            raise HookError.caused_by(error, f"{plugin}: its `{attribute}` can't be read:") from error
+        if attribute != "phase" and (fault := order_fault(attribute, value)):
+            raise HookError(f"{plugin}: {fault[0]}", remedy=fault[1])
 
 
 def _call_all(caller: Any) -> Callable[..., list[Any]]:

@@ -76,7 +76,8 @@ class Hooks(Generic[Trainer]):
             component: the object.
 
         Returns:
-            An object to use in its place, or None to keep it. Each plugin gets what the previous one returned.
+            An object to use in its place, or None to keep it. Each plugin gets what the previous one returned. A model
+            must stay a `torch.nn.Module`, an optimiser a `torch.optim.Optimizer`, a data set a `Dataset`.
         """
 
     @hookspec

@@ -91,7 +91,7 @@ def import_findings(index: PluginIndex, limit: float) -> Iterator[Diagnostic]:
     try:
         for entry, findings in import_all(entries, limit):
             for finding in findings:
-                yield replace(finding, notes=(_component(entry), *finding.notes, *_more_help(entry, finding)))
+                yield replace(finding, notes=(entry.note, *finding.notes, *_more_help(entry, finding)))
     except RegistryError as error:
         # If metadata can't be read, the import of torch itself may fail.
         remedy = "fix the metadata named above, or read the output of the process"
@@ -115,11 +115,7 @@ def _finding(
     notes: Sequence[str] = (),
     severity: Severity = "error",
 ) -> Diagnostic:
-    return Diagnostic(code, message, severity, notes=(*map(_component, entries), *notes, f"help: {remedy}"))
-
-
-def _component(entry: Entry) -> str:
-    return f"component: {entry.spelling} ({entry.origin}, {entry.group})"
+    return Diagnostic(code, message, severity, notes=(*(entry.note for entry in entries), *notes, f"help: {remedy}"))
 
 
 def _more_help(entry: Entry, finding: Diagnostic) -> tuple[str, ...]:

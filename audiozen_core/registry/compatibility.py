@@ -1,12 +1,17 @@
 """Finds the versions of AudioZEN that a distribution requires, in the `Requires-Dist` of its metadata.
 
 `packaging` parses the requirements. Importing it takes about as long as `audiozen --help`, so the functions import it
-only if a distribution has requirements.
+only for what is not as plain as the usual `audiozen>=0.1,<0.2`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+_CLAUSES = r"(?:>=|<=|>|<)[0-9]+(?:\.[0-9]+)*(?:,(?:>=|<=|>|<)[0-9]+(?:\.[0-9]+)*)*"
+_PLAIN_REQUIREMENT = re.compile(rf"[A-Za-z0-9._-]*[A-Za-z0-9]({_CLAUSES})")
+_CLAUSE = re.compile(r"(>=|<=|>|<)([0-9.]+)")
 
 
 def wanted_versions(requirements: Iterable[str]) -> str:
@@ -20,6 +25,9 @@ def wanted_versions(requirements: Iterable[str]) -> str:
     """
     wanted = []
     for text in requirements:
+        if plain := _PLAIN_REQUIREMENT.fullmatch(text.replace(" ", "")):
+            wanted.append(",".join(sorted(plain[1].split(","))))
+            continue
         from packaging.requirements import Requirement
 
         try:
@@ -42,9 +50,25 @@ def admits(versions: str, version: str) -> bool:
     """
     if not versions:
         return True
+    if re.fullmatch(_CLAUSES, versions) and re.fullmatch(r"[0-9]+(\.[0-9]+)*", version):
+        return all(
+            _holds(operator, _numbers(version), _numbers(bound)) for operator, bound in _CLAUSE.findall(versions)
+        )
     from packaging.specifiers import SpecifierSet
 
     try:
         return SpecifierSet(versions).contains(version, prereleases=True)
     except ValueError:
         return True
+
+
+def _holds(operator: str, version: list[int], bound: list[int]) -> bool:
+    """Returns whether a comparison is true."""
+    if version == bound:
+        return "=" in operator
+    return (version > bound) == (operator[0] == ">")
+
+
+def _numbers(version: str) -> list[int]:
+    """Returns the numbers of a version without zeros at the end, because 1.0 is 1."""
+    return [int(number) for number in re.sub(r"(\.0+)+$", "", version).split(".")]

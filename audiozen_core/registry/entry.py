@@ -65,6 +65,11 @@ class Entry:
         return f"the {self.prose} `{self.name}` of {self.origin}"
 
     @property
+    def note(self) -> str:
+        """The note of a finding about the component."""
+        return f"component: {self.spelling} ({self.origin}, {self.group})"
+
+    @property
     def origin(self) -> str:
         """The distribution with its version, for messages."""
         return f"{self.distribution} {self.version}".rstrip()

@@ -138,6 +138,9 @@ class _CapturedOutput:
     def write(self, text: str) -> int:
         return (self._output if self.released else self._captured).write(text)
 
+    def close(self) -> None:
+        """Does nothing: a module may not close the output of the program."""
+
     @property
     def text(self) -> str:
         return self._captured.getvalue()

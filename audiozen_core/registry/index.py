@@ -56,6 +56,9 @@ class PluginIndex:
                     continue
                 headers = read_metadata(folder, "METADATA") or read_metadata(folder, "PKG-INFO")
                 name, version, requirements = read_headers(headers)
+                if name != distribution_of(folder):
+                    # Otherwise a distribution that calls itself `audiozen` could replace AudioZEN's own components.
+                    raise ValueError(f"it says that it belongs to `{name}`")
                 lines = list(_parse(text))
             except (OSError, ValueError) as error:
                 what = f"the metadata in {folder} can't be read: {error}"
@@ -235,11 +238,8 @@ def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
         ValueError: there is no name.
     """
     headers: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if not line.strip():
-            break
-        key, _, value = line.partition(":")
-        headers.setdefault(key.strip().lower(), []).append(value.strip())
+    for key, value in _HEADER.findall(_DESCRIPTION.split(text, 1)[0]):
+        headers.setdefault(key.lower(), []).append(value.strip())
     name = headers.get("name", [""])[0]
     if not name:
         raise ValueError("it has no name")
@@ -247,6 +247,10 @@ def read_headers(text: str) -> tuple[str, str, tuple[str, ...]]:
     # itself, which is always fulfilled.
     on_audiozen = (text for text in headers.get("requires-dist", ()) if _is_on_audiozen(text) and name != FIRST_PARTY)
     return normalised(name), headers.get("version", [""])[0], tuple(on_audiozen)
+
+
+_HEADER = re.compile(r"^(name|version|requires-dist)[ \t]*:(.*)", re.IGNORECASE | re.MULTILINE)
+_DESCRIPTION = re.compile(r"^[ \t]*\r?$", re.MULTILINE)  # it comes after an empty line
 
 
 def _is_on_audiozen(requirement: str) -> bool:

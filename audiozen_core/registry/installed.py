@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
+_SEPARATORS = re.compile(r"[-_.]+")
 _SUFFIXES = (".dist-info", ".egg-info")
 
 
@@ -26,10 +26,9 @@ def metadata_folders(search_path: Iterable[str]) -> Iterator[str]:
         except OSError:
             continue
         for name in names:
-            distribution = distribution_of(name)
-            if name.endswith(_SUFFIXES) and distribution not in seen:
+            if name.endswith(_SUFFIXES) and (distribution := distribution_of(name)) not in seen:
                 seen.add(distribution)
-                yield os.path.join(entry, name)  # noqa: PTH118
+                yield f"{entry}{os.sep}{name}" if entry else name
 
 
 def distribution_of(folder: str) -> str:
@@ -44,7 +43,9 @@ def distribution_of(folder: str) -> str:
 def read_metadata(folder: str, name: str) -> str:
     """Returns the text of one metadata file, such as `entry_points.txt`; "" if the file does not exist."""
     try:
-        return Path(folder, name).read_text(encoding="utf-8")
+        # A `Path`, a buffer and a decoder for lines would double the time of `audiozen --help`.
+        with open(f"{folder}{os.sep}{name}", "rb", buffering=0) as file:  # noqa: PTH123 - quicker
+            return file.read().decode("utf-8-sig")  # some editors write a BOM
     except (FileNotFoundError, NotADirectoryError):
         return ""
 
@@ -68,4 +69,4 @@ def normalised(distribution: str) -> str:
     >>> normalised("Acme_Losses")
     'acme-losses'
     """
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    return _SEPARATORS.sub("-", distribution).lower()

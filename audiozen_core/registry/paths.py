@@ -63,6 +63,11 @@ class Resolved:
     printed: str
     changed: tuple[str, ...] = ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of a finding about the object: its distribution, if it is an installed component."""
+        return (self.entry.note,) if self.entry else ()
+
 
 def resolve(path: object, *, section: str | None = None, index: PluginIndex | None = None) -> Resolved:
     """Imports the object that a path names. To find modules next to the TOML file, open an `ImportScope` first.

@@ -97,6 +97,15 @@ def _is_for_everybody(entry: Any) -> bool:
     return message is None and module is None and category.__module__ == "builtins"
 
 
+def _write_search_path(before: list[str]) -> None:
+    # A plugin may still import its own modules later, but none of them can hide a module of somebody else.
+    sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
+
+
+def _write_excepthook(before: Any) -> None:
+    sys.excepthook = before
+
+
 def _write_signals(before: list[Any]) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in zip(_SIGNALS, before, strict=True):
@@ -141,6 +150,13 @@ PARTS = (
     Part("the working directory", _working_directory, os.chdir),
     Part("the environment", lambda: dict(os.environ), _write_environment, same=_same_environment),
     Part("the locale", lambda: _locale.setlocale(_locale.LC_ALL, None), partial(_locale.setlocale, _locale.LC_ALL)),
+    Part(
+        "the search path for modules",
+        lambda: list(sys.path),
+        _write_search_path,
+        same=lambda now, before: now[: len(before)] == before,
+    ),
+    Part("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
     Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
     Part("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
     Part("Python's random numbers", lambda: _random().getstate(), lambda value: _random().setstate(value), "random"),
@@ -150,6 +166,12 @@ PARTS = (
         lambda value: _numpy().set_state(value),
         "numpy.random",
         same=lambda one, other: one[1].tobytes() == other[1].tobytes() and one[2:] == other[2:],
+    ),
+    Part(
+        "NumPy's floating-point errors",
+        lambda: dict(sys.modules["numpy"].geterr()),
+        lambda value: sys.modules["numpy"].seterr(**value),
+        "numpy",
     ),
     Part(
         "torch's random numbers",

@@ -90,9 +90,16 @@ def test_help_and_list_import_none_of_a_hundred_plugins(install, site, arguments
         assert "loss_94" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "imported"), [(["--help"], False), (["plugins"], True)])
-def test_only_the_list_parses_the_requirements_of_plugins(install, site, arguments, imported):  # noqa: F811
-    install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
+@pytest.mark.parametrize(
+    ("arguments", "requires", "imported"),
+    [
+        (["--help"], "audiozen~=7.1", False),
+        (["plugins"], "audiozen~=7.1", True),
+        (["plugins"], "audiozen>=0.1,<0.2", False),
+    ],
+)
+def test_only_the_list_parses_the_requirements_of_plugins(install, site, arguments, requires, imported):  # noqa: F811
+    install("new", {}, requires=requires, metric={"snr": "nowhere:Snr"})
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv = ['audiozen', *{arguments!r}]\n"
         "from audiozen_core.cli.main import main\n"

@@ -4,9 +4,10 @@
 import sys
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import audiozen_core
-from audiozen_core.registry.compatibility import admits
+from audiozen_core.registry.compatibility import admits, wanted_versions
 from audiozen_core.registry.index import installed_index
 from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
 from tests.installed import install, site  # noqa: F401 - fixtures
@@ -160,3 +161,10 @@ def test_plugin_for_this_version_is_used(install, tmp_path, audiozen):
     file = TinyExperiment(tmp_path).write(('path = "torch.nn.MSELoss"', 'path = "acme_loss"'))
     assert audiozen("check", str(file)).code == 0
     assert audiozen("hello").out == "hello\n"
+
+
+@pytest.mark.parametrize("clauses", [">=0.1,<0.2", ">0.1", "<=0.1", "<0.1", ">=0.1.0", "<=0.1.0", ">0.1.0,<1", ">=7"])
+@pytest.mark.parametrize("version", ["0.1", "0.1.0", "0.1.7", "0.2", "0.2.0", "0.10", "1", "7.0.0", "10.0"])
+def test_plain_clauses_are_compared_as_packaging_does(clauses, version):
+    assert admits(clauses, version) == SpecifierSet(clauses).contains(version)
+    assert wanted_versions([f"audiozen {clauses}"]) == str(SpecifierSet(clauses))
