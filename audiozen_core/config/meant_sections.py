@@ -5,6 +5,7 @@ A suggestion must make the file better: the file does not have the section yet, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 from audiozen_core.config.composition import Composition
@@ -132,7 +133,12 @@ class MeantSections:
 
     def _known(self) -> list[tuple[str, str]]:
         """Returns the names and the suffixes of the sections that the file has, or would have with the suggestions."""
-        names = [*filter(self._is_present, self.composition.values), *self.guessed]
+        return [*self._in_file, *(found for name in self.guessed if (found := split_section(name)))]
+
+    @functools.cached_property
+    def _in_file(self) -> list[tuple[str, str]]:
+        """The names and the suffixes of the sections of the file. A file may have thousands of unknown ones."""
+        names = filter(self._is_present, self.composition.values)
         return [found for name in names if (found := split_section(name))]
 
     def _is_free(self, name: str) -> bool:

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.no_cover
 
 # By default each row resumes from every third stop, and every other row saves in the background. The slow cases resume
 # each row from every stop, with and without saving in the background.
-CASES = [pytest.param(name, index % 2 == 0, 3, id=f"{name}, every third") for index, name in enumerate(ROWS)]
+CASES = [pytest.param(name, index % 2 == 0, 4, id=f"{name}, every fourth") for index, name in enumerate(ROWS)]
 CASES += [
     pytest.param(
         name, background, 1, id=f"{name}, {'in the background' if background else 'at once'}", marks=pytest.mark.slow
@@ -41,7 +41,15 @@ def test_run_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asy
         assert end_difference(whole, resumed) is None, f"stopped at {stop}"
 
 
-@pytest.mark.parametrize(("name", "owner"), [(name, owner) for name, row in ROWS.items() for owner in row.vital])
+# In the short form, one part of each row.
+VITAL = [
+    pytest.param(name, owner, marks=[pytest.mark.slow] if index else [])
+    for name, row in ROWS.items()
+    for index, owner in enumerate(row.vital)
+]
+
+
+@pytest.mark.parametrize(("name", "owner"), VITAL)
 def test_these_tests_detect_a_missing_part_of_the_state(tmp_path, name, owner):
     row = ROWS[name]
     whole, stops = whole_and_stops(row, tmp_path, asynchronous=False)

@@ -51,7 +51,14 @@ def test_a_closed_loader_can_start_again():
     loader.close()
 
 
-@pytest.mark.parametrize("end", ["", "raise ValueError", "del loader, batches", "sys.exit(3)"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "raise ValueError",
+        *(pytest.param(end, marks=pytest.mark.slow) for end in ("del loader, batches", "sys.exit(3)")),
+    ],
+)
 def test_process_can_exit_while_its_loader_is_within_an_epoch(repository, end):
     script = SCRIPT.format(repository=str(repository), end=end)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)

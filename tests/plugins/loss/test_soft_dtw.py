@@ -86,6 +86,7 @@ def test_another_gamma_does_not_agree_with_an_independent_implementation(other):
     assert (gradient - expected_gradient).abs().max() > 1e-3
 
 
+@pytest.mark.slow  # compiles `by_pysdtw`
 def test_common_offset_does_not_reduce_precision():
     estimate, target = sequences(20, 30)
     expected = by_pysdtw(estimate, target, 0.01)
