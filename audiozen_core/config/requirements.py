@@ -40,8 +40,8 @@ def _finding(text: str, index: PluginIndex) -> Diagnostic | None:
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         return Diagnostic(config_codes.BAD_VALUE, f"`{text}` is not a requirement: {reason}", notes=(_FORM,))
-    if wanted.url or wanted.marker or wanted.extras:
-        part = "a URL" if wanted.url else "a marker" if wanted.marker else "extras"
+    if wanted.url or wanted.marker:
+        part = "a URL" if wanted.url else "a marker"
         return Diagnostic(config_codes.BAD_VALUE, f"the requirement `{text}` can't have {part}", notes=(_FORM,))
     name = normalised(wanted.name)
     pip = f"help: pip install '{text}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -16,6 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from audiozen_plugin_separation.metric import Pit
+
+# `pad_collate` adds `source_1_length`, which is no signal.
+_SOURCE = re.compile(r"source_\d+")
 
 
 class Validated(NamedTuple):
@@ -88,7 +92,7 @@ class SeparationTrainer(BaseTrainer):
         """Joins `source_1`, `source_2`, … to `sources` [batch, sources, time]."""
         if not isinstance(batch, Mapping) or "noisy" not in batch or "id" not in batch:
             raise DataError("a batch has no `noisy` or no `id`", remedy="use a data set such as `two_speakers`")
-        names = sorted((name for name in batch if name.startswith("source_")), key=lambda name: (len(name), name))
+        names = sorted((name for name in batch if _SOURCE.fullmatch(name)), key=lambda name: (len(name), name))
         if not names and mode != "predict":
             raise DataError("a batch has no `source_1`", remedy="use a data set such as `two_speakers`")
         others = {name: value for name, value in batch.items() if name not in names}
