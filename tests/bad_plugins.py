@@ -180,7 +180,7 @@ BAD = (
     changes("import-seed", "torch.manual_seed(5)", "torch's random numbers"),
     changes("import-environment", "import os\nos.environ['OMP_NUM_THREADS'] = '7'", "the environment"),
     changes("import-locale", "import locale\nlocale.setlocale(locale.LC_ALL, 'C.UTF-8')", "the locale"),
-    changes("import-signal", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)", "signal handlers"),
+    changes("import-signal", "import signal\nsignal.signal(signal.SIGINT, lambda *_: None)", "signal handlers"),
     changes("import-path", "import sys\nsys.path.insert(0, '/nowhere')", "the search path for modules"),
     changes("import-excepthook", "import sys\nsys.excepthook = print", "how uncaught exceptions are shown"),
     changes("import-warnings", "import warnings\nwarnings.simplefilter('error')", "the filters of warnings"),

@@ -39,6 +39,9 @@ class PitSiSnrLoss(nn.Module):
     of Deep Recurrent Neural Networks" (2017).
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, estimates: Tensor, sources: Tensor) -> Tensor:
         """Computes the mean over the batch.
 
