@@ -1,6 +1,8 @@
 """The versions of AudioZEN that a plugin requires."""
 # ruff: noqa: F811 - fixtures
 
+import sys
+
 import pytest
 from packaging.specifiers import SpecifierSet
 
