@@ -33,6 +33,7 @@ def user(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # half a minute of pip
 def test_plugin_can_be_installed_used_upgraded_and_uninstalled(environment, source, user):
     assert "remix" not in environment.audiozen("plugins", cwd=user).stdout
 
