@@ -74,7 +74,7 @@ def wants_callable(annotation: Any) -> bool:
     >>> wants_callable(collections.abc.Callable[[int], float] | None), wants_callable(int | str)
     (True, False)
     """
-    # Some write the builtin `callable`, which is no type.
+    # Some people write the builtin function `callable` as a type.
     wanted = (collections.abc.Callable, callable)
     return any((get_origin(member) or member) in wanted for member in members_of(annotation))
 

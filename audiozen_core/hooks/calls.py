@@ -15,8 +15,8 @@ from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
     """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
-    An `AudioZenError` and Ctrl-C pass unchanged. `False` and an empty text are no answers: they become None, so that
-    the other plugins are asked.
+    An `AudioZenError` and Ctrl-C pass unchanged. To AudioZEN's own hooks, `False` and an empty text mean None,
+    so that the other plugins are asked.
 
     Raises:
         HookError: during a call: the implementation has raised an error, or returned something that is not an answer.

@@ -21,7 +21,7 @@ HOOK_NAMES = tuple(OWN)
 """Every hook of the lifecycle, in the order of `specs`."""
 
 _MARKER = f"{specs.PROJECT}_impl"
-# Each plugin gets arguments of its own, so there is no single call to wrap.
+# Each plugin gets arguments of its own, so one wrapper can't surround the calls.
 _UNWRAPPABLE = ("on_component_built", "on_checkpoint_save", "on_checkpoint_load", "epoch_scalars", "evaluation_scalars")
 
 

@@ -41,7 +41,7 @@ def is_own(spec: Spec) -> bool:
 
 
 def spec_of(hook: str) -> Spec | None:
-    """Returns the spec of a hook; None if there is no such hook. If several plugins have it, this is one of them."""
+    """Returns the spec of a hook; None if no hook has this name. If several plugins have it, this is one of them."""
     return OWN.get(hook) or next((spec for name, spec, _ in plugin_specs() if name == hook), None)
 
 
