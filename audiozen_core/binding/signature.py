@@ -21,7 +21,11 @@ _DEFAULT_WIDTH = 24
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 # Constructors that take `**kwargs` only to raise an error. They are listed by name, so that torch is not imported here.
-_TAKING_NOTHING = {("torch.nn.modules.module", "Module.__init__")}
+# After the first `torch.compile` in a process, the constructor of every module is one that torch has put around it.
+_TAKING_NOTHING = {
+    ("torch.nn.modules.module", "Module.__init__"),
+    ("torch._dynamo.mutation_guard", "install_generation_tagging_init.<locals>.patched_init"),
+}
 
 
 class _UnknownDefault:

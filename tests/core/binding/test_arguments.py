@@ -424,3 +424,15 @@ def test_missing_key_is_reported_at_its_table():
     found = the_finding(Codec, {"encoder": {"kinds": []}})
     assert (found.code, found.place) == (MISSING_ARGUMENT, ("args", "encoder"))
     assert "missing argument `size`" in found.message
+
+
+def test_torch_compile_does_not_let_a_module_take_any_keyword(monkeypatch):
+    from torch._dynamo import mutation_guard
+
+    class Plain(nn.Module):
+        pass
+
+    monkeypatch.setattr(nn.Module, "__init__", nn.Module.__init__)  # put back what it is now after the test
+    mutation_guard.install_generation_tagging_init()
+    assert "mutation_guard" in nn.Module.__init__.__module__
+    assert not signature_of(Plain).open
