@@ -140,6 +140,7 @@ def test_a_third_derivative_is_an_error():
         second.sum().backward()
 
 
+@pytest.mark.slow  # compiles `by_pysdtw`
 def test_sequences_longer_than_a_gpu_block_are_aligned():
     estimate, target = sequences(3, 1500, batch=1)
     value, gradient, _ = ours(estimate, target, 1.0)
