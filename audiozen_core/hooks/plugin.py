@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from audiozen_core.diagnostics.suggestions import similar_names
 from audiozen_core.hooks import specs
+from audiozen_core.registry.index import installed_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,32 @@ class Plugin:
 def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """Returns the names in an attribute `before` or `after`, which may be one name."""
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
+    """Returns the name that a misspelt one in `before` or `after` probably means.
+
+    Returns None if a plugin has the name, or if nothing is similar: then it may be the name of a plugin that is not
+    installed. A plugin that is switched off is known too.
+
+    Args:
+        name: the name.
+        present: the names of the plugins of the run.
+
+    >>> [meant_plugin(name) for name in ("amp", "amp_2", "tensorbord", "audiozen:ampp", "other:amp", "ema")]
+    [None, None, 'tensorboard', 'audiozen:amp', None, None]
+    """
+    index = installed_index()
+    hooks = [entry for entry in (*index, *index.off) if entry.kind == "hooks"]
+    owner, colon, bare = name.rpartition(":")
+    known = {*present, *(entry.name for entry in hooks), *(entry.spelling for entry in hooks)}
+    # The second use of a hook in a run is called `ema_2`.
+    if name in known or re.sub(r"_\d+$", "", name) in known:
+        return None
+    if not colon:
+        return next(iter(similar_names(name, sorted(other for other in known if ":" not in other), 1)), None)
+    # Either the name is misspelt, or the distribution.
+    of_owner = sorted(entry.name for entry in hooks if entry.distribution == owner)
+    owners = sorted(entry.distribution for entry in hooks if entry.name == bare)
+    spellings = [f"{owner}:{other}" for other in similar_names(bare, of_owner, 1)]
+    return next(iter([*spellings, *(f"{other}:{bare}" for other in similar_names(owner, owners, 1))]), None)
