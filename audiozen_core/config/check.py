@@ -10,9 +10,9 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
-from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
+from audiozen_core.binding.component_names import is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
-from audiozen_core.binding.values import is_component
+from audiozen_core.binding.values import annotation_below, is_component
 from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused

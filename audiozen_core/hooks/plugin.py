@@ -87,15 +87,19 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     """
     index = installed_index()
     hooks = [entry for entry in (*index, *index.off) if entry.kind == "hooks"]
-    owner, colon, bare = name.rpartition(":")
     known = {*present, *(entry.name for entry in hooks), *(entry.spelling for entry in hooks)}
     # The second use of a hook in a run is called `ema_2`.
     if name in known or re.sub(r"_\d+$", "", name) in known:
         return None
-    if not colon:
-        return next(iter(similar_names(name, sorted(other for other in known if ":" not in other), 1)), None)
-    # Either the name is misspelt, or the distribution.
-    of_owner = sorted(entry.name for entry in hooks if entry.distribution == owner)
-    owners = sorted(entry.distribution for entry in hooks if entry.name == bare)
-    spellings = [f"{owner}:{other}" for other in similar_names(bare, of_owner, 1)]
-    return next(iter([*spellings, *(f"{other}:{bare}" for other in similar_names(owner, owners, 1))]), None)
+    # `acme:ema` and `hooks.Ema`: one of the two parts is misspelt, not both.
+    owner, own = _parts(name)
+    split = [_parts(other) for other in sorted(known)]
+    names = similar_names(own, [other for its_owner, other in split if its_owner == owner], 1)
+    owners = similar_names(owner, [its_owner for its_owner, other in split if other == own], 1)
+    return next(iter([*(owner + other for other in names), *(other + own for other in owners)]), None)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Returns the distribution or the module of a name with its separator, and the rest: `acme:` and `ema`."""
+    own = re.split("[:.]", name)[-1]
+    return name.removesuffix(own), own

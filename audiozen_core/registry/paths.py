@@ -53,8 +53,8 @@ class Resolved:
         dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path is the name of one.
         printed: what the import wrote to the standard output.
-        changed: what the imports of installed modules that this lookup caused changed in the process, such as "the
-            working directory". It has been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
+        changed: what the lookup changed in the process by importing installed modules, such as "the working directory".
+            It has been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
     """
 
     path: str
