@@ -15,8 +15,9 @@ class ComponentName:
     """Says in an annotation that a string is the `path` of a component: `Annotated[str, ComponentName("metric")]`.
 
     `audiozen check` resolves such a string like the `path` of a section, and reports a name that does not exist at its
-    position. The string is passed as it is. In an array or a table, each string with this annotation is a `path`. A
-    table with `path` and `args` at the same place is looked up among the same kind, and is built as everywhere.
+    position. The argument gets the string itself. The annotation may also be that of the entries of an array or a
+    table. If the TOML file has a table with `path` and `args` instead of the string, the component is looked up among
+    the same kind, and the argument gets the built object.
 
     Args:
         kind: the kind of the component, one that plugins publish: its entry point group without `audiozen.`.

@@ -109,10 +109,14 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
+    """What a component is used for.
 
-    A `named` component is built by its owner, which gets only its name. An argument that takes a function must say so,
-    and `hint` says how for an argument that says nothing.
+    Attributes:
+        section: its section or kind; a name is looked up in the group of it, or in all groups if this is None.
+        injected: the arguments that AudioZEN passes itself.
+        called_later: the component is a function that its owner calls, so it is not called to build anything.
+        named: the owner gets the name only, and builds the component itself.
+        hint: what to add to an error about a missing argument: how an annotation says that it takes a function.
     """
 
     section: str | None

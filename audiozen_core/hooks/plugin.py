@@ -52,7 +52,7 @@ class Plugin:
         return self.distribution or type(self.instance).__module__
 
     def is_called(self, name: str) -> bool:
-        """Returns whether `before` and `after` of other plugins may call the plugin so.
+        """Returns whether a name in `before` or `after` of another plugin means this plugin.
 
         >>> ema = Plugin("acme:ema_2", object(), distribution="acme", path="acme:ema")
         >>> [ema.is_called(name) for name in ("ema", "acme:ema", "acme:ema_2", "other:ema")]

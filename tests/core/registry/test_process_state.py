@@ -94,8 +94,11 @@ def observed():
     )
 
 
-def test_every_part_is_under_test():
+def test_every_part_is_under_test_and_documented():
     assert list(CHANGES) == [part.name for part in PARTS]
+    page = Path(__file__).parents[3].joinpath("docs", "publish_a_component.md").read_text()
+    listed = page.partition("These are restored:\n\n- ")[2].partition("\n\n")[0]
+    assert set(listed.replace("\n- ", ", ").split(", ")) == set(CHANGES)
 
 
 @pytest.mark.parametrize("part", CHANGES)
