@@ -24,19 +24,9 @@ def unwrap(annotation: Any) -> Any:
 
     A type variable becomes `Any`, and so does a missing annotation.
     """
-    while True:
-        if isinstance(annotation, dataclasses.InitVar):
-            annotation = annotation.type
-        elif hasattr(annotation, "__supertype__"):
-            annotation = annotation.__supertype__
-        elif type(annotation).__name__ == "TypeAliasType":
-            annotation = annotation.__value__
-        elif get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
-            annotation = get_args(annotation)[0]
-        elif isinstance(annotation, TypeVar) or annotation is Parameter.empty:
-            return Any
-        else:
-            return annotation
+    while (inner := _without_wrapper(annotation)) is not annotation:
+        annotation = inner
+    return annotation
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
@@ -45,27 +35,41 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
     >>> members_of(typing.Annotated[int, "a number"] | None)
     (<class 'int'>, <class 'NoneType'>)
     """
-    bare = unwrap(annotation)
-    if get_origin(bare) not in (Union, types.UnionType):
-        return (bare,)
-    return tuple(inner for member in get_args(bare) for inner in members_of(member))
+    return tuple(member for member, _ in annotated_members(annotation, object))
 
 
-def metadata_of(annotation: Any, kind: type[_Metadata]) -> Iterator[_Metadata]:
-    """Yields what `Annotated` adds to a type or to a member of a union, if it is of this kind.
+def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[Any, tuple[_Metadata, ...]]]:
+    """Yields the members of a union, or the annotation alone, each with what `Annotated` adds to it, of this kind.
 
-    >>> list(metadata_of(typing.Annotated[int, "a number", 3] | None, str))
-    ['a number']
+    What `Annotated` adds to a union belongs to each of its members.
+
+    >>> list(annotated_members(typing.Annotated[int, "a number", 3] | None, str))
+    [(<class 'int'>, ('a number',)), (<class 'NoneType'>, ())]
     """
-    while type(annotation).__name__ == "TypeAliasType":
-        annotation = annotation.__value__
-    if get_origin(annotation) is typing.Annotated:
-        inner, *metadata = get_args(annotation)
-        yield from (entry for entry in metadata if isinstance(entry, kind))
-        yield from metadata_of(inner, kind)
-    elif get_origin(annotation) in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from metadata_of(member, kind)
+    metadata: list[_Metadata] = []
+    while (inner := _without_wrapper(annotation)) is not annotation:
+        if get_origin(annotation) is typing.Annotated:
+            metadata += [entry for entry in annotation.__metadata__ if isinstance(entry, kind)]
+        annotation = inner
+    if get_origin(annotation) not in (Union, types.UnionType):
+        yield annotation, tuple(metadata)
+        return
+    for member in get_args(annotation):
+        for bare, more in annotated_members(member, kind):
+            yield bare, (*metadata, *more)
+
+
+def _without_wrapper(annotation: Any) -> Any:
+    """Returns the annotation without its outermost wrapper, or the same object if it has none."""
+    if isinstance(annotation, dataclasses.InitVar):
+        return annotation.type
+    if hasattr(annotation, "__supertype__"):
+        return annotation.__supertype__
+    if type(annotation).__name__ == "TypeAliasType":
+        return annotation.__value__
+    if get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
+        return get_args(annotation)[0]
+    return Any if isinstance(annotation, TypeVar) or annotation is Parameter.empty else annotation
 
 
 def wants_callable(annotation: Any) -> bool:

@@ -9,7 +9,7 @@ from inspect import Parameter
 from typing import Any
 
 from audiozen_core.binding.messages import label_and_suggestion, type_text
-from audiozen_core.binding.ranges import wrong_number
+from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.signature import Signature, return_type, signature_of
 from audiozen_core.binding.values import convert, dataclass_of, wrong_places
 from audiozen_core.diagnostics import config_codes
@@ -243,10 +243,12 @@ def _wrong_values(
                 config_codes.WRONG_ARGUMENT_TYPE, message, label=label, suggestion=suggestion, notes=notes, place=inner
             )
         )
-    if not found and (wrong := wrong_number(value, parameter.annotation)):
-        message = f"argument `{spell(place[1:])}` of {name} {wrong}"
+    if found:
+        return found
+    for inner, wrong in wrong_numbers(value, parameter.annotation, place):
+        message = f"{noun} `{spell(inner[1:])}` of {name} {wrong}"
         notes = (f"signature: {signature.text(parameter.name)}",)
-        found.append(Diagnostic(config_codes.BAD_VALUE, message, notes=notes, place=place))
+        found.append(Diagnostic(config_codes.BAD_VALUE, message, notes=notes, place=inner))
     return found
 
 

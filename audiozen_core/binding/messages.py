@@ -50,7 +50,7 @@ def type_in_words(annotation: Any) -> str:
     >>> type_in_words(int | list[str] | None), type_in_words(Literal["min", "max"])
     ('an integer or an array of strings', 'one of "min", "max"')
     """
-    words = [_member_in_words(member) for member in members_of(unwrap(annotation))]
+    words = [_member_in_words(member) for member in members_of(annotation)]
     return " or ".join(dict.fromkeys(filter(None, words)))
 
 
@@ -69,7 +69,7 @@ def label_and_suggestion(value: Any, annotation: Any) -> tuple[str, str | None]:
 
 def _meant(value: Any, annotation: Any) -> str | None:
     """Returns the TOML value that the user probably meant, such as `5` for `"5"` or `5.0`."""
-    members = members_of(unwrap(annotation))
+    members = members_of(annotation)
     if isinstance(value, str):
         choices = [choice for member in members if get_origin(member) is Literal for choice in get_args(member)]
         if near := nearest(value, [choice for choice in choices if isinstance(choice, str)]):

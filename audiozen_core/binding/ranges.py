@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from audiozen_core.binding.annotations import metadata_of
+from audiozen_core.binding.annotations import annotated_members
 from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.values import annotation_below, fits, is_component
+from audiozen_core.diagnostics.key_path import KeyPath, spell
 from audiozen_core.errors import RunError
 
 
@@ -17,7 +20,8 @@ class Range:
     """Says in an annotation which numbers an argument takes: `Annotated[int, Range(least=1)]`.
 
     `audiozen check` reports another number at its position. A constructor that is also called from Python refuses it
-    with `check_ranges`. No range has NaN or infinity.
+    with `check_ranges`. No range has NaN or infinity. The annotation may belong to the entries of an array or a table,
+    or to a member of a union: `list[Annotated[float, Range(above=0)] | Literal[-1]]`.
 
     Args:
         least: the smallest number of the range.
@@ -57,18 +61,40 @@ Positive = Annotated[int, Range(least=1)]
 """An integer of 1 or more."""
 
 
-def wrong_number(value: Any, annotation: Any) -> str | None:
-    """Says that a number is not in the range of an annotation, such as "is 0, but must be at least 1"; None if it is.
+def wrong_numbers(value: Any, annotation: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Yields the place of each number that is not in the range of its annotation, and what is wrong with it.
 
-    A value that is not a number is accepted: its type is another matter.
+    The text is one such as "is 0, but must be at least 1". The numbers in arrays, tables and dataclasses are checked
+    too. A number may be in the range of any member of a union that it fits. Values that are not numbers are accepted:
+    their type is another matter.
+
+    >>> list(wrong_numbers({"sizes": [1, 0]}, dict[str, list[Positive]]))
+    [(('sizes', 1), 'is 0, but must be at least 1')]
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if is_component(value):
+        return
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from wrong_numbers(item, annotation_below(annotation, key), (*place, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from wrong_numbers(item, annotation_below(annotation, index), (*place, index))
+    elif isinstance(value, int | float) and not isinstance(value, bool) and (wrong := _wrong_number(value, annotation)):
+        yield place, wrong
+
+
+def _wrong_number(value: float, annotation: Any) -> str | None:
+    members = list(annotated_members(annotation, Range))
+    fitting = [ranges for member, ranges in members if fits(value, member) in ("yes", "unknown")]
+    # A number of another type, such as `nan` for an integer, is in no range either.
+    choices = fitting or [ranges for _, ranges in members if ranges]
+    if not choices or any(all(value in allowed for allowed in ranges) for ranges in choices):
         return None
-    for allowed in metadata_of(annotation, Range):
-        if value not in allowed:
-            finite = ", and finite" if isinstance(value, float) and not math.isfinite(value) else ""
-            return f"is {value}, but must be {allowed}{finite}"
-    return None
+    wanted = " or ".join(dict.fromkeys(" and ".join(map(str, ranges)) for ranges in choices))
+    finite = ", and finite" if isinstance(value, float) and not math.isfinite(value) else ""
+    return f"is {value}, but must be {wanted}{finite}"
 
 
 def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
@@ -85,8 +111,8 @@ def out_of_range(target: Any, values: Mapping[str, Any]) -> str | None:
     """
     signature = signature_of(target)
     for parameter in signature.parameters if signature else ():
-        if wrong := wrong_number(values.get(parameter.name), parameter.annotation):
-            return f"`{parameter.name}` {wrong}"
+        for place, wrong in wrong_numbers(values.get(parameter.name), parameter.annotation, (parameter.name,)):
+            return f"`{spell(place)}` {wrong}"
     return None
 
 

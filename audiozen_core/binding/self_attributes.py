@@ -153,7 +153,7 @@ def _always_evaluated(node: ast.AST) -> list[Any]:
 
 
 def _may_leave(statement: ast.stmt) -> bool:
-    """Returns whether a condition in this statement decides if those after it run, because it may leave the block."""
+    """Returns whether a statement may leave its block early, so that the statements after it may not run."""
     if not isinstance(statement, ast.If | ast.Match | ast.Try | ast.For | ast.While | ast.With):
         return False
     leaving = (ast.Return,) if isinstance(statement, ast.For | ast.While) else (ast.Return, ast.Continue, ast.Break)

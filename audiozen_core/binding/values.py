@@ -10,7 +10,7 @@ import numbers
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
@@ -133,6 +133,31 @@ def dataclass_of(value: Any, annotation: Any) -> type | None:
         return None
     annotation = _likeliest_member(value, unwrap(annotation))
     return annotation if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
+
+
+def annotation_below(annotation: Any, key: str | int) -> Any:
+    """Returns the annotation of an entry of an array, a table or a dataclass; `Any` if it is not known.
+
+    >>> annotation_below(list[int] | dict[str, float] | None, 0), annotation_below(list[int] | dict[str, float], "a")
+    (<class 'int'>, <class 'float'>)
+    """
+    found = tuple(_below(annotation, key))
+    return Union[found] if found else Any  # noqa: UP007 (the number of members is not known)
+
+
+def _below(annotation: Any, key: str | int) -> Iterator[Any]:
+    for member in members_of(annotation):
+        origin, args = get_origin(member) or member, get_args(member)
+        if isinstance(key, int) and is_array(origin) and args:
+            fixed = origin is tuple and args[-1] is not Ellipsis
+            yield from args[key : key + 1] if fixed else args[:1]
+        elif isinstance(key, str) and origin in MAPPINGS and len(args) == 2:
+            yield args[1]
+        elif isinstance(key, str) and isinstance(origin, type) and dataclasses.is_dataclass(origin):
+            signature = signature_of(origin)
+            field = signature.get(key) if signature else None
+            if field is not None and field.annotation is not Parameter.empty:
+                yield field.annotation
 
 
 def is_component(value: Any) -> bool:

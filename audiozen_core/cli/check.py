@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import click
 
 from audiozen_core.cli.findings import FORMATS, show_findings
 from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
+from audiozen_core.diagnostics.diagnostic import Diagnostic, as_data
 
 
 @click.command(cls=SeveralModes, name="check")
@@ -28,7 +32,7 @@ from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT
     "--build",
     is_flag=True,
     help="Also build everything, and report weights; in a training, run one batch forward and backward, and report "
-    "shapes, memory and time. Nothing is written.",
+    "shapes, memory and time. Nothing is written. JSON is then one object with `findings` and `build`.",
 )
 @TRACEBACK
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:
@@ -37,24 +41,42 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     The exit code is 2 if there are mistakes, else 0.
     """
     from audiozen_core import logging
-    from audiozen_core.errors import ConfigError
+    from audiozen_core.errors import AudioZenError
     from audiozen_core.experiment.experiment import Experiment
 
     logging.configure()
-    try:
-        experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    except ConfigError as error:
-        if form == "text":
-            raise
-        show_findings(error.diagnostics, form)
-        sys.exit(2)
-    show_findings(experiment.warnings, form)
-    if form == "text":
-        count = len(experiment.warnings)
-        warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-        click.echo(f"{file}: no mistakes found{warnings}")
-    if build:
-        from audiozen_core.experiment.dry_run import dry_run
+    findings: tuple[Diagnostic, ...] = ()
+    facts: dict[str, str] = {}
+    broken = False
+    # In the other forms, the standard output is for a program, whatever a constructor or a data set prints.
+    with nullcontext() if form == "text" else redirect_stdout(sys.stderr):
+        try:
+            experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
+            findings = experiment.warnings
+            if form == "text":
+                _show_result(file, findings)
+            if build:
+                from audiozen_core.experiment.dry_run import dry_run
 
-        for name, fact in dry_run(experiment).items():
-            click.echo(f"{name:<12} {fact}")
+                facts = dry_run(experiment)
+        except AudioZenError as error:
+            if form == "text":
+                raise
+            findings, broken = (*findings, *error.diagnostics), True
+    if form == "json" and build:
+        document = {"findings": [as_data(finding) for finding in findings], "build": facts}
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    elif form != "text":
+        show_findings(findings, form)
+    if form != "json":
+        for name, fact in facts.items():
+            click.echo(f"{name:<12} {fact}", err=form != "text")
+    if broken:
+        sys.exit(2)
+
+
+def _show_result(file: Path, warnings: Sequence[Diagnostic]) -> None:
+    show_findings(warnings)
+    count = len(warnings)
+    counted = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+    click.echo(f"{file}: no mistakes found{counted}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.options import FILE, OVERRIDES, TRACEBACK, WITHOUT
 from audiozen_core.cli.table import echo_table
 
@@ -32,6 +33,7 @@ def command(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     logging.configure()
     experiment = Experiment.load(file, overrides=overrides, modes=())
+    show_findings(experiment.warnings)
     with experiment.scope:
         lifecycle = experiment.lifecycle()
     if as_json:

@@ -38,7 +38,9 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the built-in commands in the order of `COMMANDS`, then the plugins' commands."""
-        return [*COMMANDS, *published()]
+        with contextlib.suppress(AudioZenError):  # the help says what is wrong
+            return [*COMMANDS, *published()]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports and returns the command.
@@ -84,7 +86,13 @@ class LazyGroup(click.Group):
         """Writes the list of commands for `--help`."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-        if lines := published():
+        try:
+            lines = published()
+        except AudioZenError as error:  # a wrong AUDIOZEN_WITHOUT, which may name a plugin that is no longer installed
+            with formatter.section("Commands of plugins"):
+                formatter.write_text(f"not listed: {error.message}. {error.remedy}")
+            return
+        if lines:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl(list(lines.items()))
 
@@ -113,6 +121,9 @@ def main() -> None:
     except AudioZenError as error:
         show(error)
         sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:  # `audiozen` alone
+        click.echo(error.format_message())
+        sys.exit(0)
     except click.ClickException as error:
         asked = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "audiozen"
         show(AudioZenError(error.format_message(), remedy=f"`{asked} --help` lists the arguments and options"))

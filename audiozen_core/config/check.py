@@ -10,9 +10,9 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import check_arguments, check_kind
-from audiozen_core.binding.component_names import annotation_below, is_component_name, kind_of_component
+from audiozen_core.binding.component_names import is_component_name, kind_of_component
 from audiozen_core.binding.signature import Signature, signature_of
-from audiozen_core.binding.values import is_component
+from audiozen_core.binding.values import annotation_below, is_component
 from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
@@ -109,10 +109,14 @@ def _import_scope(composition: Composition) -> ImportScope:
 
 @dataclass(frozen=True, slots=True)
 class _Role:
-    """The use of a component. See `Kind` for the attributes. With no section, the name is looked up in all groups.
+    """What a component is used for.
 
-    A `named` component is built by its owner, which gets only its name. An argument that takes a function must say so,
-    and `hint` says how for an argument that says nothing.
+    Attributes:
+        section: its section or kind; a name is looked up in the group of it, or in all groups if this is None.
+        injected: the arguments that AudioZEN passes itself.
+        called_later: the component is a function that its owner calls, so it is not called to build anything.
+        named: the owner gets the name only, and builds the component itself.
+        hint: what to add to an error about a missing argument: how an annotation says that it takes a function.
     """
 
     section: str | None

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 from audiozen_core.binding.arguments import is_subclass
 from audiozen_core.binding.self_attributes import may_set
-from audiozen_core.config.check_training import Finding
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.sections import DatasetComponent
 from audiozen_core.data.streams import CHAIN, SHARDS_ITSELF, STREAM, collate_error, mixture_error, stream_errors
 from audiozen_core.diagnostics import config_codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError
 from audiozen_core.kinds import Mode

@@ -11,14 +11,11 @@ from audiozen_core.binding.self_attributes import attributes_used, keys_used
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.sections import Component, SchedulerComponent
 from audiozen_core.diagnostics import config_codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import KINDS, section_name
 
-Finding = tuple[Diagnostic, KeyPath]
-"""A finding, whose place is relative to the key path."""
-
-# The attributes of a trainer that are the only component of a kind, and those that have all of a kind by suffix.
+# For each kind, two attributes of a trainer: the component, if there is only one, and all components by their suffixes.
 _ATTRIBUTES = {"model": "models", "loss_function": "loss_functions", "optimizer": "optimizers"}
 _ATTRIBUTES |= {"lr_scheduler": "lr_schedulers"}
 
@@ -215,9 +212,9 @@ def _wrong_plateau(
 
 
 def _argument(checked: CheckedComponent, name: str) -> Any:
-    """Returns the value of an argument: that of the file, or the default of the signature; None if it has no such one.
+    """Returns the value of an argument in the TOML file, or else its default.
 
-    A constructor that does not take the argument may set it itself.
+    Returns None if the constructor has no such argument. It may then set the value itself.
     """
     parameter = checked.signature.get(name) if checked.signature else None
     return checked.component.args.get(name, parameter.default if parameter else None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from audiozen_core.config.check_training import Finding, is_plateau
+from audiozen_core.config.check_training import is_plateau
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.diagnostics import config_codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import TRAINING
 

@@ -74,10 +74,12 @@ def default_plugins(found: Iterable[Resolved]) -> dict[Plugin, KeyPath | None]:
 def check_hooks(plugins: Mapping[Plugin, KeyPath | None]) -> Iterator[tuple[Diagnostic, KeyPath | None]]:
     """Yields what is wrong with the classes of hooks, and with their order, each with the key of a plugin."""
     right = []
+    present = [name for plugin in plugins for name in (plugin.name, plugin.path)]
     for plugin, key in plugins.items():
-        findings = hook_findings(plugin.instance)
+        findings = hook_findings(plugin.instance, present)
         yield from ((replace(finding, message=f"{plugin}: {finding.message}"), key) for finding in findings)
-        if not findings and has_fixed_order(plugin.instance):
+        broken = any(finding.severity == "error" for finding in findings)
+        if not broken and has_fixed_order(plugin.instance):
             right.append(plugin)
     try:
         in_order(right)

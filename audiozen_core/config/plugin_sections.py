@@ -12,8 +12,7 @@ from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.composition import Composition
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.diagnostics import codes, config_codes
-from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.errors import AudioZenError, BuildError, RegistryError
 from audiozen_core.kinds import split_section
 from audiozen_core.registry.index import PluginIndex, installed_index
@@ -21,9 +20,6 @@ from audiozen_core.registry.paths import Resolved, resolve
 
 KIND = "section"
 """The kind of these components."""
-
-Finding = tuple[Diagnostic, KeyPath]
-"""A finding, whose place is relative to the key path."""
 
 
 class PluginSections(dict[str, Any]):

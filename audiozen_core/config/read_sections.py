@@ -18,8 +18,8 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
-from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.switched_off import VARIABLE
+from audiozen_core.registry.hints import earlier_use
+from audiozen_core.registry.index import installed_index, off_note
 
 # The kinds whose sections become one object each. Data sets and hooks are arrays, and have their own fields below.
 _BUILT_KINDS = [kind for kind in KINDS.values() if kind.group and kind.section and not kind.array]
@@ -159,11 +159,10 @@ class _Reader:
         """Returns what is known about a section of a plugin that is switched off or no longer installed."""
         off = [entry for entry in installed_index().off if (entry.kind, entry.name) == ("section", name)]
         if off:
-            return (f"note: {off[0].title} is switched off, with `--without` or {VARIABLE}",)
+            return (off_note(off[0]),)
         if recorded := recorded_plugin(self.composition, name):
-            requirement, record = recorded
-            note = f"note: an earlier run used `{name}` of {requirement.replace('==', ' ')}: {record}"
-            return note, f"help: pip install '{requirement}'"
+            note, remedy = earlier_use(name, *recorded)
+            return note, f"help: {remedy}"
         return ()
 
     def report(self, code: str, message: str, place: KeyPath, **more: Any) -> None:

@@ -12,7 +12,7 @@ from audiozen_core.registry.compatibility import admits
 from audiozen_core.registry.index import PluginIndex
 from audiozen_core.registry.installed import installed_version, normalised
 from audiozen_core.registry.scope import installed_path
-from audiozen_core.registry.switched_off import VARIABLE, switched_off
+from audiozen_core.registry.switched_off import HOW_SWITCHED_OFF, switched_off
 
 _FORM = "help: write it as a name with versions, such as `audiozen-plugin-acme>=0.2,<0.3`"
 
@@ -46,8 +46,7 @@ def _finding(text: str, index: PluginIndex) -> Diagnostic | None:
     name = normalised(wanted.name)
     pip = f"help: pip install '{text}'"
     if name in switched_off():
-        message, help_text = f"`{wanted.name}` is required, but switched off", f"with `--without` or {VARIABLE}"
-        return Diagnostic(codes.UNMET_REQUIREMENT, message, notes=(f"note: it is switched off {help_text}",))
+        return Diagnostic(codes.UNMET_REQUIREMENT, f"`{wanted.name}` is required, but {HOW_SWITCHED_OFF}")
     version = installed_version(name, installed_path())
     if version is None:
         label = did_you_mean(nearest(name, {entry.distribution for entry in index}))

@@ -8,8 +8,10 @@ from functools import cache
 from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.binding.annotations import members_of
 from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.values import annotation_below
 from audiozen_core.config.plugin_sections import section_names, section_table
 from audiozen_core.config.sections import (
     Component,
@@ -69,10 +71,11 @@ def table_at(key_path: KeyPath) -> type | None:
         table = table_of(kind)
         if rest and isinstance(rest[0], int) and kind.array:
             rest = rest[1:]
+    annotation: Any = table
     for part in rest:
-        found = keys_of(table).get(str(part)) if table else None
-        table = _table_type(found.type) if found else None
-    return table
+        annotation = annotation_below(annotation, part)
+    classes = (member for member in members_of(annotation) if isinstance(member, type))
+    return next(filter(dataclasses.is_dataclass, classes), None)
 
 
 def known_keys(key_path: KeyPath) -> tuple[str, ...]:
@@ -106,11 +109,3 @@ def keys_of(table: type) -> dict[str, Key]:
         # A TOML file can't set the field `key`, because it is the component's key path.
         if field.init and not (field.name == "key" and issubclass(table, Component))
     }
-
-
-def _table_type(annotation: Any) -> type | None:
-    """Returns the dataclass in an annotation such as `Component | None`."""
-    for option in getattr(annotation, "__args__", (annotation,)):
-        if isinstance(option, type) and dataclasses.is_dataclass(option):
-            return option
-    return None

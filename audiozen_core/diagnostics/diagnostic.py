@@ -64,6 +64,10 @@ _WIDTH = 120
 _BEFORE = 40
 
 
+Finding = tuple[Diagnostic, KeyPath]
+"""A finding, and the key path that its place is relative to."""
+
+
 def render(diagnostic: Diagnostic, *, colour: bool = False) -> str:
     """Returns the finding in the form of a compiler message, without a newline at the end."""
 

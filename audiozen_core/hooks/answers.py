@@ -7,11 +7,12 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, SupportsFloat, Union, get_args, get_origin, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
 
 from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.errors import HookError
+from audiozen_core.hooks.scalars import as_scalar
 from audiozen_core.hooks.spec_lookup import Spec, return_annotation
 
 Fits = Callable[[Any], bool]
@@ -81,7 +82,7 @@ def _fits(annotation: Any) -> Fits:
         return lambda value: any(type(value) is type(choice) and value == choice for choice in args)
     cls = origin or annotation
     if cls is float:
-        return _is_number
+        return is_number
     if cls is Mapping and args:
         key_fits, value_fits = map(_fits, args)
         return lambda value: (
@@ -97,21 +98,15 @@ def is_bool(value: Any) -> bool:
     return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
 
 
-def _is_number(value: Any) -> bool:
-    """Returns whether a value can become a float: a number, or a scalar of NumPy or Torch, but not a text or a bool."""
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
-        return False
-    try:
-        float(value)
-    except (TypeError, ValueError, RuntimeError):  # a tensor of several elements
-        return False
-    return True
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a number for a hook: what is a scalar of a step, but not a bool."""
+    return not is_bool(value) and as_scalar(value) is not None
 
 
 def _shown(answer: Any) -> str:
     """Describes an answer. The text of an unknown object may be long, or wait for a GPU, so only its type is shown."""
     if isinstance(answer, Mapping):
-        wrong = next(((key, value) for key, value in answer.items() if not _is_number(value)), None)
+        wrong = next(((key, value) for key, value in answer.items() if not is_number(value)), None)
         return f"a dict in which `{wrong[0]}` is {_shown(wrong[1])}" if wrong else "a dict"
     kind = type(answer)
     if kind in (bool, int, float, str):

@@ -5,16 +5,19 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.self_attributes import may_set
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.diagnostics.codes import HOOK
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.answers import defined_in
+from audiozen_core.hooks.plugin import meant_plugin, names
 from audiozen_core.hooks.spec_lookup import OWN, Spec, first_answer_counts, plugin_specs, spec_of
 
 HOOK_NAMES = tuple(OWN)
@@ -45,14 +48,17 @@ def implemented_hooks(cls: type) -> dict[str, str]:
     return {hook: found[hook] for hook in (*OWN, *of_plugins) if hook in found}
 
 
-def hook_findings(cls: type) -> list[Diagnostic]:
+def hook_findings(cls: type, present: Collection[str] = ()) -> list[Diagnostic]:
     """Lists the mistakes in a class of hooks that would make a run fail, or silently have no effect.
+
+    `present` has the names of the hook plugins of the run, if there is one.
 
     The mistakes are: an unknown phase, hook or hook argument; a method named like a hook but not marked as one; a
     method whose code would not run, or would not get the arguments that it names; and options of pluggy that would
-    bypass the phases or swallow exceptions. Each finding has the file and the line of the method.
+    bypass the phases or swallow exceptions. Each finding has the file and the line of the method. A name in `before` or
+    `after` that is probably misspelt is a warning, because it may belong to a plugin that is not installed.
     """
-    found = [*_phase_findings(cls), *_order_findings(cls), *_repetition_findings(cls)]
+    found = [*_phase_findings(cls), *_order_findings(cls, present), *_repetition_findings(cls)]
     for name, member in _members(cls):
         function = _function(member)
         if function and hasattr(function, _MARKER):
@@ -87,11 +93,18 @@ def _phase_findings(cls: type) -> Iterator[Diagnostic]:
         yield _class_finding(f"there is no phase `{phase}`", _meant(str(phase), specs.PHASES), cls)
 
 
-def _order_findings(cls: type) -> Iterator[Diagnostic]:
+def _order_findings(cls: type, present: Collection[str]) -> Iterator[Diagnostic]:
     for attribute in ("before", "after"):
         value = inspect.getattr_static(cls, attribute, ())
-        if not _is_computed(value) and (fault := order_fault(attribute, value)):
+        if _is_computed(value):
+            continue
+        if fault := order_fault(attribute, value):
             yield _class_finding(*fault, cls)
+            continue
+        for name in names(value):
+            if meant := meant_plugin(name, present):
+                message = f"`{attribute}` names the hook plugin `{name}`, which is not installed"
+                yield replace(_class_finding(message, f"did you mean `{meant}`?", cls), severity="warning")
 
 
 def order_fault(attribute: str, value: object) -> tuple[str, str] | None:
@@ -103,8 +116,14 @@ def order_fault(attribute: str, value: object) -> tuple[str, str] | None:
 
 
 def has_fixed_order(cls: type) -> bool:
-    """Returns whether the class says when its objects run. If `phase` is a property, for example, an object says it."""
-    return not any(_is_computed(inspect.getattr_static(cls, name, ())) for name in ("phase", "before", "after"))
+    """Returns whether the class says when its objects run.
+
+    An object says it if `phase`, `before` or `after` is a property, for example, or is set in the constructor.
+    """
+    return not any(
+        _is_computed(inspect.getattr_static(cls, name, ())) or may_set(cls, name)
+        for name in ("phase", "before", "after")
+    )
 
 
 def _is_computed(value: object) -> bool:

@@ -237,6 +237,8 @@ def _check(plugin: Plugin) -> None:
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
+        if finding.severity == "warning":  # `check` and `run` have told it
+            continue
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
     for attribute in ("phase", "before", "after"):
         # An object may compute them, so its class does not show what they are.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from audiozen_core.diagnostics.suggestions import similar_names
 from audiozen_core.hooks import specs
+from audiozen_core.registry.index import installed_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Plugin:
         return self.distribution or type(self.instance).__module__
 
     def is_called(self, name: str) -> bool:
-        """Returns whether `before` and `after` of other plugins may call the plugin so.
+        """Returns whether a name in `before` or `after` of another plugin means this plugin.
 
         >>> ema = Plugin("acme:ema_2", object(), distribution="acme", path="acme:ema")
         >>> [ema.is_called(name) for name in ("ema", "acme:ema", "acme:ema_2", "other:ema")]
@@ -66,3 +70,36 @@ class Plugin:
 def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """Returns the names in an attribute `before` or `after`, which may be one name."""
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
+    """Returns the name that a misspelt one in `before` or `after` probably means.
+
+    Returns None if a plugin has the name, or if nothing is similar: then it may be the name of a plugin that is not
+    installed. A plugin that is switched off is known too.
+
+    Args:
+        name: the name.
+        present: the names of the plugins of the run.
+
+    >>> [meant_plugin(name) for name in ("amp", "amp_2", "tensorbord", "audiozen:ampp", "other:amp", "ema")]
+    [None, None, 'tensorboard', 'audiozen:amp', None, None]
+    """
+    index = installed_index()
+    hooks = [entry for entry in (*index, *index.off) if entry.kind == "hooks"]
+    known = {*present, *(entry.name for entry in hooks), *(entry.spelling for entry in hooks)}
+    # The second use of a hook in a run is called `ema_2`.
+    if name in known or re.sub(r"_\d+$", "", name) in known:
+        return None
+    # `acme:ema` and `hooks.Ema`: one of the two parts is misspelt, not both.
+    owner, own = _parts(name)
+    split = [_parts(other) for other in sorted(known)]
+    names = similar_names(own, [other for its_owner, other in split if its_owner == owner], 1)
+    owners = similar_names(owner, [its_owner for its_owner, other in split if other == own], 1)
+    return next(iter([*(owner + other for other in names), *(other + own for other in owners)]), None)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Returns the distribution or the module of a name with its separator, and the rest: `acme:` and `ema`."""
+    own = re.split("[:.]", name)[-1]
+    return name.removesuffix(own), own

@@ -6,6 +6,7 @@ is imported only if an implementation has the name of no hook of AudioZEN.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from typing import Any
 
 from audiozen_core.errors import AudioZenError
 from audiozen_core.hooks import nonfinite, specs
-from audiozen_core.registry.index import installed_index
-from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.index import PluginIndex, installed_index
+from audiozen_core.registry.paths import load, version_error
 
 KIND = "hookspecs"
 """The kind of these classes."""
@@ -48,15 +49,27 @@ def spec_of(hook: str) -> Spec | None:
 def plugin_specs() -> Iterator[tuple[str, Spec, str]]:
     """Yields the specs that plugins bring: the name of the hook, its spec, and the distribution with its version.
 
-    A class that can't be imported has no hooks; `plugins doctor` reports it.
+    A class that can't be imported has no hooks; `plugins doctor` reports it. To look the specs up is not to use their
+    plugins, so an experiment does not record them.
     """
-    for entry in installed_index().entries(KIND):
+    yield from _specs_of_plugins(installed_index())
+
+
+# An import that fails would be tried anew for each method of each hook. An index is the same object until plugins are
+# installed or switched off.
+@functools.lru_cache(maxsize=1)
+def _specs_of_plugins(index: PluginIndex) -> tuple[tuple[str, Spec, str], ...]:
+    found: list[tuple[str, Spec, str]] = []
+    for entry in index.entries(KIND):
+        if version_error(entry):
+            continue
         try:
-            cls = resolve(entry.spelling, section=KIND).target
+            cls = load(entry).target
         except AudioZenError:
             continue
         if isinstance(cls, type):
-            yield from ((name, spec, entry.origin) for name, spec in specs_in(cls).items())
+            found += [(name, spec, entry.origin) for name, spec in specs_in(cls).items()]
+    return tuple(found)
 
 
 def first_answer_counts(spec: Spec) -> bool:

@@ -79,7 +79,7 @@ def _is_known(parameter: Parameter) -> bool:
 
 def _placeholder(annotation: Any) -> Any:
     """Returns a placeholder of the type for the user to replace."""
-    for member in members_of(unwrap(annotation)):
+    for member in members_of(annotation):
         origin = get_origin(member) or member
         if origin is types.NoneType:
             continue

@@ -97,6 +97,18 @@ def module_error(path: str, module: ModuleType) -> PathError:
     )
 
 
+def earlier_use(name: str, requirement: str, record: str) -> tuple[str, str]:
+    """Returns the note about an earlier run that used a name which no longer exists, and what to do about it.
+
+    Args:
+        name: the name of the component or section.
+        requirement: the requirement for its distribution, such as `acme==1.0`.
+        record: the file that says so.
+    """
+    note = f"note: an earlier run used `{name}` of {requirement.replace('==', ' ')}: {record}"
+    return note, f"pip install '{requirement}'"
+
+
 def unknown_name_hints(error: PathError, path: str, section: str | None) -> PathError:
     """Adds to the error for an unknown name the dotted path that the user may have meant.
 
@@ -105,9 +117,7 @@ def unknown_name_hints(error: PathError, path: str, section: str | None) -> Path
     scope = ImportScope.current()
     unknown = error.code in (codes.UNKNOWN_NAME, codes.UNKNOWN_DISTRIBUTION)
     if scope and unknown and (recorded := scope.recorded(path)):
-        requirement, record = recorded
-        earlier = f"note: an earlier run used `{path}` of {requirement.replace('==', ' ')}: {record}"
-        remedy = f"pip install '{requirement}'"
+        earlier, remedy = earlier_use(path, *recorded)
         return PathError(error.code, error.message, notes=(*error.notes, earlier), remedy=remedy)
     if error.code != codes.UNKNOWN_NAME or ":" in path:
         return error

@@ -14,7 +14,7 @@ from audiozen_core.registry.entry import FIRST_PARTY, PREFIX, Entry
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.installed import distribution_of, metadata_folders, normalised, read_metadata
 from audiozen_core.registry.scope import installed_path
-from audiozen_core.registry.switched_off import VARIABLE, switched_off
+from audiozen_core.registry.switched_off import HOW_SWITCHED_OFF, VARIABLE, switched_off
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class PluginIndex:
                 notes.append(f"note: `{plain}` of {other.origin} is a {other.prose}")
             else:
                 notes.append(f"note: {other.origin} has a `{plain}`; write `{other.spelling}`")
-        notes += [_off_note(other) for other in self.off if other.name == plain and kind in (None, other.kind)]
+        notes += [off_note(other) for other in self.off if other.name == plain and kind in (None, other.kind)]
         near = nearest(plain, names)
         example = f", such as `{known.example}`" if known and known.example else ""
         return PathError(
@@ -180,7 +180,7 @@ class PluginIndex:
         notes = [f"installed: {', '.join(owners) or 'no distribution with components'}"]
         if spellings := [f"`{entry.spelling}`" for entry in self.entries(kind) if entry.name == plain]:
             notes.append(f"note: there is {', '.join(spellings)}")
-        notes += [_off_note(other) for other in self.off if other.distribution == normalised(distribution)][:1]
+        notes += [off_note(other) for other in self.off if other.distribution == normalised(distribution)][:1]
         return PathError(
             codes.UNKNOWN_DISTRIBUTION,
             f"no distribution `{distribution}` with components is installed",
@@ -216,8 +216,9 @@ def _without_once(path: tuple[str, ...], off: tuple[str, ...]) -> PluginIndex:
     return _scan_once(path).without(off)
 
 
-def _off_note(entry: Entry) -> str:
-    return f"note: {entry.title} is switched off, with `--without` or {VARIABLE}"
+def off_note(entry: Entry) -> str:
+    """Returns the note about a component that is switched off."""
+    return f"note: {entry.title} is {HOW_SWITCHED_OFF}"
 
 
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:

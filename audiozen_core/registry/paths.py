@@ -18,6 +18,7 @@ package `audiozen` is imported like any other.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -52,8 +53,8 @@ class Resolved:
         dotted: the import path of the object: `audiozen_plugins.model.sdnn.SDNN` for the path `sdnn`.
         entry: the installed component, if the path is the name of one.
         printed: what the import wrote to the standard output.
-        changed: what the import of an installed module changed in the process, such as "the working directory". It has
-            been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
+        changed: what the lookup changed in the process by importing installed modules, such as "the working directory".
+            It has been undone. A module beside the TOML file is part of the experiment, so it may change what it likes.
     """
 
     path: str
@@ -139,7 +140,7 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
     If `path` is given, it is the path that the user wrote in `section`, and the error for a missing name suggests a
     similar path.
     """
-    before = read_state() if module not in sys.modules else None
+    before = read_state() if _may_import(module, names) else None
     changed: tuple[str, ...] = ()
     try:
         with capture_standard_output() as captured:
@@ -154,6 +155,14 @@ def _import_object(module: str, names: list[str], path: str = "", section: str |
     if isinstance(target, ModuleType):
         raise module_error(dotted, target)
     return Resolved(path, target, dotted, None, captured.text, changed)
+
+
+def _may_import(module: str, names: list[str]) -> bool:
+    """Returns whether a lookup may import something: the module, a sub-module, or what a module imports on demand."""
+    found: Any = sys.modules.get(module)
+    for name in names:
+        found = inspect.getattr_static(found, name, None)  # `getattr` could already import it
+    return found is None
 
 
 def _of_component(error: PathError, spelled: str, entry: Entry, extras: str) -> PathError:

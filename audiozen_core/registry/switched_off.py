@@ -13,6 +13,9 @@ from audiozen_core.registry.installed import normalised
 VARIABLE = "AUDIOZEN_WITHOUT"
 """The environment variable with the names of the distributions, separated by commas."""
 
+HOW_SWITCHED_OFF = f"switched off, with `--without` or {VARIABLE}"
+"""What messages say about a distribution that is switched off."""
+
 
 def switched_off() -> tuple[str, ...]:
     """Returns the normalised names of the distributions that are switched off, sorted."""

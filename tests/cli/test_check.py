@@ -49,6 +49,52 @@ def test_build_option_runs_one_batch_and_reports_its_cost(audiozen, project):
     assert not (project / "exp").exists()
 
 
+PRINTING = """
+from audiozen_plugins.model.sdnn import SDNN
+class Model(SDNN):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        print("a constructor prints")
+"""
+
+
+def test_standard_output_is_one_json_document_also_if_it_builds(audiozen, project):
+    (project / "model.py").write_text(PRINTING)
+    text = (project / "tiny.toml").read_text()
+    (project / "tiny.toml").write_text(text.replace('path = "sdnn"', 'path = "model.Model"'))
+    outcome = audiozen("check", "tiny.toml", "--build", "--format", "json")
+    assert outcome.code == 0, outcome.err
+    document = json.loads(outcome.out)
+    assert document["findings"] == []
+    assert document["build"]["weights"] == "model 1,120"
+    assert outcome.err == "a constructor prints\n"
+    assert "a constructor prints\n" in audiozen("check", "tiny.toml", "--build").out, "negative control"
+    outcome = audiozen("check", "tiny.toml", "--build", "--format", "github")
+    assert outcome.out == ""
+    assert "weights      model 1,120\n" in outcome.err
+
+
+def test_component_that_can_not_be_built_is_a_finding_in_each_format(audiozen, project):
+    text = PRINTING + "        raise ValueError('no')\n"
+    (project / "model.py").write_text(text)
+    toml = (project / "tiny.toml").read_text()
+    (project / "tiny.toml").write_text(toml.replace('path = "sdnn"', 'path = "model.Model"'))
+    outcome = audiozen("check", "tiny.toml", "--build", "--format", "json")
+    assert outcome.code == 2
+    document = json.loads(outcome.out)
+    (finding,) = document["findings"]
+    assert (finding["code"], document["build"]) == ("AZ210", {})
+    assert finding["message"].endswith("ValueError: no")
+    outcome = audiozen("check", "tiny.toml", "--build", "--format", "github")
+    assert (outcome.code, outcome.out.count("::error ")) == (2, 1)
+
+
+def test_file_that_does_not_exist_is_a_finding_too(audiozen, project):
+    outcome = audiozen("check", "missing.toml", "--format", "json")
+    assert outcome.code == 2
+    assert "missing.toml" in json.loads(outcome.out)[0]["message"]
+
+
 def test_build_option_names_weights_without_a_gradient(audiozen, project):
     (project / "model.py").write_text(
         "import torch\n"

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from audiozen_core.cli.main import COMMANDS, cli
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.switched_off import VARIABLE
@@ -112,3 +113,22 @@ def test_unknown_name_is_an_error(acme, tiny, audiozen, name, help_text):
     outcome = audiozen("check", str(tiny.write()), "--without", name)
     assert outcome.code == 2
     assert help_text in outcome.err
+
+
+@pytest.mark.parametrize("options", [("--help",), (), ("run", "--help"), ("--version",), ("explain", "AZ209")])
+def test_help_works_if_the_variable_names_a_plugin_that_is_no_longer_installed(acme, audiozen, monkeypatch, options):
+    monkeypatch.setenv(VARIABLE, "gone")
+    outcome = audiozen(*options)
+    assert (outcome.code, outcome.err) == (0, "")
+    if options in ((), ("--help",)):
+        assert "run " in outcome.out
+        text = " ".join(outcome.out.split())
+        assert "not listed: `gone` can't be switched off" in text
+        assert "correct `--without` or AUDIOZEN_WITHOUT" in text
+    assert audiozen("plugins").code == 2, "negative control: elsewhere the wrong name is an error"
+
+
+def test_completion_offers_the_own_commands_if_the_variable_is_wrong(acme, monkeypatch):
+    assert "shout" in cli.list_commands(None)
+    monkeypatch.setenv(VARIABLE, "gone")
+    assert list(COMMANDS) == cli.list_commands(None)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NewType
 
 import pytest
 
-from audiozen_core.binding.annotations import metadata_of
-from audiozen_core.binding.arguments import check_arguments
+from audiozen_core.binding.annotations import annotated_members
+from audiozen_core.binding.arguments import build, check_arguments
 from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges, out_of_range
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
+from audiozen_core.diagnostics.key_path import spell
 from audiozen_core.errors import ConfigError, RunError
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import resolve
@@ -65,6 +68,71 @@ def test_check_and_constructor_say_the_same(args, wrong):
         Net(**args)
 
 
+@dataclass
+class Band:
+    low: Annotated[float, Range(least=0)] = 0.0
+
+
+Alias = NewType("Alias", Annotated[int, Range(least=1)])  # type: ignore[valid-newtype]
+
+
+class Nested:
+    def __init__(
+        self,
+        sizes: list[Positive] | None = None,
+        pair: tuple[float, Annotated[float, Range(most=1)]] = (0.0, 0.0),
+        table: dict[str, list[Natural]] | None = None,
+        band: Band | None = None,
+        bands: Sequence[Band] = (),
+        share: Annotated[int, Range(least=1)] | Annotated[float, Range(least=0, most=1)] = 1,
+        top: Literal[-1] | Annotated[int, Range(least=1)] = 1,
+        free: str | float | Annotated[list[float], "of any size"] = 0.0,
+        alias: Alias | None = None,
+        net: object = None,
+    ):
+        check_ranges(Nested, locals())
+
+
+@pytest.mark.parametrize(
+    ("args", "place", "wrong"),
+    [
+        ({"sizes": [1, 2, 0, 3]}, ("sizes", 2), "is 0, but must be at least 1"),
+        ({"pair": [5.0, 1.5]}, ("pair", 1), "is 1.5, but must be at most 1"),
+        ({"table": {"a": [0], "b": [1, -1]}}, ("table", "b", 1), "is -1, but must be at least 0"),
+        ({"band": {"low": -1.0}}, ("band", "low"), "is -1.0, but must be at least 0"),
+        (
+            {"bands": [{"low": 1.0}, {"low": math.nan}]},
+            ("bands", 1, "low"),
+            "is nan, but must be at least 0, and finite",
+        ),
+        ({"share": 1.5}, ("share",), "is 1.5, but must be from 0 to 1"),
+        ({"share": -2}, ("share",), "is -2, but must be at least 1 or from 0 to 1"),
+        ({"top": 0}, ("top",), "is 0, but must be at least 1"),
+        ({"alias": 0}, ("alias",), "is 0, but must be at least 1"),
+        ({"sizes": [1], "pair": [9.0, 1.0], "table": {"a": [0]}, "band": {"low": 0.0}, "bands": [{}]}, (), ""),
+        ({"share": 3, "top": -1, "free": -5.0, "alias": 1}, (), ""),
+        ({"share": 0.5, "net": {"path": "torch.nn.Linear", "args": {"in_features": -1}}}, (), ""),
+    ],
+)
+def test_numbers_in_arrays_tables_and_unions_are_checked_too(args, place, wrong):
+    findings = check_arguments(signature_of(Nested), args)
+    if not wrong:
+        assert not findings
+        build(Nested, args)
+        return
+    (finding,) = findings
+    assert (finding.code, finding.place) == ("AZ106", ("args", *place))
+    assert finding.message == f"argument `{spell(place)}` of Nested {wrong}"
+    with pytest.raises(RunError) as error:
+        build(Nested, args)
+    assert error.value.message == f"`{spell(place)}` {wrong}, for Nested"
+
+
+def test_every_wrong_number_of_an_array_is_reported():
+    findings = check_arguments(signature_of(Nested), {"sizes": [0, 1, -1]})
+    assert [finding.place for finding in findings] == [("args", "sizes", 0), ("args", "sizes", 2)]
+
+
 def test_wrong_type_is_reported_once_and_ranges_are_inherited():
     (finding,) = check_arguments(signature_of(Net), {"layers": "0"})
     assert finding.code == "AZ144"
@@ -80,8 +148,8 @@ def ranged(*kinds):
             target = resolve(f"audiozen:{entry.name}", section=kind).target
             signature = signature_of(target)
             for parameter in signature.parameters if signature else ():
-                for allowed in metadata_of(parameter.annotation, Range):
-                    found.append((target, parameter.name, allowed))
+                for _, ranges in annotated_members(parameter.annotation, Range):
+                    found += [(target, parameter.name, allowed) for allowed in ranges]
     return found
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from audiozen_core.binding.component_names import (
     ComponentName,
-    annotation_below,
     is_component_name,
     kind_of_component,
 )
+from audiozen_core.binding.values import annotation_below
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError

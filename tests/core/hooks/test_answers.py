@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from audiozen_core.errors import HookError
 from audiozen_core.hooks import specs
-from audiozen_core.hooks.answers import answer_fits
+from audiozen_core.hooks.answers import answer_fits, is_number
 from audiozen_core.hooks.checks import HOOK_NAMES
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.scalars import as_scalar
 from audiozen_core.hooks.spec_lookup import OWN, first_answer_counts, return_annotation
 from audiozen_core.hooks.specs import hookimpl
 from tests.tiny_training import make_loader, make_trainer, weights_of
@@ -241,3 +243,11 @@ def test_a_hook_may_come_after_the_one_that_it_is_named_after():
         after = ("clip",)
 
     assert Lifecycle([Plugin("acme:clip", Clips())]).plugins
+
+
+def test_a_number_is_the_same_for_an_answer_and_for_a_scalar_of_a_step():
+    values = [1, 0.5, Fraction(1, 2), np.float32(1), np.ones(1), torch.ones(1), torch.ones(2), np.ones(2), "1", None]
+    values += [torch.ones(1, dtype=torch.complex64), 1j, [1.0]]
+    assert [is_number(value) for value in values] == [as_scalar(value) is not None for value in values]
+    assert [is_number(value) for value in values] == [True] * 6 + [False] * 7
+    assert not any(map(is_number, (True, np.bool_(True)))), "a bool is a scalar of a step, but not an answer"

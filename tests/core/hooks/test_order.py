@@ -1,13 +1,24 @@
 """The order of hook plugins: phases, then `before` and `after`, then names."""
+# ruff: noqa: F811 - fixtures
 
 import itertools
 
 import pytest
 
+from audiozen.testing import check_hooks as assert_hooks
+from audiozen_core.config.hooks import check_hooks
 from audiozen_core.errors import HookError
+from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.order import OrderError, in_order
+from audiozen_core.hooks.plugin import meant_plugin
 from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.inspection.probe import findings_about
+from audiozen_core.registry.index import installed_index
+from audiozen_core.registry.paths import resolve
+from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
+from tests.installed import install, site  # noqa: F401 - fixtures
+from tests.tiny_experiment import TOML, TinyExperiment
 
 
 def plugin(name, distribution="", path="", **attributes):
@@ -105,3 +116,68 @@ def test_hooks_are_called_in_the_order_that_the_plugins_say():
 def test_an_unknown_phase_is_an_error_here_too():
     with pytest.raises(HookError, match="unknown phase `late`"):
         in_order([plugin("a", phase="late")])
+
+
+class SetInTheConstructor:
+    phase = "gradient"
+    after = "checkpoint"
+
+    def __init__(self, phase="persist"):
+        self.phase = phase
+
+
+def test_check_leaves_an_order_that_a_constructor_sets_to_the_object():
+    class Fixed:
+        phase = "gradient"
+        after = "checkpoint"
+
+    last = Plugin("checkpoint", type("Last", (), {"phase": "persist"}))
+    assert list(check_hooks({Plugin("late", SetInTheConstructor): None, last: None})) == []
+    ((finding, _),) = check_hooks({Plugin("late", Fixed): None, last: None})
+    assert "must run before" in finding.message, "negative control"
+    with pytest.raises(OrderError, match="must run before"):
+        in_order([Plugin("late", SetInTheConstructor("gradient")), last])
+
+
+NEAR = """
+from audiozen_core.hooks.specs import hookimpl
+
+class Late:
+    after = ("clip_grad_nrom", "wandb", "amp_2")
+
+    @hookimpl
+    def on_epoch_end(self, trainer): ...
+"""
+MESSAGE = "`after` names the hook plugin `clip_grad_nrom`, which is not installed"
+
+
+def test_a_name_that_is_probably_misspelt_is_a_warning_everywhere(install, tmp_path, audiozen):
+    install("acme", {"acme_late": NEAR}, hooks={"acme_late": "acme_late:Late"})
+    (found,) = findings_about(installed_index().find("acme_late"))
+    assert (found.message.partition(": ")[2], found.severity) == (MESSAGE, "warning")
+    assert found.notes[0].endswith("acme_late.py:4, in Late")
+    assert found.notes[1] == "help: did you mean `clip_grad_norm`?"
+    with pytest.raises(AssertionError, match=MESSAGE):
+        assert_hooks(resolve("acme_late").target)
+    file = TinyExperiment(tmp_path).write(text="[[hooks]]\npath = 'acme_late'\n" + TOML)
+    experiment = Experiment.load(file)
+    (warning,) = experiment.warnings
+    assert (warning.severity, warning.source) == ("warning", "path = 'acme_late'")
+    assert warning.message == f"hook plugin `acme_late` of acme (tiny.toml:2): {MESSAGE}"
+    outcome = audiozen("hooks", str(file))
+    assert (outcome.code, MESSAGE in outcome.err, "clip_grad_nrom" in outcome.out) == (0, True, True)
+    experiment.run()
+
+
+def test_names_of_the_run_are_known_too():
+    later = Plugin("later", type("Later", (), {"after": ("parts.Emma", "parts.Ema")}))
+    ((finding, _),) = check_hooks({later: None, Plugin("parts.Ema", type("Ema", (), {}), path="parts.Ema"): None})
+    assert finding.message.startswith("hook plugin `later` (default): `after` names the hook plugin `parts.Emma`")
+    assert list(check_hooks({later: None})) == [], "they are legal where no plugin has a similar name"
+
+
+def test_name_of_a_plugin_that_is_switched_off_is_known(install, monkeypatch):
+    install("acme", {"acme": ""}, hooks={"clip_grad_nrom": "acme:Clip"})
+    monkeypatch.setenv("AUDIOZEN_WITHOUT", "acme")
+    assert meant_plugin("clip_grad_nrom") is meant_plugin("acme:clip_grad_nrom") is None
+    assert meant_plugin("acne:clip_grad_nrom") == "acme:clip_grad_nrom"

@@ -13,6 +13,7 @@ from audiozen_core.errors import ConfigError, HookError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.checks import hook_findings, implemented_hooks
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.spec_lookup import plugin_specs
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.inspection.probe import findings_about
 from audiozen_core.registry.index import installed_index
@@ -259,3 +260,21 @@ def test_broken_specs_harm_only_those_who_use_them(install, tmp_path):
     install("bad", {"bad": "1 / 0"}, hookspecs={"bad": "bad:H"})
     Experiment.load(TinyExperiment(tmp_path).write())
     assert "bad" not in sys.modules
+
+
+@pytest.mark.usefixtures("acme")
+def test_plugin_whose_specs_are_only_looked_up_is_not_used_by_the_run(install, tmp_path):
+    ours = "from audiozen_core.hooks.specs import hookimpl\nclass Ours:\n    @hookimpl(optionalhook=True)\n"
+    install("other", {"other": ours + "    def other_event(self): ..."}, hooks={"ours": "other:Ours"})
+    experiment = Experiment.load(TinyExperiment(tmp_path).write(text="[[hooks]]\npath = 'ours'\n" + TOML))
+    assert {entry.distribution for _, entry in experiment.scope.used} == {"audiozen", "other"}
+
+
+def test_class_of_specs_is_imported_once_even_if_it_fails(install, site):
+    count = site / "count"
+    install("acme", {"acme": f"open({str(count)!r}, 'a').write('x')\nimport no_such_thing"}, hookspecs={"a": "acme:A"})
+    assert not list(plugin_specs())
+    assert not list(plugin_specs())
+    assert count.read_text() == "x"
+    install("other", {"other": SPECS}, hookspecs={"other": "other:AcmeHooks"})
+    assert [name for name, _, _ in plugin_specs()] == ["acme_mixed", "acme_gain"], "what is installed later is found"

@@ -17,6 +17,7 @@ import torch
 from audiozen_core.diagnostics import codes
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.inspection.probe import findings_about
+from audiozen_core.registry import paths
 from audiozen_core.registry.errors import PathError
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import resolve
@@ -25,6 +26,13 @@ from tests.installed import install, site  # noqa: F401 - fixtures
 from tests.tiny_experiment import TinyExperiment
 
 CLASS = "\nfrom torch import nn\nclass Loss(nn.MSELoss): ..."
+LAZY = """
+def __getattr__(name):
+    if name == "late":
+        import importlib
+        return importlib.import_module("acme.late")
+    raise AttributeError(name)
+"""
 OTHER_LOCALE = next(name for name in ("C", "POSIX", "C.UTF-8") if name != locale.setlocale(locale.LC_ALL))
 
 CHANGES = {
@@ -86,8 +94,11 @@ def observed():
     )
 
 
-def test_every_part_is_under_test():
+def test_every_part_is_under_test_and_documented():
     assert list(CHANGES) == [part.name for part in PARTS]
+    page = Path(__file__).parents[3].joinpath("docs", "publish_a_component.md").read_text()
+    listed = page.partition("These are restored:\n\n- ")[2].partition("\n\n")[0]
+    assert set(listed.replace("\n- ", ", ").split(", ")) == set(CHANGES)
 
 
 @pytest.mark.parametrize("part", CHANGES)
@@ -125,6 +136,26 @@ def test_import_that_fails_is_undone_too(install):
     with pytest.raises(PathError):
         resolve("acme_loss", section="loss_function")
     assert Path.cwd() == before
+
+
+@pytest.mark.parametrize("start", ["", "from . import late\n", "def late(): ...\n", LAZY])
+def test_submodule_that_is_imported_later_is_undone_too(install, site, start):
+    (site / "acme").mkdir()
+    change = CHANGES["torch's default type"]
+    early = CLASS if "import late" not in start else ""
+    install("acme", {"acme/__init__": start + early, "acme/late": change + CLASS}, loss_function={"early": "acme:Loss"})
+    if early:
+        assert resolve("early", section="loss_function").changed == ()
+    assert resolve("acme.late.Loss").changed == ("torch's default type",)
+    assert torch.zeros(1).dtype == torch.float32
+
+
+def test_looking_up_what_is_imported_reads_no_state(install, site, monkeypatch):
+    (site / "acme").mkdir()
+    install("acme", {"acme/__init__": "", "acme/late": CLASS}, loss_function={"late": "acme.late:Loss"})
+    resolve("late")
+    monkeypatch.setattr(paths, "read_state", lambda: pytest.fail("it has read the state"))
+    assert resolve("late").target is resolve("acme.late.Loss").target
 
 
 def test_module_beside_the_toml_may_change_what_it_likes(tmp_path):
