@@ -54,16 +54,12 @@ class PartialCollate:
 
     def _returned_none(self, samples: Sequence[NamedSample]) -> UnreadableSample:
         return UnreadableSample(
-            f"`{self._name}` returned None instead of a batch",
+            f"`{name_of(self.collate_fn)}` returned None instead of a batch",
             remedy="let it return a batch for all samples that it gets, and leave unwanted ones out of the data set; a "
             "hook can leave a training batch out with `skip_batch`",
             notes=(_batch_note(samples),),
             final=True,
         )
-
-    @property
-    def _name(self) -> str:
-        return getattr(self.collate_fn, "__name__", type(self.collate_fn).__name__)
 
     def _failure(self, error: BaseException, samples: Sequence[NamedSample]) -> UnreadableSample:
         note = _batch_note(samples)
@@ -88,9 +84,18 @@ class PartialCollate:
             )
             found = DataError.caused_by(error, what, remedy=remedy, notes=notes)
         else:
-            remedy = f"let `{self._name}` take these samples, or name another `collate_fn` in {self.place}"
-            found = DataError.caused_by(error, f"`{self._name}` can't make a batch:", remedy=remedy, notes=notes)
+            remedy = (
+                f"let `{name_of(self.collate_fn)}` take these samples, or name another `collate_fn` in {self.place}"
+            )
+            found = DataError.caused_by(
+                error, f"`{name_of(self.collate_fn)}` can't make a batch:", remedy=remedy, notes=notes
+            )
         return UnreadableSample(found.message, found.remedy, found.notes, final=True, cause=error)
+
+
+def name_of(collate_fn: Callable[..., Any]) -> str:
+    """Returns the name of a collate function in messages."""
+    return getattr(collate_fn, "__name__", type(collate_fn).__name__)
 
 
 def _batch_note(samples: Sequence[NamedSample]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
-from audiozen_core.data.collating import PartialCollate
+from audiozen_core.data.collating import PartialCollate, name_of
 from audiozen_core.data.sampling import EpochBatches
 from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
 from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
@@ -43,6 +43,9 @@ class BatchLoader:
         names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
         place: the table that holds these arguments, in messages.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
+
+    Attributes:
+        origin: where the batches come from, in words: the data set, and the collate function if it is not torch's.
 
     Raises:
         DataError: the data set is empty or has no length; `drop_last` drops its only batch; a sampler or `shuffle` is
@@ -78,6 +81,7 @@ class BatchLoader:
         self.batch_size = batch_size if batch_sampler is None else None
         self.names = tuple(names) or (f"the data set {type(dataset).__name__}",)
         self._name = " and ".join(self.names)
+        self.origin = self._name
         self._running: Any = None
         self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
@@ -86,6 +90,8 @@ class BatchLoader:
         self._batches: EpochBatches | None = None
         self._source: SeededDataset | SeededStream
         collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
+        if collate is not default_collate:
+            self.origin += f", made by `{name_of(collate)}`"
         if isinstance(dataset, IterableDataset):
             given = (("sampler", sampler), ("batch_sampler", batch_sampler))
             for _, error in stream_errors(

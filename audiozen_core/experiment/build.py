@@ -138,7 +138,8 @@ def build_components(
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
-        schedulers[suffix] = Scheduler(built(section, optimizer=optimizers[suffix]), section.interval)
+        scheduler = built(section, optimizer=optimizers[suffix])
+        schedulers[suffix] = Scheduler(scheduler, section.interval, section.section)
     others = {
         kind: {suffix: _other(checked, section, built(section), device) for suffix, section in of_kind.items()}
         for kind, of_kind in sections.items()

@@ -12,6 +12,7 @@ from torch import Tensor
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
+from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory
@@ -30,7 +31,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     Raises:
         AudioZenError: a component can't be built.
     """
-    with experiment.scope:
+    with experiment.scope, name_owners(experiment.checked):
         trainer, loaders = experiment.build()
         weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
         facts = {"device": str(trainer.device), "weights": ", ".join(weights)}

@@ -107,7 +107,7 @@ class Experiment:
             AudioZenError: an error that the user can fix.
         """
         self._check_options(resume, ckpt_path)
-        with name_owners(self.scope.used), self.scope, buffered_for_log_file(), ExitStack() as stack:
+        with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             if self.trains:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
@@ -222,7 +222,7 @@ class Experiment:
 
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
-        with name_owners(self.scope.used):
+        with name_owners(self.checked):
             return build_lifecycle(self.checked)
 
     def _data_modes(self, modes: Sequence[RunMode]) -> list[Mode]:

@@ -223,8 +223,8 @@ class BaseTrainer(Evaluation):
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
         epoch, start = self.progress.epoch + 1, self.progress.batch
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
-        batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
-        self.num_batches, self.batch_size = loader.num_batches, loader.batch_size
+        batches = self.batches(loader, epoch, start=start)
+        self.num_batches = loader.num_batches
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
         self.scalars.begin()
         self._gradients.clear()
@@ -281,7 +281,7 @@ class BaseTrainer(Evaluation):
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
-        losses = self._losses.choose(result, self._gradients.trained_suffixes)
+            losses = self._losses.choose(result, self._gradients.trained_suffixes)
         given = (result if isinstance(result, Mapping) else losses).items()
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 

@@ -28,14 +28,14 @@ def scalars_of(
     """
     with translate_step_errors(method):
         result = method(outputs)
-    if result is None and may_be_none:
-        return {}
-    forms = ["a dict of numbers by name", *["the score alone"] * may_be_score, *["None"] * may_be_none]
-    if may_be_score and (score := as_scalar(result)) is not None:
-        return {"score": float(score)}
-    scalars = as_scalars(result)
-    if isinstance(scalars, str):
-        raise RunError(f"{method.__qualname__} {scalars}", remedy=f"return {', or '.join(forms)}")
+        if result is None and may_be_none:
+            return {}
+        forms = ["a dict of numbers by name", *["the score alone"] * may_be_score, *["None"] * may_be_none]
+        if may_be_score and (score := as_scalar(result)) is not None:
+            return {"score": float(score)}
+        scalars = as_scalars(result)
+        if isinstance(scalars, str):
+            raise RunError(f"{method.__qualname__} {scalars}", remedy=f"return {', or '.join(forms)}")
     return {name: float(value) for name, value in scalars.items()}
 
 

@@ -124,6 +124,7 @@ class Evaluation(Steps, Parts):
         if self.monitor not in scalars:
             raise RunError(
                 f"the validation has no scalar `{self.monitor}`; it has {', '.join(sorted(scalars)) or 'none'}",
+                notes=(f"step: {self.validation_epoch_end.__qualname__} of [trainer]",),
                 remedy="let `validation_epoch_end` return it, or name another one as `monitor` in [trainer.args]",
             )
         score = scalars[self.monitor]
@@ -166,8 +167,7 @@ class Evaluation(Steps, Parts):
         with torch.no_grad():
             for dataloader_idx, loader in enumerate(loaders):
                 outputs.append([])
-                self.batch_size = loader.batch_size
-                for batch_idx, item in enumerate(loader.epoch(0, unreadable=self.unreadable)):
+                for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
                     if item is None:
                         continue
                     batch = self.load_batch(item, mode, batch_idx)
@@ -209,6 +209,11 @@ class Evaluation(Steps, Parts):
                     self.log.error("a hook failed while the run was ending", reason=str(another))
             raise
         self.hooks.on_teardown(trainer=self._as_trainer)
+
+    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0) -> Iterator[Any]:
+        """Returns the batches of an epoch, as `BatchLoader.epoch` makes them."""
+        self.batch_size, self.participants.batches_from = loader.batch_size, loader.origin
+        return loader.epoch(epoch, start=start, unreadable=self.unreadable)
 
     def load_batch(self, item: Any, mode: Mode, batch_idx: int) -> Any:
         """Moves a batch to the device, and lets `prepare_batch` check or convert it."""

@@ -86,7 +86,7 @@ def _note_version(found: list[int], tensor: Tensor) -> Tensor:
     return tensor
 
 
-def protected(function: Callable[..., Any]) -> Callable[..., Any]:
+def protected(function: Callable[..., Any]) -> nn.Module | CopiesInputs:
     """Returns a function that works on copies of the tensors among its arguments; a module itself, which then does."""
     if isinstance(function, nn.Module):
         copy_inputs(function)
@@ -95,14 +95,22 @@ def protected(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class CopiesInputs:
-    """Calls a function with copies of the tensors among its arguments. Its attributes are those of the function."""
+    """Calls a function with copies of the tensors among its arguments. Its attributes are those of the function.
+
+    Attributes:
+        on_return: called with everything that the function returns, if it is set.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
+        self.on_return: Callable[[Any], None] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function."""
-        return self.function(*copied(args), **copied(kwargs))
+        output = self.function(*copied(args), **copied(kwargs))
+        if self.on_return:
+            self.on_return(output)
+        return output
 
     def __getattr__(self, name: str) -> Any:
         """Returns an attribute of the function."""

@@ -13,6 +13,7 @@ from torch import nn
 from audiozen_core.data.description import describe, sample_notes
 from audiozen_core.errors import AudioZenError, RunError, foreign_frames
 from audiozen_core.trainer import input_copies, losses
+from audiozen_core.trainer.participants import Participants
 
 _CALLERS = (input_copies.__file__, losses.__file__, nn.modules.module.__file__)
 
@@ -74,10 +75,10 @@ def _refused_call(error: Exception) -> bool:
 
 @contextmanager
 def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx: int | None = None) -> Iterator[None]:
-    """Translates an error that a method of a trainer raises.
+    """Translates an error that a method of a trainer raises, or that is found in what it returns.
 
-    An `AudioZenError` passes with a note that names the samples. An error of the operating system, such as a disk that
-    is full, passes unchanged.
+    An `AudioZenError` passes with notes. They name the samples, and everything that took part in the step. An error of
+    the operating system, such as a disk that is full, passes unchanged.
 
     Args:
         step: the method, such as `trainer.training_step`.
@@ -87,17 +88,29 @@ def translate_step_errors(step: Callable[..., Any], batch: Any = None, batch_idx
     Raises:
         RunError: the method raised an error.
     """
+    name, of_batch = getattr(step, "__qualname__", repr(step)), batch_idx is not None
+    with _name_participants(step, name, of_batch=of_batch):
+        try:
+            with name_samples(batch):
+                yield
+        except (AudioZenError, OSError):
+            raise
+        except Exception as error:
+            where = f" in batch {batch_idx}" if of_batch else ""
+            notes = [f"batch: {describe(batch)}", *sample_notes(batch)] if of_batch else []
+            raise RunError.caused_by(error, f"{name} failed{where}:", notes=notes) from error
+
+
+@contextmanager
+def _name_participants(step: Callable[..., Any], name: str, *, of_batch: bool) -> Iterator[None]:
+    """Adds notes to an `AudioZenError`: the step, where its batch is from, and what each part has returned in it."""
+    participants = getattr(getattr(step, "__self__", None), "participants", Participants())
+    participants.begin_step()
     try:
-        with name_samples(batch):
-            yield
-    except (AudioZenError, OSError):
+        yield
+    except AudioZenError as error:
+        error.notes = (*error.notes, f"step: {name} of [trainer]", *participants.notes(of_batch=of_batch))
         raise
-    except Exception as error:
-        name = getattr(step, "__qualname__", repr(step))
-        where, notes = "", []
-        if batch_idx is not None:
-            where, notes = f" in batch {batch_idx}", [f"batch: {describe(batch)}", *sample_notes(batch)]
-        raise RunError.caused_by(error, f"{name} failed{where}:", notes=notes) from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from audiozen_core.trainer.held_modules import held_modules
 from audiozen_core.trainer.input_copies import copy_inputs, protected, report_changed_inputs
 from audiozen_core.trainer.losses import follow_mode
 from audiozen_core.trainer.part_errors import translate_method_errors
+from audiozen_core.trainer.participants import Participants
 
 _Part = TypeVar("_Part")
 
@@ -27,12 +28,15 @@ class Parts:
 
     def __init__(self, components: Components) -> None:
         self.models = components.models
-        self.loss_functions: Mapping[str, Callable[..., Any]] = {
-            suffix: protected(loss) for suffix, loss in components.loss_functions.items()
-        }
+        self.participants = Participants()
+        losses = {suffix: protected(loss) for suffix, loss in components.loss_functions.items()}
+        self.loss_functions: Mapping[str, Callable[..., Any]] = losses
         for suffix, model in self.models.items():
             copy_inputs(model)
             report_changed_inputs(model, f"[{section_name('model', suffix)}]")
+            self.participants.watch(section_name("model", suffix), model)
+        for suffix, loss in losses.items():
+            self.participants.watch(section_name("loss_function", suffix), loss)
         self.optimizers = components.optimizers
         self.lr_schedulers = components.lr_schedulers
         self.others = components.others

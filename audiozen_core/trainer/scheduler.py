@@ -14,10 +14,14 @@ from audiozen_core.errors import AudioZenError, RunError
 
 @dataclass(slots=True)
 class Scheduler:
-    """A torch scheduler, or an object with the same methods, and its `interval`: `epoch` or `step`."""
+    """A torch scheduler, or an object with the same methods, and its `interval`: `epoch` or `step`.
+
+    `section` is its section in messages.
+    """
 
     scheduler: Any
     interval: str = "epoch"
+    section: str = "lr_scheduler"
 
     @property
     def follows_score(self) -> bool:
@@ -38,7 +42,7 @@ class Scheduler:
         except Exception as error:
             raise RunError.caused_by(
                 error,
-                f"{type(self.scheduler).__name__} can't step:",
+                f"[{self.section}] {type(self.scheduler).__name__} can't step:",
                 remedy="fit its arguments in [lr_scheduler.args] to the length of the run: with "
                 '`interval = "step"` it steps once for each optimiser step, otherwise once an epoch',
             ) from error

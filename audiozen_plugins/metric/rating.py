@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.hooks.scalars import as_scalar, form_of
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.si_sdr import si_sdr
 
@@ -84,18 +85,27 @@ class Rater:
         return {metric.name: self._value(metric, name, signal, clean) for metric in self.metrics}, ""
 
     def _value(self, metric: Metric, name: str, signal: Tensor, clean: Tensor) -> float:
+        which = f"metric: `{type(metric).__name__}`"
         try:
             # A metric may work in place, so each gets copies of its own.
-            return float(metric(signal.clone(), clean.clone(), sr=self.sr))
+            value = metric(signal.clone(), clean.clone(), sr=self.sr)
         except AudioZenError:
             raise
         except Exception as error:
             raise RunError.caused_by(
                 error,
                 f"the metric `{metric.name}` fails for `{name}`:",
-                notes=(f"given: two signals of {len(clean)} samples at {self.sr} Hz",),
+                notes=(f"given: two signals of {len(clean)} samples at {self.sr} Hz", which),
                 remedy="remove the metric from [trainer.args], or correct it",
             ) from error
+        number = as_scalar(value)
+        if number is None:
+            raise RunError(
+                f"the metric `{metric.name}` returns {form_of(value)} for `{name}`",
+                notes=(which,),
+                remedy="let it return one number, which is NaN where the metric is not defined",
+            )
+        return float(number)
 
 
 def fault(signal: Tensor, clean: Tensor, kind: str) -> str:

@@ -61,8 +61,9 @@ def test_error_of_audiozen_itself_names_the_samples_once(mode, own):
 
     with pytest.raises(DataError) as caught:
         run(make_trainer(cls=Refuses, max_epochs=1), mode)
-    level, *samples = caught.value.notes
+    level, *others = caught.value.notes
     assert level == "level: -90 dB"
+    samples = [note for note in others if note.startswith("samples: ")]
     assert len(samples) == 1
     assert samples == list(own) or samples[0].startswith("samples: sample ")
 

@@ -72,7 +72,8 @@ def test_error_names_the_key_and_what_is_wanted(tmp_path, changes, message):
     with pytest.raises(DataError) as caught:
         make(tmp_path, domain="waveform", max_epochs=1).train(loader(**changes))
     assert message in caught.value.message
-    assert caught.value.notes == ("samples: f0, f1",)
+    assert caught.value.notes[0] == "samples: f0, f1"
+    assert "data: the batch is from the data set Items" in caught.value.notes
 
 
 def test_batch_that_is_not_a_dict_is_a_clear_error(tmp_path):
