@@ -27,8 +27,8 @@ from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT
 @click.option(
     "--build",
     is_flag=True,
-    help="Also build everything, and report weights; in a training, run one batch forward and backward, and report "
-    "shapes, memory and time. Nothing is written.",
+    help="Also build everything, and report weights; in a training, run one batch forward and backward and the "
+    "optimiser, and report shapes, memory and time. Nothing is written.",
 )
 @TRACEBACK
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:
