@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.files import write_audio
+from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics import config_codes
@@ -88,9 +89,10 @@ class FileByFile(BaseTrainer):
         metrics: Sequence[MetricSpec] = ("si_sdr", "stoi", "pesq"),
         save_enhanced: bool = True,
         chunk_seconds: float | None = None,
-        overlap_seconds: float | None = None,
+        overlap_seconds: Annotated[float, Range(above=0)] | None = None,
         **kwargs: Any,
     ) -> None:
+        check_ranges(FileByFile, {"overlap_seconds": overlap_seconds})
         super().__init__(components, **kwargs)
         self.score = build_metric(score)
         highest = self.save_max_score if self.monitor == "score" else None
