@@ -190,7 +190,7 @@ class Experiment:
         Args:
             start: the checkpoint whose weights a finetuning or an evaluation starts from. They are loaded before the
                 hooks' `on_setup`, so that an average of the weights, for example, starts from them.
-            modes: the modes whose data to build, by default all.
+            modes: the modes whose data to build, by default all. The first of them is the one that is run.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -206,8 +206,11 @@ class Experiment:
         check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
-        for mode in self._data_modes(self.modes if modes is None else modes):
-            with trainer.unreadable.allow_unreadable_files(mode):
+        built = self.modes if modes is None else modes
+        used = self._data_modes(built[:1])
+        for mode in self._data_modes(built):
+            # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
+            with (trainer.unreadable if mode in used else trainer.unreadable.anew()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         if "train" in loaders:
             seed_generators(self.config.meta.seed)

@@ -62,7 +62,8 @@ class BaseTrainer(Evaluation):
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
-        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`.
+        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. Of a step that a scaler
+            leaves out because of an overflow, there is none.
         log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
             are done, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
@@ -306,7 +307,7 @@ class BaseTrainer(Evaluation):
         if self.scalars.add_gradients(measured) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
-                self.scalars.annotate("grad_norm", self.grad_norm)
+                self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
             for suffix, optimizer in self.optimizers.items():
                 with self._gradients.explained_step(suffix, optimizer):
                     if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.files import write_audio
+from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics import config_codes
@@ -46,7 +48,8 @@ class FileByFile(BaseTrainer):
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
     size. The score is the mean of a metric over the files; the mean of the noisy files is recorded beside it. A file
-    whose noisy signal has no finite value is not in the means, and is listed. If the noisy signal of a file has a value
+    whose noisy signal has no finite value is not in the means, and is listed; a data set that has only such files is an
+    error. If the noisy signal of a file has a value
     and the network's output has none, the mean is NaN in a validation and in a test, and the file is listed. The epoch
     can't be the best then.
 
@@ -86,9 +89,10 @@ class FileByFile(BaseTrainer):
         metrics: Sequence[MetricSpec] = ("si_sdr", "stoi", "pesq"),
         save_enhanced: bool = True,
         chunk_seconds: float | None = None,
-        overlap_seconds: float | None = None,
+        overlap_seconds: Annotated[float, Range(above=0)] | None = None,
         **kwargs: Any,
     ) -> None:
+        check_ranges(FileByFile, {"overlap_seconds": overlap_seconds})
         super().__init__(components, **kwargs)
         self.score = build_metric(score)
         highest = self.save_max_score if self.monitor == "score" else None
@@ -207,11 +211,17 @@ class FileByFile(BaseTrainer):
         return validated
 
     def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:
-        """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss."""
+        """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss.
+
+        Raises:
+            DataError: a data set has no pair that can be rated.
+        """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            scores = validation_scores(self.score, [file for batch in batches for file in batch])
+            files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
+            _check_pairs("validate_dataset", name, [self.score], [file.row for file in files])
+            scores = validation_scores(self.score, files)
             if dataloader_idx == self.score_dataset:
                 result["score"] = scores.scalars[self.score.name]
                 self.why_no_score = scores.why_no_mean
@@ -240,7 +250,11 @@ class FileByFile(BaseTrainer):
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
-        """Prints a table of each data set, and writes its CSV and JSON files."""
+        """Prints a table of each data set, and writes its CSV and JSON files.
+
+        Raises:
+            DataError: a data set has no pair that can be rated. The files of all data sets have been written.
+        """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
             report = Report(self.metrics, [row for rows in batches for row in rows])
@@ -256,6 +270,9 @@ class FileByFile(BaseTrainer):
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
+        for dataloader_idx, batches in enumerate(outputs):
+            name = self._prefix("test", dataloader_idx, len(outputs))
+            _check_pairs("test_dataset", name, self.metrics, [row for rows in batches for row in rows])
         return result
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
@@ -315,6 +332,23 @@ class FileByFile(BaseTrainer):
         if len(names) > 1:
             self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
         return list(names).index(name) if name is not None and names else 0
+
+
+def _check_pairs(section: str, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
+    """Checks that at least one file of a data set can be rated, by one of the metrics.
+
+    Raises:
+        DataError: no noisy file has a value. The network is not at fault, so no later epoch would have a score either.
+    """
+    values = [row.noisy[metric.name] for metric in metrics for row in rows]
+    if values and not any(map(math.isfinite, values)):
+        name = f" `{prefix.rstrip('/')}`" * bool(prefix)
+        raise DataError(
+            f"[{section}]{name} has no pair that can be rated",
+            notes=Report(metrics, rows).faulty_pairs(),
+            remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
+            "not silent, or remove the section",
+        )
 
 
 def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:

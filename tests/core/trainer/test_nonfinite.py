@@ -15,7 +15,6 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import base_trainer
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights, named_weights
 from audiozen_core.trainer.step_scalars import StepScalars
-from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
@@ -461,32 +460,3 @@ def test_sparse_gradients_are_measured_as_if_they_were_dense():
         assert model[0].weight.grad.is_sparse is sparse
         norms.append(GradientNorms({"": named_weights({"model": model})}).measure()[""].single)
     torch.testing.assert_close(*norms)
-
-
-class Overflows(TinyTrainer):
-    """Some losses overflow float16 when they are scaled."""
-
-    often = False
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)["loss"].float()
-        if self.often or (self.progress.epoch == 1 and batch_idx in (1, 2)):
-            loss = _Blow.apply(loss)
-        return loss
-
-
-def test_overflows_of_the_scaler_are_counted_and_do_not_stop_the_run():
-    amp = Amp(dtype="float16", init_scale=16.0)
-    trainer = make_trainer(cls=Overflows, max_epochs=3, hooks={"amp": amp})
-    trainer.use_amp = True
-    trainer.train(make_loader())
-    assert amp.overflows == 2
-    assert amp.state_dict()["scaler"]["scale"] == 4.0
-    assert weights_of(trainer).isfinite().all()
-
-
-def test_too_many_overflows_in_a_row_are_an_error():
-    trainer = make_trainer(cls=Overflows, max_epochs=9, hooks={"amp": Amp(dtype="float16", max_overflows=7)})
-    trainer.use_amp = trainer.often = True
-    with pytest.raises(RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8"):
-        trainer.train(make_loader())
