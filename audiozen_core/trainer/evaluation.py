@@ -15,7 +15,7 @@ from torch import Tensor
 from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
-from audiozen_core.errors import RunError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
@@ -104,6 +104,29 @@ class Evaluation(Steps, Parts):
             raise RunError("only a test or a prediction has a result folder")
         mode, results = self._results
         return results.of_dataset(self.dataset_name(mode, dataloader_idx))
+
+    def result_file(self, dataloader_idx: int, name: str) -> Path:
+        """Returns the path of a new file in the result folder of a data set.
+
+        Args:
+            dataloader_idx: the index of the data set.
+            name: the name of the file, such as `f"audio/{id}.wav"`. The folders in it need not exist yet.
+
+        Raises:
+            DataError: the file exists, because two samples have the same ID; or it would be outside the folder.
+            RunError: neither a test nor a prediction is running.
+        """
+        folder = self.result_folder(dataloader_idx)
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(
+                f"the sample ID in `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
+            )
+        if path.exists():  # the folder is new
+            raise DataError(
+                f"two samples would write the same file `{name}`", remedy="give each sample an `id` of its own"
+            )
+        return path
 
     @contextmanager
     def _new_results(self, mode: Mode) -> Iterator[None]:
