@@ -125,7 +125,9 @@ class Amp:
         if self._epoch_overflows:
             metrics = {"train/overflows": float(self._epoch_overflows)}
             self._epoch_overflows = 0
-            trainer.hooks.on_log(trainer=trainer, metrics=metrics, step=trainer.progress.step, epoch=epoch)
+            trainer.hooks.on_log(
+                trainer=trainer, mode="train", metrics=metrics, step=trainer.progress.step, epoch=epoch
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the scaler (empty without a scaler), and the numbers of overflows."""

@@ -82,11 +82,11 @@ class Signals:
             self._random = RandomState().state_dict()
 
     @hookimpl
-    def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
+    def on_evaluation_step_end(self, trainer: Trainer) -> None:
         """Interrupts the evaluation if the run is to stop."""
         if not self._stop:
             return
-        trainer.hooks.on_evaluation_abandoned(trainer=trainer, mode=mode)
+        trainer.abandon_evaluation()
         if not self._training:
             self._interrupt("there was nothing to save")
         trainer.progress.reopen_epoch()
