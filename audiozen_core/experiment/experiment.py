@@ -34,6 +34,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
+from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
@@ -92,7 +93,7 @@ class Experiment:
         """
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
+    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
         """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
@@ -103,10 +104,14 @@ class Experiment:
                 best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
 
+        Returns:
+            The result of each mode, and the checkpoints.
+
         Raises:
             AudioZenError: an error that the user can fix.
         """
         self._check_options(resume, ckpt_path)
+        results: dict[RunMode, ModeResult] = {}
         with name_owners(self.scope.used), self.scope, buffered_for_log_file(), ExitStack() as stack:
             if self.trains:
                 # The lock removes the folder again if building fails before anything is written to it.
@@ -117,11 +122,13 @@ class Experiment:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
                     gc.collect()
-                self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+                results[mode] = self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+
+        return RunResult(self.folder, results, best=self.store.best, latest=self.store.latest)
 
     def _run_mode(
         self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
-    ) -> None:
+    ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
         Each mode has parts of its own, as in a process of its own. So whatever networks, losses, hooks and data sets
@@ -154,6 +161,16 @@ class Experiment:
                 trainer.test(loaders["test"])
             else:
                 trainer.predict(loaders["predict"])
+            progress = trainer.progress
+            return ModeResult(
+                trainer.ending,
+                trainer.last_scalars,
+                progress.epoch,
+                progress.step,
+                progress.best_score,
+                progress.best_epoch,
+                trainer.results_folder,
+            )
 
     @property
     def trains(self) -> bool:

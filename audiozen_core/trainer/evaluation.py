@@ -34,6 +34,8 @@ class Evaluation(Steps, Parts):
 
     Attributes:
         ending: how the mode has ended.
+        last_scalars: the scalars of the last evaluation, by their names in records.
+        results_folder: the complete results of a test or a prediction, if any were written.
         why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
             `validation_epoch_end`; a training in which no epoch could be the best ends with it.
     """
@@ -57,6 +59,8 @@ class Evaluation(Steps, Parts):
         # The mode of the evaluation that has started, and has neither ended nor been abandoned.
         self._evaluated: Mode | None = None
         self.ending = RunEnding()
+        self.last_scalars: dict[str, float] = {}
+        self.results_folder: Path | None = None
 
     def validate(self, loaders: Sequence[BatchLoader]) -> float:
         """Runs the validation once and returns the score."""
@@ -151,7 +155,8 @@ class Evaluation(Steps, Parts):
             yield
         finally:
             self._results = None
-        if folder := results.complete():
+        self.results_folder = results.complete()
+        if folder := self.results_folder:
             self.log.info("the results are complete", folder=str(folder))
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
@@ -178,6 +183,7 @@ class Evaluation(Steps, Parts):
 
     def _end_evaluation(self, mode: Mode, score: float | None, metrics: Mapping[str, float]) -> None:
         self._evaluated = None
+        self.last_scalars = dict(metrics)
         self.hooks.on_evaluation_end(trainer=self._as_trainer, mode=mode, score=score, metrics=metrics)
 
     def abandon_evaluation(self) -> None:
