@@ -19,6 +19,7 @@ from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
+from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
@@ -78,14 +79,13 @@ class Experiment:
         self.scope = checked.scope
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, overrides: Sequence[str] = (), modes: Sequence[RunMode] = ("train",)
-    ) -> Experiment:
+    def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
         """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
 
         Args:
             path: the file.
-            overrides: assignments such as `optimizer.args.lr=3e-4`.
+            overrides: assignments such as `optimizer.args.lr=3e-4`, as after `--set`; or a mapping from keys to values,
+                such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
 
         Raises:
@@ -236,6 +236,26 @@ class Experiment:
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
+
+    def restore(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
+        """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
+
+        Args:
+            checkpoint: `best`, `latest`, or the name or path of a checkpoint.
+
+        Returns:
+            The trainer, and the folder of the checkpoint.
+
+        Raises:
+            AudioZenError: a component can't be built, or the checkpoint can't be loaded.
+        """
+        with name_owners(self.scope.used), self.scope:
+            start = self._locate(checkpoint)
+            trainer, _ = self.build(start, modes=())
+            restore_for_evaluation(trainer, start.path)
+            trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
+            trainer.set_mode(training=False)
+        return trainer, start.path
 
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
