@@ -54,7 +54,12 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
         if long and not classes:
             return []
         items = list(owner.items()) if isinstance(owner, dict) else enumerate(owner)
-        return [(str(key), value) for key, value in items if not long or type(value) in classes]
+        return [
+            # The text of another key could be long, such as that of the weights in the state of an optimiser.
+            (str(key if isinstance(key, str | int) else place), value)
+            for place, (key, value) in enumerate(items)
+            if not long or type(value) in classes
+        ]
     if isinstance(owner, functools.partial):
         return [("func", owner.func), ("args", owner.args), *owner.keywords.items()]
     if isinstance(owner, MethodType):

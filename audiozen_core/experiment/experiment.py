@@ -19,6 +19,7 @@ from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
+from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
@@ -34,6 +35,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
+from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
@@ -77,14 +79,13 @@ class Experiment:
         self.scope = checked.scope
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, overrides: Sequence[str] = (), modes: Sequence[RunMode] = ("train",)
-    ) -> Experiment:
+    def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
         """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
 
         Args:
             path: the file.
-            overrides: assignments such as `optimizer.args.lr=3e-4`.
+            overrides: assignments such as `optimizer.args.lr=3e-4`, as after `--set`; or a mapping from keys to values,
+                such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
 
         Raises:
@@ -92,7 +93,7 @@ class Experiment:
         """
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
+    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
         """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
@@ -103,10 +104,14 @@ class Experiment:
                 best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
 
+        Returns:
+            The result of each mode, and the checkpoints.
+
         Raises:
             AudioZenError: an error that the user can fix.
         """
         self._check_options(resume, ckpt_path)
+        results: dict[RunMode, ModeResult] = {}
         with name_owners(self.scope.used), self.scope, buffered_for_log_file(), ExitStack() as stack:
             if self.trains:
                 # The lock removes the folder again if building fails before anything is written to it.
@@ -117,11 +122,13 @@ class Experiment:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
                     gc.collect()
-                self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+                results[mode] = self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+
+        return RunResult(self.folder, results, best=self.store.best, latest=self.store.latest)
 
     def _run_mode(
         self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
-    ) -> None:
+    ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
         Each mode has parts of its own, as in a process of its own. So whatever networks, losses, hooks and data sets
@@ -154,6 +161,16 @@ class Experiment:
                 trainer.test(loaders["test"])
             else:
                 trainer.predict(loaders["predict"])
+            progress = trainer.progress
+            return ModeResult(
+                trainer.ending,
+                trainer.last_scalars,
+                progress.epoch,
+                progress.step,
+                progress.best_score,
+                progress.best_epoch,
+                trainer.results_folder,
+            )
 
     @property
     def trains(self) -> bool:
@@ -222,6 +239,26 @@ class Experiment:
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
+
+    def restore(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
+        """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
+
+        Args:
+            checkpoint: `best`, `latest`, or the name or path of a checkpoint.
+
+        Returns:
+            The trainer, and the folder of the checkpoint.
+
+        Raises:
+            AudioZenError: a component can't be built, or the checkpoint can't be loaded.
+        """
+        with name_owners(self.scope.used), self.scope:
+            start = self._locate(checkpoint)
+            trainer, _ = self.build(start, modes=())
+            restore_for_evaluation(trainer, start.path)
+            trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
+            trainer.set_mode(training=False)
+        return trainer, start.path
 
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""

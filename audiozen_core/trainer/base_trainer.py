@@ -14,6 +14,7 @@ from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.components import Components
@@ -128,14 +129,11 @@ class BaseTrainer(Evaluation):
             on_bad_data=on_bad_data,
             max_bad_data=max_bad_data,
         )
-        self.max_epochs = max_epochs
-        self.max_steps = max_steps
+        self.max_epochs, self.max_steps = max_epochs, max_steps
         self.clip_grad_norm_value = clip_grad_norm_value
-        self.save_ckpt_interval = save_ckpt_interval
-        self.save_ckpt_interval_steps = save_ckpt_interval_steps
+        self.save_ckpt_interval, self.save_ckpt_interval_steps = save_ckpt_interval, save_ckpt_interval_steps
         self.save_ckpt_minutes, self.save_ckpt_async = save_ckpt_minutes, save_ckpt_async
-        self.patience = patience
-        self.validation_interval = validation_interval
+        self.patience, self.validation_interval = patience, validation_interval
         self.max_num_checkpoints = max_num_checkpoints
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.plot_norm = plot_norm
@@ -168,7 +166,7 @@ class BaseTrainer(Evaluation):
         self.check_schedulers(loader)
         validated = False
         with self._running("train"):
-            while (reason := self._stop_reason()) is None:
+            while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)
                 except RollbackRequest as request:
@@ -176,8 +174,8 @@ class BaseTrainer(Evaluation):
                         raise request.reason from None
                     continue
                 except StopRequest as request:
-                    reason = request.reason
-                    self.hooks.on_checkpoint_request(trainer=self, reason=reason)
+                    ending = RunEnding("stopped", request.reason)
+                    self.hooks.on_checkpoint_request(trainer=self, reason=request.reason)
                     break
                 self.progress.complete_epoch()
                 epoch = self.progress.epoch
@@ -190,10 +188,12 @@ class BaseTrainer(Evaluation):
                 self._step_schedulers("epoch", score)
                 # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
                 newest = self.scalars.last_record if self.progress.step < self.log_interval else None
-                last_step = prefixed("step", newest.metrics) if newest else {}
-                self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
+                record = metrics | (prefixed("step", newest.metrics) if newest else {})
+                self.hooks.on_log(trainer=self, mode="train", metrics=record, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
-            self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
+            self.ending = ending
+            epochs, steps = self.progress.epoch, self.progress.step
+            self.log.info("training is over", reason=ending.reason, epochs=epochs, steps=steps)
             if validated and not self.progress.best_epoch:
                 self.log.warning(
                     "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
@@ -209,13 +209,14 @@ class BaseTrainer(Evaluation):
         for scheduler in self.lr_schedulers.values():
             scheduler.check_length(epochs=epochs, steps=steps)
 
-    def _stop_reason(self) -> str | None:
+    def _ending(self) -> RunEnding | None:
         if self.progress.epoch >= self.max_epochs:
-            return f"max_epochs = {self.max_epochs} is reached"
+            return RunEnding("finished", f"max_epochs = {self.max_epochs} is reached")
         # In the middle of an epoch, `_train_epoch` ends the epoch early, so that it is still validated.
         if self._out_of_steps and not self.progress.batch:
-            return f"max_steps = {self.max_steps} is reached"
-        return self.hooks.stop_reason(trainer=self)
+            return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
+        reason = self.hooks.stop_reason(trainer=self)
+        return RunEnding("stopped", reason) if reason else None
 
     @property
     def _out_of_steps(self) -> bool:
@@ -324,8 +325,8 @@ class BaseTrainer(Evaluation):
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""
         for record in self.scalars.take_records():
             if self.log_interval and record.step % self.log_interval == 0:
-                metrics = prefixed("step", record.metrics)
-                self.hooks.on_log(trainer=self, metrics=metrics, step=record.step, epoch=record.epoch)
+                metrics, step = prefixed("step", record.metrics), record.step
+                self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=step, epoch=record.epoch)
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():

@@ -62,19 +62,19 @@ class Amp:
         self._scaler: torch.amp.GradScaler | None = None
         self._restored: dict[str, Any] = {}
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
         """Sets `loss_is_scaled`, so that the trainer does not treat an overflow as an error."""
         trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
-    @hookimpl
+    @hookimpl.autocast
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
         """Enables half precision for the forward pass."""
         if not trainer.use_amp:
             return None
         return torch.autocast(trainer.device.type, dtype=self._dtype(trainer.device))
 
-    @hookimpl
+    @hookimpl.backward
     def backward(self, trainer: Trainer, loss: Tensor, inputs: list[Tensor] | None, last: bool) -> bool | None:
         """Scales the loss, so that small gradients do not vanish in float16."""
         scaler = self._scaler_for(trainer)
@@ -83,7 +83,7 @@ class Amp:
         torch.autograd.backward(scaler.scale(loss), inputs=inputs, retain_graph=not last)
         return True
 
-    @hookimpl
+    @hookimpl.on_gradients_ready
     def on_gradients_ready(self, trainer: Trainer) -> None:
         """Unscales the gradients before they are clipped."""
         if scaler := self._scaler_for(trainer):
@@ -91,7 +91,7 @@ class Amp:
                 if _has_gradients(optimizer):
                     scaler.unscale_(optimizer)
 
-    @hookimpl
+    @hookimpl.optimizer_step
     def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
         """Leaves the step out if a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
@@ -118,14 +118,14 @@ class Amp:
             )
         return True
 
-    @hookimpl
+    @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
         """Adapts the scale to whether the step was taken."""
         if (scaler := self._scaler_for(trainer)) and self._scaler_used:
             scaler.update()
         self._scaler_used = False
 
-    @hookimpl
+    @hookimpl.epoch_scalars
     def epoch_scalars(self) -> dict[str, float]:
         """Returns the numbers of overflows in the epoch."""
         counted, self._in_epoch = self._in_epoch, Counter()

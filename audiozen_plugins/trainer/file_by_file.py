@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -22,7 +21,7 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
-from audiozen_core.errors import AudioZenError, DataError, RunError
+from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
@@ -30,11 +29,11 @@ from audiozen_plugins.metric.chosen import (
     MetricSpec,
     as_finding,
     build_metric,
+    build_metrics,
+    check_metrics,
     direction_error,
     metric_finding,
-    rate_error,
-    repetition_error,
-    usable_metrics,
+    sample_rate_error,
 )
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
@@ -100,7 +99,7 @@ class FileByFile(BaseTrainer):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
-        self.metrics, left_out = usable_metrics(metrics, self.sr)
+        self.metrics, left_out = build_metrics(metrics, self.sr)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
         if wrong := chunk_error(chunk_seconds, overlap_seconds):
@@ -132,21 +131,9 @@ class FileByFile(BaseTrainer):
 
         names = dataset_names.get("validate", ())
         severity: Severity = "error" if names else "warning"
-        found = [metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error)]
-        earlier: list[Metric] = []
-
-        def metric_error(metric: Metric) -> AudioZenError | None:
-            if error := rate_error(metric, acoustics.sr):
-                return error
-            if repeated := repetition_error(metric, earlier):
-                raise repeated  # an error and no warning, because no mode would start
-            earlier.append(metric)
-            return None
-
-        metrics = value("metrics")
-        for index, spec in enumerate(metrics if isinstance(metrics, Sequence) else ()):
-            found.append(metric_finding(spec, ("args", "metrics", index), severity="warning", check=metric_error))
-        yield from filter(None, found)
+        if found := metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error):
+            yield found
+        yield from check_metrics(value("metrics"), "metrics", sr=acoustics.sr)
         name = args.get("score_dataset")
         if name is not None and not names:
             yield Diagnostic(
@@ -170,8 +157,8 @@ class FileByFile(BaseTrainer):
         # A subclass may compute a score of its own. Then the direction of the metric says nothing.
         own = cls.validation_epoch_end is not FileByFile.validation_epoch_end
         if own or save_max_score is None:
-            return rate_error(score, sr)
-        return rate_error(score, sr) or direction_error(score, save_max_score)
+            return sample_rate_error(score, sr)
+        return sample_rate_error(score, sr) or direction_error(score, save_max_score)
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Returns the enhanced waveforms [batch, time], and the magnitudes that they were made from, if any."""
@@ -243,10 +230,8 @@ class FileByFile(BaseTrainer):
             signals = _on_cpu(file, wave)
             self.show(**signals)
             rows.append(self._rate(self._test_rater, file, signals))
-            if self.save_enhanced:
-                folder = self.result_folder(dataloader_idx) / "audio"
-                for kind, signal in signals.items():
-                    self._write(folder, f"{file['id'][0]}_{kind}.wav", signal, file["id"][0])
+            for kind, signal in signals.items() if self.save_enhanced else ():
+                self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
@@ -281,11 +266,10 @@ class FileByFile(BaseTrainer):
             wave, _ = self.enhance_file(file)
             signals = _on_cpu(file, wave)
             self.show(**signals)
-            name = file["id"][0]
-            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", signals["enhanced"], name):
+            if self._write(dataloader_idx, f"{file['id'][0]}.wav", signals["enhanced"]):
                 self._files_written += 1
             else:
-                self._not_finite.append(name)
+                self._not_finite.append(file["id"][0])
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches.
@@ -307,22 +291,20 @@ class FileByFile(BaseTrainer):
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
         """Rates one file before and after enhancement, given its signals as `_on_cpu` returns them."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
-        return rater.rate(str(file["id"][0]), snr=snr, **signals)
+        return rater.rate(str(file["id"][0]), signals, group=snr)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
         return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
 
-    def _write(self, folder: Path, name: str, wave: Tensor, sample: str) -> bool:
+    def _write(self, dataloader_idx: int, name: str, wave: Tensor) -> bool:
         """Writes an audio file. Returns whether it could: no file can hold NaN or infinity."""
-        path = _inside(folder, name)
-        if path.exists():  # the folder is new
-            raise DataError(f"two samples have the ID `{sample}`", remedy="rename one: both would write the same file")
+        path = self.result_file(dataloader_idx, name)
         finite = bool(wave.isfinite().all())
         if finite:
             write_audio(path, wave, self.sr)
         else:
-            self.log.warning(f"`{name}` is not written, because it has NaN or infinity")
+            self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
         return finite
 
     def _index_of(self, name: str | None, names: Sequence[str]) -> int:
@@ -340,7 +322,7 @@ def _check_pairs(section: str, prefix: str, metrics: Sequence[Metric], rows: Seq
     Raises:
         DataError: no noisy file has a value. The network is not at fault, so no later epoch would have a score either.
     """
-    values = [row.noisy[metric.name] for metric in metrics for row in rows]
+    values = [row.values["noisy"][metric.name] for metric in metrics for row in rows]
     if values and not any(map(math.isfinite, values)):
         name = f" `{prefix.rstrip('/')}`" * bool(prefix)
         raise DataError(
@@ -352,7 +334,7 @@ def _check_pairs(section: str, prefix: str, metrics: Sequence[Metric], rows: Seq
 
 
 def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time]."""
+    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time], in order."""
     signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
     return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
@@ -366,13 +348,3 @@ def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
         f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
         remedy=f"use one of these, or give a data set this `name`: {known}",
     )
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Returns the path of a file. Raises DataError if the path is outside the folder."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(
-            f"the sample ID `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
-        )
-    return path
