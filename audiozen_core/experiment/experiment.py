@@ -37,6 +37,7 @@ from audiozen_core.experiment.part_parameters import check_trainer, count_traine
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
+from audiozen_core.experiment.run_options import check_run_options
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
@@ -110,7 +111,7 @@ class Experiment:
         Raises:
             AudioZenError: an error that the user can fix.
         """
-        self._check_options(resume, ckpt_path)
+        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
         results: dict[RunMode, ModeResult] = {}
         with name_owners(self.scope.used), self.scope, buffered_for_log_file(), ExitStack() as stack:
             if self.trains:
@@ -176,28 +177,6 @@ class Experiment:
     def trains(self) -> bool:
         """Whether one of the modes trains, and so writes checkpoints into the run folder."""
         return any(mode in TRAINING for mode in self.modes)
-
-    def _check_options(self, resume: bool, ckpt_path: str | None) -> None:
-        training = [mode for mode in self.modes if mode in TRAINING]
-        if resume and not training:
-            raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
-        if training and not resume and self.modes[0] not in TRAINING:
-            raise RunError(
-                f"`{self.modes[0]}` comes before the training, so it has no checkpoint",
-                remedy=f"put {training[0]} first, or continue a run with --resume",
-            )
-        if len(training) > 1:
-            raise RunError(
-                "`train` and `finetune` are two runs, and can't share a folder",
-                remedy="finetune with a TOML file of its own, which may extend this one",
-            )
-        if "finetune" in self.modes and not resume and ckpt_path is None:
-            raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
-        if ckpt_path is not None and not resume and training == ["train"]:
-            raise RunError(
-                "a new training does not start from a checkpoint",
-                remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
-            )
 
     def build(
         self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None

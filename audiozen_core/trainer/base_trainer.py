@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
@@ -19,18 +18,17 @@ from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, Rollb
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
-from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
-from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import EXTRA, RandomState, StateRegistry
+from audiozen_core.trainer.saved_state import SavedState
+from audiozen_core.trainer.state import RandomState
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
 
-class BaseTrainer(Evaluation):
+class BaseTrainer(SavedState):
     """The base class of all trainers; a subclass defines the steps.
 
     The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
@@ -129,11 +127,15 @@ class BaseTrainer(Evaluation):
             on_bad_data=on_bad_data,
             max_bad_data=max_bad_data,
         )
-        self.max_epochs, self.max_steps = max_epochs, max_steps
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
         self.clip_grad_norm_value = clip_grad_norm_value
-        self.save_ckpt_interval, self.save_ckpt_interval_steps = save_ckpt_interval, save_ckpt_interval_steps
-        self.save_ckpt_minutes, self.save_ckpt_async = save_ckpt_minutes, save_ckpt_async
-        self.patience, self.validation_interval = patience, validation_interval
+        self.save_ckpt_interval = save_ckpt_interval
+        self.save_ckpt_interval_steps = save_ckpt_interval_steps
+        self.save_ckpt_minutes = save_ckpt_minutes
+        self.save_ckpt_async = save_ckpt_async
+        self.patience = patience
+        self.validation_interval = validation_interval
         self.max_num_checkpoints = max_num_checkpoints
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.plot_norm = plot_norm
@@ -147,7 +149,6 @@ class BaseTrainer(Evaluation):
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
-        self.state = StateRegistry()
         self.state.register_components(components, self)
         self.state.register("progress", self.progress, training_only=True)
         self.state.register("scalars", self.scalars, training_only=True)
@@ -192,14 +193,10 @@ class BaseTrainer(Evaluation):
                 self.hooks.on_log(trainer=self, mode="train", metrics=record, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
             self.ending = ending
-            epochs, steps = self.progress.epoch, self.progress.step
-            self.log.info("training is over", reason=ending.reason, epochs=epochs, steps=steps)
-            if validated and not self.progress.best_epoch:
-                self.log.warning(
-                    "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
-                    "`best`, and a test uses the latest one",
-                    **({"reason": self.why_no_score} if self.why_no_score else {}),
-                )
+            progress = self.progress
+            self.log.info("training is over", reason=ending.reason, epochs=progress.epoch, steps=progress.step)
+            if validated and not progress.best_epoch:
+                self._warn_without_best()
 
     def check_schedulers(self, loader: BatchLoader) -> None:
         """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
@@ -325,8 +322,8 @@ class BaseTrainer(Evaluation):
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""
         for record in self.scalars.take_records():
             if self.log_interval and record.step % self.log_interval == 0:
-                metrics, step = prefixed("step", record.metrics), record.step
-                self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=step, epoch=record.epoch)
+                metrics = prefixed("step", record.metrics)
+                self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=record.step, epoch=record.epoch)
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
@@ -359,39 +356,10 @@ class BaseTrainer(Evaluation):
         """Whether no gradients are being accumulated: only then is the state complete."""
         return not self._window_open
 
-    @contextmanager
-    def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Provides the complete state, by name, with what the hooks add under `extra`.
-
-        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
-
-        Raises:
-            RunError: a weight is not finite.
-        """
-        # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
+    def _complete_records(self) -> None:
+        # The run that resumes from the checkpoint begins with the next step, so it would not record these.
         self.scalars.flush()
-        # The run that resumes from this checkpoint begins with the next step, so it would not record these.
         self._log_steps()
-        check_weights(self.modules, self.progress.epoch)
-        try:
-            self.hooks.on_state_collect(trainer=self)
-            extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self)}
-            yield {**self.state.state_dict(), EXTRA: extra}
-        finally:
-            self.hooks.on_state_collected(trainer=self)
-
-    def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
-        """Restores the state of a checkpoint.
-
-        Args:
-            state: the state that `checkpoint` returned or `CheckpointStore.load` has read, by name.
-
-        Raises:
-            CheckpointError: the state does not fit this trainer.
-        """
-        state = dict(state)
-        self.hooks.distribute_extra(self, state.pop(EXTRA, {}).get("hooks", {}))
-        self.state.load_state_dict(state)
 
 
 if TYPE_CHECKING:

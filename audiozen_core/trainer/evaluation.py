@@ -145,6 +145,14 @@ class Evaluation(Steps, Parts):
             )
         return path
 
+    def _warn_without_best(self) -> None:
+        """Warns, at the end of a training with validations, that none of them had a score."""
+        self.log.warning(
+            "no epoch could be the best, because no validation had a finite score: there is no checkpoint `best`, and "
+            "a test uses the latest one",
+            **({"reason": self.why_no_score} if self.why_no_score else {}),
+        )
+
     @contextmanager
     def _new_results(self, mode: Mode) -> Iterator[None]:
         """Gives the mode a result folder, and completes the folder at the end."""

@@ -21,7 +21,7 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
-from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components

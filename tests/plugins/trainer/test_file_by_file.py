@@ -346,10 +346,10 @@ def test_two_samples_with_one_id_are_an_error(tmp_path):
             return {**super().__getitem__(index), "id": "twin"}
 
     twins = BatchLoader(Twins())
-    with pytest.raises(DataError, match=r"two samples (have the ID|would write the same file) `twin"):
+    with pytest.raises(DataError, match=r"two samples (have the ID|would write the same file) `(audio/)?twin"):
         make(tmp_path, Norm()).predict([twins])
     for mode, saves in (("test", True), ("test", False), ("validate", False)):
-        with pytest.raises(DataError, match=r"two samples (have the ID|would write the same file) `twin"):
+        with pytest.raises(DataError, match=r"two samples (have the ID|would write the same file) `(audio/)?twin"):
             getattr(make(tmp_path, Norm(), save_enhanced=saves), mode)([twins])
     make(tmp_path, Norm()).test([loader(), loader(seed=7)])  # two data sets may have the same IDs
 
