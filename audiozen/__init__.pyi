@@ -2,6 +2,10 @@ from audiozen_core import __version__ as __version__
 from audiozen_core.errors import AudioZenError as AudioZenError
 from audiozen_core.experiment.experiment import Experiment as Experiment
 from audiozen_core.experiment.experiment import load as load
+from audiozen_core.experiment.load_run import LoadedRun as LoadedRun
+from audiozen_core.experiment.load_run import load_run as load_run
+from audiozen_core.experiment.result import ModeResult as ModeResult
+from audiozen_core.experiment.result import RunResult as RunResult
 from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.specs import hookspec as hookspec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from pathlib import Path
@@ -40,6 +41,7 @@ def _reproducible_settings():
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     logging.configure(level="info")
+    gc.freeze()  # no collection looks through the objects of torch and of the collected tests again
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.files import read_audio
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.cli.main import main
@@ -90,9 +91,10 @@ def test_classes_on_top_of_ours_train_test_and_report(here, monkeypatch):
     assert len(scores.read_text().splitlines()) == 5
 
     monkeypatch.syspath_prepend(str(here))
-    from level import report
+    from codec_report import report
     from louder import Louder
     from residual import Residual
+    from scored import Scored
 
     pairs = Louder(here / "noisy", here / "clean", max_db=6.0)
     plain = NoisyCleanFolders(here / "noisy", here / "clean")
@@ -106,8 +108,16 @@ def test_classes_on_top_of_ours_train_test_and_report(here, monkeypatch):
     assert float(trainer.compare(noisy, None, clean)) == 3.0
 
     wave = torch.sin(torch.arange(1000.0))
-    summary = report([("a", 10 * wave, wave / 10, wave)]).summary()
-    assert summary == pytest.approx({"level_distance": 20.0, "level_distance_noisy": 20.0, "level_distance_gain": 0.0})
+    summary = report([("a", 6, wave, 10 * wave + torch.cos(torch.arange(1000.0))), ("b", 6, 0 * wave, wave)]).summary()
+    assert summary == pytest.approx(
+        {"si_sdr": 20.0, "si_sdr_missing": 1, "level_distance": 20.0, "level_distance_missing": 1}, abs=0.1
+    )
+
+    [scores] = here.glob("exp/scored/test/*/0/scores.csv")
+    assert scores.read_text().splitlines()[0].startswith("id,si_sdr_noisy,si_sdr_denoised,level_distance_noisy,")
+    assert [finding.message for finding in Scored.check_settings(
+        {"metrics": ["si_sdr", "stoi", "si_sdr"]}, acoustics=Acoustics(sr=16000), dataset_names={}
+    )] == ["the metric `si_sdr` is listed twice"]  # fmt: skip
 
 
 RECORDER = """

@@ -1,3 +1,5 @@
+from audiozen_core.hooks.ending import EndingKind as EndingKind
+from audiozen_core.hooks.ending import RunEnding as RunEnding
 from audiozen_core.hooks.lifecycle import Lifecycle as Lifecycle
 from audiozen_core.hooks.nonfinite import BatchLocation as BatchLocation
 from audiozen_core.hooks.nonfinite import NonFiniteAnswer as NonFiniteAnswer

@@ -1,8 +1,13 @@
 from audiozen_plugins.metric.chosen import MetricSpec as MetricSpec
 from audiozen_plugins.metric.chosen import build_metric as build_metric
+from audiozen_plugins.metric.chosen import build_metrics as build_metrics
+from audiozen_plugins.metric.chosen import check_metrics as check_metrics
+from audiozen_plugins.metric.chosen import direction_error as direction_error
+from audiozen_plugins.metric.chosen import sample_rate_error as sample_rate_error
 from audiozen_plugins.metric.dnsmos import Dnsmos as Dnsmos
 from audiozen_plugins.metric.metric import Metric as Metric
 from audiozen_plugins.metric.pesq import Pesq as Pesq
+from audiozen_plugins.metric.rating import Rater as Rater
 from audiozen_plugins.metric.rating import Row as Row
 from audiozen_plugins.metric.report import Report as Report
 from audiozen_plugins.metric.si_sdr import SiSdr as SiSdr

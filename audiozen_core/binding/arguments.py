@@ -19,6 +19,9 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
+# A table with more unknown arguments was written for something else, and to compare all names takes seconds.
+_MOST_SUGGESTIONS = 1000
+
 
 def check_arguments(
     signature: Signature | None,
@@ -164,16 +167,22 @@ def _findings(
     found: list[Diagnostic] = []
     # The arguments that were probably meant by misspelt ones. They are not reported as missing, too.
     misspelt: set[str] = set()
+    known = [known for known in signature.names() if known not in injected]
+    free = [other for other in known if other not in args]
+    unknown = 0
+    texts: dict[str | None, str] = {}
     for key, value in args.items():
         parameter = signature.get(key)
         if parameter is None:
             if not signature.open:
-                known = [known for known in signature.names() if known not in injected]
+                unknown += 1
                 # An argument that has a value may be meant too: the value may come from an extended file.
-                near = nearest(key, [other for other in known if other not in args]) or nearest(key, known)
+                near = (nearest(key, free) or nearest(key, known)) if unknown <= _MOST_SUGGESTIONS else None
                 if near:
                     misspelt.add(near)
-                found.append(_unknown(signature, key, near, name, (*place, key), noun))
+                if near not in texts:
+                    texts[near] = signature.text(near)
+                found.append(_unknown(signature, key, near, name, (*place, key), noun, texts[near]))
         elif key in injected:
             message = f"argument `{key}` of {name} is set by AudioZEN"
             found.append(
@@ -195,7 +204,9 @@ def _findings(
     return found
 
 
-def _unknown(signature: Signature, key: str, near: str | None, name: str, place: KeyPath, noun: str) -> Diagnostic:
+def _unknown(
+    signature: Signature, key: str, near: str | None, name: str, place: KeyPath, noun: str, text: str
+) -> Diagnostic:
     message = f"unknown {noun} `{key}` for {name}"
     if signature.ignoring and not near:
         message = f"{noun} `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
@@ -206,7 +217,7 @@ def _unknown(signature: Signature, key: str, near: str | None, name: str, place:
         message,
         label=did_you_mean(near),
         suggestion=spell_key(near) if near else None,
-        notes=(f"signature: {signature.text(near)}",),
+        notes=(f"signature: {text}",),
         place=place,
         at="key",
     )

@@ -197,6 +197,17 @@ def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Sig
 
 def _parameters(function: Any) -> list[Parameter] | None:
     """Returns the parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
+    # Another callable may have no hash, and its parameters may change.
+    return _of_plain_function(function) if isinstance(function, types.FunctionType) else _read_parameters(function)
+
+
+# The constructors of a base class are read for each of its subclasses. To evaluate their annotations takes long.
+@functools.lru_cache(maxsize=1024)
+def _of_plain_function(function: types.FunctionType) -> list[Parameter] | None:
+    return _read_parameters(function)
+
+
+def _read_parameters(function: Any) -> list[Parameter] | None:
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError, NameError, AttributeError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 
+# A check reads the constructors of a base class for each of its subclasses.
+@functools.lru_cache(maxsize=1024)
 def syntax_tree(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
     """Returns the syntax tree of a plain Python function, and the number to add to its lines to get those of the file.
 

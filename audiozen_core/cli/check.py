@@ -31,8 +31,9 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, as_data
 @click.option(
     "--build",
     is_flag=True,
-    help="Also build everything, and report weights; in a training, run one batch forward and backward, and report "
-    "shapes, memory and time. Nothing is written. JSON is then one object with `findings` and `build`.",
+    help="Also build everything, and report weights; in a training, run one batch forward and backward and the "
+    "optimiser, and report shapes, memory and time. Nothing is written. JSON is then one object with `findings` and "
+    "`build`.",
 )
 @TRACEBACK
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.overrides import apply_overrides
+from audiozen_core.config.overrides import Overrides, apply_overrides
 from audiozen_core.config.references import resolve_references
 from audiozen_core.config.renamed_keys import OLD_SETTINGS, is_old_value
 from audiozen_core.config.toml.document import Document
@@ -22,7 +22,7 @@ _MOST_FILES = 500
 
 
 def compose(
-    path: str | os.PathLike[str], overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    path: str | os.PathLike[str], overrides: Overrides = (), environment: Mapping[str, str] | None = None
 ) -> Composition:
     """Reads a file and the files that it extends, applies the overrides and replaces the references.
 
@@ -30,7 +30,7 @@ def compose(
 
     Args:
         path: the TOML file of an experiment.
-        overrides: each `key=value`, or `+key=value` to add a key; see `overrides`.
+        overrides: each `key=value`, or `+key=value` to add a key, or a mapping from keys to values; see `overrides`.
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:

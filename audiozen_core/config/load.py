@@ -11,6 +11,7 @@ from typing import Any
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.compose import compose
 from audiozen_core.config.composition import Composition
+from audiozen_core.config.overrides import Overrides
 from audiozen_core.config.read_sections import Sections, read_sections
 from audiozen_core.config.sections import ExperimentConfig
 from audiozen_core.config.toml.emit import emit
@@ -64,7 +65,7 @@ class LoadedConfig:
 
 def load_config(
     path: str | os.PathLike[str],
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     modes: Sequence[str] = ("train",),
     *,
     environment: Mapping[str, str] | None = None,
@@ -73,7 +74,7 @@ def load_config(
 
     Args:
         path: the file.
-        overrides: each `key=value`, or `+key=value` to add a key.
+        overrides: each `key=value`, or `+key=value` to add a key; or a mapping from keys to values.
         modes: the modes to run, which decide the sections that are needed.
         environment: the variables for `${env:…}` (default: those of the process).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,17 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, as_index, match_key_path, spell
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
+from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.errors import ConfigError
 
 # Messages show this as the file name of an override. Line 1 is the first override, line 2 the second.
 COMMAND_LINE = Path("--set")
 
 _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3e-4`"
+
+
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Overrides as on the command line, or values by their keys: `{"optimizer.args.lr": 3e-4}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,28 @@ class _Override:
     value_range: Range
 
 
+def _written(key: str, value: Any) -> str:
+    """Returns a key and a value as they are written after `--set`.
+
+    Raises:
+        ConfigError: TOML has no such value.
+    """
+    try:
+        return f"{key}={toml_text(as_toml_value(value))}"
+    except TypeError as error:
+        message = f"the override of `{key}` can't be written as TOML: {error}"
+        notes = ("help: use numbers, booleans, strings, paths, lists and dicts of these; convert others first",)
+        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, message, notes=notes)]) from None
+
+
 class _BadOverrideError(Exception):
     """An override that can't be read. Its arguments are a message and a character range."""
 
 
-def apply_overrides(composition: Composition, overrides: Sequence[str]) -> None:
+def apply_overrides(composition: Composition, overrides: Overrides) -> None:
     """Applies the overrides on top of the files, and reports the overrides that can't be applied."""
+    if isinstance(overrides, Mapping):
+        overrides = [_written(key, value) for key, value in overrides.items()]
     source = Source("\n".join(overrides), COMMAND_LINE)
     document = Document(source, {}, Positions(), composition.main.folder)
     start = 0

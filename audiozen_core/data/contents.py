@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
 
 PLAIN = (
     *(str, bytes, int, float, complex, type, type(None), PurePath, ModuleType, BuiltinFunctionType),
@@ -17,8 +19,10 @@ PLAIN = (
 )
 """Values that hold nothing."""
 
-# A longer container is data: the names of files, for example.
+# A longer container is data, such as the rows of a table. Its entries are looked at only if they are of these classes,
+# or have `set_epoch`: for example the data sets in a `ConcatDataset`.
 _LONGEST = 10_000
+_PARTS = (Dataset, Sampler, nn.Module)
 
 # The attributes of every module, which hold its children, its weights and its hooks; and a list of the weights of a
 # recurrent layer, which is outdated if one of them has a parametrization.
@@ -28,9 +32,10 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_flat_weights"}
 def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]:
     """Returns what an object holds, with the name of each: nothing of a class, and nothing that must be computed.
 
-    That is the entries of a dict, list, tuple or set with at most 10,000 entries; what a `functools.partial` or a bound
-    method holds; the variables that a function has from the function around it; and the attributes of any other object,
-    also in `__slots__`. An `nn.Module` holds its own attributes, without its children and weights.
+    That is the entries of a dict, list, tuple or set (if it has more than 10,000, only data sets, samplers, modules and
+    objects with `set_epoch`); what a `functools.partial` or a bound method holds; the variables that a function has
+    from the function around it; and the attributes of any other object, also in `__slots__`. An `nn.Module` holds its
+    own attributes, without its children and weights.
 
     Args:
         owner: the object.
@@ -43,10 +48,18 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
     if isinstance(owner, (*PLAIN, Tensor)):
         return []
     if isinstance(owner, dict | list | tuple | set | frozenset):
-        if len(owner) > _LONGEST:
+        long = len(owner) > _LONGEST
+        # To collect the classes takes hundredths of a second for a million entries, and there are few of them.
+        classes = {cls for cls in set(map(type, _values(owner))) if _is_part(cls)} if long else set()
+        if long and not classes:
             return []
-        items = owner.items() if isinstance(owner, dict) else enumerate(owner)
-        return [(str(key), value) for key, value in list(items)]
+        items = list(owner.items()) if isinstance(owner, dict) else enumerate(owner)
+        return [
+            # The text of another key could be long, such as that of the weights in the state of an optimiser.
+            (str(key if isinstance(key, str | int) else place), value)
+            for place, (key, value) in enumerate(items)
+            if not long or type(value) in classes
+        ]
     if isinstance(owner, functools.partial):
         return [("func", owner.func), ("args", owner.args), *owner.keywords.items()]
     if isinstance(owner, MethodType):
@@ -69,6 +82,14 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
 def _slots(cls: type) -> list[tuple[str, MemberDescriptorType]]:
     of_classes = (vars(base).items() for base in cls.__mro__)
     return [(name, slot) for items in of_classes for name, slot in items if isinstance(slot, MemberDescriptorType)]
+
+
+def _values(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _is_part(cls: type) -> bool:
+    return issubclass(cls, _PARTS) or any("set_epoch" in vars(base) for base in cls.__mro__)
 
 
 def is_container(value: Any) -> bool:

@@ -15,16 +15,15 @@ from audiozen_core.data.contents import PLAIN, contents
 # Under this name torch's samplers keep the data set.
 _SAMPLED = "data_source"
 
-# A search that has looked at so many objects is in something else: the rows of a table, for example.
-_MOST = 50_000
-
 
 def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
     """Calls `set_epoch(epoch)` of an object, or else of every object in it that has the method, each once.
 
-    The objects are looked for in attributes and `__slots__`, in lists, tuples, sets and dicts of at most 10,000
-    entries, in the arguments of `functools.partial` and in closures, at any depth. The search does not go into tensors,
-    arrays and networks. An object that has `set_epoch` passes the epoch on to its own contents itself, as it sees fit.
+    The objects are looked for in attributes and `__slots__`, in lists, tuples, sets and dicts, in the arguments of
+    `functools.partial` and in closures, at any depth. The search does not go into tensors, arrays and networks. Of a
+    container with more than 10,000 entries, only data sets, samplers and objects with `set_epoch` are looked at,
+    because the others are data, such as the rows of a table. An object that has `set_epoch` passes the epoch on to its
+    own contents itself, as it sees fit.
 
     Args:
         part: a data set, a sampler, a collate function, or a list of these.
@@ -51,10 +50,8 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
     seen = {id(part)}
     # The objects that are still to be looked at stay alive here, so that no two have the same identity.
     queue = deque([part])
-    looked_at = 0
-    while queue and looked_at < _MOST:
+    while queue:
         item = queue.popleft()
-        looked_at += 1
         if callable(_set_epoch(item)):
             yield item
             continue

@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from audiozen_core.data.unreadable_files import skip_unreadable_files
 from audiozen_core.errors import AudioZenError, DataError
+from audiozen_core.kinds import Mode
 from audiozen_core.logging import get_logger
 
 UnreadablePolicy = Literal["stop", "skip"]
+
+_DATA: dict[Mode, str] = {"train": "training", "validate": "validation", "test": "test", "predict": "prediction"}
 
 
 class WorkerTraceback(Exception):  # noqa: N818 (the text of an error that was raised in a worker, for `--traceback`)
@@ -89,6 +92,10 @@ class UnreadableSamples:
         self._unreported: list[str] | None = None
         self._skipped_files: set[str] = set()
 
+    def anew(self) -> UnreadableSamples:
+        """Returns an object with the same policy and limit that has skipped nothing yet."""
+        return UnreadableSamples(self.policy, self.limit)
+
     def apply_policy(self, partial: PartialBatch) -> Any:
         """Returns the readable part of a batch; None if all samples are unreadable.
 
@@ -102,8 +109,8 @@ class UnreadableSamples:
         return partial.batch
 
     @contextmanager
-    def allow_unreadable_files(self, role: str) -> Iterator[None]:
-        """Applies the policy to the data sets that are built within the block, for a role such as `test`."""
+    def allow_unreadable_files(self, role: Mode) -> Iterator[None]:
+        """Applies the policy to the data sets of a mode, which are built within the block."""
         if self.policy == "stop":
             yield
             return
@@ -111,7 +118,7 @@ class UnreadableSamples:
         with skip_unreadable_files(lambda error: self._skip(UnreadableSample.from_error(error, "", final=False))):
             yield
         self._skipped_files.update(self._unreported or ())
-        self.report_skipped(f"{role} data set")
+        self.report_skipped(f"{_DATA[role]} data")
 
     def collect_skipped(self) -> None:
         """Starts the list that `report_skipped` reports."""

@@ -19,6 +19,7 @@ from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
+from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
@@ -34,7 +35,9 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
+from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
+from audiozen_core.experiment.run_options import check_run_options
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
@@ -77,14 +80,13 @@ class Experiment:
         self.scope = checked.scope
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, overrides: Sequence[str] = (), modes: Sequence[RunMode] = ("train",)
-    ) -> Experiment:
+    def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
         """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
 
         Args:
             path: the file.
-            overrides: assignments such as `optimizer.args.lr=3e-4`.
+            overrides: assignments such as `optimizer.args.lr=3e-4`, as after `--set`; or a mapping from keys to values,
+                such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
 
         Raises:
@@ -92,7 +94,7 @@ class Experiment:
         """
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> None:
+    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
         """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
@@ -103,10 +105,14 @@ class Experiment:
                 best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
 
+        Returns:
+            The result of each mode, and the checkpoints.
+
         Raises:
             AudioZenError: an error that the user can fix.
         """
-        self._check_options(resume, ckpt_path)
+        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
+        results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             if self.trains:
                 # The lock removes the folder again if building fails before anything is written to it.
@@ -117,11 +123,13 @@ class Experiment:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
                     gc.collect()
-                self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+                results[mode] = self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+
+        return RunResult(self.folder, results, best=self.store.best, latest=self.store.latest)
 
     def _run_mode(
         self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
-    ) -> None:
+    ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
         Each mode has parts of its own, as in a process of its own. So whatever networks, losses, hooks and data sets
@@ -154,33 +162,21 @@ class Experiment:
                 trainer.test(loaders["test"])
             else:
                 trainer.predict(loaders["predict"])
+            progress = trainer.progress
+            return ModeResult(
+                trainer.ending,
+                trainer.last_scalars,
+                progress.epoch,
+                progress.step,
+                progress.best_score,
+                progress.best_epoch,
+                trainer.results_folder,
+            )
 
     @property
     def trains(self) -> bool:
         """Whether one of the modes trains, and so writes checkpoints into the run folder."""
         return any(mode in TRAINING for mode in self.modes)
-
-    def _check_options(self, resume: bool, ckpt_path: str | None) -> None:
-        training = [mode for mode in self.modes if mode in TRAINING]
-        if resume and not training:
-            raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
-        if training and not resume and self.modes[0] not in TRAINING:
-            raise RunError(
-                f"`{self.modes[0]}` comes before the training, so it has no checkpoint",
-                remedy=f"put {training[0]} first, or continue a run with --resume",
-            )
-        if len(training) > 1:
-            raise RunError(
-                "`train` and `finetune` are two runs, and can't share a folder",
-                remedy="finetune with a TOML file of its own, which may extend this one",
-            )
-        if "finetune" in self.modes and not resume and ckpt_path is None:
-            raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
-        if ckpt_path is not None and not resume and training == ["train"]:
-            raise RunError(
-                "a new training does not start from a checkpoint",
-                remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
-            )
 
     def build(
         self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None
@@ -190,7 +186,7 @@ class Experiment:
         Args:
             start: the checkpoint whose weights a finetuning or an evaluation starts from. They are loaded before the
                 hooks' `on_setup`, so that an average of the weights, for example, starts from them.
-            modes: the modes whose data to build, by default all.
+            modes: the modes whose data to build, by default all. The first of them is the one that is run.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -206,8 +202,11 @@ class Experiment:
         check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
-        for mode in self._data_modes(self.modes if modes is None else modes):
-            with trainer.unreadable.allow_unreadable_files(mode):
+        built = self.modes if modes is None else modes
+        used = self._data_modes(built[:1])
+        for mode in self._data_modes(built):
+            # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
+            with (trainer.unreadable if mode in used else trainer.unreadable.anew()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         if "train" in loaders:
             seed_generators(self.config.meta.seed)
@@ -219,6 +218,26 @@ class Experiment:
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
         seed_generators(self.config.meta.seed)
         return trainer, loaders
+
+    def restore(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
+        """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
+
+        Args:
+            checkpoint: `best`, `latest`, or the name or path of a checkpoint.
+
+        Returns:
+            The trainer, and the folder of the checkpoint.
+
+        Raises:
+            AudioZenError: a component can't be built, or the checkpoint can't be loaded.
+        """
+        with self.scope, name_owners(self.checked):
+            start = self._locate(checkpoint)
+            trainer, _ = self.build(start, modes=())
+            restore_for_evaluation(trainer, start.path)
+            trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
+            trainer.set_mode(training=False)
+        return trainer, start.path
 
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""

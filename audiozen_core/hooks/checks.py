@@ -132,9 +132,11 @@ def _is_computed(value: object) -> bool:
 
 
 def _members(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yields the members of a class, found without running its properties."""
-    for name in type.__dir__(cls):  # `dir` would call the metaclass
-        yield name, inspect.getattr_static(cls, name)
+    """Yields the members of a class and of its bases except `object`, without running properties or the metaclass."""
+    members: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        members |= vars(base)
+    yield from members.items()
 
 
 def _function(member: Any) -> Callable[..., Any] | None:

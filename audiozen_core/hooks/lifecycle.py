@@ -25,7 +25,7 @@ __all__ = ["HOOK_NAMES", "Lifecycle", "Plugin"]
 _Specs = TypeVar("_Specs")
 
 # The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
-_CALL_ALL_DESPITE_ERRORS = ("on_exception", "on_teardown")
+_CALL_ALL_DESPITE_ERRORS = ("on_evaluation_abandoned", "on_exception", "on_teardown")
 
 
 class Lifecycle(specs.Hooks[Trainer]):

@@ -33,6 +33,7 @@ from audiozen_core.kinds import Mode
 if TYPE_CHECKING:
     import torch
 
+    from audiozen_core.hooks.ending import RunEnding
     from audiozen_core.hooks.nonfinite import NonFiniteAnswer, NonFiniteError
 
 # A variable, because this module can't import `trainer_protocol.Trainer`, which has hooks itself and fills it in.
@@ -95,16 +96,16 @@ class Hooks(Generic[Trainer]):
         """A mode begins: everything is built, and the checkpoint to start from, if any, is loaded."""
 
     @hookspec
-    def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
-        """A mode has ended without an error."""
+    def on_run_end(self, trainer: Trainer, mode: Mode, ending: RunEnding) -> None:
+        """A mode has ended without an error; `ending` says whether it is finished or a hook has stopped it, and why."""
 
     @hookspec
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
         """The run is about to end with an error or with Ctrl-C, which is raised again afterwards."""
 
     @hookspec
-    def on_teardown(self, trainer: Trainer) -> None:
-        """The last call of a mode, after success and after failure: close files here."""
+    def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
+        """The last call of a mode, after success and after failure: close files here. `ending` says how it ended."""
 
     # ------------------------------------------------------------------------------------------ training
 
@@ -322,9 +323,10 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
-        """An evaluation is interrupted because the run stops: undo your changes of the state in `on_evaluation_start`.
+        """An evaluation ends early, by a signal or an error: undo your changes of the state in `on_evaluation_start`.
 
-        A checkpoint may be saved next. `on_evaluation_end` is not called.
+        A checkpoint may be saved next. Each evaluation whose `on_evaluation_start` has returned ends in one call of
+        either this hook or `on_evaluation_end`.
         """
 
     @hookspec
@@ -334,12 +336,13 @@ class Hooks(Generic[Trainer]):
     # ------------------------------------------------------------------------------------------ records
 
     @hookspec
-    def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
+    def on_log(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """There are scalars to record.
 
         Args:
             trainer: the trainer.
-            metrics: name to value, such as `train/loss`, `validate/si_sdr` or `test/pesq`.
+            mode: `train`, also for the record of an epoch with its validation; `validate` or `test` if it runs alone.
+            metrics: name to value, such as `step/loss`, `train/loss`, `validate/si_sdr` or `test/pesq`.
             step: the optimiser step, from 0.
             epoch: the epoch, from 0 before training.
         """

@@ -196,6 +196,12 @@ class Trainer(Protocol):
         """Whether no gradients are being accumulated: only then is the state complete, so that it can be saved."""
         ...
 
+    def abandon_evaluation(self) -> None:
+        """Calls `on_evaluation_abandoned` if an evaluation is running. A hook that stops the run within one calls it
+        before it requests a checkpoint.
+        """
+        ...
+
     def checkpoint(self) -> AbstractContextManager[dict[str, dict[str, Any]]]:
         """Provides the complete state, by name, including what the hooks add in `on_checkpoint_save`.
 

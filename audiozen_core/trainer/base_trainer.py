@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
@@ -14,22 +13,22 @@ from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
-from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
-from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import EXTRA, RandomState, StateRegistry
+from audiozen_core.trainer.saved_state import SavedState
+from audiozen_core.trainer.state import RandomState
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
 
-class BaseTrainer(Evaluation):
+class BaseTrainer(SavedState):
     """The base class of all trainers; a subclass defines the steps.
 
     The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
@@ -62,7 +61,8 @@ class BaseTrainer(Evaluation):
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
-        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`.
+        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. Of a step that a scaler
+            leaves out because of an overflow, there is none.
         log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
             are done, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
@@ -132,7 +132,8 @@ class BaseTrainer(Evaluation):
         self.clip_grad_norm_value = clip_grad_norm_value
         self.save_ckpt_interval = save_ckpt_interval
         self.save_ckpt_interval_steps = save_ckpt_interval_steps
-        self.save_ckpt_minutes, self.save_ckpt_async = save_ckpt_minutes, save_ckpt_async
+        self.save_ckpt_minutes = save_ckpt_minutes
+        self.save_ckpt_async = save_ckpt_async
         self.patience = patience
         self.validation_interval = validation_interval
         self.max_num_checkpoints = max_num_checkpoints
@@ -148,7 +149,6 @@ class BaseTrainer(Evaluation):
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
-        self.state = StateRegistry()
         self.state.register_components(components, self)
         self.state.register("progress", self.progress, training_only=True)
         self.state.register("scalars", self.scalars, training_only=True)
@@ -167,7 +167,7 @@ class BaseTrainer(Evaluation):
         self.check_schedulers(loader)
         validated = False
         with self._running("train"):
-            while (reason := self._stop_reason()) is None:
+            while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)
                 except RollbackRequest as request:
@@ -175,8 +175,8 @@ class BaseTrainer(Evaluation):
                         raise request.reason from None
                     continue
                 except StopRequest as request:
-                    reason = request.reason
-                    self.hooks.on_checkpoint_request(trainer=self, reason=reason)
+                    ending = RunEnding("stopped", request.reason)
+                    self.hooks.on_checkpoint_request(trainer=self, reason=request.reason)
                     break
                 self.progress.complete_epoch()
                 epoch = self.progress.epoch
@@ -189,16 +189,14 @@ class BaseTrainer(Evaluation):
                 self._step_schedulers("epoch", score)
                 # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
                 newest = self.scalars.last_record if self.progress.step < self.log_interval else None
-                last_step = prefixed("step", newest.metrics) if newest else {}
-                self.hooks.on_log(trainer=self, metrics=metrics | last_step, step=self.progress.step, epoch=epoch)
+                record = metrics | (prefixed("step", newest.metrics) if newest else {})
+                self.hooks.on_log(trainer=self, mode="train", metrics=record, step=self.progress.step, epoch=epoch)
                 self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
-            self.log.info("training is over", reason=reason, epochs=self.progress.epoch, steps=self.progress.step)
-            if validated and not self.progress.best_epoch:
-                self.log.warning(
-                    "no epoch could be the best, because no validation had a finite score: there is no checkpoint "
-                    "`best`, and a test uses the latest one",
-                    **({"reason": self.why_no_score} if self.why_no_score else {}),
-                )
+            self.ending = ending
+            progress = self.progress
+            self.log.info("training is over", reason=ending.reason, epochs=progress.epoch, steps=progress.step)
+            if validated and not progress.best_epoch:
+                self._warn_without_best()
 
     def check_schedulers(self, loader: BatchLoader) -> None:
         """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
@@ -208,13 +206,14 @@ class BaseTrainer(Evaluation):
         for scheduler in self.lr_schedulers.values():
             scheduler.check_length(epochs=epochs, steps=steps)
 
-    def _stop_reason(self) -> str | None:
+    def _ending(self) -> RunEnding | None:
         if self.progress.epoch >= self.max_epochs:
-            return f"max_epochs = {self.max_epochs} is reached"
+            return RunEnding("finished", f"max_epochs = {self.max_epochs} is reached")
         # In the middle of an epoch, `_train_epoch` ends the epoch early, so that it is still validated.
         if self._out_of_steps and not self.progress.batch:
-            return f"max_steps = {self.max_steps} is reached"
-        return self.hooks.stop_reason(trainer=self)
+            return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
+        reason = self.hooks.stop_reason(trainer=self)
+        return RunEnding("stopped", reason) if reason else None
 
     @property
     def _out_of_steps(self) -> bool:
@@ -306,7 +305,7 @@ class BaseTrainer(Evaluation):
         if self.scalars.add_gradients(measured) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
-                self.scalars.annotate("grad_norm", self.grad_norm)
+                self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
             for suffix, optimizer in self.optimizers.items():
                 with self._gradients.explained_step(suffix, optimizer):
                     if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
@@ -324,7 +323,7 @@ class BaseTrainer(Evaluation):
         for record in self.scalars.take_records():
             if self.log_interval and record.step % self.log_interval == 0:
                 metrics = prefixed("step", record.metrics)
-                self.hooks.on_log(trainer=self, metrics=metrics, step=record.step, epoch=record.epoch)
+                self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=record.step, epoch=record.epoch)
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
         for scheduler in self.lr_schedulers.values():
@@ -357,39 +356,10 @@ class BaseTrainer(Evaluation):
         """Whether no gradients are being accumulated: only then is the state complete."""
         return not self._window_open
 
-    @contextmanager
-    def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Provides the complete state, by name, with what the hooks add under `extra`.
-
-        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
-
-        Raises:
-            RunError: a weight is not finite.
-        """
-        # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
+    def _complete_records(self) -> None:
+        # The run that resumes from the checkpoint begins with the next step, so it would not record these.
         self.scalars.flush()
-        # The run that resumes from this checkpoint begins with the next step, so it would not record these.
         self._log_steps()
-        check_weights(self.modules, self.progress.epoch)
-        try:
-            self.hooks.on_state_collect(trainer=self)
-            extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self)}
-            yield {**self.state.state_dict(), EXTRA: extra}
-        finally:
-            self.hooks.on_state_collected(trainer=self)
-
-    def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
-        """Restores the state of a checkpoint.
-
-        Args:
-            state: the state that `checkpoint` returned or `CheckpointStore.load` has read, by name.
-
-        Raises:
-            CheckpointError: the state does not fit this trainer.
-        """
-        state = dict(state)
-        self.hooks.distribute_extra(self, state.pop(EXTRA, {}).get("hooks", {}))
-        self.state.load_state_dict(state)
 
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,8 @@ from torch import Tensor
 from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
-from audiozen_core.errors import RunError
+from audiozen_core.errors import DataError, RunError
+from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
@@ -33,6 +33,9 @@ class Evaluation(Steps, Parts):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
 
     Attributes:
+        ending: how the mode has ended.
+        last_scalars: the scalars of the last evaluation, by their names in records.
+        results_folder: the complete results of a test or a prediction, if any were written.
         why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
             `validation_epoch_end`; a training in which no epoch could be the best ends with it.
     """
@@ -53,35 +56,49 @@ class Evaluation(Steps, Parts):
         self.why_no_score = ""
         self._results: tuple[Mode, ResultFolder] | None = None
         self._shown: list[Mapping[str, Tensor]] = []
+        # The mode of the evaluation that has started, and has neither ended nor been abandoned.
+        self._evaluated: Mode | None = None
+        self.ending = RunEnding()
+        self.last_scalars: dict[str, float] = {}
+        self.results_folder: Path | None = None
 
     def validate(self, loaders: Sequence[BatchLoader]) -> float:
         """Runs the validation once and returns the score."""
         with self._running("validate"):
             score, metrics = self._validate(loaders, compare=False)
             self.hooks.on_log(
-                trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
+                trainer=self._as_trainer,
+                mode="validate",
+                metrics=metrics,
+                step=self.progress.step,
+                epoch=self.progress.epoch,
             )
         return score
 
     def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
         """Runs the test and returns its scalars."""
         with self._running("test"):
-            with self._new_results("test"):
-                outputs = self._evaluate("test", loaders, self.test_step)
-                scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True)
-                metrics = prefixed("test", self._with_added("test", scalars))
-            self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="test", score=None, metrics=metrics)
+            with self._evaluating():
+                with self._new_results("test"):
+                    outputs = self._evaluate("test", loaders, self.test_step)
+                    scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True)
+                    metrics = prefixed("test", self._with_added("test", scalars))
+                self._end_evaluation("test", None, metrics)
             self.hooks.on_log(
-                trainer=self._as_trainer, metrics=metrics, step=self.progress.step, epoch=self.progress.epoch
+                trainer=self._as_trainer,
+                mode="test",
+                metrics=metrics,
+                step=self.progress.step,
+                epoch=self.progress.epoch,
             )
         return metrics
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches."""
-        with self._running("predict"):
+        with self._running("predict"), self._evaluating():
             with self._new_results("predict"):
                 self._evaluate("predict", loaders, self.predict_step)
-            self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="predict", score=None, metrics={})
+            self._end_evaluation("predict", None, {})
 
     def each_file(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yields a batch of one file, without padding, for each file of a batch; see `audiozen_core.data.each_file`.
@@ -105,6 +122,37 @@ class Evaluation(Steps, Parts):
         mode, results = self._results
         return results.of_dataset(self.dataset_name(mode, dataloader_idx))
 
+    def result_file(self, dataloader_idx: int, name: str) -> Path:
+        """Returns the path of a new file in the result folder of a data set.
+
+        Args:
+            dataloader_idx: the index of the data set.
+            name: the name of the file, such as `f"audio/{id}.wav"`. The folders in it need not exist yet.
+
+        Raises:
+            DataError: the file exists, because two samples have the same ID; or it would be outside the folder.
+            RunError: neither a test nor a prediction is running.
+        """
+        folder = self.result_folder(dataloader_idx)
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(
+                f"the sample ID in `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
+            )
+        if path.exists():  # the folder is new
+            raise DataError(
+                f"two samples would write the same file `{name}`", remedy="give each sample an `id` of its own"
+            )
+        return path
+
+    def _warn_without_best(self) -> None:
+        """Warns, at the end of a training with validations, that none of them had a score."""
+        self.log.warning(
+            "no epoch could be the best, because no validation had a finite score: there is no checkpoint `best`, and "
+            "a test uses the latest one",
+            **({"reason": self.why_no_score} if self.why_no_score else {}),
+        )
+
     @contextmanager
     def _new_results(self, mode: Mode) -> Iterator[None]:
         """Gives the mode a result folder, and completes the folder at the end."""
@@ -115,10 +163,15 @@ class Evaluation(Steps, Parts):
             yield
         finally:
             self._results = None
-        if folder := results.complete():
+        self.results_folder = results.complete()
+        if folder := self.results_folder:
             self.log.info("the results are complete", folder=str(folder))
 
     def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
+        with self._evaluating():
+            return self._validate_and_score(loaders, compare=compare)
+
+    def _validate_and_score(self, loaders: Sequence[BatchLoader], *, compare: bool) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
         scalars = self._with_added("validate", scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
         if self.monitor not in scalars:
@@ -134,8 +187,29 @@ class Evaluation(Steps, Parts):
         if compare and self._is_better(score):
             self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
             self.hooks.on_best_found(trainer=self._as_trainer, score=score)
-        self.hooks.on_evaluation_end(trainer=self._as_trainer, mode="validate", score=score, metrics=metrics)
+        self._end_evaluation("validate", score, metrics)
         return score, metrics
+
+    def _end_evaluation(self, mode: Mode, score: float | None, metrics: Mapping[str, float]) -> None:
+        self._evaluated = None
+        self.last_scalars = dict(metrics)
+        self.hooks.on_evaluation_end(trainer=self._as_trainer, mode=mode, score=score, metrics=metrics)
+
+    def abandon_evaluation(self) -> None:
+        """Calls `on_evaluation_abandoned` if an evaluation is running; once for each evaluation."""
+        mode, self._evaluated = self._evaluated, None
+        if mode is not None:
+            self.hooks.on_evaluation_abandoned(trainer=self._as_trainer, mode=mode)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Abandons the evaluation if the block raises an error."""
+        try:
+            yield
+        except BaseException:
+            with self._without_hiding():
+                self.abandon_evaluation()
+            raise
 
     def _with_added(self, mode: Mode, scalars: Mapping[str, float]) -> dict[str, float]:
         """Returns the scalars of an evaluation with those that hooks add."""
@@ -162,6 +236,7 @@ class Evaluation(Steps, Parts):
         lengths = [loader.num_batches for loader in loaders]
         total = None if None in lengths else sum(length or 0 for length in lengths)
         self.hooks.on_evaluation_start(trainer=self._as_trainer, mode=mode, num_batches=total)
+        self._evaluated = mode
         outputs: list[list[Any]] = []
         self.unreadable.collect_skipped()
         with torch.no_grad():
@@ -195,20 +270,28 @@ class Evaluation(Steps, Parts):
 
     @contextmanager
     def _running(self, mode: Mode) -> Iterator[None]:
+        self.ending = RunEnding()
         try:
             self.hooks.on_run_start(trainer=self._as_trainer, mode=mode)
             with translate_memory_errors(self):
                 yield
-            self.hooks.on_run_end(trainer=self._as_trainer, mode=mode)
+            self.hooks.on_run_end(trainer=self._as_trainer, mode=mode, ending=self.ending)
         except BaseException as error:
-            for last_call in (partial(self.hooks.on_exception, error=error), self.hooks.on_teardown):
-                try:
-                    last_call(trainer=self._as_trainer)
-                except Exception as another:
-                    # This error must not hide the error that has ended the run.
-                    self.log.error("a hook failed while the run was ending", reason=str(another))
+            self.ending = RunEnding.of_error(error)
+            with self._without_hiding():
+                self.hooks.on_exception(trainer=self._as_trainer, error=error)
+            with self._without_hiding():
+                self.hooks.on_teardown(trainer=self._as_trainer, ending=self.ending)
             raise
-        self.hooks.on_teardown(trainer=self._as_trainer)
+        self.hooks.on_teardown(trainer=self._as_trainer, ending=self.ending)
+
+    @contextmanager
+    def _without_hiding(self) -> Iterator[None]:
+        """Logs an error that is raised in the block, so that it does not hide the error that ends the run."""
+        try:
+            yield
+        except Exception as another:
+            self.log.error("a hook failed while the run was ending", reason=str(another))
 
     def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0) -> Iterator[Any]:
         """Returns the batches of an epoch, as `BatchLoader.epoch` makes them."""

@@ -7,7 +7,7 @@ and the like. It can't train, save, move or switch the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -15,6 +15,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
 from audiozen_core.data.contents import PLAIN, contents, is_container
+
+_Item = TypeVar("_Item")
 
 
 def held_modules(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Module]:
@@ -27,12 +29,22 @@ def held_modules(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Module]:
         part: the object.
         known: what is left out, with all that it registers if it is a module.
     """
-    return {name: item for name, item in _all_held(part, known) if isinstance(item, nn.Module)}
+    return _named((name, item) for name, item in _all_held(part, known) if isinstance(item, nn.Module))
 
 
 def held_parameters(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Parameter]:
     """Returns the parameters in an object that are in none of its modules, by name; the arguments are the same."""
-    return {name: item for name, item in _all_held(part, known) if isinstance(item, nn.Parameter)}
+    return _named((name, item) for name, item in _all_held(part, known) if isinstance(item, nn.Parameter))
+
+
+def _named(pairs: Iterable[tuple[str, _Item]]) -> dict[str, _Item]:
+    """Returns the items by name. The key `a.b` of a dict, and `b` in its dict `a`, have one name: `_` is added then."""
+    named: dict[str, _Item] = {}
+    for name, item in pairs:
+        while name in named:
+            name += "_"  # noqa: PLW2901
+        named[name] = item
+    return named
 
 
 def unregistered(part: nn.Module) -> str:

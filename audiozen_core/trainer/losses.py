@@ -84,7 +84,12 @@ class LossOfModules(nn.Module):
         super().__init__()
         self.function = function
         # `add_module` refuses dots and the names of methods, but these are names in code that we did not write.
-        self._modules.update({name.replace(".", "_"): module for name, module in held.items()})
+        for name, module in held.items():
+            child = name.replace(".", "_")
+            # `nets_0` may be an attribute beside the list `nets`. Both are kept: in an order that the code gives.
+            while child in self._modules:
+                child += "_"
+            self._modules[child] = module
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the function."""

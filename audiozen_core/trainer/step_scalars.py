@@ -36,12 +36,25 @@ class _Norm:
         return None if math.isfinite(self._total.read()["total"]) else self.gradients.complaint()
 
 
+class _GradNorm:
+    """The norm of the gradients of an optimiser step. If they may overflow, it is recorded only if it is finite."""
+
+    def __init__(self, norm: Tensor, *, may_overflow: bool) -> None:
+        self._norm = HostCopy({"grad_norm": norm})
+        self._may_overflow = may_overflow
+
+    def read(self) -> dict[str, float]:
+        scalars = self._norm.read()
+        return {} if self._may_overflow and not math.isfinite(scalars["grad_norm"]) else scalars
+
+
 @dataclass(slots=True)
 class _Batch:
     location: BatchLocation
-    scalars: list[HostCopy]
+    scalars: HostCopy
     losses: frozenset[str]
     norms: list[_Norm] = field(default_factory=list)
+    grad_norm: _GradNorm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,7 @@ class StepScalars:
         ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
         self._window.append(location)
-        self._pending.append(_Batch(location, [HostCopy(scalars)], frozenset(losses)))
+        self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses)))
         good = True
         while len(self._pending) > self.lag:
             good = self._read()
@@ -197,12 +210,19 @@ class StepScalars:
         records, self._records = self._records, []
         return records
 
-    def annotate(self, name: str, value: Any) -> None:
-        """Adds one more scalar to the newest step, unless the step has returned one of this name."""
+    def add_grad_norm(self, norm: Tensor, *, may_overflow: bool) -> None:
+        """Adds the scalar `grad_norm` to the newest step, unless the step has returned one of this name.
+
+        Args:
+            norm: the norm of all gradients of the step, a scalar.
+            may_overflow: whether an overflow of scaled gradients is normal. The optimiser then leaves the step out, so
+                a norm that is not finite is not recorded: it would make the mean of the whole epoch infinite.
+        """
+        grad_norm = _GradNorm(norm, may_overflow=may_overflow)
         if self._pending:
-            self._pending[-1].scalars.append(HostCopy({name: value}))
+            self._pending[-1].grad_norm = grad_norm
         elif self.steps:
-            self.steps[-1].setdefault(name, float(value))
+            self.steps[-1].update(grad_norm.read() | self.steps[-1])
 
     def flush(self) -> list[dict[str, float]]:
         """Reads the pending values, and returns the scalars of all steps."""
@@ -243,9 +263,7 @@ class StepScalars:
 
     def _read(self) -> bool:
         batch = self._pending.popleft()
-        values: dict[str, float] = {}
-        for scalars in batch.scalars:
-            values = {**scalars.read(), **values}
+        values = (batch.grad_norm.read() if batch.grad_norm else {}) | batch.scalars.read()
         for name, value in values.items():
             if name in batch.losses and not math.isfinite(value):
                 # If the loss was read late, it has already made the weights NaN, so they say nothing about the cause.

@@ -35,6 +35,9 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     Names that differ only in case or in the form of their accents count as the same, because some file systems don't
     distinguish them.
 
+    Args:
+        names: the names of the samples of a data set, in order.
+
     Example:
         >>> unique_ids(["a", "b", "A", "a", "a~2"])
         ['a', 'b', 'A~3', 'a~4', 'a~2']

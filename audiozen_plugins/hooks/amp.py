@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import section_name
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
@@ -24,13 +26,14 @@ class Amp:
     On CUDA this is float16 with a gradient scaler. On the CPU it is bfloat16 without a scaler. The trainer's STFT stays
     in float32. Checkpoints hold the state of the scaler.
 
-    A gradient that overflows float16 is normal: the step is left out and the scale is halved. `train/overflows` records
-    the number of such steps for each epoch that has any. Many overflows in a row are an error.
+    A gradient that overflows float16 is normal: the optimiser's step is left out and the scale is halved. The number of
+    steps that were left out is `train/overflows`, or `train/overflows_g` for the optimiser with the suffix `g`; an
+    epoch without any has no such scalar. Many overflows in a row are an error.
 
     Args:
         dtype: `float16`, which has a scaler, or `bfloat16`; by default the type for the device.
         init_scale: the scale that float16 starts with.
-        max_overflows: the number of overflows in a row that are tolerated. One more ends the run.
+        max_overflows: the number of overflows in a row that are tolerated, for each optimiser. One more ends the run.
 
     Raises:
         RunError: an argument is out of range.
@@ -52,26 +55,26 @@ class Amp:
         self.dtype = dtype
         self.init_scale = init_scale
         self.max_overflows = max_overflows
-        self.overflows = 0
-        self._epoch_overflows = 0
-        self._in_a_row = 0
+        # Overflows by the suffix of the optimiser.
+        self._in_epoch = Counter[str]()
+        self._in_a_row = Counter[str]()
         self._scaler_used = False
         self._scaler: torch.amp.GradScaler | None = None
         self._restored: dict[str, Any] = {}
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
         """Sets `loss_is_scaled`, so that the trainer does not treat an overflow as an error."""
         trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
-    @hookimpl
+    @hookimpl.autocast
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
         """Enables half precision for the forward pass."""
         if not trainer.use_amp:
             return None
         return torch.autocast(trainer.device.type, dtype=self._dtype(trainer.device))
 
-    @hookimpl
+    @hookimpl.backward
     def backward(self, trainer: Trainer, loss: Tensor, inputs: list[Tensor] | None, last: bool) -> bool | None:
         """Scales the loss, so that small gradients do not vanish in float16."""
         scaler = self._scaler_for(trainer)
@@ -80,7 +83,7 @@ class Amp:
         torch.autograd.backward(scaler.scale(loss), inputs=inputs, retain_graph=not last)
         return True
 
-    @hookimpl
+    @hookimpl.on_gradients_ready
     def on_gradients_ready(self, trainer: Trainer) -> None:
         """Unscales the gradients before they are clipped."""
         if scaler := self._scaler_for(trainer):
@@ -88,7 +91,7 @@ class Amp:
                 if _has_gradients(optimizer):
                     scaler.unscale_(optimizer)
 
-    @hookimpl
+    @hookimpl.optimizer_step
     def optimizer_step(self, trainer: Trainer, optimizer: torch.optim.Optimizer) -> bool | None:
         """Leaves the step out if a gradient has overflowed."""
         scaler = self._scaler_for(trainer)
@@ -100,43 +103,42 @@ class Amp:
         scaler.step(optimizer)
         handle.remove()
         self._scaler_used = True
-        self._in_a_row = 0 if stepped else self._in_a_row + 1
-        if not stepped:
-            self.overflows += 1
-            self._epoch_overflows += 1
-        if self._in_a_row > self.max_overflows:
+        suffix = next((suffix for suffix, other in trainer.optimizers.items() if other is optimizer), "")
+        if stepped:
+            self._in_a_row.pop(suffix, None)
+            return True
+        self._in_epoch[suffix] += 1
+        self._in_a_row[suffix] += 1
+        if self._in_a_row[suffix] > self.max_overflows:
             raise RunError(
-                f"the gradients have overflowed float16 in {self._in_a_row} steps in a row, up to step "
-                f"{trainer.progress.step + 1}, so the training no longer makes progress",
+                f"the gradients of [{section_name('optimizer', suffix)}] have overflowed float16 in "
+                f"{self._in_a_row[suffix]} of its steps in a row, up to step {trainer.progress.step + 1}, so it no "
+                "longer trains anything",
                 remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True
 
-    @hookimpl
+    @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
         """Adapts the scale to whether the step was taken."""
         if (scaler := self._scaler_for(trainer)) and self._scaler_used:
             scaler.update()
         self._scaler_used = False
 
-    @hookimpl
-    def on_epoch_end(self, trainer: Trainer, epoch: int) -> None:
-        """Records the number of overflows."""
-        if self._epoch_overflows:
-            metrics = {"train/overflows": float(self._epoch_overflows)}
-            self._epoch_overflows = 0
-            trainer.hooks.on_log(trainer=trainer, metrics=metrics, step=trainer.progress.step, epoch=epoch)
+    @hookimpl.epoch_scalars
+    def epoch_scalars(self) -> dict[str, float]:
+        """Returns the numbers of overflows in the epoch."""
+        counted, self._in_epoch = self._in_epoch, Counter()
+        return {f"overflows_{suffix}" if suffix else "overflows": float(count) for suffix, count in counted.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the scaler (empty without a scaler), and the numbers of overflows."""
         scaler = self._scaler.state_dict() if self._scaler else dict(self._restored)
-        counts = {"overflows": self.overflows, "epoch": self._epoch_overflows, "in_a_row": self._in_a_row}
-        return {"scaler": scaler, "counts": counts}
+        return {"scaler": scaler, "in_epoch": dict(self._in_epoch), "in_a_row": dict(self._in_a_row)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Restores a state that `state_dict` returned. The scaler gets its part when it is created."""
-        counts = state_dict["counts"]
-        self.overflows, self._epoch_overflows, self._in_a_row = counts["overflows"], counts["epoch"], counts["in_a_row"]
+        self._in_epoch, self._in_a_row = Counter(state_dict["in_epoch"]), Counter(state_dict["in_a_row"])
         self._restored = dict(state_dict["scaler"])
         self._scaler = None
 

@@ -45,7 +45,7 @@ class Checkpoint:
         self._failures = 0
         self._interrupted = False
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Cleans up after a run that was killed while saving. Saves at once if the state comes from another run."""
         store = CheckpointStore(trainer.folder / "checkpoints")
@@ -58,7 +58,7 @@ class Checkpoint:
                 self._save(trainer)
                 self._writer.wait()
 
-    @hookimpl
+    @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Saves during an epoch if a save is due. Reports the outcome of the previous save."""
         self._report(trainer)
@@ -71,13 +71,13 @@ class Checkpoint:
         if due and _position(trainer) != self._requested:
             self._save(trainer)
 
-    @hookimpl
+    @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """Saves if a save is due after this epoch."""
         if epoch % trainer.save_ckpt_interval == 0 or trainer.progress.is_best or epoch == trainer.max_epochs:
             self._save(trainer, metrics.get(SCORE))
 
-    @hookimpl
+    @hookimpl.on_checkpoint_request
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
         """Saves at once, and waits until the checkpoint is on the disk."""
         trainer.log.info("saving a checkpoint on request", reason=reason)
@@ -86,7 +86,7 @@ class Checkpoint:
         self._writer.wait()
         self._report(trainer)
 
-    @hookimpl
+    @hookimpl.rollback
     def rollback(self, trainer: Trainer, error: Exception) -> bool | None:
         """Restores the latest checkpoint, if there is one."""
         self._writer.wait()
@@ -102,7 +102,7 @@ class Checkpoint:
         trainer.hooks.on_rollback(trainer=trainer)
         return True
 
-    @hookimpl
+    @hookimpl.on_run_end
     def on_run_end(self, trainer: Trainer, mode: Mode) -> None:
         """Saves the last state if no checkpoint holds it, because no save was due or the save failed."""
         if mode != "train":
@@ -116,12 +116,12 @@ class Checkpoint:
             self._writer.wait()
             self._report(trainer, last=True)
 
-    @hookimpl
+    @hookimpl.on_exception
     def on_exception(self, error: BaseException) -> None:
         """Remembers that the user pressed Ctrl-C twice, and so does not want to wait for a save."""
         self._interrupted = isinstance(error, KeyboardInterrupt)
 
-    @hookimpl
+    @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer) -> None:
         """Waits for a save that is in progress."""
         if not self._interrupted:

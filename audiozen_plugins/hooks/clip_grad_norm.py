@@ -19,7 +19,7 @@ class ClipGradNorm:
     default = True
     phase = "gradient"
 
-    @hookimpl
+    @hookimpl.on_gradients_ready
     def on_gradients_ready(self, trainer: Trainer) -> None:
         """Clips the gradients and stores the norm."""
         limit = trainer.clip_grad_norm_value

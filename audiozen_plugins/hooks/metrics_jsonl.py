@@ -39,7 +39,7 @@ class MetricsJsonl:
         self._file: LineFile | None = None
         self._failing = False
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the file."""
         path = trainer.folder / "metrics.jsonl"
@@ -51,7 +51,7 @@ class MetricsJsonl:
             _remove_repeated(path, trainer.progress)
         self._file = LineFile(path)
 
-    @hookimpl
+    @hookimpl.on_rollback
     def on_rollback(self, trainer: Trainer) -> None:
         """Removes the records of steps that will be repeated. On a full disk they stay, and appear twice in the end."""
         if self._file is None:
@@ -66,7 +66,7 @@ class MetricsJsonl:
             failure = error
         self._report(trainer, failure)
 
-    @hookimpl
+    @hookimpl.on_log
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Writes a line."""
         if self._file is None:
@@ -77,13 +77,13 @@ class MetricsJsonl:
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._report(trainer, self._file.write(json.dumps({"time": time, "epoch": epoch, "step": step, **values})))
 
-    @hookimpl
+    @hookimpl.on_checkpoint_save
     def on_checkpoint_save(self, trainer: Trainer, extra: dict[str, Any]) -> None:
         """Synchronises the file, so that its records survive a power cut, like the checkpoint."""
         if self._file is not None:
             self._report(trainer, self._file.sync())
 
-    @hookimpl
+    @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer) -> None:
         """Closes the file."""
         file, self._file = self._file, None

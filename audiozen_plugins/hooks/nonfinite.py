@@ -32,13 +32,13 @@ class NonFinite:
         self._before_batch: _Buffers | None = None
         self._start_is_saved = False
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
         """Reads each loss at once, because a batch can be skipped only before its gradients are used."""
         if trainer.on_nonfinite == "skip":
             trainer.scalars.read_at_once = True
 
-    @hookimpl
+    @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Requests a checkpoint before the first step. A rollback in the first epoch restores it."""
         self._step = None
@@ -46,12 +46,12 @@ class NonFinite:
             self._start_is_saved = True
             trainer.hooks.on_checkpoint_request(trainer=trainer, reason="a rollback needs a checkpoint")
 
-    @hookimpl
+    @hookimpl.skip_batch
     def skip_batch(self, trainer: Trainer, batch_idx: int) -> bool | None:
         """Leaves out the batches that have caused a rollback."""
         return True if (trainer.progress.epoch + 1, batch_idx) in self.left_out else None
 
-    @hookimpl
+    @hookimpl.on_training_step_start
     def on_training_step_start(self, trainer: Trainer) -> None:
         """Copies the buffers, because the forward pass updates running means before the loss is known."""
         if trainer.on_nonfinite != "skip":
@@ -60,7 +60,7 @@ class NonFinite:
         if self._step != trainer.progress.step:
             self._step, self._before_step = trainer.progress.step, self._before_batch
 
-    @hookimpl
+    @hookimpl.on_nonfinite
     def on_nonfinite(self, trainer: Trainer, error: NonFiniteError) -> NonFiniteAnswer | None:
         """Applies the policy, up to `max_nonfinite` times."""
         if trainer.on_nonfinite == "stop":

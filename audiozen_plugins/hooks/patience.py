@@ -18,7 +18,7 @@ class Patience:
     default = True
     affects_training = False
 
-    @hookimpl
+    @hookimpl.stop_reason
     def stop_reason(self, trainer: Trainer) -> str | None:
         """Returns the reason to stop if the best epoch was too long ago."""
         progress = trainer.progress

@@ -48,7 +48,7 @@ class ProgressBar:
         self._seen = 0
         self._total: int | None = None
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Starts the clock, and the bars."""
         self._began = self._shown = time.monotonic()
@@ -70,12 +70,12 @@ class ProgressBar:
             total = trainer.max_epochs
             self._epochs = self._bars.add_task("epochs", total=total, completed=trainer.progress.epoch, note="")
 
-    @hookimpl
+    @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer, epoch: int) -> None:
         """Adds a bar for the epoch."""
         self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
 
-    @hookimpl
+    @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer, batch_idx: int) -> None:
         """Moves the bar, or logs a line, if enough time has passed."""
         now = time.monotonic()
@@ -88,13 +88,13 @@ class ProgressBar:
             of = f"/{trainer.num_batches}" if trainer.num_batches else ""
             trainer.log.info(f"epoch {trainer.progress.epoch + 1}, batch {batch_idx + 1}{of}: {self._note(trainer)}")
 
-    @hookimpl
+    @hookimpl.on_evaluation_start
     def on_evaluation_start(self, mode: Mode, num_batches: int | None) -> None:
         """Adds a bar for the evaluation."""
         self._seen, self._total = 0, num_batches
         self._new_task(_NOUNS.get(mode, mode), num_batches, 0)
 
-    @hookimpl
+    @hookimpl.on_evaluation_step_end
     def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
         """Moves the bar by one."""
         self._seen += 1
@@ -105,14 +105,14 @@ class ProgressBar:
             of = f"/{self._total}" if self._total else ""
             trainer.log.info(f"{_NOUNS.get(mode, mode)}: batch {self._seen}{of}")
 
-    @hookimpl
+    @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
         """Logs the result of a validation or a test. During training, `on_epoch_end` logs the validation result."""
         self._drop_task()
         if metrics and not self._training:
             trainer.log.info(_DONE.get(mode, mode), **_rounded(metrics))
 
-    @hookimpl
+    @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """Logs one line for the epoch."""
         self._drop_task()
@@ -124,7 +124,7 @@ class ProgressBar:
         best = {"best": True} if trainer.progress.is_best else {}
         trainer.log.info(f"epoch {epoch}/{trainer.max_epochs}", **_rounded(shown), **_compact(rates), **best, left=left)
 
-    @hookimpl
+    @hookimpl.on_teardown
     def on_teardown(self) -> None:
         """Removes the bars."""
         if self._bars is not None:

@@ -57,7 +57,7 @@ class Signals:
         self._random: dict[str, Any] = {}
         self._before: dict[int, Any] = {}
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, mode: Mode) -> None:
         """Sets the handlers."""
         self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
@@ -69,48 +69,48 @@ class Signals:
             if number is not None and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, self._receive)
 
-    @hookimpl
+    @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived, once no gradients are being accumulated."""
         if (self._stop or self._save) and trainer.between_steps:
             self._act(trainer)
 
-    @hookimpl
+    @hookimpl.on_evaluation_start
     def on_evaluation_start(self) -> None:
         """Stores the state of the random generators, so that the validation can be repeated exactly."""
         if self._training:
             self._random = RandomState().state_dict()
 
-    @hookimpl
-    def on_evaluation_step_end(self, trainer: Trainer, mode: Mode) -> None:
+    @hookimpl.on_evaluation_step_end
+    def on_evaluation_step_end(self, trainer: Trainer) -> None:
         """Interrupts the evaluation if the run is to stop."""
         if not self._stop:
             return
-        trainer.hooks.on_evaluation_abandoned(trainer=trainer, mode=mode)
+        trainer.abandon_evaluation()
         if not self._training:
             self._interrupt("there was nothing to save")
         trainer.progress.reopen_epoch()
         RandomState().load_state_dict(self._random)
         self._act(trainer)
 
-    @hookimpl
+    @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived since the last step."""
         if self._stop or self._save:
             self._act(trainer)
 
-    @hookimpl
+    @hookimpl.on_run_end
     def on_run_end(self) -> None:
         """Acts on a signal that has arrived after the last step, before another mode starts."""
         if self._stop:
             self._interrupt(_DONE)
 
-    @hookimpl
+    @hookimpl.on_exception
     def on_exception(self) -> None:
         """Clears the signal only here, because an exception raised in a handler can get lost on its way up."""
         self._stop = None
 
-    @hookimpl
+    @hookimpl.on_teardown
     def on_teardown(self) -> None:
         """Restores the previous handlers."""
         if self._before and hasattr(signal, "setitimer"):

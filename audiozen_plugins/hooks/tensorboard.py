@@ -50,7 +50,7 @@ class TensorBoard:
         else:
             self._make = SummaryWriter
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the log. A resumed run hides the points of the steps that it will repeat."""
         training = mode == "train"
@@ -60,13 +60,13 @@ class TensorBoard:
             if self._writer is not None and training and trainer.config_text:
                 self._writer.add_text("config", f"```toml\n{trainer.config_text}\n```", trainer.progress.step)
 
-    @hookimpl
+    @hookimpl.on_rollback
     def on_rollback(self, trainer: Trainer) -> None:
         """Hides the points of the steps that will be repeated."""
         self.on_teardown(trainer)
         self.on_run_start(trainer, "train")
 
-    @hookimpl
+    @hookimpl.on_epoch_start
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Opens the log again after an error."""
         if self._failed:
@@ -74,7 +74,7 @@ class TensorBoard:
                 self._open(None)
                 self._failed = False
 
-    @hookimpl
+    @hookimpl.on_log
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int) -> None:
         """Adds the scalars."""
         with self._tolerate_full_disk(trainer):
@@ -84,7 +84,7 @@ class TensorBoard:
             if self._writer is not None and trainer.checkpoint_name:
                 self._writer.add_text("checkpoint", f"{trainer.checkpoint_name}: {', '.join(metrics)}", step)
 
-    @hookimpl
+    @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer) -> None:
         """Closes the log."""
         with self._tolerate_full_disk(trainer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.held_modules import held_modules
 from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.report import scalar_names
+from audiozen_plugins.metric.report import STATES, scalar_names
 
 MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
 """A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself.
@@ -79,8 +79,13 @@ def _are_rates(rates: Any) -> bool:
     )
 
 
-def rate_error(metric: Metric, sr: int) -> RunError | None:
-    """Returns the error for a metric that is not defined for a sample rate in hertz; None if it is."""
+def sample_rate_error(metric: Metric, sr: int) -> RunError | None:
+    """Returns the error for a metric that is not defined for the sample rate of an experiment; None if it is.
+
+    Args:
+        metric: the metric.
+        sr: the sample rate, in hertz.
+    """
     rates = getattr(metric, "sample_rates", None)
     if rates is None or sr in rates:
         return None
@@ -92,7 +97,12 @@ def rate_error(metric: Metric, sr: int) -> RunError | None:
 
 
 def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
-    """Returns the error for a score of which the trainer would take the worst epoch for the best; None if it fits."""
+    """Returns the error for a score of which the trainer would take the worst epoch for the best; None if it fits.
+
+    Args:
+        metric: the metric whose mean is the score.
+        save_max_score: the argument of the trainer: whether a higher score is better.
+    """
     if metric.higher_is_better == save_max_score:
         return None
     better = "higher" if metric.higher_is_better else "lower"
@@ -104,7 +114,7 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
     )
 
 
-def repetition_error(metric: Metric, earlier: Sequence[Metric]) -> RunError | None:
+def repetition_error(metric: Metric, earlier: Sequence[Metric], states: Collection[str] = STATES) -> RunError | None:
     """Returns the error for a metric that records a scalar of an earlier one; None if its scalars are its own."""
     for other in earlier:
         if metric.name == other.name:
@@ -112,16 +122,28 @@ def repetition_error(metric: Metric, earlier: Sequence[Metric]) -> RunError | No
                 f"the metric `{metric.name}` is listed twice",
                 remedy="list each metric once in the `metrics` of the trainer",
             )
-        if shared := [name for name in scalar_names(metric.name) if name in scalar_names(other.name)]:
+        names, others = (scalar_names(each.name, states) for each in (metric, other))
+        if shared := [name for name in names if name in others]:
             return RunError(
                 f"the metrics `{other.name}` and `{metric.name}` would both record the scalar `{shared[0]}`",
-                remedy=f"give one of them another `name`: those of a metric `x` are `{'`, `'.join(scalar_names('x'))}`",
+                remedy="give one of them another `name`: those of a metric `x` are "
+                f"`{'`, `'.join(scalar_names('x', states))}`",
             )
     return None
 
 
-def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], list[AudioZenError]]:
-    """Builds metrics. Returns them, and why others are left out: a package is missing, or the rate is not theirs.
+def build_metrics(
+    specs: Sequence[MetricSpec], sr: int, *, states: Collection[str] = STATES
+) -> tuple[list[Metric], list[AudioZenError]]:
+    """Builds the metrics that a trainer can use, and says why others are left out.
+
+    Args:
+        specs: the metrics, as names, tables or objects.
+        sr: the sample rate of the experiment, in hertz.
+        states: the states of the report that the metrics are for. No two metrics may have a scalar of the same name.
+
+    Returns:
+        The metrics, and an error for each one that is left out: its package is missing, or it does not take the rate.
 
     Raises:
         AudioZenError: a metric does not exist or can't be used, or two record a scalar of the same name.
@@ -134,13 +156,41 @@ def usable_metrics(specs: Sequence[MetricSpec], sr: int) -> tuple[list[Metric], 
         except MissingExtraError as error:
             left_out.append(error)
             continue
-        if wrong_rate := rate_error(metric, sr):
+        if wrong_rate := sample_rate_error(metric, sr):
             left_out.append(wrong_rate)
             continue
-        if repeated := repetition_error(metric, metrics):
+        if repeated := repetition_error(metric, metrics, states):
             raise repeated
         metrics.append(metric)
     return metrics, left_out
+
+
+def check_metrics(specs: object, argument: str, *, sr: int, states: Collection[str] = STATES) -> Iterator[Diagnostic]:
+    """Yields what `audiozen check` can say about the metrics of a trainer, for its method `check_settings`.
+
+    Args:
+        specs: the metrics as they are in the TOML file, or the default of the argument. A value of another form is
+            reported when the arguments are bound.
+        argument: the name of the argument.
+        sr: the sample rate of the experiment, in hertz.
+        states: the states of the report that the metrics are for.
+
+    Yields:
+        A warning for each metric that `build_metrics` leaves out, and an error for each one that it refuses.
+    """
+    earlier: list[Metric] = []
+
+    def metric_error(metric: Metric) -> AudioZenError | None:
+        if error := sample_rate_error(metric, sr):
+            return error
+        if repeated := repetition_error(metric, earlier, states):
+            raise repeated  # an error and no warning, because no mode would start
+        earlier.append(metric)
+        return None
+
+    for index, spec in enumerate(specs if isinstance(specs, Sequence) else ()):
+        if finding := metric_finding(spec, ("args", argument, index), severity="warning", check=metric_error):
+            yield finding
 
 
 def metric_finding(spec: object, place: KeyPath, *, severity: Severity, check: MetricCheck) -> Diagnostic | None:

@@ -16,7 +16,8 @@ class Metric(Protocol):
         unit: `dB`, or "" if it has no unit.
         higher_is_better: whether a higher number is better.
 
-    The scalars of a metric `x` are `x`, `x_noisy`, `x_gain` and `x_missing`, and no other metric may have one of these.
+    The scalars of a metric `x` are `x`, `x_noisy`, `x_gain` and `x_missing` (with the states of the trainer's report in
+    place of `noisy`), and no other metric may have one of these.
 
     An optional attribute `sample_rates`, a tuple of numbers, names the rates in hertz that the metric is defined for.
     Without it, the metric takes any rate. `audiozen check` builds the metrics of a trainer, compares the rates with

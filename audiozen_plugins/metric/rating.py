@@ -1,4 +1,4 @@
-"""Rates files with several metrics: before and after enhancement, on copies, and each noisy file only once."""
+"""Rates files with several metrics: in each of their states, on copies, and each input only once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,83 +19,96 @@ from audiozen_plugins.metric.si_sdr import si_sdr
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The values of one file before and after enhancement, by the name of the metric.
+    """The values of one file, in each state that was rated: before and after enhancement, for example.
 
     Attributes:
         id: the ID of the file.
-        snr: its nominal signal-to-noise ratio in dB; None if it is not known.
-        noisy: the values before enhancement. A value that is not finite is not part of any mean.
-        enhanced: the values after enhancement.
-        noisy_fault: why no metric has a value for the noisy signal, such as `noisy equals clean`; "" if they may have.
-        enhanced_fault: the same for the enhanced signal.
+        values: by state (such as `noisy` and `enhanced`), the values by the name of the metric. A value that is not
+            finite is not part of any mean.
+        faults: why no metric has a value, by the name of the signal that is at fault: a state, or the reference. Such
+            as `{"noisy": "noisy equals clean"}`.
+        group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
+            it is not known.
     """
 
     id: str
-    snr: float | None
-    noisy: Mapping[str, float]
-    enhanced: Mapping[str, float]
-    noisy_fault: str = ""
-    enhanced_fault: str = ""
+    values: Mapping[str, Mapping[str, float]]
+    faults: Mapping[str, str] = field(default_factory=dict)
+    group: float | None = None
 
 
 class Rater:
-    """Rates files before and after enhancement.
+    """Rates files with several metrics, in each of their states: before and after enhancement, for example.
 
-    A degenerate pair of signals (see `fault`) has no value, the same for all metrics: the means of all metrics leave
-    out the same files.
+    A degenerate pair of signals has no value, the same for all metrics, so that the means of all metrics leave out the
+    same files. A pair is degenerate if a signal is not finite or constant, or if both are equal up to a gain.
 
-    The values of noisy files are kept, so that the next validation does not compute them again. They are found by the
-    samples of both signals and not by the ID, so that they can't be those of another file.
+    The values of all states but the last, which is the network's output, are kept, so that the next validation does not
+    compute them again. They are found by the samples and not by the ID, so that they can't be those of another file.
 
     Args:
         metrics: the metrics.
         sr: the sample rate of all files, in hertz.
+        reference: the name of the signal that the others are compared with.
     """
 
-    def __init__(self, metrics: Sequence[Metric], sr: int) -> None:
+    def __init__(self, metrics: Sequence[Metric], sr: int, *, reference: str = "clean") -> None:
         self.metrics = tuple(metrics)
         self.sr = sr
-        self._noisy: dict[bytes, tuple[dict[str, float], str]] = {}
+        self.reference = reference
+        self._kept: dict[bytes, tuple[dict[str, float], dict[str, str]]] = {}
 
-    def rate(self, name: str, *, snr: float | None, noisy: Tensor, enhanced: Tensor, clean: Tensor) -> Row:
-        """Rates one file. The three signals, [time] on the CPU, are left as they are.
+    def rate(self, name: str, signals: Mapping[str, Tensor], *, group: float | None = None) -> Row:
+        """Rates one file.
+
+        Args:
+            name: the ID of the file.
+            signals: the reference and the states, with the network's output last. All have the same shape, [time], or
+                [..., time] if the metrics take it, and are on the CPU. They are left as they are.
+            group: the `group` of the row.
 
         Raises:
             RunError: a metric fails.
         """
+        states = [state for state in signals if state != self.reference]
         with contextlib.ExitStack() as stack:
             # The trainer's step runs in mixed precision, which must not round the filters of a metric.
             for device in ("cpu", *["cuda"] * torch.cuda.is_available()):
                 stack.enter_context(torch.autocast(device, enabled=False))
-            return self._rate(name, snr, noisy, enhanced, clean)
+            rated = {state: self._rate(name, state, signals, keep=state != states[-1]) for state in states}
+        faults = {kind: reason for _, found in rated.values() for kind, reason in found.items()}
+        return Row(name, {state: values for state, (values, _) in rated.items()}, faults, group)
 
-    def _rate(self, name: str, snr: float | None, noisy: Tensor, enhanced: Tensor, clean: Tensor) -> Row:
-        key = hashlib.blake2b(digest_size=16)
-        for signal in (noisy, clean):
-            key.update(str(signal.dtype).encode() + signal.contiguous().numpy().tobytes())
-        if key.digest() not in self._noisy:
-            self._noisy[key.digest()] = self._values(name, "noisy", noisy, clean)
-        before, noisy_fault = self._noisy[key.digest()]
-        after, enhanced_fault = self._values(name, "enhanced", enhanced, clean)
-        return Row(name, snr, before, after, noisy_fault, enhanced_fault)
+    def _rate(
+        self, name: str, state: str, signals: Mapping[str, Tensor], *, keep: bool
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """Returns the values of one state, and the faults of the pair."""
+        signal, reference = signals[state], signals[self.reference]
+        key = hashlib.blake2b(state.encode(), digest_size=16)
+        for one in (signal, reference) if keep else ():
+            key.update(f"{one.dtype} {list(one.shape)}".encode() + one.contiguous().numpy().tobytes())
+        if keep and key.digest() in self._kept:
+            return self._kept[key.digest()]
+        faults = faults_of({self.reference: reference, state: signal})
+        values = {
+            metric.name: math.nan if faults else self._value(metric, name, signal, reference) for metric in self.metrics
+        }
+        if keep:
+            self._kept[key.digest()] = values, faults
+        return values, faults
 
-    def _values(self, name: str, kind: str, signal: Tensor, clean: Tensor) -> tuple[dict[str, float], str]:
-        if reason := fault(signal, clean, kind):
-            return {metric.name: math.nan for metric in self.metrics}, reason
-        return {metric.name: self._value(metric, name, signal, clean) for metric in self.metrics}, ""
-
-    def _value(self, metric: Metric, name: str, signal: Tensor, clean: Tensor) -> float:
+    def _value(self, metric: Metric, name: str, signal: Tensor, reference: Tensor) -> float:
         which = f"metric: `{type(metric).__name__}`"
         try:
             # A metric may work in place, so each gets copies of its own.
-            value = metric(signal.clone(), clean.clone(), sr=self.sr)
+            value = metric(signal.clone(), reference.clone(), sr=self.sr)
         except AudioZenError:
             raise
         except Exception as error:
             raise RunError.caused_by(
                 error,
                 f"the metric `{metric.name}` fails for `{name}`:",
-                notes=(f"given: two signals of {len(clean)} samples at {self.sr} Hz", which),
+                notes=(f"given: two signals {list(reference.shape)} at {self.sr} Hz", which),
                 remedy="remove the metric from [trainer.args], or correct it",
             ) from error
         number = as_scalar(value)
@@ -108,20 +121,31 @@ class Rater:
         return float(number)
 
 
-def fault(signal: Tensor, clean: Tensor, kind: str) -> str:
-    """Says why a pair of signals [time] is degenerate, so that no metric is meaningful for it; "" if it is not.
+def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
+    """Says why a pair of signals is degenerate, so that no metric is meaningful for it; empty if it is not.
 
     A signal is silent if it is constant. An equal signal may have another gain.
 
+    Args:
+        pair: the reference, and the signal that is compared with it, [..., time], by name.
+
+    Returns:
+        The reason, by the name of the signal that is at fault.
+
+    Raises:
+        ValueError: the shapes differ.
+
     Example:
         >>> clean = torch.tensor([0.1, -0.2, 0.3])
-        >>> fault(clean, clean, "noisy"), fault(0 * clean, clean, "enhanced"), fault(clean, 0 * clean, "noisy")
-        ('noisy equals clean', 'enhanced is silent', 'clean is silent')
+        >>> faults_of({"clean": clean, "noisy": clean}), faults_of({"clean": 0 * clean, "noisy": clean})
+        ({'noisy': 'noisy equals clean'}, {'clean': 'clean is silent'})
     """
-    for name, one in (("clean", clean), (kind, signal)):
+    for name, one in pair.items():
         if not one.isfinite().all():
-            return f"{name} is not finite"
-    for name, one in (("clean", clean), (kind, signal)):
-        if not one.numel() or bool((one == one[0]).all()):
-            return f"{name} is silent"
-    return f"{kind} equals clean" if si_sdr(signal, clean).item() == math.inf else ""
+            return {name: f"{name} is not finite"}
+    for name, one in pair.items():
+        if bool((one == one[..., :1]).all(-1).any()):
+            return {name: f"{name} is silent"}
+    (reference_name, reference), (name, signal) = pair.items()
+    equal = bool((si_sdr(signal, reference) == math.inf).any())
+    return {name: f"{name} equals {reference_name}"} if equal else {}

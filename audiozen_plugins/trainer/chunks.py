@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from audiozen_core.errors import RunError
-from audiozen_core.trainer.arguments import above
 
 DEFAULT_OVERLAP = 1.0
 """How much two chunks share if the file does not say it, in seconds."""
@@ -17,10 +16,6 @@ DEFAULT_OVERLAP = 1.0
 
 def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
     """Returns which of these arguments is wrong, and why; None if a file can be cut into such chunks."""
-    try:
-        above(0, overlap_seconds=overlap_seconds)
-    except RunError as error:
-        return "overlap_seconds", error
     if chunk_seconds is None:
         if overlap_seconds is None:
             return None

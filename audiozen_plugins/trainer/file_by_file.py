@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.files import write_audio
+from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.diagnostics import config_codes
@@ -28,11 +29,11 @@ from audiozen_plugins.metric.chosen import (
     MetricSpec,
     as_finding,
     build_metric,
+    build_metrics,
+    check_metrics,
     direction_error,
     metric_finding,
-    rate_error,
-    repetition_error,
-    usable_metrics,
+    sample_rate_error,
 )
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
@@ -46,7 +47,8 @@ class FileByFile(BaseTrainer):
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
     size. The score is the mean of a metric over the files; the mean of the noisy files is recorded beside it. A file
-    whose noisy signal has no finite value is not in the means, and is listed. If the noisy signal of a file has a value
+    whose noisy signal has no finite value is not in the means, and is listed; a data set that has only such files is an
+    error. If the noisy signal of a file has a value
     and the network's output has none, the mean is NaN in a validation and in a test, and the file is listed. The epoch
     can't be the best then.
 
@@ -86,9 +88,10 @@ class FileByFile(BaseTrainer):
         metrics: Sequence[MetricSpec] = ("si_sdr", "stoi", "pesq"),
         save_enhanced: bool = True,
         chunk_seconds: float | None = None,
-        overlap_seconds: float | None = None,
+        overlap_seconds: Annotated[float, Range(above=0)] | None = None,
         **kwargs: Any,
     ) -> None:
+        check_ranges(FileByFile, {"overlap_seconds": overlap_seconds})
         super().__init__(components, **kwargs)
         self.score = build_metric(score)
         highest = self.save_max_score if self.monitor == "score" else None
@@ -96,7 +99,7 @@ class FileByFile(BaseTrainer):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
-        self.metrics, left_out = usable_metrics(metrics, self.sr)
+        self.metrics, left_out = build_metrics(metrics, self.sr)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
         if wrong := chunk_error(chunk_seconds, overlap_seconds):
@@ -128,21 +131,9 @@ class FileByFile(BaseTrainer):
 
         names = dataset_names.get("validate", ())
         severity: Severity = "error" if names else "warning"
-        found = [metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error)]
-        earlier: list[Metric] = []
-
-        def metric_error(metric: Metric) -> AudioZenError | None:
-            if error := rate_error(metric, acoustics.sr):
-                return error
-            if repeated := repetition_error(metric, earlier):
-                raise repeated  # an error and no warning, because no mode would start
-            earlier.append(metric)
-            return None
-
-        metrics = value("metrics")
-        for index, spec in enumerate(metrics if isinstance(metrics, Sequence) else ()):
-            found.append(metric_finding(spec, ("args", "metrics", index), severity="warning", check=metric_error))
-        yield from filter(None, found)
+        if found := metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error):
+            yield found
+        yield from check_metrics(value("metrics"), "metrics", sr=acoustics.sr)
         name = args.get("score_dataset")
         if name is not None and not names:
             yield Diagnostic(
@@ -166,8 +157,8 @@ class FileByFile(BaseTrainer):
         # A subclass may compute a score of its own. Then the direction of the metric says nothing.
         own = cls.validation_epoch_end is not FileByFile.validation_epoch_end
         if own or save_max_score is None:
-            return rate_error(score, sr)
-        return rate_error(score, sr) or direction_error(score, save_max_score)
+            return sample_rate_error(score, sr)
+        return sample_rate_error(score, sr) or direction_error(score, save_max_score)
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Returns the enhanced waveforms [batch, time], and the magnitudes that they were made from, if any."""
@@ -207,11 +198,17 @@ class FileByFile(BaseTrainer):
         return validated
 
     def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:
-        """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss."""
+        """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss.
+
+        Raises:
+            DataError: a data set has no pair that can be rated.
+        """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            scores = validation_scores(self.score, [file for batch in batches for file in batch])
+            files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
+            _check_pairs("validate_dataset", name, [self.score], [file.row for file in files])
+            scores = validation_scores(self.score, files)
             if dataloader_idx == self.score_dataset:
                 result["score"] = scores.scalars[self.score.name]
                 self.why_no_score = scores.why_no_mean
@@ -233,14 +230,16 @@ class FileByFile(BaseTrainer):
             signals = _on_cpu(file, wave)
             self.show(**signals)
             rows.append(self._rate(self._test_rater, file, signals))
-            if self.save_enhanced:
-                folder = self.result_folder(dataloader_idx) / "audio"
-                for kind, signal in signals.items():
-                    self._write(folder, f"{file['id'][0]}_{kind}.wav", signal, file["id"][0])
+            for kind, signal in signals.items() if self.save_enhanced else ():
+                self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
-        """Prints a table of each data set, and writes its CSV and JSON files."""
+        """Prints a table of each data set, and writes its CSV and JSON files.
+
+        Raises:
+            DataError: a data set has no pair that can be rated. The files of all data sets have been written.
+        """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
             report = Report(self.metrics, [row for rows in batches for row in rows])
@@ -256,6 +255,9 @@ class FileByFile(BaseTrainer):
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
+        for dataloader_idx, batches in enumerate(outputs):
+            name = self._prefix("test", dataloader_idx, len(outputs))
+            _check_pairs("test_dataset", name, self.metrics, [row for rows in batches for row in rows])
         return result
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
@@ -264,11 +266,10 @@ class FileByFile(BaseTrainer):
             wave, _ = self.enhance_file(file)
             signals = _on_cpu(file, wave)
             self.show(**signals)
-            name = file["id"][0]
-            if self._write(self.result_folder(dataloader_idx), f"{name}.wav", signals["enhanced"], name):
+            if self._write(dataloader_idx, f"{file['id'][0]}.wav", signals["enhanced"]):
                 self._files_written += 1
             else:
-                self._not_finite.append(name)
+                self._not_finite.append(file["id"][0])
 
     def predict(self, loaders: Sequence[BatchLoader]) -> None:
         """Runs `predict_step` over all batches.
@@ -290,22 +291,20 @@ class FileByFile(BaseTrainer):
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
         """Rates one file before and after enhancement, given its signals as `_on_cpu` returns them."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
-        return rater.rate(str(file["id"][0]), snr=snr, **signals)
+        return rater.rate(str(file["id"][0]), signals, group=snr)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
         return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
 
-    def _write(self, folder: Path, name: str, wave: Tensor, sample: str) -> bool:
+    def _write(self, dataloader_idx: int, name: str, wave: Tensor) -> bool:
         """Writes an audio file. Returns whether it could: no file can hold NaN or infinity."""
-        path = _inside(folder, name)
-        if path.exists():  # the folder is new
-            raise DataError(f"two samples have the ID `{sample}`", remedy="rename one: both would write the same file")
+        path = self.result_file(dataloader_idx, name)
         finite = bool(wave.isfinite().all())
         if finite:
             write_audio(path, wave, self.sr)
         else:
-            self.log.warning(f"`{name}` is not written, because it has NaN or infinity")
+            self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
         return finite
 
     def _index_of(self, name: str | None, names: Sequence[str]) -> int:
@@ -317,8 +316,25 @@ class FileByFile(BaseTrainer):
         return list(names).index(name) if name is not None and names else 0
 
 
+def _check_pairs(section: str, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
+    """Checks that at least one file of a data set can be rated, by one of the metrics.
+
+    Raises:
+        DataError: no noisy file has a value. The network is not at fault, so no later epoch would have a score either.
+    """
+    values = [row.values["noisy"][metric.name] for metric in metrics for row in rows]
+    if values and not any(map(math.isfinite, values)):
+        name = f" `{prefix.rstrip('/')}`" * bool(prefix)
+        raise DataError(
+            f"[{section}]{name} has no pair that can be rated",
+            notes=Report(metrics, rows).faulty_pairs(),
+            remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
+            "not silent, or remove the section",
+        )
+
+
 def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time]."""
+    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time], in order."""
     signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
     return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
@@ -332,13 +348,3 @@ def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
         f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
         remedy=f"use one of these, or give a data set this `name`: {known}",
     )
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Returns the path of a file. Raises DataError if the path is outside the folder."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise DataError(
-            f"the sample ID `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
-        )
-    return path

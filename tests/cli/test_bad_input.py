@@ -355,7 +355,9 @@ def test_two_predictions_with_the_same_id_are_an_error(failing_run, audiozen, pr
         "    def __getitem__(self, index): return {**super().__getitem__(index), 'id': 'same'}\n"
     )
     change(project, 'path = "audio_folder"', 'path = "ids.Same"')
-    assert "two samples have the ID `same`" in failing_run("tiny.toml", "-M", "predict", no_folder=False)
+    assert "two samples would write the same file `same.wav`" in failing_run(
+        "tiny.toml", "-M", "predict", no_folder=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,39 @@ def test_networks_and_objects_that_answer_to_every_name_are_left_alone():
     told, network = Crop(), Network()
     tell_epoch([Answers(), network, {"a": told}, torch.ones(2), np.ones(2)], 3)
     assert (told.epoch, network.inner[0].epoch) == (3, -1)
+
+
+class Holder(Dataset):
+    """A data set that holds something."""
+
+    def __init__(self, **held):
+        vars(self).update(held)
+
+    def __len__(self):
+        return 1
+
+
+def rows(count):
+    """Returns the rows of a table, which make many small objects."""
+    return [{"files": [[index], [index]], "speaker": (index,)} for index in range(count)]
+
+
+def test_a_transform_behind_any_number_of_objects_is_told():
+    """The table has more than 50,000 lists, dicts and tuples, and it is found before the transform."""
+    crop = Crop()
+    tell_epoch(Holder(table=rows(9_999), transform=Slots(Slots([[[crop]]]))), 3)
+    assert (crop.epoch, crop.calls) == (3, 1)
+
+
+@pytest.mark.parametrize("form", [list, tuple, lambda parts: dict(enumerate(parts))], ids=["list", "tuple", "dict"])
+def test_data_sets_and_receivers_in_a_container_of_any_length_are_told(form):
+    crops = [Crop(), Crop(), Crop()]
+    parts = [Holder(), Holder(transform=crops[0]), crops[1], functools.partial(crops[2]), *["name"] * 20_000]
+    tell_epoch(Holder(parts=form(parts), files=form(parts[4:])), 5)
+    assert [crop.epoch for crop in crops] == [5, 5, -1]  # the last is in an entry that is neither
+
+
+def test_the_parts_of_a_long_concatenation_are_told():
+    crops = [Crop() for _ in range(10_001)]
+    tell_epoch(torch.utils.data.ConcatDataset([Holder(transform=crop) for crop in crops]), 2)
+    assert {crop.epoch for crop in crops} == {2}

@@ -7,6 +7,7 @@ import torch
 
 from audiozen_core.errors import BuildError
 from audiozen_core.trainer.held_modules import held_modules, unregistered
+from audiozen_core.trainer.losses import LossOfModules
 from tests.tiny_experiment import TinyExperiment
 
 PARTS = """
@@ -320,3 +321,24 @@ def test_registered_modules_are_not_held():
     assert unregistered(normed) == ""
     assert held_modules(torch.jit.script(torch.nn.Linear(1, 1))) == {}
     assert held_modules(torch.compile(torch.nn.Linear(1, 1))) == {}
+
+
+def test_modules_whose_names_would_clash_are_all_held():
+    class Loss:
+        def __init__(self):
+            self.nets = [torch.nn.Linear(1, 2)]
+            self.nets_0 = torch.nn.Linear(1, 3)
+            self.by_name = {"a.b": torch.nn.Linear(1, 4), "a": {"b": torch.nn.Linear(1, 5)}}
+
+    loss = Loss()
+    held = held_modules(loss)
+    assert set(map(id, held.values())) == set(
+        map(id, (loss.nets[0], loss.nets_0, *held_modules(loss.by_name).values()))
+    )
+    children = dict(LossOfModules(loss, held).named_children())
+    assert {name: child.out_features for name, child in children.items()} == {
+        "nets_0": 2,
+        "nets_0_": 3,
+        "by_name_a_b": 4,
+        "by_name_a_b_": 5,
+    }

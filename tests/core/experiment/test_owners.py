@@ -155,7 +155,7 @@ class Rates(Trainer):
 
     def validation_step(self, batch, batch_idx, dataloader_idx):
         x = batch["x"][0]
-        self.rater.rate("a", snr=None, noisy=x + x.flip(0), enhanced=x.roll(1), clean=x)
+        self.rater.rate("a", {"clean": x, "noisy": x + x.flip(0), "enhanced": x.roll(1)})
 """
 
 

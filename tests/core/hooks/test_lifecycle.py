@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from audiozen_core.errors import AudioZenError
+from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.hooks.checks import HOOK_NAMES
+from audiozen_core.hooks.ending import RunEnding
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.testing.recorder import HookRecorder
 from audiozen_core.testing.tiny import TinyExperiment
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -62,13 +65,13 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         "on_epoch_start epoch=1",
         *step(0, 1),
         *step(1, 2)[:-2],
-        "on_log step=2 epoch=1",
+        "on_log mode=train step=2 epoch=1",
         *step(1, 2)[-2:],
         "epoch_scalars epoch=1",
         *evaluation("validate", 4),
         "on_best_found",
         "on_evaluation_end mode=validate",
-        "on_log step=2 epoch=1",
+        "on_log mode=train step=2 epoch=1",
         "on_epoch_end epoch=1",
         "skip_checkpoint_reason epoch=1",
         *SAVE,
@@ -77,12 +80,12 @@ def test_two_epochs_call_the_hooks_in_order(trained):
         "on_epoch_start epoch=2",
         *step(0, 3),
         *step(1, 4)[:-2],
-        "on_log step=4 epoch=2",
+        "on_log mode=train step=4 epoch=2",
         *step(1, 4)[-2:],
         "epoch_scalars epoch=2",
         *evaluation("validate", 4),
         "on_evaluation_end mode=validate",
-        "on_log step=4 epoch=2",
+        "on_log mode=train step=4 epoch=2",
         "on_epoch_end epoch=2",
         "skip_checkpoint_reason epoch=2",
         *SAVE,
@@ -117,7 +120,7 @@ def test_test_and_predict_modes_call_the_hooks_in_order(trained, tiny):
         *evaluation("test", 4),
         "on_evaluation_end mode=test",
         # The test loads the best checkpoint. The step and the epoch come from it.
-        "on_log step=2 epoch=1",
+        "on_log mode=test step=2 epoch=1",
         "on_run_end mode=test",
         "on_teardown",
         "on_setup",
@@ -244,6 +247,62 @@ def test_error_calls_on_exception_and_on_teardown_but_not_on_run_end(mine, hook_
     assert hook_recorder.names[-2:] == ["on_exception", "on_teardown"]
     assert "on_run_end" not in hook_recorder.names
     assert isinstance(hook_recorder.of("on_exception")[0]["error"], AudioZenError)
+
+
+class Ends(HookRecorder):
+    """Keeps how a run has ended, which `on_run_end` and `on_teardown` are told."""
+
+    def __init__(self, stop=None, fail=None):
+        super().__init__()
+        self.stop, self.fail, self.endings, self.modes = stop, fail, [], []
+
+    @hookimpl.stop_reason
+    def stop_reason(self):
+        return self.stop
+
+    @hookimpl.on_evaluation_step_end
+    def on_evaluation_step_end(self):
+        if self.fail:
+            raise self.fail
+
+    @hookimpl.on_log
+    def on_log(self, mode, metrics):
+        self.modes += [(mode, next(iter(metrics)).partition("/")[0])]
+
+    @hookimpl.on_run_end
+    def on_run_end(self, ending):
+        self.endings.append(("end", ending))
+
+    @hookimpl.on_teardown
+    def on_teardown(self, ending):
+        self.endings.append(("teardown", ending))
+
+
+def test_end_and_teardown_are_told_how_the_run_has_ended(tmp_path):
+    hooks, tiny = Ends(), TinyExperiment(tmp_path)
+    tiny.set("trainer", max_epochs=1).run("train", "test", hooks=hooks)
+    trained, tested = RunEnding("finished", "max_epochs = 1 is reached"), RunEnding()
+    assert hooks.endings == [("end", trained), ("teardown", trained), ("end", tested), ("teardown", tested)]
+    assert hooks.modes == [("train", "train"), ("test", "test")]
+    hooks = Ends(stop="enough")
+    tiny.set("trainer", max_epochs=3).run("train", resume=True, hooks=hooks)
+    stopped = RunEnding("stopped", "enough")
+    assert hooks.endings == [("end", stopped), ("teardown", stopped)]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(RunError("broken"), "failed"), (KeyboardInterrupt(), "interrupted"), (SystemError(), "failed")]
+)
+def test_evaluation_that_fails_is_abandoned_once_and_teardown_gets_the_error(tmp_path, error, kind):
+    hooks, tiny = Ends(fail=error), TinyExperiment(tmp_path)
+    with pytest.raises((AudioZenError, KeyboardInterrupt)) as raised:
+        tiny.set("trainer", max_epochs=1).run("train", hooks=hooks)
+    assert hooks.names[-2:] == ["on_evaluation_abandoned", "on_exception"]
+    assert hooks.names.count("on_evaluation_abandoned") == 1
+    assert "on_evaluation_end" not in hooks.names
+    [(when, ending)] = hooks.endings
+    assert (when, ending.kind) == ("teardown", kind)
+    assert ending.error is raised.value or ending.error is raised.value.__cause__
 
 
 def test_a_resumed_run_restores_the_state_of_a_hook(mine, caplog):

@@ -213,7 +213,7 @@ def test_methods_of_every_working_form_are_called():
     lifecycle.backward(trainer=None, loss=None, inputs=None, last=True)
     assert Right.seen == [("static", 1), ("class", 2), ("no_grad", 3), ("wrapper", True)]
     assert isinstance(lifecycle.autocast(trainer=None), type(contextmanager(lambda: iter([None]))()))
-    assert lifecycle.on_log(trainer=None, metrics={}, step=0, epoch=0) == []
+    assert lifecycle.on_log(trainer=None, mode="train", metrics={}, step=0, epoch=0) == []
 
 
 def test_a_phase_that_only_an_object_knows_is_checked_when_it_is_built():

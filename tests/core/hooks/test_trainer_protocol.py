@@ -58,7 +58,7 @@ class Hook:
 
     @hookimpl
     def on_epoch_end(self, epoch: int, trainer: Trainer) -> None:
-        trainer.hooks.on_log(trainer=trainer, metrics={{}}, step=trainer.progress.step, epoch=epoch)
+        trainer.hooks.on_log(trainer=trainer, mode="train", metrics={{}}, step=trainer.progress.step, epoch=epoch)
 
     @hookimpl.on_epoch_start
     def on_epoch_start(self, epoch: int, trainer: Trainer) -> None: ...

@@ -12,10 +12,9 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError, RollbackRequest
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer import base_trainer
+from audiozen_core.trainer import saved_state
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights, named_weights
 from audiozen_core.trainer.step_scalars import StepScalars
-from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
 from audiozen_plugins.hooks.nonfinite import NonFinite
@@ -288,7 +287,7 @@ def test_rollback_request_without_a_handler_raises_its_reason():
 
 def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(base_trainer, "check_weights", lambda modules, epoch: checks.append(epoch))
+    monkeypatch.setattr(saved_state, "check_weights", lambda modules, epoch: checks.append(epoch))
     hooks = {"checkpoint": Checkpoint()}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
     trainer.train(make_loader())
@@ -298,7 +297,7 @@ def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
 
 def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(base_trainer, "check_weights", lambda modules, epoch: checks.append(epoch))
+    monkeypatch.setattr(saved_state, "check_weights", lambda modules, epoch: checks.append(epoch))
     make_trainer(
         tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False
     ).train(make_loader())
@@ -461,32 +460,3 @@ def test_sparse_gradients_are_measured_as_if_they_were_dense():
         assert model[0].weight.grad.is_sparse is sparse
         norms.append(GradientNorms({"": named_weights({"model": model})}).measure()[""].single)
     torch.testing.assert_close(*norms)
-
-
-class Overflows(TinyTrainer):
-    """Some losses overflow float16 when they are scaled."""
-
-    often = False
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)["loss"].float()
-        if self.often or (self.progress.epoch == 1 and batch_idx in (1, 2)):
-            loss = _Blow.apply(loss)
-        return loss
-
-
-def test_overflows_of_the_scaler_are_counted_and_do_not_stop_the_run():
-    amp = Amp(dtype="float16", init_scale=16.0)
-    trainer = make_trainer(cls=Overflows, max_epochs=3, hooks={"amp": amp})
-    trainer.use_amp = True
-    trainer.train(make_loader())
-    assert amp.overflows == 2
-    assert amp.state_dict()["scaler"]["scale"] == 4.0
-    assert weights_of(trainer).isfinite().all()
-
-
-def test_too_many_overflows_in_a_row_are_an_error():
-    trainer = make_trainer(cls=Overflows, max_epochs=9, hooks={"amp": Amp(dtype="float16", max_overflows=7)})
-    trainer.use_amp = trainer.often = True
-    with pytest.raises(RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8"):
-        trainer.train(make_loader())

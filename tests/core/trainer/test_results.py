@@ -1,9 +1,11 @@
 """Result folders: never written to twice, and complete or marked as incomplete."""
 
+from contextlib import nullcontext
+
 import pytest
 from torch import nn
 
-from audiozen_core.errors import RunError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.results import ResultFolder
 from tests.tiny_training import TinyTrainer, make_loader
@@ -84,3 +86,25 @@ def test_data_set_without_a_name_is_called_by_its_index(tmp_path):
     trainer = make(tmp_path, dataset_names={"test": ["street", "1"]})
     assert [trainer.dataset_name("test", index) for index in range(3)] == ["street", "1", "2"]
     assert trainer.dataset_name("validate", 0) == "0"
+
+
+@pytest.mark.parametrize(
+    ("names_of_batches", "message"),
+    [
+        (["audio/a.txt", "audio/a.txt"], "two samples would write the same file `audio/a.txt`"),
+        (["audio/a.txt", "../../a.txt"], "leads out of"),
+        (["audio/a.txt", "/a.txt"], "leads out of"),
+        (["audio/a.txt", "audio/b.txt"], ""),
+    ],
+)
+def test_no_two_samples_write_the_same_file_and_none_outside_the_folder(tmp_path, names_of_batches, message):
+    class Named(Writes):
+        def predict_step(self, batch, batch_idx, dataloader_idx):
+            path = self.result_file(dataloader_idx, names_of_batches[batch_idx])
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+
+    trainer = Named(Components({"": nn.Linear(4, 1)}, folder=tmp_path))
+    with pytest.raises(DataError, match=message) if message else nullcontext():
+        trainer.predict([make_loader(8)])
+    assert len([name for name in names(tmp_path) if name.endswith(".txt")]) == (1 if message else 2)

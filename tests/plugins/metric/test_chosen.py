@@ -7,7 +7,7 @@ import pytest
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
-from audiozen_plugins.metric.chosen import usable_metrics
+from audiozen_plugins.metric.chosen import build_metrics
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 from audiozen_plugins.metric.report import Report, scalar_names
@@ -38,7 +38,7 @@ def both(*metrics):
     )
     checked = "".join(finding.message for finding in findings if finding.severity == "error")
     try:
-        usable_metrics(metrics, 16000)
+        build_metrics(metrics, 16000)
     except RunError as error:
         return error.message, checked
     return "", checked
@@ -54,7 +54,7 @@ def test_rates_that_are_no_collection_of_numbers_are_a_clear_error(rates):
 @pytest.mark.parametrize("rates", [None, (16000,), [8000, 16000], {16000}, (16000.0,), range(8000, 16001, 8000)])
 def test_rates_in_any_collection_are_accepted(rates):
     assert both(named(sample_rates=rates)) == ("", "")
-    assert usable_metrics([Mine(sample_rates=np.array([16000]))], 16000)[1] == []
+    assert build_metrics([Mine(sample_rates=np.array([16000]))], 16000)[1] == []
 
 
 @pytest.mark.parametrize("suffix", ["noisy", "gain", "missing"])
@@ -68,7 +68,10 @@ def test_metric_with_the_name_of_a_scalar_of_another_metric_is_refused_in_either
 
 
 def test_scalar_names_are_those_that_a_report_has():
-    rows = [Row("x", None, {"a": 1.0}, {"a": 3.0}), Row("y", None, {"a": float("nan")}, {"a": 1.0})]
+    rows = [
+        Row("x", {"noisy": {"a": 1.0}, "enhanced": {"a": 3.0}}),
+        Row("y", {"noisy": {"a": float("nan")}, "enhanced": {"a": 1.0}}),
+    ]
     summary = Report([Mine("a")], rows).summary()
     assert summary == dict(zip(scalar_names("a"), (3.0, 1.0, 2.0, 1), strict=True))
     assert tuple(Report([Mine("a")], rows[:1]).summary()) == scalar_names("a")[:3]

@@ -24,7 +24,7 @@ def report(*rows: tuple[str, float | None, float, float, float, float]) -> Repor
     made = []
     for name, snr, si_sdr, si_sdr_after, stoi, stoi_after in rows:
         noisy, enhanced = {"si_sdr": si_sdr, "stoi": stoi}, {"si_sdr": si_sdr_after, "stoi": stoi_after}
-        made.append(Row(name, snr, noisy, enhanced))
+        made.append(Row(name, {"noisy": noisy, "enhanced": enhanced}, group=snr))
     return Report([SiSdr(), Stoi()], made)
 
 
@@ -187,8 +187,9 @@ def test_no_number_is_cut_where_the_output_is_a_pipe(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     metrics = [Wide(index) for index in range(8)]
     values = {metric.name: 10 + index for index, metric in enumerate(metrics)}
-    rows = [Row(f"file {index}", snr, values, values) for index, snr in enumerate((0.0, 5.0, 0.0, 5.0))]
-    broken = Row("broken", 5.0, dict.fromkeys(values, NAN), values)
+    states = {"noisy": values, "enhanced": values}
+    rows = [Row(f"file {index}", states, group=snr) for index, snr in enumerate((0.0, 5.0, 0.0, 5.0))]
+    broken = Row("broken", {**states, "noisy": dict.fromkeys(values, NAN)}, group=5.0)
     made = Report(metrics, [*rows, broken])
     made.show("a title that is longer than many tables are wide: noisy and enhanced", Console())
     shown = capsys.readouterr().out
@@ -204,3 +205,56 @@ def test_ids_and_titles_with_brackets_are_shown_as_they_are(capsys):
     text = capsys.readouterr().out
     assert text.startswith("run [bold]")
     assert "[red]a[/red]" in text
+
+
+# ------------------------------------------------------------------------------- other states
+
+
+def states_of(name: str, group: float | None, **values: float) -> Row:
+    """Creates a row of SI-SDR with the states that are given."""
+    return Row(name, {state: {"si_sdr": value} for state, value in values.items()}, group=group)
+
+
+def test_report_has_the_states_of_another_task(tmp_path):
+    rows = [states_of("a", None, mixture=-1.0, separated=9.0), states_of("b", None, mixture=1.0, separated=13.0)]
+    made = Report([SiSdr()], rows, states={"mixture": "mix", "separated": "separated"}, group="")
+    assert made.summary() == {"si_sdr": 11.0, "si_sdr_mixture": 0.0, "si_sdr_gain": 11.0}
+    assert made.to_json()["all"] == {"si_sdr": {"mixture": 0.0, "separated": 11.0, "gain": 11.0, "missing": 0}}
+    assert "by_" not in str(made.to_json().keys())
+    lines = made.write_csv(tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[:2] == ["id,si_sdr_mixture,si_sdr_separated,note", "a,-1,9,"]
+    headings = shown(made).splitlines()
+    assert any(line.split() == ["files", "mix", "separated", "gain"] for line in headings)
+    assert "noisy" not in shown(made)
+
+
+def test_report_of_a_single_state_has_no_gain_and_groups_by_any_number(tmp_path):
+    values = ((6.0, 3.0), (12.0, 8.0), (6.0, 5.0), (12.0, 10.0))
+    rows = [states_of(str(index), rate, decoded=value) for index, (rate, value) in enumerate(values)]
+    broken = Row("broken", {"decoded": {"si_sdr": NAN}}, {"original": "original is silent"}, group=6.0)
+    made = Report(
+        [SiSdr()], [*rows, broken], states={"decoded": "decoded"}, group="kbps", group_heading="rate\nin kbit/s"
+    )
+    assert made.summary() == {"si_sdr": 6.5, "si_sdr_missing": 1}
+    assert [(level["kbps"], level["si_sdr"]["decoded"]) for level in made.to_json()["by_kbps"]] == [(6, 4), (12, 9)]
+    lines = [line.split() for line in shown(made).splitlines()]
+    assert ["in", "kbit/s", "files", "decoded"] in lines
+    assert ["rate", "SI-SDR", "in", "dB"] in lines
+    assert ["12", "2", "9.00"] in lines
+    assert made.write_csv(tmp_path / "scores.csv").read_text().splitlines()[-1] == "broken,6,,original is silent"
+    # Negative control: without a reason, it is the network that has no value.
+    assert math.isnan(
+        Report([SiSdr()], [*rows, states_of("x", 6.0, decoded=NAN)], states={"decoded": ""}).summary()["si_sdr"]
+    )
+
+
+def test_gain_of_three_states_is_that_from_the_first_to_the_last():
+    rows = [states_of("a", None, mixture=1.0, baseline=4.0, separated=9.0)]
+    made = Report([SiSdr()], rows, states={"mixture": "mix", "baseline": "base", "separated": "sep."})
+    assert made.summary() == {"si_sdr": 9.0, "si_sdr_mixture": 1.0, "si_sdr_baseline": 4.0, "si_sdr_gain": 8.0}
+    assert ["1", "1.00", "4.00", "9.00", "+8.00"] in [line.split()[-5:] for line in shown(made).splitlines()]
+
+
+def test_row_that_lacks_a_state_is_named():
+    with pytest.raises(DataError, match="row `a` has no values of the state `noisy`; it has mixture, separated"):
+        Report([SiSdr()], [states_of("a", None, mixture=1.0, separated=2.0)])

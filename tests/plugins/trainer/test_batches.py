@@ -15,6 +15,7 @@ from audiozen_plugins.trainer.batches import enhancement_batch
 from tests.plugins.trainer.test_enhancement import Gain, make
 
 WAVE = torch.linspace(-1, 1, 4000)
+CLEAN = WAVE.roll(1) / 2
 
 
 class Items(Dataset):
@@ -31,7 +32,7 @@ class Items(Dataset):
 
 
 def pair(index, **changes):
-    item = {"id": f"f{index}", "noisy": WAVE, "clean": WAVE / 2, "sr": 16000} | changes
+    item = {"id": f"f{index}", "noisy": WAVE, "clean": CLEAN, "sr": 16000} | changes
     return {key: value for key, value in item.items() if value is not None}
 
 
@@ -51,7 +52,7 @@ def test_arrays_of_numpy_train_like_tensors(tmp_path, collate_fn, kind):
         trainer.train(loader(collate_fn, **changes), [loader(collate_fn, **changes)])
         return trainer.model.gain.item(), trainer.progress.best_score
 
-    arrays = {"noisy": WAVE.numpy().astype(kind), "clean": (WAVE / 2).numpy().astype(kind)}
+    arrays = {"noisy": WAVE.numpy().astype(kind), "clean": CLEAN.numpy().astype(kind)}
     assert weights(**arrays) == weights()
     assert weights()[0] != 3.0
 
@@ -91,7 +92,7 @@ def test_each_evaluation_says_what_it_needs(tmp_path, mode):
     def run(**changes):
         return getattr(make(tmp_path, domain="waveform"), mode)([loader(pad_collate, **changes)])
 
-    run(clean=None if mode == "predict" else WAVE / 2)
+    run(clean=None if mode == "predict" else CLEAN)
     with pytest.raises(DataError, match="the batch has no `id`"):
         run(id=None)
     if mode != "predict":

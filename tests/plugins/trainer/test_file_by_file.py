@@ -20,6 +20,7 @@ from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from audiozen_plugins.trainer.file_by_file import _on_cpu
 
 RATE = 16000
+SETS = {"validate": ["easy", "hard"], "test": ["easy", "1"]}
 
 
 class Files(torch.utils.data.Dataset):
@@ -194,7 +195,7 @@ def test_degenerate_pair_is_left_out_of_the_score_and_named_once(tmp_path, capsy
     again, _ = validated(trainer, loader(2, changed={1: change}))
     rows = [trainer._rate(trainer._validation_rater, file, _on_cpu(file, trainer.enhance_batch(file)[0]))
             for batch in loader(1).epoch(0) for file in trainer.each_file(batch)]  # fmt: skip
-    good = [row.enhanced["si_sdr"] for row in rows if row.id != "f1"]
+    good = [row.values["enhanced"]["si_sdr"] for row in rows if row.id != "f1"]
     assert score == again == pytest.approx(sum(good) / 2)
     assert math.isfinite(scalars["validate/loss"])
     assert capsys.readouterr().err.count("1 file is not in the mean, because the pair has no value: f1") == 1
@@ -227,15 +228,47 @@ def test_infinite_loss_of_a_degenerate_pair_is_left_out_and_any_other_is_not(tmp
     assert "the loss is not finite for 1 of 3 files: f1" in capsys.readouterr().err
 
 
-def test_validation_set_of_degenerate_pairs_alone_has_no_score(tmp_path):
-    changed = {index: lambda noisy, clean: (clean, clean) for index in range(3)}
-    score, _ = validated(make(tmp_path, Norm()), loader(2, changed=changed))
+EQUAL = {index: lambda noisy, clean: (clean, clean) for index in range(3)}
+MIXED = {
+    0: lambda noisy, clean: (clean, 2 * clean),
+    1: lambda noisy, clean: (0 * noisy, clean),
+    2: lambda noisy, clean: (noisy, clean / 0),
+}
+
+
+@pytest.mark.parametrize("changed", [EQUAL, MIXED], ids=["equal", "all kinds"])
+@pytest.mark.parametrize("mode", ["validate", "test"])
+def test_data_set_of_degenerate_pairs_alone_is_an_error(tmp_path, mode, changed):
+    trainer = make(tmp_path, Norm(), names=SETS)
+    with pytest.raises(DataError, match=rf"\[{mode}_dataset\] `{SETS[mode][1]}` has no pair that can be") as caught:
+        getattr(trainer, mode)([loader(2), loader(2, changed=changed)])
+    (note,) = caught.value.notes
+    assert note.startswith("SI-SDR: 3 files are not in the mean, because the pair has no value: f0 (")
+    assert "noisy equals clean" in note
+    if mode == "test":  # both tables have been written
+        for name in SETS["test"]:
+            assert (
+                len((tmp_path / "test" / "epoch_0000.incomplete" / name / "scores.csv").read_text().splitlines()) == 4
+            )
+
+
+def test_one_pair_that_can_be_rated_is_enough_and_a_test_without_metrics_too(tmp_path):
+    changed = {index: EQUAL[index] for index in (0, 2)}
+    assert math.isfinite(validated(make(tmp_path, Norm()), loader(2, changed=changed))[0])
+    make(tmp_path, Norm()).test([loader(2, changed=changed)])
+    make(tmp_path, Norm(), metrics=[]).test([loader(2, changed=EQUAL)])
+
+
+def test_network_without_any_value_is_not_the_fault_of_the_data(tmp_path):
+    class Nan(nn.Module):
+        def forward(self, x):
+            return x * math.nan
+
+    score, _ = validated(make(tmp_path, Nan()), loader(2))
     assert math.isnan(score)
 
 
 # ----------------------------------------------------------------------------------------------- several data sets
-
-SETS = {"validate": ["easy", "hard"], "test": ["easy", "1"]}
 
 
 def test_each_data_set_has_its_own_scalars_rows_and_table(tmp_path, capsys):
@@ -313,10 +346,10 @@ def test_two_samples_with_one_id_are_an_error(tmp_path):
             return {**super().__getitem__(index), "id": "twin"}
 
     twins = BatchLoader(Twins())
-    with pytest.raises(DataError, match="two samples have the ID `twin`"):
+    with pytest.raises(DataError, match=r"two samples (have the ID|would write the same file) `(audio/)?twin"):
         make(tmp_path, Norm()).predict([twins])
     for mode, saves in (("test", True), ("test", False), ("validate", False)):
-        with pytest.raises(DataError, match="two samples have the ID `twin`"):
+        with pytest.raises(DataError, match=r"two samples (have the ID|would write the same file) `(audio/)?twin"):
             getattr(make(tmp_path, Norm(), save_enhanced=saves), mode)([twins])
     make(tmp_path, Norm()).test([loader(), loader(seed=7)])  # two data sets may have the same IDs
 

@@ -6,26 +6,46 @@ import shutil
 
 import pytest
 
+from audiozen_core.errors import DataError
 from audiozen_core.testing.tiny import TinyExperiment
-
-
-@pytest.fixture
-def degenerate(tmp_path):
-    """An experiment whose validation pairs are all degenerate: the noisy files are the clean ones."""
-    tiny = TinyExperiment(tmp_path)
-    shutil.copytree(tmp_path / "clean", tmp_path / "same")
-    return tiny.set("validate_dataset", noisy_dir=str(tmp_path / "same"))
-
 
 NO_BEST = "no epoch could be the best, because no validation had a finite score"
 
+SILENT = (
+    "import torch\n"
+    "class Silent(torch.nn.Module):\n"
+    "    def __init__(self):\n"
+    "        super().__init__()\n"
+    "        self.gain = torch.nn.Parameter(torch.ones(1))\n"
+    "    def forward(self, x):\n"
+    "        return self.gain * x if self.training else 0 * x\n"
+)
 
-def test_degenerate_validation_set_gives_no_best_epoch_and_the_run_says_why(degenerate, capsys):
-    outcome = degenerate.run("train", "test")  # the test uses the latest checkpoint
+
+@pytest.fixture
+def silent(tmp_path):
+    """An experiment whose network has no output when it is validated."""
+    (tmp_path / "silent.py").write_text(SILENT)
+    return TinyExperiment(tmp_path).set("model", "silent.Silent")
+
+
+@pytest.mark.parametrize("modes", [("train", "test"), ("train",)])
+def test_validation_set_without_a_pair_that_can_be_rated_ends_the_run_and_leaves_no_checkpoint(tmp_path, modes):
+    tiny = TinyExperiment(tmp_path)
+    shutil.copytree(tmp_path / "clean", tmp_path / "same")
+    tiny.set("validate_dataset", noisy_dir=str(tmp_path / "same"))
+    with pytest.raises(DataError, match=r"\[validate_dataset\] has no pair that can be rated") as caught:
+        tiny.run(*modes)
+    assert "clip_0 (noisy equals clean)" in caught.value.notes[0]
+    assert not list((tmp_path / "exp").glob("*/checkpoints/epoch_*"))
+
+
+def test_network_without_finite_output_gives_no_best_epoch_and_the_run_says_why(silent, capsys):
+    outcome = silent.run("train", "test")  # the test uses the latest checkpoint
     log = capsys.readouterr().err
     last_words = log[log.index("training is over") :]
     assert NO_BEST in last_words
-    assert "SI-SDR: 4 files are not in the mean, because the pair has no value: clip_0 (noisy equals" in last_words
+    assert "the network's output has no value for 4 of 4 files" in last_words
     assert "asked_for=latest" in last_words
     assert outcome.checkpoints == ["epoch_0001", "epoch_0002"]
     assert not (outcome.folder / "checkpoints/best").exists()
@@ -33,27 +53,12 @@ def test_degenerate_validation_set_gives_no_best_epoch_and_the_run_says_why(dege
     assert [path.name for path in (outcome.folder / "test").iterdir()] == ["latest_epoch_0002"]
 
 
-def test_resumed_run_without_a_finite_score_still_has_no_best_epoch(degenerate, capsys):
-    degenerate.run()
+def test_resumed_run_without_a_finite_score_still_has_no_best_epoch(silent, capsys):
+    silent.run()
     capsys.readouterr()
-    outcome = degenerate.set("trainer", max_epochs=3).run(resume=True)
+    outcome = silent.set("trainer", max_epochs=3).run(resume=True)
     assert NO_BEST in capsys.readouterr().err
     assert not (outcome.folder / "checkpoints/best").exists()
-
-
-def test_network_without_finite_output_gives_no_best_epoch_and_is_the_reason(tmp_path, capsys):
-    (tmp_path / "silent.py").write_text(
-        "import torch\n"
-        "class Silent(torch.nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.gain = torch.nn.Parameter(torch.ones(1))\n"
-        "    def forward(self, x):\n"
-        "        return self.gain * x if self.training else 0 * x\n"
-    )
-    TinyExperiment(tmp_path).set("model", "silent.Silent").run()
-    log = capsys.readouterr().err
-    assert "the network's output has no value for 4 of 4 files" in log[log.index(NO_BEST) :]
 
 
 def test_finite_score_gives_a_best_epoch_and_no_warning(tmp_path, capsys):

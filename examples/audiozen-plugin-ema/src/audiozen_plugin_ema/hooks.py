@@ -67,7 +67,7 @@ class Ema:
 
     # ------------------------------------------------------------------------------- the average
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
         """Starts an average from the present weights, unless a checkpoint has restored one."""
         self._weights = _named_weights(trainer.models)
@@ -75,7 +75,7 @@ class Ema:
             self._average = _copy(self._weights)
         self._hold(average=False)
 
-    @hookimpl
+    @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, step: int) -> None:
         """Moves the average towards the weights. On a GPU this waits for nothing."""
         with torch.no_grad():
@@ -90,41 +90,41 @@ class Ema:
 
     # ------------------------------------------------------------------------------- evaluation
 
-    @hookimpl
+    @hookimpl.on_evaluation_start
     def on_evaluation_start(self) -> None:
         """Puts the average into the networks."""
         self._evaluating = True
         self._hold(average=self.evaluate)
 
-    @hookimpl
+    @hookimpl.on_evaluation_end
     def on_evaluation_end(self) -> None:
         """Puts the trained weights back."""
         self._evaluating = False
         self._hold(average=False)
 
-    @hookimpl
+    @hookimpl.on_evaluation_abandoned
     def on_evaluation_abandoned(self) -> None:
         """Puts the trained weights back, because a checkpoint may be saved next."""
         self.on_evaluation_end()
 
-    @hookimpl
+    @hookimpl.on_exception
     def on_exception(self) -> None:
         """Puts the trained weights back if an evaluation has failed."""
         self.on_evaluation_end()
 
     # ------------------------------------------------------------------------------- checkpoints
 
-    @hookimpl
+    @hookimpl.on_state_collect
     def on_state_collect(self) -> None:
         """Puts the weights into the networks that `model.safetensors` is to hold."""
         self._hold(average=self.save_average)
 
-    @hookimpl
+    @hookimpl.on_state_collected
     def on_state_collected(self) -> None:
         """Undoes `on_state_collect`."""
         self._hold(average=self._evaluating and self.evaluate)
 
-    @hookimpl
+    @hookimpl.on_rollback
     def on_rollback(self, trainer: Trainer) -> None:
         """Puts the trained weights of the earlier state into the networks."""
         self.on_run_start(trainer)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from audiozen.audio import write_audio
-from audiozen.errors import DataError, RunError
+from audiozen.audio import Acoustics, write_audio
+from audiozen.errors import DataError, Diagnostic, RunError
 from audiozen.hooks import Mode
-from audiozen.metric import MetricSpec, Report, Row, build_metric
+from audiozen.metric import Metric, MetricSpec, Rater, Report, Row, build_metrics, check_metrics
 from audiozen.trainer import BaseTrainer, Components
 from rich.console import Console
 from torch import Tensor
@@ -20,6 +19,9 @@ from audiozen_plugin_separation.metric import Pit
 
 # `pad_collate` adds `source_1_length`, which is no signal.
 _SOURCE = re.compile(r"source_\d+")
+
+# The states of a file in reports, with their headings in a table.
+_STATES = {"mixture": "mixture", "separated": "sep."}
 
 
 class Validated(NamedTuple):
@@ -44,11 +46,9 @@ class SeparationTrainer(BaseTrainer):
 
     Args:
         components: the parts of the experiment; AudioZEN passes them.
-        metrics: the metrics of the test, as names or as tables. A metric of one signal is wrapped in `pit`.
+        metrics: the metrics of the test, as names or as tables. A metric of one signal is wrapped in `pit`. A metric
+            whose package is not installed, or that does not take the sample rate, is left out, with a warning.
         save_audio: whether the test writes audio files.
-
-    Raises:
-        RunError: a metric does not take the sample rate.
     """
 
     resume_safe: ClassVar = ("metrics", "save_audio")
@@ -62,16 +62,21 @@ class SeparationTrainer(BaseTrainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(components, **kwargs)
-        built = [build_metric(spec) for spec in metrics]
+        built, left_out = build_metrics(metrics, self.sr, states=_STATES)
+        for reason in left_out:
+            self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
         self.metrics = [metric if isinstance(metric, Pit) else Pit(metric) for metric in built]
-        for metric in self.metrics:
-            if metric.sample_rates is not None and self.sr not in metric.sample_rates:
-                raise RunError(
-                    f"{metric.label} does not take {self.sr} Hz, the `sr` of [acoustics]",
-                    remedy="leave it out of the `metrics` in [trainer.args]",
-                )
         self.save_audio = save_audio
         self.score = Pit("si_sdr")
+        self._validation_rater = Rater([self.score], self.sr, reference="sources")
+        self._test_rater = Rater(self.metrics, self.sr, reference="sources")
+
+    @classmethod
+    def check_settings(
+        cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
+    ) -> Iterator[Diagnostic]:
+        """Yields what `audiozen check` finds: metrics that can't be used."""
+        yield from check_metrics(args.get("metrics"), "metrics", sr=acoustics.sr, states=_STATES)
 
     def separate(self, mixtures: Tensor) -> Tensor:
         """Separates mixtures [batch, time] into sources [batch, sources, time].
@@ -112,13 +117,13 @@ class SeparationTrainer(BaseTrainer):
             loss = self.loss_function(estimates, file["sources"])
             mixture, sources, ordered = self._signals(file, estimates)
             self._show(mixture, ordered, sources)
-            validated.append(Validated(self._row([self.score], file, mixture, sources, ordered), loss))
+            validated.append(Validated(self._row(self._validation_rater, file, mixture, sources, ordered), loss))
         return validated
 
     def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:
         """Returns the score: the mean SI-SDR over all files. Also returns the improvement and the mean loss."""
         files = [file for loader in outputs for batch in loader for file in batch]
-        report = Report([self.score], [file.row for file in files])
+        report = _report([self.score], [file.row for file in files])
         summary = report.summary()
         faults = (*report.faulty_outputs(), *report.faulty_pairs())
         for line in faults:
@@ -138,23 +143,23 @@ class SeparationTrainer(BaseTrainer):
         for file in self.each_file(batch):
             mixture, sources, ordered = self._signals(file, self.separate(file["noisy"]))
             self._show(mixture, ordered, sources)
-            rows.append(self._row(self.metrics, file, mixture, sources, ordered))
+            rows.append(self._row(self._test_rater, file, mixture, sources, ordered))
             if self.save_audio:
-                folder = self.result_folder(dataloader_idx) / "audio"
-                write_audio(folder / f"{file['id'][0]}_mixture.wav", mixture, self.sr, encoding="float")
-                self._write(folder, file["id"][0], ordered)
+                name = f"audio/{file['id'][0]}"
+                self._write(dataloader_idx, f"{name}_mixture.wav", mixture)
+                self._write_sources(dataloader_idx, name, ordered)
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
         """Prints a table of each data set, and writes its CSV and JSON files."""
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            report = Report(self.metrics, [row for rows in batches for row in rows])
+            report = _report(self.metrics, [row for rows in batches for row in rows])
             folder = self.result_folder(dataloader_idx)
             report.write_csv(folder / "scores.csv")
             report.write_json(folder / "scores.json")
             name = self.dataset_name("test", dataloader_idx)
-            report.show(f"{self.experiment}, {name}: mixture (noisy) and separated (enh.)", Console())
+            report.show(f"{self.experiment}, {name}: mixture and separated", Console())
             prefix = f"{name}/" if len(outputs) > 1 else ""
             result |= {f"{prefix}{key}": value for key, value in report.summary().items()}
         return result
@@ -165,7 +170,7 @@ class SeparationTrainer(BaseTrainer):
             mixture = file["noisy"][0].float().cpu()
             estimates = self.separate(file["noisy"])[0].float().cpu()
             self._show(mixture, estimates)
-            self._write(self.result_folder(dataloader_idx), file["id"][0], estimates)
+            self._write_sources(dataloader_idx, file["id"][0], estimates)
 
     # ------------------------------------------------------------------------------- one file
 
@@ -180,17 +185,10 @@ class SeparationTrainer(BaseTrainer):
         _, assignment = self.score.rate(found, sources, sr=self.sr)
         return mixture, sources, found[assignment]
 
-    def _row(
-        self, metrics: Sequence[Pit], file: Mapping[str, Any], mixture: Tensor, sources: Tensor, estimates: Tensor
-    ) -> Row:
+    def _row(self, rater: Rater, file: Mapping[str, Any], mixture: Tensor, sources: Tensor, estimates: Tensor) -> Row:
         """Rates the mixture, in place of each estimate, and the estimates."""
-        mixtures = mixture.expand_as(sources)
-        return Row(
-            id=file["id"][0],
-            snr=None,
-            noisy={metric.name: metric(mixtures, sources, sr=self.sr) for metric in metrics},
-            enhanced={metric.name: metric(estimates, sources, sr=self.sr) for metric in metrics},
-        )
+        signals = {"mixture": mixture.expand_as(sources), "separated": estimates, "sources": sources}
+        return rater.rate(file["id"][0], signals)
 
     def _show(self, mixture: Tensor, estimates: Tensor, sources: Tensor | None = None) -> None:
         """Shows the signals to hooks, such as one that writes them to TensorBoard."""
@@ -199,6 +197,13 @@ class SeparationTrainer(BaseTrainer):
             signals |= {f"{name}_{number}": wave for number, wave in enumerate(() if waves is None else waves, 1)}
         self.show(**signals)
 
-    def _write(self, folder: Path, name: str, estimates: Tensor) -> None:
+    def _write_sources(self, dataloader_idx: int, name: str, estimates: Tensor) -> None:
         for number, wave in enumerate(estimates, start=1):
-            write_audio(folder / f"{name}_{number}.wav", wave, self.sr, encoding="float")
+            self._write(dataloader_idx, f"{name}_{number}.wav", wave)
+
+    def _write(self, dataloader_idx: int, name: str, wave: Tensor) -> None:
+        write_audio(self.result_file(dataloader_idx, name), wave, self.sr, encoding="float")
+
+
+def _report(metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:
+    return Report(metrics, rows, states=_STATES, group="")

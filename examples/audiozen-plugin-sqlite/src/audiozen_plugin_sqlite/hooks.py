@@ -46,7 +46,7 @@ class Sqlite:
         self._training = False
         self._failing = False
 
-    @hookimpl
+    @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Opens the file and adds the run, if it is new, and its config."""
         path = Path(self.file).expanduser() if self.file else trainer.folder.parent / "runs.sqlite"
@@ -60,7 +60,7 @@ class Sqlite:
             changes += [self._remove_repeated(trainer), self._update(trainer, "running")]
         self._write(trainer, *changes)
 
-    @hookimpl
+    @hookimpl.on_log
     def on_log(self, trainer: Trainer, metrics: Mapping[str, float], step: int, epoch: int) -> None:
         """Adds a record."""
         changes = [self._add_record(metrics, step, epoch, trainer.checkpoint_name)]
@@ -68,18 +68,18 @@ class Sqlite:
             changes.append(self._update(trainer, "running"))
         self._write(trainer, *changes)
 
-    @hookimpl
+    @hookimpl.on_rollback
     def on_rollback(self, trainer: Trainer) -> None:
         """Removes the records of the steps that will be repeated."""
         self._write(trainer, self._remove_repeated(trainer), self._update(trainer, "running"))
 
-    @hookimpl
+    @hookimpl.on_run_end
     def on_run_end(self, trainer: Trainer) -> None:
         """Marks the training as finished."""
         if self._training:
             self._write(trainer, self._update(trainer, "finished"))
 
-    @hookimpl
+    @hookimpl.on_exception
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
         """Marks the training as interrupted or failed."""
         if self._training:
@@ -87,7 +87,7 @@ class Sqlite:
             text = error.message if isinstance(error, AudioZenError) else f"{type(error).__name__}: {error}"
             self._write(trainer, self._update(trainer, status, text.rstrip(": ")))
 
-    @hookimpl
+    @hookimpl.on_teardown
     def on_teardown(self, trainer: Trainer) -> None:
         """Closes the file."""
         database, self._database = self._database, None

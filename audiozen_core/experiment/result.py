@@ -1,0 +1,51 @@
+"""What a run returns to the code that has called it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core.hooks.ending import RunEnding
+from audiozen_core.kinds import RunMode
+
+
+@dataclass(frozen=True, slots=True)
+class ModeResult:
+    """The result of one mode of a run.
+
+    Attributes:
+        ending: how the mode has ended: it is finished, or a hook has stopped it, and why.
+        scalars: the scalars of the mode's last evaluation by their names in records, such as `validate/score` or
+            `test/si_sdr`; empty without an evaluation.
+        epoch: the epoch of the weights at the end, from 0 before training.
+        step: their optimiser step.
+        best_score: the best score of the training so far; None if no validation had a finite score.
+        best_epoch: the epoch of the best score; 0 if there is none.
+        folder: the folder with the results of a test or a prediction; None in other modes, or if nothing was written.
+    """
+
+    ending: RunEnding
+    scalars: Mapping[str, float]
+    epoch: int
+    step: int
+    best_score: float | None
+    best_epoch: int
+    folder: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The results of a run.
+
+    Attributes:
+        folder: the run folder, such as `exp/baseline`.
+        modes: the result of each mode, in the order in which they ran.
+        best: the folder of the best checkpoint; None if there is none.
+        latest: the folder of the latest checkpoint; None if there is none.
+    """
+
+    folder: Path
+    modes: Mapping[RunMode, ModeResult]
+    best: Path | None
+    latest: Path | None

@@ -1,0 +1,36 @@
+"""Which modes and options of a run can be used together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from audiozen_core.errors import RunError
+from audiozen_core.kinds import TRAINING, RunMode
+
+
+def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str | None) -> None:
+    """Checks the modes of a run, in order, and whether and from where it resumes.
+
+    Raises:
+        RunError: they contradict each other.
+    """
+    training = [mode for mode in modes if mode in TRAINING]
+    if resume and not training:
+        raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
+    if training and not resume and modes[0] not in TRAINING:
+        raise RunError(
+            f"`{modes[0]}` comes before the training, so it has no checkpoint",
+            remedy=f"put {training[0]} first, or continue a run with --resume",
+        )
+    if len(training) > 1:
+        raise RunError(
+            "`train` and `finetune` are two runs, and can't share a folder",
+            remedy="finetune with a TOML file of its own, which may extend this one",
+        )
+    if "finetune" in modes and not resume and ckpt_path is None:
+        raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
+    if ckpt_path is not None and not resume and training == ["train"]:
+        raise RunError(
+            "a new training does not start from a checkpoint",
+            remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
+        )

@@ -1,0 +1,58 @@
+"""The state of a trainer: what belongs to it, and how it is collected for a checkpoint and restored from one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from audiozen_core.trainer.evaluation import Evaluation
+from audiozen_core.trainer.nonfinite import check_weights
+from audiozen_core.trainer.state import EXTRA, StateRegistry
+
+
+class SavedState(Evaluation):
+    """The part of a trainer that has to do with checkpoints.
+
+    Attributes:
+        state: what is saved, by name. A trainer or a hook may register more.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.state = StateRegistry()
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
+        """Provides the complete state, by name, with what the hooks add under `extra`.
+
+        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
+
+        Raises:
+            RunError: a weight is not finite.
+        """
+        # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
+        self._complete_records()
+        check_weights(self.modules, self.progress.epoch)
+        try:
+            self.hooks.on_state_collect(trainer=self._as_trainer)
+            extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self._as_trainer)}
+            yield {**self.state.state_dict(), EXTRA: extra}
+        finally:
+            self.hooks.on_state_collected(trainer=self._as_trainer)
+
+    def load_checkpoint(self, state: Mapping[str, dict[str, Any]]) -> None:
+        """Restores the state of a checkpoint.
+
+        Args:
+            state: the state that `checkpoint` returned or `CheckpointStore.load` has read, by name.
+
+        Raises:
+            CheckpointError: the state does not fit this trainer.
+        """
+        state = dict(state)
+        self.hooks.distribute_extra(self._as_trainer, state.pop(EXTRA, {}).get("hooks", {}))
+        self.state.load_state_dict(state)
+
+    def _complete_records(self) -> None:
+        """Reads the losses of all steps so far, and records them; in a subclass that trains."""

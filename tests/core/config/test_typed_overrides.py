@@ -1,0 +1,50 @@
+"""Overrides as values by their keys, which Python code passes, are checked like those of the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from audiozen_core.errors import ConfigError
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.testing.tiny import TinyExperiment
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return TinyExperiment(tmp_path_factory.mktemp("tiny")).write()
+
+
+def test_values_keep_their_types(file):
+    overrides = {
+        "optimizer.args.lr": 3e-4,
+        "+trainer.args.save_max_score": True,
+        "+optimizer.args.betas": (0.8, 0.9),
+        "meta.save_dir": Path("other") / "a=b ${c}",
+        "trainer.args.metrics": ["si_sdr", {"path": "stoi", "args": {"extended": True}}],
+    }
+    config = Experiment.load(file, overrides=overrides).config
+    assert config.components["optimizer"][""].args == {"lr": 3e-4, "betas": [0.8, 0.9]}
+    assert config.trainer.args["save_max_score"] is True
+    assert config.trainer.args["metrics"][1] == {"path": "stoi", "args": {"extended": True}}
+    assert str(config.meta.save_dir) == "other/a=b ${c}"
+
+
+def test_string_is_a_string_even_if_it_looks_like_a_number(file):
+    with pytest.raises(ConfigError, match="lr"):
+        Experiment.load(file, overrides={"optimizer.args.lr": "3e-4"})
+    Experiment.load(file, overrides=["optimizer.args.lr=3e-4"])  # negative control: as text, it is read as TOML
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimizer.args.lr": None}, "override of `optimizer.args.lr` can't be written as TOML: .* type NoneType"),
+        ({"optimizer.args.lr": object()}, "type object"),
+        ({"optimiser.args.lr": 0.1}, "there is no `optimiser` to override"),
+        ({"": 0.1}, "names no key"),
+        ({"trainer.args.max_epochs": 0}, "at least 1"),
+    ],
+)
+def test_mistakes_are_reported_like_those_of_the_command_line(file, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        Experiment.load(file, overrides=overrides)

@@ -1,0 +1,78 @@
+"""`check --build` measures what a training needs: also the state that an optimiser makes in its first step."""
+
+import json
+
+import pytest
+
+from audiozen_core.errors import RunError
+from audiozen_core.experiment.dry_run import dry_run
+from audiozen_core.experiment.experiment import Experiment
+from tests.tiny_experiment import TinyExperiment
+
+PARTS = """
+import json
+from pathlib import Path
+
+OPTIMIZERS = []
+
+
+class Adam(torch.optim.Adam):
+    def __init__(self, params, lr: float = 0.1):
+        super().__init__(params, lr=lr)
+        OPTIMIZERS.append(self)
+
+
+class Net(nn.Linear):
+    # Writes down what is held beside the weights when a batch begins.
+    def forward(self, x):
+        state = OPTIMIZERS[-1].state
+        moments = sum(t.numel() for w in self.parameters() for t in state.get(w, {}).values() if t.ndim)
+        with Path(__file__).with_name("seen.jsonl").open("a") as file:
+            weights = self.weight.flatten().tolist()
+            print(json.dumps([moments, self.weight.grad is not None, weights]), file=file)
+        return super().forward(x)
+
+
+class Embeds(nn.Embedding):
+    def forward(self, x):
+        return super().forward((x[:, 0] > 0).long())
+"""
+NET = (
+    ('path = "torch.nn.Linear"', 'path = "parts.Net"'),
+    ('path = "torch.optim.Adam"', 'path = "parts.Adam"'),
+)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return TinyExperiment(tmp_path, PARTS)
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_second_pass_has_the_state_of_the_optimizer_and_the_same_weights(tiny, window):
+    changes = (*NET, ("max_epochs = 2", f"max_epochs = 2\ngradient_accumulation_steps = {window}"))
+    facts = dry_run(Experiment.load(tiny.write(*changes)))
+    first, second = map(json.loads, (tiny.folder / "seen.jsonl").read_text().splitlines())
+    assert (first[0], second[0]) == (0, 2 * 5)  # Adam keeps two values for each of the five weights
+    assert (first[1], second[1]) == (False, window > 1)  # as when the second batch of a training begins
+    assert first[2] == second[2]
+    assert "with the state of the optimiser" in facts["memory"]
+
+
+def test_float16_is_scaled_and_measured_too(tiny):
+    changes = (
+        ('device = "cpu"', 'device = "cpu"\nuse_amp = true'),
+        ("[dataset]", '[[hooks]]\npath = "amp"\nargs.dtype = "float16"\n[dataset]'),
+    )
+    dry_run(Experiment.load(tiny.write(*NET, *changes)))
+    _, second = map(json.loads, (tiny.folder / "seen.jsonl").read_text().splitlines())
+    assert second[0] == 2 * 5
+
+
+def test_optimizer_that_can_not_step_is_an_error_before_the_training(tiny):
+    sparse = (
+        'path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}',
+        'path = "parts.Embeds"\nargs = {num_embeddings = 2, embedding_dim = 1, sparse = true}',
+    )
+    with pytest.raises(RunError, match=r"\[optimizer\] Adam can't step: .*sparse"):
+        dry_run(Experiment.load(tiny.write(sparse)))
