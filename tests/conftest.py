@@ -20,7 +20,7 @@ settings.load_profile("audiozen")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-MEASURED_CASES = 2
+MEASURED_CASES = 3
 
 
 def pytest_collection_modifyitems(items):

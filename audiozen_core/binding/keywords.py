@@ -51,11 +51,19 @@ def keyword_use(function: Callable[..., Any], keywords: str) -> KeywordUse:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Name):
             continue
-        if node.id in {"locals", "vars"}:
+        if node.id in {"locals", "vars"} and not _checks_ranges(parents.get(parents[node])):
             use.readable = False
         if node.id == keywords:
             _read(node, parents, use)
     return use
+
+
+def _checks_ranges(call: ast.AST | None) -> bool:
+    """Returns whether this is `check_ranges(Cls, locals())`, which reads the parameters of the constructor only."""
+    match call:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in {"check_ranges", "out_of_range"}
+    return False
 
 
 def _read(name: ast.Name, parents: dict[ast.AST, ast.AST], use: KeywordUse) -> None:

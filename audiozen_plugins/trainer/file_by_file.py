@@ -91,11 +91,12 @@ class FileByFile(BaseTrainer):
         overlap_seconds: Annotated[float, Range(above=0)] | None = None,
         **kwargs: Any,
     ) -> None:
-        check_ranges(FileByFile, {"overlap_seconds": overlap_seconds})
+        check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
         self.score = build_metric(score)
-        highest = self.save_max_score if self.monitor == "score" else None
-        if error := self._score_error(self.score, self.sr, save_max_score=highest):
+        # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
+        direction = self.save_max_score if self.monitor == "score" else None
+        if error := self._score_error(self.score, self.sr, save_max_score=direction):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
@@ -125,9 +126,9 @@ class FileByFile(BaseTrainer):
             return args.get(name, parameter.default if parameter else None)
 
         def score_error(metric: Metric) -> AudioZenError | None:
-            highest = value("save_max_score")
-            known = isinstance(highest, bool) and value("monitor") == "score"
-            return cls._score_error(metric, acoustics.sr, save_max_score=highest if known else None)
+            direction = value("save_max_score")
+            known = isinstance(direction, bool) and value("monitor") == "score"
+            return cls._score_error(metric, acoustics.sr, save_max_score=direction if known else None)
 
         names = dataset_names.get("validate", ())
         severity: Severity = "error" if names else "warning"

@@ -97,6 +97,24 @@ class Trainer(EnhancementTrainer):
 """
 
 
+END = "---- end ----"
+
+# Importing torch takes longer than all commands.
+SHELL = f"""
+import contextlib, sys
+from audiozen_core.cli.main import main
+
+for line in sys.argv[1:]:
+    sys.argv = ["audiozen", *line.split()]
+    with contextlib.redirect_stderr(sys.stdout):
+        try:
+            main()
+        except SystemExit as stop:
+            print("exit code", stop.code)
+    print("{END}", flush=True)
+"""
+
+
 @pytest.fixture
 def with_new_kind(tmp_path):
     """Returns a tiny experiment, and a function that runs the command line with one more row in the table."""
@@ -114,36 +132,46 @@ def with_new_kind(tmp_path):
     tiny.values["augmentation"] = {"path": "own_parts.Gain", "args": {"db": 3.0}}
     tiny.values["augmentation_late"] = {"path": "own_parts.Gain", "args": {"db": 6.0}}
 
-    def call(*arguments, tree=root):
-        command = [sys.executable, "-c", "from audiozen_core.cli.main import main; main()", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=folder, env=environment(tree), capture_output=True, text=True, check=False, timeout=300
+    def call(*commands, tree=root):
+        """Runs several command lines in one process, and returns what each has printed, on stdout and stderr."""
+        done = subprocess.run(
+            [sys.executable, "-c", SHELL, *commands],
+            cwd=folder,
+            env=environment(tree),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
         )
+        return done.stdout.split(END)[:-1]
 
     return tiny, call
 
 
 def test_new_row_is_enough_to_check_build_and_pass_a_new_kind(with_new_kind):
     tiny, call = with_new_kind
-    done = call("run", tiny.write())
-    assert done.returncode == 0, done.stderr
-    assert "got '' Gain 3.0\ngot 'late' Gain 6.0" in done.stdout
+    good = tiny.write()
     tiny.values["augmentation_late"]["args"] = {"dbs": 6.0, "sr": 8000}
-    done = call("check", tiny.write())
-    assert done.returncode == 2
-    assert "unknown argument `dbs` for own_parts.Gain" in done.stderr
-    assert "did you mean `db`?" in done.stderr
-    assert "argument `sr` of own_parts.Gain is set by AudioZEN" in done.stderr
-    assert "augmentation" in call("schema").stdout
-    assert (
-        "no augmentation named `gian` is installed"
-        in call("check", tiny.file, "--set", "augmentation.path=gian").stderr
+    bad = good.with_name("bad.toml")
+    bad.write_text(tiny.write().read_text(encoding="utf-8"), encoding="utf-8")
+    tiny.values["augmentation_late"]["args"] = {"db": 6.0}
+    tiny.write()
+    run, check, schema, check_name = call(
+        f"run {good}", f"check {bad}", "schema", f"check {good} --set augmentation.path=gian"
     )
+    assert "got '' Gain 3.0\ngot 'late' Gain 6.0" in run
+    assert run.endswith("exit code 0\n")
+    assert "unknown argument `dbs` for own_parts.Gain" in check
+    assert "did you mean `db`?" in check
+    assert "argument `sr` of own_parts.Gain is set by AudioZEN" in check
+    assert check.endswith("exit code 2\n")
+    assert "augmentation" in schema
+    assert "no augmentation named `gian` is installed" in check_name
 
 
 def test_section_is_unknown_without_the_new_row(with_new_kind):
     """The negative control."""
     tiny, call = with_new_kind
-    done = call("check", tiny.write(), tree=CORE.parent)
-    assert done.returncode == 2
-    assert "unknown section `augmentation`" in done.stderr
+    (check,) = call(f"check {tiny.write()}", tree=CORE.parent)
+    assert "unknown section `augmentation`" in check
+    assert check.endswith("exit code 2\n")

@@ -6,13 +6,14 @@ import functools
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 import torch
 from torch import nn
 
 from audiozen_core.binding.arguments import check_arguments
+from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.config_codes import (
     INJECTED_ARGUMENT,
@@ -201,12 +202,18 @@ class Opaque(Base):
         super().__init__(components, **{key.lower(): value for key, value in kwargs.items()})
 
 
+class Ranged(Base):
+    def __init__(self, components, *, alpha: Annotated[float, Range(least=0)] = 0.5, **kwargs):
+        check_ranges(Ranged, locals())
+        super().__init__(components, **kwargs)
+
+
 class Local(Base):
     def __init__(self, components, **kwargs):
         super().__init__(**locals())
 
 
-@pytest.mark.parametrize("cls", [Named, Anything, OldStyle, Popping])
+@pytest.mark.parametrize("cls", [Named, Anything, OldStyle, Popping, Ranged])
 def test_keywords_are_checked_against_the_parent_constructor(cls):
     assert findings(cls, {"max_epochs": 3}, injected=["components"]) == []
     found = the_finding(cls, {"max_epoch": 3}, injected=["components"])
