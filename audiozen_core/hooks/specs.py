@@ -125,7 +125,7 @@ class Hooks(Generic[Trainer]):
             batch_idx: the index of the batch in the epoch, from 0.
 
         Returns:
-            True to leave the batch out, None to let other hooks decide.
+            True to leave the batch out, None or False to let other hooks decide.
         """
 
     @hookspec
