@@ -58,7 +58,7 @@ def written(overrides: Overrides) -> list[str]:
 def _written(key: str, value: Any) -> str:
     try:
         # An `=` or a line break in the key would move part of it into the value.
-        complete = match_key_path(key, int(key.startswith("+")))[1] == len(key)
+        complete = "\n" not in key and match_key_path(key, int(key.startswith("+")))[1] == len(key)
     except ValueError:
         complete = False
     if not complete:
