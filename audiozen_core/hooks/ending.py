@@ -19,7 +19,7 @@ class RunEnding:
         kind: `finished` if all is done, `stopped` if a hook has stopped the training, `interrupted` by a signal such as
             Ctrl-C, or `failed` with an error.
         reason: why, in words, such as `max_epochs = 100 is reached`; "" for an evaluation that is finished.
-        error: the exception that has ended the mode; None if it is finished or stopped.
+        error: the exception that has ended the mode, which only hooks are given; None if it is finished or stopped.
     """
 
     kind: EndingKind = "finished"

@@ -88,7 +88,8 @@ class Hooks(Generic[Trainer]):
         Called once for each mode, on hooks that are built for this mode. Register your own state for the checkpoints
         here: `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore it from the
         checkpoint that they start from, or end with an error; a new training and `finetune` start with a new state.
-        Open files in `on_run_start`, not here.
+        Open files in `on_run_start`, not here: `audiozen.load_run` and `audiozen check --build` call this hook, but
+        neither `on_run_start` nor `on_teardown`.
         """
 
     @hookspec
@@ -326,7 +327,8 @@ class Hooks(Generic[Trainer]):
         """An evaluation ends early, by a signal or an error: undo your changes of the state in `on_evaluation_start`.
 
         A checkpoint may be saved next. Each evaluation whose `on_evaluation_start` has returned ends in one call of
-        either this hook or `on_evaluation_end`.
+        either this hook or `on_evaluation_end`. If a plugin fails in `on_evaluation_end`, the run ends with its error,
+        and the plugins that come after it get neither call.
         """
 
     @hookspec

@@ -16,19 +16,19 @@ from audiozen_core.errors import RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.saved_state import SavedState
 from audiozen_core.trainer.state import RandomState
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
 
-class BaseTrainer(SavedState):
+class BaseTrainer(CheckpointedTrainer):
     """The base class of all trainers; a subclass defines the steps.
 
     The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and

@@ -102,7 +102,7 @@ class Amp:
         scaler.step(optimizer)
         handle.remove()
         self._scaler_used = True
-        suffix = next((suffix for suffix, other in trainer.optimizers.items() if other is optimizer), "")
+        suffix = {other: suffix for suffix, other in trainer.optimizers.items()}[optimizer]
         if stepped:
             self._in_a_row.pop(suffix, None)
             return True

@@ -154,3 +154,14 @@ def test_counts_of_overflows_are_in_a_checkpoint():
     again.load_state_dict(state)
     with pytest.raises(RunError, match=r"in 9 of its steps in a row"):
         two_networks(again, Log(), max_epochs=2).train(loader())
+
+
+def test_optimiser_that_the_trainer_does_not_have_is_an_error():
+    """Its overflows would be counted as those of another one."""
+    amp = Amp(dtype="float16", init_scale=16.0)
+    trainer = make(Log(), amp=amp, max_epochs=1)
+    trainer.train(make_loader())
+    trainer.model[0].weight.grad = torch.ones(1, 4)
+    with pytest.raises(KeyError):
+        amp.optimizer_step(trainer, torch.optim.SGD(trainer.model.parameters(), lr=0.0))
+    assert amp.optimizer_step(trainer, trainer.optimizers[""])
