@@ -15,7 +15,6 @@ from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.memory import peak_memory
 
 
@@ -57,7 +56,8 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),
         "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak, with the state of the optimiser"
         + ("" if trainer.device.type == "cuda" else " and all else in the process"),
-        "time": f"{seconds:.3f} s a step" + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
+        "time": f"{seconds:.3f} s a batch, forward and backward"
+        + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
     }
     if unused := [name for name, weight in named if weight.requires_grad and weight.grad is None]:
         facts["no gradient"] = ", ".join(unused)
@@ -65,27 +65,30 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
 
 
 def _make_optimizer_states(trainer: BaseTrainer) -> None:
-    parts = {suffix: trainer.modules_of(suffix) for suffix in trainer.models}
-    gradients = Gradients(parts, trainer.optimizers, trainer.gradient_accumulation_steps)
-    for suffix, optimizer in trainer.optimizers.items():
-        for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-            if weight.grad is not None:
-                # With the real gradients, which a scaler may have enlarged, the second pass could overflow.
-                weight.grad.zero_()
-        with gradients.explained_step(suffix, optimizer):
-            if not trainer.hooks.optimizer_step(trainer=trainer, optimizer=optimizer):
-                optimizer.step()
+    weights = [weight for module in trainer.modules.values() for weight in module.parameters()]
+    for weight in weights:
+        if weight.grad is not None:
+            # With the real gradients, which a scaler may have enlarged, the second pass could overflow.
+            weight.grad.zero_()
+    trainer.step_optimizers()
     # Gradients that are accumulated take memory beside the activations of the next batch.
     if trainer.gradient_accumulation_steps == 1:
-        gradients.clear()
+        for weight in weights:
+            weight.grad = None
+    _wait(trainer.device)
 
 
 def _pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
     losses, _ = trainer.forward_batch(batch, batch_idx)
     trainer.backward_losses(losses)
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)
+    _wait(trainer.device)
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _wait(device: torch.device) -> None:
+    """Waits for the GPU, so that a time that is measured has only what was started in it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _shapes(value: Any, name: str) -> Iterator[tuple[str, list[int]]]:

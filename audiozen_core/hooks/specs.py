@@ -204,7 +204,9 @@ class Hooks(Generic[Trainer]):
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after its last step, before its validation.
 
-        They are recorded with the prefix `train/`, like those of the training steps.
+        They are recorded with the prefix `train/`, like those of the training steps. If the validation is interrupted,
+        the resumed run calls this again for the same epoch: change no state here. Clear what you count for an epoch in
+        `on_epoch_start`, if `trainer.progress.batch` is 0.
 
         Args:
             trainer: the trainer.

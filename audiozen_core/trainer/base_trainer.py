@@ -306,10 +306,7 @@ class BaseTrainer(CheckpointedTrainer):
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
-            for suffix, optimizer in self.optimizers.items():
-                with self._gradients.explained_step(suffix, optimizer):
-                    if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
-                        optimizer.step()
+            self.step_optimizers()
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
@@ -317,6 +314,17 @@ class BaseTrainer(CheckpointedTrainer):
         self._step_schedulers("step")
         self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
         self._log_steps()
+
+    def step_optimizers(self) -> None:
+        """Lets each optimiser take a step with the present gradients, through the hook `optimizer_step`.
+
+        Raises:
+            RunError: an optimiser can't step.
+        """
+        for suffix, optimizer in self.optimizers.items():
+            with self._gradients.explained_step(suffix, optimizer):
+                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                    optimizer.step()
 
     def _log_steps(self) -> None:
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
-from audiozen_core.data.contents import PLAIN, contents, is_container
+from audiozen_core.data.contents import contents, is_container
 
 _Item = TypeVar("_Item")
 
@@ -100,7 +100,7 @@ def _leave_out(item: Any, seen: set[int]) -> None:
 def _held(owner: Any, seen: set[int], levels: int) -> Iterator[tuple[str, Any]]:
     """Yields the modules and parameters in an object, at most `levels` objects deep, each of them once."""
     for name, value in contents(owner, used_globals=True):
-        if isinstance(value, PLAIN) or id(value) in seen:
+        if id(value) in seen:
             continue
         _leave_out(value, seen)
         if isinstance(value, nn.Module | nn.Parameter):
