@@ -112,7 +112,8 @@ class _Role:
     """What a component is used for.
 
     Attributes:
-        section: its section or kind; a name is looked up in the group of it, or in all groups if this is None.
+        section: the section or the kind of the component. A name is looked up in its group, or in all groups if this is
+            None.
         injected: the arguments that AudioZEN passes itself.
         called_later: the component is a function that its owner calls, so it is not called to build anything.
         named: the owner gets the name only, and builds the component itself.

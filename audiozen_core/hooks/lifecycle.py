@@ -237,7 +237,7 @@ def _check(plugin: Plugin) -> None:
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
-        if finding.severity == "warning":  # `check` and `run` have told it
+        if finding.severity == "warning":  # `check` and `run` have already shown it
             continue
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
     for attribute in ("phase", "before", "after"):

@@ -111,9 +111,8 @@ class Amp:
         self._in_a_row[suffix] += 1
         if self._in_a_row[suffix] > self.max_overflows:
             raise RunError(
-                f"the gradients of [{section_name('optimizer', suffix)}] have overflowed float16 in "
-                f"{self._in_a_row[suffix]} of its steps in a row, up to step {trainer.progress.step + 1}, so it no "
-                "longer trains anything",
+                f"the gradients have overflowed float16 in {self._in_a_row[suffix]} steps in a row, up to step "
+                f"{trainer.progress.step + 1}: [{section_name('optimizer', suffix)}] makes no progress",
                 remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True
