@@ -150,7 +150,7 @@ class AudioFile:
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
             return samples
-        # Decoding begins at the start, by a decoder that has not read anything: soundfile seeks after each read.
+        # Decoding begins at the start, with a decoder that has not read anything: soundfile seeks after each read.
         if not self._is_new:
             self._decoder.close()
             self._decoder = self._new_decoder()
@@ -333,7 +333,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
 
 def _lasting(path: Path) -> Path:
-    """Returns a path for the log: within the result folder if there is one, because its name changes at the end."""
+    """Returns a path for the log. It is relative to the result folder, if there is one, which is renamed at the end."""
     results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
     return path if results is None else path.relative_to(results)
 

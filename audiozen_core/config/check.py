@@ -233,7 +233,7 @@ class _Checker:
             self.ask_component(checked)
 
     def is_unusable(self, place: KeyPath) -> bool:
-        """Returns whether the file has `args` here that are not a table, which was reported when it was read."""
+        """Returns whether the file has `args` here that are not a table. That was reported when the file was read."""
         return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
     def ask_component(self, checked: CheckedComponent) -> None:
@@ -253,7 +253,7 @@ class _Checker:
             return
         component, acoustics = checked.component, self.sections.acoustics or Acoustics()
         try:
-            # Even the access to an attribute may run code of the class: that of its metaclass.
+            # Even reading an attribute may run code of others, in the metaclass.
             ask = getattr(checked.target, "check_settings", None)
             if ask is None:
                 return
@@ -302,7 +302,7 @@ class _Checker:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_rate(self, checked: CheckedComponent) -> None:
-        """Reports a data set whose `sr` is given and differs from that of `[acoustics]`, which is otherwise passed."""
+        """Reports a data set with an `sr` that differs from `[acoustics]`, whose `sr` is the default."""
         given = self.composition.values.get("acoustics")
         wanted = given.get("sr", Acoustics().sr) if isinstance(given, dict) else Acoustics().sr
         rate = checked.component.args.get("sr")

@@ -27,8 +27,8 @@ def resolve_references(composition: Composition, environment: Mapping[str, str] 
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
-# The limits for all references of a file together. Without them, a file of thirty values could need more memory than any
-# machine has: each value may contain the one before it twice.
+# The limits for all references of a file together. If each value contains the one before it twice, thirty values would
+# need more memory than any machine has.
 _MOST_ENTRIES = 250_000
 _MOST_CHARACTERS = 10_000_000
 

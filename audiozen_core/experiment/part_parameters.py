@@ -21,7 +21,7 @@ from audiozen_core.trainer.losses import LossOfModules
 def check_registered(section: Component, part: nn.Module) -> None:
     """Raises an error for a network or a loss that holds a module or a parameter in a plain list, for example.
 
-    What never changes may be held: see `unregistered`.
+    It may hold what never changes (see `unregistered`).
     """
     if name := unregistered(part):
         raise BuildError(

@@ -32,8 +32,8 @@ class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
-    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, within a phase as their `before`
-    and `after` say, and otherwise by name. What an implementation returns is checked against its spec.
+    it does not slow a training step down. Plugins run in the order of `specs.PHASES`. Within a phase, `before` and
+    `after` decide, and otherwise the name. The answer of an implementation is checked against its spec.
 
     Args:
         plugins: the plugins that take part.
