@@ -38,7 +38,7 @@ _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1
 }  # fmt: skip
 
-# The formats of which we, or libsndfile in the case of HTK, can tell whether a file is complete.
+# A file of these formats says whether it is complete. We check it, except for HTK, where libsndfile does.
 _VERIFIED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3", "HTK")
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile gives a number near 2 ** 63 if it does not know the length

@@ -1,6 +1,6 @@
 """Finds out what an unknown section stands for: a misspelling, or a word of another toolkit.
 
-A suggestion must make the file better: the file does not have the section yet, and a suffix is that of a model.
+A suggestion must make the file better. The file must not have the section yet, and a model must have the suffix.
 """
 
 from __future__ import annotations
