@@ -6,7 +6,8 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from numbers import Real
+from typing import Annotated, Any, get_args
 
 from audiozen_core.binding.annotations import annotated_members
 from audiozen_core.binding.signature import signature_of
@@ -64,28 +65,39 @@ Positive = Annotated[int, Range(least=1)]
 def wrong_numbers(value: Any, annotation: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Yields the place of each number that is not in the range of its annotation, and what is wrong with it.
 
-    The text is one such as "is 0, but must be at least 1". The numbers in arrays, tables and dataclasses are checked
-    too. A number may be in the range of any member of a union that it fits. Values that are not numbers are accepted:
-    their type is another matter.
+    The text is one such as "is 0, but must be at least 1". The numbers in arrays and tables are checked too, but not
+    those in an object of a dataclass. A number may be in the range of any member of a union that it fits. Values that
+    are not numbers are accepted: their type is another matter.
 
     >>> list(wrong_numbers({"sizes": [1, 0]}, dict[str, list[Positive]]))
     [(('sizes', 1), 'is 0, but must be at least 1')]
     """
+    if _may_have_range(annotation):
+        yield from _walk(value, annotation, place)
+
+
+def _walk(value: Any, annotation: Any, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     if is_component(value):
         return
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from wrong_numbers(item, annotation_below(annotation, key), (*place, key))
+            yield from _walk(item, annotation_below(annotation, str(key)), (*place, str(key)))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from wrong_numbers(item, annotation_below(annotation, index), (*place, index))
-    elif isinstance(value, int | float) and not isinstance(value, bool) and (wrong := _wrong_number(value, annotation)):
+            yield from _walk(item, annotation_below(annotation, index), (*place, index))
+    elif not isinstance(value, bool) and isinstance(value, Real) and (wrong := _wrong_number(value, annotation)):
         yield place, wrong
 
 
-def _wrong_number(value: float, annotation: Any) -> str | None:
+def _may_have_range(annotation: Any) -> bool:
+    """Returns whether a `Range` may be in an annotation. A long array of file names, for instance, is not looked at."""
+    return any(
+        ranges or dataclasses.is_dataclass(member) or any(map(_may_have_range, get_args(member)))
+        for member, ranges in annotated_members(annotation, Range)
+    )
+
+
+def _wrong_number(value: Any, annotation: Any) -> str | None:
     members = list(annotated_members(annotation, Range))
     fitting = [ranges for member, ranges in members if fits(value, member) in ("yes", "unknown")]
     # A number of another type, such as `nan` for an integer, is in no range either.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -27,13 +27,18 @@ _Specs = TypeVar("_Specs")
 # The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
 _CALL_ALL_DESPITE_ERRORS = ("on_evaluation_abandoned", "on_exception", "on_teardown")
 
+# These undo what a plugin has done in an earlier hook, so the plugin that was first is the last one, as with nested
+# `with` blocks. In the same order, two plugins that exchange weights would put each other's weights back.
+_LAST_FIRST = ("on_evaluation_end", "on_evaluation_abandoned", "on_state_collected")
+
 
 class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
     it does not slow a training step down. Plugins run in the order of `specs.PHASES`. Within a phase, `before` and
-    `after` decide, and otherwise the name. The answer of an implementation is checked against its spec.
+    `after` decide, and otherwise the name. The hooks that undo something run in the reverse order. The answer of an
+    implementation is checked against its spec.
 
     Args:
         plugins: the plugins that take part.
@@ -55,9 +60,15 @@ class Lifecycle(specs.Hooks[Trainer]):
                     f"two hook plugins are called `{plugin.name}`", remedy="give one of them another `name`"
                 )
             self._by_name[plugin.name] = plugin
-        self._manager = self._manager_of(specs.Hooks)
+        self._manager = self._manager_of(specs.Hooks, self.plugins)
         self._of: dict[type, Any] = {}
-        for name, call in _calls(specs.Hooks, self._manager).items():
+        calls = _calls(specs.Hooks, self._manager)
+        self._last_first: pluggy.PluginManager | None = None
+        if any(len(self._implementations(name)) > 1 for name in _LAST_FIRST):
+            self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
+            reverse = _calls(specs.Hooks, self._last_first)
+            calls |= {name: reverse[name] for name in _LAST_FIRST}
+        for name, call in calls.items():
             setattr(self, name, call)
 
     def of(self, hooks: type[_Specs]) -> _Specs:
@@ -76,18 +87,18 @@ class Lifecycle(specs.Hooks[Trainer]):
             # A hook of a plugin that has no answer returns None, as its annotation says.
             calls = {
                 name: call if first_answer_counts(found[name]) else _without_answers(call)
-                for name, call in _calls(hooks, self._manager_of(hooks)).items()
+                for name, call in _calls(hooks, self._manager_of(hooks, self.plugins)).items()
             }
             self._of[hooks] = SimpleNamespace(**calls)
         callables: _Specs = self._of[hooks]
         return callables
 
-    def _manager_of(self, hooks: type) -> pluggy.PluginManager:
-        """Returns pluggy's manager for a class of specs, with all plugins and checked implementations."""
+    def _manager_of(self, hooks: type, plugins: Sequence[Plugin]) -> pluggy.PluginManager:
+        """Returns pluggy's manager for a class of specs, with the plugins in this order and checked implementations."""
         manager = pluggy.PluginManager(specs.PROJECT)
         manager.add_hookspecs(hooks)
         # pluggy calls plugins in reverse order of registration.
-        for plugin in reversed(self.plugins):
+        for plugin in reversed(plugins):
             manager.register(plugin.instance, name=plugin.name)
         for name, spec in specs_in(hooks).items():
             for implementation in getattr(manager.hook, name).get_hookimpls():
@@ -184,7 +195,8 @@ class Lifecycle(specs.Hooks[Trainer]):
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         # pluggy also knows the implementations of hooks of other plugins, by their names.
-        caller = getattr(self._manager.hook, hook, None)
+        manager = self._last_first if self._last_first and hook in _LAST_FIRST else self._manager
+        caller = getattr(manager.hook, hook, None)
         return caller.get_hookimpls() if caller else []
 
     def stateful(self) -> Iterator[tuple[str, Any]]:

@@ -7,8 +7,6 @@ from typing import Any
 
 import pluggy
 
-from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
-
 
 class HookMarker:
     """Marks a method as the implementation of a hook.
@@ -18,14 +16,10 @@ class HookMarker:
 
     Args:
         project: the name of the project, for pluggy.
-        hooks: the names of all hooks.
     """
 
-    def __init__(self, project: str, hooks: tuple[str, ...]) -> None:
+    def __init__(self, project: str) -> None:
         self._mark = pluggy.HookimplMarker(project)
-        self._hooks = hooks
-        for hook in hooks:
-            setattr(self, hook, functools.partial(self, specname=hook))
 
     def __call__(self, function: Any = None, /, **options: Any) -> Any:
         """Marks a function, or returns a decorator that does.
@@ -40,5 +34,6 @@ class HookMarker:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        hint = did_you_mean(nearest(name, self._hooks))
-        raise AttributeError(f"there is no hook `{name}`{f'; {hint}' if hint else ''}", name=name, obj=self)
+        # A misspelt name is marked too, and `hook_findings` reports it at its line. An `AttributeError` would stop the
+        # import, and with it all other classes of the module.
+        return functools.partial(self, specname=name)

@@ -389,7 +389,7 @@ class Hooks(Generic[Trainer]):
         """
 
 
-hookimpl = HookMarker(PROJECT, tuple(name for name, value in vars(Hooks).items() if hasattr(value, f"{PROJECT}_spec")))
+hookimpl = HookMarker(PROJECT)
 """Marks a method as the implementation of a hook.
 
 `@hookimpl` is for the hook of that name, `@hookimpl.on_epoch_end` names the hook, and `@hookimpl(wrapper=True)` marks a

@@ -13,7 +13,6 @@ from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.kinds import section_name
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
@@ -110,9 +109,10 @@ class Amp:
         self._in_epoch[suffix] += 1
         self._in_a_row[suffix] += 1
         if self._in_a_row[suffix] > self.max_overflows:
+            section = f"optimizer_{suffix}" if suffix else "optimizer"
             raise RunError(
                 f"the gradients have overflowed float16 in {self._in_a_row[suffix]} steps in a row, up to step "
-                f"{trainer.progress.step + 1}: [{section_name('optimizer', suffix)}] makes no progress",
+                f"{trainer.progress.step + 1}: [{section}] makes no progress",
                 remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True

@@ -113,6 +113,62 @@ def test_hooks_are_called_in_the_order_that_the_plugins_say():
     assert [found.name for found in lifecycle.order("on_epoch_start")] == seen
 
 
+class Exchanges:
+    """Doubles a number for a while, or adds one to it, and puts back what it was before."""
+
+    def __init__(self, numbers, change):
+        self.numbers, self.change, self.kept = numbers, change, []
+
+    def begin(self):
+        self.kept.append(self.numbers[0])
+        self.numbers[0] = self.change(self.numbers[0])
+
+    def undo(self):
+        self.numbers[0] = self.kept.pop()
+
+    @hookimpl.on_evaluation_start
+    def on_evaluation_start(self):
+        self.begin()
+
+    @hookimpl.on_evaluation_end
+    def on_evaluation_end(self):
+        self.undo()
+
+    @hookimpl.on_evaluation_abandoned
+    def on_evaluation_abandoned(self):
+        self.undo()
+
+    @hookimpl.on_state_collect
+    def on_state_collect(self):
+        self.begin()
+
+    @hookimpl.on_state_collected
+    def on_state_collected(self):
+        self.undo()
+
+
+@pytest.mark.parametrize("end", ["on_evaluation_end", "on_evaluation_abandoned"])
+def test_plugins_that_undo_a_change_are_called_in_the_reverse_order(end):
+    numbers = [3.0]
+    lifecycle = Lifecycle(
+        [
+            Plugin("doubles", Exchanges(numbers, lambda number: 2 * number)),
+            Plugin("increments", Exchanges(numbers, lambda number: number + 1)),
+        ]
+    )
+    lifecycle.on_evaluation_start(trainer=None, mode="validate", num_batches=None)
+    lifecycle.on_state_collect(trainer=None)
+    assert numbers == [15.0]  # in the order of the names: (3 * 2 + 1) * 2 + 1
+    lifecycle.on_state_collected(trainer=None)
+    assert numbers == [7.0]
+    arguments = {"trainer": None, "mode": "validate"}
+    if end == "on_evaluation_end":
+        arguments |= {"score": 0.0, "metrics": {}}
+    getattr(lifecycle, end)(**arguments)
+    assert numbers == [3.0]
+    assert [found.name for found in lifecycle.order(end)] == ["increments", "doubles"]
+
+
 def test_an_unknown_phase_is_an_error_here_too():
     with pytest.raises(HookError, match="unknown phase `late`"):
         in_order([plugin("a", phase="late")])
