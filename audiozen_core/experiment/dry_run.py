@@ -21,11 +21,11 @@ from audiozen_core.trainer.memory import peak_memory
 def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
-    In between, each optimiser takes a step with gradients of 0, so that the peak memory includes the states that it
-    keeps: those of Adam are twice as large as its weights. Without a mode that trains, nothing is run.
+    In between, each optimiser takes a step with gradients of 0, so that the peak memory includes its state: Adam keeps
+    two values for each weight. Without a mode that trains, nothing is run.
 
     Returns:
-        The findings as text, by name: the device and the number of trained weights of each section; and of a training,
+        The findings as text, by name: the device and the number of trained weights of each section. A training also has
         the shapes in the batch, the losses, the peak memory, and the time of the second pass, because the first is
         slower.
 
@@ -54,8 +54,8 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),
         "batches": "unknown" if batches is None else f"{batches} an epoch",
         "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),
-        "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak, with the state of the optimiser"
-        + ("" if trainer.device.type == "cuda" else " and all else in the process"),
+        "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak, "
+        + ("including the optimiser's state" if trainer.device.type == "cuda" else "of the whole process"),
         "time": f"{seconds:.3f} s a batch, forward and backward"
         + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
     }

@@ -207,7 +207,7 @@ class Experiment:
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
             # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
-            with (trainer.unreadable if mode in used else trainer.unreadable.anew()).allow_unreadable_files(mode):
+            with (trainer.unreadable if mode in used else trainer.unreadable.fresh_copy()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         if "train" in loaders:
             seed_generators(self.config.meta.seed)

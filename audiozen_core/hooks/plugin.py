@@ -73,10 +73,10 @@ def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
-    """Returns the name that a misspelt one in `before` or `after` probably means.
+    """Returns the correct name for a name in `before` or `after` that is probably misspelt.
 
-    Returns None if a plugin has the name, or if no name is spelt almost the same: then it may be the name of a plugin
-    that is not installed. A plugin that is switched off is known too.
+    Returns None if a plugin has the name, also one that is switched off. Returns None, too, if no name is spelt almost
+    the same, because a plugin of this name may not be installed.
 
     Args:
         name: the name.
@@ -91,7 +91,7 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     # The second use of a hook in a run is called `ema_2`.
     if name in known or re.sub(r"_\d+$", "", name) in known:
         return None
-    # `acme:ema` and `hooks.Ema`: one of the two parts is misspelt, not both.
+    # In a name of two parts, such as `acme:ema` or `hooks.Ema`, only one of them is misspelt.
     owner, own = _parts(name)
     split = [_parts(other) for other in sorted(known)]
     names = [owner + other for its_owner, other in split if its_owner == owner and is_slip(own, other)]

@@ -61,8 +61,8 @@ class BaseTrainer(CheckpointedTrainer):
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
-        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. Of a step that a scaler
-            leaves out because of an overflow, there is none.
+        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. A step that is skipped
+            because of an overflow has no norm.
         log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
             are done, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the

@@ -21,7 +21,7 @@ from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
 
 EXTRA = "extra"
-"""The entry of a checkpoint that is no registered state: the config, and what hooks add in `on_checkpoint_save`."""
+"""The entry of a checkpoint for the config and what hooks add in `on_checkpoint_save`. It is not a registered state."""
 
 
 class RandomState:

@@ -117,8 +117,8 @@ class Amp:
         if self._in_a_row[suffix] > self.max_overflows:
             section = f"optimizer_{suffix}" if suffix else "optimizer"
             raise RunError(
-                f"the gradients of [{section}] have overflowed float16 in {self._in_a_row[suffix]} of its steps in a "
-                f"row, up to step {trainer.progress.step + 1}, so it no longer trains anything",
+                f"the gradients have overflowed float16 in {self._in_a_row[suffix]} steps in a row, up to step "
+                f"{trainer.progress.step + 1}: [{section}] makes no progress",
                 remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True

@@ -25,8 +25,8 @@ class Row:
         id: the ID of the file.
         values: by state (such as `noisy` and `enhanced`), the values by the name of the metric. A value that is not
             finite is not part of any mean.
-        faults: why no metric has a value, by the name of the signal that is at fault: a state, or the reference. Such
-            as `{"noisy": "noisy equals clean"}`.
+        faults: the faulty signals by name (a state or the reference), each with the reason why no metric has a value:
+            `{"noisy": "noisy equals clean"}`.
         group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
             it is not known.
     """

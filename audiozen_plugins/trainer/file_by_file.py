@@ -46,11 +46,12 @@ class FileByFile(BaseTrainer):
     """The evaluation half of an enhancement trainer. A subclass defines `enhance_batch` and `compare`.
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
-    size. The score is the mean of a metric over the files; the mean of the noisy files is recorded beside it. A file
-    whose noisy signal has no finite value is not in the means, and is listed. A data set whose pairs are all degenerate
-    (silent, not finite, or noisy equals clean) is an error; a metric without a value for any file is a warning. If the
-    noisy signal of a file has a value and the network's output has none, the mean is NaN in a validation and in a test,
-    and the file is listed. The epoch can't be the best then.
+    size. The score is the mean of a metric over the files. The mean of the noisy files is recorded beside it.
+
+    A file whose noisy signal has no finite value is listed and left out of the means. A data set whose pairs are all
+    degenerate (silent, not finite, or noisy equals clean) is an error; a metric without a value for any file is a
+    warning. If only the network's output has no finite value, the file is listed, and the mean is NaN, in a validation
+    and in a test. The epoch can't be the best then.
 
     The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
     the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<id>.wav` to its own.
@@ -231,8 +232,9 @@ class FileByFile(BaseTrainer):
             signals = _on_cpu(file, wave)
             self.show(**signals)
             rows.append(self._rate(self._test_rater, file, signals))
-            for kind, signal in signals.items() if self.save_enhanced else ():
-                self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
+            if self.save_enhanced:
+                for kind, signal in signals.items():
+                    self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:

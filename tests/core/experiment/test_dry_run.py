@@ -64,7 +64,7 @@ def test_second_pass_has_the_state_of_the_optimizer_and_the_same_weights(tiny, w
     assert (first[0], second[0]) == (0, 2 * 5)  # Adam keeps two values for each of the five weights
     assert (first[1], second[1]) == (False, window > 1)  # as when the second batch of a training begins
     assert first[2] == second[2]
-    assert "with the state of the optimiser" in facts["memory"]
+    assert "of the whole process" in facts["memory"]
 
 
 def lines(tiny, name):

@@ -116,7 +116,7 @@ def test_skipped_batch_counts_as_a_step_and_keeps_the_weights_finite(cls):
     assert hook.count == 1
     assert trainer.progress.step == 15
     assert weights_of(trainer).isfinite().all()
-    assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.steps)
+    assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.per_batch)
 
 
 def test_skipped_batch_has_the_same_effect_as_an_absent_batch():
