@@ -59,7 +59,7 @@ def _holds_nothing(value: Any, levels: int = 4) -> bool:
     """
     cls = type(value)
     if cls not in _CONTAINERS:  # a subclass of a container may have attributes
-        return _is_plain(cls)
+        return _is_plain(cls)  # type: ignore[arg-type]  # mypy: a class has no hash
     entries = value.values() if cls is dict else value
     classes = set(map(type, entries))
     if all(map(_is_plain, classes)):

@@ -302,12 +302,11 @@ class FileByFile(BaseTrainer):
         Raises:
             DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
         """
-        faults = [(row.id, [reason for kind, reason in row.faults.items() if kind != "enhanced"]) for row in rows]
-        if faults and all(reasons for _, reasons in faults):
+        if metrics and rows and all(row.faults.keys() - {"enhanced"} for row in rows):
             name = f" `{prefix.rstrip('/')}`" * bool(prefix)
             raise DataError(
                 f"[{mode}_dataset]{name} has no pair that can be rated",
-                notes=[listed(f"{row} ({'; '.join(reasons)})" for row, reasons in faults)],
+                notes=Report(metrics, rows).faulty_pairs(),
                 remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
                 "not silent, or remove the section",
             )
