@@ -328,9 +328,8 @@ class Hooks(Generic[Trainer]):
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
         """An evaluation ends early, by a signal or an error: undo your changes of the state in `on_evaluation_start`.
 
-        A checkpoint may be saved next. Each evaluation that has started ends with exactly one of: this hook, or
-        `on_evaluation_end`. It has started once all plugins have returned from `on_evaluation_start`. If a plugin fails
-        in `on_evaluation_end`, the run ends with its error, and the plugins after it get neither call.
+        A checkpoint may be saved next. An evaluation that all `on_evaluation_start` have begun ends with one of: this
+        hook, or `on_evaluation_end`. If a plugin fails in the latter, the plugins after it get neither call.
         """
 
     @hookspec
