@@ -37,7 +37,7 @@ from audiozen_core.experiment.part_parameters import check_trainer, count_traine
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
-from audiozen_core.experiment.run_options import check_run_options
+from audiozen_core.experiment.run_options import check_mode_names, check_run_options
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
@@ -92,7 +92,9 @@ class Experiment:
 
         Raises:
             ConfigError: the file has mistakes; the error lists all of them.
+            RunError: there is no such mode.
         """
+        check_mode_names(modes)
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
     def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
@@ -148,7 +150,6 @@ class Experiment:
             elif mode not in TRAINING and start is not None:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path)
-                trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
             if first:
                 if self.trains:
                     remove_partial_files(self.folder)
@@ -214,6 +215,8 @@ class Experiment:
             initialise_lazy_modules(trainer, loaders["train"][0])
         if start is not None:
             self._load_weights(trainer, start)
+            if not built or built[0] not in TRAINING:
+                trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.
@@ -239,7 +242,6 @@ class Experiment:
             start = self._locate(checkpoint)
             trainer, _ = self.build(start, modes=())
             restore_for_evaluation(trainer, start.path)
-            trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
             trainer.set_mode(training=False)
         return trainer, start.path
 

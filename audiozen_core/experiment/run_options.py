@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
-from audiozen_core.kinds import TRAINING, RunMode
+from audiozen_core.kinds import RUN_MODES, TRAINING, RunMode
+
+
+def check_mode_names(modes: Sequence[str]) -> None:
+    """Checks that each of the modes exists.
+
+    Raises:
+        RunError: there is no mode of a name, or the modes are not a sequence of names.
+    """
+    for mode in [modes] if isinstance(modes, str) else modes:
+        if mode not in RUN_MODES:
+            hint = did_you_mean(nearest(mode, RUN_MODES)) or f"use some of {', '.join(RUN_MODES)}"
+            raise RunError(f"there is no mode `{mode}`", remedy=hint)
+    if isinstance(modes, str):
+        raise RunError("`modes` is a text, but must be a list", remedy=f'write `modes=["{modes}"]`')
 
 
 def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str | None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
+from audiozen_core.diagnostics.suggestions import nearest
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.trainer_protocol import Trainer
@@ -173,6 +174,18 @@ class Evaluation(Steps, Parts):
         with self._evaluating():
             return self._validate_and_score(loaders, compare=compare)
 
+    def _right_monitor(self, scalars: Mapping[str, float]) -> str:
+        """Says what to write instead of a `monitor` that no scalar of the validation has."""
+        # In records and logs the names have a prefix.
+        bare = self.monitor.removeprefix("validate/")
+        meant = bare if bare in scalars else nearest(bare, scalars)
+        if meant:
+            return f'write `monitor = "{meant}"` in [trainer.args]'
+        return (
+            "let `validation_epoch_end` or the hook `evaluation_scalars` return it, or name another one as `monitor` "
+            "in [trainer.args]"
+        )
+
     def _validate_and_score(self, loaders: Sequence[BatchLoader], *, compare: bool) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
         scalars = self._with_added("validate", scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
@@ -180,7 +193,7 @@ class Evaluation(Steps, Parts):
             raise RunError(
                 f"the validation has no scalar `{self.monitor}`; it has {', '.join(sorted(scalars)) or 'none'}",
                 notes=(f"step: {self.validation_epoch_end.__qualname__} of [trainer]",),
-                remedy="let `validation_epoch_end` return it, or name another one as `monitor` in [trainer.args]",
+                remedy=self._right_monitor(scalars),
             )
         score = scalars[self.monitor]
         metrics = prefixed("validate", {**scalars, "score": score})

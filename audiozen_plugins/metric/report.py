@@ -39,7 +39,8 @@ class Report:
     """The values of the files of one data set, and tables of them.
 
     A file has values in one or more states, such as `noisy` and `enhanced`. The last state is the network's output. If
-    there are several, the gain is the mean of the last one minus that of the first one.
+    there are several, the gain says by how much the mean of the last one is better than that of the first one. It is
+    positive also if a metric is better when it is lower, and has fallen.
 
     The means of a metric are over the files whose values are finite in all states but the last. In the others the pair
     of signals is at fault; they are counted and listed. If only the last value of a file is not finite, the network is
@@ -113,7 +114,7 @@ class Report:
         result: dict[str, float] = {}
         for metric in self.metrics:
             means = dict(zip(self.states, self._means(metric, self.rows), strict=True))
-            gain = self._gain(list(means.values()))
+            gain = self._gain(metric, list(means.values()))
             result[metric.name] = means.pop(self._output)
             result |= {f"{metric.name}_{key}": value for key, value in (means | gain).items()}
             if missing := sum(map(len, self.without_value(metric))):
@@ -314,7 +315,7 @@ class Report:
         table = {}
         for metric in self.metrics:
             means = dict(zip(self.states, self._means(metric, rows), strict=True))
-            values = {**means, **self._gain(list(means.values()))}
+            values = {**means, **self._gain(metric, list(means.values()))}
             finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
             table[metric.name] = {**finite, "missing": sum(map(len, self._without_value(metric, rows)))}
         return table
@@ -324,13 +325,15 @@ class Report:
         for metric in self.metrics:
             means = self._means(metric, rows)
             digits = 2 if metric.unit == "dB" else 3
-            values = [(mean, "") for mean in means] + [(gain, "+") for gain in self._gain(means).values()]
+            values = [(mean, "") for mean in means] + [(gain, "+") for gain in self._gain(metric, means).values()]
             cells += [f"{value:{sign}.{digits}f}" if math.isfinite(value) else "–" for value, sign in values]
         return cells
 
-    def _gain(self, means: Sequence[float]) -> dict[str, float]:
-        """Returns the gain from the first state to the last; nothing if there is only one state."""
-        return {"gain": means[-1] - means[0]} if len(means) > 1 else {}
+    def _gain(self, metric: Metric, means: Sequence[float]) -> dict[str, float]:
+        """Returns by how much the last state is better than the first; nothing if there is only one state."""
+        if len(means) == 1:
+            return {}
+        return {"gain": means[-1] - means[0] if metric.higher_is_better else means[0] - means[-1]}
 
 
 def scalar_names(metric: str, states: Sequence[str] | Mapping[str, str] = STATES) -> tuple[str, ...]:

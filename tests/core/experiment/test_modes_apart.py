@@ -1,6 +1,7 @@
 """Each mode of a command has the result that it has in a command of its own, whatever ran before it."""
 
 import json
+import re
 
 import pytest
 
@@ -140,3 +141,18 @@ def test_evaluation_before_a_training_that_has_no_checkpoint_is_an_error(tmp_pat
 def test_training_and_finetuning_do_not_share_a_folder(tiny):
     with pytest.raises(AudioZenError, match="are two runs"):
         tiny.run(*CHANGES, modes=("train", "finetune"), ckpt_path="best")
+
+
+NOTES = """
+class Notes:
+    @hookimpl
+    def on_setup(self, trainer):
+        print("set up with", repr(trainer.checkpoint_name))
+"""
+
+
+def test_hooks_are_set_up_with_the_name_of_the_checkpoint(tmp_path, capsys):
+    TinyExperiment(tmp_path, NOTES).run(
+        ("[dataset]", '[[hooks]]\npath = "parts.Notes"\n[dataset]'), modes=("train", "test")
+    )
+    assert re.findall("set up with (.*)", capsys.readouterr().out) == ["''", "'best_epoch_0002'"]

@@ -1,5 +1,8 @@
 """What `Experiment.run` returns."""
 
+import pytest
+
+from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.testing.tiny import TinyExperiment
@@ -30,3 +33,18 @@ def test_training_without_a_validation_has_no_best_checkpoint(tmp_path):
     result = Experiment.load(tiny.write()).run()
     assert (result.best, result.modes["train"].best_score, result.modes["train"].scalars) == (None, None, {})
     assert result.latest.name == "epoch_0001"
+
+
+@pytest.mark.parametrize(
+    ("modes", "message", "remedy"),
+    [
+        (["tset"], "there is no mode `tset`", "did you mean `test`?"),
+        ("tset", "there is no mode `tset`", "did you mean `test`?"),
+        ("test", "`modes` is a text, but must be a list", 'write `modes=["test"]`'),
+        (["sing"], "there is no mode `sing`", "use some of train, finetune, validate, test, predict"),
+    ],
+)
+def test_wrong_modes_are_named(tmp_path, modes, message, remedy):
+    with pytest.raises(RunError) as error:
+        Experiment.load(TinyExperiment(tmp_path).write(), modes=modes)
+    assert (error.value.message, error.value.remedy) == (message, remedy)

@@ -111,6 +111,14 @@ def test_the_score_of_the_trainer_counts_unless_another_scalar_is_monitored(tmp_
     assert trainer.progress.best_score == max(scores)
 
 
+@pytest.mark.parametrize("monitor", ["min", "validate/mine", "validate/min"])
+def test_a_misspelt_monitor_or_one_with_the_prefix_of_records_gets_a_suggestion(monitor):
+    trainer = make_trainer(hooks={"adds": Adds()}, monitor=monitor)
+    with pytest.raises(RunError) as error:
+        trainer.validate([make_loader()])
+    assert error.value.remedy == 'write `monitor = "mine"` in [trainer.args]'
+
+
 def test_a_monitored_scalar_that_does_not_exist_is_an_error_with_those_that_do():
     trainer = make_trainer(hooks={"adds": Adds()}, monitor="stoi")
     with pytest.raises(RunError, match=r"the validation has no scalar `stoi`; it has mine, score"):

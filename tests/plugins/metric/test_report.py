@@ -248,6 +248,15 @@ def test_report_of_a_single_state_has_no_gain_and_groups_by_any_number(tmp_path)
     )
 
 
+def test_gain_of_a_metric_that_is_better_when_lower_is_positive_if_it_has_fallen():
+    class Distance(SiSdr):
+        higher_is_better = False
+
+    made = Report([Distance()], [Row("a", {"noisy": {"si_sdr": 5.0}, "enhanced": {"si_sdr": 1.5}})])
+    assert made.summary() == {"si_sdr": 1.5, "si_sdr_noisy": 5.0, "si_sdr_gain": 3.5}
+    assert "+3.50" in shown(made)
+
+
 def test_gain_of_three_states_is_that_from_the_first_to_the_last():
     rows = [states_of("a", None, mixture=1.0, baseline=4.0, separated=9.0)]
     made = Report([SiSdr()], rows, states={"mixture": "mix", "baseline": "base", "separated": "sep."})
