@@ -144,6 +144,17 @@ def test_recordings_of_getting_started_are_enhanced(tmp_path, monkeypatch):
     assert len(list(Path("exp/baseline/predict").glob("*/0/clip_*.wav"))) == 4
 
 
+def test_notebook_of_getting_started_trains_loads_and_enhances(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = TinyExperiment(tmp_path)
+    tiny.write().rename("baseline.toml")
+    names = {}
+    exec(marked(STARTED, "file: notebook.py"), names)
+    assert names["enhanced"].shape == names["wave"][None].shape
+    assert not names["loaded"].model.training
+    assert str(names["result"].best) in capsys.readouterr().out
+
+
 def test_scripts_for_long_audio_print_the_score_of_each_repetition(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tiny = TinyExperiment(tmp_path)
