@@ -32,12 +32,13 @@ def published_command(name: str) -> click.Command | None:
     Raises:
         PathError: the command is broken or made for another version of AudioZEN, or several commands have that name;
             the message names the distributions.
-        RegistryError: the object is not a click command.
+        RegistryError: the object is not a click command, or the plugin is switched off.
     """
     from audiozen_core.errors import RegistryError
 
     entry = _entry(name)
     if entry is None:
+        _check_not_switched_off(name)
         return None
     from audiozen_core.registry.paths import load, version_error
 
@@ -50,6 +51,19 @@ def published_command(name: str) -> click.Command | None:
             remedy=f"report it to the authors of {entry.distribution}",
         )
     return target
+
+
+def _check_not_switched_off(name: str) -> None:
+    from audiozen_core.errors import RegistryError
+    from audiozen_core.registry.index import installed_index
+    from audiozen_core.registry.switched_off import VARIABLE
+
+    for entry in installed_index().off:
+        if entry.kind == "commands" and name in (entry.name, entry.spelling):
+            raise RegistryError(
+                f"the command `{name}` of {entry.origin} is switched off by {VARIABLE}",
+                remedy=f"remove `{entry.distribution}` from {VARIABLE}",
+            )
 
 
 def failed_command(name: str, error: Exception) -> RegistryError | None:

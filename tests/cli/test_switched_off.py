@@ -97,7 +97,9 @@ def test_list_names_what_is_switched_off_and_doctor_does_not_import_it(acme, ins
 def test_command_of_a_plugin_that_is_switched_off_does_not_exist(acme, audiozen, monkeypatch):
     assert audiozen("shout", "a").out == "A\n"
     monkeypatch.setenv(VARIABLE, "other")
-    assert audiozen("shout", "a").code == 2
+    outcome = audiozen("shout", "a")
+    assert outcome.code == 2
+    assert "the command `shout` of acme 1.0 is switched off by AUDIOZEN_WITHOUT" in outcome.err
     assert "shout" not in audiozen("--help").out
 
 
