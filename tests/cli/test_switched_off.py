@@ -99,7 +99,7 @@ def test_command_of_a_plugin_that_is_switched_off_does_not_exist(acme, audiozen,
     monkeypatch.setenv(VARIABLE, "other")
     outcome = audiozen("shout", "a")
     assert outcome.code == 2
-    assert "the command `shout` of acme 1.0 is switched off by AUDIOZEN_WITHOUT" in outcome.err
+    assert "the command `shout` of other 1.0 is switched off by AUDIOZEN_WITHOUT" in outcome.err
     assert "shout" not in audiozen("--help").out
 
 
