@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import deque
 from collections.abc import Iterable
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ _PLAIN = (
     *(str, bytes, int, float, complex, type, type(None), PurePath, ModuleType, BuiltinFunctionType),
     *(np.generic, np.ndarray),
 )
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+_MAPPINGS = (dict, MappingProxyType)
+_CONTAINERS = (*_MAPPINGS, list, tuple, set, frozenset, deque)
 
 # A longer container is data, such as the rows of a table. Its entries are looked at only if they are of these classes,
 # or have `set_epoch`: for example the data sets in a `ConcatDataset`.
@@ -36,10 +38,11 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
     Values that hold nothing, such as numbers, text and arrays, are left out, and so are containers of only these, such
     as the rows of a table.
 
-    That is the entries of a dict, list, tuple or set (if it has more than 10,000, only data sets, samplers, modules and
-    objects with `set_epoch`); what a `functools.partial` or a bound method holds; the variables that a function has
-    from the function around it; and the attributes of any other object, also in `__slots__`. An `nn.Module` holds its
-    own attributes, without its children and weights.
+    That is the entries of a dict, list, tuple, set, deque or mapping proxy (if it has more than 10,000, only data sets,
+    samplers, modules and objects with `set_epoch`); what a `functools.partial` or a bound method holds; the variables
+    that a function has from the function around it, and its default arguments; and the attributes of any other object,
+    also in `__slots__`, those of its class, and the default arguments of its methods. An `nn.Module` holds its own
+    attributes, without its children and weights.
 
     Args:
         owner: the object.
@@ -60,7 +63,7 @@ def _holds_nothing(value: Any, levels: int = 4) -> bool:
     cls = type(value)
     if cls not in _CONTAINERS:  # a subclass of a container may have attributes
         return _is_plain(cls)  # type: ignore[arg-type]  # mypy: a class has no hash
-    entries = value.values() if cls is dict else value
+    entries = value.values() if cls in _MAPPINGS else value
     classes = set(map(type, entries))
     if all(map(_is_plain, classes)):
         return True
@@ -84,7 +87,7 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
         classes = {cls for cls in set(map(type, _values(owner))) if _is_part(cls)} if long else set()
         if long and not classes:
             return []
-        items = list(owner.items()) if isinstance(owner, dict) else enumerate(owner)
+        items = list(owner.items()) if isinstance(owner, _MAPPINGS) else enumerate(owner)
         return [
             # The text of another key could be long, such as that of the weights in the state of an optimiser.
             (str(key if isinstance(key, str | int) else place), value)
@@ -106,7 +109,46 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
             found.append((name, slot.__get__(owner)))
         except AttributeError:  # the slot has no value yet
             continue
+    names = dict(found)
+    found += [(name, value) for name, value in _of_class(type(owner)) if name not in names]
     return [(name, value) for name, value in found if name not in hidden]
+
+
+def _of_class(cls: type) -> Iterable[tuple[str, Any]]:
+    """Yields the attributes of a class that are not methods, and the default arguments of its methods."""
+    for base, name in _class_attributes(cls):  # type: ignore[arg-type]  # mypy: a class has no hash
+        value = vars(base).get(name)
+        if isinstance(value, FunctionType):
+            yield from ((f"{name}.{argument}", default) for argument, default in _defaults(value))
+        else:
+            yield name, value
+
+
+@functools.lru_cache(maxsize=1024)
+def _class_attributes(cls: type) -> list[tuple[type, str]]:
+    found: dict[str, type] = {}
+    for base in cls.__mro__:
+        # The classes of torch hold nothing of a user.
+        if base.__module__.partition(".")[0] in ("builtins", "abc", "typing", "torch"):
+            continue
+        for name, value in vars(base).items():
+            if isinstance(value, FunctionType):
+                holds = any(not isinstance(default, _PLAIN) for _, default in _defaults(value))
+            else:
+                # What has `__get__` computes an attribute, or is a method of another kind.
+                holds = (
+                    not name.startswith("__") and not isinstance(value, _PLAIN) and not hasattr(type(value), "__get__")
+                )
+            if holds:
+                found.setdefault(name, base)
+    return [(base, name) for name, base in found.items()]
+
+
+def _defaults(function: FunctionType) -> list[tuple[str, Any]]:
+    values = function.__defaults__ or ()
+    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+    positional = zip(arguments[len(arguments) - len(values) :], values, strict=True)
+    return [*positional, *(function.__kwdefaults__ or {}).items()]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -116,7 +158,7 @@ def _slots(cls: type) -> list[tuple[str, MemberDescriptorType]]:
 
 
 def _values(container: Any) -> Iterable[Any]:
-    return container.values() if isinstance(container, dict) else container
+    return container.values() if isinstance(container, _MAPPINGS) else container
 
 
 def _is_part(cls: type) -> bool:
@@ -124,7 +166,7 @@ def _is_part(cls: type) -> bool:
 
 
 def is_container(value: Any) -> bool:
-    """Returns whether a value is a dict, list, tuple or set, whose entries count as those of its owner."""
+    """Returns whether a value is a container, such as a dict or a list, whose entries count as those of its owner."""
     return isinstance(value, _CONTAINERS)
 
 
@@ -132,5 +174,5 @@ def _variables(function: FunctionType, *, used_globals: bool) -> list[tuple[str,
     try:
         used = inspect.getclosurevars(function)
     except ValueError:  # a variable of the closure has no value yet
-        return []
-    return [*used.nonlocals.items(), *(used.globals.items() if used_globals else ())]
+        return _defaults(function)
+    return [*_defaults(function), *used.nonlocals.items(), *(used.globals.items() if used_globals else ())]

@@ -21,14 +21,16 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             file: a tensor, an array or a list of whole numbers. All tensors and arrays whose last axis is as long as
             that of `noisy` (without `noisy`, as the longest file) are cut to the file's length. Without `length`
             these are not cut. A further signal, such as `enrolment`, that has lengths of its own, as
-            `enrolment_length`, is cut to those. Other values are those of all files.
+            `enrolment_length`, is cut to those. A dict, and a list that torch's collate function has made of lists,
+            are taken apart within: such a list has tensors whose first axis is that of the files. Other values, such as
+            lists of another length, are those of all files.
 
     Yields:
         Dicts with the same keys: tensors and arrays [1, ...] and lists of one entry.
 
     Raises:
         DataError: `length`, or the length of a further signal, does not have one number of samples for each file, or
-            no entry has so many samples.
+            no entry has so many samples; or a list with as many entries as there are files can be read in two ways.
 
     Example:
         >>> import torch
@@ -40,26 +42,88 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     count = len(batch["noisy"]) if "noisy" in batch or lengths is None else len(lengths)
     width = _padded_width(batch, lengths) if lengths else 0
     own = {key: _own_lengths(batch, key, count) for key, value in batch.items() if _is_signal(value, count)}
+    for key, value in batch.items():
+        _check_lists(value, key, count)
     for index in range(count):
+        cut = (width, lengths[index]) if lengths else None
         file: dict[str, Any] = {}
         for key, value in batch.items():
-            if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
-                part = value[index : index + 1]
-                if cut := own.get(key):
-                    part = part[..., : cut[index]]
-                elif lengths and value.ndim > 1 and value.shape[-1] == width:
-                    part = part[..., : lengths[index]]
-                # A copy lies in memory as a batch of this file alone would. Some kernels round by the alignment.
-                file[key] = part.clone() if isinstance(part, Tensor) else part.copy()
-            elif isinstance(value, list | tuple) and len(value) == count:
-                file[key] = [value[index]]
+            if cuts := own.get(key):
+                file[key] = _copy(value[index : index + 1][..., : cuts[index]])
             else:
-                file[key] = value
+                file[key] = _part(value, index, count, cut)
         yield file
+
+
+def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> Any:
+    """Returns what a value has for one file. `cut` is the width of what is padded, and the length of the file."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
+        part = value[index : index + 1]
+        return _copy(part[..., : cut[1]] if cut and value.ndim > 1 and value.shape[-1] == cut[0] else part)
+    if isinstance(value, Mapping):
+        return {key: _part(entry, index, count, cut) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        if value and all(_is_collated(entry, count) for entry in value):
+            parts = [_part(entry, index, count, cut) for entry in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else parts
+        if len(value) == count:
+            return [value[index]]
+    return value
+
+
+def _copy(part: Any) -> Any:
+    # A copy lies in memory as a batch of this file alone would. Some kernels round by the alignment.
+    return part.clone() if isinstance(part, Tensor) else part.copy()
+
+
+def _is_collated(value: Any, count: int) -> bool:
+    """Returns whether a value within a list has something for each file, as torch's collate function would make it."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim > 0 and len(value) == count
+    if isinstance(value, Mapping):
+        return bool(value) and all(_is_collated(entry, count) for entry in value.values())
+    if not isinstance(value, list | tuple):
+        return False
+    if any(isinstance(entry, Tensor | np.ndarray | Mapping | list | tuple) for entry in value):
+        return all(_is_collated(entry, count) for entry in value)
+    return len(value) == count
+
+
+def _has_only_arrays(value: Any) -> bool:
+    if isinstance(value, Mapping | list | tuple):
+        return all(map(_has_only_arrays, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, Tensor | np.ndarray)
+
+
+def _check_lists(value: Any, name: str, count: int) -> None:
+    """Raises an error for a list whose entries may be those of the files, or may each be of all files."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_lists(entry, f"{name}.{key}", count)
+    if not isinstance(value, list | tuple) or hasattr(value, "_fields") or len(value) != count or count == 1:
+        return
+    # Tensors of each file alone would hardly all have a first axis of just this size, and be alike.
+    if _has_only_arrays(value) and len(set(map(describe, value))) == 1:
+        return
+    if all(_is_collated(entry, count) for entry in value):
+        raise DataError(
+            f"`{name}` of a batch of {count} files is {describe(value)}: is each entry that of one file, or has each "
+            "entry something for each file?",
+            remedy=f"return a dict instead of a list as `{name}` of a sample, or stack its tensors",
+        )
 
 
 def _is_signal(value: Any, count: int) -> bool:
     return isinstance(value, Tensor | np.ndarray) and value.ndim > 1 and len(value) == count
+
+
+def _signals(value: Any) -> Iterator[Any]:
+    """Yields the tensors and arrays with several axes, at any depth."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim > 1:
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _signals(entry)
 
 
 def _own_lengths(batch: Mapping[str, Any], key: str, count: int) -> list[int] | None:
@@ -102,7 +166,7 @@ def _lengths(batch: Mapping[str, Any], name: str, *, lowest: int = 1, count: int
 def _padded_width(batch: Mapping[str, Any], lengths: list[int]) -> int:
     """Returns the length of the last axis of all padded entries."""
     longest = max(lengths)
-    arrays = [value for value in batch.values() if isinstance(value, Tensor | np.ndarray) and value.ndim > 1]
+    arrays = list(_signals(batch))
     width: int = batch["noisy"].shape[-1] if "noisy" in batch else longest
     if width < longest or all(value.shape[-1] != width for value in arrays):
         raise DataError(

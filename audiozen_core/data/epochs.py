@@ -20,8 +20,9 @@ _OF_TORCH = (Dataset, Sampler)
 def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
     """Calls `set_epoch(epoch)` of an object, or else of every object in it that has the method, each once.
 
-    The objects are looked for in attributes and `__slots__`, in lists, tuples, sets and dicts, in the arguments of
-    `functools.partial` and in closures, at any depth. The search does not go into tensors, arrays and networks. Of a
+    The objects are looked for in attributes (also of classes) and `__slots__`, in lists, tuples, sets, dicts, deques
+    and mapping proxies, in the arguments of `functools.partial`, in closures, in default arguments, and in the children
+    of modules, at any depth. The search does not go into tensors, arrays, classes and global variables. Of a
     container with more than 10,000 entries, only data sets, samplers and objects with `set_epoch` are looked at,
     because the others are data, such as the rows of a table. An object that has `set_epoch` passes the epoch on to its
     own contents itself, as it sees fit. Each call looks for them anew, so an object may be replaced between epochs.
@@ -56,9 +57,8 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
         if callable(_set_epoch(item)):
             yield item
             continue
-        if isinstance(item, nn.Module):
-            continue
-        for name, value in contents(item):
+        children = item.named_children() if isinstance(item, nn.Module) else ()
+        for name, value in (*children, *contents(item)):
             is_data = isinstance(value, Dataset) or name == _SAMPLED
             if isinstance(value, Tensor) or id(value) in seen or (is_data and not to_data):
                 continue

@@ -22,6 +22,7 @@ from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
 from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
 from audiozen_core.errors import AudioZenError, DataError
+from audiozen_core.logging import get_logger
 
 
 class BatchLoader:
@@ -40,6 +41,8 @@ class BatchLoader:
         batch_sampler: yields the batches of an epoch as lists of indices, instead of `batch_size`, `shuffle`,
             `drop_last` and `sampler`.
         seed: the seed of the run.
+        evaluates: whether the batches are for an evaluation: a sampler that leaves items out, or repeats them, is then
+            a warning.
         names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
         place: the table that holds these arguments, in messages.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
@@ -73,6 +76,7 @@ class BatchLoader:
         sampler: Sampler[Any] | None = None,
         batch_sampler: Sampler[list[Any]] | None = None,
         seed: int = 0,
+        evaluates: bool = False,
         names: Sequence[str] = (),
         place: str = "its `dataloader` table",
         **options: Any,
@@ -82,6 +86,7 @@ class BatchLoader:
         self.names = tuple(names) or (f"the data set {type(dataset).__name__}",)
         self._name = " and ".join(self.names)
         self.origin = self._name
+        self._evaluates = evaluates
         self._running: Any = None
         self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
@@ -207,6 +212,9 @@ class BatchLoader:
                     remedy="return the same length in every epoch",
                 )
             self._batches.begin(epoch, start)
+            if self._evaluates and (found := self._batches.unequal_use()):
+                get_logger().warning(f"{found}, so the results are not those of the whole data set")
+                self._evaluates = False  # once is enough
         return self._made(start, unreadable or UnreadableSamples())
 
     def _made(self, start: int, unreadable: UnreadableSamples) -> Iterator[Any]:

@@ -74,6 +74,17 @@ class EpochBatches(Sampler[list[Key]]):
             # Drawn once, because torch asks for the order twice when it starts workers, and a sampler may have a state.
             self._drawn = self._draw()
 
+    def unequal_use(self) -> str:
+        """Says which items the epoch that has begun leaves out or repeats; "" if it has each item once."""
+        if self._given is None or self._drawn is None:
+            return ""
+        drawn = [index for batch in self._drawn for index in batch]
+        used = len(set(drawn))
+        fewer = f"gives {used} of {self.size} items" if used < self.size else ""
+        more = f"gives {len(drawn) - used} items again" if used < len(drawn) else ""
+        found = " and ".join(filter(None, (fewer, more)))
+        return f"{self._sampler_name} {found}" if found else ""
+
     def __len__(self) -> int:
         """Returns the number of batches in the whole epoch.
 

@@ -262,6 +262,7 @@ def build_loader(
         pin_memory=cuda if table.pin_memory is None else table.pin_memory,
         collate_fn=collate_fn,
         seed=config.meta.seed,
+        evaluates=not train,
         names=[section.header for section in sections],
         place=sections[0].dataloader_header,
         **samplers,

@@ -34,6 +34,8 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     """
     with experiment.scope, name_owners(experiment.checked):
         trainer, loaders = experiment.build()
+        for loader in (loader for mode, of_mode in loaders.items() if mode != "train" for loader in of_mode):
+            loader.epoch(0)  # makes no batch, but warns of a sampler that leaves items out
         weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
         facts = {"device": str(trainer.device), "weights": ", ".join(weights)}
         return facts | (_train_once(trainer, loaders["train"][0]) if experiment.trains else {})

@@ -32,6 +32,7 @@ from audiozen_core.experiment.build import (
 )
 from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
+from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.provenance import record
@@ -217,6 +218,8 @@ class Experiment:
             self._load_weights(trainer, start)
             if not built or built[0] not in TRAINING:
                 trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
+            if "finetune" in built[:1] and start.path.is_dir():
+                load_losses(trainer, start.path)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn.

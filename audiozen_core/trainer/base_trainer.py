@@ -159,6 +159,7 @@ class BaseTrainer(CheckpointedTrainer):
         self._losses = LossChoice(f"{type(self).__name__}.training_step")
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
+        self._first_step_done = False
 
     # ------------------------------------------------------------------------------- training
 
@@ -278,9 +279,14 @@ class BaseTrainer(CheckpointedTrainer):
 
     def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
+        if not self._first_step_done:
+            self._gradients.find_weights()  # hooks may have changed some since the trainer was built
         with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
             result = self.training_step(batch, batch_idx)
             losses = self._losses.choose(result, self._gradients.trained_suffixes)
+        if not self._first_step_done:
+            self._gradients.check_no_new_weights()
+            self._first_step_done = True
         given = (result if isinstance(result, Mapping) else losses).items()
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 

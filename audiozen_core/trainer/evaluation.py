@@ -132,7 +132,8 @@ class Evaluation(Steps, Parts):
             name: the name of the file, such as `f"audio/{id}.wav"`. The folders in it need not exist yet.
 
         Raises:
-            DataError: the file exists, because two samples have the same ID; or it would be outside the folder.
+            DataError: the file exists, or was asked for before, because two samples have the same ID; or it would be
+                outside the folder.
             RunError: neither a test nor a prediction is running.
         """
         folder = self.result_folder(dataloader_idx)
@@ -142,7 +143,8 @@ class Evaluation(Steps, Parts):
                 f"the name `{name}` leads out of {folder}",
                 remedy="remove `..` and a leading `/` from the name, or from the sample ID in it",
             )
-        if path.exists():  # the folder is new
+        assert self._results is not None  # otherwise `result_folder` has raised an error
+        if not self._results[1].is_new(path):
             raise DataError(
                 f"two samples would write the same file `{name}`", remedy="give each sample an `id` of its own"
             )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import AudioZenError, HookError, RunError
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
@@ -70,6 +72,26 @@ class Gradients:
         # These get gradients too, for instance those of a network without an optimiser, but nothing uses them.
         self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
         self._norms = GradientNorms(self._trained)
+
+    def check_no_new_weights(self) -> None:
+        """Checks that no network or loss function has got parameters since `find_weights`.
+
+        Raises:
+            RunError: one has, and they are in no optimiser.
+        """
+        known = {id(weight.tensor) for of_suffix in self._trained.values() for weight in of_suffix}
+        known.update(map(id, self._others))
+        for optimizer in self._optimizers.values():
+            known.update(id(tensor) for group in optimizer.param_groups for tensor in group["params"])
+        for section, part in chain.from_iterable(modules.items() for modules in self._parts.values()):
+            new = [name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known]
+            if new:
+                raise RunError(
+                    f"[{section}] has made parameters in its first training step, which no optimiser would train: "
+                    f"{listed(f'`{name}`' for name in new)}",
+                    remedy="make them in `__init__`; for shapes that only a batch tells, use lazy modules, such as "
+                    "`nn.LazyLinear`",
+                )
 
     def trained(self, suffix: str) -> list[Tensor]:
         """Returns the weights of one network and its loss function that an optimiser changes."""

@@ -22,6 +22,7 @@ class ResultFolder:
         self.wanted = wanted
         self._final: Path | None = None
         self._folder: Path | None = None
+        self._given: set[Path] = set()
 
     def of_dataset(self, name: str) -> Path:
         """Returns the folder of one data set; it exists."""
@@ -30,6 +31,13 @@ class ResultFolder:
         folder = self._folder / name
         make_folder(folder)
         return folder
+
+    def is_new(self, path: Path) -> bool:
+        """Returns whether a file in the folder neither exists nor has been asked about before."""
+        path = path.resolve()
+        is_new = path not in self._given and not path.exists()
+        self._given.add(path)
+        return is_new
 
     def complete(self) -> Path | None:
         """Gives the folder its final name, and returns it; None if no results were written."""

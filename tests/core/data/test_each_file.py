@@ -1,8 +1,11 @@
 """A batch taken apart is a batch of one file for each file, as the files would be without the others."""
 
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader
@@ -104,3 +107,61 @@ def test_length_that_is_not_a_number_of_samples_for_each_file_is_an_error(length
 def test_length_that_fits_no_signal_is_an_error(batch):
     with pytest.raises(DataError, match="the longest file has 4 samples, but the batch has"):
         list(each_file({**batch, "length": [4, 2]}))
+
+
+Two = namedtuple("Two", "first second")
+
+
+def nested(index):
+    wave = torch.arange(6.0) + 10 * index
+    return {
+        "id": f"file {index}",
+        "noisy": wave,
+        "sources": [wave, -wave],
+        "three": (wave, wave + 1, wave + 2),
+        "deep": {"pair": [{"x": wave + 3}, {"x": wave + 4}], "name": f"n{index}", "number": index},
+        "two": Two(wave, wave + 5),
+        "words": ["a", "b", "c", "d", "e"],
+    }
+
+
+def flat(value):
+    if isinstance(value, torch.Tensor):
+        return [value.shape, value.tolist()]
+    if isinstance(value, dict):
+        return {key: flat(entry) for key, entry in value.items()}
+    return list(map(flat, value)) if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+def test_lists_and_dicts_that_torch_has_collated_are_taken_apart_for_every_batch_size(batch_size):
+    samples = [nested(index) for index in range(4)]
+    batches = BatchLoader(samples, batch_size=batch_size).epoch(0)
+    files = [file for batch in batches for file in each_file(batch)]
+    for file, sample in zip(files, samples, strict=True):
+        assert flat(file) == flat(default_collate([sample]))
+        assert isinstance(file["two"], Two)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_list_of_what_each_file_has_is_taken_apart_by_the_files(batch_size):
+    samples = [{"noisy": torch.ones(5), "lists": [torch.ones(5), torch.ones(3)], "tags": "ab"[:index].split()}
+               for index in range(3)]  # fmt: skip
+    files = [file for batch in BatchLoader(samples, batch_size=batch_size, collate_fn=pad_collate).epoch(0)
+             for file in each_file(batch)]  # fmt: skip
+    for file, sample in zip(files, samples, strict=True):
+        assert flat(file["lists"]) == flat([sample["lists"]])
+        assert file["tags"] == [sample["tags"]]
+
+
+def test_padding_within_a_list_is_cut():
+    files = list(each_file({"sources": [torch.ones(2, 6), torch.ones(2, 6)], "length": [6, 3]}))
+    assert [[source.shape for source in file["sources"]] for file in files] == [[(1, 6)] * 2, [(1, 3)] * 2]
+
+
+@pytest.mark.parametrize(
+    "value", [[torch.ones(2, 4), torch.ones(2, 5)], [("a", "b"), ("c", "d")], [torch.ones(2), ["a", "b"]]]
+)
+def test_a_list_that_can_be_read_in_two_ways_is_an_error(value):
+    with pytest.raises(DataError, match=r"`inner.value` of a batch of 2 files is a list"):
+        list(each_file({"noisy": torch.ones(2, 3), "inner": {"value": value}}))

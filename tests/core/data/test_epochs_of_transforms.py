@@ -2,6 +2,8 @@
 
 import functools
 import sys
+from collections import deque
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -113,19 +115,103 @@ def test_a_sampler_without_a_base_class_is_told_and_its_data_set_only_once():
     assert told.calls == 2
 
 
-def test_networks_and_objects_that_answer_to_every_name_are_left_alone():
+def test_objects_that_answer_to_every_name_are_left_alone():
     class Answers:
         def __getattr__(self, name):
             raise AssertionError(name)
 
-    class Network(torch.nn.Module):
+    class HasOne:
+        answers = Answers()
+
+    told = Crop()
+    tell_epoch([Answers(), HasOne(), {"a": told}, torch.ones(2), np.ones(2)], 3)
+    assert told.epoch == 3
+
+
+class ModuleCrop(torch.nn.Module):
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def test_modules_within_modules_and_what_modules_hold_are_told():
+    class Augments(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.inner = [Crop()]
 
-    told, network = Crop(), Network()
-    tell_epoch([Answers(), network, {"a": told}, torch.ones(2), np.ones(2)], 3)
-    assert (told.epoch, network.inner[0].epoch) == (3, -1)
+    crop, augments = ModuleCrop(), Augments()
+    tell_epoch(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(crop), augments), 3)
+    assert (crop.epoch, augments.inner[0].epoch) == (3, 3)
+
+
+def with_default(crop):
+    return lambda sample, crop=crop: crop(sample)
+
+
+def with_keyword(crop):
+    def transform(sample, size=3, *, crop=crop):
+        return crop(sample)
+
+    return transform
+
+
+def in_class(crop):
+    class Uses:
+        transform = crop
+
+        @property
+        def computed(self):
+            raise AssertionError
+
+    return type("Inherits", (Uses,), {})()
+
+
+def in_method(crop):
+    class Uses:
+        def __call__(self, sample, crop=crop):
+            return crop(sample)
+
+    return Uses()
+
+
+def in_empty_closure(crop):
+    def transform(sample, crop=crop):
+        return later(sample)
+
+    if crop is None:
+        later = crop
+    return transform
+
+
+FORMS = {
+    "default": with_default,
+    "keyword": with_keyword,
+    "class": in_class,
+    "method": in_method,
+    "empty closure": in_empty_closure,
+    "deque": lambda crop: deque([crop]),
+    "proxy": lambda crop: MappingProxyType({"a": [crop]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_receivers_in_defaults_classes_and_rarer_containers_are_told_once(form):
+    crop = Crop()
+    dataset = Holder(transform=form(crop))
+    tell_epoch(dataset, 3)
+    assert (crop.epoch, crop.calls) == (3, 1)
+
+
+def test_an_attribute_hides_that_of_its_class_and_a_replaced_one_is_told():
+    first, own, second = Crop(), Crop(), Crop()
+    holder = in_class(first)
+    holder.transform = own
+    tell_epoch(holder, 1)
+    assert (first.epoch, own.epoch) == (-1, 1)
+    del holder.transform
+    type(holder).__mro__[1].transform = second
+    tell_epoch(holder, 2)
+    assert (first.epoch, second.epoch) == (-1, 2)
 
 
 class Holder(Dataset):

@@ -81,6 +81,26 @@ def uses_global(output, target):
     return compare(output, target, GLOBAL)
 
 
+def in_default(output, target, net=Net()):
+    return compare(output, target, net)
+
+
+def in_keyword(output, target, *, net=Net()):
+    return compare(output, target, net)
+
+
+class InClass:
+    net = Net()
+
+    def __call__(self, output, target):
+        return compare(output, target, self.net)
+
+
+class InMethod:
+    def __call__(self, output, target, net=Net()):
+        return compare(output, target, net)
+
+
 class Listed(nn.Module):
     def __init__(self, kind: str):
         super().__init__()
@@ -164,6 +184,14 @@ class Holds(Trainer):
         return Trainer.training_step(self, batch, batch_idx)["loss"]
 
 
+class Teaches(Trainer):
+    teacher = Net()
+
+
+class InClassOfNetwork(nn.Linear):
+    gate = Net()
+
+
 class Augments(Data):
     def __init__(self, frozen: bool = False):
         super().__init__()
@@ -179,7 +207,7 @@ LOSS = '[loss_function]\npath = "torch.nn.MSELoss"'
 DATA = '[dataset]\npath = "parts.Data"'
 PARTIAL = '"parts.compare"\nargs.net.path = "parts.Net"\nargs.net.args = {}'
 HELD = ['"parts.Plain"', '"parts.InDict"', '"parts.Deep"', PARTIAL, '"parts.closed"', '"parts.method"']
-HELD.append('"parts.uses_global"')
+HELD += ['"parts.uses_global"', '"parts.in_default"', '"parts.in_keyword"', '"parts.InClass"', '"parts.InMethod"']
 
 
 @pytest.fixture
@@ -282,6 +310,13 @@ def test_trainer_that_holds_what_changes_and_is_not_saved_is_an_error(tiny, kind
     with pytest.raises(BuildError, match=rf"\[trainer\] has the \w+ ?\w* `{name}") as error:
         tiny.build(MINE, trainer(kind))
     assert "if Holds changes it itself, register it in `__init__` with `self.state.register`" in error.value.remedy
+
+
+def test_module_of_the_class_of_a_trainer_or_a_network_is_an_error(tiny):
+    with pytest.raises(BuildError, match=r"\[trainer\] has the parameter `teacher.scale.weight`"):
+        tiny.build(('"parts.Trainer"', '"parts.Teaches"'))
+    with pytest.raises(BuildError, match=r"\[model\] holds `gate`, but does not register it"):
+        tiny.build(('"torch.nn.Linear"', '"parts.InClassOfNetwork"'))
 
 
 def test_trainer_may_hold_what_it_has_registered(tiny):

@@ -108,3 +108,20 @@ def test_no_two_samples_write_the_same_file_and_none_outside_the_folder(tmp_path
     with pytest.raises(DataError, match=message) if message else nullcontext():
         trainer.predict([make_loader(8)])
     assert len([name for name in names(tmp_path) if name.endswith(".txt")]) == (1 if message else 2)
+
+
+@pytest.mark.parametrize("other", ["a.txt", "b/../a.txt"])
+def test_a_name_is_given_out_once_also_before_the_first_write(tmp_path, other):
+    """A trainer may write its files in `test_epoch_end`. Each mode and data set has names of its own."""
+
+    class Late(Writes):
+        def test_step(self, batch, batch_idx, dataloader_idx):
+            return self.result_file(dataloader_idx, "a.txt" if batch_idx == 0 else other)
+
+        predict_step = test_step
+
+    trainer = Late(Components({"": nn.Linear(4, 1)}, folder=tmp_path))
+    for mode in (trainer.test, trainer.predict, trainer.predict):
+        mode([make_loader(4), make_loader(4)])
+    with pytest.raises(DataError, match="two samples would write the same file"):
+        trainer.test([make_loader(8)])

@@ -1,0 +1,63 @@
+"""Loads the weights of trained losses when a finetuning starts from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_core.checkpoint import load_weights
+from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
+from audiozen_core.kinds import section_name
+from audiozen_core.logging import get_logger
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.module_state import ModuleState
+
+_KIND = "loss_function"
+
+
+def load_losses(trainer: BaseTrainer, path: Path) -> None:
+    """Loads the weights of the losses that the run trains, and warns of those that start with others.
+
+    A finetuning may have another loss than the run before, so one that does not fit is no error. A frozen loss keeps
+    the weights that it was built with: its arguments may name others on purpose.
+
+    Args:
+        trainer: the trainer.
+        path: the folder of a checkpoint.
+    """
+    folder = path.resolve()
+    owners = read_state(folder, read_manifest(folder))
+    saved = {owner for owner in owners if owner == _KIND or owner.startswith(f"{_KIND}_")}
+    losses = {section_name(_KIND, suffix): loss for suffix, loss in trainer.loss_functions.items()}
+    log = get_logger()
+    for section, loss in losses.items():
+        trains = isinstance(loss, nn.Module) and any(weight.requires_grad for weight in loss.parameters())
+        if section not in saved:
+            if trains:
+                log.warning(
+                    f"[{section}] starts anew, because the checkpoint has no weights of it", checkpoint=str(path)
+                )
+            continue
+        weights = load_weights(path, owner=section, map_location=trainer.device)
+        fits = isinstance(loss, nn.Module) and not ModuleState(loss).compare(weights)
+        if trains and fits:
+            ModuleState(loss).load_state_dict(weights)
+            log.info(f"the weights of [{section}] are loaded", checkpoint=str(path))
+        elif not fits or not _same(ModuleState(loss).state_dict(), weights):
+            why = "it is frozen in this run" if fits else "they do not fit it"
+            log.warning(f"[{section}] does not get its weights of the checkpoint: {why}", checkpoint=str(path))
+    if unused := sorted(saved - losses.keys()):
+        log.warning(
+            "the checkpoint has weights of losses that this run does not have",
+            losses=", ".join(unused),
+            checkpoint=str(path),
+        )
+
+
+def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Returns whether two states of the same names have the same tensors."""
+    pairs = [(value, second[name]) for name, value in first.items() if isinstance(value, Tensor)]
+    return all(torch.equal(*pair) for pair in pairs)
