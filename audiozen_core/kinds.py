@@ -30,7 +30,7 @@ class Kind:
         prose: the noun for one component of this kind, for messages.
         group: whether plugins publish such components by entry point.
         section: whether a TOML file may have sections of this kind.
-        modes: the section names, each with its mode, if the kind has several section names.
+        modes: the mode of each section name; empty if the kind has only one section name.
         needed_in: the modes that need a section of this kind.
         base: the dotted path of the class that a component must be derived from; "" for any class.
         injected: the arguments that AudioZEN passes itself, and that a TOML file must not give.
@@ -38,8 +38,8 @@ class Kind:
         array: whether a section may be an array of tables. The reader and the build know arrays of data sets and of
             hooks; another array needs code in both.
         partner: the kind of section that a section needs, with the same suffix: `optimizer_g` needs `model_g`.
-        called_later: whether a function that `path` names is the component itself, which AudioZEN calls later, not a
-            factory for one.
+        called_later: whether a function that `path` names is itself the component. AudioZEN then calls it later.
+            Otherwise the function is a factory, which returns the component.
         torch_home: the module of torch that has such components, for suggestions.
         example: a dotted path of such a component, for messages.
         synonyms: what other toolkits call the sections, for suggestions: by section name, separated by blanks.

@@ -38,7 +38,7 @@ _SAMPLE_BYTES = {
     "PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1
 }  # fmt: skip
 
-# The formats of which we, or libsndfile in the case of HTK, can tell whether a file is complete.
+# A file of these formats says whether it is complete. We check it, except for HTK, where libsndfile does.
 _VERIFIED = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3", "HTK")
 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile gives a number near 2 ** 63 if it does not know the length
@@ -150,7 +150,7 @@ class AudioFile:
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
             return samples
-        # Decoding begins at the start, by a decoder that has not read anything: soundfile seeks after each read.
+        # Decoding begins at the start, with a decoder that has not read anything: soundfile seeks after each read.
         if not self._is_new:
             self._decoder.close()
             self._decoder = self._new_decoder()
@@ -333,7 +333,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
 
 def _lasting(path: Path) -> Path:
-    """Returns a path for the log: within the result folder if there is one, because its name changes at the end."""
+    """Returns a path for the log. It is relative to the result folder, if there is one, which is renamed at the end."""
     results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
     return path if results is None else path.relative_to(results)
 

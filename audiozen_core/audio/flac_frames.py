@@ -49,7 +49,7 @@ def check_flac(file: Bytes) -> Length:
     if file.at(begin, 4) != b"fLaC" or len(info) < 34:
         return Length()  # libsndfile says what is wrong
     largest_block = int.from_bytes(info[2:4], "big")
-    # The largest frame: as samples without compression, with a header and a checksum.
+    # The largest frame has samples without compression, a header and a checksum.
     channels, bits = (info[12] >> 1 & 7) + 1, ((info[12] & 1) << 4 | info[13] >> 4) + 1
     window = largest_block * channels * (bits + 1) // 8 + 64
     total = int.from_bytes(info[13:18], "big") & ((1 << _TOTAL_BITS) - 1)

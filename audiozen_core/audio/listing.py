@@ -17,7 +17,7 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 """The endings that `list_audio` looks for, in upper or lower case: those of formats that libsndfile recognises."""
 
-# The endings of files that are likely to have audio, which libsndfile can't read.
+# The endings of files that are likely to have audio that libsndfile can't read.
 _OTHER_SUFFIXES = (
     ".3g2", ".3ga", ".3gp", ".aa", ".aac", ".aax", ".aaxc", ".ac3", ".adts", ".adx", ".alac", ".amr", ".ape",
     ".asf", ".at3", ".avi", ".awb", ".dff", ".dsf", ".dss", ".dts", ".eac3", ".ec3", ".f4a", ".f4b", ".f4v",
@@ -38,8 +38,8 @@ def list_audio(folder: str | Path, *, subfolders: bool = True) -> list[Path]:
     Symbolic links are followed, except one to a folder that leads to the link. A folder with two links to it is listed
     twice. Hidden files and folders are ignored.
 
-    The log says how many other files are left out, by their ending: with a warning if the ending is that of audio which
-    libsndfile can't read, and otherwise as an information.
+    The log says how many files of each other ending are left out. This is a warning if files with the ending are likely
+    to have audio that libsndfile can't read.
 
     Args:
         folder: the folder.

@@ -94,7 +94,7 @@ def _parse(content: bytes, position: int) -> _Frame | None:
 
 
 def _skip_to_frame(content: bytes, position: int) -> int:
-    """Returns the position of the first frame, the next frame of which is where the first one says."""
+    """Returns the position of the first frame whose header gives the correct position of the next frame."""
     while (position := content.find(b"\xff", position)) >= 0:
         frame = _parse(content, position)
         if frame is not None:

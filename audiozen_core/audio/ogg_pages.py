@@ -53,6 +53,6 @@ def check_ogg(file: Bytes) -> Length:
 
 
 def _checksum(page: bytes) -> int:
-    """Returns the CRC-32 of Ogg. That of zlib has the same polynomial, the bits in reverse order, and is inverted."""
+    """Returns the CRC-32 of Ogg. zlib uses the same polynomial, but reverses the order of the bits and inverts them."""
     inverted = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF)
     return int(f"{inverted ^ 0xFFFFFFFF:032b}"[::-1], 2)

@@ -10,8 +10,8 @@ from torch import Tensor
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
 
-# The last samples of a wave need frames whose weight is at least this part of the largest one elsewhere. What a network
-# changes in the spectrogram is multiplied by up to the root of its inverse there.
+# The last samples of a wave need frames whose weight is at least this part of the largest one elsewhere. There, the
+# inverse multiplies a network's changes of the spectrogram by up to 1 / sqrt(_WEAK).
 _WEAK = 0.1
 # The least weight that any sample of a wave needs, as a part of the largest one. With less, the inverse is useless.
 _LEAST = 1e-3

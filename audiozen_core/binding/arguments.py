@@ -19,8 +19,9 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
-# A table with more unknown arguments was written for something else, and to compare all names takes seconds.
-_MOST_SUGGESTIONS = 1000
+# In a table with more unknown arguments, the others get no suggestion. Comparing all names would take seconds, and such
+# a table was written for something else.
+_MOST_COMPARED = 1000
 
 
 def check_arguments(
@@ -177,7 +178,7 @@ def _findings(
             if not signature.open:
                 unknown += 1
                 # An argument that has a value may be meant too: the value may come from an extended file.
-                near = (nearest(key, free) or nearest(key, known)) if unknown <= _MOST_SUGGESTIONS else None
+                near = (nearest(key, free) or nearest(key, known)) if unknown <= _MOST_COMPARED else None
                 if near:
                     misspelt.add(near)
                 if near not in texts:

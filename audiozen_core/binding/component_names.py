@@ -1,4 +1,4 @@
-"""Arguments that take the name of a component as a string, which their annotation says."""
+"""Annotations that say that an argument takes the name of a component as a string."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers that an argument takes, which its annotation says."""
+"""Annotations that say which numbers an argument takes."""
 
 from __future__ import annotations
 

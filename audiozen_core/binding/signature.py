@@ -9,9 +9,11 @@ import re
 import sys
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.keywords import Forward, keyword_use
@@ -195,30 +197,40 @@ def _without(inner: Signature, positional: int, keywords: dict[str, Any]) -> Sig
     return Signature(inner.name, replaced, inner.open, inner.ignoring)
 
 
-def _parameters(function: Any) -> list[Parameter] | None:
+# The constructors of a base class are read for each of its subclasses, and to evaluate their annotations takes long.
+_kept: WeakKeyDictionary[types.FunctionType, tuple[types.CodeType, tuple[Parameter, ...]]] = WeakKeyDictionary()
+
+
+def _parameters(function: Any) -> tuple[Parameter, ...] | None:
     """Returns the parameters with their annotations resolved; an annotation that can't be resolved is dropped."""
-    # Another callable may have no hash, and its parameters may change.
-    return _of_plain_function(function) if isinstance(function, types.FunctionType) else _read_parameters(function)
+    if not isinstance(function, types.FunctionType):
+        return _read_parameters(function)  # another callable may have no hash, and its parameters may change
+    code, parameters = _kept.get(function, (None, None))
+    if code is function.__code__:  # `%autoreload` replaces the code and the defaults of a function in place
+        return parameters
+    parameters = _read_parameters(function)
+    # A name in an annotation that is not resolved may be defined later, for instance further below in its module.
+    if parameters is not None and _annotated(parameters) == _annotated(inspect.signature(function).parameters.values()):
+        _kept[function] = function.__code__, parameters
+    return parameters
 
 
-# The constructors of a base class are read for each of its subclasses. To evaluate their annotations takes long.
-@functools.lru_cache(maxsize=1024)
-def _of_plain_function(function: types.FunctionType) -> list[Parameter] | None:
-    return _read_parameters(function)
-
-
-def _read_parameters(function: Any) -> list[Parameter] | None:
+def _read_parameters(function: Any) -> tuple[Parameter, ...] | None:
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError, NameError, AttributeError):
         return None
     scope = _globals(function)
-    return [
+    return tuple(
         parameter.replace(annotation=_resolved(parameter.annotation, scope))
         if parameter.annotation is not parameter.empty
         else parameter
         for parameter in signature.parameters.values()
-    ]
+    )
+
+
+def _annotated(parameters: Iterable[Parameter]) -> list[str]:
+    return [parameter.name for parameter in parameters if parameter.annotation is not parameter.empty]
 
 
 def _globals(target: Any) -> dict[str, Any]:

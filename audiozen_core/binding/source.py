@@ -5,17 +5,28 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
 
-# A check reads the constructors of a base class for each of its subclasses.
-@functools.lru_cache(maxsize=1024)
 def syntax_tree(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
-    """Returns the syntax tree of a plain Python function, and the number to add to its lines to get those of the file.
+    """Returns the syntax tree of a Python function, and the number to add to its lines to get those of the file.
 
     Returns None if the source can't be read.
     """
+    function = getattr(function, "__func__", function)
+    # Another callable may have no hash.
+    return _read_once(function, function.__code__) if isinstance(function, types.FunctionType) else _read(function)
+
+
+# A check reads the constructors of a base class for each of its subclasses. `%autoreload` replaces the code in place.
+@functools.lru_cache(maxsize=1024)
+def _read_once(function: types.FunctionType, _: types.CodeType) -> tuple[ast.Module, int] | None:
+    return _read(function)
+
+
+def _read(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
     try:
         lines, first = inspect.getsourcelines(function)
         # The source of a method is indented. Dedenting it would change its multi-line strings, so an `if` is put above.

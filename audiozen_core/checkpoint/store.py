@@ -333,15 +333,14 @@ class CheckpointStore:
             ) from error
 
     def _folder_of(self, path: Path) -> Path:
-        path = follow_link(path)
+        # A bare name is a checkpoint of this run, whatever the working directory holds.
+        own = self._directory.find(path.name) if path.name == str(path) else None
+        path = own.path if own else follow_link(path)
         if path.is_file():
             raise CheckpointError(
                 f"{path} is a file, but a run can only resume from the folder of a checkpoint",
                 remedy="to start over from the weights in the file, use `-M finetune`",
             )
-        if not path.exists() and path.name == str(path):
-            entry = self._directory.find(path.name)
-            path = entry.path if entry else path
         if not path.is_dir():
             raise NoCheckpointError(f"the checkpoint {path} does not exist", notes=self._notes())
         if not (path / MANIFEST).exists() and not self._directory.name_of(path):

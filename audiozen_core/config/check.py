@@ -112,7 +112,8 @@ class _Role:
     """What a component is used for.
 
     Attributes:
-        section: its section or kind; a name is looked up in the group of it, or in all groups if this is None.
+        section: the section or the kind of the component. A name is looked up in its group, or in all groups if this is
+            None.
         injected: the arguments that AudioZEN passes itself.
         called_later: the component is a function that its owner calls, so it is not called to build anything.
         named: the owner gets the name only, and builds the component itself.
@@ -232,7 +233,7 @@ class _Checker:
             self.ask_component(checked)
 
     def is_unusable(self, place: KeyPath) -> bool:
-        """Returns whether the file has `args` here that are not a table, which was reported when it was read."""
+        """Returns whether the file has `args` here that are not a table. That was reported when the file was read."""
         return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
     def ask_component(self, checked: CheckedComponent) -> None:
@@ -252,7 +253,7 @@ class _Checker:
             return
         component, acoustics = checked.component, self.sections.acoustics or Acoustics()
         try:
-            # Even the access to an attribute may run code of the class: that of its metaclass.
+            # Even reading an attribute may run code of others, in the metaclass.
             ask = getattr(checked.target, "check_settings", None)
             if ask is None:
                 return
@@ -301,7 +302,7 @@ class _Checker:
                 self.place(finding, (*hook.key, "path"))
 
     def compare_rate(self, checked: CheckedComponent) -> None:
-        """Reports a data set whose `sr` is given and differs from that of `[acoustics]`, which is otherwise passed."""
+        """Reports a data set with an `sr` that differs from `[acoustics]`, whose `sr` is the default."""
         given = self.composition.values.get("acoustics")
         wanted = given.get("sr", Acoustics().sr) if isinstance(given, dict) else Acoustics().sr
         rate = checked.component.args.get("sr")

@@ -22,21 +22,21 @@ _MOST_FILES = 500
 
 
 def compose(
-    path: str | os.PathLike[str], overrides: Overrides = (), environment: Mapping[str, str] | None = None
+    path: str | os.PathLike[str] | Document, overrides: Overrides = (), environment: Mapping[str, str] | None = None
 ) -> Composition:
     """Reads a file and the files that it extends, applies the overrides and replaces the references.
 
     Mistakes in the values do not raise an error. They are added to the findings of the composition.
 
     Args:
-        path: the TOML file of an experiment.
+        path: the TOML file of an experiment, or its contents.
         overrides: each `key=value`, or `+key=value` to add a key, or a mapping from keys to values; see `overrides`.
         environment: the variables for `${env:…}` (default: those of the process).
 
     Raises:
         ConfigError: the file, or one that it extends, can't be read.
     """
-    main = Document.read(path)
+    main = path if isinstance(path, Document) else Document.read(path)
     composition = Composition(main)
     if failures := _merge(composition, [main], count(1)):
         raise ConfigError(failures)

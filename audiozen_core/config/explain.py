@@ -86,7 +86,7 @@ def _checked_at(loaded: LoadedConfig, key: KeyPath) -> CheckedComponent | None:
     around = [part for part in loaded.sections.components() if part.key == key[: len(part.key)]]
     if not around:
         return None
-    # Tables of components may contain each other: that of a data set contains that of its collate function. The
+    # The table of a component may contain that of another one, such as the collate function of a data set. The
     # longest key path belongs to the innermost one.
     checked = check_component(loaded.composition, max(around, key=lambda part: len(part.key)))
     return next((inner for inner in checked.walk() if inner.component.key == key), None)

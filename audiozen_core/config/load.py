@@ -14,6 +14,7 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.overrides import Overrides
 from audiozen_core.config.read_sections import Sections, read_sections
 from audiozen_core.config.sections import ExperimentConfig
+from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import ConfigError
@@ -64,7 +65,7 @@ class LoadedConfig:
 
 
 def load_config(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Document,
     overrides: Overrides = (),
     modes: Sequence[str] = ("train",),
     *,
@@ -73,7 +74,7 @@ def load_config(
     """Reads and composes an experiment's TOML file. No component is imported; see `check_config` for that.
 
     Args:
-        path: the file.
+        path: the file, or its contents.
         overrides: each `key=value`, or `+key=value` to add a key; or a mapping from keys to values.
         modes: the modes to run, which decide the sections that are needed.
         environment: the variables for `${env:…}` (default: those of the process).

@@ -1,6 +1,6 @@
 """Finds out what an unknown section stands for: a misspelling, or a word of another toolkit.
 
-A suggestion must make the file better: the file does not have the section yet, and a suffix is that of a model.
+A suggestion must make the file better. The file must not have the section yet, and a model must have the suffix.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class MeantSections:
         return [found for name in names if (found := split_section(name))]
 
     def _is_free(self, name: str) -> bool:
-        """Returns whether the file could have the section: it does not yet, and has the partner of the section."""
+        """Returns whether the file lacks the section, but has the partner that the section needs."""
         kind, suffix = split_section(name) or (name, "")
         known, partner = self._known(), SECTIONS[kind].partner
         others = [found for found in known if found[0] == partner]

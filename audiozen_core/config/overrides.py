@@ -27,7 +27,7 @@ _FORM = "help: the form is `--set key=value`, such as `--set optimizer.args.lr=3
 
 
 Overrides = Sequence[str] | Mapping[str, Any]
-"""Overrides as on the command line, or values by their keys: `{"optimizer.args.lr": 3e-4}`."""
+"""A list of overrides as on the command line, or values by their keys: `{"optimizer.args.lr": 3e-4}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,29 @@ class _Override:
     value_range: Range
 
 
-def _written(key: str, value: Any) -> str:
-    """Returns a key and a value as they are written after `--set`.
+def written(overrides: Overrides) -> list[str]:
+    """Returns overrides as they are written after `--set`.
 
     Raises:
-        ConfigError: TOML has no such value.
+        ConfigError: they are one text, or a key is not a key, or TOML has no such value.
     """
+    if isinstance(overrides, str):
+        notes = (f"help: write a list, `[{toml_text(overrides)}]`, or a mapping from keys to values",)
+        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, "`overrides` is one text, not a list", notes=notes)])
+    if isinstance(overrides, Mapping):
+        return [_written(key, value) for key, value in overrides.items()]
+    return list(overrides)
+
+
+def _written(key: str, value: Any) -> str:
+    try:
+        # An `=` or a line break in the key would move part of it into the value.
+        complete = "\n" not in key and match_key_path(key, int(key.startswith("+")))[1] == len(key)
+    except ValueError:
+        complete = False
+    if not complete:
+        notes = ('help: a key is written as in `{"optimizer.args.lr": 3e-4}`',)
+        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, f"the override names no key: {key!r}", notes=notes)])
     try:
         return f"{key}={toml_text(as_toml_value(value))}"
     except TypeError as error:
@@ -61,8 +78,7 @@ class _BadOverrideError(Exception):
 
 def apply_overrides(composition: Composition, overrides: Overrides) -> None:
     """Applies the overrides on top of the files, and reports the overrides that can't be applied."""
-    if isinstance(overrides, Mapping):
-        overrides = [_written(key, value) for key, value in overrides.items()]
+    overrides = written(overrides)
     source = Source("\n".join(overrides), COMMAND_LINE)
     document = Document(source, {}, Positions(), composition.main.folder)
     start = 0

@@ -1,4 +1,4 @@
-"""Sections that plugins bring: a dataclass, published in the group `audiozen.section`, whose name is the section's."""
+"""Sections that plugins bring. A plugin publishes a dataclass under the name of the section, in `audiozen.section`."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ def resolve_references(composition: Composition, environment: Mapping[str, str] 
     _Resolver(composition, os.environ if environment is None else environment).run()
 
 
-# What all references of a file may produce together. Without a limit, thirty values that each contain the one before
-# twice would need more memory than any machine has.
+# The limits for all references of a file together. If each value contains the one before it twice, thirty values would
+# need more memory than any machine has.
 _MOST_ENTRIES = 250_000
 _MOST_CHARACTERS = 10_000_000
 
@@ -214,7 +214,7 @@ class _Resolver:
                 place, f"`{reference}` names a value that does not exist: `{spell(found)}` is not a table", text
             )
         names: Iterable[str] = chain(table, known_keys(found)) if isinstance(table, dict) else ()
-        # The key may be a misspelt one in a known section that the file does not have.
+        # The file may lack a known section in which the key is misspelt.
         while len(found) < len(target) - 1 and target[len(found)] in known_keys(found):
             found = target[: len(found) + 1]
             names = known_keys(found)
@@ -229,7 +229,7 @@ class _Resolver:
     def too_large(self, place: KeyPath, reference: Reference, limit: str) -> Exception:
         """Reports that the references of the file produce more than they may."""
         message = f"with `{reference}`, the references of this file make more than {limit}"
-        notes = ("help: values that contain each other several times grow with each step; refer to a long value once",)
+        notes = ("help: refer to a long value only once; a value that contains another one twice is twice as long",)
         self.fail(place, message, str(reference), notes=notes)
         return _TooLargeError()
 

@@ -46,7 +46,7 @@ def _finding(text: str, index: PluginIndex) -> Diagnostic | None:
     name = normalised(wanted.name)
     pip = f"help: pip install '{text}'"
     if name in switched_off():
-        return Diagnostic(codes.UNMET_REQUIREMENT, f"`{wanted.name}` is required, but {HOW_SWITCHED_OFF}")
+        return Diagnostic(codes.UNMET_REQUIREMENT, f"`{wanted.name}` is required, but it is {HOW_SWITCHED_OFF}")
     version = installed_version(name, installed_path())
     if version is None:
         label = did_you_mean(nearest(name, {entry.distribution for entry in index}))

@@ -16,7 +16,6 @@ from audiozen_core.registry.switched_off import switched_off
 RECORDS = "config__*.toml"
 """The names of the records in a run's folder. They contain the time, so that the last one is the newest."""
 
-_HEADER = "# plugins: "
 _USE = re.compile(r"`([^`]+)` of (\S+) ?([^,\s]*)")
 
 
@@ -33,7 +32,7 @@ def recorded_plugin(composition: Composition, path: str) -> tuple[str, str] | No
         A requirement such as `acme==1.0`, and the name of the record that says so; None if there is none.
     """
     for file in (composition.main.file, *_records(composition)):
-        for used, distribution, version in _USE.findall(_header(file)):
+        for used, distribution, version in _USE.findall(header(file, "plugins")):
             if used == path and distribution not in switched_off():
                 return (f"{distribution}=={version}" if version else distribution), str(file)
     return None
@@ -49,15 +48,16 @@ def _records(composition: Composition) -> list[Path]:
     return sorted(Path(save_dir).expanduser().joinpath(name).glob(RECORDS), reverse=True)
 
 
-def _header(file: Path) -> str:
-    """Returns the header `plugins` of a record; "" if the file has none."""
+def header(file: Path, name: str) -> str:
+    """Returns one header of a record, such as `plugins`; "" if the file has none."""
+    start = f"# {name}: "
     try:
         with file.open(encoding="utf-8") as lines:
             for line in lines:
                 if not line.startswith("#"):
                     break
-                if line.startswith(_HEADER):
-                    return line
+                if line.startswith(start):
+                    return line.removeprefix(start).strip()
     except (OSError, ValueError):
         pass
     return ""

@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
-PLAIN = (
+# Values that hold nothing.
+_PLAIN = (
     *(str, bytes, int, float, complex, type, type(None), PurePath, ModuleType, BuiltinFunctionType),
     *(np.generic, np.ndarray),
 )
-"""Values that hold nothing."""
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 # A longer container is data, such as the rows of a table. Its entries are looked at only if they are of these classes,
 # or have `set_epoch`: for example the data sets in a `ConcatDataset`.
@@ -32,6 +33,9 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_flat_weights"}
 def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]:
     """Returns what an object holds, with the name of each: nothing of a class, and nothing that must be computed.
 
+    Values that hold nothing, such as numbers, text and arrays, are left out, and so are containers of only these, such
+    as the rows of a table.
+
     That is the entries of a dict, list, tuple or set (if it has more than 10,000, only data sets, samplers, modules and
     objects with `set_epoch`); what a `functools.partial` or a bound method holds; the variables that a function has
     from the function around it; and the attributes of any other object, also in `__slots__`. An `nn.Module` holds its
@@ -42,12 +46,39 @@ def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]
         used_globals: whether a function also holds the global variables that it uses.
 
     Example:
-        >>> contents({"a": 1, "b": [2]}), contents((3, 4))
-        ([('a', 1), ('b', [2])], [('0', 3), ('1', 4)])
+        >>> contents({"a": 1, "b": [[2]], "c": slice(3)}), contents(([4], [slice(5)]))
+        ([('c', slice(None, 3, None))], [('1', [slice(None, 5, None)])])
     """
-    if isinstance(owner, (*PLAIN, Tensor)):
+    return [(name, value) for name, value in _all_contents(owner, used_globals) if not _holds_nothing(value)]
+
+
+def _holds_nothing(value: Any, levels: int = 4) -> bool:
+    """Returns whether a value is plain, or a container of plain values, also within some levels of containers.
+
+    This is many times faster than to list the entries, and most of what a data set holds are rows of plain values.
+    """
+    cls = type(value)
+    if cls not in _CONTAINERS:  # a subclass of a container may have attributes
+        return _is_plain(cls)  # type: ignore[arg-type]  # mypy: a class has no hash
+    entries = value.values() if cls is dict else value
+    classes = set(map(type, entries))
+    if all(map(_is_plain, classes)):
+        return True
+    if len(value) > _LONGEST:
+        return not any(map(_is_part, classes))
+    # An entry that is neither ends the search. A circle ends it, too, because the levels are few.
+    return levels > 1 and all(map(functools.partial(_holds_nothing, levels=levels - 1), entries))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_plain(cls: type) -> bool:
+    return issubclass(cls, _PLAIN)
+
+
+def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
+    if isinstance(owner, (*_PLAIN, Tensor)):
         return []
-    if isinstance(owner, dict | list | tuple | set | frozenset):
+    if isinstance(owner, _CONTAINERS):
         long = len(owner) > _LONGEST
         # To collect the classes takes hundredths of a second for a million entries, and there are few of them.
         classes = {cls for cls in set(map(type, _values(owner))) if _is_part(cls)} if long else set()
@@ -94,7 +125,7 @@ def _is_part(cls: type) -> bool:
 
 def is_container(value: Any) -> bool:
     """Returns whether a value is a dict, list, tuple or set, whose entries count as those of its owner."""
-    return isinstance(value, dict | list | tuple | set | frozenset)
+    return isinstance(value, _CONTAINERS)
 
 
 def _variables(function: FunctionType, *, used_globals: bool) -> list[tuple[str, Any]]:

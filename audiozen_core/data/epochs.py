@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
-from audiozen_core.data.contents import PLAIN, contents
+from audiozen_core.data.contents import contents
 
 # Under this name torch's samplers keep the data set.
 _SAMPLED = "data_source"
+_OF_TORCH = (Dataset, Sampler)
 
 
 def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
@@ -23,7 +24,7 @@ def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
     `functools.partial` and in closures, at any depth. The search does not go into tensors, arrays and networks. Of a
     container with more than 10,000 entries, only data sets, samplers and objects with `set_epoch` are looked at,
     because the others are data, such as the rows of a table. An object that has `set_epoch` passes the epoch on to its
-    own contents itself, as it sees fit.
+    own contents itself, as it sees fit. Each call looks for them anew, so an object may be replaced between epochs.
 
     Args:
         part: a data set, a sampler, a collate function, or a list of these.
@@ -59,7 +60,7 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
             continue
         for name, value in contents(item):
             is_data = isinstance(value, Dataset) or name == _SAMPLED
-            if isinstance(value, (*PLAIN, Tensor)) or id(value) in seen or (is_data and not to_data):
+            if isinstance(value, Tensor) or id(value) in seen or (is_data and not to_data):
                 continue
             seen.add(id(value))
             queue.append(value)
@@ -68,7 +69,7 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
 def _set_epoch(item: Any) -> Any:
     """Returns the method `set_epoch` of an object."""
     # An object of another class that answers to every name, such as a proxy, does not have the method.
-    known = isinstance(item, Dataset | Sampler) or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
+    known = isinstance(item, _OF_TORCH) or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
     return getattr(item, "set_epoch", None) if known or "set_epoch" in getattr(item, "__dict__", ()) else None
 
 

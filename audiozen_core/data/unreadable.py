@@ -92,7 +92,7 @@ class UnreadableSamples:
         self._unreported: list[str] | None = None
         self._skipped_files: set[str] = set()
 
-    def anew(self) -> UnreadableSamples:
+    def fresh_copy(self) -> UnreadableSamples:
         """Returns an object with the same policy and limit that has skipped nothing yet."""
         return UnreadableSamples(self.policy, self.limit)
 
@@ -109,7 +109,7 @@ class UnreadableSamples:
         return partial.batch
 
     @contextmanager
-    def allow_unreadable_files(self, role: Mode) -> Iterator[None]:
+    def allow_unreadable_files(self, mode: Mode) -> Iterator[None]:
         """Applies the policy to the data sets of a mode, which are built within the block."""
         if self.policy == "stop":
             yield
@@ -118,7 +118,7 @@ class UnreadableSamples:
         with skip_unreadable_files(lambda error: self._skip(UnreadableSample.from_error(error, "", final=False))):
             yield
         self._skipped_files.update(self._unreported or ())
-        self.report_skipped(f"{_DATA[role]} data")
+        self.report_skipped(f"{_DATA[mode]} data")
 
     def collect_skipped(self) -> None:
         """Starts the list that `report_skipped` reports."""
@@ -129,7 +129,7 @@ class UnreadableSamples:
         skipped, self._unreported = self._unreported, None
         if skipped:
             get_logger().warning(
-                f"the {what} skips unreadable samples", count=len(skipped), reasons="; ".join(skipped[:9])
+                f"unreadable samples of the {what} are skipped", count=len(skipped), reasons="; ".join(skipped[:9])
             )
 
     def _skip(self, sample: UnreadableSample) -> None:

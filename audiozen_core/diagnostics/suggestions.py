@@ -49,6 +49,24 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return meaning(word, known) or next(iter(similar_names(word, known, 1)), None)
 
 
+def is_slip(word: str, known: str) -> bool:
+    """Whether a word is almost surely a misspelt form of a known one: one letter differs, or two have changed places.
+
+    A longer word that begins with the known one may be the name of something else.
+
+    >>> [is_slip(word, "tensorboard") for word in ("tensorbord", "tesnorboard", "tensorboarx", "tensorbboard")]
+    [True, True, True, True]
+    >>> [is_slip(word, "tensorboard") for word in ("tensorboard", "tensorboardx", "tensorbrd", "tensor")]
+    [False, False, False, False]
+    """
+    if word == known or word.startswith(known):
+        return False
+    first = next((i for i, (a, b) in enumerate(zip(word, known, strict=False)) if a != b), min(len(word), len(known)))
+    rest, wanted = word[first:], known[first:]
+    swapped = rest[1::-1] + rest[2:]
+    return rest[1:] in (wanted, wanted[1:]) or rest == wanted[1:] or (len(rest) > 1 and swapped == wanted)
+
+
 def did_you_mean(text: str | None) -> str:
     """The question "did you mean …?", for a label or a help note; "" for None."""
     return f"did you mean `{text}`?" if text else ""

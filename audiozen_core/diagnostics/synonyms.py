@@ -51,7 +51,7 @@ _KEYS = {
     "metrics": "metric val_metrics eval_metrics",
 }
 
-# Words that resemble an argument of AudioZEN and mean something that it does not have.
+# These words resemble an argument of AudioZEN, but AudioZEN has nothing that they mean.
 _OTHER_THINGS = """
 valcheckinterval validationintervalsteps evalsteps minepochs minsteps maxtime checkpointdir ckptdir plotlr
 """
@@ -64,7 +64,7 @@ def fold(name: str) -> str:
 
 
 SYNONYMS = {**{name: kind.synonyms[name] for name, kind in SECTIONS.items() if name in kind.synonyms}, **_KEYS}
-"""The other names of each section, key and argument. If a word has two meanings, the first that is possible wins."""
+"""The other names of each section, key and argument. If a word has two meanings, the first one that fits wins."""
 
 _MEANINGS: dict[str, list[str]] = {}
 for _name, _others in SYNONYMS.items():

@@ -15,18 +15,17 @@ from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.memory import peak_memory
 
 
 def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
 
-    In between, each optimiser takes a step with gradients of 0, so that the peak memory includes the states that it
-    keeps: those of Adam are twice as large as its weights. Without a mode that trains, nothing is run.
+    In between, each optimiser takes a step with gradients of 0, so that the peak memory includes its state: Adam keeps
+    two values for each weight. Without a mode that trains, nothing is run.
 
     Returns:
-        The findings as text, by name: the device and the number of trained weights of each section; and of a training,
+        The findings as text, by name: the device and the number of trained weights of each section. A training also has
         the shapes in the batch, the losses, the peak memory, and the time of the second pass, because the first is
         slower.
 
@@ -55,9 +54,10 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),
         "batches": "unknown" if batches is None else f"{batches} an epoch",
         "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),
-        "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak, with the state of the optimiser"
-        + ("" if trainer.device.type == "cuda" else " and all else in the process"),
-        "time": f"{seconds:.3f} s a step" + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
+        "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak, "
+        + ("including the optimiser's state" if trainer.device.type == "cuda" else "of the whole process"),
+        "time": f"{seconds:.3f} s a batch, forward and backward"
+        + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
     }
     if unused := [name for name, weight in named if weight.requires_grad and weight.grad is None]:
         facts["no gradient"] = ", ".join(unused)
@@ -65,27 +65,30 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
 
 
 def _make_optimizer_states(trainer: BaseTrainer) -> None:
-    parts = {suffix: trainer.modules_of(suffix) for suffix in trainer.models}
-    gradients = Gradients(parts, trainer.optimizers, trainer.gradient_accumulation_steps)
-    for suffix, optimizer in trainer.optimizers.items():
-        for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
-            if weight.grad is not None:
-                # With the real gradients, which a scaler may have enlarged, the second pass could overflow.
-                weight.grad.zero_()
-        with gradients.explained_step(suffix, optimizer):
-            if not trainer.hooks.optimizer_step(trainer=trainer, optimizer=optimizer):
-                optimizer.step()
+    weights = [weight for module in trainer.modules.values() for weight in module.parameters()]
+    for weight in weights:
+        if weight.grad is not None:
+            # With the real gradients, which a scaler may have enlarged, the second pass could overflow.
+            weight.grad.zero_()
+    trainer.step_optimizers()
     # Gradients that are accumulated take memory beside the activations of the next batch.
     if trainer.gradient_accumulation_steps == 1:
-        gradients.clear()
+        for weight in weights:
+            weight.grad = None
+    _wait(trainer.device)
 
 
 def _pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
     losses, _ = trainer.forward_batch(batch, batch_idx)
     trainer.backward_losses(losses)
-    if trainer.device.type == "cuda":
-        torch.cuda.synchronize(trainer.device)
+    _wait(trainer.device)
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _wait(device: torch.device) -> None:
+    """Waits for the GPU, so that a time that is measured has only what was started in it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _shapes(value: Any, name: str) -> Iterator[tuple[str, list[int]]]:

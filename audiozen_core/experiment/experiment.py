@@ -44,6 +44,7 @@ from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
+from audiozen_core.trainer.state import kept_generators
 from audiozen_core.trainer.steps import check_steps
 
 Loaders = dict[Mode, list[BatchLoader]]
@@ -164,13 +165,13 @@ class Experiment:
                 trainer.predict(loaders["predict"])
             progress = trainer.progress
             return ModeResult(
-                trainer.ending,
-                trainer.last_scalars,
-                progress.epoch,
-                progress.step,
-                progress.best_score,
-                progress.best_epoch,
-                trainer.results_folder,
+                ending=trainer.ending,
+                scalars=trainer.last_scalars,
+                epoch=progress.epoch,
+                step=progress.step,
+                best_score=progress.best_score,
+                best_epoch=progress.best_epoch,
+                folder=trainer.results_folder,
             )
 
     @property
@@ -206,7 +207,7 @@ class Experiment:
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
             # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
-            with (trainer.unreadable if mode in used else trainer.unreadable.anew()).allow_unreadable_files(mode):
+            with (trainer.unreadable if mode in used else trainer.unreadable.fresh_copy()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
         if "train" in loaders:
             seed_generators(self.config.meta.seed)
@@ -219,11 +220,14 @@ class Experiment:
         seed_generators(self.config.meta.seed)
         return trainer, loaders
 
-    def restore(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
+    def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
         """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
 
+        The caller's random generators stay as they are. The hooks are built too, because they may change the networks
+        or restore a state of their own. Of a run, only their `on_setup` is called.
+
         Args:
-            checkpoint: `best`, `latest`, or the name or path of a checkpoint.
+            checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path, which has a separator.
 
         Returns:
             The trainer, and the folder of the checkpoint.
@@ -231,7 +235,7 @@ class Experiment:
         Raises:
             AudioZenError: a component can't be built, or the checkpoint can't be loaded.
         """
-        with self.scope, name_owners(self.checked):
+        with kept_generators(), self.scope, name_owners(self.checked):
             start = self._locate(checkpoint)
             trainer, _ = self.build(start, modes=())
             restore_for_evaluation(trainer, start.path)
@@ -316,10 +320,12 @@ class Experiment:
 
     def _locate(self, which: str) -> Start:
         """Finds a checkpoint, or a file of weights, that the user has named."""
-        named = _checkpoint_name(which)
-        # A bare name is a checkpoint of this run, unless a file or folder of that name exists here.
-        is_path = isinstance(named, Path) and (named.exists() or named.name != which)
-        return Start(which, follow_link(named) if isinstance(named, Path) and is_path else self.store.locate(named))
+        if which in ("best", "latest"):
+            return Start(which, self.store.locate(_checkpoint_name(which)))
+        # A bare name is a checkpoint of this run if it has one of that name, whatever the working directory holds.
+        path = Path(which)
+        is_own = path.name == which and ((self.store.folder / which).is_dir() or not path.exists())
+        return Start(which, self.store.locate(path) if is_own else follow_link(path))
 
     def _load_weights(self, trainer: BaseTrainer, start: Start) -> None:
         """Loads the weights of all networks from a checkpoint or a file."""
@@ -349,7 +355,7 @@ class Experiment:
         """Saves the effective config in the run folder and logs what runs where."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
-        write_whole(path, record(self.checked, self.scope.dirs, now))
+        write_whole(path, record(self.checked, self.scope.dirs, now, self.modes))
         counts = {f"{section}_parameters": count for section, count in count_trained(trainer.modules).items()}
         self.log.info(
             f"experiment {self.config.id}",

@@ -7,8 +7,17 @@ from pathlib import Path
 
 from torch import nn
 
+from audiozen_core.checkpoint import CheckpointStore
+from audiozen_core.checkpoint.directory import follow_link
+from audiozen_core.checkpoint.format.manifest import read_manifest, read_state
+from audiozen_core.checkpoint.names import BEST, LATEST
+from audiozen_core.config.check import check_config
+from audiozen_core.config.load import load_config
+from audiozen_core.config.overrides import Overrides, written
+from audiozen_core.config.toml.document import Document
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.experiment.provenance import training_record
 from audiozen_core.trainer.base_trainer import BaseTrainer
 
 
@@ -17,9 +26,9 @@ class LoadedRun:
     """A run that has been loaded: its networks have the weights of a checkpoint, and are in evaluation mode.
 
     Attributes:
-        experiment: the experiment, with the configuration of the run.
+        experiment: the experiment, with the configuration of the run. It has no mode, so its `run` raises a `RunError`.
         trainer: the trainer; `trainer.models` has the networks by suffix.
-        checkpoint: the folder of the checkpoint.
+        checkpoint: the folder of the checkpoint, or the file of weights.
     """
 
     experiment: Experiment
@@ -32,27 +41,70 @@ class LoadedRun:
         return self.trainer.model
 
 
-def load_run(folder: Path | str, checkpoint: str = "best") -> LoadedRun:
-    """Loads a run from its folder, with the configuration that the run has saved there. Builds no data sets.
+def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrides = ()) -> LoadedRun:
+    """Loads a run from its folder, with the configuration that the checkpoint was saved with. Builds no data sets.
+
+    If the checkpoint holds no configuration, as a file of weights, that of the run's last training is used.
+
+    The caller's random generators stay as they are. The settings of `[meta]` for the process, such as `num_threads`,
+    are those of the run. Hooks are built, because they may change the networks or restore a state of their own; of a
+    run, only their `on_setup` is called.
 
     Args:
         folder: the run folder, such as `exp/baseline`. It may have been moved.
-        checkpoint: `best`, `latest`, or the name of a checkpoint, such as `epoch_0012`.
+        checkpoint: `best`, `latest`, the name of a checkpoint of this run, such as `epoch_0012`, or a path, which has a
+            separator, such as `./weights.safetensors`.
+        overrides: changes of the configuration, as in `load`, such as `{"meta.device": "cpu"}` for a run of a GPU.
 
     Raises:
-        RunError: the folder is not that of a run.
-        ConfigError: the configuration no longer fits what is installed.
+        RunError: the folder is not that of a run, or there is no configuration.
+        ConfigError: the configuration no longer fits what is installed, or the overrides do not fit it.
+        BuildError: a component can't be built, or the run's device does not exist here.
         CheckpointError: there is no such checkpoint, it is damaged, or its weights do not fit the networks.
     """
     folder = Path(folder).expanduser().resolve()
-    configs = sorted(folder.glob("config__*.toml"))
-    if not configs:
+    store = CheckpointStore(folder / "checkpoints")
+    if not store.folder.is_dir():
         raise RunError(
-            f"`{folder}` is not the folder of a run, because it has no `config__….toml`",
-            remedy="name the folder of a run, such as `exp/baseline`",
+            f"`{folder}` is not the folder of a run, because it has no folder `checkpoints`",
+            remedy="name the folder of a run that has saved a checkpoint, such as `exp/baseline`",
         )
+    path = _locate(store, checkpoint)
+    config, import_from = _config_of(path, folder)
     # The run may have been moved, or started from another working directory.
     place = {"meta.save_dir": folder.parent, "meta.id": folder.name}
-    experiment = Experiment.load(configs[-1], overrides=place, modes=[])
-    trainer, path = experiment.restore(checkpoint)
+    changes = [*written(import_from), *written(overrides), *written(place)]
+    experiment = Experiment(check_config(load_config(config, changes, ())), modes=())
+    trainer, path = experiment.load_trainer(checkpoint if checkpoint in (BEST, LATEST) else str(path))
     return LoadedRun(experiment, trainer, path)
+
+
+def _locate(store: CheckpointStore, checkpoint: str) -> Path:
+    """Returns the folder of a checkpoint, or a file of weights."""
+    if checkpoint in (BEST, LATEST):
+        return store.locate(checkpoint)  # type: ignore[arg-type]
+    if Path(checkpoint).name == checkpoint:
+        return store.locate(store.folder / checkpoint)
+    return follow_link(Path(checkpoint).expanduser().absolute())
+
+
+def _config_of(path: Path, folder: Path) -> tuple[Document, dict[str, list[str]]]:
+    """Returns the configuration for a checkpoint, and the override that says where the run's own modules are."""
+    record = training_record(folder)
+    recorded = Document.read(record) if record else None
+    config = _saved_config(path) or recorded
+    if config is None:
+        raise RunError(
+            f"{path} holds no configuration, and {folder} has no record `config__….toml` of a training",
+            remedy="name a checkpoint that a training has saved",
+        )
+    # A checkpoint does not say from which folder the run imported its own modules. The record does.
+    return config, {"meta.import_from": recorded.values["meta"]["import_from"]} if recorded else {}
+
+
+def _saved_config(path: Path) -> Document | None:
+    """Returns the configuration that a checkpoint holds; findings about it show the checkpoint as the file."""
+    if not path.is_dir() or "extra" not in read_state(path, read_manifest(path)):
+        return None
+    text = CheckpointStore(path.parent).load(path, owners=("extra",)).state["extra"].get("config")
+    return Document.parse(text, path) if text else None

@@ -50,7 +50,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         _write_note(folder)
         yield
     finally:
-        # Before the lock is freed: afterwards the note may belong to the next process. `run.lock` itself stays. If it
+        # The note is removed while the lock is held; later, it may be that of the next process. `run.lock` stays. If it
         # were deleted, a process that has just opened it would lock a file that the next one no longer sees.
         with contextlib.suppress(OSError):
             remove(folder / _NOTE)

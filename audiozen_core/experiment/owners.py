@@ -24,8 +24,8 @@ _RAISED_IN = "raised in: "
 def name_owners(checked: CheckedConfig) -> Iterator[None]:
     """Adds notes to an `AudioZenError`: the components that it names, and the distribution whose code has raised it.
 
-    An error names a component by its section, such as `[loss_function]`; or, for a component within another one, by the
-    section of that one and its own class or function. Only components of installed plugins get a note.
+    An error names a component by its section, such as `[loss_function]`. It names an inner component by the section of
+    the outer one, and by its own class or function. Only components of installed plugins get a note.
 
     Args:
         checked: the configuration of the experiment, whose scope is open.
@@ -72,7 +72,7 @@ class _Component:
 
 
 class _Plugins:
-    """The plugins that may have caused an error: those that the experiment uses first, because packages may be shared.
+    """The plugins that may have caused an error. Those in use come first, because plugins may share packages.
 
     Args:
         checked: the configuration of the experiment.

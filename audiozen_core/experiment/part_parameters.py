@@ -1,4 +1,4 @@
-"""Decides what happens to parameters that might be expected to train, wherever they are; counts them."""
+"""Decides which parameters are trained, refuses those that would stay untrained by mistake, and counts them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from audiozen_core.trainer.losses import LossOfModules
 def check_registered(section: Component, part: nn.Module) -> None:
     """Raises an error for a network or a loss that holds a module or a parameter in a plain list, for example.
 
-    What never changes may be held: see `unregistered`.
+    It may hold what never changes (see `unregistered`).
     """
     if name := unregistered(part):
         raise BuildError(
@@ -35,11 +35,13 @@ def check_registered(section: Component, part: nn.Module) -> None:
 
 
 def with_held_modules(section: LossComponent, loss: Any) -> Any:
-    """Returns a loss function as a module if it holds modules, so that they are trained, saved, moved and switched.
+    """Wraps a loss function that holds modules in a module, so that they are trained, saved, moved and switched.
+
+    A loss function that is a module, or that holds none, is returned as it is.
 
     Raises:
-        BuildError: the loss is a module that does not register all of its modules, or it saves its state itself; or it
-            is no module and holds a parameter.
+        BuildError: the loss is a module that does not register all of its modules; or it is not a module, and holds a
+            parameter, or has a `state_dict` of its own.
     """
     if isinstance(loss, nn.Module):
         check_registered(section, loss)
@@ -109,9 +111,9 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
 
 
 def check_untrained(section: Component, part: Any) -> None:
-    """Raises an error for a part, such as a data set, that could be trained, because no optimiser gets it.
+    """Raises an error if a part that no optimiser trains, such as a data set, has parameters that require gradients.
 
-    Its parameters that require gradients are found in it, and in what it holds.
+    The objects that the part holds are searched too.
     """
     weights = _trainable(part) | _held_trainable(held_parameters(part), held_modules(part))
     if weights:
@@ -123,7 +125,10 @@ def check_untrained(section: Component, part: Any) -> None:
 
 
 def check_trainer(section: Component, trainer: BaseTrainer) -> None:
-    """Raises an error for what a trainer holds that changes, or could be trained, and that it has not registered."""
+    """Raises an error if a trainer holds parameters that require gradients, or running means, without registering them.
+
+    No optimiser would train such a parameter, and no checkpoint would save it.
+    """
     others = [part for of_kind in trainer.others.values() for part in of_kind.values()]
     known = (trainer.hooks, trainer.state, *trainer.state.parts(), *trainer.modules.values(), *others)
     modules = held_modules(trainer, known)
@@ -143,7 +148,7 @@ def check_trainer(section: Component, trainer: BaseTrainer) -> None:
                 f"{section.header} has the running mean `{name}.{means[0]}`, which changes in training, but is in no "
                 "checkpoint",
                 code=config_codes.UNFIT,
-                remedy=f"call `eval()` of it, so that it does not change; or, {register}",
+                remedy=f"call its method `eval()`, so that the mean does not change; or, {register}",
             )
 
 
@@ -154,7 +159,7 @@ def count_trained(modules: Mapping[str, nn.Module]) -> dict[str, int]:
         modules: the networks and losses of a trainer, by section.
     """
     counts = {
-        # A lazy loss that only evaluates has no shapes yet.
+        # The shapes of a lazy loss are unknown until its first call, which a validation may make.
         section: sum(weight.numel() for weight in _trainable(part).values() if not is_lazy(weight))
         for section, part in modules.items()
     }

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
-from audiozen_core.config.used_plugins import used_text
+from audiozen_core.config.used_plugins import RECORDS, header, used_text
+from audiozen_core.kinds import TRAINING, RunMode
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.scope import installed_path
 
 
-def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) -> str:
+def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime, modes: Sequence[RunMode]) -> str:
     """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
 
     The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
@@ -34,6 +35,7 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
     values["meta"] |= {"id": config.id, "import_from": list(import_from)}
     facts = {
         "started": now.isoformat(timespec="seconds"),
+        "modes": " ".join(modes),
         "command": shlex.join(sys.argv),
         "file": str(config.file),
         "commit": commit_of(config.file.parent),
@@ -44,6 +46,12 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime) ->
     }
     head = "\n".join(f"# {name}: {' '.join(fact.split())}" for name, fact in facts.items() if fact)
     return f"{head}\n\n{emit(values)}"
+
+
+def training_record(folder: Path) -> Path | None:
+    """Returns the newest record of a training in a run's folder; None if there is none."""
+    records = sorted(folder.glob(RECORDS), reverse=True)
+    return next((file for file in records if {*TRAINING} & {*header(file, "modes").split()}), None)
 
 
 def imported_versions() -> dict[str, str]:

@@ -18,8 +18,8 @@ class ModeResult:
         ending: how the mode has ended: it is finished, or a hook has stopped it, and why.
         scalars: the scalars of the mode's last evaluation by their names in records, such as `validate/score` or
             `test/si_sdr`; empty without an evaluation.
-        epoch: the epoch of the weights at the end, from 0 before training.
-        step: their optimiser step.
+        epoch: the last epoch; 0 before training.
+        step: the last optimiser step.
         best_score: the best score of the training so far; None if no validation had a finite score.
         best_epoch: the epoch of the best score; 0 if there is none.
         folder: the folder with the results of a test or a prediction; None in other modes, or if nothing was written.

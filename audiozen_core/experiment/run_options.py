@@ -14,6 +14,11 @@ def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str 
     Raises:
         RunError: they contradict each other.
     """
+    if not modes:
+        raise RunError(
+            "the experiment has no mode to run, because it was loaded for its networks",
+            remedy='name the modes, such as `audiozen.load("exp.toml", modes=["test"])`',
+        )
     training = [mode for mode in modes if mode in TRAINING]
     if resume and not training:
         raise RunError("there is no training to resume in these modes", remedy="leave --resume out")

@@ -20,7 +20,7 @@ Fits = Callable[[Any], bool]
 
 @functools.cache
 def answer_fits(spec: Spec) -> Fits:
-    """Returns a function that says whether a value, other than None, is an answer of a hook, given by its spec.
+    """Returns a function that says whether a hook with this spec may answer a value other than None.
 
     >>> from audiozen_core.hooks.specs import Hooks
     >>> fits = answer_fits(Hooks.on_nonfinite)
@@ -99,7 +99,7 @@ def is_bool(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a value is a number for a hook: what is a scalar of a step, but not a bool."""
+    """Returns whether a hook may answer this number: any scalar except a bool."""
     return not is_bool(value) and as_scalar(value) is not None
 
 

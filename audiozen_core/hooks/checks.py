@@ -118,7 +118,7 @@ def order_fault(attribute: str, value: object) -> tuple[str, str] | None:
 def has_fixed_order(cls: type) -> bool:
     """Returns whether the class says when its objects run.
 
-    An object says it if `phase`, `before` or `after` is a property, for example, or is set in the constructor.
+    Otherwise only an object knows: `phase`, `before` or `after` may be a property or be set in the constructor.
     """
     return not any(
         _is_computed(inspect.getattr_static(cls, name, ())) or may_set(cls, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from audiozen_core.errors import Interrupted
+from audiozen_core.errors import AudioZenError, Interrupted
 
 EndingKind = Literal["finished", "stopped", "interrupted", "failed"]
 """How a mode has ended."""
@@ -18,8 +18,9 @@ class RunEnding:
     Attributes:
         kind: `finished` if all is done, `stopped` if a hook has stopped the training, `interrupted` by a signal such as
             Ctrl-C, or `failed` with an error.
-        reason: why, in words, such as `max_epochs = 100 is reached`; "" for an evaluation that is finished.
-        error: the exception that has ended the mode; None if it is finished or stopped.
+        reason: why, in words, such as `max_epochs = 100 is reached`, or the message of the error; "" for an evaluation
+            that is finished.
+        error: the exception that has ended the mode, which only hooks are given; None if it is finished or stopped.
     """
 
     kind: EndingKind = "finished"
@@ -30,4 +31,6 @@ class RunEnding:
     def of_error(cls, error: BaseException) -> RunEnding:
         """Returns the ending for an exception."""
         interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-        return cls("interrupted" if interrupted else "failed", f"{type(error).__name__}: {error}".rstrip(": "), error)
+        # The text of an AudioZenError also has its code, its notes and its remedy.
+        text = error.message if isinstance(error, AudioZenError) else str(error)
+        return cls("interrupted" if interrupted else "failed", f"{type(error).__name__}: {text}".rstrip(": "), error)

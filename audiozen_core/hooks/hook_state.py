@@ -10,7 +10,7 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class HookState:
-    """Returns and restores the state of one hook, and gives the trainer to those of its methods that take it.
+    """Returns and restores the state of one hook. A method of the hook with an argument `trainer` gets the trainer.
 
     Args:
         hook: an object with `state_dict` and `load_state_dict`. Either may have a further argument `trainer`.

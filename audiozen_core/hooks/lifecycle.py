@@ -36,9 +36,9 @@ class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
-    it does not slow a training step down. Plugins run in the order of `specs.PHASES`, within a phase as their `before`
-    and `after` say, and otherwise by name. The hooks that undo something run in the reverse order. What an
-    implementation returns is checked against its spec.
+    it does not slow a training step down. Plugins run in the order of `specs.PHASES`. Within a phase, `before` and
+    `after` decide, and otherwise the name. The hooks that undo something run in the reverse order. The answer of an
+    implementation is checked against its spec.
 
     Args:
         plugins: the plugins that take part.
@@ -249,7 +249,7 @@ def _check(plugin: Plugin) -> None:
     if isinstance(plugin.instance, type):
         raise HookError(f"{plugin} is a class, not an object", remedy="create an object of the class")
     for finding in hook_findings(type(plugin.instance)):
-        if finding.severity == "warning":  # `check` and `run` have told it
+        if finding.severity == "warning":  # `check` and `run` have already shown it
             continue
         raise HookError(f"{plugin}: {finding.message}", notes=finding.notes)
     for attribute in ("phase", "before", "after"):

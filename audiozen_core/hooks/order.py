@@ -39,7 +39,7 @@ def in_order(plugins: Iterable[Plugin]) -> list[Plugin]:
         for other in others:
             if _phase(plugins[first]) > _phase(plugins[other]):
                 raise _contradiction(plugins[first], plugins[other])
-    # Of the plugins that wait for no other one, the first in `plugins` comes next.
+    # The next plugin is the first one in `plugins` that waits for no other.
     waits_for = [0] * len(plugins)
     for others in followers.values():
         for other in others:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from audiozen_core.diagnostics.suggestions import similar_names
+from audiozen_core.diagnostics.suggestions import is_slip
 from audiozen_core.hooks import specs
 from audiozen_core.registry.index import installed_index
 
@@ -73,17 +73,17 @@ def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
-    """Returns the name that a misspelt one in `before` or `after` probably means.
+    """Returns the correct name for a name in `before` or `after` that is probably misspelt.
 
-    Returns None if a plugin has the name, or if nothing is similar: then it may be the name of a plugin that is not
-    installed. A plugin that is switched off is known too.
+    Returns None if a plugin has the name, also one that is switched off. Returns None, too, if no name is spelt almost
+    the same, because a plugin of this name may not be installed.
 
     Args:
         name: the name.
         present: the names of the plugins of the run.
 
-    >>> [meant_plugin(name) for name in ("amp", "amp_2", "tensorbord", "audiozen:ampp", "other:amp", "ema")]
-    [None, None, 'tensorboard', 'audiozen:amp', None, None]
+    >>> [meant_plugin(name) for name in ("amp", "amp_2", "tensorbord", "audiozen:apm", "other:amp", "ema", "amp2")]
+    [None, None, 'tensorboard', 'audiozen:amp', None, None, None]
     """
     index = installed_index()
     hooks = [entry for entry in (*index, *index.off) if entry.kind == "hooks"]
@@ -91,12 +91,12 @@ def meant_plugin(name: str, present: Collection[str] = ()) -> str | None:
     # The second use of a hook in a run is called `ema_2`.
     if name in known or re.sub(r"_\d+$", "", name) in known:
         return None
-    # `acme:ema` and `hooks.Ema`: one of the two parts is misspelt, not both.
+    # In a name of two parts, such as `acme:ema` or `hooks.Ema`, only one of them is misspelt.
     owner, own = _parts(name)
     split = [_parts(other) for other in sorted(known)]
-    names = similar_names(own, [other for its_owner, other in split if its_owner == owner], 1)
-    owners = similar_names(owner, [its_owner for its_owner, other in split if other == own], 1)
-    return next(iter([*(owner + other for other in names), *(other + own for other in owners)]), None)
+    names = [owner + other for its_owner, other in split if its_owner == owner and is_slip(own, other)]
+    owners = [its_owner + own for its_owner, other in split if other == own and is_slip(owner, its_owner)]
+    return next(iter([*names, *owners]), None)
 
 
 def _parts(name: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Finds the spec of a hook: one of AudioZEN's own, or one that a plugin brings.
 
-A plugin publishes a class whose methods are marked with `hookspec`, in the entry point group `audiozen.hookspecs`. It
-is imported only if an implementation has the name of no hook of AudioZEN.
+A plugin publishes a class whose methods are marked with `hookspec`, in the entry point group `audiozen.hookspecs`. The
+class is imported only if an implementation has a name that is not one of AudioZEN's hooks.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def spec_of(hook: str) -> Spec | None:
 def plugin_specs() -> Iterator[tuple[str, Spec, str]]:
     """Yields the specs that plugins bring: the name of the hook, its spec, and the distribution with its version.
 
-    A class that can't be imported has no hooks; `plugins doctor` reports it. To look the specs up is not to use their
-    plugins, so an experiment does not record them.
+    A class that can't be imported has no hooks; `plugins doctor` reports it. Looking up specs does not count as using a
+    plugin, so an experiment does not record the plugins.
     """
     yield from _specs_of_plugins(installed_index())
 
 
-# An import that fails would be tried anew for each method of each hook. An index is the same object until plugins are
-# installed or switched off.
+# Without the cache, an import that fails would be repeated for each method of each hook. An index is the same object
+# until plugins are installed or switched off.
 @functools.lru_cache(maxsize=1)
 def _specs_of_plugins(index: PluginIndex) -> tuple[tuple[str, Spec, str], ...]:
     found: list[tuple[str, Spec, str]] = []

@@ -88,7 +88,8 @@ class Hooks(Generic[Trainer]):
         Called once for each mode, on hooks that are built for this mode. Register your own state for the checkpoints
         here: `trainer.state.register("ema", ema)`. A resume, `validate`, `test` and `predict` restore it from the
         checkpoint that they start from, or end with an error; a new training and `finetune` start with a new state.
-        Open files in `on_run_start`, not here.
+        Open files in `on_run_start`, not here: `audiozen.load_run` and `audiozen check --build` call this hook, but
+        neither `on_run_start` nor `on_teardown`.
         """
 
     @hookspec
@@ -125,7 +126,7 @@ class Hooks(Generic[Trainer]):
             batch_idx: the index of the batch in the epoch, from 0.
 
         Returns:
-            True to leave the batch out, None to let other hooks decide.
+            True to leave the batch out, None or False to let other hooks decide.
         """
 
     @hookspec
@@ -203,7 +204,9 @@ class Hooks(Generic[Trainer]):
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after its last step, before its validation.
 
-        They are recorded with the prefix `train/`, like those of the training steps.
+        They are recorded with the prefix `train/`, like those of the training steps. If the validation is interrupted,
+        the resumed run calls this again for the same epoch: change no state here. Clear what you count for an epoch in
+        `on_epoch_start`, if `trainer.progress.batch` is 0.
 
         Args:
             trainer: the trainer.
@@ -325,8 +328,8 @@ class Hooks(Generic[Trainer]):
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
         """An evaluation ends early, by a signal or an error: undo your changes of the state in `on_evaluation_start`.
 
-        A checkpoint may be saved next. Each evaluation whose `on_evaluation_start` has returned ends in one call of
-        either this hook or `on_evaluation_end`.
+        A checkpoint may be saved next. An evaluation that all `on_evaluation_start` have begun ends with one of: this
+        hook, or `on_evaluation_end`. If a plugin fails in the latter, the plugins after it get neither call.
         """
 
     @hookspec

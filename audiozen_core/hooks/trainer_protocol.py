@@ -55,15 +55,15 @@ class Scalars(Protocol):
     """The scalars of the training steps of the current epoch.
 
     Attributes:
-        steps: the scalars of each step, oldest first. On a GPU the newest steps are missing, because reading them
-            would stall it.
+        per_batch: the scalars of each batch, oldest first. On a GPU the newest batches are missing, because reading
+            them would stall it.
         rates: the learning rates that the last optimiser step was taken with, by name, such as `lr`; empty before the
             first step.
         read_at_once: set this to true in `on_run_start` if your hook answers `on_nonfinite` with "skip". Each loss is
             then read before the weights are updated, for which a GPU has to wait.
     """
 
-    steps: list[dict[str, float]]
+    per_batch: list[dict[str, float]]
     rates: Mapping[str, float | torch.Tensor]
     read_at_once: bool
 

@@ -1,7 +1,7 @@
-"""Finds the versions of AudioZEN that a distribution requires, in the `Requires-Dist` of its metadata.
+"""Reads from the metadata of a distribution (`Requires-Dist`) which versions of AudioZEN it requires.
 
-`packaging` parses the requirements. Importing it takes about as long as `audiozen --help`, so the functions import it
-only for what is not as plain as the usual `audiozen>=0.1,<0.2`.
+A plain requirement, such as `audiozen>=0.1,<0.2`, is parsed here. `packaging` parses the others, and is imported only
+for them, because its import takes about as long as `audiozen --help`.
 """
 
 from __future__ import annotations

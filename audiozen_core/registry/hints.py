@@ -62,7 +62,7 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
         existing = (other for other in possible if _exists(owner, other))
         suggestion = _name_in_torch(path.rpartition(".")[2], section)
         suggestion = suggestion or next((".".join(filter(None, [found, *other])) for other in existing), None)
-    # Of all the modules that are installed, one with a similar name is hardly ever the one that was meant.
+    # An installed module with a similar name is hardly ever the one that was meant.
     near_by = [near for near in names if found or (scope and near in scope.local_modules())]
     label = did_you_mean(near_by[0]) if near_by and not suggestion else ""
     code, remedy = codes.NO_MODULE, ""

@@ -224,7 +224,9 @@ def off_note(entry: Entry) -> str:
 def _clash(name: str, entries: Sequence[Entry]) -> PathError:
     of_one_kind = len({entry.kind for entry in entries}) == 1
     owners = [entry.origin if of_one_kind else f"{entry.origin} ({entry.kind})" for entry in entries]
-    spellings = dict.fromkeys(f"`{entry.spelling}`" for entry in entries)
+    spellings = list(dict.fromkeys(f"`{entry.spelling}`" for entry in entries))
+    if len(spellings) == 1:  # one distribution has components of several kinds with that name
+        spellings = [f"`--kind {entry.kind}`" for entry in entries]
     return PathError(
         codes.CLASH,
         f"`{name}` is the name of {len(entries)} installed components, of {' and '.join(owners)}",

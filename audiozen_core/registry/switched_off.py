@@ -13,7 +13,7 @@ from audiozen_core.registry.installed import normalised
 VARIABLE = "AUDIOZEN_WITHOUT"
 """The environment variable with the names of the distributions, separated by commas."""
 
-HOW_SWITCHED_OFF = f"switched off, with `--without` or {VARIABLE}"
+HOW_SWITCHED_OFF = f"switched off (by `--without` or {VARIABLE})"
 """What messages say about a distribution that is switched off."""
 
 

@@ -16,19 +16,19 @@ from audiozen_core.errors import RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.saved_state import SavedState
 from audiozen_core.trainer.state import RandomState
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
 
-class BaseTrainer(SavedState):
+class BaseTrainer(CheckpointedTrainer):
     """The base class of all trainers; a subclass defines the steps.
 
     The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
@@ -61,8 +61,8 @@ class BaseTrainer(SavedState):
         validation_interval: validate every N epochs, and after the last epoch.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
-        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. Of a step that a scaler
-            leaves out because of an overflow, there is none.
+        plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. A step that is skipped
+            because of an overflow has no norm.
         log_interval: record the scalars of a single step every N optimiser steps; 0 for never. Until the first N steps
             are done, the last step of each epoch is recorded, so that a short run has such a record too.
         on_nonfinite: what happens after a NaN or infinite loss or gradient: `stop` ends the run; `skip` leaves the
@@ -306,10 +306,7 @@ class BaseTrainer(SavedState):
             self.hooks.on_gradients_ready(trainer=self)
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
-            for suffix, optimizer in self.optimizers.items():
-                with self._gradients.explained_step(suffix, optimizer):
-                    if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
-                        optimizer.step()
+            self.step_optimizers()
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
@@ -317,6 +314,17 @@ class BaseTrainer(SavedState):
         self._step_schedulers("step")
         self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
         self._log_steps()
+
+    def step_optimizers(self) -> None:
+        """Lets each optimiser take a step with the present gradients, through the hook `optimizer_step`.
+
+        Raises:
+            RunError: an optimiser can't step.
+        """
+        for suffix, optimizer in self.optimizers.items():
+            with self._gradients.explained_step(suffix, optimizer):
+                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                    optimizer.step()
 
     def _log_steps(self) -> None:
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""

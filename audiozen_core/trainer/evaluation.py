@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ class Evaluation(Steps, Parts):
     """The half of a trainer that does not change weights. The docstring of `BaseTrainer` explains the arguments.
 
     Attributes:
-        ending: how the mode has ended.
+        ending: how the mode has ended; without the error, which hooks and the caller get.
         last_scalars: the scalars of the last evaluation, by their names in records.
         results_folder: the complete results of a test or a prediction, if any were written.
         why_no_score: why the last validation had no finite score, in words. A trainer that knows it sets it in
@@ -137,7 +138,8 @@ class Evaluation(Steps, Parts):
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise DataError(
-                f"the sample ID in `{name}` leads out of {folder}", remedy="remove `..` and a leading `/` from the ID"
+                f"the name `{name}` leads out of {folder}",
+                remedy="remove `..` and a leading `/` from the name, or from the sample ID in it",
             )
         if path.exists():  # the folder is new
             raise DataError(
@@ -277,11 +279,13 @@ class Evaluation(Steps, Parts):
                 yield
             self.hooks.on_run_end(trainer=self._as_trainer, mode=mode, ending=self.ending)
         except BaseException as error:
-            self.ending = RunEnding.of_error(error)
+            # Only hooks get the error: its traceback refers to the trainer, and so to the memory of the GPU. If the
+            # trainer or a variable here referred to the error, none of it would be freed when the caller is done.
+            self.ending = replace(RunEnding.of_error(error), error=None)
             with self._without_hiding():
                 self.hooks.on_exception(trainer=self._as_trainer, error=error)
             with self._without_hiding():
-                self.hooks.on_teardown(trainer=self._as_trainer, ending=self.ending)
+                self.hooks.on_teardown(trainer=self._as_trainer, ending=RunEnding.of_error(error))
             raise
         self.hooks.on_teardown(trainer=self._as_trainer, ending=self.ending)
 

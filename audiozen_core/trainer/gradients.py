@@ -21,9 +21,9 @@ _MOST_SHAPES = 8
 class Gradients:
     """The gradients that are accumulated over a window of batches into one optimiser step.
 
-    Each loss is divided by the length of the window before it is back-propagated. A window may turn out shorter: an
-    epoch ends, a batch is skipped, or a step returns the losses of some networks only. `average` corrects the gradients
-    then, so that they are always the mean over the batches that contributed.
+    Each loss is divided by the length of the window before it is back-propagated. A window is shorter if
+    an epoch ends, a batch is skipped, or a step returns the losses of some networks only. `average` then corrects the
+    gradients, so that they are always the mean over the batches that contributed.
 
     Args:
         parts: the modules that the optimiser of each suffix trains, by suffix and section: a network, and its loss
@@ -143,7 +143,7 @@ class Gradients:
             yield
         except Exception as error:
             cause = error.__cause__ if isinstance(error, HookError) and error.__cause__ else error
-            # A hook that steps the optimiser has mistakes of its own. Those of optimisers are mostly of these types.
+            # If a hook steps the optimiser, the mistake may be the hook's. Optimisers mostly raise one of these types.
             of_hook = isinstance(error, HookError) and not isinstance(cause, RuntimeError | ValueError)
             if of_hook or isinstance(cause, AudioZenError | torch.OutOfMemoryError):
                 raise

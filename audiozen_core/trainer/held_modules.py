@@ -1,4 +1,4 @@
-"""Finds the modules and parameters that an object holds without registering them, as an `nn.Module` registers its own.
+"""Finds modules and parameters that an object holds, but does not register.
 
 `nn.Module` knows only the modules and parameters among its own attributes, and in `nn.ModuleList`, `nn.ParameterList`
 and the like. It can't train, save, move or switch the others.
@@ -14,31 +14,34 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import Dataset
 
-from audiozen_core.data.contents import PLAIN, contents, is_container
+from audiozen_core.data.contents import contents, is_container
 
 _Item = TypeVar("_Item")
 
 
 def held_modules(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Module]:
-    """Returns the modules in an object that it does not register, by name; itself is not one of them.
+    """Returns the modules that an object holds, but does not register, by name. The object itself is left out.
 
-    They are looked for in attributes and containers at any depth, the arguments of `functools.partial`, what a function
-    uses from outside of it, and the attributes of the objects and data sets that are found there.
+    The search covers attributes and containers at any depth, the arguments of `functools.partial`, and the variables
+    that a function uses from outside. It goes on in the attributes of the objects and data sets that it finds.
 
     Args:
         part: the object.
-        known: what is left out, with all that it registers if it is a module.
+        known: objects to leave out. If one is a module, everything that it registers is left out too.
     """
     return _named((name, item) for name, item in _all_held(part, known) if isinstance(item, nn.Module))
 
 
 def held_parameters(part: Any, known: Iterable[Any] = ()) -> dict[str, nn.Parameter]:
-    """Returns the parameters in an object that are in none of its modules, by name; the arguments are the same."""
+    """Returns the parameters that an object holds outside of modules, by name. See `held_modules` for the arguments."""
     return _named((name, item) for name, item in _all_held(part, known) if isinstance(item, nn.Parameter))
 
 
 def _named(pairs: Iterable[tuple[str, _Item]]) -> dict[str, _Item]:
-    """Returns the items by name. The key `a.b` of a dict, and `b` in its dict `a`, have one name: `_` is added then."""
+    """Returns the items by name.
+
+    Two items can get the same name, such as the key `a.b` and the key `b` of the dict `a`. The second then gets a `_`.
+    """
     named: dict[str, _Item] = {}
     for name, item in pairs:
         while name in named:
@@ -50,7 +53,7 @@ def _named(pairs: Iterable[tuple[str, _Item]]) -> dict[str, _Item]:
 def unregistered(part: nn.Module) -> str:
     """Returns the name of something that a module would have to register; "" if there is nothing.
 
-    What never changes need not be registered: parameters that require no gradient, and a module in evaluation mode. In
+    Parameters that require no gradient and modules in evaluation mode never change, so they need not be registered. In
     training mode, buffers may change, and a dropout would stay switched on in an evaluation.
     """
     own = {id(item) for item in (*part.modules(), *part.parameters(), *part.buffers())}
@@ -100,7 +103,7 @@ def _leave_out(item: Any, seen: set[int]) -> None:
 def _held(owner: Any, seen: set[int], levels: int) -> Iterator[tuple[str, Any]]:
     """Yields the modules and parameters in an object, at most `levels` objects deep, each of them once."""
     for name, value in contents(owner, used_globals=True):
-        if isinstance(value, PLAIN) or id(value) in seen:
+        if id(value) in seen:
             continue
         _leave_out(value, seen)
         if isinstance(value, nn.Module | nn.Parameter):

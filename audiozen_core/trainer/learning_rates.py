@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 def learning_rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float | Tensor]:
     """Returns the present learning rate of each parameter group.
 
-    The only group of an optimiser is called `lr`, or `lr_g` for the suffix `g`. Of several groups, each adds its `name`
-    if it has one, and its index otherwise: `lr_0`, `lr_g_encoder`. If two of them would have the same name, those with
-    a `name` add both: `lr_encoder_0`. A group without a learning rate is left out. A rate that is a tensor is copied
-    and not read, because reading it would stall a GPU.
+    If an optimiser has one group, its rate is called `lr`, or `lr_g` for the suffix `g`. If it has several, the `name`
+    of the group is added, or its index if it has no name: `lr_0`, `lr_g_encoder`. If two groups would get the same
+    name, the index is added to the `name` as well: `lr_encoder_0`. A group without a learning rate is left out. A rate
+    that is a tensor is copied and not read, because reading it would stall a GPU.
 
     Args:
         optimizers: the optimisers by suffix.

@@ -86,7 +86,8 @@ class LossOfModules(nn.Module):
         # `add_module` refuses dots and the names of methods, but these are names in code that we did not write.
         for name, module in held.items():
             child = name.replace(".", "_")
-            # `nets_0` may be an attribute beside the list `nets`. Both are kept: in an order that the code gives.
+            # `nets_0` may be an attribute beside the list `nets`. Both are kept. Their order is fixed, so the names are
+            # the same in every run.
             while child in self._modules:
                 child += "_"
             self._modules[child] = module

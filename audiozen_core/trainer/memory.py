@@ -44,7 +44,12 @@ def translate_memory_errors(trainer: Parts) -> Iterator[None]:
         translated = _translate(trainer, error)
         if translated is None:
             raise
-        raise translated from error
+        try:
+            raise translated from error
+        finally:
+            # This frame is in the error's traceback. If it referred to the error, both would stay in memory, with the
+            # batch and all else that the frames of the run refer to.
+            del translated
 
 
 def _translate(trainer: Parts, error: BaseException | None) -> RunError | None:

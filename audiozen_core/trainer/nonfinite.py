@@ -79,7 +79,7 @@ class MeasuredGradients:
 
 
 def blame(modules: Mapping[str, nn.Module]) -> str:
-    """Returns a note for the error of a loss that is not finite: whether weights were already not finite.
+    """Returns a note for the error of a loss that is not finite. It says whether weights were already not finite.
 
     Args:
         modules: the networks and losses by section.

@@ -1,4 +1,4 @@
-"""Translates the errors of networks, losses and steps, so that they say what failed, and for inputs of which form."""
+"""Translates the errors of networks, losses and steps, so that they say what failed, and on which form of inputs."""
 
 from __future__ import annotations
 

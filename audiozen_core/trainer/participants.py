@@ -15,7 +15,7 @@ from audiozen_core.trainer.input_copies import CopiesInputs
 class Participants:
     """The data of the present step, and the form of what each network and loss has returned in it.
 
-    Many errors are raised far from their cause: if a network returns None, it is torch that fails, in the loss. The
+    Many errors are raised far from their cause. If a network returns None, for example, torch fails in the loss. The
     notes name sections, and the experiment adds whose components these are. Only forms are kept, and no tensors.
 
     Attributes:

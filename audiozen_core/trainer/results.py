@@ -11,8 +11,8 @@ from audiozen_core.storage.atomic import INCOMPLETE, make_folder, rename, sync_f
 class ResultFolder:
     """A new folder for the results of one test or prediction, with a folder in it for each data set.
 
-    It is created when it is first needed. An existing folder is never written to: the new one then gets a number, such
-    as `best_epoch_0012_2`. Until `complete` is called, its name ends in `.incomplete`.
+    It is created when it is first needed. If a folder of this name exists, the new one gets a number, such as
+    `best_epoch_0012_2`. Until `complete` is called, its name ends in `.incomplete`.
 
     Args:
         wanted: the folder to create, such as `exp/baseline/test/best_epoch_0012`.

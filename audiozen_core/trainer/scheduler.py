@@ -68,7 +68,7 @@ class Scheduler:
             )
 
     def check_length(self, *, epochs: int, steps: int | None) -> None:
-        """Checks that `OneCycleLR`, which can't step any further, does not end before the training.
+        """Checks that `OneCycleLR` does not end before the training. It can't step beyond its end.
 
         Args:
             epochs: the number of epochs of the training.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
 
 EXTRA = "extra"
-"""The entry of a checkpoint that is no registered state: the config, and what hooks add in `on_checkpoint_save`."""
+"""The entry of a checkpoint for the config and what hooks add in `on_checkpoint_save`. It is not a registered state."""
 
 
 class RandomState:
@@ -53,6 +54,17 @@ class RandomState:
         torch.set_rng_state(state_dict["torch"].cpu())
         for device, state in enumerate(state_dict["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state.cpu(), device)
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Restores the global generators after the block, so that it does not change its caller's random numbers."""
+    generators = RandomState()
+    before = generators.state_dict()
+    try:
+        yield
+    finally:
+        generators.load_state_dict(before)
 
 
 class StateRegistry:

@@ -100,7 +100,8 @@ class StepScalars:
         modules: Mapping[str, torch.nn.Module],
         judge: Callable[[NonFiniteError], None],
     ) -> None:
-        self.steps: list[dict[str, float]] = []
+        # The scalars of each batch of the epoch that has been read.
+        self.per_batch: list[dict[str, float]] = []
         # The learning rates of the last optimiser step. A scheduler may have changed them since.
         self.rates: Mapping[str, float | Tensor] = {}
         # The record of the newest step whose batches have all been read.
@@ -127,7 +128,7 @@ class StepScalars:
     def begin(self) -> None:
         """Starts an epoch, or continues one that a checkpoint interrupted."""
         if self._progress.batch == 0:
-            self.steps = []
+            self.per_batch = []
         self._forget_unread()
 
     def add(self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any) -> bool:
@@ -221,19 +222,21 @@ class StepScalars:
         grad_norm = _GradNorm(norm, may_overflow=may_overflow)
         if self._pending:
             self._pending[-1].grad_norm = grad_norm
-        elif self.steps:
-            self.steps[-1].update(grad_norm.read() | self.steps[-1])
+        elif self.per_batch:
+            # In place, because the record of the step has the same dict.
+            for name, value in grad_norm.read().items():
+                self.per_batch[-1].setdefault(name, value)
 
     def flush(self) -> list[dict[str, float]]:
-        """Reads the pending values, and returns the scalars of all steps."""
+        """Reads the pending values, and returns the scalars of all batches."""
         while self._pending:
             self._read()
-        return self.steps
+        return self.per_batch
 
     @property
     def last(self) -> Mapping[str, float]:
         """The newest scalars that have been read; empty before the first step."""
-        return self.steps[-1] if self.steps else {}
+        return self.per_batch[-1] if self.per_batch else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scalars of an epoch in progress, as one table; empty between epochs."""
@@ -252,13 +255,13 @@ class StepScalars:
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Restores what `state_dict` returned."""
         rows = zip(state_dict["values"].tolist(), state_dict["present"].tolist(), strict=True)
-        self.steps = [
+        self.per_batch = [
             {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
             for values, present in rows
         ]
         self.rates = state_dict["rates"]
-        if self.steps:
-            self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.steps[-1], self.rates)
+        if self.per_batch:
+            self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.per_batch[-1], self.rates)
         self._forget_unread()
 
     def _read(self) -> bool:
@@ -270,7 +273,7 @@ class StepScalars:
                 notes = [] if self.lag else [blame(self._modules)]
                 self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False
-        self.steps.append(values)
+        self.per_batch.append(values)
         self._read_of_step = batch.location, values
         good = self._check(batch.norms)
         self._complete_records()

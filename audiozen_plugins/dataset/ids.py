@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
 from audiozen_core.diagnostics.printable import fit_for_file, printable
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
@@ -33,7 +36,8 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     r"""Makes names unique, by a number after each one that occurred before, printable, and short enough for files.
 
     Names that differ only in case or in the form of their accents count as the same, because some file systems don't
-    distinguish them.
+    distinguish them. A `/` stays, so results of such a sample are in sub-folders. Line breaks and other control
+    characters become escapes.
 
     Args:
         names: the names of the samples of a data set, in order.
@@ -41,8 +45,10 @@ def unique_ids(names: Sequence[str]) -> list[str]:
     Example:
         >>> unique_ids(["a", "b", "A", "a", "a~2"])
         ['a', 'b', 'A~3', 'a~4', 'a~2']
+        >>> print(*unique_ids(["two\nlines", "tab\t"]))
+        two\x0alines tab\x09
     """
-    names = [fit_for_file(printable(name)) for name in names]
+    names = [fit_for_file(_CONTROL.sub(_escape, printable(name))) for name in names]
     given = set(map(_fold, names))
     used: set[str] = set()
     unique = []
@@ -54,6 +60,11 @@ def unique_ids(names: Sequence[str]) -> list[str]:
         used.add(_fold(candidate))
         unique.append(candidate)
     return unique
+
+
+def _escape(match: re.Match[str]) -> str:
+    number = ord(match.group())
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 def _fold(name: str) -> str:

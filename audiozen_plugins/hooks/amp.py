@@ -66,6 +66,12 @@ class Amp:
         """Sets `loss_is_scaled`, so that the trainer does not treat an overflow as an error."""
         trainer.loss_is_scaled = self._scaler_for(trainer) is not None
 
+    @hookimpl.on_epoch_start
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Starts to count the overflows of an epoch, unless a resumed run continues the epoch."""
+        if trainer.progress.batch == 0:
+            self._in_epoch.clear()
+
     @hookimpl.autocast
     def autocast(self, trainer: Trainer) -> AbstractContextManager[Any] | None:
         """Enables half precision for the forward pass."""
@@ -102,7 +108,7 @@ class Amp:
         scaler.step(optimizer)
         handle.remove()
         self._scaler_used = True
-        suffix = next((suffix for suffix, other in trainer.optimizers.items() if other is optimizer), "")
+        suffix = {other: suffix for suffix, other in trainer.optimizers.items()}[optimizer]
         if stepped:
             self._in_a_row.pop(suffix, None)
             return True
@@ -111,8 +117,8 @@ class Amp:
         if self._in_a_row[suffix] > self.max_overflows:
             section = f"optimizer_{suffix}" if suffix else "optimizer"
             raise RunError(
-                f"the gradients of [{section}] have overflowed float16 in {self._in_a_row[suffix]} of its steps in a "
-                f"row, up to step {trainer.progress.step + 1}, so it no longer trains anything",
+                f"the gradients have overflowed float16 in {self._in_a_row[suffix]} steps in a row, up to step "
+                f"{trainer.progress.step + 1}: [{section}] makes no progress",
                 remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
             )
         return True
@@ -127,8 +133,8 @@ class Amp:
     @hookimpl.epoch_scalars
     def epoch_scalars(self) -> dict[str, float]:
         """Returns the numbers of overflows in the epoch."""
-        counted, self._in_epoch = self._in_epoch, Counter()
-        return {f"overflows_{suffix}" if suffix else "overflows": float(count) for suffix, count in counted.items()}
+        counted = self._in_epoch.items()
+        return {f"overflows_{suffix}" if suffix else "overflows": float(count) for suffix, count in counted}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the scaler (empty without a scaler), and the numbers of overflows."""

@@ -21,14 +21,13 @@ from audiozen_core.storage.atomic import write_whole
 class MetricsJsonl:
     """Appends one line for each record, such as `{"time": …, "epoch": 3, "step": 120, "train/loss": 0.4}`.
 
-    The record of a validation, test or prediction has the epoch and step of the weights that it uses, and as
-    `checkpoint` the name of their checkpoint. A number that is not finite is written as null, because JSON can't
+    If a validation, test or prediction runs alone, its record has the epoch and step of the weights that it uses, and
+    the name of their checkpoint as `checkpoint`. A number that is not finite is written as null, because JSON can't
     express it.
 
     A resumed run first removes the records of the steps that it will repeat. It keeps the records of evaluations, which
-    it does not repeat. With each checkpoint the records so far
-    are synchronised to the disk. If the disk is full, the run continues, and the records are kept in memory until there
-    is space.
+    it does not repeat. The records so far are synchronised to the disk with each checkpoint. If the disk is full, the
+    run continues, and the records are kept in memory until there is space.
     """
 
     default = True

@@ -1,4 +1,4 @@
-"""Metrics of speech quality, the ratings of files before and after enhancement, and the report of a test."""
+"""Metrics of speech quality. They rate files in each of their states, and a report shows the results of a test."""
 
 from audiozen_plugins.metric.dnsmos import Dnsmos
 from audiozen_plugins.metric.metric import Metric

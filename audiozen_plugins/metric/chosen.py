@@ -97,7 +97,7 @@ def sample_rate_error(metric: Metric, sr: int) -> RunError | None:
 
 
 def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
-    """Returns the error for a score of which the trainer would take the worst epoch for the best; None if it fits.
+    """Returns the error for a score whose direction contradicts `save_max_score`; None if it fits.
 
     Args:
         metric: the metric whose mean is the score.
@@ -114,7 +114,9 @@ def direction_error(metric: Metric, save_max_score: bool) -> RunError | None:
     )
 
 
-def repetition_error(metric: Metric, earlier: Sequence[Metric], states: Collection[str] = STATES) -> RunError | None:
+def repetition_error(
+    metric: Metric, earlier: Sequence[Metric], states: Sequence[str] | Mapping[str, str] = STATES
+) -> RunError | None:
     """Returns the error for a metric that records a scalar of an earlier one; None if its scalars are its own."""
     for other in earlier:
         if metric.name == other.name:
@@ -133,17 +135,25 @@ def repetition_error(metric: Metric, earlier: Sequence[Metric], states: Collecti
 
 
 def build_metrics(
-    specs: Sequence[MetricSpec], sr: int, *, states: Collection[str] = STATES
+    specs: Sequence[MetricSpec],
+    sr: int,
+    *,
+    states: Sequence[str] | Mapping[str, str] = STATES,
+    wrap: Callable[[Metric], Metric] | None = None,
 ) -> tuple[list[Metric], list[AudioZenError]]:
     """Builds the metrics that a trainer can use, and says why others are left out.
 
     Args:
         specs: the metrics, as names, tables or objects.
         sr: the sample rate of the experiment, in hertz.
-        states: the states of the report that the metrics are for. No two metrics may have a scalar of the same name.
+        states: the states of the report that the metrics are for, with the output last. No two metrics may have a
+            scalar of the same name.
+        wrap: called with each metric; returns the metric that the trainer uses in its place. The scalars are those of
+            the metrics that it returns.
 
     Returns:
-        The metrics, and an error for each one that is left out: its package is missing, or it does not take the rate.
+        The metrics that the trainer uses, and an error for each one that is left out: its package is missing, or it
+        does not take the rate.
 
     Raises:
         AudioZenError: a metric does not exist or can't be used, or two record a scalar of the same name.
@@ -159,13 +169,21 @@ def build_metrics(
         if wrong_rate := sample_rate_error(metric, sr):
             left_out.append(wrong_rate)
             continue
-        if repeated := repetition_error(metric, metrics, states):
+        used = wrap(metric) if wrap else metric
+        if repeated := repetition_error(used, metrics, states):
             raise repeated
-        metrics.append(metric)
+        metrics.append(used)
     return metrics, left_out
 
 
-def check_metrics(specs: object, argument: str, *, sr: int, states: Collection[str] = STATES) -> Iterator[Diagnostic]:
+def check_metrics(
+    specs: object,
+    argument: str,
+    *,
+    sr: int,
+    states: Sequence[str] | Mapping[str, str] = STATES,
+    wrap: Callable[[Metric], Metric] | None = None,
+) -> Iterator[Diagnostic]:
     """Yields what `audiozen check` can say about the metrics of a trainer, for its method `check_settings`.
 
     Args:
@@ -173,7 +191,8 @@ def check_metrics(specs: object, argument: str, *, sr: int, states: Collection[s
             reported when the arguments are bound.
         argument: the name of the argument.
         sr: the sample rate of the experiment, in hertz.
-        states: the states of the report that the metrics are for.
+        states: the `states` of `build_metrics`.
+        wrap: the `wrap` of `build_metrics`.
 
     Yields:
         A warning for each metric that `build_metrics` leaves out, and an error for each one that it refuses.
@@ -183,9 +202,10 @@ def check_metrics(specs: object, argument: str, *, sr: int, states: Collection[s
     def metric_error(metric: Metric) -> AudioZenError | None:
         if error := sample_rate_error(metric, sr):
             return error
-        if repeated := repetition_error(metric, earlier, states):
-            raise repeated  # an error and no warning, because no mode would start
-        earlier.append(metric)
+        used = wrap(metric) if wrap else metric
+        if repeated := repetition_error(used, earlier, states):
+            raise repeated  # an error and not a warning, because no mode would start
+        earlier.append(used)
         return None
 
     for index, spec in enumerate(specs if isinstance(specs, Sequence) else ()):

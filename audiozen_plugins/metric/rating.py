@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.hooks.scalars import as_scalar, form_of
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.si_sdr import si_sdr
@@ -25,8 +25,8 @@ class Row:
         id: the ID of the file.
         values: by state (such as `noisy` and `enhanced`), the values by the name of the metric. A value that is not
             finite is not part of any mean.
-        faults: why no metric has a value, by the name of the signal that is at fault: a state, or the reference. Such
-            as `{"noisy": "noisy equals clean"}`.
+        faults: the faulty signals by name (a state or the reference), each with the reason why no metric has a value:
+            `{"noisy": "noisy equals clean"}`.
         group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
             it is not known.
     """
@@ -68,8 +68,10 @@ class Rater:
             group: the `group` of the row.
 
         Raises:
+            DataError: the reference is missing, or a signal has another shape.
             RunError: a metric fails.
         """
+        self._check(name, signals)
         states = [state for state in signals if state != self.reference]
         with contextlib.ExitStack() as stack:
             # The trainer's step runs in mixed precision, which must not round the filters of a metric.
@@ -78,6 +80,17 @@ class Rater:
             rated = {state: self._rate(name, state, signals, keep=state != states[-1]) for state in states}
         faults = {kind: reason for _, found in rated.values() for kind, reason in found.items()}
         return Row(name, {state: values for state, (values, _) in rated.items()}, faults, group)
+
+    def _check(self, name: str, signals: Mapping[str, Tensor]) -> None:
+        """Checks that the signals of a file can be compared."""
+        shapes = {key: list(signal.shape) for key, signal in signals.items()}
+        given = (f"given: {', '.join(f'{key} {shape}' for key, shape in shapes.items()) or 'no signal'}",)
+        if self.reference not in signals:
+            message = f"`{name}` can't be rated, because the signals lack the reference `{self.reference}`"
+            raise DataError(message, notes=given, remedy="add it, or name another `reference`")
+        if any(shape != shapes[self.reference] for shape in shapes.values()):
+            message = f"`{name}` can't be rated, because its signals have different shapes"
+            raise DataError(message, notes=given, remedy="cut all signals to the same length")
 
     def _rate(
         self, name: str, state: str, signals: Mapping[str, Tensor], *, keep: bool

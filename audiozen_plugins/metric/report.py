@@ -18,15 +18,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.errors import DataError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.storage.atomic import make_folder, write_whole
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 
-# In characters. No table is wider.
+# The widest table, in characters.
 _WIDEST = 100_000
-# What is at fault if a file has no value.
+# A file without a value is the fault of its pair of signals, or of the network's output.
 _PAIR, _OUTPUT = 0, 1
+# These names have a meaning of their own in the summary, the CSV and the JSON.
+_TAKEN_STATES = ("gain", "missing")
+_TAKEN_GROUPS = ("files", "id", "note")
 
 STATES = {"noisy": "noisy", "enhanced": "enh."}
 """The states of a file in speech enhancement, with their headings in a table."""
@@ -46,11 +49,13 @@ class Report:
         metrics: the metrics, in the order of the columns. Each has a name of its own.
         rows: the values of all files.
         states: the states of each row, from the input to the output: the name in files to the heading in the table,
-            such as `{"mixture": "mixture", "separated": "sep."}`.
-        group: what `group` of the rows is called in files; "" if the rows have none.
-        group_heading: its heading in the table, in up to two lines.
+            such as `{"mixture": "mixture", "separated": "sep."}`. No state may be called `gain` or `missing`.
+        group: the name of the rows' `group` in files, except `files`, `id` and `note`; with "", the files are not
+            grouped.
+        group_heading: the heading of the group in the table, in up to two lines.
 
     Raises:
+        RunError: there is no state, or the name of a state or of the group is taken.
         DataError: two files have the same ID, or a row lacks a state.
     """
 
@@ -68,6 +73,7 @@ class Report:
         self.states = dict(states)
         self.group = group
         self.group_heading = group_heading
+        self._check_names()
         *_, self._output = self.states
         counts = Counter(row.id for row in self.rows)
         if twice := [name for name, count in counts.items() if count > 1]:
@@ -81,6 +87,24 @@ class Report:
                     remedy="name the states of the rows as `states` of the report",
                 )
 
+    def _check_names(self) -> None:
+        if not self.states:
+            raise RunError(
+                "a report needs at least one state", remedy='give it `states`, such as {"decoded": "decoded"}'
+            )
+        for state in _TAKEN_STATES:
+            if state in self.states:
+                raise RunError(
+                    f"a state can't be called `{state}`, because a report has its own value `{state}` for each metric",
+                    remedy="give the state another name",
+                )
+        if self.group in _TAKEN_GROUPS:
+            raise RunError(
+                f"the group can't be called `{self.group}`, because the files of a report have another entry of this "
+                "name",
+                remedy="give the group another name",
+            )
+
     def summary(self) -> dict[str, float]:
         """Returns the means over all files: `si_sdr` (of the output), `si_sdr_noisy`, `si_sdr_gain`, …
 
@@ -88,10 +112,12 @@ class Report:
         """
         result: dict[str, float] = {}
         for metric in self.metrics:
-            *given, output = self._means(metric, self.rows)
-            missing = sum(map(len, self.without_value(metric)))
-            values = (output, *given, *self._gain([*given, output]).values(), *[missing] * bool(missing))
-            result |= zip(scalar_names(metric.name, self.states), values, strict=False)
+            means = dict(zip(self.states, self._means(metric, self.rows), strict=True))
+            gain = self._gain(list(means.values()))
+            result[metric.name] = means.pop(self._output)
+            result |= {f"{metric.name}_{key}": value for key, value in (means | gain).items()}
+            if missing := sum(map(len, self.without_value(metric))):
+                result[f"{metric.name}_missing"] = missing
         return result
 
     def without_value(self, metric: Metric) -> tuple[list[Row], list[Row]]:
@@ -115,9 +141,9 @@ class Report:
         ]
 
     def _faulty(self, fault: int) -> Iterator[tuple[str, int, str]]:
-        """Yields each set of faulty files: the metrics of which it is the set, its size, and the first IDs.
+        """Yields each set of faulty files, with the labels of its metrics, its size and its first IDs.
 
-        The CSV and the JSON have all of them.
+        The CSV and the JSON have all IDs.
         """
         labels: dict[tuple[str, ...], list[str]] = {}
         for metric in self.metrics:
@@ -125,8 +151,8 @@ class Report:
             named = tuple(f"{row.id} ({why})" if (why := self._reason(row, fault)) else row.id for row in rows)
             labels.setdefault(named, []).append(metric.label)
         labels.pop((), None)
-        for named, of_metrics in labels.items():
-            yield ", ".join(of_metrics), len(named), listed(named)
+        for named, metric_labels in labels.items():
+            yield ", ".join(metric_labels), len(named), listed(named)
 
     def table(self, title: str = "") -> Table:
         """Makes a table of the values in all states, with a line for each group of files and one for all.
@@ -141,9 +167,12 @@ class Report:
         table.add_column("\nfiles", justify="right", no_wrap=True)
         for metric in self.metrics:
             unit = f"in {metric.unit}" if metric.unit else ""
-            several = len(self.states) > 1
-            tops = [metric.label, unit] if several else [f"{metric.label} {unit}".rstrip()]
-            headings = [*self.states.values(), *["gain"] * several]
+            headings = list(self.states.values())
+            if len(headings) > 1:
+                headings.append("gain")
+                tops = [metric.label, unit]
+            else:
+                tops = [f"{metric.label} {unit}".rstrip()]
             for index, (top, heading) in enumerate(zip_longest(tops, headings, fillvalue="")):
                 table.add_column(
                     f"{top}\n{heading}",
@@ -155,35 +184,40 @@ class Report:
         for value, rows in groups.items():
             label = "inf, NaN" if value is None else f"{value:g}"
             table.add_row(label, *self._cells(rows), end_section=value == list(groups)[-1])
-        table.add_row(*["all"] * bool(groups), *self._cells(self.rows))
+        table.add_row(*(["all"] if groups else []), *self._cells(self.rows))
         return table
 
     def show(self, title: str, console: Console) -> None:
         """Prints the title, the table, and below it which files the means leave out.
 
-        Nothing is cut: where the table needs more columns than the console has, its lines are longer. Without this, a
-        pipe, which counts as 80 columns, would get dots instead of numbers.
+        If the table is wider than the console, its lines are longer, and nothing is cut. Otherwise a pipe, which counts
+        as 80 columns, would get dots instead of numbers.
         """
         table = self.table()
         console.width = max(
             console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum
         )
-        # Not the title of the table, which would be wrapped at the width of a narrow one.
+        # As the title of the table, it would be wrapped if the table is narrow.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
         for line in (*self.faulty_pairs(), *self.faulty_outputs()):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the means over all files and for each group, for `json.dumps`. A mean that does not exist is None.
+        """Returns the content of the JSON file: the means over all files and for each group.
 
         Returns:
-            A dict with `files` (the number of files), `metrics` (by name: `label`, `unit`, `higher_is_better`), `all`
-            (by name: the mean of each state, `gain`, and `missing`, the number of files without a value),
-            `by_<group>` if there is a group (a list of dicts like `all` that also have the group and `files`, from the
-            lowest number to the highest; files whose number is NaN or infinite come last, with None as the number)
-            and `left_out` (by name, if there are such files: `pair` and `network`, dicts from the ID of a file without
-            a value to the reason, which may be "").
+            A dict for `json.dumps`. A mean that does not exist is None. The keys are:
+
+            - `files`: the number of files.
+            - `metrics`: by the name of the metric, `label`, `unit` and `higher_is_better`.
+            - `all`: by the name of the metric, the mean of each state, `gain`, and `missing`, the number of files
+              without a value.
+            - `by_<group>`, if `group` is not "": a list of dicts, one for each number, from the lowest to the highest.
+              Each is like `all`, and also has the number under `<group>` and `files`. The files whose number is NaN or
+              infinite come last, with None as the number.
+            - `left_out`: by the name of the metric, the files without a value, if there are any. `pair` and `network`
+              are dicts from the ID of a file to the reason, which may be "".
         """
         described = {
             metric.name: {"label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
@@ -219,22 +253,34 @@ class Report:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         columns = [(metric.name, state) for metric in self.metrics for state in self.states]
-        named = [self.group] * bool(self.group)
-        writer.writerow(["id", *named, *(f"{name}_{state}" for name, state in columns), "note"])
+        writer.writerow(
+            [
+                "id",
+                *([self.group] if self.group else []),
+                *(f"{name}_{state}" for name, state in columns),
+                "note",
+            ]
+        )
         for row in self.rows:
-            group = ["" if row.group is None else f"{row.group:g}" for _ in named]
-            values = [row.values[state][name] for name, state in columns]
-            cells = (f"{value:.6g}" if math.isfinite(value) else "" for value in values)
-            writer.writerow([row.id, *group, *cells, "; ".join(row.faults.values())])
+            cells = [row.id]
+            if self.group:
+                cells.append("" if row.group is None else f"{row.group:g}")
+            for name, state in columns:
+                value = row.values[state][name]
+                cells.append(f"{value:.6g}" if math.isfinite(value) else "")
+            writer.writerow([*cells, "; ".join(row.faults.values())])
         make_folder(path.parent)
         write_whole(path, text.getvalue())
         return path
 
     def _by_group(self) -> dict[float | None, list[Row]]:
-        """Groups the rows by number, lowest first, and last, as None, those whose number is not finite.
+        """Groups the rows by their number, from the lowest to the highest.
 
-        Empty if a number is not known, or if most files have their own number.
+        The rows whose number is not finite come last, under None. The result is empty if the files are not to be
+        grouped, if a number is not known, or if most files have their own number.
         """
+        if not self.group:
+            return {}
         groups: dict[float | None, list[Row]] = {}
         for row in self.rows:
             if row.group is None:
@@ -245,7 +291,7 @@ class Report:
         return dict(sorted(groups.items(), key=lambda group: math.inf if group[0] is None else group[0]))
 
     def _means(self, metric: Metric, rows: Iterable[Row]) -> list[float]:
-        """Returns the mean in each state; NaN if no file counts, or if one that counts has no value."""
+        """Returns the mean in each state; NaN if all files are left out, or if one of the others has no value."""
         counted = [row for row in rows if self._fault(metric, row) != _PAIR]
         return [_mean([row.values[state][metric.name] for row in counted]) for state in self.states]
 
@@ -261,7 +307,7 @@ class Report:
         return None if output else _OUTPUT
 
     def _reason(self, row: Row, fault: int) -> str:
-        """Says why a file has no value, in the words of the row: because of the pair or of the output."""
+        """Returns the reasons in `faults` of a row that concern the pair, or the output."""
         return "; ".join(reason for kind, reason in row.faults.items() if (kind == self._output) == (fault == _OUTPUT))
 
     def _mean_table(self, rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
@@ -287,7 +333,7 @@ class Report:
         return {"gain": means[-1] - means[0]} if len(means) > 1 else {}
 
 
-def scalar_names(metric: str, states: Iterable[str] = STATES) -> tuple[str, ...]:
+def scalar_names(metric: str, states: Sequence[str] | Mapping[str, str] = STATES) -> tuple[str, ...]:
     """Returns the names of the scalars of a metric: the mean of the output, those of the other states, gain and count.
 
     The count is the number of files without a value, and is left out if there are none. There is no gain if there is
@@ -298,9 +344,10 @@ def scalar_names(metric: str, states: Iterable[str] = STATES) -> tuple[str, ...]
         (('stoi', 'stoi_mixture', 'stoi_gain', 'stoi_missing'), ('stoi', 'stoi_missing'))
     """
     *given, _ = states
-    return (metric, *(f"{metric}_{state}" for state in given), *[f"{metric}_gain"] * bool(given), f"{metric}_missing")
+    kinds = [*given, "gain", "missing"] if given else ["missing"]
+    return (metric, *(f"{metric}_{kind}" for kind in kinds))
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Returns the mean; NaN if there is no value, or if one is not finite, also if it is infinite."""
+    """Returns the mean; NaN if there is no value, or if a value is NaN or infinite."""
     return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else math.nan

@@ -49,7 +49,8 @@ def si_sdr(estimate: Tensor, reference: Tensor, *, zero_mean: bool = True) -> Te
     target = scale * reference
     kept, error = target.square().sum(-1), (estimate - target).square().sum(-1)
     # A copy with another gain or offset differs from the reference by rounding only. Its ratio would be a large number
-    # without meaning, and would rule every mean. What is rounded is the whole estimate, with its mean.
+    # without meaning, and would dominate every mean. The samples were rounded together with their mean, so the limit
+    # depends on the energy with the mean.
     error = error.masked_fill(error <= rounding**2 * torch.maximum(kept, totals[0]), 0)
     decibels: Tensor = 10 * torch.log10(kept / error)
     silent = (energies[0] <= floors[0]) | (energies[1] <= floors[1])

@@ -46,11 +46,12 @@ class FileByFile(BaseTrainer):
     """The evaluation half of an enhancement trainer. A subclass defines `enhance_batch` and `compare`.
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
-    size. The score is the mean of a metric over the files; the mean of the noisy files is recorded beside it. A file
-    whose noisy signal has no finite value is not in the means, and is listed; a data set that has only such files is an
-    error. If the noisy signal of a file has a value
-    and the network's output has none, the mean is NaN in a validation and in a test, and the file is listed. The epoch
-    can't be the best then.
+    size. The score is the mean of a metric over the files. The mean of the noisy files is recorded beside it.
+
+    A file whose noisy signal has no finite value is listed and left out of the means. A data set whose pairs are all
+    degenerate (silent, not finite, or noisy equals clean) is an error; a metric without a value for any file is a
+    warning. If only the network's output has no finite value, the file is listed, and the mean is NaN, in a validation
+    and in a test. The epoch can't be the best then.
 
     The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
     the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<id>.wav` to its own.
@@ -202,13 +203,13 @@ class FileByFile(BaseTrainer):
         """Returns the mean score over the files of each data set, before and after enhancement, and the mean loss.
 
         Raises:
-            DataError: a data set has no pair that can be rated.
+            DataError: all pairs of a data set are degenerate.
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
             files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
-            _check_pairs("validate_dataset", name, [self.score], [file.row for file in files])
+            self._check_pairs("validate", name, [self.score], [file.row for file in files])
             scores = validation_scores(self.score, files)
             if dataloader_idx == self.score_dataset:
                 result["score"] = scores.scalars[self.score.name]
@@ -231,15 +232,16 @@ class FileByFile(BaseTrainer):
             signals = _on_cpu(file, wave)
             self.show(**signals)
             rows.append(self._rate(self._test_rater, file, signals))
-            for kind, signal in signals.items() if self.save_enhanced else ():
-                self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
+            if self.save_enhanced:
+                for kind, signal in signals.items():
+                    self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
     def test_epoch_end(self, outputs: list[list[list[Row]]]) -> Mapping[str, float]:
         """Prints a table of each data set, and writes its CSV and JSON files.
 
         Raises:
-            DataError: a data set has no pair that can be rated. The files of all data sets have been written.
+            DataError: all pairs of a data set are degenerate. The files of all data sets have been written.
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
@@ -258,7 +260,7 @@ class FileByFile(BaseTrainer):
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
         for dataloader_idx, batches in enumerate(outputs):
             name = self._prefix("test", dataloader_idx, len(outputs))
-            _check_pairs("test_dataset", name, self.metrics, [row for rows in batches for row in rows])
+            self._check_pairs("test", name, self.metrics, [row for rows in batches for row in rows])
         return result
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
@@ -294,6 +296,26 @@ class FileByFile(BaseTrainer):
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr)
 
+    def _check_pairs(self, mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
+        """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
+
+        Raises:
+            DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
+        """
+        if metrics and rows and all(row.faults.keys() - {"enhanced"} for row in rows):
+            name = f" `{prefix.rstrip('/')}`" * bool(prefix)
+            raise DataError(
+                f"[{mode}_dataset]{name} has no pair that can be rated",
+                notes=Report(metrics, rows).faulty_pairs(),
+                remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
+                "not silent, or remove the section",
+            )
+        for metric in metrics:
+            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} noisy files"
+            if rows and line not in self._already_said and not any(_has_value(row, metric) for row in rows):
+                self._already_said.add(line)
+                self.log.warning(line, remedy="use files that it can rate (are they too short?), or another metric")
+
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
         return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
@@ -317,21 +339,8 @@ class FileByFile(BaseTrainer):
         return list(names).index(name) if name is not None and names else 0
 
 
-def _check_pairs(section: str, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
-    """Checks that at least one file of a data set can be rated, by one of the metrics.
-
-    Raises:
-        DataError: no noisy file has a value. The network is not at fault, so no later epoch would have a score either.
-    """
-    values = [row.values["noisy"][metric.name] for metric in metrics for row in rows]
-    if values and not any(map(math.isfinite, values)):
-        name = f" `{prefix.rstrip('/')}`" * bool(prefix)
-        raise DataError(
-            f"[{section}]{name} has no pair that can be rated",
-            notes=Report(metrics, rows).faulty_pairs(),
-            remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
-            "not silent, or remove the section",
-        )
+def _has_value(row: Row, metric: Metric) -> bool:
+    return math.isfinite(row.values["noisy"][metric.name])
 
 
 def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:

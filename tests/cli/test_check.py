@@ -44,7 +44,7 @@ def test_build_option_runs_one_batch_and_reports_its_cost(audiozen, project):
     assert facts["batch"] == "noisy [2, 4000], clean [2, 4000], length [2]"
     assert facts["batches"] == "2 an epoch"
     assert facts["loss"].startswith("loss 0.")
-    assert facts["memory"].endswith("MB at the peak, with the state of the optimiser and all else in the process")
+    assert facts["memory"].endswith("MB at the peak, of the whole process")
     assert facts["time"].endswith("an epoch")
     assert not (project / "exp").exists()
 

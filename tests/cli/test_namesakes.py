@@ -107,3 +107,11 @@ def test_doctor_and_list_tell_the_author_how_the_component_is_reached(acme, inst
     assert "sdnn audiozen 0.1.0 first party ok audiozen_plugins.model.sdnn:SDNN" in rows
     assert "net left 1.0 third party clash acme:Net" in rows, "negative control"
     assert audiozen("plugins", "doctor", "left").code == 1
+
+
+def test_name_of_two_kinds_of_one_plugin_is_shown_with_its_kind(install, audiozen):
+    install("both", {"both": ACME}, model={"mine": "both:Net"}, metric={"mine": "both:Metric"})
+    outcome = audiozen("plugins", "show", "mine")
+    assert outcome.code == 2
+    assert "write `--kind metric` or `--kind model`" in outcome.err
+    assert audiozen("plugins", "show", "mine", "--kind", "model").code == 0

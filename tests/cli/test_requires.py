@@ -100,7 +100,10 @@ def test_requirement_that_is_switched_off_is_an_error(tiny, acme, monkeypatch):
     monkeypatch.setenv(VARIABLE, "audiozen-plugin-acme")
     (found,) = findings(tiny, "audiozen-plugin-acme")
     assert found.code == codes.UNMET_REQUIREMENT
-    assert found.message == "`audiozen-plugin-acme` is required, but switched off, with `--without` or AUDIOZEN_WITHOUT"
+    assert (
+        found.message
+        == "`audiozen-plugin-acme` is required, but it is switched off (by `--without` or AUDIOZEN_WITHOUT)"
+    )
 
 
 def test_requires_of_another_type_is_reported_once(tiny):

@@ -202,12 +202,12 @@ def test_each_data_set_skips_and_reports_a_file_that_is_not_audio(audiozen, proj
     # mistakes early, and in the test.
     assert outcome.err.count("an unreadable sample is skipped") == 3
     assert outcome.err.count("so_far=1") == 3
-    assert re.search("the training data skips unreadable samples .*count=1", outcome.err)
-    assert re.search("the validation data skips unreadable samples .*count=1", outcome.err)
-    assert len(re.findall("the test data skips unreadable samples .*count=1", outcome.err)) == 2
+    assert re.search("unreadable samples of the training data are skipped .*count=1", outcome.err)
+    assert re.search("unreadable samples of the validation data are skipped .*count=1", outcome.err)
+    assert len(re.findall("unreadable samples of the test data are skipped .*count=1", outcome.err)) == 2
     assert "clip_1.wav" in outcome.err
     log = (project / "exp/tiny/tiny.log").read_text()
-    assert "the test data skips unreadable samples" in log
+    assert "unreadable samples of the test data are skipped" in log
     (scores,) = (project / "exp/tiny/test").glob("*/0/scores.json")
     assert json.loads(scores.read_text())["files"] == 3
     assert "clip_1.wav" in audiozen("run", "tiny.toml", "-M", "test").err  # an error, because this run does not skip
@@ -228,8 +228,8 @@ def test_resume_logs_a_change_in_the_skipped_files(audiozen, project):
 def test_evaluation_reports_skipped_samples(audiozen, broken):
     outcome = audiozen("run", "tiny.toml", "-M", "train", "test", *SKIP)
     assert outcome.code == 0, outcome.err
-    assert re.search("the validation run skips unreadable samples .*count=1", outcome.err)
-    assert re.search("the test run skips unreadable samples .*count=1", outcome.err)
+    assert re.search("unreadable samples of the validation run are skipped .*count=1", outcome.err)
+    assert re.search("unreadable samples of the test run are skipped .*count=1", outcome.err)
 
 
 def test_skipping_a_broken_file_counts_towards_max_bad_data(audiozen, broken):

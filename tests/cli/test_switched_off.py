@@ -60,7 +60,7 @@ def test_config_that_uses_the_plugin_gets_an_error_that_says_it_is_off(acme, tin
     assert outcome.code == 2
     assert "no loss function named `acme_loss` is installed" in outcome.err
     note = (
-        "note: the loss function `acme_loss` of audiozen-plugin-acme 1.0 is switched off, with `--without` or "
+        "note: the loss function `acme_loss` of audiozen-plugin-acme 1.0 is switched off (by `--without` or "
         "AUDIOZEN_WITHOUT"
     )
     assert note in outcome.err

@@ -65,7 +65,7 @@ def train_without_waiting(folder, **options):
 def test_a_training_step_never_waits_for_the_gpu(tmp_path, options):
     trainer = train_without_waiting(tmp_path, **options)
     assert trainer.progress.epoch == 2
-    assert all({"loss", "grad_norm"} <= step.keys() for step in trainer.scalars.steps[-1:])
+    assert all({"loss", "grad_norm"} <= step.keys() for step in trainer.scalars.per_batch[-1:])
 
 
 def test_a_step_that_reads_its_loss_waits(tmp_path):
@@ -99,8 +99,8 @@ def test_scalars_on_a_gpu_are_those_of_reading_at_once():
     at_once = on_gpu(max_epochs=2)
     at_once.scalars.read_at_once = True
     at_once.train(make_loader(40))
-    assert len(late.scalars.steps) == 10
-    assert late.scalars.steps == at_once.scalars.steps
+    assert len(late.scalars.per_batch) == 10
+    assert late.scalars.per_batch == at_once.scalars.per_batch
 
 
 def test_amp_scales_float16_gradients_and_stores_the_scale():

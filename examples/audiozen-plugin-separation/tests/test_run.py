@@ -115,6 +115,11 @@ def test_other_numbers_of_sources_are_an_error(tmp_path):
     [
         ("trainer", {"metric": ["pit"]}, "did you mean `metrics`"),
         ("trainer", {"metrics": ["pitt"]}, "did you mean `pit`"),
+        (
+            "trainer",
+            {"metrics": ["si_sdr", {"path": "pit", "args": {"metric": "si_sdr"}}]},
+            "`pit_si_sdr` is listed twice",
+        ),
         ("trainer", {"metrics": [{"path": "pit", "args": {"metric": "si_sdrr"}}]}, "did you mean `si_sdr`"),
         ("dataset", {"clip_second": 1.0}, "did you mean `clip_seconds`"),
         ("dataset", {"items": 0}, "must be at least 1"),

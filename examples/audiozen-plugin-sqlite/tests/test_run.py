@@ -116,14 +116,26 @@ def test_a_resumed_run_has_no_row_twice(tmp_path):
     trainer = watch.of("on_run_start")[0]["trainer"]
     with sqlite3.connect(trainer.folder.parent / "runs.sqlite") as database:
         assert database.execute("SELECT status, epoch, step FROM runs").fetchall() == [("failed", 1, 4)]
-        assert "ValueError: no" in database.execute("SELECT reason FROM runs").fetchone()[0]
+        [(reason,)] = database.execute("SELECT reason FROM runs").fetchall()
+        assert "ValueError: no" in reason
+        assert "help:" not in reason
         before = database.execute("SELECT step FROM history WHERE name = 'step/loss'").fetchall()
     assert (3,) in before
     outcome = experiment.run("train", resume=True)
     assert records(outcome) == lines(outcome)
     assert [step for _, step, _, values in records(outcome) if "train/loss" not in values] == [1, 2, 3, 4, 5, 6]
     assert state(outcome)[:3] == ("finished", 3, 6)
-    assert query(outcome, "SELECT reason FROM runs") == [(None,)]
+    assert query(outcome, "SELECT reason FROM runs") == [("max_epochs = 3 is reached",)]
+
+
+def test_training_that_a_hook_stops_is_not_finished(tmp_path):
+    class Stops(HookRecorder):
+        @hookimpl
+        def stop_reason(self, trainer):
+            return "enough" if trainer.progress.epoch == 1 else None
+
+    outcome = experiment_in(tmp_path / "tiny").run("train", hooks=Stops())
+    assert query(outcome, "SELECT status, reason, epoch FROM runs") == [("stopped", "enough", 1)]
 
 
 def test_a_run_that_returns_to_a_checkpoint_has_no_row_twice(tmp_path):

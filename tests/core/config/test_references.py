@@ -218,7 +218,7 @@ def test_references_that_grow_without_bound_are_one_finding(findings, monkeypatc
     assert finding.message.endswith(f"the references of this file make more than {limit}")
     assert finding.span.line > 10
     assert finding.notes == (
-        "help: values that contain each other several times grow with each step; refer to a long value once",
+        "help: refer to a long value only once; a value that contains another one twice is twice as long",
     )
 
 

@@ -29,6 +29,13 @@ def test_values_keep_their_types(file):
     assert str(config.meta.save_dir) == "other/a=b ${c}"
 
 
+def test_quoted_key_may_contain_an_equals_sign(file):
+    overrides = {'+optimizer.args."a=b"': 1}
+    with pytest.raises(ConfigError, match="a=b") as caught:
+        Experiment.load(file, overrides=overrides)
+    assert "names no key" not in str(caught.value), "Adam has no such argument, but the key is read"
+
+
 def test_string_is_a_string_even_if_it_looks_like_a_number(file):
     with pytest.raises(ConfigError, match="lr"):
         Experiment.load(file, overrides={"optimizer.args.lr": "3e-4"})
@@ -42,6 +49,9 @@ def test_string_is_a_string_even_if_it_looks_like_a_number(file):
         ({"optimizer.args.lr": object()}, "type object"),
         ({"optimiser.args.lr": 0.1}, "there is no `optimiser` to override"),
         ({"": 0.1}, "names no key"),
+        ({"optimizer.args.lr=1": 0.1}, "names no key: 'optimizer.args.lr=1'"),
+        ({"+optimizer.args.lr\n": 0.1}, "names no key"),
+        ("optimizer.args.lr=0.1", "`overrides` is one text, not a list"),
         ({"trainer.args.max_epochs": 0}, "at least 1"),
     ],
 )

@@ -1,6 +1,7 @@
 """Transforms, collate functions and samplers of any form with `set_epoch` are told each epoch."""
 
 import functools
+import sys
 
 import numpy as np
 import pytest
@@ -161,3 +162,41 @@ def test_the_parts_of_a_long_concatenation_are_told():
     crops = [Crop() for _ in range(10_001)]
     tell_epoch(torch.utils.data.ConcatDataset([Holder(transform=crop) for crop in crops]), 2)
     assert {crop.epoch for crop in crops} == {2}
+
+
+def test_a_row_of_plain_values_costs_one_call_in_each_epoch():
+    """Each worker looks for receivers in each epoch, so a table must not take long."""
+    count = 5_000
+    plain = {first: [{"id": f"{first} {row}", "snr": 0.5} for row in range(100)] for first in range(count // 100)}
+    nested = {first: rows(100) for first in range(count // 100)}
+    crop = Crop()
+    for table, most in ((plain, 1.1), (nested, 10)):
+        calls = []
+        sys.setprofile(lambda _, event, __, calls=calls: calls.append(event == "call"))
+        try:
+            tell_epoch(Holder(table=table, transform=crop), 3)
+        finally:
+            sys.setprofile(None)
+        assert count <= sum(calls) < most * count
+    assert (crop.epoch, crop.calls) == (3, 2)
+
+
+@pytest.mark.parametrize("levels", range(1, 9))
+def test_a_transform_in_a_row_is_told_at_any_depth(levels):
+    crop, circle = Crop(), []
+    row = {"crop": crop}
+    for _ in range(levels):
+        row = {"id": 1, "parts": [row, ["name"]]}
+    circle.append(circle)
+    tell_epoch(Holder(table={"speaker": [{"id": 0}, circle, row]}), 4)
+    assert (crop.epoch, crop.calls) == (4, 1)
+
+
+def test_a_transform_that_replaces_another_between_epochs_is_told():
+    first, second = Crop(), Crop()
+    dataset = Transforms(first, lambda crop: crop)
+    loader = BatchLoader(dataset, batch_size=2)
+    seen = epochs_seen(loader, [1])
+    dataset.kept = second
+    assert seen + epochs_seen(loader, [2]) == [{1}, {2}]
+    assert (first.epoch, second.epoch) == (1, 2)

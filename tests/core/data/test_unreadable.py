@@ -65,16 +65,16 @@ def test_file_that_is_skipped_in_every_epoch_is_counted_once():
 def test_test_mode_does_not_report_samples_that_the_training_skipped(capsys):
     trainer = make_trainer(max_epochs=3, on_bad_data="skip", max_bad_data=2)
     trainer.train(loader(2))
-    assert "skips unreadable samples" not in capsys.readouterr().err
+    assert "unreadable samples" not in capsys.readouterr().err
     trainer.test([loader(5)])
-    assert re.search("the test run skips unreadable samples .*count=1", capsys.readouterr().err)
+    assert re.search("unreadable samples of the test run are skipped .*count=1", capsys.readouterr().err)
 
 
 def test_a_batch_without_readable_samples_is_still_a_step():
     trainer = make_trainer(max_epochs=2, on_bad_data="skip", max_bad_data=9)
     trainer.train(loader(4, 5, 6, 7), [loader(4, 5, 6, 7)])
     assert trainer.progress.step == 6
-    assert len(trainer.scalars.steps) == 2
+    assert len(trainer.scalars.per_batch) == 2
 
 
 def test_unreadable_sample_stops_the_training_by_default():

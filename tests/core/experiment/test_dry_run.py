@@ -1,6 +1,7 @@
 """`check --build` measures what a training needs: also the state that an optimiser makes in its first step."""
 
 import json
+import re
 
 import pytest
 
@@ -22,14 +23,21 @@ class Adam(torch.optim.Adam):
         OPTIMIZERS.append(self)
 
 
+def write(name, *values):
+    with Path(__file__).with_name(name).open("a") as file:
+        print(json.dumps(values), file=file)
+
+
 class Net(nn.Linear):
-    # Writes down what is held beside the weights when a batch begins.
+    # Writes down what is held beside the weights when a batch begins, and the gradients of each pass.
+    def __init__(self, **sizes):
+        super().__init__(**sizes)
+        self.weight.register_hook(lambda gradient: write("gradients.jsonl", *gradient.flatten().tolist()))
+
     def forward(self, x):
         state = OPTIMIZERS[-1].state
         moments = sum(t.numel() for w in self.parameters() for t in state.get(w, {}).values() if t.ndim)
-        with Path(__file__).with_name("seen.jsonl").open("a") as file:
-            weights = self.weight.flatten().tolist()
-            print(json.dumps([moments, self.weight.grad is not None, weights]), file=file)
+        write("seen.jsonl", moments, self.weight.grad is not None, self.weight.flatten().tolist())
         return super().forward(x)
 
 
@@ -56,17 +64,37 @@ def test_second_pass_has_the_state_of_the_optimizer_and_the_same_weights(tiny, w
     assert (first[0], second[0]) == (0, 2 * 5)  # Adam keeps two values for each of the five weights
     assert (first[1], second[1]) == (False, window > 1)  # as when the second batch of a training begins
     assert first[2] == second[2]
-    assert "with the state of the optimiser" in facts["memory"]
+    assert "of the whole process" in facts["memory"]
+
+
+def lines(tiny, name):
+    path = tiny.folder / name
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    path.unlink()
+    return found
 
 
 def test_float16_is_scaled_and_measured_too(tiny):
+    dry_run(Experiment.load(tiny.write(*NET)))
+    plain = lines(tiny, "gradients.jsonl")
+    assert lines(tiny, "seen.jsonl")[1][0] == 2 * 5
     changes = (
         ('device = "cpu"', 'device = "cpu"\nuse_amp = true'),
-        ("[dataset]", '[[hooks]]\npath = "amp"\nargs.dtype = "float16"\n[dataset]'),
+        ("[dataset]", '[[hooks]]\npath = "amp"\nargs = {dtype = "float16", init_scale = 16.0}\n[dataset]'),
     )
     dry_run(Experiment.load(tiny.write(*NET, *changes)))
-    _, second = map(json.loads, (tiny.folder / "seen.jsonl").read_text().splitlines())
-    assert second[0] == 2 * 5
+    scaled = lines(tiny, "gradients.jsonl")
+    assert len(scaled) == len(plain) == 2
+    for of_pass, without in zip(scaled, plain, strict=True):
+        assert of_pass == pytest.approx([16 * value for value in without], rel=0.01)
+        assert of_pass != [16 * value for value in without], "float32"
+    assert lines(tiny, "seen.jsonl")[1][0] == 2 * 5
+
+
+def test_time_is_that_of_a_batch_and_not_of_a_step(tiny):
+    text = "max_epochs = 2\ngradient_accumulation_steps = 3"
+    facts = dry_run(Experiment.load(tiny.write(*NET, ("max_epochs = 2", text))))
+    assert re.fullmatch(r"\d+\.\d{3} s a batch, forward and backward, 0:00:\d\d an epoch", facts["time"])
 
 
 def test_optimizer_that_can_not_step_is_an_error_before_the_training(tiny):

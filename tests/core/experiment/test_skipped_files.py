@@ -26,7 +26,7 @@ def remembered(outcome):
 def test_files_of_the_test_are_not_in_the_checkpoints_of_the_training(tiny, capsys):
     together = remembered(tiny.run("train", "test"))
     assert together == {"samples": [], "files": []}
-    assert "the test data skips unreadable samples" in capsys.readouterr().err
+    assert "unreadable samples of the test data are skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("first", "then"), [(("train", "test"), ("train",)), (("train",), ("train", "test"))])

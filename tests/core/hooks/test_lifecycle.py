@@ -291,9 +291,14 @@ def test_end_and_teardown_are_told_how_the_run_has_ended(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"), [(RunError("broken"), "failed"), (KeyboardInterrupt(), "interrupted"), (SystemError(), "failed")]
+    ("error", "kind", "reason"),
+    [
+        (RunError("broken", remedy="mend it"), "failed", "RunError: broken"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (SystemError(), "failed", "HookError: "),
+    ],
 )
-def test_evaluation_that_fails_is_abandoned_once_and_teardown_gets_the_error(tmp_path, error, kind):
+def test_evaluation_that_fails_is_abandoned_once_and_teardown_gets_the_error(tmp_path, error, kind, reason):
     hooks, tiny = Ends(fail=error), TinyExperiment(tmp_path)
     with pytest.raises((AudioZenError, KeyboardInterrupt)) as raised:
         tiny.set("trainer", max_epochs=1).run("train", hooks=hooks)
@@ -302,6 +307,8 @@ def test_evaluation_that_fails_is_abandoned_once_and_teardown_gets_the_error(tmp
     assert "on_evaluation_end" not in hooks.names
     [(when, ending)] = hooks.endings
     assert (when, ending.kind) == ("teardown", kind)
+    assert ending.reason.startswith(reason)
+    assert "mend it" not in ending.reason
     assert ending.error is raised.value or ending.error is raised.value.__cause__
 
 

@@ -199,7 +199,7 @@ NEAR = """
 from audiozen_core.hooks.specs import hookimpl
 
 class Late:
-    after = ("clip_grad_nrom", "wandb", "amp_2")
+    after = ("clip_grad_nrom", "wandb", "amp_2", "tensorboardx", "progress_bar", "amp2")
 
     @hookimpl
     def on_epoch_end(self, trainer): ...
@@ -213,8 +213,7 @@ def test_a_name_that_is_probably_misspelt_is_a_warning_everywhere(install, tmp_p
     assert (found.message.partition(": ")[2], found.severity) == (MESSAGE, "warning")
     assert found.notes[0].endswith("acme_late.py:4, in Late")
     assert found.notes[1] == "help: did you mean `clip_grad_norm`?"
-    with pytest.raises(AssertionError, match=MESSAGE):
-        assert_hooks(resolve("acme_late").target)
+    assert assert_hooks(resolve("acme_late").target), "it may be the name of a plugin that is not installed here"
     file = TinyExperiment(tmp_path).write(text="[[hooks]]\npath = 'acme_late'\n" + TOML)
     experiment = Experiment.load(file)
     (warning,) = experiment.warnings

@@ -1,9 +1,11 @@
 """What the error says if memory runs out or the data loader fails."""
 
+import gc
 import os
 import signal
 import sys
 import time
+import weakref
 from multiprocessing.resource_sharer import DupFd
 
 import pytest
@@ -153,3 +155,36 @@ class Wrong(Pairs):
 def test_error_in_the_data_set_is_not_reported_as_a_failed_loader(workers):
     with pytest.raises(DataError, match=r"sample 0 of the data set Wrong can't be made: RuntimeError.*or so it seems"):
         make_trainer().train(BatchLoader(Wrong(), batch_size=4, num_workers=workers))
+
+
+def test_error_that_ends_a_run_is_freed_with_all_that_it_refers_to_when_the_caller_is_done():
+    """A notebook keeps the trainer. The frames of the error refer to the batch, and to the memory of the GPU."""
+
+    class Fails(TinyTrainer):
+        def training_step(self, batch, batch_idx):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    class Endings:
+        @hookimpl
+        def on_teardown(self, ending):
+            told.append((ending.kind, type(ending.error)))
+
+    told = []
+    trainer = make_trainer(cls=Fails, max_epochs=1, hooks={"endings": Endings()})
+    gc.disable()
+    try:
+        freed = _weak_error_of(lambda: trainer.train(make_loader()))
+        assert freed() is None, "nothing but the caller refers to the error"
+    finally:
+        gc.enable()
+    assert (trainer.ending.kind, trainer.ending.error) == ("failed", None)
+    assert trainer.ending.reason.startswith("RunError: ")
+    assert told == [("failed", RunError)], "hooks get the error"
+
+
+def _weak_error_of(run):
+    """Runs a function that raises an error, and returns a weak reference to the error."""
+    try:
+        run()
+    except RunError as error:
+        return weakref.ref(error)

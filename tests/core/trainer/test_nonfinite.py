@@ -12,7 +12,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError, RollbackRequest
 from audiozen_core.hooks.specs import hookimpl
-from audiozen_core.trainer import saved_state
+from audiozen_core.trainer import checkpointed
 from audiozen_core.trainer.nonfinite import GradientNorms, check_weights, named_weights
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_plugins.hooks.checkpoint import Checkpoint
@@ -116,7 +116,7 @@ def test_skipped_batch_counts_as_a_step_and_keeps_the_weights_finite(cls):
     assert hook.count == 1
     assert trainer.progress.step == 15
     assert weights_of(trainer).isfinite().all()
-    assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.steps)
+    assert all(torch.isfinite(torch.tensor(step["loss"])) for step in trainer.scalars.per_batch)
 
 
 def test_skipped_batch_has_the_same_effect_as_an_absent_batch():
@@ -287,7 +287,7 @@ def test_rollback_request_without_a_handler_raises_its_reason():
 
 def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(saved_state, "check_weights", lambda modules, epoch: checks.append(epoch))
+    monkeypatch.setattr(checkpointed, "check_weights", lambda modules, epoch: checks.append(epoch))
     hooks = {"checkpoint": Checkpoint()}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
     trainer.train(make_loader())
@@ -297,7 +297,7 @@ def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
 
 def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(saved_state, "check_weights", lambda modules, epoch: checks.append(epoch))
+    monkeypatch.setattr(checkpointed, "check_weights", lambda modules, epoch: checks.append(epoch))
     make_trainer(
         tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False
     ).train(make_loader())

@@ -92,8 +92,8 @@ def test_data_set_without_a_name_is_called_by_its_index(tmp_path):
     ("names_of_batches", "message"),
     [
         (["audio/a.txt", "audio/a.txt"], "two samples would write the same file `audio/a.txt`"),
-        (["audio/a.txt", "../../a.txt"], "leads out of"),
-        (["audio/a.txt", "/a.txt"], "leads out of"),
+        (["audio/a.txt", "../../a.txt"], r"the name `\.\./\.\./a\.txt` leads out of"),
+        (["audio/a.txt", "/a.txt"], "the name `/a.txt` leads out of"),
         (["audio/a.txt", "audio/b.txt"], ""),
     ],
 )

@@ -52,10 +52,10 @@ def test_clipping_does_not_change_gradients_below_the_limit():
 def test_plot_norm_records_the_norm_before_clipping():
     trainer = make_trainer(max_epochs=1, plot_norm=True, clip_grad_norm_value=1e-3, hooks={"clip": ClipGradNorm()})
     trainer.train(make_loader())
-    assert min(step["grad_norm"] for step in trainer.scalars.steps) > 1e-2
+    assert min(step["grad_norm"] for step in trainer.scalars.per_batch) > 1e-2
     silent = make_trainer(max_epochs=1, clip_grad_norm_value=1e-3, hooks={"clip": ClipGradNorm()})
     silent.train(make_loader())
-    assert "grad_norm" not in silent.scalars.steps[0]
+    assert "grad_norm" not in silent.scalars.per_batch[0]
 
 
 @pytest.mark.parametrize("factor", [10.0, 0.1])

@@ -2,20 +2,24 @@
 
 import json
 import math
+import signal
 
 import pytest
 import torch
 from torch import nn
 
+from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.errors import RunError
+from audiozen_core.errors import Interrupted, RunError
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import step_scalars
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.hooks.amp import Amp
+from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
+from audiozen_plugins.hooks.signals import Signals
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of, weights_of
 
 
@@ -108,7 +112,7 @@ def test_too_many_overflows_in_a_row_are_an_error():
     trainer = make(Log(), max_epochs=9, amp=Amp(dtype="float16", max_overflows=7))
     trainer.often = True
     with pytest.raises(
-        RunError, match=r"\[optimizer\] have overflowed float16 in 8 of its steps in a row, up to step 8"
+        RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8: \[optimizer\] makes no progress"
     ):
         trainer.train(make_loader())
 
@@ -135,7 +139,9 @@ def loader():
 
 def test_overflows_in_a_row_are_those_of_one_optimizer():
     """The other network trains on, so its steps must not restart the count."""
-    with pytest.raises(RunError, match=r"\[optimizer_d\] have overflowed float16 in 4 of its steps in a row"):
+    with pytest.raises(
+        RunError, match=r"overflowed float16 in 4 steps in a row, .*: \[optimizer_d\] makes no progress"
+    ):
         two_networks(Amp(dtype="float16", init_scale=16.0, max_overflows=3), Log(), max_epochs=1).train(loader())
 
 
@@ -152,5 +158,70 @@ def test_counts_of_overflows_are_in_a_checkpoint():
     state = json.loads(json.dumps(amp.state_dict()))
     again = Amp(dtype="float16", init_scale=16.0, max_overflows=8)
     again.load_state_dict(state)
-    with pytest.raises(RunError, match=r"in 9 of its steps in a row"):
+    with pytest.raises(RunError, match=r"in 9 steps in a row"):
         two_networks(again, Log(), max_epochs=2).train(loader())
+
+
+def test_optimiser_that_the_trainer_does_not_have_is_an_error():
+    """Its overflows would be counted as those of another one."""
+    amp = Amp(dtype="float16", init_scale=16.0)
+    trainer = make(Log(), amp=amp, max_epochs=1)
+    trainer.train(make_loader())
+    trainer.model[0].weight.grad = torch.ones(1, 4)
+    with pytest.raises(KeyError):
+        amp.optimizer_step(trainer, torch.optim.SGD(trainer.model.parameters(), lr=0.0))
+    assert amp.optimizer_step(trainer, trainer.optimizers[""])
+
+
+class Stops:
+    """Sends a signal in the validation of the second epoch, or in the last step before it."""
+
+    phase = "precision"
+
+    def __init__(self, moment):
+        self.moment = moment
+
+    def send(self, trainer, moment, epoch):
+        if self.moment == moment and trainer.progress.epoch == epoch:
+            signal.raise_signal(signal.SIGTERM)
+
+    @hookimpl
+    def on_evaluation_step_end(self, trainer):
+        self.send(trainer, "validation", 2)
+
+    @hookimpl
+    def on_training_step_start(self, trainer, batch_idx):
+        if batch_idx == 3:
+            self.send(trainer, "step", 1)
+
+    @hookimpl
+    def on_epoch_end(self, trainer):
+        self.send(trainer, "epoch end", 2)
+
+
+@pytest.mark.parametrize("moment", ["step", "validation", "epoch end"])
+def test_resumed_run_records_the_overflows_of_an_epoch_that_a_signal_has_interrupted(tmp_path, moment):
+    def run(folder, moment="", *, resume=False):
+        amp = Amp(dtype="float16", init_scale=16.0)
+        parts = {"signals": Signals(), "checkpoint": Checkpoint(), "log": Log(), "stops": Stops(moment)}
+        trainer = make_trainer(folder, cls=Overflows, hooks={"amp": amp, **parts}, max_epochs=3)
+        trainer.use_amp = True
+        if resume:
+            trainer.load_checkpoint(CheckpointStore(folder / "checkpoints").load().state)
+        try:
+            trainer.train(make_loader(), [make_loader(shuffle=False)])
+        except Interrupted:
+            assert moment
+        return {
+            epoch: {name: value for name, value in metrics.items() if "seconds" not in name}
+            for epoch, metrics in parts["log"].epochs.items()
+        }
+
+    whole = run(tmp_path / "whole")
+    assert [metrics.get("train/overflows") for metrics in whole.values()] == [None, 2.0, None]
+    before = run(tmp_path / "stopped", moment)
+    state = CheckpointStore(tmp_path / "stopped/checkpoints").load().state
+    assert state["hook_amp"]["in_epoch"] == {"": 2}
+    assert list(before) == ([1, 2] if moment == "epoch end" else [1])
+    after = run(tmp_path / "stopped", resume=True)
+    assert before | after == whole

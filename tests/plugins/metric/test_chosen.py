@@ -7,7 +7,7 @@ import pytest
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
-from audiozen_plugins.metric.chosen import build_metrics
+from audiozen_plugins.metric.chosen import build_metrics, check_metrics
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 from audiozen_plugins.metric.report import Report, scalar_names
@@ -75,3 +75,23 @@ def test_scalar_names_are_those_that_a_report_has():
     summary = Report([Mine("a")], rows).summary()
     assert summary == dict(zip(scalar_names("a"), (3.0, 1.0, 2.0, 1), strict=True))
     assert tuple(Report([Mine("a")], rows[:1]).summary()) == scalar_names("a")[:3]
+
+
+def test_names_of_wrapped_metrics_are_compared():
+    def wrap(metric):
+        return metric if metric.name.startswith("pit_") else Mine(f"pit_{metric.name}")
+
+    metrics = [named("a"), named("pit_a")]
+    with pytest.raises(RunError, match="the metric `pit_a` is listed twice"):
+        build_metrics(metrics, 16000, wrap=wrap)
+    [finding] = check_metrics(metrics, "metrics", sr=16000, wrap=wrap)
+    assert (finding.message, finding.severity) == ("the metric `pit_a` is listed twice", "error")
+    # Without the wrapper, they have different names.
+    assert both(*metrics) == ("", "")
+    built, _ = build_metrics([named("a"), named("pit_b")], 16000, wrap=wrap)
+    assert [metric.name for metric in built] == ["pit_a", "pit_b"]
+
+
+def test_sample_rate_is_that_of_the_metric_that_is_wrapped():
+    [reason] = build_metrics([named(sample_rates=[8000])], 16000, wrap=lambda metric: Mine("wrapped"))[1]
+    assert "leave `mine` out" in reason.remedy

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from audiozen_core.errors import RunError
+from audiozen_core.errors import DataError, RunError
 from audiozen_plugins.metric import Pesq, SiSdr, Stoi
 from audiozen_plugins.metric.rating import Rater, faults_of
 from audiozen_plugins.metric.report import Report
@@ -245,3 +245,20 @@ def test_only_the_last_state_is_rated_anew():
     for _ in range(3):
         rater.rate("a", {"clean": CLEAN, "noisy": NOISY, "baseline": CLEAN + noise(5), "enhanced": BETTER})
     assert metric.calls == 2 + 3
+
+
+@pytest.mark.parametrize(
+    ("signals", "message"),
+    [
+        (
+            {"noisy": NOISY, "enhanced": BETTER},
+            "because the signals lack the reference `clean`",
+        ),
+        ({**GOOD, "enhanced": BETTER[:-1]}, "because its signals have different shapes"),
+        ({**GOOD, "noisy": NOISY[None]}, "because its signals have different shapes"),
+    ],
+)
+def test_signals_that_cannot_be_compared_are_an_error_with_the_id_of_the_file(signals, message):
+    with pytest.raises(DataError, match=f"`street/7` can't be rated, {message}") as caught:
+        Rater([SiSdr()], SR).rate("street/7", signals)
+    assert caught.value.notes[0].startswith("given: noisy [")

@@ -9,7 +9,7 @@ import math
 import pytest
 from rich.console import Console
 
-from audiozen_core.errors import DataError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.storage import atomic
 from audiozen_plugins.metric import SiSdr, Stoi
 from audiozen_plugins.metric.rating import Row
@@ -258,3 +258,34 @@ def test_gain_of_three_states_is_that_from_the_first_to_the_last():
 def test_row_that_lacks_a_state_is_named():
     with pytest.raises(DataError, match="row `a` has no values of the state `noisy`; it has mixture, separated"):
         Report([SiSdr()], [states_of("a", None, mixture=1.0, separated=2.0)])
+
+
+@pytest.mark.parametrize("name", ["gain", "missing"])
+def test_state_with_the_name_of_another_value_is_refused(name):
+    """Its mean would replace the gain or the number of files without a value, or be replaced by it."""
+    for states in ((name,), (name, "output"), ("input", name)):
+        with pytest.raises(RunError, match=f"a state can't be called `{name}`"):
+            Report([SiSdr()], [], states=dict.fromkeys(states, ""))
+    Report([SiSdr()], [], states={f"{name}s": "", "output": ""})
+
+
+@pytest.mark.parametrize("name", ["files", "id", "note"])
+def test_group_with_the_name_of_another_entry_is_refused(name):
+    with pytest.raises(RunError, match=f"the group can't be called `{name}`"):
+        Report([SiSdr()], [], group=name)
+    Report([SiSdr()], [], group=f"{name}_")
+
+
+def test_report_without_a_state_is_refused():
+    with pytest.raises(RunError, match="at least one state"):
+        Report([SiSdr()], [], states={})
+
+
+def test_groups_are_shown_only_if_the_group_has_a_name():
+    rows = [states_of(str(index), float(index % 2), noisy=1.0, enhanced=2.0) for index in range(4)]
+    without = Report([SiSdr()], rows, group="")
+    assert "SNR" not in shown(without)
+    assert not any(name.startswith("by_") for name in without.to_json())
+    with_name = Report([SiSdr()], rows)
+    assert "SNR" in shown(with_name)
+    assert [level["files"] for level in with_name.to_json()["by_snr"]] == [2, 2]

@@ -242,7 +242,7 @@ def test_data_set_of_degenerate_pairs_alone_is_an_error(tmp_path, mode, changed)
     trainer = make(tmp_path, Norm(), names=SETS)
     with pytest.raises(DataError, match=rf"\[{mode}_dataset\] `{SETS[mode][1]}` has no pair that can be") as caught:
         getattr(trainer, mode)([loader(2), loader(2, changed=changed)])
-    (note,) = caught.value.notes
+    note, *_ = caught.value.notes
     assert note.startswith("SI-SDR: 3 files are not in the mean, because the pair has no value: f0 (")
     assert "noisy equals clean" in note
     if mode == "test":  # both tables have been written

@@ -37,7 +37,9 @@ def test_validation_set_without_a_pair_that_can_be_rated_ends_the_run_and_leaves
     with pytest.raises(DataError, match=r"\[validate_dataset\] has no pair that can be rated") as caught:
         tiny.run(*modes)
     assert "clip_0 (noisy equals clean)" in caught.value.notes[0]
-    assert not list((tmp_path / "exp").glob("*/checkpoints/epoch_*"))
+    (folder,) = (tmp_path / "exp").iterdir()
+    assert (folder / "tiny.log").is_file()
+    assert not (folder / "checkpoints").exists()
 
 
 def test_network_without_finite_output_gives_no_best_epoch_and_the_run_says_why(silent, capsys):
@@ -81,3 +83,33 @@ def test_one_finite_score_among_others_gives_a_best_epoch(tmp_path, capsys):
     assert log.count("the score is not finite, so this epoch can't be the best") == 2
     assert NO_BEST not in log
     assert (outcome.folder / "checkpoints/best").resolve().name == "epoch_0001"
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_metric_without_a_value_for_good_pairs_is_a_warning_and_the_files_are_not_blamed(tmp_path, capsys, same):
+    """PESQ, for example, has no value for a file without speech. Only degenerate pairs are the fault of the data."""
+    (tmp_path / "undefined.py").write_text(
+        "class Undefined:\n"
+        "    name = label = 'undefined'\n"
+        "    unit = ''\n"
+        "    higher_is_better = True\n"
+        "    sample_rates = None\n"
+        "    def __call__(self, estimate, reference, *, sr):\n"
+        "        return float('nan')\n"
+    )
+    tiny = TinyExperiment(tmp_path)
+    tiny.set("trainer", score={"path": "undefined.Undefined"}, metrics=["si_sdr", {"path": "undefined.Undefined"}])
+    if same:
+        shutil.copytree(tmp_path / "clean", tmp_path / "same")
+        tiny.set("validate_dataset", noisy_dir=str(tmp_path / "same"))
+        with pytest.raises(DataError, match=r"\[validate_dataset\] has no pair that can be rated"):
+            tiny.run()
+        return
+    outcome = tiny.run("train", "test")
+    log = capsys.readouterr().err
+    warning = "undefined: the metric has no value for any of the 4 noisy files"
+    assert [log.count(f"{mode} {warning}") for mode in ("validate", "test")] == [1, 1]
+    assert "SI-SDR: the metric has no value" not in log
+    assert NO_BEST in log
+    assert outcome.checkpoints == ["epoch_0001", "epoch_0002"]
+    assert len(outcome.metrics("test/si_sdr")) == 1

@@ -107,11 +107,6 @@ class Ema:
         """Puts the trained weights back, because a checkpoint may be saved next."""
         self.on_evaluation_end()
 
-    @hookimpl.on_exception
-    def on_exception(self) -> None:
-        """Puts the trained weights back if an evaluation has failed."""
-        self.on_evaluation_end()
-
     # ------------------------------------------------------------------------------- checkpoints
 
     @hookimpl.on_state_collect

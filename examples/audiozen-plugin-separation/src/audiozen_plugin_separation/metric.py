@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from audiozen.metric import MetricSpec, build_metric
+from audiozen.metric import Metric, MetricSpec, build_metric
 from torch import Tensor
 
 from audiozen_plugin_separation.permutations import best_permutation
@@ -48,3 +48,8 @@ class Pit:
         sign = 1 if self.higher_is_better else -1
         mean, assignment = best_permutation(sign * torch.tensor(values, dtype=torch.float64))
         return sign * float(mean), assignment.tolist()
+
+
+def in_pit(metric: Metric) -> Metric:
+    """Wraps a metric of one signal in `Pit`. A metric that is one already is returned as it is."""
+    return metric if isinstance(metric, Pit) else Pit(metric)

@@ -15,13 +15,16 @@ from audiozen.trainer import BaseTrainer, Components
 from rich.console import Console
 from torch import Tensor
 
-from audiozen_plugin_separation.metric import Pit
+from audiozen_plugin_separation.metric import Pit, in_pit
 
 # `pad_collate` adds `source_1_length`, which is no signal.
 _SOURCE = re.compile(r"source_\d+")
 
 # The states of a file in reports, with their headings in a table.
 _STATES = {"mixture": "mixture", "separated": "sep."}
+
+# The metrics of a test, unless the file names others.
+_METRICS = ("si_sdr",)
 
 
 class Validated(NamedTuple):
@@ -57,15 +60,14 @@ class SeparationTrainer(BaseTrainer):
         self,
         components: Components,
         *,
-        metrics: Sequence[MetricSpec] = ("si_sdr",),
+        metrics: Sequence[MetricSpec] = _METRICS,
         save_audio: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(components, **kwargs)
-        built, left_out = build_metrics(metrics, self.sr, states=_STATES)
+        self.metrics, left_out = build_metrics(metrics, self.sr, states=_STATES, wrap=in_pit)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
-        self.metrics = [metric if isinstance(metric, Pit) else Pit(metric) for metric in built]
         self.save_audio = save_audio
         self.score = Pit("si_sdr")
         self._validation_rater = Rater([self.score], self.sr, reference="sources")
@@ -76,7 +78,8 @@ class SeparationTrainer(BaseTrainer):
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
         """Yields what `audiozen check` finds: metrics that can't be used."""
-        yield from check_metrics(args.get("metrics"), "metrics", sr=acoustics.sr, states=_STATES)
+        metrics = args.get("metrics", _METRICS)
+        yield from check_metrics(metrics, "metrics", sr=acoustics.sr, states=_STATES, wrap=in_pit)
 
     def separate(self, mixtures: Tensor) -> Tensor:
         """Separates mixtures [batch, time] into sources [batch, sources, time].

@@ -21,8 +21,8 @@ _TABLES = (
         seed INTEGER NOT NULL,
         monitor TEXT NOT NULL,  -- the scalar of the validation that decides which epoch is the best
         higher_is_better INTEGER NOT NULL,
-        status TEXT,  -- running, finished, interrupted or failed; NULL without a training
-        reason TEXT,  -- why it is interrupted or has failed
+        status TEXT,  -- running, finished, stopped, interrupted or failed; NULL without a training
+        reason TEXT,  -- why it is no longer running
         epoch INTEGER NOT NULL,
         step INTEGER NOT NULL,
         best_epoch INTEGER,

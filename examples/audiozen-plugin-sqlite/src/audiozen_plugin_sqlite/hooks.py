@@ -10,14 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audiozen import AudioZenError, hookimpl
-from audiozen.errors import Interrupted
+from audiozen import hookimpl
 from audiozen.files import make_folder
 
 from audiozen_plugin_sqlite.database import Change, Database
 
 if TYPE_CHECKING:
-    from audiozen.hooks import Mode, Trainer
+    from audiozen.hooks import Mode, RunEnding, Trainer
 
 
 class Sqlite:
@@ -73,23 +72,11 @@ class Sqlite:
         """Removes the records of the steps that will be repeated."""
         self._write(trainer, self._remove_repeated(trainer), self._update(trainer, "running"))
 
-    @hookimpl.on_run_end
-    def on_run_end(self, trainer: Trainer) -> None:
-        """Marks the training as finished."""
-        if self._training:
-            self._write(trainer, self._update(trainer, "finished"))
-
-    @hookimpl.on_exception
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        """Marks the training as interrupted or failed."""
-        if self._training:
-            status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-            text = error.message if isinstance(error, AudioZenError) else f"{type(error).__name__}: {error}"
-            self._write(trainer, self._update(trainer, status, text.rstrip(": ")))
-
     @hookimpl.on_teardown
-    def on_teardown(self, trainer: Trainer) -> None:
-        """Closes the file."""
+    def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
+        """Writes how the training has ended, and closes the file."""
+        if self._training:
+            self._write(trainer, self._update(trainer, ending.kind, ending.reason))
         database, self._database = self._database, None
         if database is not None and (lost := database.close()):
             trainer.log.error("some records could not be written", file=str(database.path), changes_lost=lost)

@@ -1,4 +1,4 @@
-"""The state of a trainer: what belongs to it, and how it is collected for a checkpoint and restored from one."""
+"""The checkpoints of a trainer: how its state is collected for one, and restored from one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,36 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from audiozen_core.data.unreadable import UnreadablePolicy
+from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.state import EXTRA, StateRegistry
 
 
-class SavedState(Evaluation):
+class CheckpointedTrainer(Evaluation):
     """The part of a trainer that has to do with checkpoints.
 
     Attributes:
         state: what is saved, by name. A trainer or a hook may register more.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        components: Components,
+        *,
+        monitor: str,
+        save_max_score: bool,
+        on_bad_data: UnreadablePolicy,
+        max_bad_data: int,
+    ) -> None:
+        super().__init__(
+            components,
+            monitor=monitor,
+            save_max_score=save_max_score,
+            on_bad_data=on_bad_data,
+            max_bad_data=max_bad_data,
+        )
         self.state = StateRegistry()
 
     @contextmanager
@@ -55,4 +71,4 @@ class SavedState(Evaluation):
         self.state.load_state_dict(state)
 
     def _complete_records(self) -> None:
-        """Reads the losses of all steps so far, and records them; in a subclass that trains."""
+        """Does nothing here; a trainer that trains overrides it."""

@@ -1,0 +1,73 @@
+"""A function is read once, but what may still change is read again: see `%autoreload`, and names defined later."""
+
+import ast
+import importlib.util
+import inspect
+import types
+
+import pytest
+
+from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.source import syntax_tree
+
+
+@pytest.fixture
+def module(tmp_path):
+    """Returns a function that writes a module and imports it."""
+
+    def write(text):
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location("mine", path)
+        made = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        return made
+
+    return write
+
+
+def reload_in_place(old, new):
+    """Does what `%autoreload` does with a function."""
+    for name in ("__code__", "__defaults__", "__doc__", "__dict__"):
+        setattr(old, name, getattr(new, name))
+
+
+class NoHash:
+    __hash__ = None
+
+    def __call__(self, size: int = 1, **kwargs):
+        pass
+
+
+def test_callable_without_a_hash_has_a_signature_but_no_source():
+    assert syntax_tree(NoHash()) is None
+    assert signature_of(NoHash()).names() == ("size",)
+
+
+def test_source_of_a_bound_method_is_that_of_its_function():
+    tree, above = syntax_tree(NoHash().__call__)
+    (function,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    assert function.name == "__call__"
+    assert function.lineno + above == inspect.getsourcelines(NoHash.__call__)[1]
+
+
+def test_function_that_is_replaced_in_place_is_read_again(module):
+    make = module("def make(size=1):\n    return size\n").make
+    before, tree = signature_of(make), syntax_tree(make)[0]
+    assert syntax_tree(make)[0] is tree
+    # Only the default differs, so both have equal code.
+    reload_in_place(make, module("def make(size=2):\n    return size\n").make)
+    assert [before.get("size").default, signature_of(make).get("size").default] == [1, 2]
+    reload_in_place(make, module("def make(size=2, width=3):\n    return size + width\n").make)
+    assert signature_of(make).names() == ("size", "width")
+    assert "width" in ast.dump(syntax_tree(make)[0])
+
+
+def test_annotation_that_can_be_resolved_later_is_resolved_then():
+    names = {"__name__": "mine"}
+    exec("from __future__ import annotations\ndef make(size: int, codec: Codec): ...", names)
+    annotations = [parameter.annotation for parameter in signature_of(names["make"]).parameters]
+    assert annotations == [int, inspect.Parameter.empty]
+    names["Codec"] = types.SimpleNamespace
+    annotations = [parameter.annotation for parameter in signature_of(names["make"]).parameters]
+    assert annotations == [int, types.SimpleNamespace]
