@@ -35,7 +35,7 @@ def as_scalar(value: Any) -> Any:
     if hasattr(value, "is_complex"):
         return None if value.is_complex() else value
     number = item()
-    return _as_float(number) if isinstance(number, Real) and not isinstance(number, bool) else None
+    return as_scalar(number) if isinstance(number, Real) else None
 
 
 def is_truth_value(value: Any) -> bool:
@@ -43,7 +43,7 @@ def is_truth_value(value: Any) -> bool:
     return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
 
 
-def _as_float(value: Real) -> float:
+def _as_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:  # an integer or a fraction, which Python does not limit

@@ -15,8 +15,9 @@ from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.host_copy import HostCopy
-from audiozen_core.trainer.step_scalars import GPU_LAG
 
+# As many steps later, a GPU has computed whether a step has overflowed, so that reading it does not wait.
+_GPU_LAG = 8
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
 _SCALES = Range(least=torch.finfo(torch.float32).tiny, most=torch.finfo(torch.float32).max)
@@ -188,7 +189,7 @@ class Amp:
 
 def _lag(device: torch.device) -> int:
     """Returns how many steps late it is known whether a step has overflowed."""
-    return GPU_LAG if device.type == "cuda" else 0
+    return _GPU_LAG if device.type == "cuda" else 0
 
 
 def _has_gradients(optimizer: torch.optim.Optimizer) -> bool:
