@@ -13,6 +13,7 @@ from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.trainer_protocol import Stateful as Stateful
 from audiozen_core.hooks.trainer_protocol import Trainer as Trainer
 from audiozen_core.kinds import Mode as Mode
+from audiozen_core.trainer.host_copy import HostCopy as HostCopy
 from audiozen_core.trainer.learning_rates import learning_rates as learning_rates
 from audiozen_plugins.hooks.amp import Amp as Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint as Checkpoint

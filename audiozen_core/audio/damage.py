@@ -15,6 +15,22 @@ def damaged(path: Path, why: str) -> DataError:
     )
 
 
+def undecodable(path: Path, why: str, form: str) -> DataError:
+    """Returns the error for a file that libsndfile can't decode.
+
+    Args:
+        path: the file.
+        why: what libsndfile says.
+        form: the format. Frames of a FLAC file that were copied out of another one have the wrong numbers, so that
+            libsndfile does not find them, but ffmpeg does.
+    """
+    error = damaged(path, f"it can't be decoded ({why.strip().rstrip('.')})")
+    if form != "FLAC":
+        return error
+    remedy = f"if it was cut out of another file without encoding it anew (`-c copy`), encode it: {ffmpeg(path)}"
+    return DataError(error.message, remedy=f"{remedy}; otherwise {error.remedy}")
+
+
 def misleading(path: Path, why: str, *, options: str = "") -> DataError:
     """Returns the error for a file that holds more audio than its header says. ffmpeg finds all of it.
 

@@ -22,7 +22,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.damage import damaged, ffmpeg, misleading, tagged, unverifiable
+from audiozen_core.audio.damage import damaged, ffmpeg, misleading, tagged, undecodable, unverifiable
 from audiozen_core.audio.flac_frames import check_flac, find_joined
 from audiozen_core.audio.length import Bytes, Length, PatchedFile
 from audiozen_core.audio.mpeg_frames import check_mpeg
@@ -128,7 +128,7 @@ class AudioFile:
         try:
             samples = self._decode(start, end)
         except soundfile.LibsndfileError as error:
-            raise damaged(self.path, str(error)) from error
+            raise undecodable(self.path, str(error), self._format) from error
         if len(samples) < end - start:
             raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
         wave = _to_mono(self.path, samples, channel)

@@ -19,6 +19,8 @@ _KBPS = {  # by (MPEG 1 or not, layer), without "free" and "bad"
 _RATES = (44100, 48000, 32000)
 _LARGEST_FRAME = 2881  # 320 kbit/s at 8000 Hz
 _MONO = 0xC0  # the bits of the channel mode, all set in mono
+_APE, _LYRICS = b"APETAGEX", b"LYRICSBEGIN"
+_LARGEST_TAG = 1 << 24  # 16 MiB, with pictures
 _SAME = 0xFFFE0C00  # the bits of a header that are equal in all frames: sync, version, layer, sample rate
 
 
@@ -110,9 +112,11 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
     What is not a frame, such as a tag, is skipped. Returns the number, and whether the last one is cut off.
 
     Raises:
-        DataError: frames follow with another sample rate or number of channels, which the decoder would not return.
+        DataError: frames follow that the decoder would not return: they have another sample rate or number of
+            channels, or follow a tag that the decoder does not know.
     """
     count = 0
+    lost = False  # whether the decoder stops before this position
     sizes: dict[int, int] = {}
     same = like.header & _SAME
     end = len(content)
@@ -130,16 +134,35 @@ def _count(path: Path, content: bytes, position: int, like: _Frame) -> tuple[int
                 count += 1
                 position += size
                 continue
-        if content.startswith(b"ID3", position):
-            position += id3_size(content[position : position + 10].ljust(10, b"\0"))
-        elif content.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN"), position) and end - position < 1 << 16:
-            break
-        else:
-            position = _skip_to_frame(content, position)
+        tag_end = _tag_end(content, position)
+        # The decoder skips only tags that begin with one of these marks, however long they are.
+        if tag_end is not None and not content.startswith((b"ID3", b"TAG", _APE), position):
+            lost = True
+        position = _skip_to_frame(content, position) if tag_end is None else tag_end
         other = _parse(content, position)
-        if other is not None and (other.header & _SAME != same or other.mono != like.mono):
+        if other is not None and (lost or other.header & _SAME != same or other.mono != like.mono):
             raise joined(path, position)
     return count, False
+
+
+def _tag_end(content: bytes, position: int) -> int | None:
+    """Returns the position after the tag that begins at a position. None if there is none, or not all of it."""
+    end = None
+    if content.startswith(b"ID3", position):
+        end = position + id3_size(content[position : position + 10].ljust(10, b"\0"))
+    elif content.startswith(b"TAG", position):  # ID3v1
+        end = position + 128
+    elif content.startswith(_LYRICS, position):
+        ends = [content.find(mark, position) for mark in (b"LYRICS200", b"LYRICSEND")]
+        end = min((place + 9 for place in ends if place >= 0), default=None)
+    elif (place := content.find(_APE, position, position + _LARGEST_TAG)) >= 0:
+        # The header of a tag, or the footer of one without a header. The size is that of the tag without its header.
+        size, header = int.from_bytes(content[place + 12 : place + 16], "little"), content[place + 23 : place + 24]
+        if place == position:
+            end = position + size + (32 if header and header[0] & 0x20 else 0)
+        elif place + 32 - size == position:
+            end = place + 32
+    return end if end is not None and end <= len(content) else None
 
 
 def _side_bytes(frame: _Frame) -> int:

@@ -55,11 +55,13 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
             experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
             findings = experiment.warnings
             if form == "text":
-                _show_result(file, findings)
+                show_findings(findings)
             if build:
                 from audiozen_core.experiment.dry_run import dry_run
 
                 facts = dry_run(experiment)
+            if form == "text":
+                click.echo(f"{file}: no mistakes found{_counted(findings)}")
         except AudioZenError as error:
             if form == "text":
                 raise
@@ -76,8 +78,6 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
         sys.exit(2)
 
 
-def _show_result(file: Path, warnings: Sequence[Diagnostic]) -> None:
-    show_findings(warnings)
+def _counted(warnings: Sequence[Diagnostic]) -> str:
     count = len(warnings)
-    counted = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-    click.echo(f"{file}: no mistakes found{counted}")
+    return f", {count} warning{'s' if count > 1 else ''}" if count else ""

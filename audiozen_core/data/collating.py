@@ -42,7 +42,14 @@ class PartialCollate:
         batch = None
         if readable:
             try:
-                batch = sendable(self.collate_fn([without_gradients(sample.sample) for sample in readable]))
+                given = [without_gradients(sample.sample) for sample in readable]
+                # It takes the keys of the first sample, and drops those that only others have.
+                if self.collate_fn is default_collate and (unequal := unequal_keys(given)):
+                    raise DataError(
+                        f"the samples of a batch differ in their keys: {unequal}",
+                        remedy="return the same keys for each sample, or give the data set a `collate_fn` of its own",
+                    )
+                batch = sendable(self.collate_fn(given))
             except MemoryError:
                 raise
             except (Exception, GeneratorExit) as error:
@@ -111,6 +118,37 @@ def _can_be_padded(samples: list[Any]) -> bool:
     return True
 
 
+def unequal_keys(samples: Sequence[Any], place: str = "") -> str:
+    """Describes the first keys that only some of the samples have, at any depth; an empty string if there are none.
+
+    Args:
+        samples: the samples, or the values that are at the same place in all of them.
+        place: the keys that lead to this place.
+
+    Example:
+        >>> unequal_keys([{"a": {"x": 1}}, {"a": {"x": 1, "y": 2}}])
+        'only some have `a.y`'
+    """
+    first = samples[0]
+    if isinstance(first, Mapping) and all(isinstance(sample, Mapping) for sample in samples):
+        if any(sample.keys() != first.keys() for sample in samples):
+            every = dict.fromkeys(key for sample in samples for key in sample)
+            some = [key for key in every if not all(key in sample for sample in samples)]
+            return f"only some have {listed(f'`{_below(place, key)}`' for key in some)}"
+        keys = list(first)
+    elif isinstance(first, list | tuple) and all(isinstance(s, list | tuple) and len(s) == len(first) for s in samples):
+        keys = list(range(len(first)))
+    else:
+        return ""
+    nested = (key for key in keys if isinstance(first[key], Mapping | list | tuple))
+    found = (unequal_keys([sample[key] for sample in samples], _below(place, key)) for key in nested)
+    return next(filter(None, found), "")
+
+
+def _below(place: str, key: Any) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
 def unequal_shapes(samples: Sequence[Any]) -> str:
     """Describes the first tensors or arrays that are at the same place in all samples and differ in shape.
 
@@ -136,6 +174,6 @@ def _unequal(values: list[Any], place: str) -> str:
     else:
         return ""
     for key in keys:
-        if found := _unequal([value[key] for value in values], f"{place}.{key}" if place else str(key)):
+        if found := _unequal([value[key] for value in values], _below(place, key)):
             return found
     return ""

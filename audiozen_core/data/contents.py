@@ -116,7 +116,7 @@ def _all_contents(owner: Any, used_globals: bool) -> Iterable[tuple[str, Any]]:
 
 def _of_class(cls: type) -> Iterable[tuple[str, Any]]:
     """Yields the attributes of a class that are not methods, and the default arguments of its methods."""
-    for base, name in _class_attributes(cls):  # type: ignore[arg-type]  # mypy: a class has no hash
+    for base, name in _class_attributes(cls):
         value = vars(base).get(name)
         if isinstance(value, FunctionType):
             yield from ((f"{name}.{argument}", default) for argument, default in _defaults(value))

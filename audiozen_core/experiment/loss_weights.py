@@ -42,11 +42,12 @@ def load_losses(trainer: BaseTrainer, path: Path) -> None:
                 )
             continue
         weights = load_weights(path, owner=section, map_location=trainer.device)
-        fits = isinstance(loss, nn.Module) and not ModuleState(loss).compare(weights)
-        if trains and fits:
-            ModuleState(loss).load_state_dict(weights)
+        state = ModuleState(loss) if isinstance(loss, nn.Module) else None
+        fits = state is not None and not state.compare(weights)
+        if state and trains and fits:
+            state.load_state_dict(weights)
             log.info(f"the weights of [{section}] are loaded", checkpoint=str(path))
-        elif not fits or not _same(ModuleState(loss).state_dict(), weights):
+        elif not (state and fits and _same(state.state_dict(), weights)):
             why = "it is frozen in this run" if fits else "they do not fit it"
             log.warning(f"[{section}] does not get its weights of the checkpoint: {why}", checkpoint=str(path))
     if unused := sorted(saved - losses.keys()):

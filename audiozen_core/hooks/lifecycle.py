@@ -16,6 +16,7 @@ from audiozen_core.hooks.calls import checked_call, checked_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
+from audiozen_core.hooks.scalars import as_scalar
 from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import kind_of
@@ -147,7 +148,7 @@ class Lifecycle(specs.Hooks[Trainer]):
                         remedy="give it another name, for instance with the name of the hook in front",
                     )
                 owners[name] = plugin
-                scalars[name] = float(value)
+                scalars[name] = float(as_scalar(value))
         return scalars
 
     def collect_extra(self, trainer: Trainer) -> dict[str, dict[str, Any]]:

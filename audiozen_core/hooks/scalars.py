@@ -13,16 +13,21 @@ from audiozen_core.diagnostics.listed import listed
 def as_scalar(value: Any) -> Any:
     """Returns a value that `float` turns into a number without loss: a float, or a tensor of one real element.
 
-    None if the value is neither a real number, of NumPy for instance, nor a tensor or an array of one real element. A
-    tensor is returned as it is, because reading it could make a GPU wait.
+    None if the value is neither a real number, of NumPy for instance, nor a tensor or an array of one real element; a
+    boolean is not a number. A tensor is returned as it is, because reading it could make a GPU wait. A number that is
+    too large for a float becomes infinite.
 
     Example:
         >>> import numpy as np
         >>> [as_scalar(value) for value in (2, np.float32(0.5), np.ones((1, 1)), np.ones(2), "2", [2.0])]
         [2.0, 0.5, 1.0, None, None, None]
+        >>> [as_scalar(value) for value in (-(10**400), True, np.array([False]))]
+        [-inf, None, None]
     """
+    if is_truth_value(value):
+        return None
     if isinstance(value, Real):
-        return float(value)
+        return _as_float(value)
     # This module does not import torch and NumPy, which the command line can do without.
     shape, item = getattr(value, "shape", None), getattr(value, "item", None)
     if not isinstance(shape, tuple) or not callable(item) or math.prod(shape) != 1:
@@ -30,7 +35,19 @@ def as_scalar(value: Any) -> Any:
     if hasattr(value, "is_complex"):
         return None if value.is_complex() else value
     number = item()
-    return float(number) if isinstance(number, Real) else None
+    return as_scalar(number) if isinstance(number, Real) else None
+
+
+def is_truth_value(value: Any) -> bool:
+    """Returns whether a value is a boolean, or a tensor or an array of booleans."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer or a fraction, which Python does not limit
+        return math.inf if value > 0 else -math.inf
 
 
 def as_scalars(result: object) -> dict[str, Any] | str:
@@ -46,12 +63,17 @@ def form_of(value: object) -> str:
     """Says in a few words what a value is.
 
     Example:
-        >>> [form_of(value) for value in (None, "fine", (1.0, {}))]
-        ['None', 'a str', 'a tuple']
+        >>> import numpy as np
+        >>> [form_of(value) for value in (None, "fine", (1.0, {}), np.array([True]))]
+        ['None', 'a str', 'a tuple', 'a ndarray of shape [1] of bool']
     """
     if value is None:
         return "None"
     shape = getattr(value, "shape", None)
     kind = type(value).__name__
     of_shape = f" of shape {list(shape)}" if isinstance(shape, tuple) else ""
+    # A tensor of one element would look like a number.
+    dtype = str(getattr(value, "dtype", "")).removeprefix("torch.")
+    if of_shape and dtype.startswith(("bool", "complex")):
+        of_shape += f" of {dtype}"
     return f"{'an' if kind[:1] in 'AEIOUaeiou' else 'a'} {kind}{of_shape}"

@@ -126,8 +126,12 @@ def follow_mode(module: nn.Module, *, training: bool) -> None:
 
 
 def _check(name: str, loss: object) -> None:
+    if loss is None and name != "loss":
+        raise RunError(
+            f"`{name}` is None", remedy="leave it out of the dict in a step that does not train this network"
+        )
     if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
-        got = f"a {type(loss).__name__}"
+        got = "None" if loss is None else f"a {type(loss).__name__}"
         if isinstance(loss, Tensor):
             got = f"a {'complex ' * loss.is_complex()}tensor of shape {list(loss.shape)}"
         only = "; a value that is only recorded needs another name" if name == "loss" else ""

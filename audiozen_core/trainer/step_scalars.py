@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.hooks.progress import Progress
-from audiozen_core.hooks.scalars import as_scalar, form_of
+from audiozen_core.hooks.scalars import as_scalar, form_of, is_truth_value
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.host_copy import HostCopy
 from audiozen_core.trainer.nonfinite import MeasuredGradients, blame
@@ -158,7 +157,7 @@ class StepScalars:
     def _recordable(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         scalars = {}
         for name, value in outputs.items():
-            if value is None or isinstance(value, bool | np.bool_):
+            if value is None or is_truth_value(value):
                 continue
             scalar = as_scalar(value)
             if scalar is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,10 +14,22 @@ from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.trainer.host_copy import HostCopy
 
+# As many steps later, a GPU has computed whether a step has overflowed, so that reading it does not wait.
+_GPU_LAG = 8
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
 _SCALES = Range(least=torch.finfo(torch.float32).tiny, most=torch.finfo(torch.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of the optimiser with a suffix, and whether its gradients have overflowed, not 0 if so, by device."""
+
+    suffix: str
+    number: int
+    overflow: HostCopy
 
 
 class Amp:
@@ -32,7 +45,8 @@ class Amp:
     Args:
         dtype: `float16`, which has a scaler, or `bfloat16`; by default the type for the device.
         init_scale: the scale that float16 starts with.
-        max_overflows: the number of overflows in a row that are tolerated, for each optimiser. One more ends the run.
+        max_overflows: the number of overflows in a row that are tolerated, for each optimiser. One more ends the run,
+            on a GPU up to eight steps later, so that the CPU need not wait for the GPU.
 
     Raises:
         RunError: an argument is out of range.
@@ -57,6 +71,7 @@ class Amp:
         # Overflows by the suffix of the optimiser.
         self._in_epoch = Counter[str]()
         self._in_a_row = Counter[str]()
+        self._unread = deque[_Step]()
         self._scaler_used = False
         self._scaler: torch.amp.GradScaler | None = None
         self._restored: dict[str, Any] = {}
@@ -103,25 +118,32 @@ class Amp:
         # If networks are trained in turns, the waiting networks have no gradients. The scaler would raise an error.
         if scaler is None or not _has_gradients(optimizer):
             return None
-        stepped: list[bool] = []
-        handle = optimizer.register_step_pre_hook(lambda *_: stepped.append(True))
         scaler.step(optimizer)
-        handle.remove()
         self._scaler_used = True
         suffix = {other: suffix for suffix, other in trainer.optimizers.items()}[optimizer]
-        if stepped:
-            self._in_a_row.pop(suffix, None)
-            return True
-        self._in_epoch[suffix] += 1
-        self._in_a_row[suffix] += 1
-        if self._in_a_row[suffix] > self.max_overflows:
-            section = f"optimizer_{suffix}" if suffix else "optimizer"
-            raise RunError(
-                f"the gradients have overflowed float16 in {self._in_a_row[suffix]} steps in a row, up to step "
-                f"{trainer.progress.step + 1}: [{section}] makes no progress",
-                remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
-            )
+        # A fused optimiser is always called, and leaves the step out itself. What the scaler has found holds for all.
+        found = scaler._found_inf_per_device(optimizer)
+        overflow = HostCopy({str(device): tensor for device, tensor in found.items()})
+        self._unread.append(_Step(suffix, trainer.progress.step + 1, overflow))
+        self._read_steps(lag=_lag(trainer.device))
         return True
+
+    def _read_steps(self, lag: int = 0) -> None:
+        """Counts the overflows of all steps but the newest `lag`, which the GPU may not have computed."""
+        while len(self._unread) > lag:
+            step = self._unread.popleft()
+            if not any(step.overflow.read().values()):
+                self._in_a_row.pop(step.suffix, None)
+                continue
+            self._in_epoch[step.suffix] += 1
+            self._in_a_row[step.suffix] += 1
+            if self._in_a_row[step.suffix] > self.max_overflows:
+                section = f"optimizer_{step.suffix}" if step.suffix else "optimizer"
+                raise RunError(
+                    f"the gradients have overflowed float16 in {self._in_a_row[step.suffix]} steps in a row, up to "
+                    f"step {step.number}: [{section}] makes no progress",
+                    remedy="inspect the loss, lower the learning rate, or set `use_amp = false`",
+                )
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:
@@ -133,16 +155,19 @@ class Amp:
     @hookimpl.epoch_scalars
     def epoch_scalars(self) -> dict[str, float]:
         """Returns the numbers of overflows in the epoch."""
+        self._read_steps()
         counted = self._in_epoch.items()
         return {f"overflows_{suffix}" if suffix else "overflows": float(count) for suffix, count in counted}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the scaler (empty without a scaler), and the numbers of overflows."""
+        self._read_steps()
         scaler = self._scaler.state_dict() if self._scaler else dict(self._restored)
         return {"scaler": scaler, "in_epoch": dict(self._in_epoch), "in_a_row": dict(self._in_a_row)}
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Restores a state that `state_dict` returned. The scaler gets its part when it is created."""
+        self._unread.clear()
         self._in_epoch, self._in_a_row = Counter(state_dict["in_epoch"]), Counter(state_dict["in_a_row"])
         self._restored = dict(state_dict["scaler"])
         self._scaler = None
@@ -160,6 +185,11 @@ class Amp:
             if self._restored:
                 self._scaler.load_state_dict(self._restored)
         return self._scaler
+
+
+def _lag(device: torch.device) -> int:
+    """Returns how many steps late it is known whether a step has overflowed."""
+    return _GPU_LAG if device.type == "cuda" else 0
 
 
 def _has_gradients(optimizer: torch.optim.Optimizer) -> bool:

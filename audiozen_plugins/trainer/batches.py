@@ -95,7 +95,11 @@ def _waves(key: str, value: Any, notes: Sequence[str]) -> Tensor:
     if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 2 and value.numel() > 0:
         return value.float()
     remedy = "let the data set return waves of one channel as [time]"
-    if isinstance(value, Tensor) and not value.is_floating_point() and not value.is_complex():
+    if isinstance(value, Tensor) and value.is_complex():
+        remedy = "let the data set return the waveform, not a spectrogram"
+    elif isinstance(value, Tensor) and value.numel() == 0:
+        remedy = "leave empty waves out of the data set: each needs at least one sample"
+    elif isinstance(value, Tensor) and not value.is_floating_point():
         remedy = "scale the waves to -1 … 1 in the data set: divide int16 by 32768, for example"
     raise DataError(
         f"`{key}` of the batch is {describe(value)}, but must be floats of the shape [batch, time]",

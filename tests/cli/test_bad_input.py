@@ -366,7 +366,7 @@ def test_two_predictions_with_the_same_id_are_an_error(failing_run, audiozen, pr
         ("estimate.detach().mean()", "does not depend on any weight"),
         ("estimate", "is a tensor of shape [2, 65, 63]"),
         ("3.0", "is a float"),
-        ("None", "is a NoneType"),
+        ("None", "is None"),
     ],
 )
 def test_loss_without_a_gradient_is_an_error(failing_run, project, value, words):

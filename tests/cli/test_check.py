@@ -87,6 +87,10 @@ def test_component_that_can_not_be_built_is_a_finding_in_each_format(audiozen, p
     assert finding["message"].endswith("ValueError: no")
     outcome = audiozen("check", "tiny.toml", "--build", "--format", "github")
     assert (outcome.code, outcome.out.count("::error ")) == (2, 1)
+    outcome = audiozen("check", "tiny.toml", "--build")
+    assert (outcome.code, outcome.out) == (2, "a constructor prints\n")
+    assert "ValueError: no" in outcome.err
+    assert audiozen("check", "tiny.toml").out == "tiny.toml: no mistakes found\n", "negative control"
 
 
 def test_file_that_does_not_exist_is_a_finding_too(audiozen, project):

@@ -160,6 +160,19 @@ def test_file_truncated_at_any_length_is_an_error(tmp_path, noise, suffix):
     assert len(read_audio(cut, sr=SR)) == 4000
 
 
+def test_flac_that_was_cut_out_of_another_one_leads_to_encoding_it(tmp_path):
+    """As `ffmpeg -ss 1 -c copy` does it: the header is that of the whole file, and the frames keep their numbers."""
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 40000), SR)
+    content = (tmp_path / "a.flac").read_bytes()
+    first = content.index(b"\xff\xf8")
+    third = content.index(content[first : first + 4] + b"\x02")
+    (tmp_path / "a.flac").write_bytes(content[:first] + content[third:])
+
+    with pytest.raises(DataError, match=r"truncated or damaged: it can't be decoded \(") as error:
+        read_audio(tmp_path / "a.flac", sr=SR)
+    assert "`-c copy`), encode it: ffmpeg -i a.flac repaired/a.wav; otherwise download" in error.value.remedy
+
+
 def test_streamed_wav_without_a_size_is_read_completely(tmp_path, wav):
     content = bytearray(wav.read_bytes())
     content[4:8] = b"\xff\xff\xff\xff"

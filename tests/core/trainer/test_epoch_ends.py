@@ -1,6 +1,7 @@
 """What steps, the ends of epochs and hooks return is recorded, or an error or a warning says why not."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -47,14 +48,25 @@ SCALARS = {
     "tensor": torch.tensor([[3.0]]),
     "integer": torch.tensor(4),
     "nan": math.nan,
+    "large": 10**400,
+    "negative": -(10**400),
+    "fraction": Fraction(10**400, 3),
 }
+
+
+def as_float(value):
+    """A number that is too large for a float is infinite."""
+    try:
+        return float(np.asarray(value).item())
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def test_every_real_number_of_a_step_is_recorded(capsys):
     found = trained(SCALARS)
     for name, value in SCALARS.items():
         for prefix in ("train", "step"):
-            assert found[f"{prefix}/{name}"] == pytest.approx(float(np.asarray(value).item()), nan_ok=True)
+            assert found[f"{prefix}/{name}"] == pytest.approx(as_float(value), nan_ok=True)
             assert type(found[f"{prefix}/{name}"]) is float
     assert "not recorded" not in capsys.readouterr().err
 
@@ -79,8 +91,8 @@ def test_value_that_is_not_recorded_is_reported_once(capsys):
 
 
 def test_none_and_booleans_are_left_out_without_a_word(capsys):
-    found = trained({"missing": None, "flag": True, "other": np.bool_(True)})
-    assert {"train/missing", "train/flag", "train/other"}.isdisjoint(found)
+    found = trained({"missing": None, "flag": True, "other": np.bool_(True), "mask": torch.ones(1) > 0})
+    assert {"train/missing", "train/flag", "train/other", "train/mask"}.isdisjoint(found)
     assert "not recorded" not in capsys.readouterr().err
 
 
@@ -106,6 +118,12 @@ def test_scalar_of_the_trainer_wins_over_the_learning_rate_and_the_norm():
         ("validation_epoch_end", (1.0, {"a": 1}), "returned a tuple, which is not a dict of numbers"),
         ("validation_epoch_end", torch.ones(2), "returned a Tensor of shape [2], which is not a dict of numbers"),
         ("validation_epoch_end", {"score": 1.0, "per": [1.0]}, "returned values that are not numbers: `per` is a list"),
+        ("validation_epoch_end", True, "returned a bool, which is not a dict of numbers"),
+        ("validation_epoch_end", torch.tensor(True), "returned a Tensor of shape [] of bool, which is not a dict"),
+        ("validation_epoch_end", {"score": np.bool_(True)}, "values that are not numbers: `score` is a bool"),
+        ("training_epoch_end", {"a": np.array([True])}, "values that are not numbers: `a` is a ndarray of shape [1]"),
+        ("test_epoch_end", {"a": False}, "returned values that are not numbers: `a` is a bool"),
+        ("test_epoch_end", {"a": 1j}, "returned values that are not numbers: `a` is a complex"),
         ("test_epoch_end", 3.0, "returned a float, which is not a dict of numbers"),
         ("test_epoch_end", {"a": "b"}, "returned values that are not numbers: `a` is a str"),
     ],
@@ -122,7 +140,14 @@ def test_result_that_is_no_scalar_names_the_method(method, result, message):
 
 @pytest.mark.parametrize(
     ("result", "score"),
-    [(np.float32(0.5), 0.5), (torch.tensor([2.0]), 2.0), (3, 3.0), ({"score": np.ones(1), "n": np.int32(4)}, 1.0)],
+    [
+        (10**400, math.inf),
+        ({"score": -(10**400)}, -math.inf),
+        (np.float32(0.5), 0.5),
+        (torch.tensor([2.0]), 2.0),
+        (3, 3.0),
+        ({"score": np.ones(1), "n": np.int32(4)}, 1.0),
+    ],
 )
 def test_score_may_be_any_real_number(result, score):
     found = trained(validation_epoch_end=lambda self, outputs: result)
@@ -135,10 +160,22 @@ def test_test_without_scalars_returns_none():
     assert make_trainer(cls=cls).test([make_loader()]) == {}
 
 
+def test_number_of_a_hook_that_is_too_large_for_a_float_is_infinite():
+    class Adds:
+        @hookimpl
+        def epoch_scalars(self):
+            return {"large": 10**400}
+
+    records = Records()
+    make_trainer(max_epochs=1, hooks={"adds": Adds(), "records": records}).train(make_loader())
+    assert records.found["train/large"] == math.inf
+
+
 @pytest.mark.parametrize("hook", ["epoch_scalars", "evaluation_scalars"])
 @pytest.mark.parametrize(
     ("result", "message"),
     [
+        ({"level": torch.tensor(True)}, "a dict in which `level` is a `torch.Tensor`"),
         ({"level": "loud"}, "a dict in which `level` is `'loud'`"),
         (0.5, "`0.5`"),
         ([("level", 1.0)], "a `list`"),

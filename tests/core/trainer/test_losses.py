@@ -104,6 +104,7 @@ def test_with_a_loss_of_that_name_it_alone_trains_all_networks():
     ("result", "message", "remedy"),
     [
         ({"loss_part": torch.ones(())}, r"returned no `loss`, but \['loss_part'\]", "return `loss`"),
+        ({"loss": None}, "`loss` is None", "return a real tensor of one element"),
         ({"loss": 0.5}, "`loss` is a float", "only recorded needs another name"),
         ({"loss": torch.ones(2, requires_grad=True)}, r"tensor of shape \[2\]", "the mean"),
         ({"loss": torch.ones((), dtype=torch.complex64)}, r"a complex tensor of shape \[\]", "a real tensor"),
@@ -118,6 +119,12 @@ def test_error_for_a_loss_that_cannot_be_trained(result, message, remedy):
     with pytest.raises(RunError, match=message) as error:
         make_trainer(cls=Wrong).train(make_loader())
     assert remedy in error.value.remedy
+
+
+def test_error_for_a_loss_that_is_none_says_that_it_may_be_left_out():
+    with pytest.raises(RunError, match="`loss_d` is None") as error:
+        train_two({"loss_d": lambda values: None})
+    assert error.value.remedy == "leave it out of the dict in a step that does not train this network"
 
 
 def test_error_for_a_step_without_a_loss_names_the_losses_of_the_networks():

@@ -1,5 +1,6 @@
 """Steps that overflow float16: each optimiser has its own count, and no record of the epoch is spoilt by them."""
 
+import functools
 import json
 import math
 import signal
@@ -16,6 +17,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer import step_scalars
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_plugins.hooks import amp
 from audiozen_plugins.hooks.amp import Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm
@@ -67,22 +69,36 @@ def make(log, *, cls=Overflows, amp=None, **args):
     return trainer
 
 
-def test_overflows_are_counted_for_each_epoch_and_do_not_stop_the_run():
+def adam(fused):
+    """A fused optimiser is called even if the gradients have overflowed, and leaves the step out itself."""
+    return functools.partial(torch.optim.Adam, lr=0.05, fused=fused)
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "late"])
+def late(request, monkeypatch):
+    """A GPU reads numbers some steps late, which is tried on the CPU."""
+    if request.param:
+        monkeypatch.setattr(step_scalars.StepScalars, "lag", 3)
+        monkeypatch.setattr(amp, "_lag", lambda device: 3)
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("fused", [False, True])
+def test_overflows_are_counted_for_each_epoch_and_do_not_stop_the_run(fused):
     log = Log()
-    trainer = make(log, max_epochs=3)
+    trainer = make(log, max_epochs=3, optimizer=adam(fused))
     trainer.train(make_loader())
     assert [metrics.get("train/overflows") for metrics in log.epochs.values()] == [None, 2.0, None]
     assert state_of(trainer)["hook_amp"]["scaler"]["scale"] == 4.0
     assert weights_of(trainer).isfinite().all()
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_step_that_overflows_is_not_in_the_mean_norm_of_the_gradients(monkeypatch, late):
-    """Two of five steps overflow. A GPU reads the norms late, which is tried on the CPU."""
-    if late:
-        monkeypatch.setattr(step_scalars.StepScalars, "lag", 3)
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("fused", [False, True])
+def test_step_that_overflows_is_not_in_the_mean_norm_of_the_gradients(fused):
+    """Two of five steps overflow."""
     log = Log()
-    make(log, max_epochs=2, plot_norm=True, log_interval=1).train(make_loader())
+    make(log, max_epochs=2, plot_norm=True, log_interval=1, optimizer=adam(fused)).train(make_loader())
     taken = [log.steps[step]["step/grad_norm"] for step in (6, 9, 10)]
     assert not any("step/grad_norm" in log.steps[step] for step in (7, 8))
     assert log.epochs[2]["train/grad_norm"] == pytest.approx(sum(taken) / 3)
@@ -108,8 +124,10 @@ def test_norm_that_is_not_finite_is_recorded_where_no_scaler_leaves_the_step_out
     assert log.epochs[2]["train/grad_norm"] == math.inf
 
 
-def test_too_many_overflows_in_a_row_are_an_error():
-    trainer = make(Log(), max_epochs=9, amp=Amp(dtype="float16", max_overflows=7))
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("fused", [False, True])
+def test_too_many_overflows_in_a_row_are_an_error(fused):
+    trainer = make(Log(), max_epochs=9, amp=Amp(dtype="float16", max_overflows=7), optimizer=adam(fused))
     trainer.often = True
     with pytest.raises(
         RunError, match=r"overflowed float16 in 8 steps in a row, up to step 8: \[optimizer\] makes no progress"

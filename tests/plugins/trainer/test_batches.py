@@ -77,6 +77,22 @@ def test_error_names_the_key_and_what_is_wanted(tmp_path, changes, message):
     assert "data: the batch is from the data set Items" in caught.value.notes
 
 
+@pytest.mark.parametrize(
+    ("wave", "remedy"),
+    [
+        (WAVE[:0], "leave empty waves out of the data set: each needs at least one sample"),
+        (WAVE.to(torch.complex64), "let the data set return the waveform, not a spectrogram"),
+        (torch.stack([WAVE, WAVE]), "let the data set return waves of one channel as [time]"),
+        ((WAVE * 3e4).short(), "scale the waves to -1 … 1 in the data set: divide int16 by 32768, for example"),
+    ],
+    ids=["empty", "complex", "two channels", "integers"],
+)
+def test_remedy_for_a_wrong_wave_is_about_what_is_wrong_with_it(wave, remedy):
+    with pytest.raises(DataError, match="`noisy` of the batch is") as caught:
+        enhancement_batch({"noisy": torch.stack([wave] * 2), "clean": torch.stack([WAVE] * 2)}, "train", sr=16000)
+    assert caught.value.remedy == remedy
+
+
 def test_batch_that_is_not_a_dict_is_a_clear_error(tmp_path):
     tuples = BatchLoader(Items(lambda index: (WAVE, WAVE)), batch_size=2)
     with pytest.raises(
