@@ -39,10 +39,8 @@ class Counter:
         self.passed += report.when == "call" and report.passed
 
 
-# In the short form, those of one plugin; the examples of the others run below.
-@pytest.mark.parametrize(
-    "name", [name if name == "ema" else pytest.param(name, marks=pytest.mark.slow) for name in PLUGINS]
-)
+@pytest.mark.slow  # The short tests run the example of each plugin from its wheel, see below.
+@pytest.mark.parametrize("name", PLUGINS)
 def test_tests_of_the_plugin_pass_with_its_wheel(name, site_of, capsys):
     """They run in this process, because importing torch takes longer than they do."""
     site = site_of(name)
