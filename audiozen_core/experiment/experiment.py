@@ -93,7 +93,7 @@ class Experiment:
 
         Raises:
             ConfigError: the file has mistakes; the error lists all of them.
-            RunError: there is no such mode.
+            RunError: a mode has an unknown name.
         """
         check_mode_names(modes)
         return cls(check_config(load_config(path, overrides, modes)), modes)

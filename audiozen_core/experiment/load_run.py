@@ -57,10 +57,10 @@ def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrid
         overrides: changes of the configuration, as in `load`, such as `{"meta.device": "cpu"}` for a run of a GPU.
 
     Raises:
-        RunError: the folder is not that of a run, or there is no configuration.
+        RunError: the folder is not that of a run, or neither the checkpoint nor the run holds a configuration.
         ConfigError: the configuration no longer fits what is installed, or the overrides do not fit it.
         BuildError: a component can't be built, or the run's device does not exist here.
-        CheckpointError: there is no such checkpoint, it is damaged, or its weights do not fit the networks.
+        CheckpointError: the checkpoint does not exist or is damaged, or its weights do not fit the networks.
     """
     folder = Path(folder).expanduser().resolve()
     store = CheckpointStore(folder / "checkpoints")

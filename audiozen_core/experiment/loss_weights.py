@@ -21,8 +21,8 @@ _KIND = "loss_function"
 def load_losses(trainer: BaseTrainer, path: Path) -> None:
     """Loads the weights of the losses that the run trains, and warns of those that start with others.
 
-    A finetuning may have another loss than the run before, so one that does not fit is no error. A frozen loss keeps
-    the weights that it was built with: its arguments may name others on purpose.
+    A finetuning may use another loss than the run before, so a loss that does not fit is only a warning. A frozen loss
+    keeps the weights that it was built with: its arguments may name others on purpose.
 
     Args:
         trainer: the trainer.

@@ -13,12 +13,12 @@ def check_mode_names(modes: Sequence[str]) -> None:
     """Checks that each of the modes exists.
 
     Raises:
-        RunError: there is no mode of a name, or the modes are not a sequence of names.
+        RunError: a name is not that of a mode, or the modes are not a list of names.
     """
     for mode in [modes] if isinstance(modes, str) else modes:
         if mode not in RUN_MODES:
             hint = did_you_mean(nearest(mode, RUN_MODES)) or f"use some of {', '.join(RUN_MODES)}"
-            raise RunError(f"there is no mode `{mode}`", remedy=hint)
+            raise RunError(f"unknown mode `{mode}`", remedy=hint)
     if isinstance(modes, str):
         raise RunError("`modes` is a text, but must be a list", remedy=f'write `modes=["{modes}"]`')
 

@@ -23,7 +23,7 @@ from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import RandomState
+from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 
@@ -149,6 +149,7 @@ class BaseTrainer(CheckpointedTrainer):
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
+        self.state = StateRegistry()
         self.state.register_components(components, self)
         self.state.register("progress", self.progress, training_only=True)
         self.state.register("scalars", self.scalars, training_only=True)

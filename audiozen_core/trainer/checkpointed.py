@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from audiozen_core.data.unreadable import UnreadablePolicy
-from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.state import EXTRA, StateRegistry
@@ -20,23 +18,7 @@ class CheckpointedTrainer(Evaluation):
         state: what is saved, by name. A trainer or a hook may register more.
     """
 
-    def __init__(
-        self,
-        components: Components,
-        *,
-        monitor: str,
-        save_max_score: bool,
-        on_bad_data: UnreadablePolicy,
-        max_bad_data: int,
-    ) -> None:
-        super().__init__(
-            components,
-            monitor=monitor,
-            save_max_score=save_max_score,
-            on_bad_data=on_bad_data,
-            max_bad_data=max_bad_data,
-        )
-        self.state = StateRegistry()
+    state: StateRegistry
 
     @contextmanager
     def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:

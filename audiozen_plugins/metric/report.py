@@ -56,7 +56,7 @@ class Report:
         group_heading: the heading of the group in the table, in up to two lines.
 
     Raises:
-        RunError: there is no state, or the name of a state or of the group is taken.
+        RunError: no state is given, or the name of a state or of the group is taken.
         DataError: two files have the same ID, or a row lacks a state.
     """
 
@@ -339,8 +339,7 @@ class Report:
 def scalar_names(metric: str, states: Sequence[str] | Mapping[str, str] = STATES) -> tuple[str, ...]:
     """Returns the names of the scalars of a metric: the mean of the output, those of the other states, gain and count.
 
-    The count is the number of files without a value, and is left out if there are none. There is no gain if there is
-    only one state.
+    The count is the number of files without a value; it is left out if all files have one. A single state has no gain.
 
     Example:
         >>> scalar_names("stoi", ["mixture", "separated"]), scalar_names("stoi", ["decoded"])

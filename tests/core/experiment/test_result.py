@@ -38,10 +38,10 @@ def test_training_without_a_validation_has_no_best_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("modes", "message", "remedy"),
     [
-        (["tset"], "there is no mode `tset`", "did you mean `test`?"),
-        ("tset", "there is no mode `tset`", "did you mean `test`?"),
+        (["tset"], "unknown mode `tset`", "did you mean `test`?"),
+        ("tset", "unknown mode `tset`", "did you mean `test`?"),
         ("test", "`modes` is a text, but must be a list", 'write `modes=["test"]`'),
-        (["sing"], "there is no mode `sing`", "use some of train, finetune, validate, test, predict"),
+        (["sing"], "unknown mode `sing`", "use some of train, finetune, validate, test, predict"),
     ],
 )
 def test_wrong_modes_are_named(tmp_path, modes, message, remedy):
