@@ -21,6 +21,8 @@ from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
 from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.distributed.join import compare_ranks, joined_ranks
+from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
@@ -80,6 +82,7 @@ class Experiment:
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.log = get_logger()
         self.scope = checked.scope
+        self.ranks = ALONE
 
     @classmethod
     def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
@@ -118,11 +121,14 @@ class Experiment:
         check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
-            if self.trains:
+            self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
+            compare_ranks(self.ranks, self.config.text, self.modes)
+            if self.trains and self.ranks.is_main:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
                 if not resume:
                     self._check_no_run()
+            self.ranks.wait()
             for mode in self.modes:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
@@ -152,11 +158,15 @@ class Experiment:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path)
             if first:
-                if self.trains:
-                    remove_partial_files(self.folder)
                 stack.enter_context(_no_exit())
-                stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
-                self._record(trainer)
+                if self.ranks.is_main:
+                    if self.trains:
+                        remove_partial_files(self.folder)
+                    stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
+                    self._record(trainer)
+                else:
+                    stack.enter_context(log_file(self.folder / f"{self.config.id}.rank{self.ranks.rank}.log"))
+            self.ranks.wait()
             if mode in TRAINING:
                 trainer.train(loaders["train"][0], loaders.get("validate", ()))
             elif mode == "validate":
@@ -199,7 +209,9 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
-        components = build_components(self.checked, lifecycle, self.folder, device, trains=self.trains)
+        components = build_components(
+            self.checked, lifecycle, self.folder, device, trains=self.trains, ranks=self.ranks
+        )
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_trainer(self.config.trainer, trainer)
@@ -222,8 +234,9 @@ class Experiment:
                 load_losses(trainer, start.path)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
-        # Seeding a second time makes training independent of how many random numbers building the data has drawn.
-        seed_generators(self.config.meta.seed)
+        # Seeding a second time makes training independent of how many random numbers building the data has drawn. Each
+        # rank draws other numbers, for dropout for instance; the samples depend on the seed of the run only.
+        seed_generators(self.config.meta.seed + self.ranks.rank * _RANK_SEED)
         return trainer, loaders
 
     def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
@@ -251,7 +264,7 @@ class Experiment:
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
         with name_owners(self.checked):
-            return build_lifecycle(self.checked)
+            return build_lifecycle(self.checked, is_main=self.ranks.is_main)
 
     def _data_modes(self, modes: Sequence[RunMode]) -> list[Mode]:
         """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
@@ -265,7 +278,8 @@ class Experiment:
         """Returns one loader for all training sets together, or one for each data set of another mode."""
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
-        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda) for group in groups]
+        share = self.ranks.rank, self.ranks.size
+        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share) for group in groups]
 
     # ------------------------------------------------------------------------------- checkpoints
 
@@ -307,7 +321,10 @@ class Experiment:
             return
         loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
-        if left := self.store.rewind(loaded.path):
+        self.ranks.wait()
+        left = self.store.rewind(loaded.path) if self.ranks.is_main else ()
+        self.ranks.wait()
+        if left:
             self.log.warning(
                 "later checkpoints are now stale: they are kept, but this run no longer uses them",
                 checkpoints=", ".join(left),
@@ -382,6 +399,9 @@ def _no_exit() -> Iterator[None]:
         message = f"a component called sys.exit({stop.code!r}), which ended the run:"
         raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop
 
+
+# A prime that is larger than the seeds that people choose, so that no two runs and ranks share a seed.
+_RANK_SEED = 1_000_000_007
 
 _OTHER_MODEL = "give the model the arguments that it had when the checkpoint was saved"
 

@@ -26,6 +26,7 @@ from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
+from audiozen_core.trainer.turns import Turns
 
 
 class BaseTrainer(CheckpointedTrainer):
@@ -148,15 +149,20 @@ class BaseTrainer(CheckpointedTrainer):
         self.num_batches: int | None = None
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
-        self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
+        parts = {suffix: self.modules_of(suffix) for suffix in self.models}
+        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
+        # With several ranks, all of them handle a loss that is not finite on one of them.
+        self._turns: Turns | None = None
+        if self.ranks.several:
+            self._turns = Turns(self.ranks, components.distributed, self._gradients, self._ask_hooks)
+        judge = self._turns.note if self._turns else self._ask_hooks
+        self.scalars = StepScalars(self.progress, self.device, self.modules, judge)
         self.state = StateRegistry()
         self.state.register_components(components, self)
         self.state.register("progress", self.progress, training_only=True)
         self.state.register("scalars", self.scalars, training_only=True)
         self.state.register("unreadable", self.unreadable, training_only=True)
-        self.state.register("rng", RandomState(), training_only=True)
-        parts = {suffix: self.modules_of(suffix) for suffix in self.models}
-        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
+        self.state.register("rng", RandomState(self.ranks), training_only=True)
         self._losses = LossChoice(f"{type(self).__name__}.training_step")
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
@@ -214,8 +220,13 @@ class BaseTrainer(CheckpointedTrainer):
         # In the middle of an epoch, `_train_epoch` ends the epoch early, so that it is still validated.
         if self._out_of_steps and not self.progress.batch:
             return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
-        reason = self.hooks.stop_reason(trainer=self)
+        reason = self._agreed("stop_reason")
         return RunEnding("stopped", reason) if reason else None
+
+    def _agreed(self, hook: str) -> str | None:
+        """Returns the answer of a hook: with several ranks, that of the lowest rank that has one."""
+        reason: str | None = getattr(self.hooks, hook)(trainer=self)
+        return self.ranks.first(reason) if self.hooks.order(hook) else None
 
     @property
     def _out_of_steps(self) -> bool:
@@ -226,6 +237,8 @@ class BaseTrainer(CheckpointedTrainer):
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
         batches = self.batches(loader, epoch, start=start)
         self.num_batches = loader.num_batches
+        if self._turns:
+            batches = self._turns.in_turns(batches, start, self.num_batches)
         self.progress.begin_epoch(self.num_batches, loader.stream_workers)
         self.scalars.begin()
         self._gradients.clear()
@@ -236,14 +249,14 @@ class BaseTrainer(CheckpointedTrainer):
         for batch_idx, item in enumerate(batches, start=start):
             if self._out_of_steps:
                 break
-            self._train_batch(item, batch_idx)
-            if not self._window_open and (reason := self.hooks.stop_within_epoch_reason(trainer=self)):
+            self._train_batch(item, batch_idx, loader.samples if self._turns else 1)
+            if not self._window_open and (reason := self._agreed("stop_within_epoch_reason")):
                 self.scalars.flush()  # a loss that is not finite may still ask for a rollback
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
-        steps = self.scalars.flush()
-        self._log_steps()
+        self._complete_records()
+        steps = self.scalars.per_batch
         if not steps:
             raise RunError(
                 f"no batch of epoch {epoch} was trained on: each was left out, by a hook, or because its loss was not "
@@ -251,32 +264,34 @@ class BaseTrainer(CheckpointedTrainer):
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
         scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
-        added = self.hooks.added_scalars("epoch_scalars", scalars, trainer=self, epoch=epoch)
+        added = self.added_scalars("epoch_scalars", scalars, epoch=epoch)
         return prefixed("train", {**scalars, **added})
 
-    def _train_batch(self, item: Any, batch_idx: int) -> None:
+    def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
 
-        `item` is None if all samples of the batch are unreadable.
+        `item` is None if all samples of the batch are unreadable, or if only other ranks have a batch in this turn.
         """
-        batch, outputs = None, {}
+        done = batch_idx + 1
+        self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
+        batch: Any = None
+        losses: dict[str, Tensor] | None = {}
+        outputs: dict[str, Any] = {}
         if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
             batch = self.load_batch(item, "train", batch_idx)
             self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
-            outputs = self._learn(batch, batch_idx)
-        done = batch_idx + 1
-        self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
+            losses, outputs = self.forward_batch(batch, batch_idx)
+            if not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
+                losses = {}
+        if self._turns:
+            losses = self._turns.agree(losses, samples, last=not self._window_open)
+            if losses is None:
+                self.scalars.leave_out(batch_idx)
+        self.backward_losses(losses or {})
         if not self._window_open:
             self._optimizer_step()
         self.progress.batch = done
         self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
-
-    def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Runs the forward and the backward pass. Returns everything that the step returned, detached."""
-        losses, outputs = self.forward_batch(batch, batch_idx)
-        if self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch):
-            self.backward_losses(losses)
-        return outputs
 
     def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
@@ -307,6 +322,8 @@ class BaseTrainer(CheckpointedTrainer):
 
     def _optimizer_step(self) -> None:
         """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
+        if self._turns:
+            self._turns.average()
         self._gradients.average()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
@@ -314,13 +331,21 @@ class BaseTrainer(CheckpointedTrainer):
             if self.plot_norm and self.grad_norm is not None:
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
             self.step_optimizers()
+        elif self._turns:
+            self._turns.settle()
+        if self._turns:
+            # Each rank has seen other batches, so a running mean, for example, differs.
+            self.ranks.share_tensors([buffer for module in self.modules.values() for buffer in module.buffers()])
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1
         self.scalars.close_step(self.progress.step, learning_rates(self.optimizers))
         self._step_schedulers("step")
         self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
-        self._log_steps()
+        if not self._turns:
+            self._log_steps()
+        elif self.log_interval and self.progress.step % self.log_interval == 0:
+            self._complete_records()
 
     def step_optimizers(self) -> None:
         """Lets each optimiser take a step with the present gradients, through the hook `optimizer_step`.
@@ -374,6 +399,10 @@ class BaseTrainer(CheckpointedTrainer):
     def _complete_records(self) -> None:
         # The run that resumes from the checkpoint begins with the next step, so it would not record these.
         self.scalars.flush()
+        if self._turns:
+            self._turns.settle()
+            self.scalars.combine(self._turns.combine)
+            self.unreadable.share(self.ranks)
         self._log_steps()
 
 

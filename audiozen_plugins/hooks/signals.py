@@ -72,7 +72,7 @@ class Signals:
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived, once no gradients are being accumulated."""
-        if (self._stop or self._save) and trainer.between_steps:
+        if trainer.between_steps and self._is_due(trainer):
             self._act(trainer)
 
     @hookimpl.on_evaluation_start
@@ -84,7 +84,8 @@ class Signals:
     @hookimpl.on_evaluation_step_end
     def on_evaluation_step_end(self, trainer: Trainer) -> None:
         """Interrupts the evaluation if the run is to stop."""
-        if not self._stop:
+        # The ranks evaluate different numbers of batches, so they can only stop together after the evaluation.
+        if not self._stop or trainer.ranks.several:
             return
         trainer.abandon_evaluation()
         if not self._training:
@@ -96,7 +97,7 @@ class Signals:
     @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived since the last step."""
-        if self._stop or self._save:
+        if self._is_due(trainer):
             self._act(trainer)
 
     @hookimpl.on_run_end
@@ -149,6 +150,15 @@ class Signals:
 
     def _interrupt(self, note: str) -> NoReturn:
         raise Interrupted(self._stop or signal.SIGTERM, note)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Returns whether a signal has arrived on any rank, and lets this rank act as if it had got it."""
+        if not trainer.ranks.several:
+            return bool(self._stop or self._save)
+        received = trainer.ranks.exchange(self._stop or 0, int(self._save))
+        self._stop = next((stop for stop, _ in received if stop), None)
+        self._save = any(save for _, save in received)
+        return bool(self._stop or self._save)
 
     def _act(self, trainer: Trainer) -> None:
         number = self._stop or signal.SIGUSR1

@@ -34,6 +34,7 @@ class TensorBoard:
     """
 
     default = True
+    main_process_only = True
     default_args: ClassVar = {"required": False}
     affects_training = False
 
