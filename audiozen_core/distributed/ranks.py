@@ -122,7 +122,8 @@ class Ranks:
                 flat = torch.cat([tensor.reshape(-1) for tensor in of_type])
                 dist.broadcast(flat, src=0)
                 if not self.is_main:
-                    for tensor, values in zip(of_type, flat.split([t.numel() for t in of_type]), strict=True):
+                    sizes = [tensor.numel() for tensor in of_type]
+                    for tensor, values in zip(of_type, torch.split(flat, sizes), strict=True):
                         tensor.copy_(values.view_as(tensor))
 
     @contextmanager

@@ -115,7 +115,7 @@ def build_components(
         model = built(section)
         check_registered(section, model)
         if ranks.several and config.distributed.sync_batch_norm:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         models[suffix] = _moved(section, model, device)
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():

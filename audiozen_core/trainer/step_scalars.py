@@ -61,12 +61,12 @@ class Row(NamedTuple):
     """The scalars of a batch or a step.
 
     Attributes:
-        index: the index of the batch in its epoch, or the number of the step.
+        number: the index of the batch in its epoch, or the number of the step.
         samples: the number of samples that the scalars are the mean of.
         scalars: the scalars by name.
     """
 
-    index: int
+    number: int
     samples: int
     scalars: Mapping[str, float]
 
@@ -264,7 +264,7 @@ class StepScalars:
         """
         rows = combine([Row(*origin, values) for origin, values in zip(self._origins, self.per_batch, strict=True)])
         self.per_batch = [dict(row.scalars) for row in rows]
-        self._origins = [(row.index, row.samples) for row in rows]
+        self._origins = [(row.number, row.samples) for row in rows]
         own, step = self.last_record, self._progress.step
         newest = combine([Row(step, own.samples, own.scalars)] if own and own.step == step else [])
         self._records = []

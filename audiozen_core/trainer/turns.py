@@ -60,11 +60,14 @@ class Turns:
             Whether there was one. The turn is then to be left out.
         """
         error, self._error = self._error, None
-        found = self._ranks.first(error and (error.what, error.location, error.notes, self._ranks.rank))
+        own = None
+        if error is not None:
+            notes = (*error.notes, f"rank: {self._ranks.rank} of {self._ranks.size}")
+            own = error.what, error.location, notes
+        found = self._ranks.first(own)
         if found is None:
             return False
-        what, location, notes, rank = found
-        self._ask_hooks(NonFiniteError(what, location, notes=[*notes, f"rank: {rank} of {self._ranks.size}"]))
+        self._ask_hooks(NonFiniteError(found[0], found[1], notes=found[2]))
         return True
 
     def in_turns(self, batches: Iterable[Any], start: int, total: int | None) -> Iterator[Any]:
@@ -144,14 +147,14 @@ class Turns:
         """Combines the rows of all ranks: each scalar becomes the mean over all samples of its batch or step."""
         found: dict[int, list[Row]] = {}
         for row in (row for of_rank in self._ranks.gather(list(rows)) for row in of_rank):
-            found.setdefault(row.index, []).append(row)
-        return [_combined(index, found[index]) for index in sorted(found)]
+            found.setdefault(row.number, []).append(row)
+        return [_combined(number, found[number]) for number in sorted(found)]
 
 
-def _combined(index: int, rows: Sequence[Row]) -> Row:
+def _combined(number: int, rows: Sequence[Row]) -> Row:
     names = dict.fromkeys(name for row in rows for name in row.scalars)
     means = {name: _mean([(row.samples, row.scalars[name]) for row in rows if name in row.scalars]) for name in names}
-    return Row(index, sum(row.samples for row in rows), means)
+    return Row(number, sum(row.samples for row in rows), means)
 
 
 def _mean(parts: Sequence[tuple[int, float]]) -> float:
