@@ -167,4 +167,5 @@ class _Recorded(Experiment):
 
     def lifecycle(self) -> Lifecycle:
         """Returns the hooks of the file, and the recorder."""
-        return Lifecycle([*super().lifecycle().plugins, Plugin("recorder", self.recorder, "test kit")])
+        plugins = [*super().lifecycle().plugins, Plugin("recorder", self.recorder, "test kit")]
+        return Lifecycle(plugins, is_main=self.ranks.is_main)

@@ -214,6 +214,8 @@ class BaseTrainer(BatchTraining):
         self.set_mode(training=True)
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
+        if self._turns:
+            self._turns.share_weights(self.modules)
         for batch_idx, item in enumerate(batches, start=start):
             if self._out_of_steps:
                 break

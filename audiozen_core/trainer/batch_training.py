@@ -137,8 +137,7 @@ class BatchTraining(CheckpointedTrainer):
         elif self._turns:
             self._turns.settle()
         if self._turns:
-            # Each rank has seen other batches, so a running mean, for example, differs.
-            self.ranks.share_tensors([buffer for module in self.modules.values() for buffer in module.buffers()])
+            self._turns.share_buffers(self.modules)
         self._gradients.clear()
         self._window_open = False
         self.progress.step += 1

@@ -9,7 +9,7 @@ which it has a loss.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class _Gate(nn.Module):
 
 
 class GradientSync:
-    """The gates of all networks.
+    """The gates of all losses.
 
     Args:
         ranks: the processes of the run.
@@ -44,47 +44,49 @@ class GradientSync:
         self._gates: dict[str, DistributedDataParallel] = {}
         self._weights: dict[str, list[Tensor]] = {}
 
-    def prepare(self, weights: Mapping[str, Sequence[Tensor]]) -> None:
-        """Makes a gate for the weights of each suffix, if they are not those of its present gate.
+    def prepare(self, name: str, weights: Sequence[Tensor]) -> None:
+        """Makes a gate for the weights that a loss trains, if they are not those of its present gate.
 
-        A new gate overwrites the weights with those of rank 0. All ranks must have the same weights to train.
+        All ranks must have the same weights to train.
+
+        Args:
+            name: the name of the loss.
+            weights: the weights that an optimiser changes. Frozen ones are left out.
         """
-        for suffix, of_suffix in weights.items():
-            trained = [weight for weight in of_suffix if weight.requires_grad]
-            if self._is_same(self._weights.get(suffix, []), trained):
-                continue
-            self._weights[suffix] = trained
-            self._gates.pop(suffix, None)
+        trained = [weight for weight in weights if weight.requires_grad]
+        if not _are_same(self._weights.get(name, []), trained):
+            self._weights[name] = trained
+            self._gates.pop(name, None)
             if trained:
-                self._gates[suffix] = self._gate(trained)
+                self._gates[name] = self._gate(trained)
 
-    @property
-    def suffixes(self) -> list[str]:
-        """The suffixes of the networks that have a gate."""
-        return list(self._gates)
-
-    def through(self, suffix: str, loss: Tensor) -> Tensor:
-        """Passes a loss through the gate of a network. Its backward pass then averages the gradients of all ranks.
+    def through(self, name: str, loss: Tensor) -> Tensor:
+        """Passes a loss through its gate. The backward pass then averages the gradients of all ranks.
 
         The gradients that earlier backward passes have left in the weights are part of the average.
         """
-        gate = self._gates.get(suffix)
+        gate = self._gates.get(name)
         if gate is None:
             return loss
         with self._ranks.explained():
             passed: Tensor = gate(loss)
         return passed
 
-    def join(self, suffix: str) -> None:
-        """Takes part in the average of a network's gradients without a loss of its own."""
-        if suffix in self._gates:
-            nothing = sum((weight.sum().real for weight in self._weights[suffix]), start=torch.zeros(())) * 0
-            with self._ranks.explained():
-                torch.autograd.backward(self.through(suffix, nothing))
+    def average(self, name: str) -> None:
+        """Averages the gradients that the ranks have, without a loss. All ranks must call it.
 
-    @staticmethod
-    def _is_same(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
-        return len(before) == len(now) and all(old is new for old, new in zip(before, now, strict=True))
+        A weight that no rank has used keeps no gradient. With a gradient of zero, weight decay would change it.
+        """
+        weights = self._weights[name]
+        used = self._ranks.gather([weight.grad is not None for weight in weights])
+        if not self._settings.find_unused_parameters:
+            used.append([True] * len(weights))
+        joined = [weight for weight, *flags in zip(weights, *used, strict=True) if any(flags)]
+        if not joined:
+            return
+        nothing = sum((weight.sum().real for weight in joined), start=torch.zeros(())) * 0
+        with self._ranks.explained():
+            torch.autograd.backward(self.through(name, nothing))
 
     def _gate(self, weights: Sequence[Tensor]) -> DistributedDataParallel:
         with warnings.catch_warnings():
@@ -93,7 +95,12 @@ class GradientSync:
             return DistributedDataParallel(
                 _Gate(weights),
                 broadcast_buffers=False,
+                init_sync=False,  # it would change the weights between the forward and the backward pass
                 bucket_cap_mb=self._settings.bucket_cap_mb,
                 find_unused_parameters=self._settings.find_unused_parameters,
                 static_graph=self._settings.static_graph,
             )
+
+
+def _are_same(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
+    return len(before) == len(now) and all(old is new for old, new in zip(before, now, strict=True))

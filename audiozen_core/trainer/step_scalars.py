@@ -81,6 +81,7 @@ class StepRecord:
         scalars: what the training step returned for the last batch of the step.
         rates: the learning rates.
         samples: the number of samples that the scalars are the mean of; counted with several ranks only.
+        batch_idx: the index in the epoch of the batch that they come from.
     """
 
     step: int
@@ -88,6 +89,7 @@ class StepRecord:
     scalars: Mapping[str, float]
     rates: Mapping[str, float | Tensor]
     samples: int = 1
+    batch_idx: int = 0
 
     @property
     def metrics(self) -> dict[str, float | Tensor]:
@@ -266,11 +268,14 @@ class StepScalars:
         self.per_batch = [dict(row.scalars) for row in rows]
         self._origins = [(row.number, row.samples) for row in rows]
         own, step = self.last_record, self._progress.step
-        newest = combine([Row(step, own.samples, own.scalars)] if own and own.step == step else [])
+        newest = combine([Row(own.batch_idx, own.samples, own.scalars)] if own and own.step == step else [])
         self._records = []
-        for row in newest:
+        # Some ranks may have had no batch in the last turn of the step. Their records are those of an earlier turn.
+        for row in newest[-1:]:
             is_new = step > self._combined_step
-            self.last_record = StepRecord(step, self._progress.epoch + 1, row.scalars, self.rates, row.samples)
+            self.last_record = StepRecord(
+                step, self._progress.epoch + 1, row.scalars, self.rates, row.samples, row.number
+            )
             self._records = [self.last_record] * is_new
             self._combined_step = step
 
@@ -335,7 +340,9 @@ class StepScalars:
             step, rates = self._taken.popleft()
             if self._read_of_step and self._read_of_step[0].location.step == step:
                 batch, values = self._read_of_step
-                self.last_record = StepRecord(step, batch.location.epoch, values, rates, batch.samples)
+                self.last_record = StepRecord(
+                    step, batch.location.epoch, values, rates, batch.samples, batch.location.batches[0]
+                )
                 self._records.append(self.last_record)
 
     def _forget_unread(self) -> None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.distributed.settings import Distributed
@@ -45,6 +45,7 @@ class Turns:
         self._ask_hooks = ask_hooks
         self._sync = GradientSync(ranks, settings)
         self._error: NonFiniteError | None = None
+        self._has_shared = False
         # The losses that any rank has had in the present window, and those whose gradients have been averaged.
         self._of_window: set[str] = set()
         self._averaged: set[str] = set()
@@ -112,14 +113,12 @@ class Turns:
             if name not in losses:
                 self._gradients.count(self._suffixes(name))
         weighted = {name: loss * (samples * self._ranks.size / total) for name, loss in losses.items()}
-        if last:
-            for name in self._to_average(names):
-                if name in weighted:
-                    self._prepare(name)
-                    weighted[name] = self._sync.through(name, weighted[name])
-                    self._averaged.add(name)
-                elif name in present:
-                    self._prepare(name)
+        for name in self._to_average(names) if last else ():
+            # Where a rank has no such loss, `average` follows.
+            if all(mask & 1 << names.index(name) for _, mask, _ in turn):
+                self._prepare(name)
+                weighted[name] = self._sync.through(name, weighted[name])
+                self._averaged.add(name)
         return weighted
 
     def average(self) -> None:
@@ -128,7 +127,7 @@ class Turns:
         for name in self._to_average(names):
             if name not in self._averaged:
                 self._prepare(name)
-                self._sync.join(name)
+                self._sync.average(name)
         self._of_window.clear()
         self._averaged.clear()
 
@@ -141,7 +140,18 @@ class Turns:
 
     def _prepare(self, name: str) -> None:
         weights = [weight for suffix in self._suffixes(name) for weight in self._gradients.trained(suffix)]
-        self._sync.prepare({name: weights})
+        self._sync.prepare(name, weights)
+
+    def share_weights(self, modules: Mapping[str, nn.Module]) -> None:
+        """Gives all ranks the weights and buffers of rank 0, which are the same unless they were built differently."""
+        if not self._has_shared:
+            self._ranks.share_tensors([weight.detach() for part in modules.values() for weight in part.parameters()])
+            self.share_buffers(modules)
+            self._has_shared = True
+
+    def share_buffers(self, modules: Mapping[str, nn.Module]) -> None:
+        """Gives all ranks the buffers of rank 0. A running mean, for example, depends on the batches of its rank."""
+        self._ranks.share_tensors([buffer for part in modules.values() for buffer in part.buffers()])
 
     def combine(self, rows: Sequence[Row]) -> list[Row]:
         """Combines the rows of all ranks: each scalar becomes the mean over all samples of its batch or step."""
