@@ -291,15 +291,18 @@ class BaseTrainer(CheckpointedTrainer):
         given = (result if isinstance(result, Mapping) else losses).items()
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 
-    def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
-        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
+    def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
+        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
+
+        `ask_hooks` says whether the hook `backward` may do it.
+        """
         for count, (name, loss) in enumerate(losses.items(), start=1):
             suffix = name.removeprefix("loss_") if name != "loss" else None
             inputs = None if suffix is None else self._gradients.inputs(suffix)
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
             # Several losses may share parts of one graph, so the graph is kept until the last loss.
             last = count == len(losses)
-            if not self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last):
+            if not (ask_hooks and self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last)):
                 torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
             if suffix is not None:
                 self._gradients.check_reached(suffix)
@@ -322,15 +325,15 @@ class BaseTrainer(CheckpointedTrainer):
         self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
         self._log_steps()
 
-    def step_optimizers(self) -> None:
-        """Lets each optimiser take a step with the present gradients, through the hook `optimizer_step`.
+    def step_optimizers(self, *, ask_hooks: bool = True) -> None:
+        """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
 
         Raises:
             RunError: an optimiser can't step.
         """
         for suffix, optimizer in self.optimizers.items():
             with self._gradients.explained_step(suffix, optimizer):
-                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                if not (ask_hooks and self.hooks.optimizer_step(trainer=self, optimizer=optimizer)):
                     optimizer.step()
 
     def _log_steps(self) -> None:
