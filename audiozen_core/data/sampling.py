@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,12 +79,12 @@ class EpochBatches(Sampler[list[Key]]):
         """Says which items the epoch that has begun leaves out or repeats; "" if it has each item once."""
         if self._given is None or self._drawn is None:
             return ""
-        drawn = [index for batch in self._drawn for index in batch]
-        used = len(set(drawn))
-        fewer = f"gives {used} of {self.size} items" if used < self.size else ""
-        more = f"gives {len(drawn) - used} items again" if used < len(drawn) else ""
-        found = " and ".join(filter(None, (fewer, more)))
-        return f"{self._sampler_name} {found}" if found else ""
+        drawn = Counter(index for batch in self._drawn for index in batch)
+        repeated = sum(count > 1 for count in drawn.values())
+        fewer = f"{len(drawn)} of {self.size} items" if len(drawn) < self.size else ""
+        more = f"{repeated} item{'s' * (repeated > 1)} more than once" if repeated else ""
+        found = ", and ".join(filter(None, (fewer, more)))
+        return f"{self._sampler_name} gives {found}" if found else ""
 
     def __len__(self) -> int:
         """Returns the number of batches in the whole epoch.

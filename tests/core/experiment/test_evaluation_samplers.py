@@ -20,10 +20,13 @@ CASES = {
     ),
     'sampler = {path = "torch.utils.data.RandomSampler", args.num_samples = 2}': "gives 2 of 6 items, so",
     'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5]}': (
-        "gives 1 items again, so"
+        "gives 1 item more than once, so"
+    ),
+    'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5, 5, 0]}': (
+        "gives 2 items more than once, so"
     ),
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1], [1, 2]]}': (
-        "the sampler Batches of [{}] gives 3 of 6 items and gives 1 items again, so"
+        "the sampler Batches of [{}] gives 3 of 6 items, and 1 item more than once, so"
     ),
     'sampler = "torch.utils.data.RandomSampler"': "",
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1, 2], [5], [3, 4]]}': "",
