@@ -231,6 +231,8 @@ class BaseTrainer(CheckpointedTrainer):
         self._gradients.clear()
         self._window_open = False
         self.set_mode(training=True)
+        if self._first_step_done:
+            self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
         for batch_idx, item in enumerate(batches, start=start):
@@ -242,6 +244,7 @@ class BaseTrainer(CheckpointedTrainer):
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
+        self._gradients.check_no_new_weights()
         steps = self.scalars.flush()
         self._log_steps()
         if not steps:
