@@ -26,6 +26,7 @@ from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
+from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 
 class BaseTrainer(CheckpointedTrainer):
@@ -161,6 +162,7 @@ class BaseTrainer(CheckpointedTrainer):
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
         self._first_step_done = False
+        self._unsaved = UnsavedTensors({})
 
     # ------------------------------------------------------------------------------- training
 
@@ -169,6 +171,7 @@ class BaseTrainer(CheckpointedTrainer):
         self.check_schedulers(loader)
         validated = False
         with self._running("train"):
+            self._unsaved = UnsavedTensors(self.modules)
             while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)
@@ -381,6 +384,7 @@ class BaseTrainer(CheckpointedTrainer):
         # The run that resumes from the checkpoint begins with the next step, so it would not record these.
         self.scalars.flush()
         self._log_steps()
+        self._unsaved.warn()
 
 
 if TYPE_CHECKING:
