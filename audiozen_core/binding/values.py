@@ -176,7 +176,7 @@ def _below(annotation: Any, key: str | int) -> Iterator[Any]:
 
 
 def _annotated(annotation: Any, added: tuple[Any, ...]) -> Any:
-    return typing.Annotated[(annotation, *added)] if added else annotation  # type: ignore[return-value]
+    return typing.Annotated[(annotation, *added)] if added else annotation
 
 
 def is_component(value: Any) -> bool:

@@ -99,8 +99,9 @@ def _without_wrappers(
     for name in state_dict:
         clean = _name_in(own, name)
         if (first := names.setdefault(clean, name)) != name:
-            repeated.append((first, name))
-    return {clean: state_dict[name] for clean, name in names.items()}, repeated
+            # Files of weights have no order.
+            repeated.append((min(first, name, key=len), max(first, name, key=len)))
+    return {clean: state_dict[name] for clean, name in names.items()}, sorted(repeated)
 
 
 def _name_in(own: Collection[str], name: str) -> str:
