@@ -230,7 +230,7 @@ class Experiment:
         """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
 
         The caller's random generators stay as they are. The hooks are built too, because they may change the networks
-        or restore a state of their own. Of a run, only their `on_setup` is called.
+        or restore a state of their own. Of the hooks of a run, only `on_setup` is called.
 
         Args:
             checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path, which has a separator.
