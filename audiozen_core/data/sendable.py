@@ -41,7 +41,7 @@ def sendable(batch: Any) -> Any:
 
 
 def without_gradients(value: Any) -> Any:
-    """Detaches the tensors of a sample or a batch: no process but that of the data set could compute its gradients."""
+    """Detaches the tensors of a sample or a batch: only the process of the data set could compute their gradients."""
     return map_tensors(value, _detached)
 
 

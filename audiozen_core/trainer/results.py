@@ -33,7 +33,7 @@ class ResultFolder:
         return folder
 
     def is_new(self, path: Path) -> bool:
-        """Returns whether a file of the folder does not exist, and this method was not asked about it before."""
+        """Returns whether a path is new: the file does not exist, and no earlier call was about the same path."""
         path = path.resolve()
         is_new = path not in self._given and not path.exists()
         self._given.add(path)
