@@ -79,7 +79,7 @@ def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, 
 
 
 def compare_weights(wanted: Mapping[str, Any], weights: Mapping[str, Any]) -> WeightMismatch:
-    """Returns the differences between the state of a network and the weights that it shall load, both by name."""
+    """Returns the differences between the state of a network and the weights that it is to load, both by name."""
     shapes = {
         name: (list(saved), list(own))
         for name in wanted

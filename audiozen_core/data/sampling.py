@@ -80,8 +80,9 @@ class EpochBatches(Sampler[list[Key]]):
             return ""
         drawn = [index for batch in self._drawn for index in batch]
         used = len(set(drawn))
+        again = len(drawn) - used
         fewer = f"gives {used} of {self.size} items" if used < self.size else ""
-        more = f"gives {len(drawn) - used} items again" if used < len(drawn) else ""
+        more = f"repeats {again} item{'s' * (again > 1)}" if again else ""
         found = " and ".join(filter(None, (fewer, more)))
         return f"{self._sampler_name} {found}" if found else ""
 
@@ -125,7 +126,7 @@ class EpochBatches(Sampler[list[Key]]):
     def _checked(self, index: Any) -> Any:
         """Returns an index that means the same in every process and every run."""
         try:
-            # `torch.randperm(n)` yields tensors, whose text would give other seeds than that of the number.
+            # `torch.randperm(n)` yields tensors. The text of a tensor would give another seed than the number.
             number = operator.index(index)
         except TypeError:
             if not _has_fixed_text(index):

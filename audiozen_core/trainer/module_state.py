@@ -39,7 +39,7 @@ class ModuleState:
         )
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
-        """Returns the differences between the module and a state that it shall load, with or without prefixes."""
+        """Returns the differences between the module and a state that it is to load, with or without prefixes."""
         return compare_weights(self.state_dict(), _without_wrappers(state_dict, self._own_names()))
 
     def _own_names(self) -> dict[str, str]:
