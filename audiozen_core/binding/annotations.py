@@ -39,7 +39,7 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[Any, tuple[_Metadata, ...]]]:
-    """Yields the members of a union, or the annotation alone, each with what `Annotated` adds to it, of this kind.
+    """Yields the members of a union, or the annotation alone, each with its metadata of the class `kind`.
 
     What `Annotated` adds to a union belongs to each of its members.
 

@@ -95,7 +95,7 @@ def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, 
 def compare_weights(
     wanted: Mapping[str, Any], weights: Mapping[str, Any], repeated: Sequence[tuple[str, str]] = ()
 ) -> WeightMismatch:
-    """Returns the differences between the state of a network and the weights that it shall load, both by name.
+    """Returns the differences between the state of a network and the weights that it is to load, both by name.
 
     Args:
         wanted: the state of the network.

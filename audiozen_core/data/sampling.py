@@ -80,11 +80,11 @@ class EpochBatches(Sampler[list[Key]]):
         if self._given is None or self._drawn is None:
             return ""
         drawn = Counter(index for batch in self._drawn for index in batch)
-        repeated = sum(count > 1 for count in drawn.values())
-        fewer = f"{len(drawn)} of {self.size} items" if len(drawn) < self.size else ""
-        more = f"{repeated} item{'s' * (repeated > 1)} more than once" if repeated else ""
-        found = ", and ".join(filter(None, (fewer, more)))
-        return f"{self._sampler_name} gives {found}" if found else ""
+        again = sum(count > 1 for count in drawn.values())
+        fewer = f"gives {len(drawn)} of {self.size} items" if len(drawn) < self.size else ""
+        more = f"repeats {again} item{'s' * (again > 1)}" if again else ""
+        found = " and ".join(filter(None, (fewer, more)))
+        return f"{self._sampler_name} {found}" if found else ""
 
     def __len__(self) -> int:
         """Returns the number of batches in the whole epoch.
@@ -126,7 +126,7 @@ class EpochBatches(Sampler[list[Key]]):
     def _checked(self, index: Any) -> Any:
         """Returns an index that means the same in every process and every run."""
         try:
-            # `torch.randperm(n)` yields tensors, whose text would give other seeds than that of the number.
+            # `torch.randperm(n)` yields tensors. The text of a tensor would give another seed than the number.
             number = operator.index(index)
         except TypeError:
             if not _has_fixed_text(index):

@@ -48,7 +48,7 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
     if not allow_drift:
         refuse_changes(changes, trainer.folder)
     for change in changes:
-        log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
+        log.warning("the TOML file has changed", key=change.key, before=change.before, now=change.now)
     for name, now in current_versions().items():
         if (before := loaded.versions.get(name, "?")) != now:
             log.warning(

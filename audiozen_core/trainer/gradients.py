@@ -77,7 +77,7 @@ class Gradients:
         """Checks that no network or loss function has got parameters since `find_weights`.
 
         Raises:
-            RunError: one has, and they are in no optimiser.
+            RunError: one of them has parameters that no optimiser has.
         """
         known = {id(weight.tensor) for of_suffix in self._trained.values() for weight in of_suffix}
         known.update(map(id, self._others))
@@ -158,8 +158,8 @@ class Gradients:
         """Explains an error of an optimiser's step, and whether sparse gradients may be its cause.
 
         Raises:
-            RunError: instead of an error that the optimiser raises. It names the section, and a weight whose gradient
-                may be the cause.
+            RunError: the optimiser raised an error. This one names the section, and a weight whose gradient may be the
+                cause.
         """
         try:
             yield

@@ -42,7 +42,7 @@ class ModuleState:
         self.module.load_state_dict({own.get(clean, clean): value for clean, value in weights.items()})
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
-        """Returns the differences between the module and a state that it shall load, with or without prefixes."""
+        """Returns the differences between the module and a state that it is to load, with or without prefixes."""
         return compare_weights(self.state_dict(), *_without_wrappers(state_dict, self._own_names()))
 
     def _own_names(self) -> dict[str, str]:

@@ -31,7 +31,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         noisy_dir: the folder with the noisy files.
         clean_dir: the folder with the clean files.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: the length of the random stretch that is cut from a pair each time it is read, for training. A
+        clip_seconds: the length of the random segment that is cut from a pair each time it is read, for training. A
             shorter pair is read whole. By default, every pair is.
         check: whether to read the header of each file at the start, so that unsuitable files are found before the
             training. This takes about 0.2 ms per pair; set it to false for very many files on a slow disk.

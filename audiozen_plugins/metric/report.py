@@ -42,9 +42,10 @@ class Report:
     there are several, the gain says by how much the mean of the last one is better than that of the first one. It is
     positive also if a metric is better when it is lower, and has fallen.
 
-    The means of a metric are over the files whose values are finite in all states but the last. In the others the pair
-    of signals is at fault; they are counted and listed. If only the last value of a file is not finite, the network is
-    at fault: its mean and the gain are then NaN, because the mean of the other files would hide that the network fails.
+    The means of a metric are over the files whose values are finite in all states but the last. For the other files the
+    pair of signals is at fault; these files are counted and listed. If only the last value of a file is not finite, the
+    network is at fault: its mean and the gain are then NaN, because the mean of the other files would hide that the
+    network fails.
 
     Args:
         metrics: the metrics, in the order of the columns. Each has a name of its own.
@@ -198,7 +199,7 @@ class Report:
         console.width = max(
             console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum
         )
-        # As the title of the table, it would be wrapped if the table is narrow.
+        # The title is printed alone, because a title of the table would be wrapped if the table is narrow.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
         for line in (*self.faulty_pairs(), *self.faulty_outputs()):

@@ -84,7 +84,7 @@ def test_pair_without_a_value_is_excluded_from_the_means_and_counted(four_files)
 
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])
 def test_metric_has_no_mean_where_the_network_has_no_value(value):
-    """The mean of the other files would hide that the network fails. SNRs and metrics without such a file keep it."""
+    """The mean of the other files would hide that the network fails. An SNR without such a file keeps its mean."""
     rows = [("a", 0.0, 1.0, 2.0, 0.5, value), ("b", 0.0, 3.0, 5.0, 0.7, 0.9), ("c", 5.0, 4.0, 6.0, 0.6, 0.8)]
     made = report(*rows, ("d", 5.0, 4.0, 6.0, 0.6, 0.8))
     summary = made.summary()
