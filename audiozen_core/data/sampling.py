@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -78,10 +79,9 @@ class EpochBatches(Sampler[list[Key]]):
         """Says which items the epoch that has begun leaves out or repeats; "" if it has each item once."""
         if self._given is None or self._drawn is None:
             return ""
-        drawn = [index for batch in self._drawn for index in batch]
-        used = len(set(drawn))
-        again = len(drawn) - used
-        fewer = f"gives {used} of {self.size} items" if used < self.size else ""
+        drawn = Counter(index for batch in self._drawn for index in batch)
+        again = sum(count > 1 for count in drawn.values())
+        fewer = f"gives {len(drawn)} of {self.size} items" if len(drawn) < self.size else ""
         more = f"repeats {again} item{'s' * (again > 1)}" if again else ""
         found = " and ".join(filter(None, (fewer, more)))
         return f"{self._sampler_name} {found}" if found else ""

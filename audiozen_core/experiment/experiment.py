@@ -150,7 +150,7 @@ class Experiment:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
             elif mode not in TRAINING and start is not None:
                 # Results are recorded at the epoch and step of the checkpoint.
-                restore_for_evaluation(trainer, start.path)
+                restore_for_evaluation(trainer, start.path, self.checked)
             if first:
                 if self.trains:
                     remove_partial_files(self.folder)
@@ -244,7 +244,7 @@ class Experiment:
         with kept_generators(), self.scope, name_owners(self.checked):
             start = self._locate(checkpoint)
             trainer, _ = self.build(start, modes=())
-            restore_for_evaluation(trainer, start.path)
+            restore_for_evaluation(trainer, start.path, self.checked)
             trainer.set_mode(training=False)
         return trainer, start.path
 

@@ -7,9 +7,9 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.binding.annotations import unwrap
+from audiozen_core.binding.annotations import is_typed_dict, unwrap
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.scalars import as_scalar
@@ -70,7 +70,7 @@ def _fits(annotation: Any) -> Fits:
     # For a protocol and a `TypedDict`, `isinstance` does not work.
     unknown = not isinstance(origin or annotation, type) and origin not in (Union, types.UnionType, Literal)
     if annotation is Any or (
-        annotation is not None and (unknown or is_typeddict(annotation) or getattr(annotation, "_is_protocol", False))
+        annotation is not None and (unknown or is_typed_dict(annotation) or getattr(annotation, "_is_protocol", False))
     ):
         return lambda value: True
     if annotation is None or annotation is types.NoneType:

@@ -26,6 +26,7 @@ from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
+from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 
 class BaseTrainer(CheckpointedTrainer):
@@ -161,6 +162,7 @@ class BaseTrainer(CheckpointedTrainer):
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
         self._first_step_done = False
+        self._unsaved = UnsavedTensors({})
 
     # ------------------------------------------------------------------------------- training
 
@@ -169,6 +171,7 @@ class BaseTrainer(CheckpointedTrainer):
         self.check_schedulers(loader)
         validated = False
         with self._running("train"):
+            self._unsaved = UnsavedTensors(self.modules)
             while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)
@@ -231,6 +234,8 @@ class BaseTrainer(CheckpointedTrainer):
         self._gradients.clear()
         self._window_open = False
         self.set_mode(training=True)
+        if self._first_step_done:
+            self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
         for batch_idx, item in enumerate(batches, start=start):
@@ -242,6 +247,7 @@ class BaseTrainer(CheckpointedTrainer):
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
+        self._gradients.check_no_new_weights()
         steps = self.scalars.flush()
         self._log_steps()
         if not steps:
@@ -291,15 +297,18 @@ class BaseTrainer(CheckpointedTrainer):
         given = (result if isinstance(result, Mapping) else losses).items()
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 
-    def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
-        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
+    def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
+        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
+
+        `ask_hooks` says whether the hook `backward` may do it.
+        """
         for count, (name, loss) in enumerate(losses.items(), start=1):
             suffix = name.removeprefix("loss_") if name != "loss" else None
             inputs = None if suffix is None else self._gradients.inputs(suffix)
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
             # Several losses may share parts of one graph, so the graph is kept until the last loss.
             last = count == len(losses)
-            if not self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last):
+            if not (ask_hooks and self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last)):
                 torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
             if suffix is not None:
                 self._gradients.check_reached(suffix)
@@ -322,15 +331,15 @@ class BaseTrainer(CheckpointedTrainer):
         self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
         self._log_steps()
 
-    def step_optimizers(self) -> None:
-        """Lets each optimiser take a step with the present gradients, through the hook `optimizer_step`.
+    def step_optimizers(self, *, ask_hooks: bool = True) -> None:
+        """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
 
         Raises:
             RunError: an optimiser can't step.
         """
         for suffix, optimizer in self.optimizers.items():
             with self._gradients.explained_step(suffix, optimizer):
-                if not self.hooks.optimizer_step(trainer=self, optimizer=optimizer):
+                if not (ask_hooks and self.hooks.optimizer_step(trainer=self, optimizer=optimizer)):
                     optimizer.step()
 
     def _log_steps(self) -> None:
@@ -375,6 +384,7 @@ class BaseTrainer(CheckpointedTrainer):
         # The run that resumes from the checkpoint begins with the next step, so it would not record these.
         self.scalars.flush()
         self._log_steps()
+        self._unsaved.warn()
 
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ class Gradients:
             new = [name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known]
             if new:
                 raise RunError(
-                    f"[{section}] has made parameters in its first training step, which no optimiser would train: "
+                    f"[{section}] has made parameters since the training began, which no optimiser would train: "
                     f"{listed(f'`{name}`' for name in new)}",
                     remedy="make them in `__init__`; for shapes that only a batch tells, use lazy modules, such as "
                     "`nn.LazyLinear`",

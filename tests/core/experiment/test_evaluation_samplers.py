@@ -22,6 +22,9 @@ CASES = {
     'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5]}': (
         "repeats 1 item, so"
     ),
+    'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5, 5, 0]}': (
+        "repeats 2 items, so"
+    ),
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1], [1, 2]]}': (
         "the sampler Batches of [{}] gives 3 of 6 items and repeats 1 item, so"
     ),
