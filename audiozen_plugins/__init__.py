@@ -1,5 +1,5 @@
 """The first-party components of AudioZEN.
 
-The core never imports this package: like everybody else's, each part is reached through its entry point in
-``pyproject.toml``, or by its dotted path.
+The core never imports this package. Like the components of any plugin, each component is loaded through its entry
+point in `pyproject.toml`, or by its dotted path.
 """

@@ -1,4 +1,4 @@
-"""Sixty-odd plugins, each broken in another way, and a hundred good ones: what they publish, and what must be said.
+"""Sixty-odd plugins, each broken in a different way, and a hundred good ones: what they publish, and what must be said.
 
 Nothing here needs pytest, so that the benchmark of start-up times uses the same plugins.
 """

@@ -133,7 +133,7 @@ def named(text: str) -> dict[str, str]:
 
 
 def other_docs(value: Any) -> dict[str, str]:
-    """Returns the descriptions of fields in their metadata, and of the arguments that a private base takes."""
+    """Returns the descriptions of fields, from their metadata, and of arguments that go to a private base."""
     docs = parameter_docs(value)
     fields = dataclasses.fields(value) if inspect.isclass(value) and dataclasses.is_dataclass(value) else ()
     in_metadata = {field.name: f"{field.metadata['doc']}." for field in fields if "doc" in field.metadata}
@@ -247,7 +247,7 @@ def inherited_parameters(target: Any) -> dict[str, Parameter]:
         return {}
     whole, known = signature_of(target), inspect.signature(base).parameters
     names = [parameter.name for parameter in whole.parameters] if whole else []
-    # The parameters in the source have the annotations as they are written.
+    # `signature_of` resolves annotations. The page shows them as the source spells them.
     written = [inspect.signature(each.__init__).parameters for each in target.__mro__ if "__init__" in vars(each)]
     return {
         name: next(parameters[name] for parameters in written if name in parameters)

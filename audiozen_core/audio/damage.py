@@ -27,7 +27,7 @@ def undecodable(path: Path, why: str, form: str) -> DataError:
     error = damaged(path, f"it can't be decoded ({why.strip().rstrip('.')})")
     if form != "FLAC":
         return error
-    remedy = f"if it was cut out of another file without encoding it anew (`-c copy`), encode it: {ffmpeg(path)}"
+    remedy = f"if it was cut out of another file without encoding it again (`-c copy`), encode it: {ffmpeg(path)}"
     return DataError(error.message, remedy=f"{remedy}; otherwise {error.remedy}")
 
 
@@ -39,7 +39,7 @@ def misleading(path: Path, why: str, *, options: str = "") -> DataError:
         why: what the header says and what the file holds.
         options: options of ffmpeg for the input.
     """
-    return DataError(f"`{path}` has a wrong header: {why}", remedy=f"write it anew: {ffmpeg(path, options)}")
+    return DataError(f"`{path}` has a wrong header: {why}", remedy=f"convert it: {ffmpeg(path, options)}")
 
 
 def joined(path: Path, at: int) -> DataError:

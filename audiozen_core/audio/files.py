@@ -52,8 +52,8 @@ class AudioInfo:
         frames: the number of samples in each channel.
         sr: the sample rate, in hertz.
         channels: the number of channels.
-        may_be_cut_off: whether the file lacks the mark at its end that shows that it is complete, as an Ogg file does
-            that was cut off after a page.
+        may_be_cut_off: whether the mark that shows the end of the audio is missing, as in an Ogg file that was cut off
+            after a page.
     """
 
     frames: int
@@ -68,7 +68,7 @@ class AudioInfo:
 
 
 class AudioFile:
-    """An open audio file, with its header and access to any stretch of its samples. `open_audio` returns one.
+    """An open audio file, with its header and access to any segment of its samples. `open_audio` returns one.
 
     Attributes:
         path: the file.
@@ -86,7 +86,7 @@ class AudioFile:
         self._length = _check_length(self._bytes)
         self._decoder = self._new_decoder()
         self._is_new = True
-        # soundfile searches a table for each of these two.
+        # Read once: for each of these two, soundfile searches a table at each access.
         self._format = self._decoder.format
         self._subtype = self._decoder.subtype
         self._sample_bytes = None if self._format == "OGG" else _SAMPLE_BYTES.get(self._subtype)
@@ -104,7 +104,7 @@ class AudioFile:
         self._decoder.close()
 
     def read(self, start: int = 0, num_frames: int | None = None, *, channel: int | Literal["mean"] = "mean") -> Tensor:
-        """Reads a stretch as a mono wave.
+        """Reads a segment as a mono wave.
 
         Args:
             start: the first sample to read.
@@ -116,14 +116,14 @@ class AudioFile:
             The wave, float32 [time]; full scale is 1.
 
         Raises:
-            DataError: the stretch reaches past the end of the file; the file is truncated or damaged, or lacks the
-                channel; the stretch has a sample that is NaN or infinite.
+            DataError: the segment reaches past the end of the file; the file is truncated or damaged, or lacks the
+                channel; the segment has a sample that is NaN or infinite.
         """
         end = self.info.frames if num_frames is None else start + num_frames
         if not 0 <= start <= end <= self.info.frames:
             raise DataError(
                 f"samples {start} to {end} of `{self.path}` are needed, but it has {self.info.frames} samples",
-                remedy="leave the file out, or read a stretch within it",
+                remedy="leave the file out, or read a segment within it",
             )
         try:
             samples = self._decode(start, end)
@@ -146,7 +146,7 @@ class AudioFile:
         if self._sample_bytes is not None:
             self._decoder.seek(start)
             samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
-            # The check when a FLAC file is opened looks at parts of it only, so that reading a stretch stays cheap.
+            # The check when a FLAC file is opened looks at parts of it only, so that reading a segment stays cheap.
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
             return samples
@@ -201,7 +201,7 @@ class AudioFile:
 
 @contextmanager
 def open_audio(path: str | Path, *, sr: int | None = None) -> Iterator[AudioFile]:
-    """Opens an audio file once, to read its header and any stretch of its samples.
+    """Opens an audio file once, to read its header and any segment of its samples.
 
     Args:
         path: the file.
@@ -249,7 +249,7 @@ def read_audio(
     num_frames: int | None = None,
     channel: int | Literal["mean"] = "mean",
 ) -> Tensor:
-    """Reads an audio file, or a stretch of it, as a mono wave.
+    """Reads an audio file, or a segment of it, as a mono wave.
 
     Args:
         path: the file.
@@ -284,7 +284,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
     Returns:
         The number of clipped samples. If there are any, a warning in the log names the file. A file in the results of a
-        test or a prediction is named within the result folder, because that is renamed at the end.
+        test or a prediction is named within the result folder, because this folder is renamed at the end.
 
     Raises:
         DataError: the wave is not [time], or has a sample that is NaN or infinite; the name does not end in `.wav`;
@@ -333,7 +333,7 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
 
 
 def _lasting(path: Path) -> Path:
-    """Returns a path for the log. It is relative to the result folder, if there is one, which is renamed at the end."""
+    """Returns a path for the log. A path in a result folder is relative to it, because the folder is renamed later."""
     results = next((folder for folder in path.parents if folder.name.endswith(INCOMPLETE)), None)
     return path if results is None else path.relative_to(results)
 

@@ -90,7 +90,7 @@ def find_joined(file: Bytes) -> None:
 
 
 def _starts_over(file: Bytes, window: int, largest_block: int) -> bool:
-    """Returns whether the samples are numbered anew somewhere, as in two files of the same length, joined."""
+    """Returns whether the numbers of the samples start again somewhere, as in two joined files of the same length."""
     if file.size < 4 * window:
         return False
     quarters = [next(_frames(file.at(file.size * part // 4, window), largest_block), None) for part in (1, 3)]

@@ -28,7 +28,7 @@ _OTHER_SUFFIXES = (
     ".wv",
 )  # fmt: skip
 
-# The log names at most so many endings.
+# The log names at most this many endings.
 _MOST_KINDS = 12
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from audiozen_core.audio.damage import damaged, joined, misleading, uncounted
 from audiozen_core.audio.length import Bytes, Length
 
-# Programs that stream to a pipe don't know the size. They write 0, the largest number, or one near it from which they
-# have taken the size of the header.
+# Programs that stream to a pipe don't know the size. They write 0, the largest number, or the largest number less the
+# size of the header.
 _UNKNOWN = (0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _NEAR = 4096
 _LARGEST_32_BIT = 0xFFFFFFFF
@@ -24,12 +24,12 @@ Patch = Callable[[int], list[tuple[int, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Chunks:
-    """How a container stores its chunks: each has an id and a size.
+    """How a container stores its chunks: each has an ID and a size.
 
     Attributes:
-        id_bytes: the length of the id.
+        id_bytes: the length of the ID.
         size: the struct format of the size.
-        inclusive: whether the size includes that of id and size.
+        inclusive: whether the size counts the bytes of the ID and of the size itself.
         align: chunks begin at multiples of this many bytes.
     """
 
@@ -46,7 +46,7 @@ class _Data:
     Attributes:
         start: the position of the first one.
         announced: the number of bytes that the header gives.
-        patch: returns (position, bytes) to write into the header for another number of bytes.
+        patch: takes the right number of bytes, and returns what to write into the header, as (position, bytes).
         chunks: how to read what follows the samples; None if nothing does.
     """
 
@@ -101,7 +101,7 @@ def _find(file: Bytes) -> _Data | None:
 
 
 def _walk(file: Bytes, chunks: _Chunks, position: int) -> list[tuple[bytes, int, int]]:
-    """Returns id, size and content position of the chunks up to the samples. The size excludes the header."""
+    """Returns ID, size and content position of the chunks up to the samples. The size excludes the header."""
     header = struct.Struct(chunks.size)
     found = []
     while position + chunks.id_bytes + header.size <= file.size:
@@ -130,7 +130,8 @@ def _find_in_riff(file: Bytes, order: str) -> _Data | None:
         if large is not None:
             return [(large, struct.pack("<QQQ", file.size - 8, size, 0)), (start - 4, b"\xff" * 4)]
         if file.size > _LARGEST_32_BIT:
-            raise misleading(file.path, f"it can't tell its size of {file.size} bytes", options="-ignore_length 1")
+            why = f"it has no room for the size of the file, {file.size} bytes"
+            raise misleading(file.path, why, options="-ignore_length 1")
         return [(4, struct.pack(f"{order}I", file.size - 8)), (start - 4, struct.pack(f"{order}I", size))]
 
     return _Data(start, announced, patch, chunks)
@@ -144,7 +145,7 @@ def _find_in_w64(file: Bytes) -> _Data | None:
     _, announced, start = found[-1]
     return _Data(
         start,
-        # A size of 0 excludes the header, too.
+        # Without the 24 bytes of the header, a size of 0 is -24, and a size of -1 (unknown) is -25.
         max(announced, 0) if announced + 24 != -1 else _UNKNOWN[-1],
         lambda size: [(16, struct.pack("<Q", file.size)), (start - 8, struct.pack("<Q", size + 24))],
         chunks,
@@ -178,7 +179,7 @@ def _find_in_caf(file: Bytes) -> _Data | None:
         return None
     _, size, content = found[-1]
     return _Data(
-        content + 4,  # after a number that counts edits
+        content + 4,  # after the number of edits
         _UNKNOWN[-1] if size == -1 else max(0, size - 4),
         lambda size: [(content - 8, struct.pack(">q", size + 4))],
         chunks,
@@ -187,7 +188,7 @@ def _find_in_caf(file: Bytes) -> _Data | None:
 
 def _find_in_nist(file: Bytes) -> _Data | None:
     header = file.head[:1024]
-    # libsndfile writes the size of a byte as a string: `-s1 1`.
+    # libsndfile writes the size of a sample as a string if it is one byte: `-s1 1`.
     values = {name: int(value) for name, value in re.findall(rb"(\w+) -(?:i|s\d+) (\d+)\n", header)}
     is_linear = re.search(rb"sample_coding -s\d+ (?:ulaw|mu-law|alaw)", header) is None
     count, start = values.get(b"sample_count"), re.match(rb"NIST_1A\n\s*(\d+)\n", header)
@@ -198,7 +199,7 @@ def _find_in_nist(file: Bytes) -> _Data | None:
 
 
 def _is_followed_by_chunks(file: Bytes, data: _Data) -> bool:
-    """Checks what follows the announced samples: other chunks or a tag, or samples that the header does not count.
+    """Returns whether other chunks, a tag or padding follow the announced samples, and not further samples.
 
     Raises:
         DataError: another file follows.

@@ -10,10 +10,10 @@ from torch import Tensor
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
 
-# The last samples of a wave need frames whose weight is at least this part of the largest one elsewhere. There, the
-# inverse multiplies a network's changes of the spectrogram by up to 1 / sqrt(_WEAK).
+# The smallest weight of the windows at the end of a wave, relative to the largest weight. At this limit, the inverse
+# multiplies a network's changes of the spectrogram by 1 / sqrt(_WEAK).
 _WEAK = 0.1
-# The least weight that any sample of a wave needs, as a part of the largest one. With less, the inverse is useless.
+# The smallest weight that any sample may have, relative to the largest weight. Below it, the inverse is useless.
 _LEAST = 1e-3
 
 
@@ -60,8 +60,8 @@ class Stft:
         numbers = self.acoustics
         if wave.shape[-1] <= numbers.n_fft // 2:
             raise RunError(
-                f"{wave.shape[-1]} samples are too few for an STFT of {numbers.n_fft} points, which needs "
-                "more than half of that",
+                f"{wave.shape[-1]} samples are too few for an STFT of {numbers.n_fft} points, which needs more than "
+                f"{numbers.n_fft // 2} samples",
                 remedy="leave out such short files, or set a larger `clip_seconds` or a smaller `n_fft`",
             )
         wave = torch.nn.functional.pad(

@@ -20,7 +20,7 @@ _ARRAYS = (list, tuple, set, frozenset, collections.deque)
 
 
 def unwrap(annotation: Any) -> Any:
-    """Removes the wrappers of a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`, `ClassVar`.
+    """Removes the wrappers of a type: aliases, `NewType`, `Annotated`, `InitVar`, `Final`, `ClassVar`, `Required`, ….
 
     A type variable becomes `Any`, and so does a missing annotation.
     """
@@ -39,7 +39,7 @@ def members_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def annotated_members(annotation: Any, kind: type[_Metadata]) -> Iterator[tuple[Any, tuple[_Metadata, ...]]]:
-    """Yields the members of a union, or the annotation alone, each with what `Annotated` adds to it, of this kind.
+    """Yields the members of a union, or the annotation alone, each with its metadata of the class `kind`.
 
     What `Annotated` adds to a union belongs to each of its members.
 
@@ -67,9 +67,33 @@ def _without_wrapper(annotation: Any) -> Any:
         return annotation.__supertype__
     if type(annotation).__name__ == "TypeAliasType":
         return annotation.__value__
-    if get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
+    # Python 3.10 has no `typing.Required`, but `typing_extensions` has.
+    of_key = getattr(get_origin(annotation), "_name", None) in ("Required", "NotRequired", "ReadOnly")
+    if of_key or get_origin(annotation) in (typing.Annotated, typing.Final, typing.ClassVar):
         return get_args(annotation)[0]
     return Any if isinstance(annotation, TypeVar) or annotation is Parameter.empty else annotation
+
+
+def is_typed_dict(annotation: Any) -> bool:
+    """Checks whether an annotation is a `TypedDict`, of `typing` or of `typing_extensions`.
+
+    Most other questions about such a class are errors, such as `isinstance(value, cls)`.
+    """
+    return (
+        isinstance(annotation, type) and hasattr(annotation, "__total__") and hasattr(annotation, "__required_keys__")
+    )
+
+
+def fields_of(cls: Any) -> dict[str, Any]:
+    """Returns the annotations of the keys of a `TypedDict`, by name; empty if a name in them can't be found.
+
+    >>> fields_of(typing.TypedDict("Options", {"gain": "float"}))
+    {'gain': <class 'float'>}
+    """
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except (NameError, TypeError):
+        return {}
 
 
 def wants_callable(annotation: Any) -> bool:

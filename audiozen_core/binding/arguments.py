@@ -19,8 +19,8 @@ from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.diagnostics.toml_text import value_in_words
 from audiozen_core.kinds import KINDS, Kind, kind_of
 
-# In a table with more unknown arguments, the others get no suggestion. Comparing all names would take seconds, and such
-# a table was written for something else.
+# The number of unknown arguments of one table that get a suggestion. Comparing all names of a larger table would take
+# seconds, and such a table was written for something else.
 _MOST_COMPARED = 1000
 
 
@@ -149,13 +149,13 @@ def _kind_of_factory(kind: Kind, name: str, target: Any) -> Diagnostic | None:
 
 
 def is_subclass(target: type, base: str) -> bool:
-    """Checks whether a class is derived from the class with a dotted name, without importing that."""
+    """Checks whether a class is derived from the class with a dotted name, without importing that class."""
     found = loaded_class(base)
     return found is not None and issubclass(target, found)
 
 
 def loaded_class(dotted: str) -> type | None:
-    """Returns the class with a dotted name; None if its module is not imported, so that no subclass can exist."""
+    """Returns the class with a dotted name, or None if its module is not imported: then it has no subclasses yet."""
     module, _, name = dotted.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
@@ -166,7 +166,7 @@ def _findings(
 ) -> list[Diagnostic]:
     """Returns the findings about the table of arguments at `place`."""
     found: list[Diagnostic] = []
-    # The arguments that were probably meant by misspelt ones. They are not reported as missing, too.
+    # The arguments that misspelt ones probably stand for. They are not reported as missing as well.
     misspelt: set[str] = set()
     known = [known for known in signature.names() if known not in injected]
     free = [other for other in known if other not in args]
@@ -177,7 +177,7 @@ def _findings(
         if parameter is None:
             if not signature.open:
                 unknown += 1
-                # An argument that has a value may be meant too: the value may come from an extended file.
+                # A misspelt argument may replace one that has a value already, from an extended file.
                 near = (nearest(key, free) or nearest(key, known)) if unknown <= _MOST_COMPARED else None
                 if near:
                     misspelt.add(near)
@@ -210,7 +210,7 @@ def _unknown(
 ) -> Diagnostic:
     message = f"unknown {noun} `{key}` for {name}"
     if signature.ignoring and not near:
-        message = f"{noun} `{key}` of {name} would be ignored: it takes any keyword and does nothing with it"
+        message = f"{noun} `{key}` of {name} would be ignored: {name} accepts any keyword and does nothing with it"
     elif not signature.names():
         message += ", which takes no arguments"
     return Diagnostic(
@@ -227,7 +227,7 @@ def _unknown(
 def _positional(signature: Signature, key: str, name: str, place: KeyPath) -> Diagnostic:
     return Diagnostic(
         config_codes.POSITIONAL_ONLY,
-        f"argument `{key}` of {name} can only be given by position, which is not possible in a TOML",
+        f"argument `{key}` of {name} can only be given by position, which is not possible in a TOML file",
         label="wrap the component in your own function",
         notes=(f"signature: {signature.text()}",),
         place=place,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
-from audiozen_core.binding.annotations import annotated_members
+from audiozen_core.binding.annotations import annotated_members, is_typed_dict
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.binding.values import annotation_below, fits, is_component
 from audiozen_core.diagnostics.key_path import KeyPath, spell
@@ -20,9 +21,10 @@ from audiozen_core.errors import RunError
 class Range:
     """Says in an annotation which numbers an argument takes: `Annotated[int, Range(least=1)]`.
 
-    `audiozen check` reports another number at its position. A constructor that is also called from Python refuses it
-    with `check_ranges`. No range has NaN or infinity. The annotation may belong to the entries of an array or a table,
-    or to a member of a union: `list[Annotated[float, Range(above=0)] | Literal[-1]]`.
+    `audiozen check` reports a number outside the range, with its position. A constructor that is also called from
+    Python refuses it with `check_ranges`. No range contains NaN or infinity. The annotation may belong to an array or a
+    table, to its entries, to a key of a `TypedDict` or a dataclass, or to a member of a union:
+    `list[Annotated[float, Range(above=0)] | Literal[-1]]`.
 
     Args:
         least: the smallest number of the range.
@@ -65,9 +67,9 @@ Positive = Annotated[int, Range(least=1)]
 def wrong_numbers(value: Any, annotation: Any, place: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Yields the place of each number that is not in the range of its annotation, and what is wrong with it.
 
-    The text is one such as "is 0, but must be at least 1". The numbers in arrays and tables are checked too, but not
-    those in an object of a dataclass. A number may be in the range of any member of a union that it fits. Values that
-    are not numbers are accepted: their type is another matter.
+    The text reads, for example, "is 0, but must be at least 1". The numbers in arrays and tables are checked too, but
+    not those in an object of a dataclass. A number may be in the range of any member of a union that it fits. Values
+    that are not numbers are accepted here: `wrong_places` checks types.
 
     >>> list(wrong_numbers({"sizes": [1, 0]}, dict[str, list[Positive]]))
     [(('sizes', 1), 'is 0, but must be at least 1')]
@@ -82,7 +84,7 @@ def _walk(value: Any, annotation: Any, place: KeyPath) -> Iterator[tuple[KeyPath
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _walk(item, annotation_below(annotation, str(key)), (*place, str(key)))
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | set | frozenset | deque):
         for index, item in enumerate(value):
             yield from _walk(item, annotation_below(annotation, index), (*place, index))
     elif not isinstance(value, bool) and isinstance(value, Real) and (wrong := _wrong_number(value, annotation)):
@@ -90,9 +92,12 @@ def _walk(value: Any, annotation: Any, place: KeyPath) -> Iterator[tuple[KeyPath
 
 
 def _may_have_range(annotation: Any) -> bool:
-    """Returns whether a `Range` may be in an annotation. A long array of file names, for instance, is not looked at."""
+    """Returns whether an annotation may have a `Range`. If not, a long array of file names need not be looked at."""
     return any(
-        ranges or dataclasses.is_dataclass(member) or any(map(_may_have_range, get_args(member)))
+        ranges
+        or dataclasses.is_dataclass(member)
+        or is_typed_dict(get_origin(member) or member)
+        or any(map(_may_have_range, get_args(member)))
         for member, ranges in annotated_members(annotation, Range)
     )
 

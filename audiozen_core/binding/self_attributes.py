@@ -12,11 +12,11 @@ from audiozen_core.binding.source import syntax_tree
 
 
 def attributes_used(cls: type, base: str) -> dict[str, str]:
-    """Returns the attributes of a class's base that its methods read from `self`, each with the place where.
+    """Returns the attributes of a class's base that its methods read from `self`, each with the line.
 
     Only the methods that objects of the class have are read, and not those of the class with the dotted name `base` or
-    of the classes above it. Left out are a method whose source can't be read, an attribute that the class defines
-    itself, and one that is only read under a condition: the method may have asked first whether it can be read.
+    of the classes above it. A method whose source can't be read is left out, and so is an attribute that the class
+    defines itself, or that is only read under a condition: the method may have checked first that the attribute exists.
     """
     found: dict[str, str] = {}
     seen: set[str] = set()
@@ -115,7 +115,7 @@ def _used_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, str]]:
     tree, offset = found
     code = function.__code__
     own = code.co_varnames[0] if code.co_argcount else ""
-    # The tree may have an `if` around the function, which is none of its conditions.
+    # The tree may have an `if` around the function. It is not part of the function, so the search starts inside.
     root = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)), tree)
     for node in _unconditional(root):
         match node:
@@ -124,7 +124,7 @@ def _used_by(function: Callable[..., Any] | None) -> Iterator[tuple[str, str]]:
 
 
 def _unconditional(node: ast.AST) -> Iterator[ast.AST]:
-    """Yields a node and everything below it that is evaluated whatever the conditions in it say.
+    """Yields a node and everything below it that is evaluated under all conditions.
 
     The body of a loop or of an inner function counts as evaluated.
     """

@@ -16,11 +16,12 @@ def syntax_tree(function: Callable[..., Any]) -> tuple[ast.Module, int] | None:
     Returns None if the source can't be read.
     """
     function = getattr(function, "__func__", function)
-    # Another callable may have no hash.
+    # Only functions are cached, because another callable may have no hash.
     return _read_once(function, function.__code__) if isinstance(function, types.FunctionType) else _read(function)
 
 
-# A check reads the constructors of a base class for each of its subclasses. `%autoreload` replaces the code in place.
+# A check reads the constructors of a base class for each of its subclasses, so they are cached. The code is part of
+# the key, because `%autoreload` replaces it in place.
 @functools.lru_cache(maxsize=1024)
 def _read_once(function: types.FunctionType, _: types.CodeType) -> tuple[ast.Module, int] | None:
     return _read(function)

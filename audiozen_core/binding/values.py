@@ -15,7 +15,15 @@ from inspect import Parameter
 from pathlib import PurePath
 from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
+from audiozen_core.binding.annotations import (
+    MAPPINGS,
+    annotated_members,
+    fields_of,
+    is_array,
+    is_typed_dict,
+    members_of,
+    unwrap,
+)
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.key_path import KeyPath
 
@@ -63,13 +71,15 @@ def fits(value: Any, annotation: Any) -> Fit:
         return _any_of([fits(value, member) for member in get_args(annotation)])
     if origin in _SCALARS:
         return "yes" if type(value) in _SCALARS[origin] else "no"
+    if is_typed_dict(origin):
+        return "yes" if isinstance(value, Mapping) else "no"
     if not isinstance(origin, type):
         return "foreign" if origin is collections.abc.Callable else "unknown"
     if issubclass(origin, PurePath):
         return "yes" if isinstance(value, str) else "no"
     if is_array(origin):
         return _fits_array(value, annotation)
-    if origin in MAPPINGS or typing.is_typeddict(origin):
+    if origin in MAPPINGS:
         return _fits_mapping(value, get_args(annotation))
     if dataclasses.is_dataclass(origin):
         return _fits_dataclass(value, origin)
@@ -136,7 +146,9 @@ def dataclass_of(value: Any, annotation: Any) -> type | None:
 
 
 def annotation_below(annotation: Any, key: str | int) -> Any:
-    """Returns the annotation of an entry of an array, a table or a dataclass; `Any` if it is not known.
+    """Returns the annotation of an entry of an array, a table, a `TypedDict` or a dataclass; `Any` if it is not known.
+
+    What `Annotated` adds to an array or a table belongs to each of its entries.
 
     >>> annotation_below(list[int] | dict[str, float] | None, 0), annotation_below(list[int] | dict[str, float], "a")
     (<class 'int'>, <class 'float'>)
@@ -146,18 +158,25 @@ def annotation_below(annotation: Any, key: str | int) -> Any:
 
 
 def _below(annotation: Any, key: str | int) -> Iterator[Any]:
-    for member in members_of(annotation):
+    for member, added in annotated_members(annotation, object):
         origin, args = get_origin(member) or member, get_args(member)
-        if isinstance(key, int) and is_array(origin) and args:
-            fixed = origin is tuple and args[-1] is not Ellipsis
-            yield from args[key : key + 1] if fixed else args[:1]
-        elif isinstance(key, str) and origin in MAPPINGS and len(args) == 2:
-            yield args[1]
+        if isinstance(key, int) and is_array(origin):
+            fixed = origin is tuple and args and args[-1] is not Ellipsis
+            entries = args[key : key + 1] if fixed else args[:1] or (Any,)
+            yield from (_annotated(entry, added) for entry in entries)
+        elif isinstance(key, str) and origin in MAPPINGS:
+            yield _annotated(args[1] if len(args) == 2 else Any, added)
+        elif isinstance(key, str) and is_typed_dict(origin):
+            yield from (wanted for name, wanted in fields_of(origin).items() if name == key)
         elif isinstance(key, str) and isinstance(origin, type) and dataclasses.is_dataclass(origin):
             signature = signature_of(origin)
             field = signature.get(key) if signature else None
             if field is not None and field.annotation is not Parameter.empty:
                 yield field.annotation
+
+
+def _annotated(annotation: Any, added: tuple[Any, ...]) -> Any:
+    return typing.Annotated[(annotation, *added)] if added else annotation
 
 
 def is_component(value: Any) -> bool:

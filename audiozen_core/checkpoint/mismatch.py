@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audiozen_core.errors import CheckpointError
 
+if TYPE_CHECKING:
+    import torch
+
 _SHOWN_GROUPS = 4
 _SHOWN_NAMES = 2
-_SHOWN_SHAPES = 3
+_SHOWN_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,18 @@ class WeightMismatch:
         missing: the names that only the network has.
         unexpected: the names that only the checkpoint has.
         shapes: the names with different shapes: the shape in the checkpoint, and that in the network.
+        dtypes: the names with numbers of different kinds: the dtype in the checkpoint, and that in the network.
+        repeated: the two names of each weight that the checkpoint has with and without the prefix of a wrapper.
     """
 
     missing: Sequence[str]
     unexpected: Sequence[str]
     shapes: Mapping[str, tuple[list[int], list[int]]]
+    dtypes: Mapping[str, tuple[str, str]]
+    repeated: Sequence[tuple[str, str]]
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.shapes)
+        return bool(self.missing or self.unexpected or self.shapes or self.dtypes or self.repeated)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -39,18 +46,23 @@ class WeightMismatch:
             notes.append(f"note: only the network has {_counted(self.missing)}: {_groups(self.missing)}")
         if self.unexpected:
             notes.append(f"note: only the checkpoint has {_counted(self.unexpected)}: {_groups(self.unexpected)}")
-        if self.shapes:
-            shown = [f"`{name}`: {saved} and {wanted}" for name, (saved, wanted) in self.shapes.items()]
-            more = ", …" * (len(shown) > _SHOWN_SHAPES)
-            notes.append(
-                f"note: {_counted(self.shapes)} with different shapes in the checkpoint and in the network: "
-                f"{', '.join(shown[:_SHOWN_SHAPES])}{more}"
-            )
+        for pairs, what in ((self.shapes, "shapes"), (self.dtypes, "kinds of numbers")):
+            if pairs:
+                shown = [f"`{name}`: {saved} and {wanted}" for name, (saved, wanted) in pairs.items()]
+                notes.append(
+                    f"note: {_counted(pairs)} with different {what} in the checkpoint and in the network: "
+                    f"{_first(shown)}"
+                )
+        if self.repeated:
+            shown = [f"`{name}` and `{other}`" for name, other in self.repeated]
+            notes.append(f"note: the checkpoint has {_counted(self.repeated)} under two names: {_first(shown)}")
         return tuple(notes)
 
     @property
     def cause(self) -> str:
-        """The likely cause: a prefix, another size, or another number of layers; "" if none of them is likely."""
+        """The likely cause: a prefix, another size, quantised weights, …; "" if none of them is likely."""
+        if self.repeated:
+            return "remove one of the two from the checkpoint, because nothing says which one is meant"
         if (prefix := _prefix(self.unexpected, self.missing)) is not None:
             return f"the names in the checkpoint begin with `{prefix}`, those of the network do not"
         if (prefix := _prefix(self.missing, self.unexpected)) is not None:
@@ -62,6 +74,8 @@ class WeightMismatch:
         if not self.shapes and bool(self.missing) != bool(self.unexpected):
             which = "more" if self.missing else "fewer"
             return f"the network has {which} layers than when the checkpoint was saved"
+        if self.dtypes and not self.shapes and not self.missing and not self.unexpected:
+            return "convert these tensors, with their scales if the weights are quantised"
         return ""
 
 
@@ -78,16 +92,60 @@ def mismatch_error(message: str, error: Exception, mismatch: WeightMismatch, *, 
     return CheckpointError(message, notes=mismatch.notes or (f"torch says: {error}",), remedy=remedy)
 
 
-def compare_weights(wanted: Mapping[str, Any], weights: Mapping[str, Any]) -> WeightMismatch:
-    """Returns the differences between the state of a network and the weights that it shall load, both by name."""
+def compare_weights(
+    wanted: Mapping[str, Any], weights: Mapping[str, Any], repeated: Sequence[tuple[str, str]] = ()
+) -> WeightMismatch:
+    """Returns the differences between the state of a network and the weights that it is to load, both by name.
+
+    Args:
+        wanted: the state of the network.
+        weights: the weights, under the names of the network.
+        repeated: the two names of each weight that is there twice.
+    """
+    from torch.nn.parameter import is_lazy
+
     shapes = {
         name: (list(saved), list(own))
         for name in wanted
-        if name in weights and (saved := _shape(weights[name])) != (own := _shape(wanted[name]))
+        if name in weights
+        and not is_lazy(wanted[name])  # takes every shape
+        and (saved := _shape(weights[name])) != (own := _shape(wanted[name]))
+    }
+    dtypes = {
+        name: (str(saved.dtype).removeprefix("torch."), str(wanted[name].dtype).removeprefix("torch."))
+        for name, saved in weights.items()
+        if name in wanted and not _casts(saved, wanted[name])
     }
     return WeightMismatch(
-        [name for name in wanted if name not in weights], [name for name in weights if name not in wanted], shapes
+        [name for name in wanted if name not in weights],
+        [name for name in weights if name not in wanted],
+        shapes,
+        dtypes,
+        repeated,
     )
+
+
+def _casts(saved: Any, wanted: Any) -> bool:
+    """Returns whether torch may convert the numbers of a saved tensor to those of the network's.
+
+    Torch converts everything. Floats may have another precision, as with half precision, and integers another size, if
+    it holds all of them. An integer that becomes a float is a quantised weight without its scale, and a float that
+    becomes an integer is cut.
+    """
+    import torch
+
+    if not isinstance(saved, torch.Tensor) or not isinstance(wanted, torch.Tensor):
+        return True
+    before, now = saved.dtype, wanted.dtype
+    if before == now:
+        return True
+    if before.is_floating_point or before.is_complex or now.is_floating_point or now.is_complex:
+        return before.is_floating_point == now.is_floating_point and before.is_complex == now.is_complex
+    return torch.bool not in (before, now) and _holds(torch.iinfo(now), torch.iinfo(before))
+
+
+def _holds(outer: torch.iinfo, inner: torch.iinfo) -> bool:
+    return outer.min <= inner.min and inner.max <= outer.max
 
 
 def _shape(weight: Any) -> tuple[int, ...]:
@@ -95,7 +153,11 @@ def _shape(weight: Any) -> tuple[int, ...]:
     return tuple(getattr(weight, "shape", ()))
 
 
-def _counted(names: Sequence[str] | Mapping[str, Any]) -> str:
+def _first(shown: Sequence[str]) -> str:
+    return ", ".join(shown[:_SHOWN_PAIRS]) + ", …" * (len(shown) > _SHOWN_PAIRS)
+
+
+def _counted(names: Collection[Any]) -> str:
     return f"{len(names)} weight{'s' * (len(names) != 1)}"
 
 

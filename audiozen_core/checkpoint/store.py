@@ -42,7 +42,7 @@ class CheckpointStore:
     Only one process may save at a time. Other processes may read meanwhile.
 
     Args:
-        folder: `exp/<id>/checkpoints`; the first save creates it.
+        folder: `exp/<ID>/checkpoints`; the first save creates it.
 
     Example:
         >>> import tempfile, torch

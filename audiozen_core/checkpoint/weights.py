@@ -60,7 +60,7 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
         owner: the owner of the states to average, in checkpoints.
 
     Raises:
-        CheckpointError: `paths` is empty, or the weights differ in their names or shapes.
+        CheckpointError: `paths` is empty, or the weights differ in their names, shapes or kinds of numbers.
     """
     import torch
 
@@ -72,12 +72,13 @@ def average(paths: Sequence[Path], *, owner: str = "model") -> dict[str, torch.T
         weights = load_weights(path, owner=owner)
         if latest and _shapes(weights) != _shapes(latest):
             raise CheckpointError(
-                f"{path} and {paths[0]} can't be averaged: the names or shapes of their weights differ",
+                f"{path} and {paths[0]} can't be averaged: the names, shapes or kinds of numbers of their weights "
+                "differ",
                 remedy="average checkpoints of one model",
             )
         latest = weights
         for name, weight in weights.items():
-            if isinstance(weight, torch.Tensor) and (weight.is_floating_point() or weight.is_complex()):
+            if _is_averaged(weight):
                 double = weight.to(torch.promote_types(weight.dtype, torch.float64))
                 total[name] = total[name] + double if name in total else double
     for name, weight in total.items():
@@ -98,7 +99,13 @@ def write_average(paths: Sequence[Path], output: Path) -> None:
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, object]:
     # A `state_dict` may also hold a module's extra state. The extra state need not be a tensor.
-    return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
+    return {name: (getattr(weight, "shape", None), _is_averaged(weight)) for name, weight in weights.items()}
+
+
+def _is_averaged(weight: object) -> bool:
+    import torch
+
+    return isinstance(weight, torch.Tensor) and (weight.is_floating_point() or weight.is_complex())
 
 
 def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.Tensor]:

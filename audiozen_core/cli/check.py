@@ -31,9 +31,9 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, as_data
 @click.option(
     "--build",
     is_flag=True,
-    help="Also build everything, and report weights; in a training, run one batch forward and backward and the "
-    "optimiser, and report shapes, memory and time. Nothing is written. JSON is then one object with `findings` and "
-    "`build`.",
+    help="Also build everything, and report the number of weights. For a training, also run one batch forward and "
+    "backward and step the optimisers, and report shapes, memory and time. Nothing is written. JSON is then one object "
+    "with `findings` and `build`.",
 )
 @TRACEBACK
 def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form: str, build: bool) -> None:
@@ -49,7 +49,7 @@ def command(file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], form
     findings: tuple[Diagnostic, ...] = ()
     facts: dict[str, str] = {}
     broken = False
-    # In the other forms, the standard output is for a program, whatever a constructor or a data set prints.
+    # In the other formats, standard output is for a program, so what a constructor or a data set prints is redirected.
     with nullcontext() if form == "text" else redirect_stdout(sys.stderr):
         try:
             experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ WITHOUT = click.option(
     multiple=True,
     expose_value=False,
     callback=_switch_off,
-    help="Switch a plugin off, by the name of its distribution: everything it publishes is as if not installed. "
+    help="Switch a plugin off, by the name of its distribution: everything it publishes is treated as not installed. "
     "May be repeated. The variable AUDIOZEN_WITHOUT does the same, with commas between names.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

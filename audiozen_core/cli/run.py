@@ -84,7 +84,7 @@ def command(
     if place.size > 1:
         # Torch would print, for each process, that looking for unused weights may have been in vain.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # These modules import torch, which takes seconds. They are imported here so that SIGUSR1 is ignored before.
+    # These modules import torch, which takes seconds. They are imported here, after SIGUSR1 is ignored.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 
@@ -112,7 +112,7 @@ def _launch(file: Path, processes: str, machines: str, endpoint: str | None, wai
 
 
 def _ignore_usr1_until_training() -> None:
-    """Ignores SIGUSR1, the request for a checkpoint. The signal would kill the process until the trainer handles it."""
+    """Ignores SIGUSR1, the request for a checkpoint. It would kill the process until the trainer handles it."""
     usr1 = getattr(signal, "SIGUSR1", None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     if usr1 is not None and in_main_thread and signal.getsignal(usr1) == signal.SIG_DFL:

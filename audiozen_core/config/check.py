@@ -66,7 +66,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
         defaults: tuple[Resolved, ...] = ()
-        # The default hooks import torch. Whoever has made another mistake need not wait for that.
+        # The default hooks import torch. A user who has made a mistake elsewhere need not wait for this import.
         if not any(finding.severity == "error" for finding in [*loaded.findings, *checker.findings]):
             defaults = tuple(default_hooks(checker.index, [hook_path(hook) for hook in hooks]))
         checker.report(check_hooks(named_plugins(hooks, components) | default_plugins(defaults)))
@@ -253,7 +253,7 @@ class _Checker:
             return
         component, acoustics = checked.component, self.sections.acoustics or Acoustics()
         try:
-            # Even reading an attribute may run code of others, in the metaclass.
+            # Even reading an attribute may run somebody else's code, in the metaclass.
             ask = getattr(checked.target, "check_settings", None)
             if ask is None:
                 return

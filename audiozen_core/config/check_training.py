@@ -146,7 +146,7 @@ def _unused_losses(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
     if used is None or not sections["model"]:
         return
     for suffix in strange:
-        # A loss without a suffix is `self.loss_function`. Whether that is used is not asked here.
+        # A loss without a suffix is `self.loss_function`. This check does not ask whether it is used.
         if suffix and suffix not in used:
             message = f"`[{section_name('loss_function', suffix)}]` is not used: no model has the suffix `{suffix}`"
             yield (

@@ -28,8 +28,9 @@ def hook_path(hook: HookComponent) -> str:
 def default_hooks(index: PluginIndex, named: Collection[str] = ()) -> Iterator[Resolved]:
     """Yields the default hooks: those of AudioZEN whose class says `default = True`.
 
-    A hook of another distribution takes part only if the TOML names it, so that installing a package never changes an
-    experiment. `named` are the hooks that the TOML names, to replace them or switch them off; they are left out.
+    A hook of another distribution takes part only if the TOML file names it, so that installing a package never changes
+    an experiment. `named` are the hooks that the TOML file names, to replace them or switch them off; they are left
+    out.
     """
     for entry in index.entries("hooks"):
         if entry.distribution == FIRST_PARTY and entry.name not in named:

@@ -45,11 +45,11 @@ def written(overrides: Overrides) -> list[str]:
     """Returns overrides as they are written after `--set`.
 
     Raises:
-        ConfigError: they are one text, or a key is not a key, or TOML has no such value.
+        ConfigError: they are one string, a key is not a valid key path, or TOML has no such value.
     """
     if isinstance(overrides, str):
         notes = (f"help: write a list, `[{toml_text(overrides)}]`, or a mapping from keys to values",)
-        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, "`overrides` is one text, not a list", notes=notes)])
+        raise ConfigError([Diagnostic(config_codes.BAD_OVERRIDE, "`overrides` is a string, not a list", notes=notes)])
     if isinstance(overrides, Mapping):
         return [_written(key, value) for key, value in overrides.items()]
     return list(overrides)

@@ -119,7 +119,9 @@ class Dataloader:
     drop_last: bool = _field("leave out the last batch of an epoch if it is not full", default=False)
     pin_memory: bool | None = _field("pin the batches' memory; by default where there is a GPU", default=None)
     prefetch_factor: int | None = _field("batches loaded ahead by each worker", default=None, minimum=1)
-    persistent_workers: bool | None = _field("keep the workers between epochs, as by default", default=None)
+    persistent_workers: bool | None = _field(
+        "whether to keep the workers between epochs; by default they are kept", default=None
+    )
     timeout: float = _field(
         "seconds to wait for a batch of the workers; 0 waits for ever", default=0.0, minimum=0, maximum=1_000_000
     )

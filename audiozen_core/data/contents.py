@@ -33,16 +33,16 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_flat_weights"}
 
 
 def contents(owner: Any, *, used_globals: bool = False) -> list[tuple[str, Any]]:
-    """Returns what an object holds, with the name of each: nothing of a class, and nothing that must be computed.
+    """Returns the values that an object holds, each with its name. A class holds nothing here; nothing is computed.
 
     Values that hold nothing, such as numbers, text and arrays, are left out, and so are containers of only these, such
     as the rows of a table.
 
-    That is the entries of a dict, list, tuple, set, deque or mapping proxy (if it has more than 10,000, only data sets,
-    samplers, modules and objects with `set_epoch`); what a `functools.partial` or a bound method holds; the variables
-    that a function has from the function around it, and its default arguments; and the attributes of any other object,
-    also in `__slots__`, those of its class, and the default arguments of its methods. An `nn.Module` holds its own
-    attributes, without its children and weights.
+    An object holds: the entries of a dict, list, tuple, set, deque or mapping proxy (if it has more than 10,000, only
+    data sets, samplers, modules and objects with `set_epoch`); what a `functools.partial` or a bound method holds; the
+    variables that a function has from the function around it, and its default arguments; and the attributes of any
+    other object, also in `__slots__`, those of its class, and the default arguments of its methods. An `nn.Module`
+    holds its own attributes, without its children and weights.
 
     Args:
         owner: the object.

@@ -1,4 +1,4 @@
-"""Describes batches, and what a data set or a part returned: types, dtypes and shapes in words, and the samples."""
+"""Describes values for messages: the types, dtypes and shapes of what is in a batch, and the IDs of its samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiozen_core.diagnostics.listed import listed
 
 
 def describe(value: Any) -> str:
-    """Describes a value by its form.
+    """Describes a value by its type, dtype and shape.
 
     Example:
         >>> import torch

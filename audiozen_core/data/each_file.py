@@ -23,7 +23,7 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             these are not cut. A further signal, such as `enrolment`, that has lengths of its own, as
             `enrolment_length`, is cut to those. A dict, and a list that torch's collate function has made of lists,
             are taken apart within: such a list has tensors whose first axis is that of the files. Other values, such as
-            lists of another length, are those of all files.
+            lists of another length, belong to every file, and stay as they are.
 
     Yields:
         Dicts with the same keys: tensors and arrays [1, ...] and lists of one entry.
@@ -56,7 +56,7 @@ def each_file(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> Any:
-    """Returns what a value has for one file. `cut` is the width of what is padded, and the length of the file."""
+    """Returns the part of a value for one file. `cut` is the width of padded signals, and the length of the file."""
     if isinstance(value, Tensor | np.ndarray) and value.ndim and len(value) == count:
         part = value[index : index + 1]
         return _copy(part[..., : cut[1]] if cut and value.ndim > 1 and value.shape[-1] == cut[0] else part)
@@ -72,12 +72,12 @@ def _part(value: Any, index: int, count: int, cut: tuple[int, int] | None) -> An
 
 
 def _copy(part: Any) -> Any:
-    # A copy lies in memory as a batch of this file alone would. Some kernels round by the alignment.
+    # A copy has the memory layout of a batch of this file alone. Some kernels round differently with another alignment.
     return part.clone() if isinstance(part, Tensor) else part.copy()
 
 
 def _is_collated(value: Any, count: int) -> bool:
-    """Returns whether a value within a list has something for each file, as torch's collate function would make it."""
+    """Returns whether a value within a list has a part for each file, like those of torch's collate function."""
     if isinstance(value, Tensor | np.ndarray):
         return value.ndim > 0 and len(value) == count
     if isinstance(value, Mapping):
@@ -96,19 +96,19 @@ def _has_only_arrays(value: Any) -> bool:
 
 
 def _check_lists(value: Any, name: str, count: int) -> None:
-    """Raises an error for a list whose entries may be those of the files, or may each be of all files."""
+    """Raises an error for a list that can be read in two ways: one entry for each file, or each entry for all files."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             _check_lists(entry, f"{name}.{key}", count)
     if not isinstance(value, list | tuple) or hasattr(value, "_fields") or len(value) != count or count == 1:
         return
-    # Tensors of each file alone would hardly all have a first axis of just this size, and be alike.
+    # If each tensor were from one file, they would hardly all have equal shapes, and a first axis of this very size.
     if _has_only_arrays(value) and len(set(map(describe, value))) == 1:
         return
     if all(_is_collated(entry, count) for entry in value):
         raise DataError(
-            f"`{name}` of a batch of {count} files is {describe(value)}: is each entry that of one file, or has each "
-            "entry something for each file?",
+            f"`{name}` of a batch of {count} files is {describe(value)}: it is not clear whether each "
+            "entry belongs to one file, or has a part for each file",
             remedy=f"return a dict instead of a list as `{name}` of a sample, or stack its tensors",
         )
 

@@ -12,26 +12,27 @@ from torch.utils.data import Dataset, Sampler
 
 from audiozen_core.data.contents import contents
 
-# Under this name torch's samplers keep the data set.
+# Torch's samplers keep the data set under this name.
 _SAMPLED = "data_source"
 _OF_TORCH = (Dataset, Sampler)
 
 
 def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
-    """Calls `set_epoch(epoch)` of an object, or else of every object in it that has the method, each once.
+    """Calls `set_epoch(epoch)` of an object. If it has no such method, calls that of every object in it, each once.
 
     The objects are looked for in attributes (also of classes) and `__slots__`, in lists, tuples, sets, dicts, deques
     and mapping proxies, in the arguments of `functools.partial`, in closures, in default arguments, and in the children
     of modules, at any depth. The search does not go into tensors, arrays, classes and global variables. Of a
     container with more than 10,000 entries, only data sets, samplers and objects with `set_epoch` are looked at,
-    because the others are data, such as the rows of a table. An object that has `set_epoch` passes the epoch on to its
-    own contents itself, as it sees fit. Each call looks for them anew, so an object may be replaced between epochs.
+    because the others are data, such as the rows of a table. The search stops at an object
+    that has `set_epoch`: this object decides whether the objects in it are told. Each call searches again, so an object
+    may be replaced between epochs.
 
     Args:
         part: a data set, a sampler, a collate function, or a list of these.
         epoch: the epoch.
-        to_data: whether data sets are told. A sampler may hold the data set that it samples from, which is told
-            elsewhere: a second time, in the main process, it would draw other random numbers.
+        to_data: whether data sets are told. False for a sampler, which may hold the data set that it samples from:
+            `SeededDataset` tells that data set, and a second call in the main process could draw other random numbers.
 
     Example:
         >>> from torch.utils.data import ConcatDataset, Subset
@@ -43,7 +44,7 @@ def tell_epoch(part: object, epoch: int, *, to_data: bool = True) -> None:
         >>> numbers.epoch
         7
     """
-    # First all are found, because `set_epoch` may change what there is.
+    # All objects are found before the first call, because `set_epoch` may replace some of them.
     for receiver in list(_receivers(part, to_data=to_data)):
         receiver.set_epoch(epoch)
 
@@ -68,7 +69,7 @@ def _receivers(part: Any, *, to_data: bool) -> Iterator[Any]:
 
 def _set_epoch(item: Any) -> Any:
     """Returns the method `set_epoch` of an object."""
-    # An object of another class that answers to every name, such as a proxy, does not have the method.
+    # A proxy answers to every name. It has the method only if its class or the object itself defines it.
     known = isinstance(item, _OF_TORCH) or _has_method(type(item))  # type: ignore[arg-type]  # mypy: a class has no hash
     return getattr(item, "set_epoch", None) if known or "set_epoch" in getattr(item, "__dict__", ()) else None
 

@@ -41,8 +41,8 @@ class BatchLoader:
         batch_sampler: yields the batches of an epoch as lists of indices, instead of `batch_size`, `shuffle`,
             `drop_last` and `sampler`.
         seed: the seed of the run.
-        evaluates: whether the batches are for an evaluation: a sampler that leaves items out, or repeats them, is then
-            a warning.
+        evaluates: whether the batches are for an evaluation: a sampler that leaves items out, or repeats them, then
+            leads to a warning.
         names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
         place: the table that holds these arguments, in messages.
         share: the rank of this process, and the number of ranks. Each batch belongs to one of them, in turns.

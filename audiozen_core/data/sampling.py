@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -83,10 +84,10 @@ class EpochBatches(Sampler[list[Key]]):
         """Says which items the epoch that has begun leaves out or repeats; "" if it has each item once."""
         if self._given is None or self._drawn is None:
             return ""
-        drawn = [index for batch in self._drawn for index in batch]
-        used = len(set(drawn))
-        fewer = f"gives {used} of {self.size} items" if used < self.size else ""
-        more = f"gives {len(drawn) - used} items again" if used < len(drawn) else ""
+        drawn = Counter(index for batch in self._drawn for index in batch)
+        again = sum(count > 1 for count in drawn.values())
+        fewer = f"gives {len(drawn)} of {self.size} items" if len(drawn) < self.size else ""
+        more = f"repeats {again} item{'s' * (again > 1)}" if again else ""
         found = " and ".join(filter(None, (fewer, more)))
         return f"{self._sampler_name} {found}" if found else ""
 
@@ -140,7 +141,7 @@ class EpochBatches(Sampler[list[Key]]):
     def _checked(self, index: Any) -> Any:
         """Returns an index that means the same in every process and every run."""
         try:
-            # `torch.randperm(n)` yields tensors, whose text would give other seeds than that of the number.
+            # `torch.randperm(n)` yields tensors. The text of a tensor would give another seed than the number.
             number = operator.index(index)
         except TypeError:
             if not _has_fixed_text(index):

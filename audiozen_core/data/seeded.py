@@ -26,8 +26,8 @@ class NamedSample(NamedTuple):
 class SeededDataset(Dataset[Any]):
     """A map-style data set that is indexed by (epoch, index) and seeds the generators before each item.
 
-    If the data set, something in it, or the collate function has `set_epoch`, that is called before the first item of
-    an epoch: in each worker, because each worker has its own copy. An item that can't be made is returned as an
+    If the data set, something in it, or the collate function has `set_epoch`, this method is called before the first
+    item of an epoch: in each worker, because each worker has its own copy. An item that can't be made is returned as an
     `UnreadableSample`.
 
     Args:
@@ -83,8 +83,8 @@ class SeededDataset(Dataset[Any]):
 class SeededStream(IterableDataset[Any]):
     """An iterable data set that seeds the generators from (seed, epoch, worker, part) at the start of each part.
 
-    A `ChainDataset` has several parts, all others one. If a part, something in it, or the collate function has
-    `set_epoch`, that is called before each epoch.
+    A `ChainDataset` has several parts, any other stream has one. If a part, something in it, or the collate function
+    has `set_epoch`, this method is called before each epoch.
 
     Each of several ranks reads all samples, and yields those of its own batches: in turns, `batch_size` for each rank.
     """
@@ -108,7 +108,7 @@ class SeededStream(IterableDataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Tells the epoch to the data set, with the generators seeded from (seed, epoch)."""
-        # All workers are seeded alike here, so that they agree on an order that they share.
+        # All workers get the same seed here, so that they agree on an order that they share.
         seed_from(self.seed, epoch)
         tell_epoch([self.dataset, self.collate_fn], epoch)
         self.epoch = epoch

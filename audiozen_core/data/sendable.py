@@ -41,7 +41,7 @@ def sendable(batch: Any) -> Any:
 
 
 def without_gradients(value: Any) -> Any:
-    """Detaches the tensors of a sample or a batch: no process but that of the data set could compute its gradients."""
+    """Detaches the tensors of a sample or a batch: only the process of the data set could compute their gradients."""
     return map_tensors(value, _detached)
 
 
@@ -50,7 +50,7 @@ def _detached(tensor: Tensor) -> Tensor:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value consists of what can always be sent. Most batches do, and need no trial, which takes longer."""
+    """Whether a value has only types that can always be sent, as in most batches. Then no slow trial is needed."""
     kind = type(value)
     if kind is dict:
         return all(type(key) is str and _is_plain(entry) for key, entry in value.items())

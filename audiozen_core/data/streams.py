@@ -1,4 +1,4 @@
-"""What a stream (an iterable data set) can't do: errors for what the check finds in classes and the loader in objects.
+"""What a stream (an iterable data set) can't do. The check finds it in classes, and the loader in objects.
 
 Torch is not imported here.
 """

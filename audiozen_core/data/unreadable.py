@@ -30,7 +30,7 @@ class UnreadableSample:
     A worker sends this object to the main process as ordinary data. An exception would arrive as the text of another
     exception.
 
-    If it is `final`, it is never skipped: the code is wrong and not a file, or a stream can't continue.
+    If it is `final`, it is never skipped: the code is at fault, not a file, or a stream can't continue.
     """
 
     message: str

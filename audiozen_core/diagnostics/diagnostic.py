@@ -19,7 +19,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A stretch of a text file; lines and columns count from 1, in characters, and the end is exclusive."""
+    """A part of a text file; lines and columns count from 1, in characters, and the end is exclusive."""
 
     file: Path
     line: int

@@ -11,7 +11,7 @@ import re
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# File systems take 255 bytes. The rest is for what is added to an ID: `_enhanced.wav`, and a number.
+# File systems allow names of 255 bytes. The rest is kept for endings that are added to an ID, such as `_enhanced.wav`.
 _LONGEST = 230
 
 
@@ -48,7 +48,7 @@ def fit_for_file(name: str) -> str:
 
 
 def cut_bytes(text: str, most: int) -> str:
-    """Returns the beginning of a text that has at most so many bytes in UTF-8.
+    """Returns the beginning of a text that fits into this many bytes of UTF-8.
 
     Example:
         >>> cut_bytes("größe", 4)

@@ -187,14 +187,14 @@ def _located(checked: CheckedConfig, section: Component) -> Iterator[None]:
 
 
 def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.device) -> Any:
-    """Returns a component of a kind that nothing else is built from, on the device if it is a module."""
+    """Checks that a component of another kind needs no training, and moves it to the device if it is a module."""
     with _located(checked, section):
         check_untrained(section, part)
     return _moved(section, part, device) if isinstance(part, nn.Module) else part
 
 
 def _moved(section: Component, module: nn.Module, device: torch.device) -> nn.Module:
-    """Moves a module to the device. Raises BuildError if it can't be moved, which may be for want of memory."""
+    """Moves a module to the device. Raises BuildError if that fails, for example because the memory is full."""
     try:
         return module.to(device)
     except AudioZenError:
@@ -205,7 +205,10 @@ def _moved(section: Component, module: nn.Module, device: torch.device) -> nn.Mo
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:
-    """Raises an error for an optimiser that calls the loss itself. The check can't know what a function returns."""
+    """Raises an error for an optimiser that calls the loss itself.
+
+    `check_config` finds such a class, but can't know which optimiser a function returns.
+    """
     if message := needs_closure(optimizer):
         remedy = "use an optimiser that needs only gradients, such as torch.optim.RAdam"
         raise BuildError(f"{section.header} {message}", code=config_codes.UNFIT, place=("path",), remedy=remedy)
@@ -334,7 +337,7 @@ def _check_rate(section: DatasetComponent, dataset: Any, sr: int) -> None:
         raise BuildError(
             f"{section.header} has audio of {own} Hz, but [acoustics] says `sr = {sr}`",
             code=config_codes.NUMBERS_DISAGREE,
-            remedy=f"set `sr` to the rate of your files in both: [acoustics] and {section.args_header}",
+            remedy=f"set `sr` to the rate of your files in both [acoustics] and {section.args_header}",
         )
 
 
@@ -347,7 +350,7 @@ def build_component(checked: CheckedComponent, injected: Mapping[str, Any] | Non
     Raises:
         BuildError: the constructor, or the constructor of a component within the arguments, raised an error.
     """
-    # The same class may build several sections, so each line that it logs says for which.
+    # The same class may be used in several sections, so each line that it logs names the section.
     with log_fields(section=checked.component.header):
         return _build(checked, injected or {})
 
@@ -386,8 +389,8 @@ def _build(checked: CheckedComponent, injected: Mapping[str, Any]) -> Any:
 def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: Mapping[str, Any]) -> Any:
     """Copies a value within the arguments of `owner`, and builds each component in it."""
     if inner := owner.nested.get(key):
-        # A nested component gets an injected argument only if its signature names it. With `**kwargs`, for instance, a
-        # function does not ask for an optimiser.
+        # A nested component gets an injected argument only if its signature names that argument. A function with
+        # `**kwargs`, for instance, does not ask for an optimiser.
         return build_component(inner, {name: given for name, given in injected.items() if _takes(inner, name)})
     if isinstance(value, list):
         return [_build_nested(item, (*key, index), owner, injected) for index, item in enumerate(value)]

@@ -78,7 +78,7 @@ def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> Non
             "settings that affect training have changed since the checkpoint was saved, so the result would differ",
             notes=[f"changed: {change}" for change in affecting],
             remedy="change them back; or resume despite them with --allow-drift; or start a new run from the weights: "
-            "copy the TOML under another name and run the copy with "
+            "copy the TOML file under another name and run the copy with "
             f"`-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
         )
 

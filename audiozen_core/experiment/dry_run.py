@@ -1,4 +1,9 @@
-"""`audiozen check --build`: runs one batch, to measure the cost of an experiment before it runs for days."""
+"""`audiozen check --build`: runs one batch, to measure the cost of an experiment before it runs for days.
+
+No run starts, so hooks are not told of one (`on_run_start`), and are asked for `autocast` only: the precision of the
+forward pass decides about the memory. A hook that scales losses or steps an optimiser may need what it prepares when a
+run starts.
+"""
 
 from __future__ import annotations
 
@@ -70,9 +75,9 @@ def _make_optimizer_states(trainer: BaseTrainer) -> None:
     weights = [weight for module in trainer.modules.values() for weight in module.parameters()]
     for weight in weights:
         if weight.grad is not None:
-            # With the real gradients, which a scaler may have enlarged, the second pass could overflow.
+            # With the real gradients, the second pass would have other weights.
             weight.grad.zero_()
-    trainer.step_optimizers()
+    trainer.step_optimizers(ask_hooks=False)
     # Gradients that are accumulated take memory beside the activations of the next batch.
     if trainer.gradient_accumulation_steps == 1:
         for weight in weights:
@@ -82,7 +87,7 @@ def _make_optimizer_states(trainer: BaseTrainer) -> None:
 
 def _pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> dict[str, Tensor]:
     losses, _ = trainer.forward_batch(batch, batch_idx)
-    trainer.backward_losses(losses)
+    trainer.backward_losses(losses, ask_hooks=False)
     _wait(trainer.device)
     return {name: loss.detach() for name, loss in losses.items()}
 

@@ -142,7 +142,7 @@ class Experiment:
     ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
-        Each mode has parts of its own, as in a process of its own. So whatever networks, losses, hooks and data sets
+        Each mode builds its own parts, as if it ran alone. So whatever networks, losses, hooks and data sets
         keep, no mode can change what another one starts with.
         """
         first = mode == self.modes[0]
@@ -156,7 +156,7 @@ class Experiment:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)
             elif mode not in TRAINING and start is not None:
                 # Results are recorded at the epoch and step of the checkpoint.
-                restore_for_evaluation(trainer, start.path)
+                restore_for_evaluation(trainer, start.path, self.checked)
             if first:
                 stack.enter_context(_no_exit())
                 if self.ranks.is_main:
@@ -243,7 +243,7 @@ class Experiment:
         """Builds the trainer without data, and restores a checkpoint of the run. Its networks are in evaluation mode.
 
         The caller's random generators stay as they are. The hooks are built too, because they may change the networks
-        or restore a state of their own. Of a run, only their `on_setup` is called.
+        or restore a state of their own. Of the hooks of a run, only `on_setup` is called.
 
         Args:
             checkpoint: `best`, `latest`, the name of a checkpoint of this run, or a path, which has a separator.
@@ -257,7 +257,7 @@ class Experiment:
         with kept_generators(), self.scope, name_owners(self.checked):
             start = self._locate(checkpoint)
             trainer, _ = self.build(start, modes=())
-            restore_for_evaluation(trainer, start.path)
+            restore_for_evaluation(trainer, start.path, self.checked)
             trainer.set_mode(training=False)
         return trainer, start.path
 
@@ -296,8 +296,9 @@ class Experiment:
     def _start(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
         """Returns the checkpoint whose weights a mode starts from; None for a training.
 
-        A finetuning that has a checkpoint of its own continues there. An evaluation uses the best checkpoint by
-        default, or the latest; after a training always, because it belongs to that training.
+        A finetuning that has a checkpoint of its own continues there. An evaluation uses the best checkpoint, or the
+        latest if there is no best one. `which` can name another checkpoint, but not if the modes include a training
+        before the evaluation.
         """
         if mode == "train" or (mode == "finetune" and which is None):
             return None

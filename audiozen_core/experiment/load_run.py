@@ -44,17 +44,17 @@ class LoadedRun:
 def load_run(folder: Path | str, checkpoint: str = "best", *, overrides: Overrides = ()) -> LoadedRun:
     """Loads a run from its folder, with the configuration that the checkpoint was saved with. Builds no data sets.
 
-    If the checkpoint holds no configuration, as a file of weights, that of the run's last training is used.
+    If the checkpoint holds no configuration (a file of weights never does), that of the run's last training is used.
 
     The caller's random generators stay as they are. The settings of `[meta]` for the process, such as `num_threads`,
-    are those of the run. Hooks are built, because they may change the networks or restore a state of their own; of a
-    run, only their `on_setup` is called.
+    are those of the run. Hooks are built, because they may change the networks or restore a state of their own. Of the
+    hooks of a run, only `on_setup` is called.
 
     Args:
         folder: the run folder, such as `exp/baseline`. It may have been moved.
         checkpoint: `best`, `latest`, the name of a checkpoint of this run, such as `epoch_0012`, or a path, which has a
             separator, such as `./weights.safetensors`.
-        overrides: changes of the configuration, as in `load`, such as `{"meta.device": "cpu"}` for a run of a GPU.
+        overrides: changes of the configuration, as in `load`, such as `{"meta.device": "cpu"}`.
 
     Raises:
         RunError: the folder is not that of a run, or neither the checkpoint nor the run holds a configuration.

@@ -50,8 +50,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         _write_note(folder)
         yield
     finally:
-        # The note is removed while the lock is held; later, it may be that of the next process. `run.lock` stays. If it
-        # were deleted, a process that has just opened it would lock a file that the next one no longer sees.
+        # The note is removed while the lock is held. Later, it could be the note of the next process. `run.lock` stays:
+        # if it were deleted, a process that has just opened it would lock a file that the next process no longer sees.
         with contextlib.suppress(OSError):
             remove(folder / _NOTE)
             if created and [path.name for path in folder.iterdir()] == [LOCK]:

@@ -19,10 +19,10 @@ _KIND = "loss_function"
 
 
 def load_losses(trainer: BaseTrainer, path: Path) -> None:
-    """Loads the weights of the losses that the run trains, and warns of those that start with others.
+    """Loads the weights of the losses that the run trains, and warns about those that it does not load.
 
     A finetuning may use another loss than the run before, so a loss that does not fit is only a warning. A frozen loss
-    keeps the weights that it was built with: its arguments may name others on purpose.
+    keeps the weights that it was built with, because its arguments may name other weights on purpose.
 
     Args:
         trainer: the trainer.
@@ -38,7 +38,8 @@ def load_losses(trainer: BaseTrainer, path: Path) -> None:
         if section not in saved:
             if trains:
                 log.warning(
-                    f"[{section}] starts anew, because the checkpoint has no weights of it", checkpoint=str(path)
+                    f"[{section}] keeps the weights that it was built with, because the checkpoint has none for it",
+                    checkpoint=str(path),
                 )
             continue
         weights = load_weights(path, owner=section, map_location=trainer.device)
@@ -49,7 +50,7 @@ def load_losses(trainer: BaseTrainer, path: Path) -> None:
             log.info(f"the weights of [{section}] are loaded", checkpoint=str(path))
         elif not (state and fits and _same(state.state_dict(), weights)):
             why = "it is frozen in this run" if fits else "they do not fit it"
-            log.warning(f"[{section}] does not get its weights of the checkpoint: {why}", checkpoint=str(path))
+            log.warning(f"[{section}] does not get its weights from the checkpoint: {why}", checkpoint=str(path))
     if unused := sorted(saved - losses.keys()):
         log.warning(
             "the checkpoint has weights of losses that this run does not have",
@@ -59,6 +60,6 @@ def load_losses(trainer: BaseTrainer, path: Path) -> None:
 
 
 def _same(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Returns whether two states of the same names have the same tensors."""
+    """Returns whether two states with the same names have equal tensors."""
     pairs = [(value, second[name]) for name, value in first.items() if isinstance(value, Tensor)]
     return all(torch.equal(*pair) for pair in pairs)

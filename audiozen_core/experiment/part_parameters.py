@@ -77,7 +77,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
         The parameters that the optimiser of the same suffix is to train. A loss that is not trainable is frozen.
 
     Raises:
-        BuildError: `trainable` is missing, or can't be.
+        BuildError: `trainable` is missing, or contradicts the loss or the optimisers.
     """
     weights = _trainable(loss)
     if section.trainable and not weights:

@@ -22,6 +22,9 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
+# An evaluation does not use these arguments of the trainer.
+_FOR_TRAINING_ONLY = ("trainer.args.clip_grad_norm_value", "trainer.args.gradient_accumulation_steps")
+
 # The entries of `ReduceLROnPlateau`'s state that come from the scores so far. All other entries are its arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
@@ -41,23 +44,11 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
         CheckpointError: settings that affect training have changed, or the state does not fit.
     """
     log = get_logger()
-    now_text = checked.config.text
-    own: dict[tuple[str, str], object] = {
-        (found.component.section, found.component.path): found.target for found in checked.components.values()
-    }
-
-    own |= {(name, ""): type(section) for name, section in checked.sections.items()}
-
-    def find(section: str, path: str) -> object:
-        if (section, path) not in own:
-            own[section, path] = find_component(section, path)
-        return own[section, path]
-
-    changes = compare_configs(loaded.state.get("extra", {}).get("config", now_text), now_text, find)
+    changes = _changes(loaded.state.get("extra", {}), checked)
     if not allow_drift:
         refuse_changes(changes, trainer.folder)
     for change in changes:
-        log.warning("the TOML has changed", key=change.key, before=change.before, now=change.now)
+        log.warning("the TOML file has changed", key=change.key, before=change.before, now=change.now)
     for name, now in current_versions().items():
         if (before := loaded.versions.get(name, "?")) != now:
             log.warning(
@@ -68,12 +59,15 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
     trainer.load_checkpoint(adapt_state(loaded.state, changes, trainer) if changes else loaded.state)
 
 
-def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
+def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedConfig) -> None:
     """Restores what a validation, test or prediction depends on besides the weights: the states of hooks, and so on.
+
+    A warning lists the settings that decide what the networks compute, and that the checkpoint was saved with others.
 
     Args:
         trainer: a trainer that has the weights already.
         path: the folder of a checkpoint, or a file of weights, which has no other states.
+        checked: this run's configuration, with its components.
 
     Raises:
         CheckpointError: a registered state is not in the checkpoint, or does not fit.
@@ -90,7 +84,15 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path) -> None:
             trainer.progress.load_state_dict(state.pop("progress"))
         else:  # an average of several checkpoints
             trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
-        trainer.hooks.distribute_extra(trainer, state.pop("extra", {}).get("hooks", {}))
+        extra = state.pop("extra", {})
+        trainer.hooks.distribute_extra(trainer, extra.get("hooks", {}))
+        if changed := [str(change) for change in _changes(extra, checked) if _decides_output(change)]:
+            get_logger().warning(
+                "the checkpoint was saved with other settings than the TOML file has now, so the networks may compute "
+                "something else than in its training: change them back, unless you mean it",
+                changed="; ".join(changed),
+                checkpoint=str(path),
+            )
         if unused := sorted(owners - trainer.state.names() - {"extra"}):
             get_logger().warning(
                 "the checkpoint has states that nothing in this experiment restores, so its results may differ from "
@@ -166,6 +168,36 @@ def find_component(section: str, path: str) -> object:
         return resolve(path, section=section).target
     except AudioZenError:
         return None
+
+
+def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
+    """Returns the settings that have changed since a checkpoint was saved.
+
+    Args:
+        extra: the entry `extra` of the checkpoint; an average of checkpoints has no configuration in it.
+        checked: this run's configuration, with its components.
+    """
+    now = checked.config.text
+    own: dict[tuple[str, str], object] = {
+        (found.component.section, found.component.path): found.target for found in checked.components.values()
+    }
+    own |= {(name, ""): type(section) for name, section in checked.sections.items()}
+
+    def find(section: str, path: str) -> object:
+        if (section, path) not in own:
+            own[section, path] = find_component(section, path)
+        return own[section, path]
+
+    return compare_configs(extra.get("config", now), now, find)
+
+
+def _decides_output(change: Change) -> bool:
+    """Returns whether a setting that has changed decides what the networks compute in an evaluation."""
+    if not change.affects_training or change.key in _FOR_TRAINING_ONLY:
+        return False
+    section = change.key.partition(".")[0]
+    kind, _ = split_section(section) or (section, "")
+    return kind in ("model", "acoustics", "trainer") or change.key == "meta.use_amp"
 
 
 def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suffix: str, trainer: BaseTrainer) -> None:

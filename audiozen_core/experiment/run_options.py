@@ -20,7 +20,7 @@ def check_mode_names(modes: Sequence[str]) -> None:
             hint = did_you_mean(nearest(mode, RUN_MODES)) or f"use some of {', '.join(RUN_MODES)}"
             raise RunError(f"unknown mode `{mode}`", remedy=hint)
     if isinstance(modes, str):
-        raise RunError("`modes` is a text, but must be a list", remedy=f'write `modes=["{modes}"]`')
+        raise RunError("`modes` is a string, but must be a list", remedy=f'write `modes=["{modes}"]`')
 
 
 def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What an implementation of a hook may return. The return annotation of the hook's spec says it."""
+"""Derives from the return annotation of a hook's spec what an implementation of the hook may return."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
+from typing import Any, Literal, Union, get_args, get_origin
 
-from audiozen_core.binding.annotations import unwrap
+from audiozen_core.binding.annotations import is_typed_dict, unwrap
 from audiozen_core.binding.source import syntax_tree
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.scalars import as_scalar
@@ -67,10 +67,10 @@ def _fits(annotation: Any) -> Fits:
     """Returns a function that says whether a value other than None fits an annotation."""
     annotation = unwrap(annotation)
     origin, args = get_origin(annotation), get_args(annotation)
-    # A protocol and a `TypedDict` can't be asked whether a value is one of them.
+    # For a protocol and a `TypedDict`, `isinstance` does not work.
     unknown = not isinstance(origin or annotation, type) and origin not in (Union, types.UnionType, Literal)
     if annotation is Any or (
-        annotation is not None and (unknown or is_typeddict(annotation) or getattr(annotation, "_is_protocol", False))
+        annotation is not None and (unknown or is_typed_dict(annotation) or getattr(annotation, "_is_protocol", False))
     ):
         return lambda value: True
     if annotation is None or annotation is types.NoneType:

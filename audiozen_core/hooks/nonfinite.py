@@ -27,7 +27,7 @@ class BatchLocation:
         step: the optimiser step that the batches belong to, from 1.
         epoch: the epoch, from 1.
         batches: the indices of the batches in the epoch, from 0; several if gradients are accumulated.
-        ids: the ids of the samples in the batches, if the samples have ids.
+        ids: the IDs of the samples in the batches, if the samples have IDs.
     """
 
     step: int

@@ -13,9 +13,9 @@ from audiozen_core.diagnostics.listed import listed
 def as_scalar(value: Any) -> Any:
     """Returns a value that `float` turns into a number without loss: a float, or a tensor of one real element.
 
-    None if the value is neither a real number, of NumPy for instance, nor a tensor or an array of one real element; a
-    boolean is not a number. A tensor is returned as it is, because reading it could make a GPU wait. A number that is
-    too large for a float becomes infinite.
+    Returns None for any other value: not a real number (of Python or NumPy), and not a tensor or an array of one real
+    element. A boolean is not a number. A tensor is returned as it is, because reading it could make a GPU wait. A
+    number that is too large for a float becomes infinite.
 
     Example:
         >>> import numpy as np

@@ -1,7 +1,7 @@
 """Every hook of the lifecycle: when it runs, which arguments it gets, and what its answer means.
 
-A hook implementation is a method marked with `hookimpl`, in a class that a TOML names under `[[hooks]]`. It takes the
-arguments that it needs, by name:
+A hook implementation is a method marked with `hookimpl`, in a class that a TOML file names under `[[hooks]]`. It takes
+the arguments that it needs, by name:
 
     from audiozen import hookimpl
 
@@ -328,8 +328,8 @@ class Hooks(Generic[Trainer]):
     def on_evaluation_abandoned(self, trainer: Trainer, mode: Mode) -> None:
         """An evaluation ends early, by a signal or an error: undo your changes of the state in `on_evaluation_start`.
 
-        A checkpoint may be saved next. An evaluation that all `on_evaluation_start` have begun ends with one of: this
-        hook, or `on_evaluation_end`. If a plugin fails in the latter, the plugins after it get neither call.
+        A checkpoint may be saved next. If no plugin has failed in `on_evaluation_start`, the evaluation ends with this
+        hook or `on_evaluation_end`. If a plugin fails in the latter, the plugins after it get neither call.
         """
 
     @hookspec

@@ -200,8 +200,9 @@ class Trainer(Protocol):
         ...
 
     def abandon_evaluation(self) -> None:
-        """Calls `on_evaluation_abandoned` if an evaluation is running. A hook that stops the run within one calls it
-        before it requests a checkpoint.
+        """Calls `on_evaluation_abandoned` if an evaluation is running.
+
+        A hook that stops the run during an evaluation calls this method before it requests a checkpoint.
         """
         ...
 

@@ -111,7 +111,7 @@ class PluginIndex:
         """Returns groups of components with the same kind and name, from different distributions.
 
         If one of the components is AudioZEN's, it comes first, and the name alone means it. Nobody writes the names of
-        `hookspecs`, so these may be alike.
+        `hookspecs`, so these may be the same.
         """
         by_name: dict[tuple[str, str], list[Entry]] = {}
         for entry in sorted(self._entries, key=lambda entry: entry.distribution != FIRST_PARTY):

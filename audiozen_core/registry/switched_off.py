@@ -1,6 +1,6 @@
 """The distributions that the user has switched off for this process: `--without NAME` and `AUDIOZEN_WITHOUT`.
 
-The option sets the variable, so that processes that this one starts have the same plugins.
+The option sets the variable, so that child processes have the same plugins.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def write_pairs(folder: Path, count: int = 4, *, seconds: float = 0.5, sr: int =
         folder: the folder in which `noisy` and `clean` are created.
         count: the number of clips.
         seconds: their length.
-        sr: their sampling rate in hertz.
+        sr: their sample rate in hertz.
     """
     generator = np.random.default_rng(0)
     times = np.arange(round(seconds * sr)) / sr

@@ -17,6 +17,7 @@ from audiozen_core.trainer.batch_training import BatchTraining
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
 from audiozen_core.trainer.stop_request import StopRequest
+from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 
 class BaseTrainer(BatchTraining):
@@ -143,6 +144,7 @@ class BaseTrainer(BatchTraining):
         self.check_schedulers(loader)
         validated = False
         with self._running("train"):
+            self._unsaved = UnsavedTensors(self.modules)
             while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)
@@ -212,6 +214,8 @@ class BaseTrainer(BatchTraining):
         self._gradients.clear()
         self._window_open = False
         self.set_mode(training=True)
+        if self._first_step_done:
+            self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
         if self._turns:
@@ -225,6 +229,7 @@ class BaseTrainer(BatchTraining):
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
+        self._gradients.check_no_new_weights()
         self._complete_records()
         steps = self.scalars.per_batch
         if not steps:

@@ -20,6 +20,7 @@ from audiozen_core.trainer.part_errors import translate_step_errors
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.turns import Turns
+from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 
 class BatchTraining(CheckpointedTrainer):
@@ -68,6 +69,7 @@ class BatchTraining(CheckpointedTrainer):
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
         self._first_step_done = False
+        self._unsaved = UnsavedTensors({})
 
     def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -109,15 +111,19 @@ class BatchTraining(CheckpointedTrainer):
         given = (result if isinstance(result, Mapping) else losses).items()
         return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
 
-    def backward_losses(self, losses: Mapping[str, Tensor]) -> None:
-        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains."""
+    def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
+        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
+
+        `ask_hooks` says whether the hook `backward` may do it.
+        """
         for count, (name, loss) in enumerate(losses.items(), start=1):
             suffix = name.removeprefix("loss_") if name != "loss" else None
             inputs = None if suffix is None else self._gradients.inputs(suffix)
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
             # Several losses may share parts of one graph, so the graph is kept until the last loss.
             last = count == len(losses)
-            if not self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=inputs, last=last):
+            done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=inputs, last=last)
+            if not done:
                 torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
             if suffix is not None:
                 self._gradients.check_reached(suffix)
@@ -149,15 +155,16 @@ class BatchTraining(CheckpointedTrainer):
         elif self.log_interval and self.progress.step % self.log_interval == 0:
             self._complete_records()
 
-    def step_optimizers(self) -> None:
-        """Lets each optimiser take a step with the present gradients, through the hook `optimizer_step`.
+    def step_optimizers(self, *, ask_hooks: bool = True) -> None:
+        """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
 
         Raises:
             RunError: an optimiser can't step.
         """
         for suffix, optimizer in self.optimizers.items():
             with self._gradients.explained_step(suffix, optimizer):
-                if not self.hooks.optimizer_step(trainer=self._as_trainer, optimizer=optimizer):
+                done = ask_hooks and self.hooks.optimizer_step(trainer=self._as_trainer, optimizer=optimizer)
+                if not done:
                     optimizer.step()
 
     def _log_steps(self) -> None:
@@ -206,3 +213,4 @@ class BatchTraining(CheckpointedTrainer):
             self.scalars.combine(self._turns.combine)
             self.unreadable.share(self.ranks)
         self._log_steps()
+        self._unsaved.warn()

@@ -77,7 +77,7 @@ class Gradients:
         """Checks that no network or loss function has got parameters since `find_weights`.
 
         Raises:
-            RunError: one has, and they are in no optimiser.
+            RunError: one of them has parameters that no optimiser has.
         """
         known = {id(weight.tensor) for of_suffix in self._trained.values() for weight in of_suffix}
         known.update(map(id, self._others))
@@ -87,7 +87,7 @@ class Gradients:
             new = [name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in known]
             if new:
                 raise RunError(
-                    f"[{section}] has made parameters in its first training step, which no optimiser would train: "
+                    f"[{section}] has made parameters since the training began, which no optimiser would train: "
                     f"{listed(f'`{name}`' for name in new)}",
                     remedy="make them in `__init__`; for shapes that only a batch tells, use lazy modules, such as "
                     "`nn.LazyLinear`",
@@ -158,8 +158,8 @@ class Gradients:
         """Explains an error of an optimiser's step, and whether sparse gradients may be its cause.
 
         Raises:
-            RunError: instead of an error that the optimiser raises. It names the section, and a weight whose gradient
-                may be the cause.
+            RunError: the optimiser raised an error. This one names the section, and a weight whose gradient may be the
+                cause.
         """
         try:
             yield

@@ -28,10 +28,10 @@ def copy_inputs(module: nn.Module) -> None:
 
 
 def report_changed_inputs(module: nn.Module, name: str) -> None:
-    """Warns once if a module changes a tensor in place that it is given besides its first argument.
+    """Warns once if a module changes one of its arguments in place, except for the first one.
 
-    That may be a state, such as that of a streaming network, which the caller expects to be updated. The module is one
-    that works on copies, so the caller's state stays as it is. A module that was compiled in place is not watched.
+    Such an argument may be a state, of a streaming network for instance, that the caller expects to be updated. But the
+    module works on copies, so the caller's state does not change. A module that was compiled in place is not watched.
 
     Args:
         module: the module; `copy_inputs` has been called for it.
@@ -47,14 +47,14 @@ class _Watch:
         self.is_done = False
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        # Within a compiled graph, the question for the version would be an operation of the graph.
+        # In a compiled graph, reading the version would become an operation of the graph.
         if self.is_done or not (args[1:] or kwargs) or torch.compiler.is_compiling():
             return
         for argument in _changed(module, args, kwargs):
             self.is_done = True
             get_logger().warning(
-                f"{self.name} changes its argument `{argument}` in place, but works on copies of its inputs: what it "
-                "is called with stays as it is",
+                f"{self.name} changes its argument `{argument}` in place, but works on copies of its inputs, so the "
+                "tensors of its caller do not change",
                 remedy="if it is a state that the next call needs, return the new state from `forward`",
             )
 
@@ -81,13 +81,13 @@ def _has_changed(value: Any) -> bool:
 
 
 def _note_version(found: list[int], tensor: Tensor) -> Tensor:
-    # A tensor of the inference mode counts no versions.
+    # A tensor that was made in inference mode does not count versions.
     found.append(0 if tensor.is_inference() else tensor._version)
     return tensor
 
 
 def protected(function: Callable[..., Any]) -> nn.Module | CopiesInputs:
-    """Returns a function that works on copies of the tensors among its arguments; a module itself, which then does."""
+    """Makes a function work on copies of the tensors among its arguments. A module is changed and returned itself."""
     if isinstance(function, nn.Module):
         copy_inputs(function)
         return function

@@ -26,7 +26,7 @@ _LOADER = (
     "data set itself shows; the checkpoints are untouched"
 )
 
-# Where torch notices that a worker has died or is late. Its other modules raise the errors of samples and batches.
+# In these modules torch notices that a worker has died or is late. Errors of samples and batches come from others.
 _LOADER_MODULES = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
 
 
@@ -48,7 +48,7 @@ def translate_memory_errors(trainer: Parts) -> Iterator[None]:
             raise translated from error
         finally:
             # This frame is in the error's traceback. If it referred to the error, both would stay in memory, with the
-            # batch and all else that the frames of the run refer to.
+            # batch and everything else that the frames of the run refer to.
             del translated
 
 
@@ -85,7 +85,7 @@ def _place(trainer: Parts) -> str:
 
 
 def _is_full(trainer: Parts, device: torch.device) -> str:
-    # With a `batch_sampler`, batches differ in size.
+    # With a `batch_sampler`, batches may differ in size, so the message gives none.
     of_size = f", with batches of {trainer.batch_size} samples" if trainer.batch_size else ""
     held = f"{peak_memory(device) / 2**30:.2f}"
     if device.type == "cuda":
@@ -97,6 +97,6 @@ def peak_memory(device: torch.device) -> int:
     """Returns the peak memory so far, in bytes: of the tensors on a GPU, otherwise of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # The system counts kilobytes; macOS counts bytes.
+    # Linux counts kilobytes, and macOS counts bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

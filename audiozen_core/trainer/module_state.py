@@ -31,16 +31,19 @@ class ModuleState:
         """Loads a state, with or without prefixes.
 
         Raises:
-            RuntimeError: the state does not fit, as torch says.
+            RuntimeError: the state does not fit, as torch says; or torch would convert floats and integers into each
+                other, or choose one of two values for a weight.
         """
+        mismatch = self.compare(state_dict)
+        if mismatch.dtypes or mismatch.repeated:
+            raise RuntimeError("\n".join(mismatch.notes))
         own = self._own_names()
-        self.module.load_state_dict(
-            {own.get(clean, clean): value for clean, value in _without_wrappers(state_dict, own).items()}
-        )
+        weights, _ = _without_wrappers(state_dict, own)
+        self.module.load_state_dict({own.get(clean, clean): value for clean, value in weights.items()})
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
-        """Returns the differences between the module and a state that it shall load, with or without prefixes."""
-        return compare_weights(self.state_dict(), _without_wrappers(state_dict, self._own_names()))
+        """Returns the differences between the module and a state that it is to load, with or without prefixes."""
+        return compare_weights(self.state_dict(), *_without_wrappers(state_dict, self._own_names()))
 
     def _own_names(self) -> dict[str, str]:
         """Returns the names of the module's entries, by the names without prefixes."""
@@ -84,9 +87,21 @@ def _clean(name: str, prefixes: list[tuple[str, str]]) -> str:
     return name
 
 
-def _without_wrappers(state_dict: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """Returns a state under the names without prefixes. An entry that the module does not have keeps its name."""
-    return {_name_in(own, name): value for name, value in state_dict.items()}
+def _without_wrappers(
+    state_dict: Mapping[str, Any], own: Collection[str]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Returns a state under the names without prefixes, and the two names of each entry that is there twice.
+
+    An entry that the module does not have keeps its name.
+    """
+    names: dict[str, str] = {}
+    repeated = []
+    for name in state_dict:
+        clean = _name_in(own, name)
+        if (first := names.setdefault(clean, name)) != name:
+            # Files of weights have no order.
+            repeated.append((min(first, name, key=len), max(first, name, key=len)))
+    return {clean: state_dict[name] for clean, name in names.items()}, sorted(repeated)
 
 
 def _name_in(own: Collection[str], name: str) -> str:

@@ -97,7 +97,7 @@ class Parts:
         for part in self._switched_off if training else ():
             part.training = True
         self._switched_off.clear()
-        # The hooks and the state hold modules of others.
+        # The hooks and the state hold modules that belong to other objects.
         known = (self.hooks, vars(self).get("state"), *self.modules.values())
         for module in held_modules(self, known).values():
             frozen = not any(weight.requires_grad for weight in module.parameters())

@@ -38,7 +38,7 @@ class ResultFolder:
         return folder
 
     def is_new(self, path: Path) -> bool:
-        """Returns whether a file in the folder neither exists nor has been asked about before."""
+        """Returns whether a path is new: the file does not exist, and no earlier call was about the same path."""
         path = path.resolve()
         is_new = path not in self._given and not path.exists()
         self._given.add(path)

@@ -189,7 +189,7 @@ class StateRegistry:
             parts += [f"the experiment has nothing named {_names(unknown)}"] * bool(unknown)
             raise CheckpointError(
                 f"the checkpoint does not fit the experiment: {'; '.join(parts)}",
-                remedy="resume with the TOML that the run was started with, or start a new run with `-M finetune`",
+                remedy="resume with the TOML file that the run was started with, or start a new run with `-M finetune`",
             )
         self._load(self._entries, state_dict)
 
@@ -216,11 +216,11 @@ class StateRegistry:
 
         Raises:
             CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
-                start anew; or an entry can't load its state.
+                keep its initial state; or an entry can't load its state.
         """
         wanted = {name: self._entries[name] for name in sorted(self.evaluation_names())}
         missing = sorted(wanted.keys() - state_dict.keys())
-        # A hook or a loss has a state of its own accord, and may not need it here. What was registered is needed.
+        # A hook or a loss may have a state that an evaluation does not need. What a plugin has registered is needed.
         optional = [name for name in missing if name.startswith(("hook_", "loss_function"))]
         if needed := [name for name in missing if name not in optional]:
             raise CheckpointError(
@@ -230,7 +230,7 @@ class StateRegistry:
             )
         if optional:
             get_logger().warning(
-                f"the checkpoint has no state for {_names(optional)}: it starts anew", checkpoint=source
+                f"the checkpoint has no state for {_names(optional)}: it keeps its initial state", checkpoint=source
             )
         self._load({name: entry for name, entry in wanted.items() if name in state_dict}, state_dict)
 

@@ -25,9 +25,9 @@ class AudioFolder(Dataset[dict[str, Any]]):
     The header of each file is read when the data set is built. So a file that can't be read or has another sample rate
     is found before any result is written. It is an error, or is skipped if `trainer.args.on_bad_data` is `skip`.
 
-    An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The id is the
+    An item has the keys `id`, `noisy` (float32 [time]; the average of the channels) and `sr` (hertz). The ID is the
     path relative to the folder, without the ending: `a/one` for `a/one.wav`. If two files differ only in the ending,
-    their ids keep it. If ids would differ only in case, the later ones get a number. Bytes that are not UTF-8 are
+    their IDs keep it. If IDs would differ only in case, the later ones get a number. Bytes that are not UTF-8 are
     escaped. For a list, the path is relative to the deepest folder that contains all files.
 
     Args:
@@ -76,7 +76,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
 def _absolute(path: Path) -> Path:
     """Makes a path absolute, and removes each `..` from it.
 
-    Result files are named after the ids. With `..` in an id, a result file would be outside the results folder.
+    Result files are named after the IDs. With `..` in an ID, a result file would be outside the results folder.
     """
     return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would replace symbolic links by their targets
 

@@ -117,7 +117,7 @@ def _wave(value: Any, key: str, name: str) -> Tensor:
 def _value(value: Any) -> Any:
     """Returns an array of numbers as a tensor, and a number of NumPy or a tensor without axes as a number."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        # A copy in the machine's byte order: torch takes neither another order, nor negative strides, nor read-only.
+        # A copy in the machine's byte order. Torch takes no other order, no negative strides and no read-only array.
         value = torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
     if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
         return value.item()
@@ -139,7 +139,7 @@ def _check(sample: dict[str, Any], name: str, first: dict[str, Any], other: str)
     if "noisy" in sample and "clean" in sample and len(sample["clean"]) != len(sample["noisy"]):
         raise DataError(
             f"{name}: the noisy wave has {len(sample['noisy'])} samples, but the clean one has {len(sample['clean'])}",
-            remedy="cut both to the same stretch",
+            remedy="cut both to the same segment",
         )
 
 

@@ -42,7 +42,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         limit: the number of clips; by default all.
         offset: the index of the first clip, from 0.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: the length of the random stretch that is cut from a clip each time it is read, for training; by
+        clip_seconds: the length of the random segment that is cut from a clip each time it is read, for training; by
             default the whole clip.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Ids of samples. Results are named after them, so no two samples of a data set may have the same."""
+"""IDs of samples. Results are named after them, so no two samples of a data set may have the same ID."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def ids_of_files(paths: Sequence[PurePath]) -> list[str]:
-    """Returns an id for each file: its path without the ending.
+    """Returns an ID for each file: its path without the ending.
 
-    If several files differ only in the ending, their ids keep it.
+    If several files differ only in the ending, their IDs keep it.
 
     Args:
         paths: different relative paths.

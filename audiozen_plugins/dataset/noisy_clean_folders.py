@@ -11,6 +11,7 @@ from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
+from audiozen_core.logging import get_logger
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
 from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
@@ -30,7 +31,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         noisy_dir: the folder with the noisy files.
         clean_dir: the folder with the clean files.
         sr: the sample rate that all files must have, in hertz.
-        clip_seconds: the length of the random stretch that is cut from a pair each time it is read, for training. A
+        clip_seconds: the length of the random segment that is cut from a pair each time it is read, for training. A
             shorter pair is read whole. By default, every pair is.
         check: whether to read the header of each file at the start, so that unsuitable files are found before the
             training. This takes about 0.2 ms per pair; set it to false for very many files on a slow disk.
@@ -53,6 +54,12 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         noisy_dir, clean_dir = Path(noisy_dir).expanduser(), Path(clean_dir).expanduser()
         self.sr = sr
         self.clip = clip_length(clip_seconds, sr)
+        if noisy_dir.resolve() == clean_dir.resolve():
+            # Not an error: a network may be trained to give back its input.
+            get_logger().warning(
+                "the noisy and the clean folder are the same: there is nothing to remove, and no pair can be rated",
+                folder=str(noisy_dir),
+            )
         noisy, clean = _by_name(noisy_dir), _by_name(clean_dir)
         if noisy.keys() != clean.keys():
             raise _unmatched(

@@ -25,7 +25,7 @@ _GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest an
 _FADE_SECONDS = 0.02  # the crossfade between repetitions of a short noise
 # Speech below this RMS (-60 dBFS) is a pause. With an SNR relative to a pause, the noise would be inaudible.
 _PAUSE = 1e-3
-_MAX_DRAWS = 100  # this many silent stretches in a row are an error
+_MAX_DRAWS = 100  # this many silent segments in a row are an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Draw:
     """The random choices for one item.
 
     Attributes:
-        speech: the stretches of speech, one after another: the index of the utterance, its first sample, and the
+        speech: the segments of speech, one after another: the index of the utterance, its first sample, and the
             silence after it in samples.
         length: the length of the item in samples.
         noise: the index of the noise.
@@ -51,7 +51,7 @@ class Draw:
 
 
 class NoisySpeechMix(Dataset[dict[str, Any]]):
-    """Mixes noisy speech: each item is a random stretch of speech and of noise, with a random SNR and level.
+    """Mixes noisy speech: each item is a random segment of speech and of noise, with a random SNR and level.
 
     The recordings come from a manifest or from two folders. There are two uses:
 
@@ -64,7 +64,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
     The SNR is the ratio of the mean power of speech and noise over the whole item, pauses included. No sample is
     clipped. A noise that is shorter than the item is repeated with a crossfade.
 
-    An item has the keys `id`, `noisy` and `clean` (float32 [time]), `snr` (dB) and `sr` (hertz). The id has voice and
+    An item has the keys `id`, `noisy` and `clean` (float32 [time]), `snr` (dB) and `sr` (hertz). The ID has voice and
     utterance, kind and noise, and SNR, joined by `__`. No two items have the same: if a fixed set has several items of
     an utterance (and SNR), all but the first one get a number at the end, and items that are not fixed get their index.
 
@@ -151,7 +151,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         else:
             names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
             raise DataError(
-                f"{_MAX_DRAWS} random stretches in a row were silent; the last two were from {names}",
+                f"{_MAX_DRAWS} random segments in a row were silent; the last two were from {names}",
                 remedy="leave out silent recordings",
             )
         noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
@@ -197,21 +197,21 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         return utterance * len(self.speech) // count
 
     def _join(self, first: int, rng: random.Random) -> tuple[tuple[tuple[int, int, int], ...], int]:
-        """Chooses the stretches of speech for an item. Returns the stretches, and the length of the item in samples."""
+        """Chooses the segments of speech for an item. Returns the segments, and the length of the item in samples."""
         if self.clip is None:
             return ((first, 0, 0),), self.speech.lengths[first]
         room = self.speech.lengths[first] - self.clip
         if room >= 0:
             return ((first, rng.randrange(room + 1), 0),), self.clip
         others = self._by_voice[self.speech.recordings[first].voice]
-        stretches = []
+        segments = []
         filled, utterance = 0, first
         while filled < self.clip:
             gap = round(rng.uniform(*_GAP_SECONDS) * self.sr)
-            stretches.append((utterance, 0, gap))
+            segments.append((utterance, 0, gap))
             filled += self.speech.lengths[utterance] + gap
             utterance = rng.choice(others)
-        return tuple(stretches), self.clip
+        return tuple(segments), self.clip
 
     def _speech(self, draw: Draw) -> Wave:
         wave = np.zeros(draw.length, np.float32)
@@ -251,7 +251,7 @@ def _find(
         return from_folder(speech_dir), from_folder(noise_dir)
     named = {"manifest": manifest, "split": split, "speech_dir": speech_dir, "noise_dir": noise_dir}
     given = ", ".join(f"`{name}`" for name, value in named.items() if value is not None) or "nothing"
-    raise DataError(f"the arguments don't say where the recordings are: {given} is set", remedy=remedy)
+    raise DataError(f"the arguments don't say where the recordings are; given: {given}", remedy=remedy)
 
 
 def _range(name: str, value: Sequence[float]) -> tuple[float, float]:

@@ -37,7 +37,7 @@ class Pair:
 
         Args:
             sr: the sample rate that both files must have, in hertz.
-            remarks: counts files with several channels, or with an end that may be missing.
+            remarks: counts the files that have several channels, or whose end may be missing.
 
         Raises:
             DataError: a file can't be read, has another sample rate, or the files differ in length.
@@ -47,13 +47,13 @@ class Pair:
             remarks.count(self.clean, clean.info)
 
     def read(self, sr: int, clip: int | None, remarks: Remarks) -> dict[str, Any]:
-        """Reads the whole pair, or a random stretch of it.
+        """Reads the whole pair, or a random segment of it.
 
         Args:
             sr: the sample rate that both files must have, in hertz.
-            clip: the length of the stretch in samples; its start is drawn from the global generator `random`. If the
+            clip: the length of the segment in samples; its start is drawn from the global generator `random`. If the
                 pair is shorter or `clip` is None, the whole pair is read.
-            remarks: says if a file has several channels, or an end that may be missing.
+            remarks: warns if a file has several channels, or if its end may be missing.
 
         Returns:
             A sample with `id`, `noisy` and `clean` (float32 [time]), `sr` (hertz) and, if it is known, `snr` (dB).
@@ -83,7 +83,7 @@ class Pair:
                 raise DataError(
                     f"`{self.noisy}` has {noisy.info.frames} samples, but its clean partner `{self.clean}` has "
                     f"{clean.info.frames}",
-                    remedy="cut both files to the same stretch, with their samples aligned",
+                    remedy="cut both files to the same segment, with their samples aligned",
                 )
             yield noisy, clean
 

@@ -29,7 +29,7 @@ class Recording:
 
     Attributes:
         path: the file.
-        name: the recording's part of the id of a sample, unique among those of its role. Files are named after the id,
+        name: the recording's part of the ID of a sample, unique among those of its role. Files are named after the ID,
             so the name has no `/`.
         voice: the speaker. Recordings with the same voice may be joined.
         kind: the kind of noise, or the language of speech.
@@ -88,7 +88,7 @@ def from_folder(folder: str | Path) -> list[Recording]:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Makes names unique, and free of what separates the parts of an id, so that ids are unique, too."""
+    """Makes names unique, and free of what separates the parts of an ID, so that IDs are unique, too."""
     return unique_ids([re.sub("_{2,}", "_", name).strip("_") for name in names])
 
 
@@ -168,7 +168,7 @@ class Pool:
         return self._bytes is not None
 
     def read(self, index: int, start: int = 0, length: int | None = None) -> Wave:
-        """Reads a stretch of one recording.
+        """Reads a segment of one recording.
 
         Args:
             index: the recording.

@@ -16,7 +16,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.trainer.host_copy import HostCopy
 
-# As many steps later, a GPU has computed whether a step has overflowed, so that reading it does not wait.
+# After this many further steps, a GPU has computed whether a step has overflowed. Reading it does not wait then.
 _GPU_LAG = 8
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # The scaler keeps the scale in float32, where a smaller or larger number would become 0 or infinity.
@@ -25,7 +25,7 @@ _SCALES = Range(least=torch.finfo(torch.float32).tiny, most=torch.finfo(torch.fl
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step of the optimiser with a suffix, and whether its gradients have overflowed, not 0 if so, by device."""
+    """A step of one optimiser. `overflow` has a number for each device, which is not 0 if a gradient has overflowed."""
 
     suffix: str
     number: int
@@ -121,7 +121,7 @@ class Amp:
         scaler.step(optimizer)
         self._scaler_used = True
         suffix = {other: suffix for suffix, other in trainer.optimizers.items()}[optimizer]
-        # A fused optimiser is always called, and leaves the step out itself. What the scaler has found holds for all.
+        # A fused optimiser is always called, and leaves the step out itself, so this reads what the scaler has found.
         found = scaler._found_inf_per_device(optimizer)
         overflow = HostCopy({str(device): tensor for device, tensor in found.items()})
         self._unread.append(_Step(suffix, trainer.progress.step + 1, overflow))
@@ -188,7 +188,7 @@ class Amp:
 
 
 def _lag(device: torch.device) -> int:
-    """Returns how many steps late it is known whether a step has overflowed."""
+    """Returns after how many further steps it is known whether a step has overflowed."""
     return _GPU_LAG if device.type == "cuda" else 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, NoCheckpointError
 from audiozen_core.checkpoint.writer import CheckpointWriter, SaveResult
+from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
@@ -43,7 +44,6 @@ class Checkpoint:
         self._requested: tuple[int, ...] = ()
         self._requested_at = 0.0
         self._failures = 0
-        self._interrupted = False
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
@@ -51,7 +51,7 @@ class Checkpoint:
         store = CheckpointStore(trainer.folder / "checkpoints")
         self._writer = CheckpointWriter(store, background=trainer.save_ckpt_async)
         self._saved_epoch, self._requested, self._requested_at = trainer.progress.epoch, (), self.clock()
-        self._failures, self._interrupted = 0, False
+        self._failures = 0
         if mode == "train":
             if trainer.ranks.is_main:
                 store.sweep()
@@ -123,15 +123,10 @@ class Checkpoint:
             self._writer.wait()
             self._report(trainer, last=True)
 
-    @hookimpl.on_exception
-    def on_exception(self, error: BaseException) -> None:
-        """Remembers that the user pressed Ctrl-C twice, and so does not want to wait for a save."""
-        self._interrupted = isinstance(error, KeyboardInterrupt)
-
     @hookimpl.on_teardown
-    def on_teardown(self, trainer: Trainer) -> None:
-        """Waits for a save that is in progress."""
-        if not self._interrupted:
+    def on_teardown(self, trainer: Trainer, ending: RunEnding) -> None:
+        """Waits for a save that is in progress, unless the user has pressed Ctrl-C twice, and so wants to leave."""
+        if not isinstance(ending.error, KeyboardInterrupt):
             self._writer.wait()
         for result in self._writer.take_results():
             if result.error is not None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class TensorBoard:
     """Writes every recorded scalar and the effective config for `tensorboard --logdir`.
 
-    The scalars of a validation, test or prediction of a checkpoint are in a folder of their own, `evaluation`, which
-    TensorBoard shows as another run: a resume hides the points of the steps that it will repeat, but not these.
+    The scalars of a separate validation, test or prediction are in a folder of their own, `evaluation`, which
+    TensorBoard shows as another run. So they stay visible when a resume hides the points of the steps that it will
+    repeat.
 
     The hook is on by default if TensorBoard is installed. A TOML file that names the hook requires TensorBoard. If
     the disk is full, the run continues without writing points here (`metrics.jsonl` still has them), and the next epoch

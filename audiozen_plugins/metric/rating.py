@@ -1,4 +1,4 @@
-"""Rates files with several metrics: in each of their states, on copies, and each input only once."""
+"""Rates files with several metrics, before and after enhancement. Each noisy file is rated only once per run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Row:
 
     Attributes:
         id: the ID of the file.
-        values: by state (such as `noisy` and `enhanced`), the values by the name of the metric. A value that is not
-            finite is not part of any mean.
+        values: for each state (such as `noisy` and `enhanced`), the value of each metric by its name. A value that is
+            not finite is not part of any mean.
         faults: the faulty signals by name (a state or the reference), each with the reason why no metric has a value:
             `{"noisy": "noisy equals clean"}`.
         group: the number by which a report groups the files, such as the nominal signal-to-noise ratio in dB; None if
@@ -40,11 +40,11 @@ class Row:
 class Rater:
     """Rates files with several metrics, in each of their states: before and after enhancement, for example.
 
-    A degenerate pair of signals has no value, the same for all metrics, so that the means of all metrics leave out the
-    same files. A pair is degenerate if a signal is not finite or constant, or if both are equal up to a gain.
+    No metric has a value for a degenerate pair of signals, so that the means of all metrics leave out the same files. A
+    pair is degenerate if a signal is constant or has a NaN or infinite sample, or if both are equal up to a gain.
 
-    The values of all states but the last, which is the network's output, are kept, so that the next validation does not
-    compute them again. They are found by the samples and not by the ID, so that they can't be those of another file.
+    The last state is the network's output. The values of all other states are kept, so that the next validation does
+    not compute them again. They are looked up by a hash of the samples: another file with the same ID never gets them.
 
     Args:
         metrics: the metrics.
@@ -64,7 +64,7 @@ class Rater:
         Args:
             name: the ID of the file.
             signals: the reference and the states, with the network's output last. All have the same shape, [time], or
-                [..., time] if the metrics take it, and are on the CPU. They are left as they are.
+                [..., time] if the metrics take it, and are on the CPU. They are not changed.
             group: the `group` of the row.
 
         Raises:
@@ -135,9 +135,9 @@ class Rater:
 
 
 def faults_of(pair: Mapping[str, Tensor]) -> dict[str, str]:
-    """Says why a pair of signals is degenerate, so that no metric is meaningful for it; empty if it is not.
+    """Returns the reason why a pair of signals is degenerate, or nothing if every metric is meaningful for it.
 
-    A signal is silent if it is constant. An equal signal may have another gain.
+    A constant signal counts as silent. Signals that differ only in their gain count as equal.
 
     Args:
         pair: the reference, and the signal that is compared with it, [..., time], by name.

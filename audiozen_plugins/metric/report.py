@@ -29,7 +29,7 @@ _WIDEST = 100_000
 _PAIR, _OUTPUT = 0, 1
 # These names have a meaning of their own in the summary, the CSV and the JSON.
 _TAKEN_STATES = ("gain", "missing")
-_TAKEN_GROUPS = ("files", "id", "note")
+_TAKEN_GROUPS = ("files", "means", "id", "note")
 
 STATES = {"noisy": "noisy", "enhanced": "enh."}
 """The states of a file in speech enhancement, with their headings in a table."""
@@ -42,17 +42,18 @@ class Report:
     there are several, the gain says by how much the mean of the last one is better than that of the first one. It is
     positive also if a metric is better when it is lower, and has fallen.
 
-    The means of a metric are over the files whose values are finite in all states but the last. In the others the pair
-    of signals is at fault; they are counted and listed. If only the last value of a file is not finite, the network is
-    at fault: its mean and the gain are then NaN, because the mean of the other files would hide that the network fails.
+    The means of a metric are over the files whose values are finite in all states but the last. For the other files the
+    pair of signals is at fault; these files are counted and listed. If only the last value of a file is not finite, the
+    network is at fault: its mean and the gain are then NaN, because the mean of the other files would hide that the
+    network fails.
 
     Args:
         metrics: the metrics, in the order of the columns. Each has a name of its own.
         rows: the values of all files.
         states: the states of each row, from the input to the output: the name in files to the heading in the table,
             such as `{"mixture": "mixture", "separated": "sep."}`. No state may be called `gain` or `missing`.
-        group: the name of the rows' `group` in files, except `files`, `id` and `note`; with "", the files are not
-            grouped.
+        group: the name of the rows' `group` in files, except `files`, `means`, `id` and `note`; with "", the files are
+            not grouped.
         group_heading: the heading of the group in the table, in up to two lines.
 
     Raises:
@@ -99,7 +100,7 @@ class Report:
                     f"a state can't be called `{state}`, because a report has its own value `{state}` for each metric",
                     remedy="give the state another name",
                 )
-        if self.group in _TAKEN_GROUPS:
+        if self.group in (*_TAKEN_GROUPS, *(f"{name}_{state}" for name, state in self._columns)):
             raise RunError(
                 f"the group can't be called `{self.group}`, because the files of a report have another entry of this "
                 "name",
@@ -198,7 +199,7 @@ class Report:
         console.width = max(
             console.width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum
         )
-        # As the title of the table, it would be wrapped if the table is narrow.
+        # The title is printed alone, because a title of the table would be wrapped if the table is narrow.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
         for line in (*self.faulty_pairs(), *self.faulty_outputs()):
@@ -215,8 +216,8 @@ class Report:
             - `all`: by the name of the metric, the mean of each state, `gain`, and `missing`, the number of files
               without a value.
             - `by_<group>`, if `group` is not "": a list of dicts, one for each number, from the lowest to the highest.
-              Each is like `all`, and also has the number under `<group>` and `files`. The files whose number is NaN or
-              infinite come last, with None as the number.
+              Each has the number under `<group>`, `files`, and under `means` what `all` has for all files. The files
+              whose number is NaN or infinite come last, with None as the number.
             - `left_out`: by the name of the metric, the files without a value, if there are any. `pair` and `network`
               are dicts from the ID of a file to the reason, which may be "".
         """
@@ -227,7 +228,7 @@ class Report:
         content = {"files": len(self.rows), "metrics": described, "all": self._mean_table(self.rows)}
         if self.group:
             content[f"by_{self.group}"] = [
-                {self.group: value, "files": len(rows), **self._mean_table(rows)}
+                {self.group: value, "files": len(rows), "means": self._mean_table(rows)}
                 for value, rows in self._by_group().items()
             ]
         left_out = {}
@@ -253,12 +254,11 @@ class Report:
         """
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        columns = [(metric.name, state) for metric in self.metrics for state in self.states]
         writer.writerow(
             [
                 "id",
                 *([self.group] if self.group else []),
-                *(f"{name}_{state}" for name, state in columns),
+                *(f"{name}_{state}" for name, state in self._columns),
                 "note",
             ]
         )
@@ -266,13 +266,18 @@ class Report:
             cells = [row.id]
             if self.group:
                 cells.append("" if row.group is None else f"{row.group:g}")
-            for name, state in columns:
+            for name, state in self._columns:
                 value = row.values[state][name]
                 cells.append(f"{value:.6g}" if math.isfinite(value) else "")
             writer.writerow([*cells, "; ".join(row.faults.values())])
         make_folder(path.parent)
         write_whole(path, text.getvalue())
         return path
+
+    @property
+    def _columns(self) -> list[tuple[str, str]]:
+        """The metric and the state of each value in a row of the CSV file."""
+        return [(metric.name, state) for metric in self.metrics for state in self.states]
 
     def _by_group(self) -> dict[float | None, list[Row]]:
         """Groups the rows by their number, from the lowest to the highest.

@@ -1,1 +1,1 @@
-"""The trainer `enhancement`: its steps, the evaluation of each file by itself, and what both consist of."""
+"""The trainer `enhancement`: its steps, the evaluation of each file by itself, and the parts of both."""

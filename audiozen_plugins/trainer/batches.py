@@ -28,15 +28,15 @@ def enhancement_batch(batch: Any, mode: Mode, *, sr: int, wait: bool = True) -> 
     Args:
         batch: what the data loader made, on the device.
         mode: the mode. Validation, test and prediction need `id`, and prediction does not need `clean`.
-        sr: the sampling rate of `[acoustics]`, in hertz.
-        wait: whether to compare the sampling rates of the batch even if they are on a GPU, which the CPU waits for.
+        sr: the sample rate of `[acoustics]`, in hertz.
+        wait: whether to compare the sample rates of the batch even if they are on a GPU, which the CPU waits for.
 
     Returns:
         A dict with `noisy` and `clean` (float32 [batch, time]), `id` (list of str that fit into file names), and the
         other entries unchanged.
 
     Raises:
-        DataError: the batch is not a dict, lacks a key, or has a value of another form or another sampling rate; the
+        DataError: the batch is not a dict, lacks a key, or has a value of another form or another sample rate; the
             error says which.
     """
     if not isinstance(batch, Mapping):
@@ -82,7 +82,7 @@ def enhancement_batch(batch: Any, mode: Mode, *, sr: int, wait: bool = True) -> 
 
 
 def _rates(value: Any, *, wait: bool) -> set[float]:
-    """Returns the sampling rates of the samples, of whichever form the collate function has made them."""
+    """Returns the sample rates of the samples, of whichever form the collate function has made them."""
     if isinstance(value, Tensor) and value.device.type != "cpu" and not wait:
         return set()
     if isinstance(value, Tensor | np.ndarray):

@@ -49,7 +49,7 @@ def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: in
 
 
 def enhance_in_chunks(enhance: Callable[[Tensor], Tensor], noisy: Tensor, *, chunk: int, overlap: int) -> Tensor:
-    """Enhances a signal chunk by chunk, so that the network starts anew with each chunk.
+    """Enhances a signal chunk by chunk, so that the network starts from its initial state in each chunk.
 
     Each overlap has three thirds: from the earlier chunk, a fade, from the later chunk. The network settles during the
     first. The result is that of the whole signal, up to rounding, if an output sample depends on input samples at most

@@ -44,8 +44,8 @@ class EnhancementTrainer(FileByFile):
             An output may have further axes of size 1.
         add_channel: whether a waveform model takes [batch, 1, time], as `torchaudio.models.ConvTasNet` does.
         loss_domain: what the loss compares: `waveform`, `magnitude`, `features` (magnitudes as [batch, frames,
-            features]), or `both` (the two waveforms, then the two magnitudes). By default the attribute `domain` of the
-            loss, otherwise the domain of the model.
+            features]), or `both` (the two waveforms, then the two magnitudes). The default is the attribute `domain` of
+            the loss, or the domain of the model if the loss has no such attribute.
 
     Raises:
         RunError: the model works on magnitudes, but the STFT of `[acoustics]` can't be inverted.
@@ -73,7 +73,7 @@ class EnhancementTrainer(FileByFile):
     def check_settings(
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
-        """Yields what `FileByFile` finds, and that a magnitude model needs an STFT that can be inverted."""
+        """Yields the findings of `FileByFile`, and one if the STFT of a magnitude model can't be inverted."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
         signature = signature_of(cls)
         parameter = signature.get("domain") if signature else None
@@ -111,7 +111,7 @@ class EnhancementTrainer(FileByFile):
         return int(getattr(unwrapped(self.model), "out_delay", 0))
 
     def _spectrogram(self, wave: Tensor) -> Tensor:
-        """Transforms waveforms [batch, time] to spectrograms, with as many further frames as the output is late."""
+        """Transforms waveforms [batch, time] to spectrograms, with one more frame for each frame of delay."""
         return self.stft(F.pad(wave, (0, self._delay * self.hop_length)))
 
     def _in_time(self, frames: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class EnhancementTrainer(FileByFile):
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks that the batch has what the mode needs; see `enhancement_batch`."""
-        # Sampling rates on a GPU are read once per epoch in a training, because the CPU waits for them.
+        # A training reads sample rates on a GPU only once per epoch, because the CPU must wait for them.
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
         if mode == "train":
             self._rates_read_in = self.progress.epoch
@@ -183,7 +183,7 @@ class EnhancementTrainer(FileByFile):
         return {"loss": self.compare(wave, magnitude, batch["clean"])}
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Calls `enhance`, and adds the samples to its errors: in an evaluation, the only file of this batch."""
+        """Calls `enhance`, and names the samples of the batch in its errors. In an evaluation a batch is one file."""
         with name_samples(batch):
             return self.enhance(batch["noisy"])
 

@@ -54,7 +54,7 @@ class FileByFile(BaseTrainer):
     and in a test. The epoch can't be the best then.
 
     The test prints a table of noisy and enhanced scores for each data set, and writes `scores.csv`, `scores.json` and
-    the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<id>.wav` to its own.
+    the audio to its result folder, such as `test/best_epoch_0012/0/`. Prediction writes `<ID>.wav` to its own.
 
     Args:
         components: the components to work with; passed by AudioZEN.
@@ -65,9 +65,9 @@ class FileByFile(BaseTrainer):
             not take the sample rate, is left out, with a warning.
         save_enhanced: whether the test writes audio files.
         chunk_seconds: the length of the chunks in which longer files are validated, tested and predicted; by default
-            every file is enhanced as a whole. The network starts anew with each chunk. Use it for a network whose
-            state drifts over minutes, or for files that do not fit into memory. It is rounded to a multiple of
-            `hop_length` samples.
+            every file is enhanced as a whole. The network starts from its initial state in each chunk. Use it for a
+            network whose state drifts over minutes, or for files that do not fit into memory. It is rounded to a
+            multiple of `hop_length` samples.
         overlap_seconds: how much two chunks share, by default 1 s; at most half of a chunk. It is rounded to a multiple
             of three times `hop_length` samples, at least to one, and a chunk is never shorter than two overlaps.
 

@@ -41,7 +41,7 @@ class ValidationScores:
 
 
 def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationScores:
-    """Computes the means of a validation set: all over the same files, which are those with a noisy value.
+    """Computes the means of a validation set. All of them are over the files whose noisy signal has a value.
 
     Raises:
         DataError: two files have the same ID.

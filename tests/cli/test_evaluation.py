@@ -96,7 +96,7 @@ def test_registered_state_is_restored_in_every_mode(audiozen, averaged):
         assert alone.code == 0, alone.err
         assert averages(alone) == [(mode, tested[1])]
     assert [without_time(record) for record in records(averaged)[-2:]] == [without_time(each) for each in combined]
-    # Negative control: without training, the average is another.
+    # Negative control: without training, the average is different.
     fresh = audiozen("run", "tiny.toml", "--set", "meta.id=fresh", "--set", "+trainer.args.max_steps=1")
     assert averages(fresh)[0][1] != tested[1]
 
@@ -176,7 +176,7 @@ def test_state_in_hooks_and_in_extra_is_restored_by_a_test(audiozen, project):
     weights = "exp/tiny/checkpoints/latest/model.safetensors"
     alone = audiozen("run", "tiny.toml", "-M", "validate", "--ckpt-path", weights)
     assert alone.code == 0
-    assert "the checkpoint has no state for `hook_hooks.Counts`: it starts anew" in alone.err
+    assert "the checkpoint has no state for `hook_hooks.Counts`: it keeps its initial state" in alone.err
 
 
 def test_evaluation_before_the_training_needs_a_checkpoint(audiozen, project):

@@ -1,4 +1,4 @@
-"""The whole pipeline on real clips: what must not change the results does not, and what must change them does.
+"""The whole pipeline on real clips: which changes of the input must leave the results the same, and which must not.
 
 The clips are speech and noise of the small corpus. Every tolerance is stated where it is used.
 """
@@ -12,12 +12,12 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 RATE = 16000
 CORPUS = Path(__file__).resolve().parents[2] / "recipes/mini_denoise/corpus"
-# Lengths in samples: on the grid of the hops, one sample less, and something else.
+# Lengths in samples: a multiple of the hop, one sample less than a multiple, and any other number.
 LENGTHS = (20480, 16383, 11111)
 
 MODELS = '''\
@@ -105,7 +105,7 @@ enabled = false
 
 @pytest.fixture(scope="module")
 def clips():
-    """Three pairs of real speech and speech in real noise at 3 dB, on the grid of 16 bits."""
+    """Three pairs of real speech and speech in real noise at 3 dB, rounded to 16 bits."""
     voices = sorted((CORPUS / "speech").rglob("*.flac"))[:3]
     noises = sorted((CORPUS / "noise").rglob("*.flac"))[:3]
     pairs = []
@@ -191,7 +191,7 @@ SPECTRA = [(512, 512, 256, "hann"), (512, 512, 128, "hann"), (512, 400, 160, "ha
 
 @pytest.mark.parametrize("spectrum", [None, *SPECTRA], ids=str)
 def test_identity_has_the_noisy_scores_and_writes_the_input(evaluate, clips, spectrum):
-    """The scores are equal to 1e-6 dB (and 1e-6 for STOI), and the audio to the last bit of 16."""
+    """The scores are equal to 1e-6 dB (and 1e-6 for STOI), and the 16-bit audio is the same to the last bit."""
     changes = ["trainer.args.domain=waveform"]
     if spectrum:
         n_fft, win_length, hop_length, window = spectrum
@@ -199,7 +199,7 @@ def test_identity_has_the_noisy_scores_and_writes_the_input(evaluate, clips, spe
                    f"acoustics.hop_length={hop_length}", f"+acoustics.window={window}"]  # fmt: skip
     results = evaluate(*changes, model="Identity")
     for metric in ("si_sdr", "stoi"):
-        # The CSV has six digits, so the numbers are those of the network and the table up to 1e-5 at 10 dB.
+        # The CSV has six digits, so a score of 10 dB is rounded to 1e-5.
         assert results.scores(metric=metric) == pytest.approx(results.scores("noisy", metric), abs=1e-5)
     audio = results.audio()
     for name, (noisy, _) in zip("abc", clips, strict=True):
@@ -222,14 +222,14 @@ def test_order_batch_size_workers_and_container_change_nothing(evaluate):
 
 
 def test_linear_network_is_indifferent_to_the_gain_of_the_input(evaluate):
-    """A gain of 1/2 is exact in float32: the scores have the same digits, and the audio half the level (1 step)."""
+    """A gain of 1/2 is exact in float32: the scores are the same, and the audio has half the level, up to one step."""
     plain, half = evaluate(subtype="FLOAT"), evaluate(subtype="FLOAT", gain=0.5)
     assert half.scores() == plain.scores()
     assert half.scores("noisy") == plain.scores("noisy")
     for name in "abc":
         assert np.abs(half.wave(name) - plain.wave(name) / 2).max() <= 1 / 32768
         assert np.abs(half.wave(name) - plain.wave(name)).max() > 0.01
-    # A gain of 0.3 rounds: 1e-4 dB.
+    # A gain of 0.3 is not exact, so the scores may differ by 1e-4 dB.
     assert evaluate(subtype="FLOAT", gain=0.3).scores() == pytest.approx(plain.scores(), abs=1e-4)
 
 

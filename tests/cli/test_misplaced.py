@@ -100,7 +100,7 @@ def test_groups_of_other_programs_are_not_reported(install, site):
     assert list(stray_groups([str(site)])) == []
     write_groups(install("acme", {}, requires="audiozen>=0.1"), text)
     found = {stray.group: stray.meant for stray in stray_groups([str(site)])}
-    assert found["audiozn.model"] == "audiozen.model", "a distribution that needs AudioZEN means it"
+    assert found["audiozn.model"] == "audiozen.model", "a distribution that requires AudioZEN misspelt a group of it"
     assert "console_scripts" not in found
 
 

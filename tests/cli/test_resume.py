@@ -101,7 +101,7 @@ def test_second_run_in_a_folder_in_use_fails(audiozen, ran):
 def test_harmless_change_is_logged_and_the_run_resumes(audiozen, ran):
     outcome = audiozen("run", "tiny.toml", "--resume", "--set", "trainer.args.max_epochs=3")
     assert outcome.code == 0
-    assert "the TOML has changed" in outcome.err
+    assert "the TOML file has changed" in outcome.err
     assert "trainer.args.max_epochs" in outcome.err
 
 

@@ -1,4 +1,4 @@
-"""A plugin that is switched off is as if not installed, for one command and for what this command starts."""
+"""A plugin that is switched off is treated as not installed, for one command and for what this command starts."""
 # ruff: noqa: F811 - fixtures
 
 import json

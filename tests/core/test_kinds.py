@@ -99,7 +99,7 @@ class Trainer(EnhancementTrainer):
 
 END = "---- end ----"
 
-# Importing torch takes longer than all commands.
+# One process runs all commands, because importing torch takes longer than all of them together.
 SHELL = f"""
 import contextlib, sys
 from audiozen_core.cli.main import main

@@ -12,7 +12,7 @@ from audiozen_core.cli.main import main
 from audiozen_core.registry.index import installed_index
 from tests.examples.wheels import PLUGINS, copy_tests, importable, project, unpack_wheel
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 

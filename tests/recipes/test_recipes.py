@@ -32,7 +32,7 @@ def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # n
         "--set", "+test_dataset.args.items_per_epoch=4",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    # PESQ needs a C compiler to be installed. Without it, the test goes on and says so.
+    # PESQ can be installed only where there is a C compiler. The mode `test` goes on without PESQ, and says so.
     assert "PESQ" in (outcome.out if find_spec("pesq") else outcome.err)
     with (next(tmp_path.glob("baseline/test/*/0/scores.csv"))).open() as file:
         assert len(list(csv.DictReader(file))) == 4

@@ -17,7 +17,7 @@ from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.faulty_disk import Fault, FaultyDisk, KilledError, install
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
-# Thousands of runs of the same lines: measuring their coverage again would double the time.
+# These tests run the same lines thousands of times. Measuring the coverage of all runs would double the time.
 pytestmark = pytest.mark.no_cover
 
 FAULTS = {

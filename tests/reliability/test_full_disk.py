@@ -8,7 +8,7 @@ import pytest
 from audiozen_core.checkpoint import CheckpointStore
 from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 FILLS = """

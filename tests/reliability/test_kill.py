@@ -12,7 +12,7 @@ from audiozen_core.checkpoint import CheckpointStore
 from tests.core.checkpoint.exactness import difference
 from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 KILLS = [pytest.param(2, 2, id="2 kills"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]

@@ -5,10 +5,10 @@ import pytest
 from audiozen_core.data import seeded
 from tests.reliability.matrix import ROWS, checkpoints, end_difference
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
-# By default each row resumes from every third stop, and every other row saves in the background. The slow cases resume
+# By default each row resumes from every fourth stop, and every other row saves in the background. The slow cases resume
 # each row from every stop, with and without saving in the background.
 CASES = [pytest.param(name, index % 2 == 0, 4, id=f"{name}, every fourth") for index, name in enumerate(ROWS)]
 CASES += [
@@ -41,7 +41,7 @@ def test_run_resumed_after_any_step_ends_with_the_same_state(tmp_path, name, asy
         assert end_difference(whole, resumed) is None, f"stopped at {stop}"
 
 
-# In the short form, one part of each row.
+# By default, one part of the state is tested for each row. The slow cases test all of them.
 VITAL = [
     pytest.param(name, owner, marks=[pytest.mark.slow] if index else [])
     for name, row in ROWS.items()

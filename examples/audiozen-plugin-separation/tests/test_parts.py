@@ -34,7 +34,7 @@ def best_mean(estimates, sources, value=si_sdr, choose=max):
 
 
 def draw(*shape, seed=0):
-    """Returns sources, and noisy estimates of them in another order, which is its own for each signal of the batch."""
+    """Returns sources, and noisy estimates of them in an order that differs between the signals of the batch."""
     generator = torch.Generator().manual_seed(seed)
     sources = torch.randn(*shape, generator=generator)
     orders = torch.stack([torch.randperm(shape[1], generator=generator) for _ in range(shape[0])])

@@ -278,7 +278,7 @@ def test_list_audio_includes_subfolders_and_skips_hidden_files(tmp_path):
 
 
 def test_list_audio_follows_two_links_to_one_folder_and_no_cycle(tmp_path):
-    """Which of the two names would be left out, if each folder were listed once, depends on the file system."""
+    """If each folder were listed only once, the file system would decide which of its two names is left out."""
     root = tmp_path / "data"
     for name in ("a/one.wav", "b/two.wav"):
         (root / name).parent.mkdir(parents=True)

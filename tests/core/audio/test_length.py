@@ -310,7 +310,7 @@ def test_ogg_file_that_ends_with_a_page_without_the_mark_of_the_end_is_read_and_
     assert cut.frames < whole.frames == FRAMES
 
 
-# ----------------------------------------------------------------------------------------- stretches
+# ----------------------------------------------------------------------------------------- segments
 
 
 FORMATS = [

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NewType
 
 import numpy as np
 import pytest
+from typing_extensions import Required, TypedDict
 
 from audiozen_core.binding.annotations import annotated_members
 from audiozen_core.binding.arguments import build, check_arguments
@@ -75,6 +76,17 @@ class Band:
     low: Annotated[float, Range(least=0)] = 0.0
 
 
+class Options(TypedDict, total=False):
+    gain: Annotated[float, Range(above=0)]
+    sizes: Annotated[list[int], Range(least=1)]
+    band: Band
+    name: str
+
+
+class AllOptions(Options):
+    shape: Annotated[Required[tuple[int, int]], Range(least=2)]
+
+
 Alias = NewType("Alias", Annotated[int, Range(least=1)])  # type: ignore[valid-newtype]
 
 
@@ -91,6 +103,13 @@ class Nested:
         free: str | float | Annotated[list[float], "of any size"] = 0.0,
         alias: Alias | None = None,
         net: object = None,
+        rates: Annotated[list[float], Range(above=0)] | None = None,
+        limits: Annotated[dict[str, float | list[float]], Range(most=1)] | None = None,
+        either: Annotated[float | tuple[float, ...], Range(least=0)] = 0.0,
+        bare: Annotated[list, Range(least=0)] | None = None,
+        chosen: Annotated[set[int], Range(least=0)] | None = None,
+        options: Options | None = None,
+        all_options: Sequence[AllOptions] = (),
     ):
         check_ranges(Nested, locals())
 
@@ -111,6 +130,28 @@ class Nested:
         ({"share": -2}, ("share",), "is -2, but must be at least 1 or from 0 to 1"),
         ({"top": 0}, ("top",), "is 0, but must be at least 1"),
         ({"alias": 0}, ("alias",), "is 0, but must be at least 1"),
+        ({"rates": [1.0, 0.0]}, ("rates", 1), "is 0.0, but must be above 0"),
+        ({"limits": {"a": 1.0, "b": [0.5, 2.0]}}, ("limits", "b", 1), "is 2.0, but must be at most 1"),
+        ({"limits": {"a": 1.5}}, ("limits", "a"), "is 1.5, but must be at most 1"),
+        ({"either": -1.0}, ("either",), "is -1.0, but must be at least 0"),
+        ({"either": [0.0, -1.0]}, ("either", 1), "is -1.0, but must be at least 0"),
+        ({"bare": [0, -1]}, ("bare", 1), "is -1, but must be at least 0"),
+        ({"chosen": [-1]}, ("chosen", 0), "is -1, but must be at least 0"),
+        ({"options": {"gain": 0.0}}, ("options", "gain"), "is 0.0, but must be above 0"),
+        ({"options": {"sizes": [1, 0]}}, ("options", "sizes", 1), "is 0, but must be at least 1"),
+        ({"options": {"band": {"low": -1.0}}}, ("options", "band", "low"), "is -1.0, but must be at least 0"),
+        (
+            {"all_options": [{"shape": [2, 2]}, {"shape": [2, 1]}]},
+            ("all_options", 1, "shape", 1),
+            "is 1, but must be at least 2",
+        ),
+        (
+            {"all_options": [{"shape": [2, 2], "gain": -1.0}]},
+            ("all_options", 0, "gain"),
+            "is -1.0, but must be above 0",
+        ),
+        ({"rates": [1.0], "limits": {"a": 1.0, "b": [1.0]}, "either": [0.0], "bare": [0, "a"]}, (), ""),
+        ({"options": {"gain": 1.0, "sizes": [1], "name": "a", "other": -1}, "all_options": []}, (), ""),
         ({"sizes": [1], "pair": [9.0, 1.0], "table": {"a": [0]}, "band": {"low": 0.0}, "bands": [{}]}, (), ""),
         ({"share": 3, "top": -1, "free": -5.0, "alias": 1}, (), ""),
         ({"share": 0.5, "net": {"path": "torch.nn.Linear", "args": {"in_features": -1}}}, (), ""),

@@ -1,4 +1,4 @@
-"""A function is read once, but what may still change is read again: see `%autoreload`, and names defined later."""
+"""A function is read once. It is read again after a change, by `%autoreload` or by a name that is defined later."""
 
 import ast
 import importlib.util

@@ -13,7 +13,7 @@ from audiozen_core.checkpoint import CheckpointStore, DamagedCheckpointError
 from tests.core.checkpoint.exactness import difference
 from tests.core.checkpoint.test_corruption import FILES, state
 
-# Thousands of runs of the same lines: measuring their coverage again would double the time.
+# These tests run the same lines thousands of times. Measuring the coverage of all runs would double the time.
 pytestmark = pytest.mark.no_cover
 
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}

@@ -12,7 +12,7 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore, NoCheckpointError
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 KILLS = 15

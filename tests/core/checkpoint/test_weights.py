@@ -125,7 +125,17 @@ def test_failed_write_of_an_average_leaves_no_files(store, tmp_path, monkeypatch
 def test_averaging_different_models_or_no_checkpoint_is_an_error(store):
     first = store.save({"model": {"w": torch.ones(2)}}, epoch=1, step=1)
     second = store.save({"model": {"w": torch.ones(3)}}, epoch=2, step=1)
-    with pytest.raises(CheckpointError, match="the names or shapes of their weights differ"):
+    with pytest.raises(CheckpointError, match="the names, shapes or kinds of numbers of their weights differ"):
         average([first, second])
     with pytest.raises(CheckpointError, match="no checkpoints to average"):
         average([])
+
+
+def test_averaging_floats_and_integers_of_one_name_is_an_error(store):
+    """The average would have only the floats in it, divided by the number of all files."""
+    paths = [
+        store.save({"model": {"weight": torch.ones(2, dtype=dtype)}, "rng": {}}, epoch=epoch, step=epoch)
+        for epoch, dtype in enumerate((torch.int64, torch.float32), start=1)
+    ]
+    with pytest.raises(CheckpointError, match="kinds of numbers of their weights differ"):
+        average(paths)

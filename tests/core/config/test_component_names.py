@@ -106,7 +106,7 @@ MEANT = "did you mean `stoi`?", "error"
         ('metrics = ["parts.Nedes"]', ("AZ206", '"parts.Nedes"', "did you mean `parts.Needs`?", "error")),
         # What is looked up in a table is a metric, too, not a loss of that name.
         ('metrics = [{path = "soft_dtw"}]', ("AZ203", '"soft_dtw"', "", "error")),
-        # It is built without arguments.
+        # The metric is built without arguments.
         ('metrics = ["parts.Needs"]', ("AZ141", '"parts.Needs"', "", "error")),
         ('metrics = ["missing_metric.Metric"]', ("AZ201", '"missing_metric.Metric"', "", "warning")),
     ],

@@ -13,7 +13,7 @@ from audiozen_core.config.overrides import COMMAND_LINE
 from audiozen_core.diagnostics.diagnostic import render
 from audiozen_core.errors import ConfigError
 
-# Thousands of runs of the same lines: measuring their coverage again would double the time.
+# These tests run the same lines thousands of times. Measuring the coverage of all runs would double the time.
 pytestmark = pytest.mark.no_cover
 
 RECIPES = Path(__file__).resolve().parents[3] / "recipes"

@@ -13,7 +13,7 @@ from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS, kind_of
 from tests.tiny_experiment import TOML, TinyExperiment
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 GAN = TOML.replace("[model]", "[model_g]").replace("[loss_function]", "[loss_function_g]")

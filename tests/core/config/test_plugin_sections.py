@@ -22,7 +22,7 @@ from tests.cli.conftest import audiozen  # noqa: F401 - fixtures
 from tests.installed import install, site  # noqa: F401 - fixtures
 from tests.tiny_experiment import TOML, TinyExperiment
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 ACME = '''

@@ -13,7 +13,7 @@ from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS
 from audiozen_core.registry.paths import resolve
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 TOML = """\

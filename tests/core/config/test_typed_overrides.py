@@ -51,7 +51,7 @@ def test_string_is_a_string_even_if_it_looks_like_a_number(file):
         ({"": 0.1}, "names no key"),
         ({"optimizer.args.lr=1": 0.1}, "names no key: 'optimizer.args.lr=1'"),
         ({"+optimizer.args.lr\n": 0.1}, "names no key"),
-        ("optimizer.args.lr=0.1", "`overrides` is one text, not a list"),
+        ("optimizer.args.lr=0.1", "`overrides` is a string, not a list"),
         ({"trainer.args.max_epochs": 0}, "at least 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A batch taken apart is a batch of one file for each file, as the files would be without the others."""
+"""`each_file` makes a batch of one file for each file, equal to the batch that this file alone would make."""
 
 from collections import namedtuple
 

@@ -21,7 +21,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import DataError
 from tests.tiny_training import make_loader, make_trainer
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 2])
@@ -69,7 +69,7 @@ class Holds(Wrapper):
 
 
 class Items:
-    """Reads the items of a data set, but is none."""
+    """Reads the items of a data set, but is not one."""
 
     def __init__(self, data):
         self.read = (data.__len__, data.__getitem__)

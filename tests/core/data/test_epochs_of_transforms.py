@@ -21,7 +21,7 @@ class EpochStream(IterableDataset):
 
 
 class Crop:
-    """A transform, which is no data set. It replaces the sample by the epoch that it was told."""
+    """A transform, which is not a data set. It replaces the sample by the epoch that it was told."""
 
     def __init__(self):
         self.epoch, self.calls = -1, 0

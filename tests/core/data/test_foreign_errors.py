@@ -1,4 +1,4 @@
-"""Errors in the code of data sets, samplers and collate functions say what failed, alike with and without workers."""
+"""Errors in the code of data sets, samplers and collate functions say what failed, with and without workers."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,6 +1,6 @@
 """What may change about loading real speech without changing a sample, and what must change it.
 
-The tolerance is zero: samples are equal to the last bit. Padding is no part of a sample.
+The tolerance is zero: samples are equal to the last bit. Padding is not part of a sample.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, IterableDataset, Subset, get_worker_
 from audiozen_core.data.loader import BatchLoader
 from audiozen_plugins.dataset import AudioFolder, NoisySpeechMix
 
-# Measuring the coverage of what other tests cover too would take longer than the tests.
+# Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
 ITEMS = 10
@@ -35,7 +35,7 @@ def speech():
 
 
 def samples(dataset, *, epoch=1, start=0, **options):
-    """Returns the samples of an epoch in their order, without padding, as (id, waves)."""
+    """Returns the samples of an epoch in their order, without padding, as (ID, waves)."""
     loader = BatchLoader(dataset, collate_fn=AudioFolder.collate_fn, **{"batch_size": 2, "seed": 3, **options})
     found = []
     for batch in loader.epoch(epoch, start=start):

@@ -1,4 +1,4 @@
-"""A sampler of an evaluation that leaves files out, or repeats them, is a warning with numbers."""
+"""A sampler that leaves files out of an evaluation, or repeats them, leads to a warning with their numbers."""
 
 import pytest
 
@@ -20,10 +20,13 @@ CASES = {
     ),
     'sampler = {path = "torch.utils.data.RandomSampler", args.num_samples = 2}': "gives 2 of 6 items, so",
     'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5]}': (
-        "gives 1 items again, so"
+        "repeats 1 item, so"
+    ),
+    'sampler = {path = "torch.utils.data.SubsetRandomSampler", args.indices = [0, 1, 2, 3, 4, 5, 5, 5, 0]}': (
+        "repeats 2 items, so"
     ),
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1], [1, 2]]}': (
-        "the sampler Batches of [{}] gives 3 of 6 items and gives 1 items again, so"
+        "the sampler Batches of [{}] gives 3 of 6 items and repeats 1 item, so"
     ),
     'sampler = "torch.utils.data.RandomSampler"': "",
     'batch_sampler = {path = "parts.Batches", args.chosen = [[0, 1, 2], [5], [3, 4]]}': "",

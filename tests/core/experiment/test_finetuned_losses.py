@@ -45,10 +45,14 @@ def test_finetuning_starts_from_the_weights_of_the_loss(tiny, capsys):
 @pytest.mark.parametrize(
     ("before", "after", "text"),
     [
-        ([loss()], [], "[loss_function] does not get its weights of the checkpoint: they do not fit it"),
+        ([loss()], [], "[loss_function] does not get its weights from the checkpoint: they do not fit it"),
         ([loss()], [loss("trainable = true\nargs.size = 2")], "[loss_function] does not get its weights"),
-        ([loss()], [loss("trainable = false")], "of the checkpoint: it is frozen in this run"),
-        ([], [loss()], "[loss_function] starts anew, because the checkpoint has no weights of it"),
+        ([loss()], [loss("trainable = false")], "from the checkpoint: it is frozen in this run"),
+        (
+            [],
+            [loss()],
+            "[loss_function] keeps the weights that it was built with, because the checkpoint has none for it",
+        ),
         ([], [], ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""Modules that a loss or a data set holds, but does not register: they are found and treated alike, or refused."""
+"""Modules that a loss or a data set holds, but does not register: they are treated like registered ones, or refused."""
 
 from __future__ import annotations
 

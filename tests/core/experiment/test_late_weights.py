@@ -1,4 +1,4 @@
-"""Parameters that a network or a loss makes in its first `forward` are refused, because no optimiser has them."""
+"""Parameters that a network or a loss makes while it is used are refused, because no optimiser has them."""
 
 import pytest
 import torch
@@ -20,6 +20,19 @@ class Grows(nn.Module):
         if self.last is None:
             self.last = nn.Linear(1, 1).requires_grad_(self.trained)
         return self.last(self.first(x))
+
+
+class GrowsLater(Grows):
+    # Makes its last layer in its third training step, or in its first validation.
+    def __init__(self, trained: bool = True, training: bool = True):
+        super().__init__(trained)
+        self.when = training
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        late = self.calls == 3 if self.when else not self.training
+        return super().forward(x) if late or self.last else self.first(x)
 
 
 class GrowingLoss(nn.Module):
@@ -61,3 +74,13 @@ def test_frozen_ones_and_lazy_modules_are_none(tiny, text):
     dry_run(Experiment.load(tiny.write((LINEAR, text))))
     state = tiny.run((LINEAR, text))
     assert all(torch.isfinite(weight).all() for weight in state["model"].values())
+
+
+@pytest.mark.parametrize(("training", "saved"), [("true", 0), ("false", 1)])
+def test_parameters_of_a_later_step_or_a_validation_are_an_error_within_an_epoch(tiny, training, saved):
+    change = (LINEAR, f'path = "parts.GrowsLater"\nargs.training = {training}')
+    with pytest.raises(RunError, match=r"\[model\] has made parameters .*: `last.weight`, `last.bias`"):
+        tiny.run(change)
+    assert len(list((tiny.folder / "exp").rglob("epoch_*"))) == saved
+    # Negative control: they may be frozen.
+    tiny.run((LINEAR, change[1] + "\nargs.trained = false"), name="frozen")

@@ -92,7 +92,7 @@ CASES = {
 def test_hook_that_does_not_affect_training_may_come_go_and_change(resumed, plain, case):
     state, log = resumed(*CASES[case])
     assert difference(training(state), training(plain)) is None
-    # A hook that stays keeps its state, and an added one starts anew.
+    # A hook that stays keeps its state, and an added one starts with a new state.
     counted = {"added": 1, "changed": 2, "used twice": 1}.get(case)
     assert f"{counted} epochs counted" in log or counted is None
     assert ("2 epochs counted" in log) is (counted == 2)

@@ -1,4 +1,4 @@
-"""Files that are skipped count for the mode whose data they are in: those of the test are no matter of the training."""
+"""Skipped files count for the mode that reads them: those of a test do not count in the training."""
 
 import pytest
 

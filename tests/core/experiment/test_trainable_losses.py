@@ -1,4 +1,4 @@
-"""`[loss_function] trainable`: a loss with parameters is trained or frozen, as the TOML file says, never neither."""
+"""`[loss_function] trainable`: the TOML file must say whether a loss with parameters is trained or frozen."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
@@ -153,3 +154,102 @@ def test_resume_and_finetuning_of_another_compiled_network_name_the_difference(t
     for caught in (resumed, tuned):
         assert caught.value.notes == ("note: only the checkpoint has 1 weight: `bias`",)
         assert caught.value.remedy.startswith("the network has fewer layers")
+
+
+class Numbers(nn.Module):
+    """Has an entry of each dtype."""
+
+    def __init__(self, *dtypes):
+        super().__init__()
+        for dtype in dtypes:
+            self.register_buffer(name_of(dtype), torch.ones(1, dtype=dtype))
+
+
+def name_of(dtype):
+    return f"of_{word(dtype)}"
+
+
+def word(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("saved", "wanted", "fits"),
+    [
+        *[(saved, wanted, True) for saved in FLOATS for wanted in FLOATS],
+        (torch.int32, torch.int64, True),
+        (torch.uint8, torch.int16, True),
+        (torch.complex64, torch.complex128, True),
+        (torch.bool, torch.bool, True),
+        (torch.int8, torch.float32, False),
+        (torch.int64, torch.float16, False),
+        (torch.bool, torch.float32, False),
+        (torch.float32, torch.int64, False),
+        (torch.float32, torch.bool, False),
+        (torch.int64, torch.int32, False),
+        (torch.int8, torch.uint8, False),
+        (torch.uint8, torch.bool, False),
+        (torch.complex64, torch.float32, False),
+    ],
+    ids=word,
+)
+def test_numbers_of_another_kind_are_refused_with_both_dtypes(saved, wanted, fits):
+    module = Numbers(wanted)
+    state = ModuleState(module)
+    weights = {name_of(wanted): torch.zeros(1, dtype=saved)}
+    if fits:
+        state.load_state_dict(weights)
+        assert not getattr(module, name_of(wanted)).any()
+        return
+    with pytest.raises(RuntimeError, match=f"`{name_of(wanted)}`: {word(saved)} and {word(wanted)}$"):
+        state.load_state_dict(weights)
+    assert getattr(module, name_of(wanted)).all(), "it has been loaded"
+
+
+def test_weight_with_and_without_a_prefix_is_refused_with_both_names():
+    plain = net()
+    weights = dict(plain.state_dict())
+    weights["module.0.weight"] = torch.zeros(3, 4)
+    with pytest.raises(RuntimeError, match=r"1 weight under two names: `0\.weight` and `module\.0\.weight`"):
+        ModuleState(plain).load_state_dict(weights)
+    assert plain[0].weight.any()
+    # Each of the two alone is loaded.
+    del weights["0.weight"]
+    ModuleState(plain).load_state_dict(weights)
+    assert not plain[0].weight.any()
+
+
+def test_lazy_weights_take_any_shape_but_not_any_kind():
+    state = ModuleState(nn.LazyLinear(2))
+    with pytest.raises(RuntimeError, match="`weight`: int8 and float32"):
+        state.load_state_dict({"weight": torch.ones(2, 3, dtype=torch.int8), "bias": torch.ones(2)})
+    state.load_state_dict({"weight": torch.ones(2, 3), "bias": torch.ones(2)})
+    assert state.module.weight.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "notes", "remedy"),
+    [
+        (
+            {"weight": torch.ones(1, 4, dtype=torch.int8), "bias": torch.ones(1)},
+            "with different kinds of numbers in the checkpoint and in the network: `weight`: int8 and float32",
+            "if the weights are quantised",
+        ),
+        (
+            {"weight": torch.ones(1, 4), "module.weight": torch.zeros(1, 4), "bias": torch.ones(1)},
+            "under two names: `weight` and `module.weight`",
+            "remove one of the two",
+        ),
+    ],
+    ids=["integers", "twice"],
+)
+def test_file_of_weights_that_torch_would_load_in_its_own_way_is_an_error(tmp_path, weights, notes, remedy):
+    tiny = TinyExperiment(tmp_path)
+    safetensors.torch.save_file(weights, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"do not fit \[model\]") as caught:
+        tiny.run(modes=("test",), ckpt_path=str(tmp_path / "weights.safetensors"))
+    assert notes in caught.value.notes[0]
+    assert remedy in caught.value.remedy

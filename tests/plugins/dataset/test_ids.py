@@ -1,4 +1,4 @@
-"""Each sample of a data set has an id of its own, by which results can be written on any file system."""
+"""Each sample of a data set has an ID of its own, by which results can be written on any file system."""
 
 from __future__ import annotations
 

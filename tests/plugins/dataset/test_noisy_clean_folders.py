@@ -85,3 +85,11 @@ def test_error_names_an_empty_or_missing_folder(folders, tmp_path):
         NoisyCleanFolders(folders["noisy_dir"], tmp_path / "empty")
     with pytest.raises(DataError, match=r"the folder `.*missing` does not exist"):
         NoisyCleanFolders(tmp_path / "missing", folders["clean_dir"])
+
+
+def test_one_folder_for_both_is_a_warning_before_anything_is_trained(folders, tmp_path, capsys):
+    NoisyCleanFolders(**folders)
+    assert "are the same" not in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(folders["noisy_dir"])
+    assert len(NoisyCleanFolders(folders["noisy_dir"], tmp_path / "link")) == 3
+    assert capsys.readouterr().err.count("the noisy and the clean folder are the same") == 1

@@ -229,10 +229,10 @@ def test_iteration_over_the_data_set_ends(grid):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        ({}, "nothing is set"),
-        ({"manifest": "{manifest}", "speech_dir": "x"}, "`manifest`, `speech_dir` is set"),
-        ({"speech_dir": "x"}, "`speech_dir` is set"),
-        ({"speech_dir": "x", "noise_dir": "y", "split": "train"}, "`split`, `speech_dir`, `noise_dir` is set"),
+        ({}, "given: nothing"),
+        ({"manifest": "{manifest}", "speech_dir": "x"}, "given: `manifest`, `speech_dir`"),
+        ({"speech_dir": "x"}, "given: `speech_dir`"),
+        ({"speech_dir": "x", "noise_dir": "y", "split": "train"}, "given: `split`, `speech_dir`, `noise_dir`"),
         ({"speech_dir": "nowhere", "noise_dir": "y"}, "the folder `nowhere` does not exist"),
         ({"manifest": "nowhere.csv", "split": "train"}, r"the manifest `nowhere\.csv` does not exist"),
         ({"manifest": "{manifest}", "split": "dev"}, "no speech in the split `dev`(.|\n)*test, train, validate"),

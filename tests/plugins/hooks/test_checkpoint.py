@@ -9,6 +9,7 @@ import torch
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError, UnstorableStateError, store
 from audiozen_core.checkpoint.format.checkpoint import PackedState
+from audiozen_core.errors import HookError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from tests.tiny_training import make_loader, make_trainer, weights_of
@@ -216,3 +217,37 @@ def test_error_for_unstorable_state_names_the_hook(tmp_path):
 
     with pytest.raises(UnstorableStateError, match="hook_Odd"):
         train(tmp_path, Odd(), max_epochs=2)
+
+
+class Leaves:
+    """Ends the run with an error while a checkpoint is being written."""
+
+    def __init__(self, error, in_teardown):
+        self.error, self.in_teardown = error, in_teardown
+
+    @hookimpl
+    def on_epoch_start(self, epoch):
+        if epoch == 2:
+            raise self.error
+
+    @hookimpl
+    def on_teardown(self):  # called before that of the checkpoints
+        self.in_teardown()
+
+
+@pytest.mark.parametrize(("error", "waits"), [(OSError("no data"), True), (KeyboardInterrupt(), False)])
+def test_end_of_a_run_waits_for_a_save_unless_ctrl_c_was_pressed_twice(tmp_path, monkeypatch, error, waits):
+    released, save = threading.Event(), CheckpointStore.save
+
+    def slow(*args, **how):
+        assert released.wait(60)
+        return save(*args, **how)
+
+    monkeypatch.setattr(CheckpointStore, "save", slow)
+    hook = Checkpoint()
+    with pytest.raises(HookError if waits else KeyboardInterrupt):
+        train(tmp_path, Leaves(error, released.set if waits else lambda: None), hook=hook, max_epochs=3)
+    assert names(tmp_path) == ["epoch_0001"] * waits
+    released.set()
+    hook._writer.wait()
+    assert names(tmp_path) == ["epoch_0001"]

@@ -102,7 +102,7 @@ def test_step_that_overflows_is_not_in_the_mean_norm_of_the_gradients(fused):
     taken = [log.steps[step]["step/grad_norm"] for step in (6, 9, 10)]
     assert not any("step/grad_norm" in log.steps[step] for step in (7, 8))
     assert log.epochs[2]["train/grad_norm"] == pytest.approx(sum(taken) / 3)
-    # The loss of such a step is that of the network, so it counts.
+    # The loss of such a step is a correct loss of the network, so it counts.
     losses = [log.steps[step]["step/loss"] for step in range(6, 11)]
     assert log.epochs[2]["train/loss"] == pytest.approx(sum(losses) / 5)
 

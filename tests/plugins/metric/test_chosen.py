@@ -1,4 +1,4 @@
-"""Metrics that can't be used are refused before anything runs: by the trainer and by `audiozen check` alike."""
+"""Metrics that can't be used are refused before anything runs: by the trainer and by `audiozen check`."""
 
 from __future__ import annotations
 

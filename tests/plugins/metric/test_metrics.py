@@ -308,7 +308,7 @@ print([name for name in ("pystoi", "scipy", "pesq") if name in sys.modules])
 
 
 class _Distance:
-    """A metric that is no module and holds a network in one of several ways."""
+    """A metric that is not a module and holds a network in one of several ways."""
 
     name, label, unit, higher_is_better = "distance", "distance", "", False
 

@@ -1,4 +1,4 @@
-"""Degenerate pairs have no value, the same for all metrics. Metrics can't change what is measured or written later."""
+"""No metric has a value for a degenerate pair. Metrics can't change what is measured or written later."""
 
 import importlib.util
 import math

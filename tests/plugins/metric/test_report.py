@@ -60,7 +60,7 @@ def test_files_whose_snr_is_not_finite_have_a_row_of_their_own(tmp_path, value):
     assert ["0", "2", "2.00", "6.00", "+4.00", "0.700", "0.800", "+0.100"] in lines
     content = json.loads(made.write_json(tmp_path / "scores.json").read_text())
     assert [(level["snr"], level["files"]) for level in content["by_snr"]] == [(0.0, 2), (5.0, 2), (None, 2)]
-    assert content["by_snr"][-1]["si_sdr"]["enhanced"] == 9.0
+    assert content["by_snr"][-1]["means"]["si_sdr"]["enhanced"] == 9.0
     rows = list(csv.DictReader(made.write_csv(tmp_path / "scores.csv").open()))
     assert [row["snr"] for row in rows] == ["5", f"{value:g}", "0", "0", "5", f"{value:g}"]
 
@@ -84,7 +84,7 @@ def test_pair_without_a_value_is_excluded_from_the_means_and_counted(four_files)
 
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])
 def test_metric_has_no_mean_where_the_network_has_no_value(value):
-    """The mean of the other files would hide that the network fails. SNRs and metrics without such a file keep it."""
+    """The mean of the other files would hide that the network fails. An SNR without such a file keeps its mean."""
     rows = [("a", 0.0, 1.0, 2.0, 0.5, value), ("b", 0.0, 3.0, 5.0, 0.7, 0.9), ("c", 5.0, 4.0, 6.0, 0.6, 0.8)]
     made = report(*rows, ("d", 5.0, 4.0, 6.0, 0.6, 0.8))
     summary = made.summary()
@@ -94,7 +94,7 @@ def test_metric_has_no_mean_where_the_network_has_no_value(value):
     assert summary["si_sdr_gain"] == pytest.approx(7 / 4)
     content = made.to_json()
     assert content["all"]["stoi"] == {"noisy": pytest.approx(0.6), "enhanced": None, "gain": None, "missing": 1}
-    assert [level["stoi"]["enhanced"] for level in content["by_snr"]] == [None, pytest.approx(0.8)]
+    assert [level["means"]["stoi"]["enhanced"] for level in content["by_snr"]] == [None, pytest.approx(0.8)]
     lines = [line.split() for line in shown(made).splitlines()]
     assert ["all", "4", "3.00", "4.75", "+1.75", "0.600", "–", "–"] in lines
     assert ["5", "2", "4.00", "6.00", "+2.00", "0.600", "0.800", "+0.200"] in lines
@@ -158,7 +158,7 @@ def test_the_json_has_the_same_numbers(four_files, tmp_path):
     assert content["files"] == 4
     assert content["all"]["si_sdr"] == {"noisy": 3.0, "enhanced": 8.5, "gain": 5.5, "missing": 0}
     assert content["all"]["stoi"]["missing"] == 1
-    assert [(level["snr"], level["files"], level["si_sdr"]["gain"]) for level in content["by_snr"]] == [
+    assert [(level["snr"], level["files"], level["means"]["si_sdr"]["gain"]) for level in content["by_snr"]] == [
         (0, 2, 5),
         (5, 2, 6),
     ]
@@ -236,7 +236,10 @@ def test_report_of_a_single_state_has_no_gain_and_groups_by_any_number(tmp_path)
         [SiSdr()], [*rows, broken], states={"decoded": "decoded"}, group="kbps", group_heading="rate\nin kbit/s"
     )
     assert made.summary() == {"si_sdr": 6.5, "si_sdr_missing": 1}
-    assert [(level["kbps"], level["si_sdr"]["decoded"]) for level in made.to_json()["by_kbps"]] == [(6, 4), (12, 9)]
+    assert [(level["kbps"], level["means"]["si_sdr"]["decoded"]) for level in made.to_json()["by_kbps"]] == [
+        (6, 4),
+        (12, 9),
+    ]
     lines = [line.split() for line in shown(made).splitlines()]
     assert ["in", "kbit/s", "files", "decoded"] in lines
     assert ["rate", "SI-SDR", "in", "dB"] in lines
@@ -278,11 +281,29 @@ def test_state_with_the_name_of_another_value_is_refused(name):
     Report([SiSdr()], [], states={f"{name}s": "", "output": ""})
 
 
-@pytest.mark.parametrize("name", ["files", "id", "note"])
+@pytest.mark.parametrize("name", ["files", "means", "id", "note", "si_sdr_noisy"])
 def test_group_with_the_name_of_another_entry_is_refused(name):
     with pytest.raises(RunError, match=f"the group can't be called `{name}`"):
         Report([SiSdr()], [], group=name)
     Report([SiSdr()], [], group=f"{name}_")
+
+
+@pytest.mark.parametrize("name", ["snr", "files", "means", "all"])
+def test_metric_with_the_name_of_another_entry_replaces_nothing(name, tmp_path):
+    metric = SiSdr()
+    metric.name = name
+    rows = [
+        Row(str(index), {"noisy": {name: 1.0}, "enhanced": {name: 2.0 + index}}, group=5.0 * (index % 2))
+        for index in range(4)
+    ]
+    made = Report([metric], rows)
+    content = json.loads(made.write_json(tmp_path / "scores.json").read_text())
+    assert content["files"] == 4
+    assert content["all"][name]["enhanced"] == 3.5
+    assert [(level["snr"], level["files"]) for level in content["by_snr"]] == [(0.0, 2), (5.0, 2)]
+    assert [level["means"][name]["enhanced"] for level in content["by_snr"]] == [3.0, 4.0]
+    header = made.write_csv(tmp_path / "scores.csv").read_text().splitlines()[0].split(",")
+    assert header == ["id", "snr", f"{name}_noisy", f"{name}_enhanced", "note"]
 
 
 def test_report_without_a_state_is_refused():

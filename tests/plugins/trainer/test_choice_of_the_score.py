@@ -12,7 +12,7 @@ from tests.plugins.trainer.test_file_by_file import Norm, loader, make
 
 
 class Distance:
-    """A metric of which less is better."""
+    """A metric whose lower values are better."""
 
     name, label, unit = "distance", "DISTANCE", ""
     higher_is_better = False
@@ -37,7 +37,7 @@ def test_best_epoch_is_the_best_one_whichever_direction_the_score_has(tmp_path):
 
 
 class OwnScore(EnhancementTrainer):
-    """Takes the loss for the score."""
+    """Uses the loss as the score."""
 
     def validation_epoch_end(self, outputs):
         result = dict(super().validation_epoch_end(outputs))
@@ -67,7 +67,7 @@ def test_metric_that_is_listed_twice_is_an_error_before_anything_runs(tmp_path):
 
 
 class LowerByDefault(EnhancementTrainer):
-    """Has defaults of its own, one of which does not fit the score, and others not the rate."""
+    """Has other defaults: `save_max_score` contradicts the score, and `pesq` may not take the sample rate."""
 
     def __init__(self, components, *, save_max_score: bool = False, metrics=("si_sdr", "pesq"), **kwargs):
         super().__init__(components, save_max_score=save_max_score, metrics=metrics, **kwargs)

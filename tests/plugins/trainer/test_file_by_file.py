@@ -209,7 +209,7 @@ class LogRatio(nn.Module):
 
 
 def test_mean_loss_and_mean_score_are_over_the_same_files(tmp_path):
-    """The loss of a degenerate pair may well be finite. It is left out as its score is."""
+    """The loss of a degenerate pair may be finite. It is left out of the mean, like the score of that pair."""
     loss, others = [
         validated(make(tmp_path, Norm()), loader(2, size=2, changed=changed))[1]["validate/loss"]
         for changed in ({1: lambda noisy, clean: (100 * clean, clean)}, {})

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 _RMS = 0.05  # of a source whose level is not changed: -26 dBFS
-_SILENCE = 1e-4  # a stretch with a lower RMS (-80 dBFS) is a pause
-_MAX_DRAWS = 100  # this many silent stretches in a row are an error
+_SILENCE = 1e-4  # a segment with a lower RMS (-80 dBFS) is a pause
+_MAX_DRAWS = 100  # this many silent segments in a row are an error
 
 
 class TwoSpeakers(Dataset[dict[str, Any]]):
-    """Mixes clips of two different speakers. A subfolder is a speaker; each file that is in none is one of its own.
+    """Mixes clips of two different speakers. Each subfolder is one speaker, and so is each file outside of subfolders.
 
     Items are drawn from the global generator `random`, which AudioZEN seeds for each item, so that workers and resumed
     runs draw the same. With `fixed = true`, for validation and test, an item is the same in each run with the same
@@ -42,7 +42,7 @@ class TwoSpeakers(Dataset[dict[str, Any]]):
         seed: the seed of fixed items.
 
     Raises:
-        DataError: the folder is missing, or has less than two speakers; a file can't be read; an argument is wrong.
+        DataError: the folder is missing, or has fewer than two speakers; a file can't be read; an argument is wrong.
     """
 
     collate_fn = staticmethod(pad_collate)
@@ -91,13 +91,13 @@ class TwoSpeakers(Dataset[dict[str, Any]]):
             first = index % len(self.paths) if self.fixed else draw.randrange(len(self.paths))
             second = draw.choice([i for i, name in enumerate(self._speakers) if name != self._speakers[first]])
             length = self.clip or min(self._lengths[first], self._lengths[second])
-            waves = [self._stretch(chosen, length, draw) for chosen in (first, second)]
+            waves = [self._segment(chosen, length, draw) for chosen in (first, second)]
             levels = [float(wave.square().mean().sqrt()) for wave in waves]
             if min(levels) > _SILENCE:
                 break
         else:
             raise DataError(
-                f"{_MAX_DRAWS} random stretches in a row were silent; the last two were from `{self.paths[first]}` and "
+                f"{_MAX_DRAWS} random segments in a row were silent; the last two were from `{self.paths[first]}` and "
                 f"`{self.paths[second]}`",
                 remedy="leave out silent files",
             )
@@ -111,8 +111,8 @@ class TwoSpeakers(Dataset[dict[str, Any]]):
         """Returns the subfolder, or the name of a file that is in none."""
         return path.relative_to(self.folder).parts[0]
 
-    def _stretch(self, index: int, length: int, draw: random.Random) -> Tensor:
-        """Reads a random stretch of a file, with zeros after it if the file is shorter."""
+    def _segment(self, index: int, length: int, draw: random.Random) -> Tensor:
+        """Reads a random segment of a file, with zeros after it if the file is shorter."""
         room = max(0, self._lengths[index] - length)
         start = draw.randint(0, room)
         wave = read_audio(self.paths[index], sr=self.sr, start=start, num_frames=min(length, self._lengths[index]))

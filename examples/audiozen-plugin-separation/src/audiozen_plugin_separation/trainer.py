@@ -17,10 +17,10 @@ from torch import Tensor
 
 from audiozen_plugin_separation.metric import Pit, in_pit
 
-# `pad_collate` adds `source_1_length`, which is no signal.
+# `pad_collate` adds `source_1_length`, which is not a signal.
 _SOURCE = re.compile(r"source_\d+")
 
-# The states of a file in reports, with their headings in a table.
+# The signals that reports compare for each file, with their headings in a table.
 _STATES = {"mixture": "mixture", "separated": "sep."}
 
 # The metrics of a test, unless the file names others.
@@ -38,14 +38,15 @@ class SeparationTrainer(BaseTrainer):
     """Trains a network that separates mixtures [batch, time] into sources [batch, sources, time], and tests it.
 
     The loss function gets the estimates and the sources, both [batch, sources, time], and must not depend on their
-    order: `pit_si_snr`. Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and `id`,
-    as `two_speakers` returns them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
+    order: see `pit_si_snr`. Batches are dicts with `noisy` (the mixtures), `source_1`, `source_2`, … [batch, time] and
+    `id`, as `two_speakers` returns them. Prediction needs only `noisy` and `id`, as `audio_folder` returns them.
 
     Validation, test and prediction separate each file by itself and without padding. The score is the mean SI-SDR of
-    the sources, in the best order. The test prints a table of the values of mixture and estimates, and writes
-    `scores.csv`, `scores.json` and the folder `audio`: `ID_mixture.wav`, and the estimate of source 1 as `ID_1.wav`, and
-    so on. Prediction writes `ID_1.wav`, `ID_2.wav`, …, in the order of the network. The files are float32, because
-    SI-SDR does not determine a level: nothing is clipped.
+    the sources, in the best order. The test prints a table with the metrics of the mixtures and of the estimates. It
+    writes `scores.csv`, `scores.json` and the folder `audio`, which has `ID_mixture.wav` for each mixture, and the
+    estimates `ID_1.wav`, `ID_2.wav`, … in the order of the sources. Prediction writes `ID_1.wav`, `ID_2.wav`, … in the
+    order of the network. The files are float32, so that nothing is clipped: SI-SDR does not determine the level of an
+    estimate.
 
     Args:
         components: the parts of the experiment; AudioZEN passes them.
@@ -189,7 +190,7 @@ class SeparationTrainer(BaseTrainer):
         return mixture, sources, found[assignment]
 
     def _row(self, rater: Rater, file: Mapping[str, Any], mixture: Tensor, sources: Tensor, estimates: Tensor) -> Row:
-        """Rates the mixture, in place of each estimate, and the estimates."""
+        """Rates the estimates. For comparison, rates the mixture as if it were the estimate of each source."""
         signals = {"mixture": mixture.expand_as(sources), "separated": estimates, "sources": sources}
         return rater.rate(file["id"][0], signals)
 

@@ -11,7 +11,7 @@ from audiozen_core.config.toml.emit import emit
 from audiozen_core.config.toml.interpolation import split_references
 from audiozen_core.diagnostics.toml_text import toml_text
 
-# Thousands of runs of the same lines: measuring their coverage again would double the time.
+# These tests run the same lines thousands of times. Measuring the coverage of all runs would double the time.
 pytestmark = pytest.mark.no_cover
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -12,7 +12,7 @@ from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.positions import MAX_DEPTH, TooDeepError, find_positions
 from tests.core.config.toml.toml_texts import documents
 
-# Thousands of runs of the same lines: measuring their coverage again would double the time.
+# These tests run the same lines thousands of times. Measuring the coverage of all runs would double the time.
 pytestmark = pytest.mark.no_cover
 
 
