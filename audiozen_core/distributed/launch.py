@@ -117,7 +117,9 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // how.processes)))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(how.grace)
     # The agent repeats at length what the processes themselves have said.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=how.least_machines,
         max_nodes=how.most_machines,

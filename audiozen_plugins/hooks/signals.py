@@ -54,12 +54,14 @@ class Signals:
         self._interrupts = 0
         self._save = False
         self._training = False
+        self._speaks = True
         self._random: dict[str, Any] = {}
         self._before: dict[int, Any] = {}
 
     @hookimpl.on_run_start
-    def on_run_start(self, mode: Mode) -> None:
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Sets the handlers."""
+        self._speaks = trainer.ranks.is_main
         self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
         if threading.current_thread() is not threading.main_thread():
             return
@@ -140,6 +142,8 @@ class Signals:
     def _acknowledge(self, number: int) -> None:
         """Says at once that the signal has arrived, because a step may take minutes."""
         what = "finishing the step and saving a checkpoint" if self._training else "finishing the batch"
+        if not self._speaks:
+            return
         once_more = "; press Ctrl-C again to stop at once, without saving" if number == signal.SIGINT else ""
         _say(f"{signal.Signals(number).name}: {what}{once_more}")
 

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from pathlib import Path
 
 from audiozen import hookimpl
 
@@ -76,3 +77,22 @@ class FailAt:
     def on_optimizer_step_end(self, trainer, step):
         if trainer.ranks.rank == trainer.ranks.size - 1 and step == self.step:
             raise ValueError("only here")
+
+
+class HurtOnce:
+    """Kills a process of the run after a step, and leaves a file so that it does so only once.
+
+    `whom` is the number of a rank, or `launcher`.
+    """
+
+    affects_training = False
+
+    def __init__(self, folder, step, whom, name="SIGKILL"):
+        self.flag, self.step, self.whom, self.number = Path(folder) / "hurt", step, str(whom), getattr(signal, name)
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer, step):
+        chosen = str(trainer.ranks.rank) if self.whom.isdecimal() else "launcher" * trainer.ranks.is_main
+        if step == self.step and chosen == self.whom and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getppid() if chosen == "launcher" else os.getpid(), self.number)
