@@ -210,8 +210,8 @@ def class_stub(name: str, cls: type) -> list[str]:
     else:
         inherits = base in public_classes() and inspect.signature(cls) == inspect.signature(base)
         body = [] if inherits else stub("__init__", cls)
-    body += [line for name in calls(cls) for line in stub(name, vars(cls)[name])]
-    for lines in (method_stub(name, value) for name, value in methods(cls).items()):
+    shown = {**{name: vars(cls)[name] for name in calls(cls)}, **methods(cls)}
+    for lines in (method_stub(name, value) for name, value in shown.items()):
         # ruff wants an empty line after attributes and before a decorator.
         separate = bool(body) and (lines[0].startswith("@") or not body[-1].endswith("..."))
         body += [""] * separate + lines
