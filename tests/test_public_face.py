@@ -85,7 +85,7 @@ def test_module_exports_exactly_the_names_of_its_stub(module):
 
 
 def test_every_module_has_a_stub():
-    modules = [path for path in FACE.rglob("*.py") if path.name != "_lazy.py"]
+    modules = [path for path in FACE.rglob("*.py") if path.name not in ("_lazy.py", "__main__.py")]
     assert sorted(path.with_suffix(".pyi") for path in modules) == sorted(api.STUBS.values())
 
 
