@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from audiozen_core.checkpoint.errors import UnstorableStateError
+from audiozen_core.hooks.hook_state import state_name
+from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.state import EXTRA, StateRegistry
@@ -28,6 +31,7 @@ class CheckpointedTrainer(Evaluation):
 
         Raises:
             RunError: a weight is not finite.
+            CheckpointError: the state of something can't be read, or the block can't store it.
         """
         # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self._complete_records()
@@ -36,6 +40,8 @@ class CheckpointedTrainer(Evaluation):
             self.hooks.on_state_collect(trainer=self._as_trainer)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self._as_trainer)}
             yield {**self.state.state_dict(), EXTRA: extra}
+        except UnstorableStateError as error:
+            raise _naming_the_hook(error, self.hooks.plugins) from None
         finally:
             self.hooks.on_state_collected(trainer=self._as_trainer)
 
@@ -54,3 +60,14 @@ class CheckpointedTrainer(Evaluation):
 
     def _complete_records(self) -> None:
         """Does nothing here; a trainer that trains overrides it."""
+
+
+def _naming_the_hook(error: UnstorableStateError, plugins: Iterable[Plugin]) -> UnstorableStateError:
+    """Returns an error that names a hook as the user knows it, if the state is that of a hook."""
+    for plugin in plugins:
+        added = [(keys[2:], reason) for keys, reason in error.problems if tuple(keys[:2]) == ("hooks", plugin.name)]
+        if error.owner == state_name(plugin):
+            return UnstorableStateError(error.owner, error.problems, title=str(plugin), root="state_dict()")
+        if error.owner == EXTRA and added:
+            return UnstorableStateError(error.owner, added, title=str(plugin), root="extra")
+    return error
