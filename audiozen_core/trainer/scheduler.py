@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from audiozen_core.config.check_training import PLATEAU_AT_STEPS, plateau_mode, wrong_plateau_mode
+from audiozen_core.diagnostics.run_options import ALLOW_DRIFT
 from audiozen_core.errors import AudioZenError, RunError
 
 
@@ -82,5 +83,5 @@ class Scheduler:
             raise RunError(
                 f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",
                 remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time; a run that "
-                "has begun resumes with another `total_steps` only with --allow-drift",
+                f"has begun resumes with another `total_steps` only with {ALLOW_DRIFT}",
             )

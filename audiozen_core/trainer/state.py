@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.diagnostics.run_options import FINETUNE
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.hook_state import HookState, state_name
 from audiozen_core.hooks.plugin import Plugin
@@ -168,7 +169,7 @@ class StateRegistry:
             parts += [f"the experiment has nothing named {_names(unknown)}"] * bool(unknown)
             raise CheckpointError(
                 f"the checkpoint does not fit the experiment: {'; '.join(parts)}",
-                remedy="resume with the TOML that the run was started with, or start a new run with `-M finetune`",
+                remedy=f"resume with the TOML that the run was started with, or start a new run with {FINETUNE}",
             )
         self._load(self._entries, state_dict)
 
