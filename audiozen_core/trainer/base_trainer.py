@@ -349,6 +349,7 @@ class BaseTrainer(CheckpointedTrainer):
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
         """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
+        error.notes = (*error.notes, *self._step_notes())
         answer = self.hooks.on_nonfinite(trainer=self, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)

@@ -8,10 +8,12 @@ from typing import Any
 
 from audiozen_core.checkpoint.errors import UnstorableStateError
 from audiozen_core.hooks.hook_state import state_name
+from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.nonfinite import check_weights
 from audiozen_core.trainer.state import EXTRA, StateRegistry
+from audiozen_core.trainer.step_scalars import StepScalars
 
 
 class CheckpointedTrainer(Evaluation):
@@ -19,9 +21,11 @@ class CheckpointedTrainer(Evaluation):
 
     Attributes:
         state: what is saved, by name. A trainer or a hook may register more.
+        scalars: the scalars of the steps of the current epoch; see `Scalars`.
     """
 
     state: StateRegistry
+    scalars: StepScalars
 
     @contextmanager
     def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
@@ -30,12 +34,16 @@ class CheckpointedTrainer(Evaluation):
         Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
 
         Raises:
-            RunError: a weight is not finite.
+            NonFiniteError: a weight is not finite.
             CheckpointError: the state of something can't be read, or the block can't store it.
         """
         # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self._complete_records()
-        check_weights(self.modules, self.progress.epoch)
+        try:
+            check_weights(self.modules, self.scalars.last_step)
+        except NonFiniteError as error:
+            error.notes = (*error.notes, *self._step_notes())
+            raise
         try:
             self.hooks.on_state_collect(trainer=self._as_trainer)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self._as_trainer)}
@@ -57,6 +65,11 @@ class CheckpointedTrainer(Evaluation):
         state = dict(state)
         self.hooks.distribute_extra(self._as_trainer, state.pop(EXTRA, {}).get("hooks", {}))
         self.state.load_state_dict(state)
+
+    def _step_notes(self) -> list[str]:
+        """Returns the notes for a value that is not finite: the training step, and where its batches are from."""
+        step = getattr(self.training_step, "__qualname__", repr(self.training_step))
+        return [f"step: {step} of [trainer]", *self.participants.data_notes()]
 
     def _complete_records(self) -> None:
         """Does nothing here; a trainer that trains overrides it."""
