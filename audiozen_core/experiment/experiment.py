@@ -21,6 +21,7 @@ from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
 from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.diagnostics.run_options import RESUME
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
@@ -276,7 +277,7 @@ class Experiment:
             reached = f", up to epoch {epochs[-1]}" if epochs else ""
             raise RunError(
                 f"`{self.folder}` already contains a run{reached}, so no new run was started and nothing was changed",
-                remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
+                remedy=f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
             )
 
     def _start(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:

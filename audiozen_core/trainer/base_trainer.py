@@ -74,7 +74,8 @@ class BaseTrainer(CheckpointedTrainer):
         max_bad_data: the number of different samples that `skip` may leave out in a run.
 
     Raises:
-        RunError: an argument is out of range, or a scheduler contradicts `save_max_score`.
+        RunError: an argument is out of range, or a scheduler contradicts `save_max_score` or has set a learning rate
+            that is not a number.
     """
 
     # The arguments that may change before a resume: the result is the same, or training just lasts longer.
@@ -143,8 +144,9 @@ class BaseTrainer(CheckpointedTrainer):
         self.log_interval = log_interval
         self.on_nonfinite: NonFinitePolicy = on_nonfinite
         self.max_nonfinite = max_nonfinite
-        for scheduler in self.lr_schedulers.values():
+        for suffix, scheduler in self.lr_schedulers.items():
             scheduler.check(save_max_score=save_max_score)
+            scheduler.check_rates(self.optimizers[suffix])
 
         self.num_batches: int | None = None
         self.loss_is_scaled = False
@@ -350,11 +352,13 @@ class BaseTrainer(CheckpointedTrainer):
                 self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=record.step, epoch=record.epoch)
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
-        for scheduler in self.lr_schedulers.values():
+        for suffix, scheduler in self.lr_schedulers.items():
             scheduler.step(interval, score)
+            scheduler.check_rates(self.optimizers[suffix])
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
         """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
+        error.notes = (*error.notes, *self._step_notes())
         answer = self.hooks.on_nonfinite(trainer=self, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)
