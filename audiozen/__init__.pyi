@@ -12,6 +12,7 @@ from audiozen_core.hooks.specs import hookspec as hookspec
 
 from . import audio as audio
 from . import checkpoint as checkpoint
+from . import cli as cli
 from . import dataset as dataset
 from . import errors as errors
 from . import files as files

@@ -14,11 +14,14 @@ from functools import cache
 from importlib import import_module
 from inspect import Parameter
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Generic, Protocol
 
 import audiozen
 from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.signature import default_text, signature_of
+from audiozen_core.hooks.specs import Hooks
+from audiozen_core.trainer.steps import Steps
 
 FACE = Path(__file__).resolve().parents[1] / "audiozen"
 STUBS = {
@@ -32,12 +35,23 @@ the [hooks](hooks_reference.md), the sections and keys of a TOML file, the entry
 of the components that come with AudioZEN, and the commands with their options. All other names may change without
 notice, including everything in `audiozen_core` and `audiozen_plugins`.
 
-A class is shown with its constructor, a protocol with its members. In Python, `help(NAME)` shows the whole
-documentation, with the methods of a class.
+A class is shown with its constructor and its methods, but without those that it only inherits from another class on
+this page. Methods that a subclass is meant to define or change are marked *yours to override*; see
+[Building on our classes](build_on_our_classes.md). In Python, `help(NAME)` shows the whole documentation.
 
 The command `python -m tests.test_public_face` generates this page from the stubs in `audiozen/` and the docstrings.
 """
+STEPS = tuple(name for name in vars(Steps) if not name.startswith("_"))
+OVERRIDABLE = {
+    "BaseTrainer": STEPS,
+    "EnhancementTrainer": ("enhance", "compare", *STEPS),
+    **dict.fromkeys(
+        ("AudioFolder", "DnsChallenge", "NoisyCleanFolders", "NoisySpeechMix"), ("__getitem__", "collate_fn")
+    ),
+}
+"""The methods that a subclass is meant to define or change, by class."""
 _WIDTH = 100
+_OURS = ("audiozen_core", "audiozen_plugins")
 _TITLES = "Args|Attributes|Returns|Yields|Raises|Example|Examples"
 
 
@@ -64,13 +78,37 @@ def entry(name: str, value: Any) -> str:
     for call in calls(value):
         method = vars(value)[call]
         parts += [wrapped(f"`{call}`: {summary(method)}"), *described(method)]
+    parts += offers(value) if inspect.isclass(value) else []
     return "\n".join(parts)
+
+
+def offers(cls: type) -> Iterator[str]:
+    """Yields what a class offers beside its arguments: attributes, methods, settings of the class, and hooks."""
+    of_bases = [attribute_docs(base) for base in shown_classes(cls)]
+    attributes = {name: text for docs in of_bases for name, text in docs.items() if not is_argument(cls, name)}
+    if attributes:
+        yield "Attributes:\n\n" + "".join(bullet(f"`{name}`: {text}") for name, text in attributes.items())
+    yours = OVERRIDABLE.get(cls.__name__, ())
+    if found := methods(cls):
+        yield "Methods and properties:\n\n" + "".join(
+            bullet(f"`{name}`{' (*yours to override*)' if name in yours else ''}: {summary(value)}")
+            for name, value in found.items()
+        )
+    settings = {name: value for name, value in members(cls).items() if isinstance(value, bool | str | tuple | dict)}
+    if settings:
+        texts = {name: default(value) for name, value in settings.items()}
+        shown = (f"`{name}`" if text == "..." else f"`{name} = {text}`" for name, text in texts.items())
+        yield wrapped(f"Settings of the class: {', '.join(shown)}")
+    if hooks := [name for name, value in members(cls).items() if hasattr(value, "audiozen_impl")]:
+        every = set(hooks) == {name for name, value in vars(Hooks).items() if hasattr(value, "audiozen_spec")}
+        yield wrapped("Hooks: every hook" if every else "Hooks: " + ", ".join(f"`{name}`" for name in hooks))
 
 
 def described(value: Any) -> Iterator[str]:
     """Yields what a docstring says about arguments, results and errors."""
     found = sections(inspect.getdoc(value) or "")
-    if arguments := {**named(found.get("Attributes", "")), **named(found.get("Args", "")), **other_docs(value)}:
+    attributes = {name: text for name, text in attribute_docs(value).items() if is_argument(value, name)}
+    if arguments := {**attributes, **named(found.get("Args", "")), **other_docs(value)}:
         yield "".join(bullet(f"`{argument}`: {text}") for argument, text in arguments.items())
     if "Returns" in found:
         yield wrapped(f"Returns: {' '.join(found['Returns'].split())}")
@@ -132,6 +170,15 @@ def named(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines)
 
 
+def attribute_docs(value: Any) -> dict[str, str]:
+    """Returns the attributes that the docstring of an object itself describes, not that of a base."""
+    return named(sections(inspect.cleandoc(value.__doc__ or "")).get("Attributes", ""))
+
+
+def is_argument(value: Any, name: str) -> bool:
+    return is_protocol(value) or name in inspect.signature(value).parameters
+
+
 def other_docs(value: Any) -> dict[str, str]:
     """Returns the descriptions of fields, from their metadata, and of arguments that go to a private base."""
     docs = parameter_docs(value)
@@ -155,19 +202,19 @@ def wrapped(text: str, *, first: str = "", rest: str = "") -> str:
 
 
 def class_stub(name: str, cls: type) -> list[str]:
-    """Returns a class as a stub, with its constructor, or with the members of a protocol."""
+    """Returns a class as a stub, with its constructor, or with the attributes of a protocol, and with its methods."""
     base = shown_base(cls)
     head = f"class {name}({class_name(base)}):" if base else f"class {name}:"
     if is_protocol(cls):
         body = [f"{name}: {double_quoted(value)}" for name, value in inspect.get_annotations(cls).items()]
-        for lines in filter(None, (member(name, value) for name, value in vars(cls).items())):
-            # ruff wants an empty line after attributes and before a decorator.
-            separate = bool(body) and (lines[0].startswith("@") or not body[-1].endswith("..."))
-            body += [""] * separate + lines
     else:
         inherits = base in public_classes() and inspect.signature(cls) == inspect.signature(base)
         body = [] if inherits else stub("__init__", cls)
-        body += [line for name in calls(cls) for line in stub(name, vars(cls)[name])]
+    shown = {**{name: vars(cls)[name] for name in calls(cls)}, **methods(cls)}
+    for lines in (method_stub(name, value) for name, value in shown.items()):
+        # ruff wants an empty line after attributes and before a decorator.
+        separate = bool(body) and (lines[0].startswith("@") or not body[-1].endswith("..."))
+        body += [""] * separate + lines
     return [head, *(f"    {line}".rstrip() for line in body)] if body else [f"{head} ..."]
 
 
@@ -184,13 +231,44 @@ def is_protocol(cls: type) -> bool:
     return bool(getattr(cls, "_is_protocol", False))
 
 
-def member(name: str, value: Any) -> list[str]:
-    """Returns a public method or property of a protocol as a stub; nothing for anything else."""
-    if name.startswith("_") and name != "__call__":
-        return []
+def members(cls: type) -> dict[str, Any]:
+    """Returns the public members that a class and its private bases define, without the specs of hooks."""
+    found: dict[str, Any] = {}
+    for base in shown_classes(cls):
+        for name, value in vars(base).items():
+            if (not name.startswith("_") or name == "__getitem__") and not hasattr(value, "audiozen_spec"):
+                found.setdefault(name, value)
+    return found
+
+
+def methods(cls: type) -> dict[str, Any]:
+    """Returns the methods and properties of a class, except `calls` and hooks. The overridable ones come first."""
+    kinds = (property, classmethod, staticmethod, FunctionType)
+    found = {
+        name: value
+        for name, value in members(cls).items()
+        if isinstance(value, kinds) and not hasattr(value, "audiozen_impl") and name not in calls(cls)
+    }
+    yours = OVERRIDABLE.get(cls.__name__, ())
+    return dict(sorted(found.items(), key=lambda item: item[0] not in yours))
+
+
+def method_stub(name: str, value: Any) -> list[str]:
     if isinstance(value, property):
         return ["@property", *stub(name, value.fget)]
-    return stub(name, value) if inspect.isfunction(value) else []
+    if isinstance(value, classmethod | staticmethod):
+        return [f"@{type(value).__name__}", *stub(name, value.__func__)]
+    return stub(name, value)
+
+
+def shown_classes(cls: type) -> list[type]:
+    """Returns the class and its private bases, whose members it shows as its own."""
+    return [cls, *(base for base in cls.__mro__[1:] if base.__module__.startswith(_OURS) and not is_shown(base, cls))]
+
+
+def is_shown(base: type, cls: type) -> bool:
+    """Returns whether a base, or one that is derived from it, has a section of its own."""
+    return any(issubclass(public, base) and issubclass(cls, public) for public in public_classes() - {cls})
 
 
 @cache
@@ -203,8 +281,7 @@ def shown_base(cls: type) -> type | None:
     """Returns the nearest base that readers know: a public one, or one of another package."""
     if is_protocol(cls):
         return Protocol  # type: ignore[return-value]
-    ours = ("audiozen_core", "audiozen_plugins")
-    known = (base for base in cls.__mro__[1:] if base in public_classes() or not base.__module__.startswith(ours))
+    known = (base for base in cls.__mro__[1:] if base in public_classes() or not base.__module__.startswith(_OURS))
     return next((base for base in known if base not in (object, Generic, Protocol)), None)
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import audiozen
 from audiozen_core.binding.docstrings import parameter_docs
+from audiozen_core.hooks.specs import Hooks
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load, resolve
@@ -28,6 +29,7 @@ from tests.clean_environment import CleanEnvironment, build_wheel
 ROOT = Path(__file__).resolve().parents[1]
 FACE = ROOT / "audiozen"
 PAGE = ROOT / "docs/public_api.md"
+BUILD_ON = ROOT / "docs/build_on_our_classes.md"
 PUBLIC = [f"{module}.{name}" for module in api.STUBS for name in import_module(module).__all__]
 MODULE_OF_KIND = {"loss_function": "loss"}
 """The module that contains the components of a kind, if its name differs from the kind."""
@@ -83,7 +85,7 @@ def test_module_exports_exactly_the_names_of_its_stub(module):
 
 
 def test_every_module_has_a_stub():
-    modules = [path for path in FACE.rglob("*.py") if path.name != "_lazy.py"]
+    modules = [path for path in FACE.rglob("*.py") if path.name not in ("_lazy.py", "__main__.py")]
     assert sorted(path.with_suffix(".pyi") for path in modules) == sorted(api.STUBS.values())
 
 
@@ -283,6 +285,11 @@ CALLED = [
 ]
 
 
+def constructor(code):
+    found = (node for node in ast.walk(code) if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    return next((node.args for node in found), None)
+
+
 @pytest.mark.parametrize("path", CALLED)
 def test_page_shows_every_class_and_function_with_all_of_its_arguments(path):
     value = public(path)
@@ -290,10 +297,10 @@ def test_page_shows_every_class_and_function_with_all_of_its_arguments(path):
     assert text in PAGE.read_text(encoding="utf-8")
     code = ast.parse(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
     functions = [node.args for node in ast.walk(code) if isinstance(node, ast.FunctionDef)]
-    if not functions:  # the class has the constructor of its base
+    found = functions[0] if inspect.isroutine(value) else constructor(code)
+    if found is None:  # the class has the constructor of its base
         assert inspect.signature(value) == inspect.signature(api.shown_base(value))
         return
-    found = functions[0]
     shown = {each.arg for each in (*found.posonlyargs, *found.args, *found.kwonlyargs, found.vararg) if each}
     written = inspect.signature(value).parameters.values()
     assert {parameter.name for parameter in written if parameter.kind is not parameter.VAR_KEYWORD} <= shown
@@ -308,6 +315,56 @@ def test_page_shows_types_defaults_descriptions_and_errors():
     assert "        chunk_seconds: float | None = None,\n" in trainer, "it belongs to a private base"
     assert "- `chunk_seconds`: " in trainer
     assert "max_epochs" not in trainer, "BaseTrainer, which is public, has it"
+
+
+CLASSES = [path for path in PUBLIC if inspect.isclass(public(path))]
+
+
+@pytest.mark.parametrize("path", CLASSES)
+def test_page_describes_every_public_method_that_a_class_has(path):
+    cls = public(path)
+    text = api.entry(cls.__name__, cls)
+    signature, _, rest = text.partition("```\n\n")
+    bases = [base for base in cls.__mro__[1:] if base in api.public_classes() or base is Hooks]
+    theirs = {name for base in bases for name in dir(base)}
+    ours = [base for base in cls.__mro__ if base.__module__.startswith(("audiozen_core", "audiozen_plugins"))]
+    names = {name for base in ours for name, value in vars(base).items() if name[0] != "_" and is_method(value)}
+    for name in names - theirs - {"forward"}:
+        described = re.search(rf"^- `{name}`(?: \(\*yours to override\*\))?: \S", rest, re.MULTILINE)
+        assert described, name
+        assert f"def {name}(" in signature, name
+
+
+def is_method(value):
+    if hasattr(value, "audiozen_impl"):
+        return False  # the page of hooks describes it
+    return inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod)
+
+
+def test_page_shows_what_an_author_may_use_and_override():
+    trainer = api.entry("BaseTrainer", audiozen.trainer.BaseTrainer)
+    assert "- `training_step` (*yours to override*): The forward pass for one batch.\n" in trainer
+    assert "- `train`: Trains until" in trainer
+    assert "- `stft`: transforms waveforms" in trainer, "a private base has it"
+    enhancement = api.entry("EnhancementTrainer", audiozen.trainer.EnhancementTrainer)
+    assert "- `enhance` (*yours to override*): " in enhancement
+    assert "- `enhance_file`: " in enhancement
+    assert "`train`" not in enhancement, "BaseTrainer, which is public, has it"
+    patience = api.entry("Patience", audiozen.hooks.Patience)
+    assert "Hooks: `stop_reason`" in patience
+    assert "Settings of the class: `default = True`, `affects_training = False`" in patience
+    assert "    @classmethod\n    def load(" in api.entry("Experiment", audiozen.Experiment)
+
+
+def test_pages_agree_on_what_may_be_overridden():
+    rows = re.findall(r"^\| (`audiozen\..*?) \|.*\| (.*) \|$", BUILD_ON.read_text(encoding="utf-8"), re.MULTILINE)
+    table = {
+        name: set(re.findall(r"`(\w+)`", names)) for classes, names in rows for name in re.findall(r"(\w+)`", classes)
+    }
+    shown = {name: set(names) - {*api.STEPS} for name, names in api.OVERRIDABLE.items()}
+    listed = {name: names - {*api.STEPS} for name, names in table.items() if names or name in shown}
+    assert len(listed) >= 6
+    assert listed == shown
 
 
 @pytest.mark.parametrize("path", CALLED)

@@ -10,6 +10,8 @@ from audiozen_core.hooks.specs import DEFAULT_PHASE as DEFAULT_PHASE
 from audiozen_core.hooks.specs import PHASES as PHASES
 from audiozen_core.hooks.specs import Phase as Phase
 from audiozen_core.hooks.specs import hookimpl as hookimpl
+from audiozen_core.hooks.trainer_protocol import Scalars as Scalars
+from audiozen_core.hooks.trainer_protocol import State as State
 from audiozen_core.hooks.trainer_protocol import Stateful as Stateful
 from audiozen_core.hooks.trainer_protocol import Trainer as Trainer
 from audiozen_core.kinds import Mode as Mode

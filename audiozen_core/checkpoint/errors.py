@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from audiozen_core.errors import CheckpointError
 from audiozen_core.storage.atomic import NO_ROOM
@@ -36,15 +37,38 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class UnstorableStateError(CheckpointError):
-    """A state contains something that can't be stored; the message names the owner and the key path."""
+    """A state contains something that can't be stored; the message names the owner and the key path.
+
+    Args:
+        owner: the name of the owner in the checkpoint, such as `optimizer`.
+        problems: the keys that lead to each value that can't be stored, and what is wrong with it.
+        title: the owner in the message (default: its name).
+        root: what the keys lead from (default: the name of the owner).
+    """
 
     code = "AZ403"
+
+    def __init__(
+        self, owner: str, problems: Sequence[tuple[Sequence[Any], str]], *, title: str = "", root: str = ""
+    ) -> None:
+        first, *others = [f"`{root or owner}{_path(keys)}` {reason}" for keys, reason in problems]
+        super().__init__(
+            f"the state of {title or f'`{owner}`'} can't be stored: {first}",
+            remedy="leave it out of the state, or store numbers, strings, lists, dictionaries or tensors instead",
+            notes=[f"also: {problem}" for problem in others[:9]],
+        )
+        self.owner = owner
+        self.problems = problems
 
 
 class CheckpointWriteError(CheckpointError):
     """A checkpoint could not be written (no space, an I/O error); the existing checkpoints are intact."""
 
     code = "AZ404"
+
+
+def _path(keys: Sequence[Any]) -> str:
+    return "".join(f"[{key!r}]" for key in keys)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from audiozen_core.checkpoint.errors import (
 from audiozen_core.checkpoint.format.manifest import MANIFEST, check_contents, read_manifest
 from audiozen_core.checkpoint.info import CheckpointInfo, LoadedCheckpoint
 from audiozen_core.checkpoint.names import BEST, LATEST, base_name, checkpoint_names, free_name
+from audiozen_core.diagnostics.run_options import CKPT_PATH, CKPT_PATH_LATEST, FINETUNE
 from audiozen_core.errors import CheckpointError
 from audiozen_core.logging import get_logger
 from audiozen_core.storage.atomic import make_folder
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Which = Literal["latest", "best"] | Path
 _Result = TypeVar("_Result")
 _NO_BEST = "no checkpoint is marked as the best"
-_CHOOSE = "choose a checkpoint with --ckpt-path, such as `--ckpt-path latest`"
+_CHOOSE = f"choose a checkpoint, such as {CKPT_PATH_LATEST}"
 # Saving leaves this many bytes free on the disk, for the log and the metrics.
 _HEADROOM = 1 << 20
 
@@ -283,11 +284,11 @@ class CheckpointStore:
                 self.folder,
                 f"all of its checkpoints are damaged ({'; '.join(damaged)})",
                 remedy="delete or move this folder to start over, or continue from a checkpoint of another run with "
-                "--ckpt-path PATH",
+                f"{CKPT_PATH}",
             )
         raise NoCheckpointError(
             f"{self.folder} has no checkpoints",
-            remedy="train first, or name another checkpoint with --ckpt-path PATH",
+            remedy=f"train first, or name another checkpoint with {CKPT_PATH}",
             notes=self._notes(),
         )
 
@@ -339,7 +340,7 @@ class CheckpointStore:
         if path.is_file():
             raise CheckpointError(
                 f"{path} is a file, but a run can only resume from the folder of a checkpoint",
-                remedy="to start over from the weights in the file, use `-M finetune`",
+                remedy=f"to start over from the weights in the file, use {FINETUNE}",
             )
         if not path.is_dir():
             raise NoCheckpointError(f"the checkpoint {path} does not exist", notes=self._notes())

@@ -118,7 +118,7 @@ def main() -> None:
     """
     try:
         # Without its standalone mode, click returns the exit code of the command instead of exiting.
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="audiozen", standalone_mode=False)
     except AudioZenError as error:
         show(error)
         sys.exit(2)

@@ -14,9 +14,18 @@ _UNLIMITED = 1_000_000
 
 
 def echo_table(rows: Iterable[Sequence[str]], *, headings: Sequence[str] = (), right: Iterable[str] = ()) -> None:
-    """Prints a plain-text table without rules. In a terminal, long cells are wrapped to fit.
+    """Prints a plain-text table without rules. In a terminal, long cells are wrapped to fit; elsewhere none is.
 
-    Rows may have different lengths. `right` lists the headings of the right-aligned columns.
+    Args:
+        rows: the cells of each row. Rows may have different lengths.
+        headings: the headings of the columns.
+        right: the headings of the columns that are aligned to the right, such as those of numbers.
+
+    Example:
+        >>> echo_table([("meeting", "61.5"), ("call", "8.0")], headings=("file", "seconds"), right=["seconds"])
+        file     seconds
+        meeting     61.5
+        call         8.0
     """
     rows = [*([tuple(headings)] if headings else []), *map(tuple, rows)]
     cells = [cell for row in rows for cell in row]

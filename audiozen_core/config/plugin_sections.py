@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from audiozen_core.binding.arguments import build, check_arguments
@@ -13,7 +13,9 @@ from audiozen_core.config.composition import Composition
 from audiozen_core.config.renamed_keys import current_name
 from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
-from audiozen_core.errors import AudioZenError, BuildError, RegistryError
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.errors import AudioZenError, BuildError, RegistryError, RunError
 from audiozen_core.kinds import split_section
 from audiozen_core.registry.index import PluginIndex, installed_index
 from audiozen_core.registry.paths import Resolved, resolve
@@ -29,16 +31,24 @@ class PluginSections(dict[str, Any]):
     plugin is imported only then, so that an installed plugin costs nothing in a run that does not use it.
 
     Raises:
-        KeyError: no plugin has the section; or the file does not have it, and a field has no default.
+        RunError: no plugin has the section; or the file does not have it, and a field has no default.
     """
 
     def __missing__(self, name: str) -> Any:
         """Makes the object from the defaults."""
-        if name not in section_names():
-            raise KeyError(name)
+        names = section_names()
+        if name not in names:
+            meant = nearest(name, names)
+            raise RunError(
+                f"no installed plugin brings a section `{name}`; {_listed(names)}",
+                remedy=f"did you mean `{meant}`?" if meant else "install the plugin that brings it",
+            )
         cls = section_class(resolve(name, section=KIND))
         if needed := [field.name for field in dataclasses.fields(cls) if field.init and _has_no_default(field)]:
-            raise KeyError(f"the TOML file has no [{name}], and `{needed[0]}` has no default")
+            raise RunError(
+                f"the TOML file has no [{name}], and `{needed[0]}` has no default",
+                remedy=f"add [{name}] with {listed([f'`{key}`' for key in needed])}",
+            )
         self[name] = cls()
         return self[name]
 
@@ -127,6 +137,10 @@ def _shared(name: str, origins: list[str], distributions: list[str]) -> Diagnost
     ways = " or ".join(f"`--without {distribution}`" for distribution in distributions)
     message = f"the section `[{name}]` belongs to several plugins: {' and '.join(origins)}"
     return Diagnostic(codes.CLASH, message, at="key", notes=(f"help: switch one of them off with {ways}",))
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"there are {listed([f'[{name}]' for name in names])}" if names else "no plugin brings any"
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:

@@ -21,6 +21,7 @@ from audiozen_core.data.streams import SHARDS_ITSELF, stream_errors
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import PartialBatch, UnreadableSample, UnreadableSamples
 from audiozen_core.data.workers import start_worker, starting_workers, stop_workers_with
+from audiozen_core.diagnostics.run_options import CKPT_PATH
 from audiozen_core.errors import AudioZenError, DataError
 from audiozen_core.logging import get_logger
 
@@ -254,7 +255,7 @@ class BatchLoader:
         if number < start:
             raise DataError(
                 f"{self._name} ended after {number} batches, but the epoch continues after batch {start}",
-                remedy="restore the data, or resume from a checkpoint at the end of an epoch with --ckpt-path",
+                remedy=f"restore the data, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
         if not usable:
             reason = f"none of its samples can be read; the first error: {first.message}" if first else "it is empty"

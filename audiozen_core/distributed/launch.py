@@ -132,7 +132,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         max_restarts=how.restarts,
         logs_specs=DefaultLogsSpecs(),
     )
-    command = ["-c", "from audiozen_core.cli.main import main; main()", *arguments]
+    command = ["-m", "audiozen", *arguments]
     before = signal.signal(signal.SIGUSR1, _pass_on) if hasattr(signal, "SIGUSR1") else None
     try:
         elastic_launch(config, sys.executable)(*command)

@@ -19,6 +19,7 @@ from typing import Any
 
 import tomli
 
+from audiozen_core.diagnostics.run_options import ALLOW_DRIFT
 from audiozen_core.diagnostics.toml_text import toml_text
 from audiozen_core.errors import CheckpointError
 from audiozen_core.kinds import split_section
@@ -73,13 +74,14 @@ def compare_configs(before: str, now: str, find: FindComponent) -> list[Change]:
 
 def refuse_changes(changes: Sequence[Change], folder: Path | None = None) -> None:
     """Raises an error that lists the changes that affect training, if there are any. `folder` is the run folder."""
+    best = f"{folder or '<folder>'}/checkpoints/best"
     if affecting := [change for change in changes if change.affects_training]:
         raise CheckpointError(
             "settings that affect training have changed since the checkpoint was saved, so the result would differ",
             notes=[f"changed: {change}" for change in affecting],
-            remedy="change them back; or resume despite them with --allow-drift; or start a new run from the weights: "
-            "copy the TOML file under another name and run the copy with "
-            f"`-M finetune --ckpt-path {folder or '<folder>'}/checkpoints/best`",
+            remedy=f"change them back; or resume despite them with {ALLOW_DRIFT}; or start a new run from the weights: "
+            f"copy the TOML file under another name and run the copy with `-M finetune --ckpt-path {best}` "
+            f'(in Python `modes=["finetune"]` and `ckpt_path="{best}"`)',
         )
 
 

@@ -25,7 +25,8 @@ def name_owners(checked: CheckedConfig) -> Iterator[None]:
     """Adds notes to an `AudioZenError`: the components that it names, and the distribution whose code has raised it.
 
     An error names a component by its section, such as `[loss_function]`. It names an inner component by the section of
-    the outer one, and by its own class or function. Only components of installed plugins get a note.
+    the outer one, and by its own class or function. Components of installed plugins get a note, and those of the
+    experiment itself, in files beside its TOML file.
 
     Args:
         checked: the configuration of the experiment, whose scope is open.
@@ -45,13 +46,13 @@ def name_owners(checked: CheckedConfig) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Component:
-    """A component of a plugin that an experiment uses.
+    """A component that an experiment uses, of a plugin or of the experiment itself.
 
     Attributes:
         title: what it is in the experiment: the header of its section, or its kind and name.
         headers: the headers of its section and of those around it, innermost first.
         target: its class or function.
-        origin: its distribution, with the version.
+        origin: its distribution, with the version; "" if it is the experiment's own.
     """
 
     title: str
@@ -67,8 +68,9 @@ class _Component:
     @property
     def note(self) -> str:
         place = _defined_in(self.target)
+        owner = f" of {self.origin}" if self.origin else ""
         defined = f", defined in {place}" if place else ""
-        return f"component: {self.title} is `{_name(self.target)}` of {self.origin}{defined}"
+        return f"component: {self.title} is `{_name(self.target)}`{owner}{defined}"
 
 
 class _Plugins:
@@ -79,16 +81,18 @@ class _Plugins:
     """
 
     def __init__(self, checked: CheckedConfig) -> None:
+        self._scope = checked.scope
         self._components = [one for outer in checked.components.values() for one in outer.walk()]
         self._used = sorted(entry for _, entry in checked.scope.used)
         self._entries = [entry for entry in (*self._used, *installed_index()) if entry.distribution != FIRST_PARTY]
 
     def components(self) -> Iterator[_Component]:
-        """Yields the components of plugins that the experiment uses."""
+        """Yields the components that the experiment uses, except those of AudioZEN, torch and other packages."""
         for one in self._components:
             key, entry = one.component.key, one.resolved.entry
             own = entry is not None and entry.distribution == FIRST_PARTY
-            if origin := "" if own else entry.origin if entry else self._owner(f"{_file(one.target)}:"):
+            origin = "" if own else entry.origin if entry else self._owner(f"{_file(one.target)}:")
+            if origin or (entry is None and self._scope.is_local(one.resolved.dotted)):
                 headers = tuple(f"[{'.'.join(map(str, key[:length]))}]" for length in range(len(key), 0, -1))
                 yield _Component(headers[0], headers, one.target, origin)
         # A metric that an argument of the trainer names by a string has no section.

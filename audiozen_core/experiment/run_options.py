@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from audiozen_core.diagnostics.run_options import CKPT_PATH, FINETUNE, RESUME
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import RUN_MODES, TRAINING, RunMode
@@ -36,11 +37,11 @@ def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str 
         )
     training = [mode for mode in modes if mode in TRAINING]
     if resume and not training:
-        raise RunError("there is no training to resume in these modes", remedy="leave --resume out")
+        raise RunError("there is no training to resume in these modes", remedy=f"leave {RESUME} out")
     if training and not resume and modes[0] not in TRAINING:
         raise RunError(
             f"`{modes[0]}` comes before the training, so it has no checkpoint",
-            remedy=f"put {training[0]} first, or continue a run with --resume",
+            remedy=f"put {training[0]} first, or continue a run with {RESUME}",
         )
     if len(training) > 1:
         raise RunError(
@@ -48,9 +49,9 @@ def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str 
             remedy="finetune with a TOML file of its own, which may extend this one",
         )
     if "finetune" in modes and not resume and ckpt_path is None:
-        raise RunError("finetuning starts from a checkpoint", remedy="name a checkpoint with --ckpt-path PATH")
+        raise RunError("finetuning starts from a checkpoint", remedy=f"name a checkpoint with {CKPT_PATH}")
     if ckpt_path is not None and not resume and training == ["train"]:
         raise RunError(
             "a new training does not start from a checkpoint",
-            remedy="continue the run with --resume, or start a new run from the weights with --mode finetune",
+            remedy=f"continue the run with {RESUME}, or start a new run from the weights with {FINETUNE}",
         )

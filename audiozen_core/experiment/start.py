@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from audiozen_core.checkpoint import CheckpointStore, load_weights
 from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.diagnostics.run_options import RESUME
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.lazy_modules import complete_norms
 from audiozen_core.kinds import TRAINING, RunMode, section_name
@@ -50,7 +51,7 @@ class Starts:
             folder = self._store.folder.parent
             raise RunError(
                 f"`{folder}` already contains a run{reached}, so no new run was started and nothing was changed",
-                remedy="continue the run with --resume, or rename the TOML file, because a run is named after its file",
+                remedy=f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
             )
 
     def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:

@@ -6,7 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.trainer_protocol import Trainer
+
+
+def state_name(plugin: Plugin) -> str:
+    """Returns the name of a hook's state in the checkpoints."""
+    return f"hook_{plugin.name}"
 
 
 class HookState:

@@ -208,11 +208,11 @@ class Lifecycle(specs.Hooks[Trainer]):
         caller = getattr(manager.hook, hook, None)
         return caller.get_hookimpls() if caller else []
 
-    def stateful(self) -> Iterator[tuple[str, Any]]:
-        """Name and object of each plugin that has `state_dict` and `load_state_dict`."""
+    def stateful(self) -> Iterator[Plugin]:
+        """Yields each plugin whose object has `state_dict` and `load_state_dict`."""
         for plugin in self.plugins:
             if hasattr(plugin.instance, "state_dict") and hasattr(plugin.instance, "load_state_dict"):
-                yield plugin.name, plugin.instance
+                yield plugin
 
 
 def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:

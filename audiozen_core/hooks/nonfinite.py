@@ -44,11 +44,11 @@ class BatchLocation:
 
 
 class NonFiniteError(RunError):
-    """A loss or a gradient is NaN or infinite.
+    """A loss, a gradient or a weight is NaN or infinite.
 
     Args:
         what: the problem, such as "`loss` is nan".
-        location: the batches that the loss or gradient comes from.
+        location: the batches that the loss or gradient comes from; for a weight, those of the last optimiser step.
         remedy: what the user can do.
         notes: further lines, each "kind: text".
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from audiozen_core.diagnostics.run_options import CKPT_PATH
 from audiozen_core.errors import RunError
 
 
@@ -46,13 +47,13 @@ class Progress:
                 f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in the middle of "
                 f"it, and has {num_batches} now: the training data or the batch size have changed",
                 remedy="restore the data and the batch size, or resume from a checkpoint at the end of an epoch with "
-                "--ckpt-path",
+                f"{CKPT_PATH}",
             )
         if self.batch and stream_workers != self.stream_workers:
             raise RunError(
                 f"epoch {self.epoch + 1} reads a stream, and can only continue with the number of workers that it "
                 f"started with: {self.stream_workers or 0}, not {stream_workers or 0}",
-                remedy="restore `num_workers`, or resume from a checkpoint at the end of an epoch with --ckpt-path",
+                remedy=f"restore `num_workers`, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
         self.num_batches, self.stream_workers = num_batches, stream_workers
 

@@ -150,7 +150,7 @@ class Trainer(Protocol):
         """The sections that plugins bring, by name: `trainer.sections["acme"]` is an object of its dataclass.
 
         A section that the TOML file does not have is made from its defaults when `[…]` asks for it. If one of its
-        fields has no default, that is a `KeyError`.
+        fields has no default, that is a `RunError`. So is a name that no plugin brings.
         """
         ...
 

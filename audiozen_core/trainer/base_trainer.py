@@ -65,7 +65,8 @@ class BaseTrainer(BatchTraining):
         max_bad_data: the number of different samples that `skip` may leave out in a run.
 
     Raises:
-        RunError: an argument is out of range, or a scheduler contradicts `save_max_score`.
+        RunError: an argument is out of range, or a scheduler contradicts `save_max_score` or has set a learning rate
+            that is not a number.
     """
 
     # The arguments that may change before a resume: the result is the same, or training just lasts longer.
@@ -134,8 +135,9 @@ class BaseTrainer(BatchTraining):
         self.max_num_checkpoints = max_num_checkpoints
         self.on_nonfinite: NonFinitePolicy = on_nonfinite
         self.max_nonfinite = max_nonfinite
-        for scheduler in self.lr_schedulers.values():
+        for suffix, scheduler in self.lr_schedulers.items():
             scheduler.check(save_max_score=save_max_score)
+            scheduler.check_rates(self.optimizers[suffix])
 
     # ------------------------------------------------------------------------------- training
 

@@ -177,11 +177,13 @@ class BatchTraining(CheckpointedTrainer):
                 )
 
     def _step_schedulers(self, interval: str, score: float | None = None) -> None:
-        for scheduler in self.lr_schedulers.values():
+        for suffix, scheduler in self.lr_schedulers.items():
             scheduler.step(interval, score)
+            scheduler.check_rates(self.optimizers[suffix])
 
     def _ask_hooks(self, error: NonFiniteError) -> None:
         """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
+        error.notes = (*error.notes, *self._step_notes())
         answer = self.hooks.on_nonfinite(trainer=self._as_trainer, error=error)
         if answer == "rollback":
             raise RollbackRequest(error)

@@ -107,7 +107,7 @@ class Evaluation(Steps, Parts):
             self._end_evaluation("predict", None, {})
 
     def each_file(self, batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yields a batch of one file, without padding, for each file of a batch; see `audiozen_core.data.each_file`.
+        """Yields a batch of one file, without padding, for each file of a batch.
 
         With it, the results of an evaluation do not depend on the batch size.
         """

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_core.errors import RunError
+from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.kinds import section_name
 
 
@@ -71,11 +72,11 @@ class MeasuredGradients:
         wrong = [(weight, norm) for weight, norm in zip(self.weights, norms, strict=True) if not math.isfinite(norm)]
         if not wrong:
             net = section_name("model", self.suffix)
-            return f"the norm of all gradients of `{net}` together is infinite, though each is finite"
+            return f"the norm of all gradients of [{net}] together is infinite, though each is finite"
         # Gradients flow from the loss to the input, so the last weight of the network got its gradient first.
         counted = f"{len(wrong)} of {len(norms)} are not finite; this one is the nearest to the loss"
         weight, norm = wrong[-1]
-        return f"the gradient of `{weight.name}` of `{weight.section}` has the norm {norm} ({counted})"
+        return f"the gradient of `{weight.name}` of [{weight.section}] has the norm {norm} ({counted})"
 
 
 def blame(modules: Mapping[str, nn.Module]) -> str:
@@ -86,25 +87,31 @@ def blame(modules: Mapping[str, nn.Module]) -> str:
     """
     for section, module in modules.items():
         if wrong := _first_not_finite(module):
-            return f"note: the {wrong[0]} `{wrong[1]}` of `{section}` was already not finite"
+            return f"note: the {wrong[0]} `{wrong[1]}` of [{section}] was already not finite"
     return "note: all weights are finite, so the cause is in these samples or in the loss function"
 
 
-def check_weights(modules: Mapping[str, nn.Module], epoch: int) -> None:
+def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | None) -> None:
     """Checks that all weights are finite and that no buffer holds a NaN. Synchronises with the GPU once per module.
 
     Args:
         modules: the networks and losses by section.
-        epoch: the epoch, for the message.
+        last_step: the batches of the last optimiser step, for the message; None before the first step.
 
     Raises:
-        RunError: a weight is not finite or a buffer holds a NaN; the error names the first of them.
+        NonFiniteError: a weight is not finite or a buffer holds a NaN; the error names the first of them.
+        RunError: it is so before the first step.
     """
     for section, module in modules.items():
         if wrong := _first_not_finite(module):
-            raise RunError(
-                f"the {wrong[0]}s of `{section}` are not finite after epoch {epoch}; the first of them is `{wrong[1]}`",
+            what = f"the {wrong[0]} `{wrong[1]}` of [{section}] is not finite"
+            if last_step is None:
+                raise RunError(f"{what} before the first step of this run", remedy="check how the weights are made")
+            raise NonFiniteError(
+                what,
+                last_step,
                 remedy="lower the learning rate or clip the gradients; the checkpoints are untouched",
+                notes=["note: this was found before a checkpoint was saved; an earlier step may have caused it"],
             )
 
 

@@ -40,8 +40,12 @@ class Participants:
 
     def notes(self, *, of_batch: bool) -> list[str]:
         """Returns the notes for an error: the data, and what each network and loss has returned, by section."""
-        data = [f"data: the batch is from {self.batches_from}"] * bool(of_batch and self.batches_from)
+        data = self.data_notes() if of_batch else []
         return [*data, *(f"returned by [{section}]: {_in_words(form)}" for section, form in self._forms.items())]
+
+    def data_notes(self) -> list[str]:
+        """Returns the note that says where the batch is from."""
+        return [f"data: the batch is from {self.batches_from}"] if self.batches_from else []
 
     def _note_module(self, section: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         # Within a compiled graph, this would be part of the graph.

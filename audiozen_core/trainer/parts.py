@@ -24,7 +24,33 @@ _Part = TypeVar("_Part")
 
 
 class Parts:
-    """Unpacks the components: all of a kind by suffix (`models`), and the only one by a short name (`model`)."""
+    """Unpacks the components: all of a kind by suffix (`models`), and the only one by a short name (`model`).
+
+    Attributes:
+        models: the networks by suffix. If an experiment has only one network, the suffix is "".
+        loss_functions: the loss functions by suffix.
+        optimizers: the optimisers by suffix.
+        lr_schedulers: the learning-rate schedulers by suffix.
+        others: all other components, as `others[kind][suffix]`.
+        sections: the sections that plugins bring, by name; see `Trainer`.
+        hooks: every hook as a callable: `self.hooks.on_log(trainer=self, …)`.
+        device: where the networks are.
+        folder: the run's directory, such as `exp/baseline`.
+        experiment: the experiment ID, such as `baseline`.
+        seed: the seed of the run.
+        use_amp: whether automatic mixed precision is on.
+        config_text: the effective TOML.
+        acoustics: the settings of `[acoustics]`; `sr`, `n_fft`, `hop_length` and `win_length` are its values.
+        stft: transforms waveforms to spectrograms, with these settings; see `Stft.transform`.
+        istft: transforms spectrograms to waveforms; see `Stft.inverse`.
+        log: a structlog logger.
+        progress: the progress of the run.
+        batch_size: the number of samples in a batch.
+        start_is_unsaved: whether the state that this run started from is in none of its own checkpoints, as in
+            finetuning.
+        checkpoint_name: in validation, test and prediction the checkpoint whose weights are used, such as
+            `best_epoch_0012`; "" if they were not loaded from one.
+    """
 
     def __init__(self, components: Components) -> None:
         self.models = components.models

@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from audiozen_core.config.check_training import PLATEAU_AT_STEPS, plateau_mode, wrong_plateau_mode
+from audiozen_core.diagnostics.run_options import ALLOW_DRIFT
 from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.hooks.scalars import as_scalar, form_of
 
 
 @dataclass(slots=True)
@@ -47,6 +50,23 @@ class Scheduler:
                 '`interval = "step"` it steps once for each optimiser step, otherwise once an epoch',
             ) from error
 
+    def check_rates(self, optimizer: Optimizer) -> None:
+        """Checks that each learning rate is a number, after the scheduler has been made or has stepped.
+
+        Raises:
+            RunError: one is text, for example. An optimiser that was made without a rate may still have none.
+        """
+        for index, group in enumerate(optimizer.param_groups):
+            rate = group.get("lr", 0.0)
+            if as_scalar(rate) is None and not (rate is None and optimizer.defaults.get("lr") is None):
+                where = f" of parameter group {index}" if len(optimizer.param_groups) > 1 else ""
+                shown = repr(rate) if rate is None or isinstance(rate, str | bool) else form_of(rate)
+                raise RunError(
+                    f"[{self.section}] {type(self.scheduler).__name__} has set the learning rate{where} to "
+                    f"{shown}, which is not a number",
+                    remedy="set `lr` in the groups of the optimiser to a number, or to a tensor of one element",
+                )
+
     def check(self, *, save_max_score: bool) -> None:
         """Checks that the scheduler agrees with the trainer.
 
@@ -82,5 +102,5 @@ class Scheduler:
             raise RunError(
                 f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",
                 remedy=f"set `total_steps = {wanted}` in [lr_scheduler.args], or train for a shorter time; a run that "
-                "has begun resumes with another `total_steps` only with --allow-drift",
+                f"has begun resumes with another `total_steps` only with {ALLOW_DRIFT}",
             )

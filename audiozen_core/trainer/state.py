@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.diagnostics.run_options import FINETUNE
 from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, CheckpointError
-from audiozen_core.hooks.hook_state import HookState
+from audiozen_core.hooks.hook_state import HookState, state_name
+from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.trainer_protocol import Stateful, Trainer
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
@@ -100,6 +102,7 @@ class StateRegistry:
         self._entries: dict[str, Stateful] = {}
         self._training_only: set[str] = set()
         self._models: set[str] = set()
+        self._hooks: dict[str, Plugin] = {}
         self._closed = False
 
     def register_components(self, components: Components, trainer: Trainer) -> None:
@@ -123,9 +126,11 @@ class StateRegistry:
             self.register(section_name("optimizer", suffix), optimizer, training_only=True)
         for suffix, entry in components.lr_schedulers.items():
             self.register(section_name("lr_scheduler", suffix), entry.scheduler, training_only=True)
-        for name, hook in components.lifecycle.stateful():
+        for plugin in components.lifecycle.stateful():
+            name, hook = state_name(plugin), plugin.instance
+            self._hooks[name] = plugin
             training_only = getattr(hook, "state_is_for_training", False)
-            self.register(f"hook_{name}", HookState(hook, trainer), training_only=training_only)
+            self.register(name, HookState(hook, trainer), training_only=training_only)
 
     def register(self, name: str, entry: Stateful, *, training_only: bool = False) -> None:
         """Adds an entry.
@@ -173,7 +178,8 @@ class StateRegistry:
                 raise
             except Exception as error:
                 # The error must name the hook or model whose state is wrong, not the code that saves.
-                raise CheckpointError.caused_by(error, f"`{name}` has failed to return its state:") from error
+                owner = self._hooks.get(name, f"`{name}`")
+                raise CheckpointError.caused_by(error, f"{owner} has failed to return its state:") from error
         return states
 
     def load_state_dict(self, state_dict: Mapping[str, dict[str, Any]], /) -> None:
@@ -189,7 +195,7 @@ class StateRegistry:
             parts += [f"the experiment has nothing named {_names(unknown)}"] * bool(unknown)
             raise CheckpointError(
                 f"the checkpoint does not fit the experiment: {'; '.join(parts)}",
-                remedy="resume with the TOML file that the run was started with, or start a new run with `-M finetune`",
+                remedy=f"resume with the TOML file that the run was started with, or start a new run with {FINETUNE}",
             )
         self._load(self._entries, state_dict)
 
@@ -241,6 +247,10 @@ class StateRegistry:
             except AudioZenError:
                 raise
             except Exception as error:
+                if name in self._hooks:
+                    what = f"{self._hooks[name]} can't load its state from the checkpoint:"
+                    remedy = "if the hook has changed since the checkpoint was saved, use the version of that time"
+                    raise CheckpointError.caused_by(error, what, remedy=remedy) from error
                 remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
                 if isinstance(entry, ModuleState) and (mismatch := entry.compare(state_dict[name])):
                     message = f"the checkpoint's `{name}` does not fit"

@@ -128,6 +128,8 @@ class StepScalars:
         # The record of the newest step whose batches have all been read.
         self.last_record: StepRecord | None = None
         self.read_at_once = False
+        # The batches of the newest optimiser step of this run.
+        self.last_step: BatchLocation | None = None
         self._progress = progress
         self._device = device
         self._modules = modules
@@ -209,6 +211,7 @@ class StepScalars:
         batches = tuple(index for location in window for index in location.batches)
         ids = tuple(name for location in window for name in location.ids)
         location = BatchLocation(window[0].step, window[0].epoch, batches, ids)
+        self.last_step = location
         norms = [_Norm(gradients, location) for gradients in measured.values()]
         if self._pending:
             self._pending[-1].norms += norms

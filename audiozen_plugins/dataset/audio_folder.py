@@ -70,6 +70,7 @@ class AudioFolder(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads a file: `id`, `noisy` [time] and `sr`."""
         return {"id": self.ids[index], "noisy": read_audio(self.paths[index], sr=self.sr), "sr": self.sr}
 
 

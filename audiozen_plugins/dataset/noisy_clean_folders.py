@@ -76,6 +76,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads a pair: `id`, `noisy` and `clean` [time], and `sr`."""
         return self.pairs[index].read(self.sr, self.clip, self._remarks)
 
 

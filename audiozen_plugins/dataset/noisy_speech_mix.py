@@ -141,6 +141,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         return self._num_items
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """Mixes speech and noise: `id`, `noisy` and `clean` [time], `snr` in dB, and `sr`."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         for attempt in range(_MAX_DRAWS):

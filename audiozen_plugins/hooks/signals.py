@@ -21,7 +21,7 @@ _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 # when a signal arrives.
 _LONGEST_GRACE = 31_536_000
 _DONE = "the mode was complete, and everything is saved"
-_RESUME = "`--resume` continues from the latest checkpoint, if there is one"
+_RESUME = "`--resume` (in Python `resume=True`) continues from the latest checkpoint, if there is one"
 
 
 class Signals:

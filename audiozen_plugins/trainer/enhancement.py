@@ -73,7 +73,7 @@ class EnhancementTrainer(FileByFile):
     def check_settings(
         cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
     ) -> Iterator[Diagnostic]:
-        """Yields the findings of `FileByFile`, and one if the STFT of a magnitude model can't be inverted."""
+        """Yields the mistakes that `audiozen check` can find: also an STFT that can't be inverted."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
         signature = signature_of(cls)
         parameter = signature.get("domain") if signature else None
@@ -170,7 +170,7 @@ class EnhancementTrainer(FileByFile):
     # ------------------------------------------------------------------------------- the modes
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
-        """Checks that the batch has what the mode needs; see `enhancement_batch`."""
+        """Checks that the batch has the signals that the mode needs, and their sample rates."""
         # A training reads sample rates on a GPU only once per epoch, because the CPU must wait for them.
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
         if mode == "train":

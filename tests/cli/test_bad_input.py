@@ -183,7 +183,7 @@ def test_new_run_does_not_overwrite_an_existing_run(audiozen, failing_run, proje
     before = files()
     error = failing_run(no_folder=False)
     assert "already contains a run, up to epoch 2" in error
-    assert "--resume" in error
+    assert "`--resume` (in Python `resume=True`)" in error
     assert before == files()
 
 
@@ -296,7 +296,7 @@ def test_scheduler_that_runs_out_of_steps_is_an_error(failing_run, project):
     error = failing_run(no_folder=False)
     assert "OneCycleLR has 2 steps, but the training has 4 steps" in error
     assert "`total_steps = 4`" in error
-    assert "only with --allow-drift" in error
+    assert "only with `--allow-drift` (in Python `allow_drift=True`)" in error
 
 
 def test_data_set_that_averages_channels_is_named_in_the_log(audiozen, project):

@@ -93,7 +93,7 @@ def pack(state: Mapping[str, Any]) -> PackedState:
             texts.append(f"{json.dumps(owner)}:{_json({'tensors': file, 'state': encoded})}")
         except (ValueError, RecursionError) as error:
             # JSON limits the nesting, and Python the digits of an integer; their errors do not name the owner.
-            raise UnstorableStateError(f"the state of `{owner}` can't be stored: {error}") from error
+            raise UnstorableStateError(owner, [((), f"can't be written as JSON: {error}")]) from error
         if file is not None:
             tensors[file] = owner_tensors
             metadata[file] = {"format": "pt", **_aliases(encoded)}

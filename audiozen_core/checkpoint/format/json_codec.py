@@ -26,12 +26,11 @@ class DecodeError(ValueError):
 
 
 class Encoder:
-    """Turns the state of `owner` into JSON. `problems` names each value that can't be stored, with the reason."""
+    """Turns a state into JSON. `problems` has the keys of each value that can't be stored, with the reason."""
 
-    def __init__(self, owner: str, encoders: Mapping[type, Encode] | None = None) -> None:
-        self.problems: list[str] = []
+    def __init__(self, encoders: Mapping[type, Encode] | None = None) -> None:
+        self.problems: list[tuple[tuple[Any, ...], str]] = []
         self._encoders = ENCODERS if encoders is None else encoders
-        self._owner = owner
         self.keys: list[Any] = []
         self._open: list[int] = []
 
@@ -69,8 +68,7 @@ class Encoder:
 
     def add_problem(self, reason: str) -> Json:
         """Records that the value at the current key path can't be stored; returns null."""
-        path = self._owner + "".join(f"[{key!r}]" for key in self.keys)
-        self.problems.append(f"`{path}` {reason}")
+        self.problems.append((tuple(self.keys), reason))
         return None
 
 

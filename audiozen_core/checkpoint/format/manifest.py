@@ -50,7 +50,7 @@ class Manifest:
 
     def text(self) -> str:
         """Returns the text of the file. The text ends with its own hash, so a changed manifest is detected."""
-        return _sealed({"format": FORMAT, **asdict(self), "score": Encoder("score").encode(self.score)})
+        return _sealed({"format": FORMAT, **asdict(self), "score": Encoder().encode(self.score)})
 
 
 def read_manifest(folder: Path) -> Manifest:

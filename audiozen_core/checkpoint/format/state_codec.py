@@ -60,15 +60,10 @@ def flatten(owner: str, state: Any) -> tuple[dict[str, Tensor], Json]:
         >>> unflatten(encoded, tensors)
         {'state': {0: {'step': tensor(3.)}}, 'betas': (0.9, 0.99)}
     """
-    encoder = _TensorEncoder(owner, _ENCODERS)
+    encoder = _TensorEncoder(_ENCODERS)
     encoded = encoder.encode(state)
     if encoder.problems:
-        first, *others = encoder.problems
-        raise UnstorableStateError(
-            f"the state of `{owner}` can't be stored: {first}",
-            remedy="leave it out of `state_dict`, or return numbers, strings, lists, dictionaries or tensors instead",
-            notes=[f"also: {problem}" for problem in others[:9]],
-        )
+        raise UnstorableStateError(owner, encoder.problems)
     return encoder.tensors, encoded
 
 
@@ -82,8 +77,8 @@ def unflatten(encoded: Json, tensors: Mapping[str, Tensor]) -> Any:
 
 
 class _TensorEncoder(Encoder):
-    def __init__(self, owner: str, encoders: Mapping[type, Encode]) -> None:
-        super().__init__(owner, encoders)
+    def __init__(self, encoders: Mapping[type, Encode]) -> None:
+        super().__init__(encoders)
         self.tensors: dict[str, Tensor] = {}
         self._stored: dict[object, str] = {}
 

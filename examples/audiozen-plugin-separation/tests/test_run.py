@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from audiozen import AudioZenError, hookimpl
-from audiozen.audio import read_audio, write_audio
+from audiozen.audio import audio_info, read_audio, write_audio
 from audiozen.errors import RunError
 from audiozen.testing import HookRecorder, TinyExperiment
 from click.testing import CliRunner
@@ -213,12 +213,15 @@ def test_trainer_has_documented_what_may_change_on_resume():
 def test_command_writes_what_the_test_wrote(finished, results):
     mixtures = sorted(results.glob("audio/*_mixture.wav"))
     run = finished[1].folder
-    CliRunner().invoke(command, [str(run), *map(str, mixtures)], catch_exceptions=False)
+    done = CliRunner().invoke(command, [str(run), *map(str, mixtures)], catch_exceptions=False)
     [folder] = run.glob("predict/best_*/0")
     assert len(list(folder.iterdir())) == 2 * len(mixtures) == 8
     for mixture in mixtures:
         written = [mixture.with_name(mixture.name.replace("mixture", str(number))) for number in (1, 2)]
         separated = [folder / f"{mixture.stem}_{number}.wav" for number in (1, 2)]
+        for path in separated:
+            seconds = f"{audio_info(mixture).seconds:.2f}"
+            assert [str(path.relative_to(run)), seconds] in [line.split()[-2:] for line in done.stdout.splitlines()]
         # The test has put the estimates into the order of the sources.
         assert samples(separated) == samples(written)
 

@@ -12,7 +12,7 @@ from audiozen_core.config.json_schema import experiment_schema
 from audiozen_core.config.load import load_config
 from audiozen_core.config.plugin_sections import PluginSections, is_taken
 from audiozen_core.diagnostics import codes, config_codes
-from audiozen_core.errors import AudioZenError, CheckpointError, ConfigError
+from audiozen_core.errors import AudioZenError, CheckpointError, ConfigError, RunError
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.inspection.health import metadata_findings
 from audiozen_core.inspection.probe import findings_about
@@ -127,11 +127,15 @@ def test_section_that_the_file_does_not_have_is_made_from_its_defaults_when_it_i
     assert dict(sections) == {}
     assert sections["acme"].snr == 3.0
     assert sections["acme"] is sections["acme"]
-    with pytest.raises(KeyError, match=r"has no \[needed\], and `root` has no default"):
+    with pytest.raises(RunError, match=r"has no \[needed\], and `root` has no default") as missing:
         sections["needed"]
-    for name in ("model", "banana"):
-        with pytest.raises(KeyError):
+    assert missing.value.remedy == "add [needed] with `root`"
+    for name, remedy in (("model", "install"), ("banana", "install"), ("acm", "did you mean `acme`?")):
+        with pytest.raises(
+            RunError, match=rf"no installed plugin brings a section `{name}`; there are .*\[acme\]"
+        ) as error:
             sections[name]
+        assert error.value.remedy.startswith(remedy)
     assert sections.get("logged") is None
 
 
@@ -292,7 +296,7 @@ def test_name_of_audiozen_is_a_fault_and_keeps_its_meaning(install, tiny, name):
     assert [(finding.code, finding.severity) for finding in found] == [(codes.CLASH, "error")]
     assert f"the section `{name}` of bad 1.0 has the name of one of AudioZEN's own" in found[0].message
     assert findings(tiny, "") == ()
-    with pytest.raises(KeyError):
+    with pytest.raises(RunError, match=f"no installed plugin brings a section `{name}`; no plugin brings any"):
         PluginSections()[name]
 
 

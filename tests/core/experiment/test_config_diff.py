@@ -73,7 +73,7 @@ def test_error_shows_a_change_that_affects_training(old, new, shown):
     with pytest.raises(CheckpointError) as error:
         refuse_changes(drift(BEFORE, BEFORE.replace(old, new)))
     assert any(shown in note for note in error.value.notes)
-    assert "--allow-drift" in error.value.remedy
+    assert "`--allow-drift` (in Python `allow_drift=True`)" in error.value.remedy
 
 
 @pytest.mark.parametrize(("old", "new"), SAFE, ids=lambda value: value[:20])
@@ -178,3 +178,4 @@ def test_the_remedy_names_the_checkpoint_of_the_run():
         refuse_changes(changes, Path("exp/a"))
     assert "under another name" in error.value.remedy
     assert "-M finetune --ckpt-path exp/a/checkpoints/best" in error.value.remedy
+    assert 'in Python `modes=["finetune"]` and `ckpt_path="exp/a/checkpoints/best"`' in error.value.remedy

@@ -191,10 +191,34 @@ def test_components_that_answer_rightly_and_those_of_audiozen_are_not_named(inst
     )
     hooks = ("[dataset]", '[[hooks]]\npath = "fine"\n[dataset]')
     error = failure(tmp_path, LOSS, hooks)
-    assert [note for note in error.notes if note.startswith("component: ")] == [
+    assert [note for note in error.notes if note.startswith("component: ") and "[loss_function]" in note] == [
         f"component: [loss_function] is `Wrong` of acme 1.0, defined in {tmp_path}/site/acme_parts.py:5"
     ]
+    assert not any(" of audiozen" in note for note in error.notes)
     assert not any(note.startswith("distribution: ") for note in error.notes)
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "where"),
+    [
+        (model("None")[1], ("torch.nn.Linear", "own.Wrong"), "[model]"),
+        (loss("0.5")[1], ("torch.nn.MSELoss", "own.Wrong"), "[loss_function]"),
+        (trainer("training_step", "None")[1], ("parts.Trainer", "own.Wrong"), "[trainer]"),
+        (
+            dataset("{'x': 'a', 'y': 'b'}")[1],
+            ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "own.Wrong"'),
+            "[dataset]",
+        ),
+    ],
+)
+def test_component_beside_the_toml_file_is_named_with_section_and_line(source, change, where, tmp_path):
+    lines = f"import torch\nfrom torch import nn\nfrom parts import Trainer\n\n\n{source}\n"
+    (tmp_path / "own.py").write_text(lines)
+    error = failure(tmp_path, change)
+    assert f"component: {where} is `Wrong`, defined in {tmp_path}/own.py:6" in error.notes
+    named = [note for note in error.notes if note.startswith("component: ")]
+    assert len(named) == len(set(named))
+    assert not any("torch" in note for note in named)
 
 
 def test_a_check_that_builds_names_the_component_too(install, tmp_path):

@@ -102,7 +102,8 @@ def test_plugins_that_have_state_are_listed():
             pass
 
     counts = Counts()
-    assert list(Lifecycle([Plugin("counts", counts), Plugin("none", make())]).stateful()) == [("counts", counts)]
+    stateful = Lifecycle([Plugin("counts", counts), Plugin("none", make())]).stateful()
+    assert [(plugin.name, plugin.instance) for plugin in stateful] == [("counts", counts)]
 
 
 def test_every_hook_has_a_docstring():

@@ -200,7 +200,9 @@ def test_weights_that_are_not_finite_stop_the_run_before_the_checkpoint():
         def on_epoch_end(self, trainer, epoch):
             saved.append((epoch, state_of(trainer)))
 
-    with pytest.raises(RunError, match="the weights of `model` are not finite after epoch 1"):
+    with pytest.raises(
+        RunError, match=r"the weight `0.weight` of \[model\] is not finite at step 5 \(epoch 1, batch 4"
+    ):
         make_trainer(cls=Poisons, hooks={"saves": Saves()}).train(make_loader())
     assert saved == []
 

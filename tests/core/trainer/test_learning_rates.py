@@ -1,11 +1,14 @@
 """The learning rates in the records: those of the steps, with a name for each group and optimiser."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from audiozen_core.errors import RunError
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.learning_rates import learning_rates
+from audiozen_core.trainer.scheduler import Scheduler
 from audiozen_plugins.hooks.progress import ProgressBar
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
@@ -180,6 +183,62 @@ def test_console_shows_all_groups(capsys):
     said = capsys.readouterr().err
     assert "lr=0.1/0.01" in said
     assert "lr 0.1/0.01" in said
+
+
+class Sets:
+    """A scheduler that sets the rate of the last group to a value when it steps."""
+
+    def __init__(self, optimizer, value):
+        self.optimizer, self.value = optimizer, value
+
+    def step(self):
+        self.optimizer.param_groups[-1]["lr"] = self.value
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state_dict): ...
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("0.1", "'0.1'"),
+        (None, "None"),
+        (True, "True"),
+        ([0.1], "a list"),
+        (torch.ones(2), "a Tensor of shape [2]"),
+    ],
+)
+def test_rate_that_is_not_a_number_is_an_error_of_the_scheduler(value, shown, interval):
+    trainer = make_trainer(scheduler=lambda optimizer: Sets(optimizer, value), interval=interval, max_epochs=2)
+    with pytest.raises(RunError) as error:
+        trainer.train(make_loader())
+    message = f"[lr_scheduler] Sets has set the learning rate to {shown}, which is not a number"
+    assert error.value.message == message
+
+
+@pytest.mark.parametrize("value", [1, 0.1, np.float32(0.1), torch.tensor(0.1)])
+def test_rate_of_any_type_of_number_is_accepted(value):
+    trainer = make_trainer(scheduler=lambda optimizer: Sets(optimizer, value), interval="step", max_epochs=1)
+    trainer.train(make_loader())
+    assert trainer.optimizer.param_groups[0]["lr"] is value
+
+
+def test_rate_that_a_scheduler_sets_when_it_is_made_names_section_and_group():
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": weights[:1]}, {"params": weights[1:]}], lr=0.1)
+    Sets(optimizer, "fast").step()
+    with pytest.raises(RunError, match=r"\[lr_scheduler_g\] Sets .* of parameter group 1 to 'fast', which"):
+        Scheduler(Sets(optimizer, "fast"), section="lr_scheduler_g").check_rates(optimizer)
+
+
+def test_optimizer_that_was_made_without_a_rate_may_have_a_scheduler():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    optimizer.defaults["lr"] = None
+    Sets(optimizer, None).step()
+    Scheduler(Sets(optimizer, None)).check_rates(optimizer)
 
 
 def test_optimizer_without_a_rate_does_not_end_the_run(capsys):

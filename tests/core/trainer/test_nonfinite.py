@@ -58,6 +58,9 @@ def make(*args, hooks=(), **options):
     return make_trainer(*args, hooks={"nonfinite": hook, **dict(hooks)}, **options), hook
 
 
+LAST_STEP = BatchLocation(9, 3, (0, 1), ("a", "b"))
+
+
 def two_layers():
     return nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
 
@@ -67,16 +70,49 @@ def test_gradient_error_names_the_parameter_the_step_and_the_samples():
     with pytest.raises(NonFiniteError) as error:
         trainer.train(make_loader())
     text = str(error.value)
-    assert "the gradient of `0.bias` of `model` has the norm nan (2 of 4 are not finite" in text
+    assert "the gradient of `0.bias` of [model] has the norm nan (2 of 4 are not finite" in text
     assert "at step 8 (epoch 2, batch 2; samples: sample " in text
     assert weights_of(trainer).isfinite().all()
+
+
+class BadWeight(TinyTrainer):
+    """The optimiser makes a weight NaN in the last step of the second epoch, after losses and gradients were finite."""
+
+    def step_optimizers(self):
+        super().step_optimizers()
+        if self.progress.step == 9:
+            with torch.no_grad():
+                self.model[0].bias.fill_(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("cls", "what", "step", "batch"),
+    [
+        (BadLoss, "`loss` is nan", 7, 1),
+        (BadGradient, "the gradient of `0.bias` of [model] has the norm inf", 8, 2),
+        (BadWeight, "the weight `0.bias` of [model] is not finite", 10, 4),
+    ],
+)
+def test_losses_gradients_and_weights_have_errors_that_name_the_same(tmp_path, cls, what, step, batch):
+    loader = BatchLoader(Pairs(20), batch_size=4, names=["[dataset]"])
+    trainer = make_trainer(tmp_path, cls=cls, model=two_layers, max_epochs=3, hooks={"checkpoint": Checkpoint()})
+    with pytest.raises(NonFiniteError) as error:
+        trainer.train(loader)
+    samples = ", ".join(f"sample {index}" for index in range(4 * batch, 4 * batch + 4))
+    assert error.value.message.startswith(what)
+    assert error.value.message.endswith(f" at step {step} (epoch 2, batch {batch}; samples: {samples})")
+    assert error.value.location == BatchLocation(step, 2, (batch,), tuple(samples.split(", ")))
+    assert error.value.notes[-2].startswith("step: ")
+    assert error.value.notes[-2].endswith("training_step of [trainer]")
+    assert error.value.notes[-1] == "data: the batch is from [dataset]"
+    assert "checkpoints are untouched" in error.value.remedy
 
 
 def test_error_about_a_delayed_loss_has_no_note_about_the_weights(monkeypatch):
     monkeypatch.setattr(StepScalars, "lag", 2)
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=BadLoss, max_epochs=3).train(make_loader())
-    assert error.value.notes == ()
+    assert not [note for note in error.value.notes if note.startswith("note: ")]
 
 
 def test_error_names_the_gradient_even_with_clipping():
@@ -106,7 +142,7 @@ def test_error_says_whether_the_weights_were_already_not_finite():
 
     with pytest.raises(NonFiniteError) as error:
         make_trainer(cls=Poisoned, max_epochs=3).train(make_loader())
-    assert "the weight `0.bias` of `model` was already not finite" in str(error.value)
+    assert "the weight `0.bias` of [model] was already not finite" in str(error.value)
 
 
 @pytest.mark.parametrize("cls", [BadLoss, BadGradient])
@@ -287,21 +323,25 @@ def test_rollback_request_without_a_handler_raises_its_reason():
 
 def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(checkpointed, "check_weights", lambda modules, epoch: checks.append(epoch))
+    monkeypatch.setattr(
+        checkpointed, "check_weights", lambda modules, last_step: checks.append(last_step and last_step.step)
+    )
     hooks = {"checkpoint": Checkpoint()}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
     trainer.train(make_loader())
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("epoch_*")) == ["epoch_0001", "epoch_0002"]
-    assert checks == [1, 2]
+    assert checks == [5, 10]
 
 
 def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr(checkpointed, "check_weights", lambda modules, epoch: checks.append(epoch))
+    monkeypatch.setattr(
+        checkpointed, "check_weights", lambda modules, last_step: checks.append(last_step and last_step.step)
+    )
     make_trainer(
         tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False
     ).train(make_loader())
-    assert checks == [0, 0, 1]
+    assert checks == [2, 4, 5]
 
 
 def test_weights_that_a_hook_makes_bad_after_the_epoch_are_not_saved(tmp_path):
@@ -425,30 +465,32 @@ def test_weights_of_any_type_and_layout_can_be_checked():
     model.large = nn.Parameter(torch.full((9,), 3e38))
     model.register_buffer("sparse", torch.zeros(2, 2).to_sparse())
     model.register_buffer("mask", torch.full((2, 2), -math.inf).triu(1))
-    check_weights({"model": model}, 1)
+    check_weights({"model": model}, LAST_STEP)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.complex64, torch.float64], ids=str)
 def test_the_error_names_the_first_weight_that_is_not_finite(dtype):
     model = two_layers()
     model[1].more = nn.Parameter(torch.tensor([1.0, math.nan]).to(dtype), requires_grad=False)
-    with pytest.raises(RunError, match=r"the weights of `model_g` are not finite after epoch 3; .* `1.more`"):
-        check_weights({"model_g": model}, 3)
+    with pytest.raises(NonFiniteError) as error:
+        check_weights({"model_g": model}, LAST_STEP)
+    message = "the weight `1.more` of [model_g] is not finite at step 9 (epoch 3, batches 0 to 1; samples: a, b)"
+    assert error.value.message == message
 
 
 def test_error_names_an_infinite_weight():
     model = two_layers()
     with torch.no_grad():
         model[1].bias[0] = -math.inf
-    with pytest.raises(RunError, match=r"the first of them is `1.bias`"):
-        check_weights({"model": model}, 1)
+    with pytest.raises(RunError, match=r"^error.*the weight `1.bias` of \[model\] is not finite before the first step"):
+        check_weights({"model": model}, None)
 
 
 def test_the_error_names_a_buffer_that_holds_a_nan():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     model[1].running_var[2] = math.nan
-    with pytest.raises(RunError, match=r"the buffers of `model` are not finite .* `1.running_var`"):
-        check_weights({"model": model}, 1)
+    with pytest.raises(NonFiniteError, match=r"the buffer `1.running_var` of \[model\] is not finite at step 9"):
+        check_weights({"model": model}, LAST_STEP)
 
 
 def test_sparse_gradients_are_measured_as_if_they_were_dense():

@@ -141,7 +141,7 @@ def test_log_says_what_each_signal_does(tmp_path, capfd):
     assert (
         "SIGINT: finishing the step and saving a checkpoint; press Ctrl-C again to stop at once, without saving" in log
     )
-    assert "`--resume` continues from the latest checkpoint, if there is one" in log
+    assert "`--resume` (in Python `resume=True`) continues from the latest checkpoint, if there is one" in log
     with pytest.raises(Interrupted):
         run(tmp_path, TERM, step=1)
     log = capfd.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 from audiozen import AudioZenError
+from audiozen.cli import echo_table
 
 from audiozen_plugin_sqlite.database import connect
 
@@ -36,23 +36,13 @@ def command(path: Path, names: tuple[str, ...]) -> None:
     audiozen sqlite exp
     audiozen sqlite exp -s test/si_sdr -s test/pesq
     """
-    # The imports of rich are here, so that `audiozen --help` need not wait for them.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     file = path / "runs.sqlite" if path.is_dir() else path
     if not file.exists():
         raise AudioZenError(f"`{file}` does not exist", remedy="name the file, or the folder that contains the runs")
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("run", "status", "epoch", "step", "score", "best", "at epoch", "updated", *names):
-        numeric = heading in ("epoch", "step", "best", "at epoch", *names)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     with closing(connect(file)) as database:
-        for row in _rows(database, names):
-            table.add_row(*row)
-    # In a file or a pipe, no line is wrapped.
-    Console(width=None if sys.stdout.isatty() else 1_000_000, highlight=False, markup=False).print(table)
+        rows = list(_rows(database, names))
+    headings = ("run", "status", "epoch", "step", "score", "best", "at epoch", "updated", *names)
+    echo_table(rows, headings=headings, right=("epoch", "step", "best", "at epoch", *names))
 
 
 def _rows(database: sqlite3.Connection, names: Sequence[str]) -> Iterator[list[str]]:

@@ -1,0 +1,9 @@
+"""The options of `audiozen run` in messages. A run may also have been started in Python, where they are arguments."""
+
+from __future__ import annotations
+
+RESUME = "`--resume` (in Python `resume=True`)"
+ALLOW_DRIFT = "`--allow-drift` (in Python `allow_drift=True`)"
+CKPT_PATH = '`--ckpt-path PATH` (in Python `ckpt_path="PATH"`)'
+CKPT_PATH_LATEST = '`--ckpt-path latest` (in Python `ckpt_path="latest"`)'
+FINETUNE = '`-M finetune` (in Python `modes=["finetune"]`)'
