@@ -27,6 +27,7 @@ def experiment(folder, *, batch_size, **trainer):
     # With Adam, tiny differences of a gradient near zero become differences as large as the learning rate.
     tiny.set("optimizer", "torch.optim.SGD", lr=0.5)
     tiny.values["dataset"]["dataloader"]["batch_size"] = batch_size
+    tiny.values["distributed"] = {"timeout": 60.0}  # a mistake should not make the tests wait for ten minutes
     return tiny
 
 
