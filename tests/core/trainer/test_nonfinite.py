@@ -381,9 +381,8 @@ def test_rollback_restores_the_checkpoint_and_continues_without_the_batch(tmp_pa
     assert trainer.progress.epoch == 3
 
     class Absent(TinyTrainer):
-        def backward_losses(self, losses, **options):
-            if (self.progress.epoch + 1, self.progress.batch) != bad:
-                super().backward_losses(losses, **options)
+        def forward_batch(self, batch, batch_idx):
+            return ({}, {}) if (self.progress.epoch + 1, batch_idx) == bad else super().forward_batch(batch, batch_idx)
 
     absent = make_trainer(cls=Absent, max_epochs=3)
     absent.train(make_loader(), [make_loader()])
@@ -399,9 +398,10 @@ def test_rollback_restores_weights_from_before_a_delayed_nan_loss(tmp_path, monk
     assert hook.left_out == {(2, 1)}
 
     class Absent(TinyTrainer):
-        def backward_losses(self, losses, **options):
-            if (self.progress.epoch + 1, self.progress.batch) != (2, 1):
-                super().backward_losses(losses, **options)
+        def forward_batch(self, batch, batch_idx):
+            return (
+                ({}, {}) if (self.progress.epoch + 1, batch_idx) == (2, 1) else super().forward_batch(batch, batch_idx)
+            )
 
     absent = make_trainer(cls=Absent, max_epochs=3)
     absent.train(make_loader(), [make_loader()])
