@@ -211,7 +211,7 @@ class BaseTrainer(BatchTraining):
         self.num_batches = loader.num_batches
         if self._turns:
             batches = self._turns.in_turns(batches, start, self.num_batches)
-        self.progress.begin_epoch(self.num_batches, loader.stream_workers)
+        self.progress.begin_epoch(self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()
         self._window_open = False

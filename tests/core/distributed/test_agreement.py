@@ -125,10 +125,14 @@ def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_pat
     assert not Path(tmp_path / "exp").exists()
 
 
-def test_checkpoint_of_two_ranks_is_continued_by_one_and_by_three(folders):
-    one, _ = folders
-    tiny = with_dropout(one).add_hook(f"{HOOKS}.StopAt", step=2)
+@pytest.mark.parametrize("size", [1, 3])
+def test_checkpoint_within_an_epoch_needs_the_same_number_of_ranks_and_one_after_it_any(folders, size):
+    folder, _ = folders
+    tiny = with_dropout(folder).add_hook(f"{HOOKS}.StopAt", step=6)
     all_right(on_ranks(2, lambda rank: tiny.run() and None))
     del tiny.values["hooks"][-1]
-    results = on_ranks(3, lambda rank: tiny.run(resume=True) and None)
-    assert all("had 4 batches when the checkpoint was saved" in result.args[0] for result in results)
+    results = on_ranks(size, lambda rank: tiny.run(resume=True) and None)
+    assert all("within epoch 2, which 2 processes had divided" in result.args[0] for result in results), results
+    all_right(on_ranks(size, lambda rank: tiny.run(resume=True, ckpt_path="epoch_0001") and None))
+    assert {record["epoch"] for record in records(folder)} == {1, 2}
+    assert ("rng.ranks.2.torch" in state_of(folder)) == (size == 3)
