@@ -232,6 +232,8 @@ class BaseTrainer(BatchTraining):
         if self._window_open:
             self._optimizer_step()
         self._gradients.check_no_new_weights()
+        if self._turns:
+            self._turns.check_weights(self.modules)
         self._complete_records()
         steps = self.scalars.per_batch
         if not steps:

@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.distributed.settings import Distributed
+from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.trainer.gradient_sync import GradientSync
 from audiozen_core.trainer.gradients import Gradients
@@ -152,6 +154,21 @@ class Turns:
     def share_buffers(self, modules: Mapping[str, nn.Module]) -> None:
         """Gives all ranks the buffers of rank 0. A running mean, for example, depends on the batches of its rank."""
         self._ranks.share_tensors([buffer for part in modules.values() for buffer in part.buffers()])
+
+    def check_weights(self, modules: Mapping[str, nn.Module]) -> None:
+        """Checks that all ranks have the same weights, as they must have after each optimiser step.
+
+        Raises:
+            RunError: a rank has others. Its gradients would then be those of another network.
+        """
+        weights = [weight.detach() for part in modules.values() for weight in part.parameters()]
+        norms = torch.stack([norm.cpu().double() for norm in torch._foreach_norm(weights)]).tolist() if weights else []
+        if others := self._ranks.differing(norms):
+            raise RunError(
+                f"the weights of rank {others[0]} differ from those of rank 0",
+                remedy="look for a hook or a trainer that changes weights on some ranks only, or from random numbers; "
+                "each rank has its own",
+            )
 
     def combine(self, rows: Sequence[Row]) -> list[Row]:
         """Combines the rows of all ranks: each scalar becomes the mean over all samples of its batch or step."""

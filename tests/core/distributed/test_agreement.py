@@ -103,6 +103,12 @@ def test_scalar_of_a_hook_that_saw_its_own_batches_only_is_refused(tmp_path):
     assert all("differ between the ranks" in result.args[0] for result in results)
 
 
+def test_weights_that_differ_between_ranks_end_the_run(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.OwnWeights")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("the weights of rank 1 differ from those of rank 0" in result.args[0] for result in results), results
+
+
 def test_error_on_one_rank_ends_the_others(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailAt", step=1)
     first, last = on_ranks(2, lambda rank: tiny.run() and None)
