@@ -25,7 +25,7 @@ def with_dropout(folder):
     return tiny
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_run_that_one_rank_stops_within_an_epoch_is_resumed_to_the_last_bit(folders, size):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)
@@ -49,7 +49,7 @@ def test_ranks_draw_different_random_numbers_and_each_continues_its_own(tmp_path
     assert not torch.equal(state["rng.ranks.0.torch"], state["rng.ranks.1.torch"])
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("signal", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, signal):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)
@@ -131,7 +131,7 @@ def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_pat
     assert not Path(tmp_path / "exp").exists()
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_checkpoint_within_an_epoch_needs_the_same_number_of_ranks_and_one_after_it_any(folders, size):
     folder, _ = folders
     tiny = with_dropout(folder).add_hook(f"{HOOKS}.StopAt", step=6)

@@ -60,8 +60,10 @@ def folders(tmp_path):
     return tmp_path / "one", tmp_path / "several"
 
 
-@pytest.mark.parametrize("window", [1, 2])
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [(2, 1), (3, 2), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(3, 1, marks=pytest.mark.slow)],
+)
 def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window):
     one, several = folders
     experiment(one, batch_size=2 * size, gradient_accumulation_steps=window).run("train", "test")
