@@ -98,6 +98,12 @@ _ROWS = (
         synonyms={"acoustics": "audio stft dsp feature features frontend signal spectrogram"},
     ),
     Kind(
+        name="distributed",
+        prose="section",
+        group=False,
+        synonyms={"distributed": "ddp parallel data_parallel dist accelerate fsdp nccl torchrun"},
+    ),
+    Kind(
         name="model",
         prose="model",
         needed_in=RUN_MODES,

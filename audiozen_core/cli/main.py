@@ -14,6 +14,7 @@ import click
 from audiozen_core import __version__
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.published import failed_command, published, published_command
+from audiozen_core.distributed.environment import find_place
 from audiozen_core.errors import AudioZenError, Interrupted
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.torch_backends import protect_torch
@@ -130,7 +131,8 @@ def main() -> None:
         sys.exit(2)
     except Interrupted as stop:
         _ignore_interrupts()
-        click.echo(str(stop), err=True)
+        if find_place().rank == 0:
+            click.echo(str(stop), err=True)
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _ignore_interrupts()

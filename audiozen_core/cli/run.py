@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import click
 
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
+from audiozen_core.distributed.environment import find_place
 
 
 @click.command(cls=SeveralModes, name="run")
@@ -37,6 +40,15 @@ from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT
     show_default=True,
     help="Show log lines of this level and above.",
 )
+@click.option(
+    "--nproc-per-node",
+    metavar="N|auto",
+    help="Start N processes on this machine, or one for each GPU; each takes a batch of its own.",
+)
+@click.option("--nnodes", metavar="N|MIN:MAX", help="How many machines take part; start the same command on each.")
+@click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: one of them, and a free port.")
+@click.option("--rdzv-timeout", metavar="SECONDS", type=float, default=300.0, help="How long to wait for the machines.")
+@click.option("--max-restarts", metavar="N", type=int, default=0, help="Restart from the checkpoint after a failure.")
 @TRACEBACK
 def command(
     file: Path,
@@ -46,7 +58,12 @@ def command(
     allow_drift: bool,
     overrides: tuple[str, ...],
     log_level: str,
-) -> None:
+    nproc_per_node: str | None,
+    nnodes: str | None,
+    rdzv_endpoint: str | None,
+    rdzv_timeout: float,
+    max_restarts: int,
+) -> int:
     """Check a TOML file, then run the experiment that it describes.
 
     \b
@@ -54,19 +71,44 @@ def command(
     audiozen run exp.toml --resume
     audiozen run exp.toml -M test --ckpt-path best
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
+    audiozen run exp.toml --nproc-per-node auto
 
     All output goes to <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and the
     results of tests and predictions, such as test/best_epoch_0012/0/.
     """
     _ignore_usr1_until_training()
+    place = find_place()
+    asks = [nproc_per_node, nnodes, rdzv_endpoint]
+    if any(asks) and not place.launched:
+        return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
+    if place.size > 1:
+        # Torch would print, for each process, that looking for unused weights may have been in vain.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # These modules import torch, which takes seconds. They are imported here, after SIGUSR1 is ignored.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
 
-    logging.configure(level=log_level)
+    # The other ranks say everything in log files of their own. On the screen they only say what ends the run.
+    logging.configure(level=log_level if place.rank == 0 else "error")
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    show_findings(experiment.warnings)
-    experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+    if place.rank == 0:
+        show_findings(experiment.warnings)
+    experiment.run(resume=resume or place.restarts > 0, ckpt_path=ckpt_path, allow_drift=allow_drift)
+    return 0
+
+
+def _launch(file: Path, processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:
+    """Starts this command in several processes, and returns the exit code."""
+    from audiozen_core import logging
+    from audiozen_core.distributed.launch import Launch, endpoint_of, launch, machines_of, processes_of
+
+    logging.configure()
+    least, most = machines_of(machines)
+    if most > 1 and endpoint is None:
+        raise click.UsageError("several machines need a place to meet: --rdzv-endpoint HOST:PORT")
+    host, port = endpoint_of(endpoint) if endpoint else ("", 0)
+    how = Launch(processes_of(processes), least, most, host, port, restarts, wait)
+    return launch(sys.argv[1:], how)
 
 
 def _ignore_usr1_until_training() -> None:

@@ -17,6 +17,7 @@ from audiozen_core.config.sections import ExperimentConfig
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.diagnostic import Diagnostic
+from audiozen_core.distributed.settings import Distributed
 from audiozen_core.errors import ConfigError
 
 
@@ -52,6 +53,7 @@ class LoadedConfig:
             file=Path(os.path.abspath(file)),  # noqa: PTH100 (a symbolic link keeps its name, which is the ID)
             meta=sections.meta,
             acoustics=sections.acoustics or Acoustics(),
+            distributed=sections.distributed or Distributed(),
             components=sections.components_by_kind,
             datasets=sections.datasets,
             hooks=sections.hooks,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.distributed.settings import Distributed
 from audiozen_core.kinds import Mode
 
 
@@ -168,6 +169,7 @@ class ExperimentConfig:
         file: the TOML file, absolute.
         meta: the section `[meta]`.
         acoustics: the section `[acoustics]`.
+        distributed: the section `[distributed]`.
         components: the sections that become one object each, by kind, such as `model`, then by suffix: `""` for
             `[model]`, `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
             optimiser.
@@ -180,6 +182,7 @@ class ExperimentConfig:
     file: Path
     meta: Meta
     acoustics: Acoustics
+    distributed: Distributed
     components: dict[str, dict[str, Component]]
     datasets: dict[Mode, list[DatasetComponent]]
     hooks: list[HookComponent]

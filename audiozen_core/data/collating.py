@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -20,6 +20,13 @@ from audiozen_core.registry.paths import resolve
 _PAD = "audiozen.dataset.pad_collate"
 
 
+class CountedBatch(NamedTuple):
+    """A batch, and how many samples it has been made of."""
+
+    samples: int
+    batch: Any
+
+
 class PartialCollate:
     """Collates the readable samples of a batch, and passes on the unreadable ones.
 
@@ -29,11 +36,13 @@ class PartialCollate:
     Args:
         collate_fn: makes a batch from a list of samples.
         place: the table of the TOML file that may name another collate function, such as `[dataset.dataloader]`.
+        counts: whether to make each batch a `CountedBatch`.
     """
 
-    def __init__(self, collate_fn: Callable[[list[Any]], Any], place: str) -> None:
+    def __init__(self, collate_fn: Callable[[list[Any]], Any], place: str, *, counts: bool = False) -> None:
         self.collate_fn = collate_fn
         self.place = place
+        self.counts = counts
 
     def __call__(self, samples: Sequence[NamedSample | UnreadableSample]) -> Any:
         """Makes the batch, or a `PartialBatch` if a sample can't be read or the samples can't be collated."""
@@ -57,6 +66,8 @@ class PartialCollate:
             else:
                 if batch is None:
                     unreadable = (*unreadable, self._returned_none(readable))
+                elif self.counts:
+                    batch = CountedBatch(len(readable), batch)
         return PartialBatch(unreadable, batch) if unreadable else batch
 
     def _returned_none(self, samples: Sequence[NamedSample]) -> UnreadableSample:

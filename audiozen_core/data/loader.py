@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
-from audiozen_core.data.collating import PartialCollate, name_of
+from audiozen_core.data.collating import CountedBatch, PartialCollate, name_of
 from audiozen_core.data.sampling import EpochBatches
 from audiozen_core.data.seeded import SeededDataset, SeededStream, stream_parts
 from audiozen_core.data.seeding import generator_states, keep_generators, set_generator_states
@@ -46,10 +46,12 @@ class BatchLoader:
             leads to a warning.
         names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
         place: the table that holds these arguments, in messages.
+        share: the rank of this process, and the number of ranks. Each batch belongs to one of them, in turns.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Attributes:
         origin: where the batches come from, in words: the data set, and the collate function if it is not torch's.
+        samples: with several ranks, the number of samples in the newest batch.
 
     Raises:
         DataError: the data set is empty or has no length; `drop_last` drops its only batch; a sampler or `shuffle` is
@@ -80,6 +82,7 @@ class BatchLoader:
         evaluates: bool = False,
         names: Sequence[str] = (),
         place: str = "its `dataloader` table",
+        share: tuple[int, int] = (0, 1),
         **options: Any,
     ) -> None:
         self.dataset = dataset
@@ -88,6 +91,8 @@ class BatchLoader:
         self._name = " and ".join(self.names)
         self.origin = self._name
         self._evaluates = evaluates
+        self.ranks = share[1]
+        self.samples = 1
         self._running: Any = None
         self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
@@ -108,7 +113,7 @@ class BatchLoader:
                 sampler=next((key for key, value in given if value is not None), ""),
             ):
                 raise error
-            self._source = SeededStream(dataset, seed, self.names, collate)
+            self._source = SeededStream(dataset, seed, self.names, collate, share, batch_size)
             # A worker has a copy of the stream from the time when it started, so each epoch needs new workers.
             options.pop("persistent_workers", None)
             options |= {"batch_size": batch_size, "drop_last": drop_last}
@@ -134,13 +139,14 @@ class BatchLoader:
                 batch_sampler=batch_sampler,
                 seed=seed,
                 name=self._name,
+                share=share,
             )
             options["batch_sampler"] = self._batches
         self._loader: DataLoader[Any] = DataLoader(
             self._source,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            collate_fn=PartialCollate(collate, place),
+            collate_fn=PartialCollate(collate, place, counts=share[1] > 1),
             # Otherwise each epoch would draw a number from the run's generator.
             generator=torch.Generator(),
             **options,
@@ -169,7 +175,10 @@ class BatchLoader:
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in the whole epoch; None for a stream, or a sampler that does not know its length."""
+        """The number of batches in the whole epoch; None for a stream, or a sampler that does not know its length.
+
+        With several ranks, it is the number of turns. A rank may have no batch in the last one.
+        """
         try:
             return len(self)
         except TypeError:
@@ -220,6 +229,8 @@ class BatchLoader:
 
     def _made(self, start: int, unreadable: UnreadableSamples) -> Iterator[Any]:
         """Makes the batches of the epoch that has been told."""
+        if self.ranks > 1 and self._batches is not None and not self._batches.own:
+            return  # the other ranks have all batches
         self._begin()
         batches = self._running
         if not self._loader.num_workers:
@@ -235,8 +246,12 @@ class BatchLoader:
             if isinstance(item, PartialBatch):
                 first = first or item.unreadable[0]
                 batch = unreadable.apply_policy(item)
+            if isinstance(batch, CountedBatch):
+                self.samples, batch = batch
             usable = usable or batch is not None
             yield batch
+        if self.ranks > 1:
+            return  # the other ranks may have batches
         if number < start:
             raise DataError(
                 f"{self._name} ended after {number} batches, but the epoch continues after batch {start}",

@@ -34,6 +34,9 @@ class EpochBatches(Sampler[list[Key]]):
         batch_sampler: yields the batches of an epoch as lists of indices, instead of all of these.
         seed: the seed of the run.
         name: the data set in messages.
+        share: the rank of this process, and the number of ranks. The batches of an epoch are dealt out to the ranks, so
+            the batches of one turn are together one batch of a single process that has a batch size so many times as
+            large. In the last turn some ranks may have none; with `drop_last` such a turn is left out.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class EpochBatches(Sampler[list[Key]]):
         batch_sampler: Sampler[list[Any]] | None,
         seed: int,
         name: str,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.size = size
         self.batch_size = batch_size
@@ -56,6 +60,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.batch_sampler = batch_sampler
         self.seed = seed
         self.name = name
+        self.rank, self.ranks = share
         self.epoch = 0
         self.start = 0
         self._drawn: list[list[Any]] | None = None
@@ -87,20 +92,30 @@ class EpochBatches(Sampler[list[Key]]):
         return f"{self._sampler_name} {found}" if found else ""
 
     def __len__(self) -> int:
-        """Returns the number of batches in the whole epoch.
+        """Returns the number of turns in the whole epoch: of batches, if there is one rank.
 
         Raises:
             TypeError: no epoch has begun, and the sampler has no length.
         """
         if self._drawn is not None:
-            return len(self._drawn)
+            return self._turns(len(self._drawn))
         if self.batch_sampler is not None:
-            return len(self.batch_sampler)  # type: ignore[arg-type]
+            return self._turns(len(self.batch_sampler))  # type: ignore[arg-type]
         items = self.size if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
-        return items // self.batch_size if self.drop_last else -(-items // self.batch_size)
+        return self._turns(items // self.batch_size if self.drop_last else -(-items // self.batch_size))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return iter([[(self.epoch, index) for index in batch] for batch in (self._drawn or [])[self.start :]])
+        return iter([[(self.epoch, index) for index in batch] for batch in self.own])
+
+    @property
+    def own(self) -> list[list[Any]]:
+        """The indices of each batch of this rank, from the turn `start`."""
+        drawn = self._drawn or []
+        end = len(self) * self.ranks if self.drop_last else None
+        return drawn[self.start * self.ranks + self.rank : end : self.ranks]
+
+    def _turns(self, batches: int) -> int:
+        return batches // self.ranks if self.drop_last else -(-batches // self.ranks)
 
     @property
     def _given(self) -> Sampler[Any] | None:

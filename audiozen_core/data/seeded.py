@@ -85,11 +85,21 @@ class SeededStream(IterableDataset[Any]):
 
     A `ChainDataset` has several parts, any other stream has one. If a part, something in it, or the collate function
     has `set_epoch`, this method is called before each epoch.
+
+    Each of several ranks reads all samples, and yields those of its own batches: in turns, `batch_size` for each rank.
     """
 
     def __init__(
-        self, dataset: IterableDataset[Any], seed: int, names: Sequence[str], collate_fn: object = None
+        self,
+        dataset: IterableDataset[Any],
+        seed: int,
+        names: Sequence[str],
+        collate_fn: object = None,
+        share: tuple[int, int] = (0, 1),
+        batch_size: int = 1,
     ) -> None:
+        self.rank, self.ranks = share
+        self.batch_size = batch_size
         self.dataset = dataset
         self.collate_fn = collate_fn
         self.seed = seed
@@ -107,6 +117,7 @@ class SeededStream(IterableDataset[Any]):
         worker = get_worker_info()
         parts = stream_parts(self.dataset)
         names = self.names if len(self.names) == len(parts) else [" and ".join(self.names)] * len(parts)
+        read = 0
         for number, (part, name) in enumerate(zip(parts, names, strict=True)):
             count = 0
             samples: Iterator[Any] | None = None
@@ -124,8 +135,10 @@ class SeededStream(IterableDataset[Any]):
                     return
                 if sample is _END:
                     break
-                yield NamedSample(f"sample {count} of {name}", sample)
+                if read // self.batch_size % self.ranks == self.rank:
+                    yield NamedSample(f"sample {count} of {name}", sample)
                 count += 1
+                read += 1
 
 
 def stream_parts(dataset: IterableDataset[Any]) -> list[IterableDataset[Any]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from audiozen_core.data.unreadable_files import skip_unreadable_files
+from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.errors import AudioZenError, DataError
 from audiozen_core.kinds import Mode
 from audiozen_core.logging import get_logger
@@ -138,14 +139,27 @@ class UnreadableSamples:
         if sample.message in self.skipped:
             return
         self.skipped.add(sample.message)
+        self._check_limit(sample.message, remedy=sample.remedy, notes=sample.notes)
+        get_logger().warning("an unreadable sample is skipped", reason=sample.message, so_far=len(self.skipped))
+
+    def _check_limit(self, last: str, *, remedy: str = "", notes: Sequence[str] = ()) -> None:
         if len(self.skipped) > self.limit:
             raise DataError(
                 f"{len(self.skipped)} samples can't be read, more than `max_bad_data = {self.limit}`; "
-                f"the last one: {sample.message}",
-                remedy=sample.remedy,
-                notes=sample.notes,
+                f"the last one: {last}",
+                remedy=remedy,
+                notes=notes,
             )
-        get_logger().warning("an unreadable sample is skipped", reason=sample.message, so_far=len(self.skipped))
+
+    def share(self, ranks: Ranks) -> None:
+        """Adds the samples that other ranks have skipped, so that the limit holds for all ranks together.
+
+        Raises:
+            DataError: the ranks have skipped more samples together than `limit`.
+        """
+        every = [message for of_rank in ranks.gather(sorted(self.skipped)) for message in of_rank]
+        self.skipped.update(every)
+        self._check_limit(every[-1] if every else "")
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the skipped samples, and the files that were skipped while the data sets were built."""

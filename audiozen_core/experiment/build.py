@@ -33,6 +33,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.streams import collate_error, mixture_error
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, BuildError, DataError
 from audiozen_core.experiment.part_parameters import (
     check_registered,
@@ -82,7 +83,13 @@ def seed_generators(seed: int) -> None:
 
 
 def build_components(
-    checked: CheckedConfig, lifecycle: Lifecycle, folder: Path, device: torch.device, *, trains: bool
+    checked: CheckedConfig,
+    lifecycle: Lifecycle,
+    folder: Path,
+    device: torch.device,
+    *,
+    trains: bool,
+    ranks: Ranks = ALONE,
 ) -> Components:
     """Builds the networks, losses, optimisers and schedulers of an experiment.
 
@@ -92,6 +99,7 @@ def build_components(
         folder: the folder of the run.
         device: the device of the networks and losses.
         trains: whether one of the modes trains. Otherwise no loss needs to say whether it is trained.
+        ranks: the processes of the run.
 
     Raises:
         BuildError: a constructor failed, or its result can't be used; the error names the section.
@@ -106,6 +114,8 @@ def build_components(
     for suffix, section in sections["model"].items():
         model = built(section)
         check_registered(section, model)
+        if ranks.several and config.distributed.sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         models[suffix] = _moved(section, model, device)
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
@@ -161,6 +171,8 @@ def build_components(
         lifecycle=lifecycle,
         config_text=config.text,
         dataset_names=config.dataset_names,
+        ranks=ranks,
+        distributed=config.distributed,
     )
 
 
@@ -202,8 +214,13 @@ def _check_step(section: Component, optimizer: Optimizer) -> None:
         raise BuildError(f"{section.header} {message}", code=config_codes.UNFIT, place=("path",), remedy=remedy)
 
 
-def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
-    """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off."""
+def build_lifecycle(checked: CheckedConfig, *, is_main: bool = True) -> Lifecycle:
+    """Builds the TOML file's hooks, and the default hooks that the file does not replace or switch off.
+
+    Args:
+        checked: the configuration.
+        is_main: whether this is the main process of the run.
+    """
     plugins = []
     for found in checked.default_hooks:
         assert found.entry  # a default hook is an installed component
@@ -214,7 +231,7 @@ def build_lifecycle(checked: CheckedConfig) -> Lifecycle:
         span = checked.composition.origin(hook.key).key_span
         origin = f"{span.file.name}:{span.line}"
         plugins.append(Plugin(name, build_component(component), origin, component.distribution, hook_path(hook)))
-    return Lifecycle(plugins)
+    return Lifecycle(plugins, is_main=is_main)
 
 
 def build_loader(
@@ -224,11 +241,13 @@ def build_loader(
     *,
     train: bool,
     cuda: bool,
+    share: tuple[int, int] = (0, 1),
 ) -> BatchLoader:
     """Builds the data sets of some sections, joins them into one, and builds the loader that makes its batches.
 
     `check_config` has checked that the sections agree on their `dataloader`. By default a loader for training shuffles,
-    and a loader for a GPU pins its memory. Hooks may wrap each data set and the loader.
+    and a loader for a GPU pins its memory. Hooks may wrap each data set and the loader. `share` is the rank of this
+    process and the number of ranks.
     """
     config = checked.config
     datasets = []
@@ -268,6 +287,7 @@ def build_loader(
         evaluates=not train,
         names=[section.header for section in sections],
         place=sections[0].dataloader_header,
+        share=share,
         **samplers,
         **options,
     )

@@ -34,6 +34,7 @@ For a section that a plugin brings, which has no path, the path is "".
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
+_SAFE_DISTRIBUTED = ("timeout", "bucket_cap_mb", "static_graph", "find_unused_parameters")
 _ABSENT = "(not set)"
 _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
 
@@ -101,6 +102,7 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     """Yields the keys that may change. A key covers all keys below it."""
     yield from _SAFE_SECTIONS
     yield from (f"meta.{name}" for name in _SAFE_META)
+    yield from (f"distributed.{name}" for name in _SAFE_DISTRIBUTED)
     for section, key, table in _components(values):
         if "dataset" in section:
             yield f"{key}.name"

@@ -8,20 +8,18 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import torch
 
 from audiozen_core import __version__
-from audiozen_core.checkpoint import CheckpointStore, load_weights
-from audiozen_core.checkpoint.directory import follow_link
-from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.config.check import check_config
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
 from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.diagnostics.run_options import RESUME
+from audiozen_core.distributed.join import compare_ranks, joined_ranks
+from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
@@ -31,7 +29,7 @@ from audiozen_core.experiment.build import (
     prepare_process,
     seed_generators,
 )
-from audiozen_core.experiment.lazy_modules import complete_norms, initialise_lazy_modules
+from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
@@ -40,23 +38,16 @@ from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
+from audiozen_core.experiment.start import Start, Starts, checkpoint_name
 from audiozen_core.hooks.lifecycle import Lifecycle
-from audiozen_core.kinds import TRAINING, Mode, RunMode, section_name
+from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.module_state import ModuleState
 from audiozen_core.trainer.state import kept_generators
 from audiozen_core.trainer.steps import check_steps
 
 Loaders = dict[Mode, list[BatchLoader]]
-
-
-class Start(NamedTuple):
-    """What a mode starts from: a checkpoint's folder or a file of weights, and how the user has named it."""
-
-    asked_for: str
-    path: Path
 
 
 class Experiment:
@@ -79,8 +70,10 @@ class Experiment:
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
         self.store = CheckpointStore(self.folder / "checkpoints")
+        self.starts = Starts(self.store, self.modes)
         self.log = get_logger()
         self.scope = checked.scope
+        self.ranks = ALONE
 
     @classmethod
     def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
@@ -119,11 +112,14 @@ class Experiment:
         check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
-            if self.trains:
+            self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
+            compare_ranks(self.ranks, self.config.text, self.modes)
+            if self.trains and self.ranks.is_main:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
                 if not resume:
-                    self._check_no_run()
+                    self.starts.check_no_run()
+            self.ranks.wait()
             for mode in self.modes:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
@@ -141,7 +137,8 @@ class Experiment:
         keep, no mode can change what another one starts with.
         """
         first = mode == self.modes[0]
-        start = self._start(mode, ckpt_path, resume=resume)
+        self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the mode before
+        start = self.starts.of_mode(mode, ckpt_path, resume=resume)
         # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
         trainer, loaders = self.build(start, modes=self.modes if first else (mode,))
         with ExitStack() as closing:
@@ -153,11 +150,15 @@ class Experiment:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
             if first:
-                if self.trains:
-                    remove_partial_files(self.folder)
                 stack.enter_context(_no_exit())
-                stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
-                self._record(trainer)
+                if self.ranks.is_main:
+                    if self.trains:
+                        remove_partial_files(self.folder)
+                    stack.enter_context(log_file(self.folder / f"{self.config.id}.log"))
+                    self._record(trainer)
+                else:
+                    stack.enter_context(log_file(self.folder / f"{self.config.id}.rank{self.ranks.rank}.log"))
+            self.ranks.wait()
             if mode in TRAINING:
                 trainer.train(loaders["train"][0], loaders.get("validate", ()))
             elif mode == "validate":
@@ -200,7 +201,9 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
-        components = build_components(self.checked, lifecycle, self.folder, device, trains=self.trains)
+        components = build_components(
+            self.checked, lifecycle, self.folder, device, trains=self.trains, ranks=self.ranks
+        )
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_trainer(self.config.trainer, trainer)
@@ -216,15 +219,16 @@ class Experiment:
             seed_generators(self.config.meta.seed)
             initialise_lazy_modules(trainer, loaders["train"][0])
         if start is not None:
-            self._load_weights(trainer, start)
+            self.starts.load_weights(trainer, start)
             if not built or built[0] not in TRAINING:
                 trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
             if "finetune" in built[:1] and start.path.is_dir():
                 load_losses(trainer, start.path)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
-        # Seeding a second time makes training independent of how many random numbers building the data has drawn.
-        seed_generators(self.config.meta.seed)
+        # Seeding a second time makes training independent of how many random numbers building the data has drawn. Each
+        # rank draws other numbers, for dropout for instance; the samples depend on the seed of the run only.
+        seed_generators(self.config.meta.seed + self.ranks.rank * _RANK_SEED)
         return trainer, loaders
 
     def load_trainer(self, checkpoint: str = "best") -> tuple[BaseTrainer, Path]:
@@ -243,7 +247,7 @@ class Experiment:
             AudioZenError: a component can't be built, or the checkpoint can't be loaded.
         """
         with kept_generators(), self.scope, name_owners(self.checked):
-            start = self._locate(checkpoint)
+            start = self.starts.locate(checkpoint)
             trainer, _ = self.build(start, modes=())
             restore_for_evaluation(trainer, start.path, self.checked)
             trainer.set_mode(training=False)
@@ -252,7 +256,7 @@ class Experiment:
     def lifecycle(self) -> Lifecycle:
         """Builds the hooks alone, within the experiment's `scope`."""
         with name_owners(self.checked):
-            return build_lifecycle(self.checked)
+            return build_lifecycle(self.checked, is_main=self.ranks.is_main)
 
     def _data_modes(self, modes: Sequence[RunMode]) -> list[Mode]:
         """Returns the modes whose data sets are needed. Training also validates if there is a validation set."""
@@ -266,50 +270,26 @@ class Experiment:
         """Returns one loader for all training sets together, or one for each data set of another mode."""
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
-        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda) for group in groups]
+        share = self.ranks.rank, self.ranks.size
+        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share) for group in groups]
 
     # ------------------------------------------------------------------------------- checkpoints
 
-    def _check_no_run(self) -> None:
-        """Raises an error if the folder already holds a run, because a new run would overwrite it."""
-        if found := self.store.list(verify=False):
-            epochs = [info.epoch for info in found if info.epoch is not None]
-            reached = f", up to epoch {epochs[-1]}" if epochs else ""
-            raise RunError(
-                f"`{self.folder}` already contains a run{reached}, so no new run was started and nothing was changed",
-                remedy=f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
-            )
-
-    def _start(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
-        """Returns the checkpoint whose weights a mode starts from; None for a training.
-
-        A finetuning that has a checkpoint of its own continues there. An evaluation uses the best checkpoint, or the
-        latest if there is no best one. `which` can name another checkpoint, but not if the modes include a training
-        before the evaluation.
-        """
-        if mode == "train" or (mode == "finetune" and which is None):
-            return None
-        if mode == "finetune":
-            assert which is not None
-            continues = resume and (self._is_own(which) or self.store.list(verify=False))
-            return None if continues else self._locate(which)
-        trained = any(earlier in TRAINING for earlier in self.modes[: self.modes.index(mode)])
-        if which is None or trained:
-            which = "best" if self.store.has_best else "latest"
-        return self._locate(which)
-
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         own = self.store.list(verify=False)
-        if "finetune" in self.modes and which is not None and not self._is_own(which):
+        if "finetune" in self.modes and which is not None and not self.starts.is_own(which):
             if not own:  # the weights have been loaded
                 return
             which = None
         if which is None and "finetune" not in self.modes and not own:
             self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
             return
-        loaded = self.store.load(_checkpoint_name(which or "latest"), map_location=trainer.device)
+        loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
-        if left := self.store.rewind(loaded.path):
+        self.ranks.wait()
+        left = self.store.rewind(loaded.path) if self.ranks.is_main else ()
+        self.ranks.wait()
+        if left:
             self.log.warning(
                 "later checkpoints are now stale: they are kept, but this run no longer uses them",
                 checkpoints=", ".join(left),
@@ -317,44 +297,6 @@ class Experiment:
         path = self.store.latest or loaded.path
         trainer.start_is_unsaved = self.store.latest is None
         self.log.info("resumed", checkpoint=str(path), epoch=loaded.epoch, step=loaded.step)
-
-    def _is_own(self, which: str) -> bool:
-        """Returns whether the checkpoint that the user asked for belongs to this run."""
-        if which in ("best", "latest"):
-            return True
-        folder, path = self.store.folder, Path(which)
-        return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
-
-    def _locate(self, which: str) -> Start:
-        """Finds a checkpoint, or a file of weights, that the user has named."""
-        if which in ("best", "latest"):
-            return Start(which, self.store.locate(_checkpoint_name(which)))
-        # A bare name is a checkpoint of this run if it has one of that name, whatever the working directory holds.
-        path = Path(which)
-        is_own = path.name == which and ((self.store.folder / which).is_dir() or not path.exists())
-        return Start(which, self.store.locate(path) if is_own else follow_link(path))
-
-    def _load_weights(self, trainer: BaseTrainer, start: Start) -> None:
-        """Loads the weights of all networks from a checkpoint or a file."""
-        path = start.path
-        saved_at: dict[str, Any] = {}
-        if path.is_dir():
-            info = self.store.load(path, owners=(), map_location="cpu")
-            saved_at = {"epoch": info.epoch, "step": info.step, "score": info.score}
-        trainer.start_is_unsaved = True
-        for suffix, model in trainer.models.items():
-            owner = section_name("model", suffix)
-            weights = load_weights(path, owner=owner, map_location=trainer.device)
-            state = ModuleState(model)
-            try:
-                state.load_state_dict(weights)
-            except RuntimeError as error:
-                fitting = [name for name, other in trainer.models.items() if not ModuleState(other).compare(weights)]
-                swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
-                message = f"the weights in {path} do not fit [{owner}]"
-                raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
-            complete_norms(model)
-        self.log.info("weights are loaded", asked_for=start.asked_for, checkpoint=str(path), **saved_at)
 
     # ------------------------------------------------------------------------------- records
 
@@ -385,11 +327,7 @@ def _no_exit() -> Iterator[None]:
         raise RunError.caused_by(stop, message, remedy="raise an error instead") from stop
 
 
-_OTHER_MODEL = "give the model the arguments that it had when the checkpoint was saved"
-
-
-def _checkpoint_name(name: str) -> Literal["latest", "best"] | Path:
-    return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]
-
+# A prime that is larger than the seeds that people choose, so that no two runs and ranks share a seed.
+_RANK_SEED = 1_000_000_007
 
 load = Experiment.load

@@ -41,16 +41,20 @@ class Lifecycle(specs.Hooks[Trainer]):
     `after` decide, and otherwise the name. The hooks that undo something run in the reverse order. The answer of an
     implementation is checked against its spec.
 
+    On other ranks than rank 0, `on_log` is not called, and neither are plugins that say `main_process_only = True`.
+
     Args:
         plugins: the plugins that take part.
+        is_main: whether this is the main process of the run.
 
     Raises:
         HookError: two plugins have the same name; a class has a mistake that `hook_findings` finds; or `before` and
             `after` contradict each other or the phases.
     """
 
-    def __init__(self, plugins: Iterable[Plugin] = ()) -> None:
+    def __init__(self, plugins: Iterable[Plugin] = (), *, is_main: bool = True) -> None:
         plugins = list(plugins)
+        self._is_main = is_main
         for plugin in plugins:
             _check(plugin)
         self.plugins = tuple(in_order(plugins))
@@ -69,6 +73,8 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
             reverse = _calls(specs.Hooks, self._last_first)
             calls |= {name: reverse[name] for name in _LAST_FIRST}
+        if not is_main:
+            calls["on_log"] = _no_answers
         for name, call in calls.items():
             setattr(self, name, call)
 
@@ -100,6 +106,8 @@ class Lifecycle(specs.Hooks[Trainer]):
         manager.add_hookspecs(hooks)
         # pluggy calls plugins in reverse order of registration.
         for plugin in reversed(plugins):
+            if not self._is_main and getattr(plugin.instance, "main_process_only", False):
+                continue
             manager.register(plugin.instance, name=plugin.name)
         for name, spec in specs_in(hooks).items():
             for implementation in getattr(manager.hook, name).get_hookimpls():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from structlog.typing import FilteringBoundLogger
 
+    from audiozen_core.distributed.ranks import Ranks
     from audiozen_core.kinds import Mode
 
 
@@ -81,6 +82,7 @@ class Trainer(Protocol):
         loss_functions: the loss functions by suffix.
         optimizers: the optimisers by suffix.
         device: where the networks are.
+        ranks: the processes of the run. See `Ranks`: a hook that writes a file does so on the main process only.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         seed: the seed of the run.
@@ -105,6 +107,7 @@ class Trainer(Protocol):
     loss_functions: Mapping[str, Callable[..., Any]]
     optimizers: Mapping[str, torch.optim.Optimizer]
     device: torch.device
+    ranks: Ranks
     folder: Path
     experiment: str
     seed: int

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.ending import RunEnding
-from audiozen_core.hooks.nonfinite import NonFiniteError, NonFinitePolicy, RollbackRequest
+from audiozen_core.hooks.nonfinite import NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.trainer.checkpointed import CheckpointedTrainer
+from audiozen_core.trainer.batch_training import BatchTraining
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
-from audiozen_core.trainer.gradients import Gradients
-from audiozen_core.trainer.learning_rates import learning_rates
-from audiozen_core.trainer.losses import LossChoice
-from audiozen_core.trainer.part_errors import translate_step_errors
-from audiozen_core.trainer.state import RandomState, StateRegistry
-from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.stop_request import StopRequest
 from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
 
 
-class BaseTrainer(CheckpointedTrainer):
+class BaseTrainer(BatchTraining):
     """The base class of all trainers; a subclass defines the steps.
 
     The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
@@ -126,6 +117,9 @@ class BaseTrainer(CheckpointedTrainer):
             components,
             monitor=monitor,
             save_max_score=save_max_score,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            plot_norm=plot_norm,
+            log_interval=log_interval,
             on_bad_data=on_bad_data,
             max_bad_data=max_bad_data,
         )
@@ -139,32 +133,11 @@ class BaseTrainer(CheckpointedTrainer):
         self.patience = patience
         self.validation_interval = validation_interval
         self.max_num_checkpoints = max_num_checkpoints
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.plot_norm = plot_norm
-        self.log_interval = log_interval
         self.on_nonfinite: NonFinitePolicy = on_nonfinite
         self.max_nonfinite = max_nonfinite
         for suffix, scheduler in self.lr_schedulers.items():
             scheduler.check(save_max_score=save_max_score)
             scheduler.check_rates(self.optimizers[suffix])
-
-        self.num_batches: int | None = None
-        self.loss_is_scaled = False
-        self.grad_norm: Tensor | None = None
-        self.scalars = StepScalars(self.progress, self.device, self.modules, self._ask_hooks)
-        self.state = StateRegistry()
-        self.state.register_components(components, self)
-        self.state.register("progress", self.progress, training_only=True)
-        self.state.register("scalars", self.scalars, training_only=True)
-        self.state.register("unreadable", self.unreadable, training_only=True)
-        self.state.register("rng", RandomState(), training_only=True)
-        parts = {suffix: self.modules_of(suffix) for suffix in self.models}
-        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
-        self._losses = LossChoice(f"{type(self).__name__}.training_step")
-        # A window is the batches whose gradients are accumulated into one optimiser step.
-        self._window_open = False
-        self._first_step_done = False
-        self._unsaved = UnsavedTensors({})
 
     # ------------------------------------------------------------------------------- training
 
@@ -219,8 +192,13 @@ class BaseTrainer(CheckpointedTrainer):
         # In the middle of an epoch, `_train_epoch` ends the epoch early, so that it is still validated.
         if self._out_of_steps and not self.progress.batch:
             return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
-        reason = self.hooks.stop_reason(trainer=self)
+        reason = self._agreed("stop_reason")
         return RunEnding("stopped", reason) if reason else None
+
+    def _agreed(self, hook: str) -> str | None:
+        """Returns the answer of a hook: with several ranks, that of the lowest rank that has one."""
+        reason: str | None = getattr(self.hooks, hook)(trainer=self)
+        return self.ranks.first(reason) if self.hooks.order(hook) else None
 
     @property
     def _out_of_steps(self) -> bool:
@@ -231,7 +209,9 @@ class BaseTrainer(CheckpointedTrainer):
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
         batches = self.batches(loader, epoch, start=start)
         self.num_batches = loader.num_batches
-        self.progress.begin_epoch(self.num_batches, loader.stream_workers)
+        if self._turns:
+            batches = self._turns.in_turns(batches, start, self.num_batches)
+        self.progress.begin_epoch(self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()
         self._window_open = False
@@ -240,18 +220,22 @@ class BaseTrainer(CheckpointedTrainer):
             self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
+        if self._turns:
+            self._turns.share_weights(self.modules)
         for batch_idx, item in enumerate(batches, start=start):
             if self._out_of_steps:
                 break
-            self._train_batch(item, batch_idx)
-            if not self._window_open and (reason := self.hooks.stop_within_epoch_reason(trainer=self)):
+            self._train_batch(item, batch_idx, loader.samples if self._turns else 1)
+            if not self._window_open and (reason := self._agreed("stop_within_epoch_reason")):
                 self.scalars.flush()  # a loss that is not finite may still ask for a rollback
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
         self._gradients.check_no_new_weights()
-        steps = self.scalars.flush()
-        self._log_steps()
+        if self._turns:
+            self._turns.check_weights(self.modules)
+        self._complete_records()
+        steps = self.scalars.per_batch
         if not steps:
             raise RunError(
                 f"no batch of epoch {epoch} was trained on: each was left out, by a hook, or because its loss was not "
@@ -259,136 +243,8 @@ class BaseTrainer(CheckpointedTrainer):
                 remedy="check which hooks implement `skip_batch` (`audiozen hooks`), and the warnings above",
             )
         scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
-        added = self.hooks.added_scalars("epoch_scalars", scalars, trainer=self, epoch=epoch)
+        added = self.added_scalars("epoch_scalars", scalars, epoch=epoch)
         return prefixed("train", {**scalars, **added})
-
-    def _train_batch(self, item: Any, batch_idx: int) -> None:
-        """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
-
-        `item` is None if all samples of the batch are unreadable.
-        """
-        batch, outputs = None, {}
-        if item is not None and not self.hooks.skip_batch(trainer=self, batch_idx=batch_idx):
-            batch = self.load_batch(item, "train", batch_idx)
-            self.hooks.on_training_step_start(trainer=self, batch=batch, batch_idx=batch_idx)
-            outputs = self._learn(batch, batch_idx)
-        done = batch_idx + 1
-        self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
-        if not self._window_open:
-            self._optimizer_step()
-        self.progress.batch = done
-        self.hooks.on_training_step_end(trainer=self, batch=batch, batch_idx=batch_idx, outputs=outputs)
-
-    def _learn(self, batch: Any, batch_idx: int) -> dict[str, Any]:
-        """Runs the forward and the backward pass. Returns everything that the step returned, detached."""
-        losses, outputs = self.forward_batch(batch, batch_idx)
-        if self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch):
-            self.backward_losses(losses)
-        return outputs
-
-    def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
-        if not self._first_step_done:
-            self._gradients.find_weights()  # hooks may have changed some since the trainer was built
-        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
-            result = self.training_step(batch, batch_idx)
-            losses = self._losses.choose(result, self._gradients.trained_suffixes)
-        if not self._first_step_done:
-            self._gradients.check_no_new_weights()
-            self._first_step_done = True
-        given = (result if isinstance(result, Mapping) else losses).items()
-        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
-
-    def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
-        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
-
-        `ask_hooks` says whether the hook `backward` may do it.
-        """
-        for count, (name, loss) in enumerate(losses.items(), start=1):
-            suffix = name.removeprefix("loss_") if name != "loss" else None
-            inputs = None if suffix is None else self._gradients.inputs(suffix)
-            share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
-            # Several losses may share parts of one graph, so the graph is kept until the last loss.
-            last = count == len(losses)
-            if not (ask_hooks and self.hooks.backward(trainer=self, loss=share, inputs=inputs, last=last)):
-                torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
-            if suffix is not None:
-                self._gradients.check_reached(suffix)
-            self._gradients.count(list(self.models) if suffix is None else [suffix])
-
-    def _optimizer_step(self) -> None:
-        """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
-        self._gradients.average()
-        measured = {} if self.loss_is_scaled else self._gradients.measure()
-        if self.scalars.add_gradients(measured) and self._gradients.present:
-            self.hooks.on_gradients_ready(trainer=self)
-            if self.plot_norm and self.grad_norm is not None:
-                self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
-            self.step_optimizers()
-        self._gradients.clear()
-        self._window_open = False
-        self.progress.step += 1
-        self.scalars.close_step(self.progress.step, learning_rates(self.optimizers))
-        self._step_schedulers("step")
-        self.hooks.on_optimizer_step_end(trainer=self, step=self.progress.step)
-        self._log_steps()
-
-    def step_optimizers(self, *, ask_hooks: bool = True) -> None:
-        """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
-
-        Raises:
-            RunError: an optimiser can't step.
-        """
-        for suffix, optimizer in self.optimizers.items():
-            with self._gradients.explained_step(suffix, optimizer):
-                if not (ask_hooks and self.hooks.optimizer_step(trainer=self, optimizer=optimizer)):
-                    optimizer.step()
-
-    def _log_steps(self) -> None:
-        """Records the steps that are due and have been read. On a GPU this may be some steps later."""
-        for record in self.scalars.take_records():
-            if self.log_interval and record.step % self.log_interval == 0:
-                metrics = prefixed("step", record.metrics)
-                self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=record.step, epoch=record.epoch)
-
-    def _step_schedulers(self, interval: str, score: float | None = None) -> None:
-        for suffix, scheduler in self.lr_schedulers.items():
-            scheduler.step(interval, score)
-            scheduler.check_rates(self.optimizers[suffix])
-
-    def _ask_hooks(self, error: NonFiniteError) -> None:
-        """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
-        error.notes = (*error.notes, *self._step_notes())
-        answer = self.hooks.on_nonfinite(trainer=self, error=error)
-        if answer == "rollback":
-            raise RollbackRequest(error)
-        # A loss that was read late has already changed the weights, so its batch can no longer be skipped.
-        if answer != "skip" or self.scalars.lag:
-            raise error
-
-    # ------------------------------------------------------------------------------- state
-
-    def trained_parameters(self, suffix: str) -> list[Tensor]:
-        """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
-        return self._gradients.trained(suffix)
-
-    def measure_gradients(self) -> dict[str, Tensor]:
-        """Returns the norm of the present gradients of each network and its loss function, by suffix.
-
-        The norms are scalars on the device. A network without gradients is left out.
-        """
-        return {suffix: gradients.total for suffix, gradients in self._gradients.measure().items()}
-
-    @property
-    def between_steps(self) -> bool:
-        """Whether no gradients are being accumulated: only then is the state complete."""
-        return not self._window_open
-
-    def _complete_records(self) -> None:
-        # The run that resumes from the checkpoint begins with the next step, so it would not record these.
-        self.scalars.flush()
-        self._log_steps()
-        self._unsaved.warn()
 
 
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.plugin_sections import PluginSections
+from audiozen_core.distributed.ranks import ALONE, Ranks
+from audiozen_core.distributed.settings import Distributed
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.scheduler import Scheduler
@@ -42,6 +44,8 @@ class Components:
         config_text: the effective TOML, which checkpoints and logs record.
         dataset_names: the names of the data sets by mode, in order. A data set without a name here is called by its
             index.
+        ranks: the processes of the run.
+        distributed: the settings of `[distributed]`.
     """
 
     models: Mapping[str, nn.Module]
@@ -59,3 +63,5 @@ class Components:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     config_text: str = ""
     dataset_names: Mapping[Mode, Sequence[str]] = field(default_factory=dict)
+    ranks: Ranks = ALONE
+    distributed: Distributed = field(default_factory=Distributed)

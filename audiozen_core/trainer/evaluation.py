@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from audiozen_core.data.each_file import each_file
 from audiozen_core.data.loader import BatchLoader, to_device
+from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.diagnostics.suggestions import nearest
-from audiozen_core.errors import DataError, RunError
+from audiozen_core.errors import DataError, HookError, RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import Mode
@@ -83,7 +84,10 @@ class Evaluation(Steps, Parts):
             with self._evaluating():
                 with self._new_results("test"):
                     outputs = self._evaluate("test", loaders, self.test_step)
-                    scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True)
+                    # It may write tables.
+                    main = self.ranks.is_main
+                    scalars = scalars_of(self.test_epoch_end, outputs, may_be_none=True) if main else {}
+                    scalars = self.ranks.from_main(scalars)
                     metrics = prefixed("test", self._with_added("test", scalars))
                 self._end_evaluation("test", None, metrics)
             self.hooks.on_log(
@@ -162,7 +166,7 @@ class Evaluation(Steps, Parts):
     def _new_results(self, mode: Mode) -> Iterator[None]:
         """Gives the mode a result folder, and completes the folder at the end."""
         checkpoint = self.checkpoint_name or f"epoch_{self.progress.epoch:04d}"
-        results = ResultFolder(self.folder / mode / checkpoint)
+        results = ResultFolder(self.folder / mode / checkpoint, self.ranks)
         self._results = mode, results
         try:
             yield
@@ -230,8 +234,21 @@ class Evaluation(Steps, Parts):
 
     def _with_added(self, mode: Mode, scalars: Mapping[str, float]) -> dict[str, float]:
         """Returns the scalars of an evaluation with those that hooks add."""
-        added = self.hooks.added_scalars("evaluation_scalars", scalars, trainer=self._as_trainer, mode=mode)
-        return {**scalars, **added}
+        return {**scalars, **self.added_scalars("evaluation_scalars", scalars, mode=mode)}
+
+    def added_scalars(self, hook: str, taken: Collection[str], **arguments: Any) -> dict[str, float]:
+        """Returns the scalars that hooks add.
+
+        Raises:
+            HookError: they differ between the ranks, because a hook has used what it has seen on its own rank.
+        """
+        added = self.hooks.added_scalars(hook, taken, trainer=self._as_trainer, **arguments)
+        if self.ranks.several and self.ranks.differing(added):
+            raise HookError(
+                f"the scalars that hooks add in `{hook}` differ between the ranks, so they are not those of all data",
+                remedy="let the hook collect what it needs with `trainer.ranks.gather(...)`",
+            )
+        return added
 
     def show(self, **signals: Tensor) -> None:
         """Shows the signals of one file to the hooks that ask for `signals` in `on_evaluation_step_end`.
@@ -258,13 +275,14 @@ class Evaluation(Steps, Parts):
         self.unreadable.collect_skipped()
         with torch.no_grad():
             for dataloader_idx, loader in enumerate(loaders):
-                outputs.append([])
-                for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
+                own: list[tuple[int, Any]] = []
+                for turn, item in enumerate(self.batches(loader, epoch=0)):
                     if item is None:
                         continue
+                    batch_idx = turn * self.ranks.size + self.ranks.rank
                     batch = self.load_batch(item, mode, batch_idx)
                     with self._autocast(), translate_step_errors(step, batch, batch_idx):
-                        outputs[-1].append(step(batch, batch_idx, dataloader_idx))
+                        own.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
                     shown, self._shown = self._shown, []
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer,
@@ -272,11 +290,22 @@ class Evaluation(Steps, Parts):
                         batch=batch,
                         batch_idx=batch_idx,
                         dataloader_idx=dataloader_idx,
-                        outputs=outputs[-1][-1],
+                        outputs=own[-1][1],
                         signals=shown,
                     )
+                outputs.append(self._of_all_ranks(own))
+        if self.ranks.several:
+            self.unreadable.share(self.ranks)
         self.unreadable.report_skipped(_RUNS[mode])
         return outputs
+
+    def _of_all_ranks(self, own: list[tuple[int, Any]]) -> list[Any]:
+        """Returns the results of all ranks in the order of the batches, from those of this one with their indices."""
+        if not self.ranks.several:
+            return [result for _, result in own]
+        every = self.ranks.gather(map_tensors(own, Tensor.cpu))
+        ordered = sorted((pair for of_rank in every for pair in of_rank), key=lambda pair: pair[0])
+        return [to_device(result, self.device) for _, result in ordered]
 
     # ------------------------------------------------------------------------------- shared by all modes
 

@@ -68,6 +68,7 @@ class Parts:
         self.others = components.others
         self.hooks = components.lifecycle
         self.device = components.device
+        self.ranks = components.ranks
         self.folder = components.folder
         self.experiment = components.experiment
         self.seed = components.seed

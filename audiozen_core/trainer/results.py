@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.storage.atomic import INCOMPLETE, make_folder, rename, sync_folder
 
 
@@ -16,13 +17,17 @@ class ResultFolder:
 
     Args:
         wanted: the folder to create, such as `exp/baseline/test/best_epoch_0012`.
+        ranks: the processes of the run. All of them write into one folder, which rank 0 makes and completes.
     """
 
-    def __init__(self, wanted: Path) -> None:
+    def __init__(self, wanted: Path, ranks: Ranks = ALONE) -> None:
         self.wanted = wanted
+        self._ranks = ranks
         self._final: Path | None = None
         self._folder: Path | None = None
         self._given: set[Path] = set()
+        if ranks.several:
+            self._final, self._folder = ranks.from_main(_new_folder(wanted) if ranks.is_main else (wanted, wanted))
 
     def of_dataset(self, name: str) -> Path:
         """Returns the folder of one data set; it exists."""
@@ -41,12 +46,21 @@ class ResultFolder:
 
     def complete(self) -> Path | None:
         """Gives the folder its final name, and returns it; None if no results were written."""
+        self._ranks.wait()
+        if self._ranks.is_main:
+            self._complete()
+        self._folder = self._final = self._ranks.from_main(self._final)
+        return self._final
+
+    def _complete(self) -> None:
         if self._folder is None or self._final is None:
-            return None
+            return
+        if not any(self._folder.iterdir()):  # made for all ranks, and no rank has used it
+            self._folder.rmdir()
+            self._final = None
+            return
         rename(self._folder, self._final)
         sync_folder(self._final.parent)
-        self._folder = self._final
-        return self._final
 
 
 def _new_folder(wanted: Path) -> tuple[Path, Path]:

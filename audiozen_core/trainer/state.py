@@ -13,6 +13,7 @@ from torch import nn
 
 from audiozen_core.checkpoint.mismatch import mismatch_error
 from audiozen_core.diagnostics.run_options import FINETUNE
+from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.hook_state import HookState, state_name
 from audiozen_core.hooks.plugin import Plugin
@@ -27,10 +28,35 @@ EXTRA = "extra"
 
 
 class RandomState:
-    """The global generators of Python, NumPy, Torch and CUDA."""
+    """The global generators of Python, NumPy, Torch and CUDA, of each rank.
+
+    With another number of ranks than when the state was saved, each new rank is seeded from the generators of rank 0.
+
+    Args:
+        ranks: the processes of the run.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state of each generator."""
+        """Returns the state of each generator; with several ranks, those of all ranks."""
+        own = self._own_state()
+        return {"ranks": self._ranks.gather(own)} if self._ranks.several else own
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Sets each generator; the states of GPUs that this machine does not have are ignored."""
+        saved: list[dict[str, Any]] = state_dict.get("ranks", [state_dict])
+        rank = self._ranks.rank
+        self._load_own(saved[rank if rank < len(saved) else 0])
+        if rank >= len(saved):
+            seed = int(torch.randint(2**62, ())) + rank
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+
+    @staticmethod
+    def _own_state() -> dict[str, Any]:
         name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         return {
             "python": random.getstate(),
@@ -45,8 +71,8 @@ class RandomState:
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Sets each generator; the states of GPUs that this machine does not have are ignored."""
+    @staticmethod
+    def _load_own(state_dict: dict[str, Any]) -> None:
         version, internal, gauss_next = state_dict["python"]
         random.setstate((version, tuple(internal), gauss_next))
         numpy = state_dict["numpy"]

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,8 +52,23 @@ class _Batch:
     location: BatchLocation
     scalars: HostCopy
     losses: frozenset[str]
+    samples: int = 1
     norms: list[_Norm] = field(default_factory=list)
     grad_norm: _GradNorm | None = None
+
+
+class Row(NamedTuple):
+    """The scalars of a batch or a step.
+
+    Attributes:
+        number: the index of the batch in its epoch, or the number of the step.
+        samples: the number of samples that the scalars are the mean of.
+        scalars: the scalars by name.
+    """
+
+    number: int
+    samples: int
+    scalars: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +80,16 @@ class StepRecord:
         epoch: the epoch of the step, from 1.
         scalars: what the training step returned for the last batch of the step.
         rates: the learning rates.
+        samples: the number of samples that the scalars are the mean of; counted with several ranks only.
+        batch_idx: the index in the epoch of the batch that they come from.
     """
 
     step: int
     epoch: int
     scalars: Mapping[str, float]
     rates: Mapping[str, float | Tensor]
+    samples: int = 1
+    batch_idx: int = 0
 
     @property
     def metrics(self) -> dict[str, float | Tensor]:
@@ -101,6 +120,9 @@ class StepScalars:
     ) -> None:
         # The scalars of each batch of the epoch that has been read.
         self.per_batch: list[dict[str, float]] = []
+        # The index of each of these batches in the epoch, and its number of samples.
+        self._origins: list[tuple[int, int]] = []
+        self._combined_step = 0
         # The learning rates of the last optimiser step. A scheduler may have changed them since.
         self.rates: Mapping[str, float | Tensor] = {}
         # The record of the newest step whose batches have all been read.
@@ -116,7 +138,7 @@ class StepScalars:
         self._window: list[BatchLocation] = []
         # The steps that have been taken, with their rates, as long as some of their batches have not been read.
         self._taken: deque[tuple[int, Mapping[str, float | Tensor]]] = deque()
-        self._read_of_step: tuple[BatchLocation, dict[str, float]] | None = None
+        self._read_of_step: tuple[_Batch, dict[str, float]] | None = None
         self._records: list[StepRecord] = []
         # The names of outputs that are not scalars. Each is reported once.
         self._left_out: set[str] = set()
@@ -129,10 +151,12 @@ class StepScalars:
     def begin(self) -> None:
         """Starts an epoch, or continues one that a checkpoint interrupted."""
         if self._progress.batch == 0:
-            self.per_batch = []
+            self.per_batch, self._origins = [], []
         self._forget_unread()
 
-    def add(self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any) -> bool:
+    def add(
+        self, outputs: Mapping[str, Any], *, losses: Iterable[str], batch_idx: int, batch: Any, samples: int = 1
+    ) -> bool:
         """Adds the scalars among a step's outputs: numbers, tensors and arrays of one element. Errors name the batch.
 
         None and booleans are left out. Any other value that is not a scalar is left out with a warning, once a name.
@@ -150,7 +174,7 @@ class StepScalars:
         ids = tuple(map(str, ids)) if isinstance(ids, Sequence) and not isinstance(ids, str) else ()
         location = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (batch_idx,), ids)
         self._window.append(location)
-        self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses)))
+        self._pending.append(_Batch(location, HostCopy(scalars), frozenset(losses), samples))
         good = True
         while len(self._pending) > self.lag:
             good = self._read()
@@ -229,6 +253,35 @@ class StepScalars:
             for name, value in grad_norm.read().items():
                 self.per_batch[-1].setdefault(name, value)
 
+    def leave_out(self, batch_idx: int) -> None:
+        """Removes the scalars of the newest batch if they have been read, because all ranks leave its turn out."""
+        if self._origins and self._origins[-1][0] == batch_idx:
+            del self._origins[-1], self.per_batch[-1]
+            self._read_of_step = None
+
+    def combine(self, combine: Callable[[Sequence[Row]], Sequence[Row]]) -> None:
+        """Replaces the scalars of each batch, and of the newest step, by those of all ranks together.
+
+        All values must have been read.
+
+        Args:
+            combine: combines rows with those of the other ranks.
+        """
+        rows = combine([Row(*origin, values) for origin, values in zip(self._origins, self.per_batch, strict=True)])
+        self.per_batch = [dict(row.scalars) for row in rows]
+        self._origins = [(row.number, row.samples) for row in rows]
+        own, step = self.last_record, self._progress.step
+        newest = combine([Row(own.batch_idx, own.samples, own.scalars)] if own and own.step == step else [])
+        self._records = []
+        # Some ranks may have had no batch in the last turn of the step. Their records are those of an earlier turn.
+        for row in newest[-1:]:
+            is_new = step > self._combined_step
+            self.last_record = StepRecord(
+                step, self._progress.epoch + 1, row.scalars, self.rates, row.samples, row.number
+            )
+            self._records = [self.last_record] * is_new
+            self._combined_step = step
+
     def flush(self) -> list[dict[str, float]]:
         """Reads the pending values, and returns the scalars of all batches."""
         while self._pending:
@@ -251,6 +304,7 @@ class StepScalars:
             "names": names,
             "values": torch.tensor(values, dtype=torch.float64).reshape(shape),
             "present": torch.tensor(present, dtype=torch.bool).reshape(shape),
+            "origins": torch.tensor(self._origins if steps else [], dtype=torch.int64).reshape(len(steps), 2),
             "rates": {name: float(rate) for name, rate in self.rates.items()} if self._progress.batch else {},
         }
 
@@ -261,6 +315,7 @@ class StepScalars:
             {name: value for name, value, there in zip(state_dict["names"], values, present, strict=True) if there}
             for values, present in rows
         ]
+        self._origins = [(index, samples) for index, samples in state_dict["origins"].tolist()]
         self.rates = state_dict["rates"]
         if self.per_batch:
             self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.per_batch[-1], self.rates)
@@ -276,7 +331,8 @@ class StepScalars:
                 self._judge(NonFiniteError(f"`{name}` is {value}", batch.location, notes=notes))
                 return False
         self.per_batch.append(values)
-        self._read_of_step = batch.location, values
+        self._origins.append((batch.location.batches[0], batch.samples))
+        self._read_of_step = batch, values
         good = self._check(batch.norms)
         self._complete_records()
         return good
@@ -285,9 +341,11 @@ class StepScalars:
         """Makes the records of the steps whose batches have all been read."""
         while self._taken and not (self._pending and self._pending[0].location.step <= self._taken[0][0]):
             step, rates = self._taken.popleft()
-            if self._read_of_step and self._read_of_step[0].step == step:
-                location, values = self._read_of_step
-                self.last_record = StepRecord(step, location.epoch, values, rates)
+            if self._read_of_step and self._read_of_step[0].location.step == step:
+                batch, values = self._read_of_step
+                self.last_record = StepRecord(
+                    step, batch.location.epoch, values, rates, batch.samples, batch.location.batches[0]
+                )
                 self._records.append(self.last_record)
 
     def _forget_unread(self) -> None:

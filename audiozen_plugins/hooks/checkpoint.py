@@ -53,7 +53,8 @@ class Checkpoint:
         self._saved_epoch, self._requested, self._requested_at = trainer.progress.epoch, (), self.clock()
         self._failures = 0
         if mode == "train":
-            store.sweep()
+            if trainer.ranks.is_main:
+                store.sweep()
             if trainer.start_is_unsaved:
                 self._save(trainer)
                 self._writer.wait()
@@ -67,8 +68,10 @@ class Checkpoint:
             return
         step = trainer.progress.step
         due = every is not None and step % every == 0
-        due = due or (minutes is not None and self.clock() - self._requested_at >= 60 * minutes)
-        if due and _position(trainer) != self._requested:
+        if minutes is not None:
+            # The clocks of the ranks differ, and all of them must take part in a save.
+            due = trainer.ranks.any(due or self.clock() - self._requested_at >= 60 * minutes)
+        if due and trainer.ranks.from_main(_position(trainer) != self._requested):
             self._save(trainer)
 
     @hookimpl.on_epoch_end
@@ -81,7 +84,8 @@ class Checkpoint:
     def on_checkpoint_request(self, trainer: Trainer, reason: str) -> None:
         """Saves at once, and waits until the checkpoint is on the disk."""
         trainer.log.info("saving a checkpoint on request", reason=reason)
-        if _position(trainer) != self._requested:
+        # A save that has failed is forgotten on rank 0 only.
+        if trainer.ranks.from_main(_position(trainer) != self._requested):
             self._save(trainer)
         self._writer.wait()
         self._report(trainer)
@@ -91,12 +95,15 @@ class Checkpoint:
         """Restores the latest checkpoint, if there is one."""
         self._writer.wait()
         self._report(trainer)
+        trainer.ranks.wait()
         try:
             loaded = self._writer.store.load("latest", map_location=trainer.device)
         except NoCheckpointError:
             return None
         trainer.load_checkpoint(loaded.state)
-        self._writer.store.rewind(loaded.path)
+        trainer.ranks.wait()
+        if trainer.ranks.is_main:
+            self._writer.store.rewind(loaded.path)
         self._requested = ()
         trainer.log.warning("restored the last checkpoint", reason=str(error.args[0]), checkpoint=loaded.path.name)
         trainer.hooks.on_rollback(trainer=trainer)
@@ -111,7 +118,7 @@ class Checkpoint:
         self._report(trainer)
         # A hook may have stopped the training within an epoch, and the save that it requested may have failed.
         unsaved = trainer.progress.batch > 0 and _position(trainer) != self._requested
-        if trainer.progress.epoch > self._saved_epoch or unsaved:
+        if trainer.ranks.from_main(trainer.progress.epoch > self._saved_epoch or unsaved):
             self._save(trainer, last=True)
             self._writer.wait()
             self._report(trainer, last=True)
@@ -127,11 +134,13 @@ class Checkpoint:
 
     def _save(self, trainer: Trainer, score: float | None = None, *, last: bool = False) -> None:
         progress = trainer.progress
-        if reason := trainer.hooks.skip_checkpoint_reason(trainer=trainer, epoch=progress.epoch):
+        if reason := trainer.ranks.first(trainer.hooks.skip_checkpoint_reason(trainer=trainer, epoch=progress.epoch)):
             trainer.log.info("skipping a checkpoint", epoch=progress.epoch, reason=reason)
             return
         self._requested, self._requested_at = _position(trainer), self.clock()
         with trainer.checkpoint() as state:
+            if not trainer.ranks.is_main:
+                return
             self._writer.save(
                 state,
                 epoch=progress.epoch,

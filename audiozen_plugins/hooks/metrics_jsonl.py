@@ -31,6 +31,7 @@ class MetricsJsonl:
     """
 
     default = True
+    main_process_only = True
     affects_training = False
     phase = "persist"
 

@@ -32,6 +32,7 @@ class ProgressBar:
     """
 
     default = True
+    main_process_only = True
     affects_training = False
 
     def __init__(self, bars: bool | None = None, line_seconds: float = 30.0) -> None:

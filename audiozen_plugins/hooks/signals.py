@@ -54,12 +54,14 @@ class Signals:
         self._interrupts = 0
         self._save = False
         self._training = False
+        self._speaks = True
         self._random: dict[str, Any] = {}
         self._before: dict[int, Any] = {}
 
     @hookimpl.on_run_start
-    def on_run_start(self, mode: Mode) -> None:
+    def on_run_start(self, trainer: Trainer, mode: Mode) -> None:
         """Sets the handlers."""
+        self._speaks = trainer.ranks.is_main
         self._stop, self._interrupts, self._save, self._training = None, 0, False, mode == "train"
         if threading.current_thread() is not threading.main_thread():
             return
@@ -72,7 +74,7 @@ class Signals:
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived, once no gradients are being accumulated."""
-        if (self._stop or self._save) and trainer.between_steps:
+        if trainer.between_steps and self._is_due(trainer):
             self._act(trainer)
 
     @hookimpl.on_evaluation_start
@@ -84,7 +86,8 @@ class Signals:
     @hookimpl.on_evaluation_step_end
     def on_evaluation_step_end(self, trainer: Trainer) -> None:
         """Interrupts the evaluation if the run is to stop."""
-        if not self._stop:
+        # The ranks evaluate different numbers of batches, so they can only stop together after the evaluation.
+        if not self._stop or trainer.ranks.several:
             return
         trainer.abandon_evaluation()
         if not self._training:
@@ -96,7 +99,7 @@ class Signals:
     @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived since the last step."""
-        if self._stop or self._save:
+        if self._is_due(trainer):
             self._act(trainer)
 
     @hookimpl.on_run_end
@@ -139,6 +142,8 @@ class Signals:
     def _acknowledge(self, number: int) -> None:
         """Says at once that the signal has arrived, because a step may take minutes."""
         what = "finishing the step and saving a checkpoint" if self._training else "finishing the batch"
+        if not self._speaks:
+            return
         once_more = "; press Ctrl-C again to stop at once, without saving" if number == signal.SIGINT else ""
         _say(f"{signal.Signals(number).name}: {what}{once_more}")
 
@@ -149,6 +154,15 @@ class Signals:
 
     def _interrupt(self, note: str) -> NoReturn:
         raise Interrupted(self._stop or signal.SIGTERM, note)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Returns whether a signal has arrived on any rank, and lets this rank act as if it had got it."""
+        if not trainer.ranks.several:
+            return bool(self._stop or self._save)
+        received = trainer.ranks.exchange(self._stop or 0, int(self._save))
+        self._stop = next((stop for stop, _ in received if stop), None)
+        self._save = any(save for _, save in received)
+        return bool(self._stop or self._save)
 
     def _act(self, trainer: Trainer) -> None:
         number = self._stop or signal.SIGUSR1

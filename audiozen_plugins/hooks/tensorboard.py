@@ -35,6 +35,7 @@ class TensorBoard:
     """
 
     default = True
+    main_process_only = True
     default_args: ClassVar = {"required": False}
     affects_training = False
 

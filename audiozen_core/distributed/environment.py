@@ -1,0 +1,117 @@
+"""Finds out from the environment whether this process is one of several. This module does not import torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from audiozen_core.errors import RunError
+
+# Ports below 1024 belong to the system, and those from 32768 are given to outgoing connections.
+_FIRST_PORT, _PORTS = 20_000, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a process among those of its run.
+
+    Attributes:
+        rank: its number, from 0.
+        size: the number of processes.
+        local_rank: its number among those on its machine, from 0.
+        local_size: the number of processes on its machine.
+        address: the machine of rank 0.
+        port: the port on which rank 0 waits for the others.
+        launched: whether an agent, that of `audiozen run --nproc-per-node` or `torchrun`, has started the process.
+        restarts: how often the agent has started the processes again.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    address: str = ""
+    port: int = 0
+    launched: bool = False
+    restarts: int = 0
+
+
+def find_place(environ: Mapping[str, str] = os.environ) -> Place:
+    """Returns the place of this process, as `torchrun` or `srun` has set it; that of a single one if neither has.
+
+    Raises:
+        RunError: the environment contradicts itself.
+    """
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        return _of_torchrun(environ)
+    # `srun` starts a step with several tasks. The script that `sbatch` starts is a single process, although it has
+    # most of these variables too.
+    if "SLURM_STEP_ID" in environ and int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return _of_srun(environ)
+    return Place()
+
+
+def _of_torchrun(environ: Mapping[str, str]) -> Place:
+    rank, size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
+    if not 0 <= rank < size:
+        raise RunError(f"RANK is {rank}, but WORLD_SIZE is {size}", remedy="start the processes with `torchrun`")
+    launched, restarts = "TORCHELASTIC_RUN_ID" in environ, _number(environ, "TORCHELASTIC_RESTART_COUNT", 0)
+    if size == 1:
+        return Place(launched=launched, restarts=restarts)
+    if lacking := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environ.get(name)]:
+        raise RunError(
+            f"WORLD_SIZE is {size}, but {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set",
+            remedy="start the processes with `torchrun`, or set the address and a free port of the machine of rank 0",
+        )
+    return Place(
+        rank,
+        size,
+        _number(environ, "LOCAL_RANK", rank),
+        _number(environ, "LOCAL_WORLD_SIZE", size),
+        environ["MASTER_ADDR"],
+        _number(environ, "MASTER_PORT"),
+        launched,
+        restarts,
+    )
+
+
+def _of_srun(environ: Mapping[str, str]) -> Place:
+    size = _number(environ, "SLURM_STEP_NUM_TASKS")
+    nodes = environ.get("SLURM_STEP_NODELIST", environ.get("SLURM_JOB_NODELIST", ""))
+    job, step = _number(environ, "SLURM_JOB_ID", 0), _number(environ, "SLURM_STEP_ID", 0)
+    tasks = environ.get("SLURM_STEP_TASKS_PER_NODE", "1").split(",")[0].split("(")[0]
+    return Place(
+        _number(environ, "SLURM_PROCID"),
+        size,
+        _number(environ, "SLURM_LOCALID"),
+        int(tasks),
+        environ.get("MASTER_ADDR") or _first_host(nodes),
+        # All tasks of a step compute the same port, and other steps on the machine mostly another one.
+        _number(environ, "MASTER_PORT", _FIRST_PORT + (job * 31 + step) % _PORTS),
+    )
+
+
+def _first_host(nodes: str) -> str:
+    """Returns the first host of Slurm's list, such as `n1` of `n[1-4]`."""
+    try:
+        found = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise RunError(
+            f"the machine of rank 0 is not known, because `scontrol show hostnames {nodes}` failed",
+            remedy="set MASTER_ADDR to the first machine of the job",
+        ) from error
+    return found.stdout.split()[0]
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    text = environ.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return int(text or "")
+    except ValueError:
+        raise RunError(
+            f"the environment variable {name} is {text!r}, not a number", remedy="start the processes with `torchrun`"
+        ) from None

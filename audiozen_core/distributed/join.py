@@ -1,0 +1,104 @@
+"""Connects the processes of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from audiozen_core import __version__
+from audiozen_core.distributed.environment import Place, find_place
+from audiozen_core.distributed.ranks import ALONE, Ranks
+from audiozen_core.distributed.settings import Distributed
+from audiozen_core.errors import RunError
+
+
+@contextmanager
+def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
+    """Connects this process to the others of its run, and disconnects it after the block.
+
+    Without other processes nothing is done.
+
+    Args:
+        settings: the section `[distributed]`.
+        device: `device` of `[meta]`.
+
+    Raises:
+        RunError: there are more processes than GPUs, or the others can't be reached.
+    """
+    place = find_place()
+    if place.size == 1:
+        yield ALONE
+        return
+    backend = "gloo"
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        _choose_gpu(place)
+        backend = "cpu:gloo,cuda:nccl"
+    elif device.startswith("cuda:"):
+        raise RunError(
+            f'`device = "{device}"` is one GPU, but the run has {place.size} processes',
+            remedy='set `device = "auto"` in [meta]: each process then takes a GPU of its own',
+        )
+    try:
+        dist.init_process_group(
+            backend,
+            init_method=f"tcp://{place.address}:{place.port}" if "TORCHELASTIC_RUN_ID" not in os.environ else "env://",
+            rank=place.rank,
+            world_size=place.size,
+            timeout=timedelta(seconds=settings.timeout),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise RunError.caused_by(
+            error,
+            f"rank {place.rank} of {place.size} can't reach the other processes at {place.address}:{place.port}:",
+            remedy="check that all of them have started, and that the port is free; GLOO_SOCKET_IFNAME names the "
+            "network interface to use",
+        ) from error
+    try:
+        yield Ranks(place.rank, place.size, place.local_rank)
+    finally:
+        dist.destroy_process_group()
+
+
+def compare_ranks(ranks: Ranks, config: str, modes: Sequence[str]) -> None:
+    """Checks that all ranks run the same experiment.
+
+    Args:
+        ranks: the processes of the run.
+        config: the effective configuration of this one, as TOML.
+        modes: the modes that it runs.
+
+    Raises:
+        RunError: a rank has another configuration, mode, or version than rank 0.
+    """
+    own = {
+        "config": config,
+        "modes": " ".join(modes),
+        "audiozen": __version__,
+        "torch": str(torch.__version__),
+    }
+    every = ranks.gather(own)
+    for rank, other in enumerate(every):
+        if differing := [name for name in own if other[name] != every[0][name]]:
+            name = differing[0]
+            lines = zip(other[name].splitlines(), every[0][name].splitlines(), strict=False)
+            first = next((f"{one} / {main}" for one, main in lines if one != main), "one is longer than the other")
+            raise RunError(
+                f"rank {rank} runs with another {name} than rank 0",
+                notes=[f"first difference: {first}"],
+                remedy="start all processes with the same command, file, environment variables and installation",
+            )
+
+
+def _choose_gpu(place: Place) -> None:
+    count = torch.cuda.device_count()
+    if place.local_rank >= count:
+        raise RunError(
+            f"this machine has {count} GPU{'s' * (count != 1)}, fewer than its {place.local_size} processes",
+            remedy=f"start at most {count} processes on it",
+        )
+    torch.cuda.set_device(place.local_rank)

@@ -1,0 +1,148 @@
+"""The processes of a run, and how they agree. In a run of one process, no method here does anything but return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from audiozen_core.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Value = TypeVar("_Value")
+
+# What gloo and NCCL say when another process is gone, or does not answer in time.
+_LOST = ("closed by peer", "reset by peer", "broken pipe", "timed out", "timeout", "remote process", "connection")
+
+
+class PeerError(RunError):
+    """Another process of the run has failed or does not answer. Its own error is the one to read."""
+
+
+class Ranks:
+    """The processes of a run. Each has a number, its rank; rank 0 is the main process, which writes all files.
+
+    Every method except the properties must be called by all ranks, in the same order. Otherwise they wait for each
+    other until the timeout.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        size: the number of processes.
+        local_rank: the number of this process among those on its machine, from 0.
+
+    Example:
+        >>> alone = Ranks()
+        >>> alone.is_main, alone.gather("mine"), alone.any(False)
+        (True, ['mine'], False)
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, local_rank: int = 0) -> None:
+        self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the only one that writes checkpoints, records and tables."""
+        return self.rank == 0
+
+    @property
+    def several(self) -> bool:
+        """Whether the run has more than one process."""
+        return self.size > 1
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """Returns the values of all ranks, in the order of the ranks, to every rank. Tensors must be on the CPU."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        with self.explained():
+            dist.all_gather_object(values, value)
+        return values
+
+    def exchange(self, *numbers: int) -> list[tuple[int, ...]]:
+        """Returns the integers of all ranks, in the order of the ranks. It is faster than `gather`."""
+        if self.size == 1:
+            return [numbers]
+        import torch
+        import torch.distributed as dist
+
+        own = torch.tensor(numbers, dtype=torch.int64)
+        every = [torch.empty_like(own) for _ in range(self.size)]
+        with self.explained():
+            dist.all_gather(every, own)
+        return [tuple(row.tolist()) for row in every]
+
+    def any(self, flag: object) -> bool:
+        """Returns whether the flag is true on any rank."""
+        return any(number for (number,) in self.exchange(int(bool(flag))))
+
+    def from_main(self, value: _Value) -> _Value:
+        """Returns the value of the main process."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        box = [value]
+        with self.explained():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def first(self, answer: _Value | None) -> _Value | None:
+        """Returns the answer of the lowest rank that has one; None if none has."""
+        if self.size == 1 or not self.any(answer is not None):
+            return answer
+        return next((given for given in self.gather(answer) if given is not None), None)
+
+    def wait(self) -> None:
+        """Waits until all ranks are here."""
+        self.exchange(0)
+
+    def differing(self, value: object) -> list[int]:
+        """Returns the ranks whose value differs from that of the main process."""
+        values = self.gather(value)
+        return [rank for rank, other in enumerate(values) if other != values[0]]
+
+    def share_tensors(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites the tensors with those of the main process. The shapes must be the same on all ranks."""
+        if self.size == 1 or not tensors:
+            return
+        import torch
+        import torch.distributed as dist
+
+        alike: dict[Any, list[Tensor]] = {}
+        for tensor in tensors:
+            alike.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+        with torch.no_grad(), self.explained():
+            for of_type in alike.values():
+                flat = torch.cat([tensor.reshape(-1) for tensor in of_type])
+                dist.broadcast(flat, src=0)
+                if not self.is_main:
+                    sizes = [tensor.numel() for tensor in of_type]
+                    for tensor, values in zip(of_type, torch.split(flat, sizes), strict=True):
+                        tensor.copy_(values.view_as(tensor))
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns an error of the connection to another rank into one that says so.
+
+        Raises:
+            PeerError: instead of the error of the connection.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not any(word in str(error).lower() for word in _LOST):
+                raise
+            raise PeerError(
+                f"rank {self.rank} has lost the other processes of the run",
+                remedy="read the error of the process that ended first; its log is beside that of the run",
+            ) from error
+
+
+ALONE = Ranks()
+"""The only process of a run."""

@@ -1,0 +1,29 @@
+"""The section `[distributed]`. This module does not import torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _setting(default: Any, doc: str, **rules: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, **rules})
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """The section `[distributed]`. It has an effect only in a run of several processes."""
+
+    timeout: float = _setting(
+        600.0, "the seconds that a process waits for the others before the run ends", minimum=1, maximum=86_400
+    )
+    bucket_cap_mb: int = _setting(25, "the size of the pieces in which gradients are sent, in MiB", minimum=1)
+    static_graph: bool = _setting(
+        False, "whether every step computes the same graph; gradients may then be sent a little earlier"
+    )
+    find_unused_parameters: bool = _setting(
+        True, "whether a step may leave weights unused; false saves a search through the graph of each step"
+    )
+    sync_batch_norm: bool = _setting(
+        False, "whether batch normalisation uses the statistics of all processes; needs GPUs"
+    )

@@ -1,0 +1,120 @@
+"""What a mode of a run starts from: a checkpoint of this run, of another run, a file of weights, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from audiozen_core.checkpoint import CheckpointStore, load_weights
+from audiozen_core.checkpoint.directory import follow_link
+from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.diagnostics.run_options import RESUME
+from audiozen_core.errors import RunError
+from audiozen_core.experiment.lazy_modules import complete_norms
+from audiozen_core.kinds import TRAINING, RunMode, section_name
+from audiozen_core.logging import get_logger
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.module_state import ModuleState
+
+_OTHER_MODEL = "give the model the arguments that it had when the checkpoint was saved"
+
+
+class Start(NamedTuple):
+    """What a mode starts from: a checkpoint's folder or a file of weights, and how the user has named it."""
+
+    asked_for: str
+    path: Path
+
+
+class Starts:
+    """Finds what each mode of a run starts from.
+
+    Args:
+        store: the checkpoints of the run.
+        modes: the modes of the run, in order.
+    """
+
+    def __init__(self, store: CheckpointStore, modes: Sequence[RunMode]) -> None:
+        self._store = store
+        self._modes = modes
+
+    def check_no_run(self) -> None:
+        """Checks that the folder does not hold a run yet, because a new run would overwrite it.
+
+        Raises:
+            RunError: it does.
+        """
+        if found := self._store.list(verify=False):
+            epochs = [info.epoch for info in found if info.epoch is not None]
+            reached = f", up to epoch {epochs[-1]}" if epochs else ""
+            folder = self._store.folder.parent
+            raise RunError(
+                f"`{folder}` already contains a run{reached}, so no new run was started and nothing was changed",
+                remedy=f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
+            )
+
+    def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:
+        """Returns the checkpoint whose weights a mode starts from; None for a training.
+
+        A finetuning that has a checkpoint of its own continues there. An evaluation uses the best checkpoint, or the
+        latest if there is no best one. `which` can name another checkpoint, but not if the modes include a training
+        before the evaluation.
+        """
+        if mode == "train" or (mode == "finetune" and which is None):
+            return None
+        if mode == "finetune":
+            assert which is not None
+            continues = resume and (self.is_own(which) or self._store.list(verify=False))
+            return None if continues else self.locate(which)
+        trained = any(earlier in TRAINING for earlier in self._modes[: self._modes.index(mode)])
+        if which is None or trained:
+            which = "best" if self._store.has_best else "latest"
+        return self.locate(which)
+
+    def is_own(self, which: str) -> bool:
+        """Returns whether the checkpoint that the user asked for belongs to this run."""
+        if which in ("best", "latest"):
+            return True
+        folder, path = self._store.folder, Path(which)
+        return (path.name == which and (folder / which).is_dir()) or path.resolve().parent == folder.resolve()
+
+    def locate(self, which: str) -> Start:
+        """Finds a checkpoint, or a file of weights, that the user has named."""
+        if which in ("best", "latest"):
+            return Start(which, self._store.locate(checkpoint_name(which)))
+        # A bare name is a checkpoint of this run if it has one of that name, whatever the working directory holds.
+        path = Path(which)
+        is_own = path.name == which and ((self._store.folder / which).is_dir() or not path.exists())
+        return Start(which, self._store.locate(path) if is_own else follow_link(path))
+
+    def load_weights(self, trainer: BaseTrainer, start: Start) -> None:
+        """Loads the weights of all networks from a checkpoint or a file.
+
+        Raises:
+            CheckpointError: they do not fit the networks, or can't be read.
+        """
+        path = start.path
+        saved_at: dict[str, Any] = {}
+        if path.is_dir():
+            info = self._store.load(path, owners=(), map_location="cpu")
+            saved_at = {"epoch": info.epoch, "step": info.step, "score": info.score}
+        trainer.start_is_unsaved = True
+        for suffix, model in trainer.models.items():
+            owner = section_name("model", suffix)
+            weights = load_weights(path, owner=owner, map_location=trainer.device)
+            state = ModuleState(model)
+            try:
+                state.load_state_dict(weights)
+            except RuntimeError as error:
+                fitting = [name for name, other in trainer.models.items() if not ModuleState(other).compare(weights)]
+                swapped = f"they fit [{section_name('model', fitting[0])}]: swap the suffixes" if fitting else ""
+                message = f"the weights in {path} do not fit [{owner}]"
+                raise mismatch_error(message, error, state.compare(weights), remedy=swapped or _OTHER_MODEL) from error
+            complete_norms(model)
+        get_logger().info("weights are loaded", asked_for=start.asked_for, checkpoint=str(path), **saved_at)
+
+
+def checkpoint_name(name: str) -> Literal["latest", "best"] | Path:
+    """Returns a name or a path as the store takes it."""
+    return name if name in ("latest", "best") else Path(name)  # type: ignore[return-value]

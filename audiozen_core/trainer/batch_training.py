@@ -1,0 +1,218 @@
+"""How a trainer learns from batches: forward pass, backward pass, optimiser step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiozen_core.data.unreadable import UnreadablePolicy
+from audiozen_core.hooks.nonfinite import NonFiniteError, RollbackRequest
+from audiozen_core.trainer.checkpointed import CheckpointedTrainer
+from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.epoch_ends import prefixed
+from audiozen_core.trainer.gradients import Gradients
+from audiozen_core.trainer.learning_rates import learning_rates
+from audiozen_core.trainer.losses import LossChoice
+from audiozen_core.trainer.part_errors import translate_step_errors
+from audiozen_core.trainer.state import RandomState, StateRegistry
+from audiozen_core.trainer.step_scalars import StepScalars
+from audiozen_core.trainer.turns import Turns
+from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
+
+
+class BatchTraining(CheckpointedTrainer):
+    """The part of a trainer that learns from a batch. The docstring of `BaseTrainer` explains the arguments."""
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        monitor: str,
+        save_max_score: bool,
+        gradient_accumulation_steps: int,
+        plot_norm: bool,
+        log_interval: int,
+        on_bad_data: UnreadablePolicy,
+        max_bad_data: int,
+    ) -> None:
+        super().__init__(
+            components,
+            monitor=monitor,
+            save_max_score=save_max_score,
+            on_bad_data=on_bad_data,
+            max_bad_data=max_bad_data,
+        )
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.plot_norm = plot_norm
+        self.log_interval = log_interval
+        self.num_batches: int | None = None
+        self.loss_is_scaled = False
+        self.grad_norm: Tensor | None = None
+        parts = {suffix: self.modules_of(suffix) for suffix in self.models}
+        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
+        # With several ranks, all of them handle a loss that is not finite on one of them.
+        self._turns: Turns | None = None
+        if self.ranks.several:
+            self._turns = Turns(self.ranks, components.distributed, self._gradients, self._ask_hooks)
+        judge = self._turns.note if self._turns else self._ask_hooks
+        self.scalars = StepScalars(self.progress, self.device, self.modules, judge)
+        self.state = StateRegistry()
+        self.state.register_components(components, self._as_trainer)
+        self.state.register("progress", self.progress, training_only=True)
+        self.state.register("scalars", self.scalars, training_only=True)
+        self.state.register("unreadable", self.unreadable, training_only=True)
+        self.state.register("rng", RandomState(self.ranks), training_only=True)
+        self._losses = LossChoice(f"{type(self).__name__}.training_step")
+        # A window is the batches whose gradients are accumulated into one optimiser step.
+        self._window_open = False
+        self._first_step_done = False
+        self._unsaved = UnsavedTensors({})
+
+    def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
+        """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
+
+        `item` is None if all samples of the batch are unreadable, or if only other ranks have a batch in this turn.
+        """
+        done = batch_idx + 1
+        self._window_open = done % self.gradient_accumulation_steps != 0 and done != self.num_batches
+        batch: Any = None
+        losses: dict[str, Tensor] = {}
+        outputs: dict[str, Any] = {}
+        if item is not None and not self.hooks.skip_batch(trainer=self._as_trainer, batch_idx=batch_idx):
+            batch = self.load_batch(item, "train", batch_idx)
+            self.hooks.on_training_step_start(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx)
+            losses, outputs = self.forward_batch(batch, batch_idx)
+            if not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
+                losses = {}
+        if self._turns:
+            agreed = self._turns.agree(losses, samples, last=not self._window_open)
+            if agreed is None:
+                self.scalars.leave_out(batch_idx)
+            losses = agreed or {}
+        self.backward_losses(losses)
+        if not self._window_open:
+            self._optimizer_step()
+        self.progress.batch = done
+        self.hooks.on_training_step_end(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx, outputs=outputs)
+
+    def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
+        if not self._first_step_done:
+            self._gradients.find_weights()  # hooks may have changed some since the trainer was built
+        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
+            result = self.training_step(batch, batch_idx)
+            losses = self._losses.choose(result, self._gradients.trained_suffixes)
+        if not self._first_step_done:
+            self._gradients.check_no_new_weights()
+            self._first_step_done = True
+        given = (result if isinstance(result, Mapping) else losses).items()
+        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
+
+    def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
+        """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.
+
+        `ask_hooks` says whether the hook `backward` may do it.
+        """
+        for count, (name, loss) in enumerate(losses.items(), start=1):
+            suffix = name.removeprefix("loss_") if name != "loss" else None
+            inputs = None if suffix is None else self._gradients.inputs(suffix)
+            share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
+            # Several losses may share parts of one graph, so the graph is kept until the last loss.
+            last = count == len(losses)
+            done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=inputs, last=last)
+            if not done:
+                torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
+            if suffix is not None:
+                self._gradients.check_reached(suffix)
+            self._gradients.count(list(self.models) if suffix is None else [suffix])
+
+    def _optimizer_step(self) -> None:
+        """Closes the window. The step counts even if all its batches were skipped, so that schedules do not shift."""
+        if self._turns:
+            self._turns.average()
+        self._gradients.average()
+        measured = {} if self.loss_is_scaled else self._gradients.measure()
+        if self.scalars.add_gradients(measured) and self._gradients.present:
+            self.hooks.on_gradients_ready(trainer=self._as_trainer)
+            if self.plot_norm and self.grad_norm is not None:
+                self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
+            self.step_optimizers()
+        elif self._turns:
+            self._turns.settle()
+        if self._turns:
+            self._turns.share_buffers(self.modules)
+        self._gradients.clear()
+        self._window_open = False
+        self.progress.step += 1
+        self.scalars.close_step(self.progress.step, learning_rates(self.optimizers))
+        self._step_schedulers("step")
+        self.hooks.on_optimizer_step_end(trainer=self._as_trainer, step=self.progress.step)
+        if not self._turns:
+            self._log_steps()
+        elif self.log_interval and self.progress.step % self.log_interval == 0:
+            self._complete_records()
+
+    def step_optimizers(self, *, ask_hooks: bool = True) -> None:
+        """Lets each optimiser take a step with the present gradients; the hook `optimizer_step` may do it if asked.
+
+        Raises:
+            RunError: an optimiser can't step.
+        """
+        for suffix, optimizer in self.optimizers.items():
+            with self._gradients.explained_step(suffix, optimizer):
+                done = ask_hooks and self.hooks.optimizer_step(trainer=self._as_trainer, optimizer=optimizer)
+                if not done:
+                    optimizer.step()
+
+    def _log_steps(self) -> None:
+        """Records the steps that are due and have been read. On a GPU this may be some steps later."""
+        for record in self.scalars.take_records():
+            if self.log_interval and record.step % self.log_interval == 0:
+                metrics = prefixed("step", record.metrics)
+                self.hooks.on_log(
+                    trainer=self._as_trainer, mode="train", metrics=metrics, step=record.step, epoch=record.epoch
+                )
+
+    def _step_schedulers(self, interval: str, score: float | None = None) -> None:
+        for suffix, scheduler in self.lr_schedulers.items():
+            scheduler.step(interval, score)
+            scheduler.check_rates(self.optimizers[suffix])
+
+    def _ask_hooks(self, error: NonFiniteError) -> None:
+        """Asks the hooks how to handle a loss or gradient that is not finite; returns only to skip the batch."""
+        error.notes = (*error.notes, *self._step_notes())
+        answer = self.hooks.on_nonfinite(trainer=self._as_trainer, error=error)
+        if answer == "rollback":
+            raise RollbackRequest(error)
+        # A loss that was read late has already changed the weights, so its batch can no longer be skipped.
+        if answer != "skip" or self.scalars.lag:
+            raise error
+
+    def trained_parameters(self, suffix: str) -> list[Tensor]:
+        """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
+        return self._gradients.trained(suffix)
+
+    def measure_gradients(self) -> dict[str, Tensor]:
+        """Returns the norm of the present gradients of each network and its loss function, by suffix.
+
+        The norms are scalars on the device. A network without gradients is left out.
+        """
+        return {suffix: gradients.total for suffix, gradients in self._gradients.measure().items()}
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether no gradients are being accumulated: only then is the state complete."""
+        return not self._window_open
+
+    def _complete_records(self) -> None:
+        # The run that resumes from the checkpoint begins with the next step, so it would not record these.
+        self.scalars.flush()
+        if self._turns:
+            self._turns.settle()
+            self.scalars.combine(self._turns.combine)
+            self.unreadable.share(self.ranks)
+        self._log_steps()
+        self._unsaved.warn()

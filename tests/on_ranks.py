@@ -1,0 +1,75 @@
+"""Runs a function in several processes that are the ranks of one run, as `torchrun` would start them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+# The children are copies of the test process, in which torch is imported already. `torchrun` takes seconds for that.
+_CONTEXT = multiprocessing.get_context("fork")
+
+
+def free_port() -> int:
+    """Returns a port that nothing uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Failed(Exception):
+    """What a rank raised, as text, because a process can't send exceptions of any kind."""
+
+
+def on_ranks(size: int, function: Callable[[int], Any]) -> list[Any]:
+    """Calls `function(rank)` in a process for each rank.
+
+    Returns:
+        What each rank returned, in order; a `Failed` for a rank that raised an error; None for one that was killed.
+    """
+    port = free_port()
+    pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
+    children = [_CONTEXT.Process(target=_child, args=(rank, size, port, function, pipes)) for rank in range(size)]
+    for child in children:
+        child.start()
+    results = []
+    for (receiver, sender), child in zip(pipes, children, strict=True):
+        sender.close()
+        try:
+            results.append(receiver.recv())
+        except EOFError:
+            results.append(None)
+        child.join()
+    return results
+
+
+def _child(rank: int, size: int, port: int, function: Callable[[int], Any], pipes: list[Any]) -> None:
+    for other, (receiver, sender) in enumerate(pipes):
+        receiver.close()
+        if other != rank:
+            sender.close()
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    try:
+        result = function(rank)
+    except BaseException as error:
+        result = Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+    pipes[rank][1].send(result)
+    # The test process has fixtures whose clean-up belongs to it alone.
+    os._exit(0)
+
+
+def all_right(results: list[Any]) -> list[Any]:
+    """Returns the results if no rank has failed; otherwise the test fails with the traceback of the first."""
+    for rank, result in enumerate(results):
+        assert not isinstance(result, Failed), f"rank {rank}: {result.args[1]}"
+    return results
