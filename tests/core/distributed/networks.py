@@ -1,4 +1,6 @@
-"""Networks for the tests of several ranks."""
+"""Networks and data for the tests of several ranks."""
+
+import os
 
 import torch
 from torch import nn
@@ -17,3 +19,13 @@ class Dropping(nn.Module):
         return magnitude * torch.sigmoid(
             self.gain + self.dropout(self.norm(magnitude.squeeze(1) if magnitude.dim() > 3 else magnitude))
         )
+
+
+class Incomplete(torch.utils.data.Dataset):
+    """A data set that has fewer samples on other machines."""
+
+    def __len__(self):
+        return 7 - int(os.environ["RANK"])
+
+    def __getitem__(self, index):
+        return {"noisy": torch.ones(4000), "clean": torch.ones(4000)}

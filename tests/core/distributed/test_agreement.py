@@ -103,6 +103,19 @@ def test_scalar_of_a_hook_that_saw_its_own_batches_only_is_refused(tmp_path):
     assert all("differ between the ranks" in result.args[0] for result in results)
 
 
+def test_other_data_on_a_rank_are_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).set("dataset", "tests.core.distributed.networks.Incomplete")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("[dataset] has 6 samples on rank 1, and 7 on rank 0" in result.args[0] for result in results), results
+
+
+def test_data_set_that_drop_last_leaves_nothing_of_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    tiny.values["dataset"]["dataloader"]["drop_last"] = True
+    results = on_ranks(4, lambda rank: tiny.run() and None)
+    assert all("fewer than one batch of 2 for each of 4 processes" in result.args[0] for result in results), results
+
+
 def test_weights_that_differ_between_ranks_end_the_run(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.OwnWeights")
     results = on_ranks(2, lambda rank: tiny.run() and None)

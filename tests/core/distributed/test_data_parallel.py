@@ -77,6 +77,15 @@ def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window)
         assert found == pytest.approx(expected, abs=1e-6)
 
 
+def test_settings_of_the_engine_change_nothing(folders):
+    one, several = folders
+    experiment(one, batch_size=4).run()
+    tiny = experiment(several, batch_size=2)
+    tiny.values["distributed"] |= {"static_graph": True, "find_unused_parameters": False, "bucket_cap_mb": 1}
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+    assert_near(state_of(one), state_of(several))
+
+
 class _SeveralNetworks(BaseTrainer):
     """Two networks with an optimiser each, as in adversarial training, and unused weights."""
 
