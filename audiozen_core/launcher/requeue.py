@@ -51,6 +51,8 @@ def queue_again() -> None:
     Slurm sends SIGTERM when it warns of the time limit or of a pre-emption, when it ends a job that it has pre-empted
     (which it then queues again itself), and when somebody cancels the job. The job is running only in the first case.
     """
+    # Slurm and `srun` may both send the signal, and queueing the job again sends it once more.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job = os.environ["SLURM_JOB_ID"]
     state = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
     if state != "RUNNING":
