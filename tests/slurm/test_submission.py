@@ -71,7 +71,6 @@ def test_follow_ends_with_a_job_that_is_cancelled(cluster, tmp_path):
     ("setting", "said"),
     [
         ("launcher.partition=hihg", "sbatch: invalid partition specified: hihg"),
-        ("launcher.cpus_per_task=64", "sbatch: Batch job submission failed"),
         ("launcher.gpus_per_node=3", "sbatch: Batch job submission failed"),
         ('+launcher.sbatch.no-such-option="x"', "sbatch: unrecognized option"),
         ('+launcher.sbatch.begin="someday"', "sbatch: "),
