@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -13,7 +14,6 @@ import click
 from audiozen_core.cli.findings import show_findings
 from audiozen_core.cli.options import MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
 from audiozen_core.distributed.environment import find_place
-from audiozen_core.errors import Interrupted
 from audiozen_core.experiment.run_options import check_requeue_options
 
 
@@ -107,19 +107,19 @@ def command(
         raise click.UsageError("several TOML files, and --follow, need --launcher slurm")
     (file,) = files
     place = find_place()
-    restarts = place.restarts
-    if requeue:
-        from audiozen_core.launcher.requeue import stop_on_sigterm, times_queued_again
-
-        check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
-        restarts += times_queued_again()
-        stop_on_sigterm()
     if any(asks) and not place.launched:
         return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     if place.size > 1:
         # Torch would print, for each process, that looking for unused weights may have been in vain.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    try:
+    restarts = place.restarts
+    with ExitStack() as stack:
+        if requeue:
+            from audiozen_core.launcher.requeue import queued_again_when_stopped, times_queued_again
+
+            check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
+            restarts += times_queued_again()
+            stack.enter_context(queued_again_when_stopped(place.rank))
         # These modules import torch, which takes seconds. They are imported here so that signals are handled before.
         from audiozen_core import logging
         from audiozen_core.experiment.experiment import Experiment
@@ -132,22 +132,6 @@ def command(
         # An evaluation that is started again starts from its beginning.
         continues = resume or (restarts > 0 and experiment.trains)
         experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift)
-        if requeue:
-            # A warning that comes while the process ends must not make the complete job a failed one.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    except BaseException as error:
-        if not requeue:
-            raise
-        from audiozen_core.launcher.requeue import queue_again, stopped_early
-
-        stop = error if isinstance(error, Interrupted) else stopped_early()
-        if stop is None or stop.number != signal.SIGTERM:
-            raise
-        if place.rank > 0:
-            # `srun --kill-on-bad-exit` would end rank 0, which may still be saving.
-            return 0
-        queue_again()
-        raise stop from None
     return 0
 
 

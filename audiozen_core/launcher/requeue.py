@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -29,15 +31,29 @@ def times_queued_again() -> int:
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
-def stop_on_sigterm() -> None:
-    """Lets SIGTERM raise `Interrupted`, until the hook `signals` handles it: so the job is queued again then too."""
+@contextmanager
+def queued_again_when_stopped(rank: int) -> Iterator[None]:
+    """Queues the job again if SIGTERM stops the run within the block, also before the run has started.
+
+    Raises:
+        Interrupted: SIGTERM has stopped the run, on rank 0. The other ranks only leave the block.
+        RunError: the job can't be queued again.
+    """
     signal.signal(signal.SIGTERM, _stop)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def stopped_early() -> Interrupted | None:
-    """Returns the interruption by a SIGTERM that came before the run; code that it interrupted may have wrapped it."""
-    return _early[0] if _early else None
+    try:
+        yield
+        # A warning that comes while the process ends must not make the complete job a failed one.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except BaseException as error:
+        # A signal that came before the run may have interrupted code that wraps every exception.
+        stop = error if isinstance(error, Interrupted) else next(iter(_early), None)
+        if stop is None or stop.number != signal.SIGTERM:
+            raise
+        if rank == 0:
+            _queue_again()
+            raise stop from None
+        # Otherwise `srun --kill-on-bad-exit` would end rank 0, which may still be saving.
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -45,7 +61,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise _early[0]
 
 
-def queue_again() -> None:
+def _queue_again() -> None:
     """Queues the job of this process again, unless Slurm does that itself or somebody has cancelled the job.
 
     Slurm sends SIGTERM when it warns of the time limit or of a pre-emption, when it ends a job that it has pre-empted
