@@ -104,6 +104,12 @@ _ROWS = (
         synonyms={"distributed": "ddp parallel data_parallel dist accelerate fsdp nccl torchrun"},
     ),
     Kind(
+        name="launcher",
+        prose="section",
+        group=False,
+        synonyms={"launcher": "slurm sbatch submitit cluster scheduler_options queue launch job"},
+    ),
+    Kind(
         name="model",
         prose="model",
         needed_in=RUN_MODES,

@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from audiozen_core.cli.findings import show_findings
-from audiozen_core.cli.options import FILE, MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
+from audiozen_core.cli.options import MODES, OVERRIDES, TRACEBACK, WITHOUT, SeveralModes
 from audiozen_core.distributed.environment import find_place
+from audiozen_core.experiment.run_options import check_requeue_options
 
 
 @click.command(cls=SeveralModes, name="run")
-@FILE
+@click.argument("files", metavar="EXP.toml...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @MODES
 @click.option(
     "-R",
@@ -49,9 +51,21 @@ from audiozen_core.distributed.environment import find_place
 @click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: one of them, and a free port.")
 @click.option("--rdzv-timeout", metavar="SECONDS", type=float, default=300.0, help="How long to wait for the machines.")
 @click.option("--max-restarts", metavar="N", type=int, default=0, help="Restart from the checkpoint after a failure.")
+@click.option(
+    "--launcher",
+    type=click.Choice(["slurm"]),
+    help="Submit the run to a cluster, as [launcher] in the TOML file says: --set launcher.time=4:00:00 changes it. "
+    "Several TOML files become one job array.",
+)
+@click.option("--follow", is_flag=True, help="With --launcher: print the output of the job until it ends.")
+@click.option(
+    "--requeue",
+    is_flag=True,
+    help="In a job of Slurm: when SIGTERM stops the run, queue the job again; it then continues. --launcher sets this.",
+)
 @TRACEBACK
 def command(
-    file: Path,
+    files: tuple[Path, ...],
     modes: tuple[str, ...],
     resume: bool,
     ckpt_path: str | None,
@@ -63,6 +77,9 @@ def command(
     rdzv_endpoint: str | None,
     rdzv_timeout: float,
     max_restarts: int,
+    launcher: str | None,
+    follow: bool,
+    requeue: bool,
 ) -> int:
     """Check a TOML file, then run the experiment that it describes.
 
@@ -72,28 +89,49 @@ def command(
     audiozen run exp.toml -M test --ckpt-path best
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
     audiozen run exp.toml --nproc-per-node auto
+    audiozen run exp.toml --launcher slurm --follow
 
     All output goes to <meta.save_dir>/<name of the file>: the log, metrics.jsonl, checkpoints/, tb_log/, and the
     results of tests and predictions, such as test/best_epoch_0012/0/.
     """
     _ignore_usr1_until_training()
-    place = find_place()
     asks = [nproc_per_node, nnodes, rdzv_endpoint]
+    if launcher:
+        from audiozen_core.cli.submission import submit_runs
+
+        if any(asks) or requeue:
+            raise click.UsageError("with --launcher, [launcher] says how many processes there are, on which machines")
+        options = {"--resume": resume, "--ckpt-path": ckpt_path, "--allow-drift": allow_drift, "--log-level": log_level}
+        return submit_runs(files, modes, overrides, options, resume=resume, ckpt_path=ckpt_path, follows=follow)
+    if len(files) > 1 or follow:
+        raise click.UsageError("several TOML files, and --follow, need --launcher slurm")
+    (file,) = files
+    place = find_place()
     if any(asks) and not place.launched:
         return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     if place.size > 1:
         # Torch would print, for each process, that looking for unused weights may have been in vain.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # These modules import torch, which takes seconds. They are imported here, after SIGUSR1 is ignored.
-    from audiozen_core import logging
-    from audiozen_core.experiment.experiment import Experiment
+    restarts = place.restarts
+    with ExitStack() as stack:
+        if requeue:
+            from audiozen_core.launcher.requeue import queued_again_when_stopped, times_queued_again
 
-    # The other ranks say everything in log files of their own. On the screen they only say what ends the run.
-    logging.configure(level=log_level if place.rank == 0 else "error")
-    experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
-    if place.rank == 0:
-        show_findings(experiment.warnings)
-    experiment.run(resume=resume or place.restarts > 0, ckpt_path=ckpt_path, allow_drift=allow_drift)
+            check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
+            restarts += times_queued_again()
+            stack.enter_context(queued_again_when_stopped(place.rank))
+        # These modules import torch, which takes seconds. They are imported here so that signals are handled before.
+        from audiozen_core import logging
+        from audiozen_core.experiment.experiment import Experiment
+
+        # The other ranks say everything in log files of their own. On the screen they only say what ends the run.
+        logging.configure(level=log_level if place.rank == 0 else "error")
+        experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
+        if place.rank == 0:
+            show_findings(experiment.warnings)
+        # An evaluation that is started again starts from its beginning.
+        continues = resume or (restarts > 0 and experiment.trains)
+        experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift)
     return 0
 
 

@@ -19,6 +19,7 @@ from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.errors import ConfigError
+from audiozen_core.launcher.settings import Launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class LoadedConfig:
             meta=sections.meta,
             acoustics=sections.acoustics or Acoustics(),
             distributed=sections.distributed or Distributed(),
+            launcher=sections.launcher or Launcher(),
             components=sections.components_by_kind,
             datasets=sections.datasets,
             hooks=sections.hooks,

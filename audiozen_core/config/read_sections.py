@@ -19,6 +19,7 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.kinds import KINDS, SECTIONS, Mode, needed_sections, section_name, split_section
+from audiozen_core.launcher.settings import Launcher
 from audiozen_core.registry.hints import earlier_use
 from audiozen_core.registry.index import installed_index, off_note
 
@@ -33,6 +34,7 @@ class Sections:
     meta: Meta | None = None
     acoustics: Acoustics | None = None
     distributed: Distributed | None = None
+    launcher: Launcher | None = None
     components_by_kind: dict[str, dict[str, Component]] = field(
         default_factory=lambda: {kind.name: {} for kind in _BUILT_KINDS}
     )

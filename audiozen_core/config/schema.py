@@ -24,12 +24,14 @@ from audiozen_core.config.sections import (
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.kinds import SECTIONS, Kind, split_section
+from audiozen_core.launcher.settings import Launcher
 
 # The kinds whose sections have keys besides `path` and `args`.
 _TABLES: dict[str, type] = {
     "meta": Meta,
     "acoustics": Acoustics,
     "distributed": Distributed,
+    "launcher": Launcher,
     "loss_function": LossComponent,
     "lr_scheduler": SchedulerComponent,
     "dataset": DatasetComponent,

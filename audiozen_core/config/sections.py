@@ -16,6 +16,7 @@ from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.kinds import Mode
+from audiozen_core.launcher.settings import Launcher
 
 
 def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any:
@@ -170,6 +171,7 @@ class ExperimentConfig:
         meta: the section `[meta]`.
         acoustics: the section `[acoustics]`.
         distributed: the section `[distributed]`.
+        launcher: the section `[launcher]`.
         components: the sections that become one object each, by kind, such as `model`, then by suffix: `""` for
             `[model]`, `"g"` for `[model_g]`. Each optimiser has a model with the same suffix, and each scheduler an
             optimiser.
@@ -183,6 +185,7 @@ class ExperimentConfig:
     meta: Meta
     acoustics: Acoustics
     distributed: Distributed
+    launcher: Launcher
     components: dict[str, dict[str, Component]]
     datasets: dict[Mode, list[DatasetComponent]]
     hooks: list[HookComponent]

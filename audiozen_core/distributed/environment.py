@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,7 +103,16 @@ def _first_host(nodes: str) -> str:
             f"the machine of rank 0 is not known, because `scontrol show hostnames {nodes}` failed",
             remedy="set MASTER_ADDR to the first machine of the job",
         ) from error
-    return found.stdout.split()[0]
+    host = found.stdout.split()[0]
+    try:
+        socket.gethostbyname(host)
+    except OSError as error:
+        # Torch would look for it until the time for the rendezvous is over.
+        raise RunError(
+            f"the machine of rank 0 is called `{host}` by Slurm, but this name has no address: {error}",
+            remedy="set MASTER_ADDR to the address of the first machine of the job",
+        ) from error
+    return host
 
 
 def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -59,7 +60,10 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
             "network interface to use",
         ) from error
     try:
-        yield Ranks(place.rank, place.size, place.local_rank)
+        ranks = Ranks(place.rank, place.size, place.local_rank)
+        if backend != "gloo":
+            _check_gpus(ranks)
+        yield ranks
     finally:
         dist.destroy_process_group()
 
@@ -116,10 +120,22 @@ def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
 
 
 def _choose_gpu(place: Place) -> None:
-    count = torch.cuda.device_count()
-    if place.local_rank >= count:
-        raise RunError(
-            f"this machine has {count} GPU{'s' * (count != 1)}, fewer than its {place.local_size} processes",
-            remedy=f"start at most {count} processes on it",
-        )
-    torch.cuda.set_device(place.local_rank)
+    """Chooses the GPU with the local rank. Slurm may show each process only its own GPU, which is then the first."""
+    torch.cuda.set_device(place.local_rank if place.local_rank < torch.cuda.device_count() else 0)
+
+
+def _check_gpus(ranks: Ranks) -> None:
+    """Checks that no two processes share a GPU.
+
+    Raises:
+        RunError: two of them do.
+    """
+    device = torch.cuda.current_device()
+    every = ranks.gather((socket.gethostname(), str(torch.cuda.get_device_properties(device).uuid)))
+    for rank, gpu in enumerate(every):
+        if (other := every.index(gpu)) != rank:
+            count = torch.cuda.device_count()
+            raise RunError(
+                f"ranks {other} and {rank} share a GPU of {gpu[0]}, which has {count} for its processes",
+                remedy=f"start at most {count} processes on it",
+            )

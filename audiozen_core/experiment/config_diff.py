@@ -31,7 +31,7 @@ For a section that a plugin brings, which has no path, the path is "".
 """
 
 # The keys of AudioZEN's own tables that may change: output folders, speed, and what happens after training.
-_SAFE_SECTIONS = ("test_dataset", "predict_dataset")
+_SAFE_SECTIONS = ("test_dataset", "predict_dataset", "launcher")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
 _SAFE_DISTRIBUTED = ("timeout", "bucket_cap_mb", "static_graph", "find_unused_parameters")

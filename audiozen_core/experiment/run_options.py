@@ -55,3 +55,18 @@ def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str 
             "a new training does not start from a checkpoint",
             remedy=f"continue the run with {RESUME}, or start a new run from the weights with {FINETUNE}",
         )
+
+
+def check_requeue_options(modes: Sequence[str], *, resume: bool, ckpt_path: str | None) -> None:
+    """Checks the options of a run whose job is queued again after an interruption.
+
+    Raises:
+        RunError: the run would go back to the same checkpoint whenever it starts again.
+    """
+    # A finetuning starts from a path only if it has no checkpoint of its own yet.
+    own = ckpt_path is not None and ("train" in modes or "/" not in ckpt_path)
+    if resume and own and any(mode in TRAINING for mode in modes):
+        raise RunError(
+            f"the job would go back to the checkpoint `{ckpt_path}` each time that it is queued again",
+            remedy="leave --ckpt-path out, so that the run continues from its latest checkpoint",
+        )

@@ -188,7 +188,7 @@ def test_mode_option_accepts_a_list_and_can_be_repeated(order):
     for arguments in ([*order, "x.toml"], ["x.toml", *order]):
         context = command.make_context("run", list(arguments))
         assert context.params["modes"] == ("train", "test")
-        assert context.params["file"].name == "x.toml"
+        assert [file.name for file in context.params["files"]] == ["x.toml"]
 
 
 def test_run_joins_several_training_sets(audiozen, project):

@@ -22,7 +22,7 @@ FLOORS = {
     6: ("experiment",),
     5: ("trainer",),
     4: ("config", "data"),
-    3: ("checkpoint", "registry", "hooks", "audio", "distributed", "scaffold"),
+    3: ("checkpoint", "registry", "hooks", "audio", "distributed", "launcher", "scaffold"),
     2: ("binding", "errors", "logging"),
     1: ("storage", "diagnostics", "kinds", "__init__"),
 }

@@ -1,0 +1,109 @@
+"""Prints what jobs of Slurm write, until they end. This module does not import torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from audiozen_core.errors import RunError
+from audiozen_core.logging import get_logger
+
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
+    *("REVOKED", "TIMEOUT"),
+}
+_SECONDS_BETWEEN_LINES = 0.5
+# Each question is work for the daemon that serves the whole cluster.
+_SECONDS_BETWEEN_QUESTIONS = 5.0
+
+
+def follow(logs: Mapping[str, Path]) -> int:
+    """Prints the output of jobs as they write it. A job that is queued again is followed further.
+
+    Args:
+        logs: the file that each job writes, by the ID of the job.
+
+    Returns:
+        0 if all jobs have succeeded; otherwise the exit code of the first that has not, or 1 if it was cancelled or
+        ended by Slurm.
+
+    Raises:
+        RunError: `squeue` does not know the jobs.
+    """
+    tails = {job: _Tail(path, f"{job} | " if len(logs) > 1 else "") for job, path in logs.items()}
+    states: dict[str, _State] = {}
+    while True:
+        before, states = states, states | _states(list(logs))
+        for job, state in states.items():
+            if job not in before or (state.name, state.reason) != (before[job].name, before[job].reason):
+                get_logger().info("the job has a new state", job=job, state=state.name, reason=state.reason)
+        ended = all(job in states and states[job].name in _ENDED for job in logs)
+        asked = time.monotonic()
+        while True:
+            for tail in tails.values():
+                tail.print_new(whole=ended)
+            if ended or time.monotonic() > asked + _SECONDS_BETWEEN_QUESTIONS:
+                break
+            time.sleep(_SECONDS_BETWEEN_LINES)
+        if ended:
+            break
+    return next((states[job].exit_code for job in logs if states[job].exit_code), 0)
+
+
+class _State(NamedTuple):
+    """The state of a job, the status of its script as `wait` gives it, and why it is waiting or has ended."""
+
+    name: str
+    status: int
+    reason: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a job that has ended."""
+        if self.name == "COMPLETED":
+            return 0
+        # The upper byte is the exit code; the lower is the signal that ended the script.
+        return self.status >> 8 or (128 + self.status if self.status else 1)
+
+
+def _states(jobs: list[str]) -> dict[str, _State]:
+    """Returns the state of each job that Slurm still knows."""
+    columns = "JobArrayID:40,State:20,exit_code:20,Reason:80"
+    known = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={known}", f"--Format={columns}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and "Invalid job id" in done.stderr:
+        raise RunError(
+            "Slurm no longer knows the job, so its end was missed",
+            remedy="ask `sacct` how it ended, if it is set up",
+        )
+    rows = (line.split(maxsplit=3) for line in done.stdout.splitlines())  # none while Slurm's daemon restarts
+    return {job: _State(name, int(status), reason.strip()) for job, name, status, reason in rows if job in jobs}
+
+
+class _Tail:
+    """Prints what is new in a file, in whole lines."""
+
+    def __init__(self, path: Path, prefix: str) -> None:
+        self.path = path
+        self.prefix = prefix
+        self.position = 0
+
+    def print_new(self, *, whole: bool) -> None:
+        """Prints the lines since the last call; with `whole` also a last line that has no end."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.position)
+                new = file.read()
+        except FileNotFoundError:  # the job is still waiting
+            return
+        if not whole:
+            new = new[: new.rfind(b"\n") + 1]
+        self.position += len(new)
+        for line in new.decode(errors="replace").splitlines():
+            sys.stdout.write(f"{self.prefix}{line}\n")
+        sys.stdout.flush()

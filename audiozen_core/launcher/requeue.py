@@ -1,0 +1,91 @@
+"""Queues the job of this process again, after a signal has stopped the run. This module does not import torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from audiozen_core.errors import Interrupted, RunError
+from audiozen_core.logging import get_logger
+
+_SECONDS = 60
+_early: list[Interrupted] = []
+
+
+def times_queued_again() -> int:
+    """Returns how often the job of this process has been queued again.
+
+    Raises:
+        RunError: this process is not in a job of Slurm.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        raise RunError(
+            "`--requeue` queues a job of Slurm again, but this process is not in one",
+            remedy="leave it out, or start the command with `sbatch`",
+        )
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
+@contextmanager
+def queued_again_when_stopped(rank: int) -> Iterator[None]:
+    """Queues the job again if SIGTERM stops the run within the block, also before the run has started.
+
+    Raises:
+        Interrupted: SIGTERM has stopped the run, on rank 0. The other ranks only leave the block.
+        RunError: the job can't be queued again.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        yield
+        # A warning that comes while the process ends must not make the complete job a failed one.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except BaseException as error:
+        # A signal that came before the run may have interrupted code that wraps every exception.
+        stop = error if isinstance(error, Interrupted) else next(iter(_early), None)
+        if stop is None or stop.number != signal.SIGTERM:
+            raise
+        if rank == 0:
+            _queue_again()
+            raise stop from None
+        # Otherwise `srun --kill-on-bad-exit` would end rank 0, which may still be saving.
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    _early.append(Interrupted(number, "the run has not started, so there was nothing to save"))
+    raise _early[0]
+
+
+def _queue_again() -> None:
+    """Queues the job of this process again, unless Slurm does that itself or somebody has cancelled the job.
+
+    Slurm sends SIGTERM when it warns of the time limit or of a pre-emption, when it ends a job that it has pre-empted
+    (which it then queues again itself), and when somebody cancels the job. The job is running only in the first case.
+    """
+    # Slurm and `srun` may both send the signal, and queueing the job again sends it once more.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    job = os.environ["SLURM_JOB_ID"]
+    state = _ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+    if state != "RUNNING":
+        get_logger().info("Slurm itself is ending the job, so it is not queued again from here", job=job, state=state)
+        return
+    _ask("scontrol", "requeue", job)
+    get_logger().info("the job is queued again, and continues from its checkpoint", job=job)
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise RunError(
+            f"the job can't be queued again: `{' '.join(command)}` failed",
+            notes=[f"{command[0]}: {said.strip()}"],
+            remedy="everything is saved: submit the run again with `--resume`",
+        ) from error
+    return done.stdout.strip()
