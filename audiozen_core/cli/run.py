@@ -95,7 +95,7 @@ def command(
     results of tests and predictions, such as test/best_epoch_0012/0/.
     """
     _ignore_usr1_until_training()
-    asks = [nproc_per_node, nnodes, rdzv_endpoint]
+    asks = [nproc_per_node, nnodes, rdzv_endpoint, max_restarts]
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
@@ -108,7 +108,8 @@ def command(
     (file,) = files
     place = find_place()
     if any(asks) and not place.launched:
-        return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
+        processes = nproc_per_node or ("auto" if nnodes else "1")
+        return _launch(processes, nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     if place.size > 1:
         # Torch would print, for each process, that looking for unused weights may have been in vain.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -135,7 +136,7 @@ def command(
     return 0
 
 
-def _launch(file: Path, processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:
+def _launch(processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:
     """Starts this command in several processes, and returns the exit code."""
     from audiozen_core import logging
     from audiozen_core.distributed.launch import Launch, endpoint_of, launch, machines_of, processes_of

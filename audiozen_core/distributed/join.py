@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -68,20 +68,20 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def compare_ranks(ranks: Ranks, config: str, modes: Sequence[str]) -> None:
+def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> None:
     """Checks that all ranks run the same experiment.
 
     Args:
         ranks: the processes of the run.
         config: the effective configuration of this one, as TOML.
-        modes: the modes that it runs.
+        options: the options that it was started with, such as the modes.
 
     Raises:
-        RunError: a rank has another configuration, mode, or version than rank 0.
+        RunError: a rank has another configuration, option, or version than rank 0.
     """
     own = {
         "config": config,
-        "modes": " ".join(modes),
+        **{name: str(value) for name, value in options.items()},
         "audiozen": __version__,
         "torch": str(torch.__version__),
     }

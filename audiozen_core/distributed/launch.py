@@ -120,6 +120,10 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Under nohup SIGHUP is ignored, because the run must outlive its terminal. The agent would handle it all the same.
+    signals = ["SIGTERM", "SIGINT", "SIGQUIT"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append("SIGHUP")
     config = LaunchConfig(
         min_nodes=how.least_machines,
         max_nodes=how.most_machines,
@@ -131,6 +135,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         local_addr=local,
         max_restarts=how.restarts,
         logs_specs=DefaultLogsSpecs(),
+        signals_to_handle=",".join(signals),
     )
     command = ["-m", "audiozen", *arguments]
     before = signal.signal(signal.SIGUSR1, _pass_on) if hasattr(signal, "SIGUSR1") else None

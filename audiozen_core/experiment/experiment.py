@@ -113,7 +113,9 @@ class Experiment:
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
-            compare_ranks(self.ranks, self.config.text, self.modes)
+            stack.callback(setattr, self, "ranks", ALONE)
+            options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
+            compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.is_main:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))

@@ -69,6 +69,7 @@ class BatchTraining(CheckpointedTrainer):
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
         self._first_step_done = False
+        self._has_batch = False
         self._unsaved = UnsavedTensors({})
 
     def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
@@ -92,6 +93,7 @@ class BatchTraining(CheckpointedTrainer):
             if agreed is None:
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
+        self._has_batch = bool(losses)
         self.backward_losses(losses)
         if not self._window_open:
             self._optimizer_step()
@@ -137,7 +139,8 @@ class BatchTraining(CheckpointedTrainer):
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self._as_trainer)
-            if self.plot_norm and self.grad_norm is not None:
+            # Among several ranks, those that have the last batch of the window record the norm.
+            if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
             self.step_optimizers()
         elif self._turns:

@@ -101,9 +101,9 @@ class Turns:
         Returns:
             The losses of this rank, weighted; None if the turn is to be left out.
         """
-        names = ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
+        names = self._names
         own = sum(1 << index for index, name in enumerate(names) if name in losses)
-        turn = self._ranks.exchange(self._error is not None, own, samples if losses else 0)
+        turn = self._ranks.exchange("turn", self._error is not None, own, samples if losses else 0)
         if any(failed for failed, _, _ in turn) and self.settle():
             return None
         every, total = 0, 0
@@ -114,8 +114,9 @@ class Turns:
         for name in present:
             if name not in losses:
                 self._gradients.count(self._suffixes(name))
-        weighted = {name: loss * (samples * self._ranks.size / total) for name, loss in losses.items()}
-        for name in self._to_average(names) if last else ():
+        share = samples * self._ranks.size / max(total, 1)
+        weighted = {name: loss if share == 1 else loss * share for name, loss in losses.items()}
+        for name in self._to_average if last else ():
             # Where a rank has no such loss, `average` follows.
             if all(mask & 1 << names.index(name) for _, mask, _ in turn):
                 self._prepare(name)
@@ -125,17 +126,22 @@ class Turns:
 
     def average(self) -> None:
         """Averages the gradients that no backward pass of this rank has averaged, and begins a window."""
-        names = ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
-        for name in self._to_average(names):
+        for name in self._to_average:
             if name not in self._averaged:
                 self._prepare(name)
                 self._sync.average(name)
         self._of_window.clear()
         self._averaged.clear()
 
-    def _to_average(self, names: Sequence[str]) -> list[str]:
-        """Returns the losses of the window in a fixed order. `loss` covers the weights of all others."""
-        return ["loss"] if "loss" in self._of_window else [name for name in names if name in self._of_window]
+    @property
+    def _names(self) -> list[str]:
+        """The names that losses may have, in an order that is the same on all ranks."""
+        return ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
+
+    @property
+    def _to_average(self) -> list[str]:
+        """The losses of the window. `loss` covers the weights of all others."""
+        return ["loss"] if "loss" in self._of_window else [name for name in self._names if name in self._of_window]
 
     def _suffixes(self, name: str) -> list[str]:
         return self._gradients.trained_suffixes if name == "loss" else [name.removeprefix("loss_")]

@@ -67,6 +67,27 @@ class OwnBatches:
         return {"seen": self.seen}
 
 
+class NanScalar:
+    """Adds a scalar that is NaN on all ranks."""
+
+    affects_training = False
+
+    @hookimpl.evaluation_scalars
+    def evaluation_scalars(self):
+        return {"unknown": math.nan}
+
+
+class OnlyMain:
+    """Is asked whether to stop, in the main process only."""
+
+    affects_training = False
+    main_process_only = True
+
+    @hookimpl.stop_within_epoch_reason
+    def stop_within_epoch_reason(self, trainer):
+        return "enough" if trainer.progress.step == 3 else None
+
+
 class OwnWeights:
     """Changes a weight on the last rank only."""
 

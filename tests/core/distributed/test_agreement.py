@@ -1,11 +1,19 @@
 """What one rank meets, all ranks act on: stops, signals, NaN, unreadable data, errors, other settings."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from audiozen_core.distributed.join import joined_ranks
+from audiozen_core.distributed.settings import Distributed
+from audiozen_core.errors import Interrupted
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_plugins.hooks.signals import Signals
 from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
 from tests.on_ranks import Failed, all_right, on_ranks
 
@@ -49,17 +57,17 @@ def test_ranks_draw_different_random_numbers_and_each_continues_its_own(tmp_path
     assert not torch.equal(state["rng.ranks.0.torch"], state["rng.ranks.1.torch"])
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
-def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, signal):
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
+def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, name):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)
     all_right(on_ranks(2, lambda rank: uninterrupted.run() and None))
-    tiny = with_dropout(stopped).add_hook(f"{HOOKS}.SignalAt", step=2, name=signal)
+    tiny = with_dropout(stopped).add_hook(f"{HOOKS}.SignalAt", step=2, name=name)
     results = on_ranks(2, lambda rank: tiny.run() and None)
     assert all(isinstance(result, Failed) and "Interrupted" in result.args[0] for result in results), results
     del tiny.values["hooks"][-1]
     all_right(on_ranks(2, lambda rank: tiny.run(resume=True) and None))
-    assert all(torch.equal(value, state_of(stopped)[name]) for name, value in state_of(whole).items())
+    assert all(torch.equal(value, state_of(stopped)[key]) for key, value in state_of(whole).items())
 
 
 def test_nan_on_one_rank_leaves_the_turn_out_on_all(folders):
@@ -86,6 +94,42 @@ def test_nan_on_one_rank_rolls_all_back(tmp_path):
     log = (tmp_path / "exp/tiny/tiny.log").read_text()
     assert "restored the last checkpoint" in log
     assert "restored the last checkpoint" in (tmp_path / "exp/tiny/tiny.rank1.log").read_text()
+
+
+def test_nan_gradient_ends_the_run_on_a_rank_without_a_batch_too(tmp_path):
+    tiny = experiment(tmp_path, batch_size=4).set("model", "tests.core.distributed.networks.NanGradient")
+    results = on_ranks(3, lambda rank: tiny.run() and None)
+    assert all("the gradient of `gain` of [model] has the norm nan" in result.args[0] for result in results), results
+
+
+def test_answer_of_a_hook_of_the_main_process_counts_for_all(tmp_path):
+    tiny = experiment(tmp_path, batch_size=1).add_hook(f"{HOOKS}.OnlyMain")
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+    assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name.endswith("step_0000003")
+
+
+def test_signal_that_arrives_while_the_ranks_tell_each_other_is_told_the_next_time():
+    ranks = SimpleNamespace(is_main=True)
+    hook, trainer = Signals(), SimpleNamespace(ranks=ranks, between_steps=True)
+    told = []
+
+    def exchange(place, stop, save):
+        if not told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        told.append(stop)
+        return [(stop, save), (0, 0)]
+
+    ranks.exchange = exchange
+    hook.on_run_start(trainer, "train")
+    try:
+        hook.on_training_step_end(trainer)
+        trainer.hooks = SimpleNamespace(on_checkpoint_request=lambda **_: None)
+        with pytest.raises(Interrupted):
+            hook.on_training_step_end(trainer)
+    finally:
+        hook.on_exception()
+        hook.on_teardown()
+    assert told == [0, signal.SIGTERM]
 
 
 def test_unreadable_file_counts_for_all_ranks_together(tmp_path):
@@ -120,6 +164,48 @@ def test_weights_that_differ_between_ranks_end_the_run(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.OwnWeights")
     results = on_ranks(2, lambda rank: tiny.run() and None)
     assert all("the weights of rank 1 differ from those of rank 0" in result.args[0] for result in results), results
+
+
+def test_scalar_that_is_nan_on_all_ranks_is_the_same(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.NanScalar")
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+
+
+def test_score_that_differs_between_ranks_is_that_of_the_main_process(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    tiny.set("trainer", "tests.core.distributed.networks.OwnScore", max_epochs=3)
+    scores = all_right(on_ranks(2, lambda rank: Experiment.load(tiny.write()).run().modes["train"].best_score))
+    assert scores == [3.0, 3.0]
+
+
+def test_order_that_differs_between_ranks_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    tiny.values["dataset"]["dataloader"]["sampler"] = {"path": "tests.core.distributed.networks.OwnOrder"}
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("gives rank 1 another order than rank 0" in result.args[0] for result in results), results
+
+
+def test_option_that_only_one_rank_has_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    results = on_ranks(2, lambda rank: tiny.run(resume=rank == 0) and None)
+    assert all("rank 1 runs with another resume than rank 0" in result.args[0] for result in results), results
+
+
+def test_two_samples_of_one_id_on_different_ranks_are_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).set("trainer", max_epochs=1)
+    tiny.run()
+    tiny.set("predict_dataset", "tests.core.distributed.networks.SameId")
+    results = on_ranks(2, lambda rank: tiny.run("predict") and None)
+    assert any("two samples would write the same file" in getattr(result, "args", [""])[0] for result in results)
+
+
+def test_ranks_that_come_apart_end_with_words():
+    def part(rank):
+        with joined_ranks(Distributed(timeout=60), "cpu") as ranks:
+            ranks.wait() if rank else ranks.gather("here")
+
+    results = on_ranks(2, part)
+    assert all("the ranks have come apart: rank 0 is at `gather`, and rank 1 at `wait`" in r.args[0] for r in results)
 
 
 def test_error_on_one_rank_ends_the_others(tmp_path):
