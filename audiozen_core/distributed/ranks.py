@@ -83,13 +83,17 @@ class Ranks:
 
     def from_main(self, value: _Value) -> _Value:
         """Returns the value of the main process."""
+        return self.from_rank(0, value)
+
+    def from_rank(self, rank: int, value: _Value) -> _Value:
+        """Returns the value of one rank. Tensors must be on the CPU."""
         if self.size == 1:
             return value
         import torch.distributed as dist
 
         box = [value]
         with self.explained():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=rank)
         return box[0]
 
     def first(self, answer: _Value | None) -> _Value | None:
