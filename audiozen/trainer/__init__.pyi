@@ -1,3 +1,4 @@
+from audiozen_core.distributed.settings import Distributed as Distributed
 from audiozen_core.hooks.progress import Progress as Progress
 from audiozen_core.trainer.base_trainer import BaseTrainer as BaseTrainer
 from audiozen_core.trainer.components import Components as Components

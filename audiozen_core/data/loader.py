@@ -51,6 +51,7 @@ class BatchLoader:
 
     Attributes:
         origin: where the batches come from, in words: the data set, and the collate function if it is not torch's.
+        size: the number of samples of the data set; None for a stream.
         samples: with several ranks, the number of samples in the newest batch.
 
     Raises:
@@ -98,6 +99,7 @@ class BatchLoader:
         if num_workers:
             options.setdefault("persistent_workers", True)
             options.setdefault("worker_init_fn", start_worker)
+        self.size: int | None = None
         self._batches: EpochBatches | None = None
         self._source: SeededDataset | SeededStream
         collate = collate_fn or getattr(dataset, "collate_fn", None) or default_collate
@@ -118,10 +120,11 @@ class BatchLoader:
             options.pop("persistent_workers", None)
             options |= {"batch_size": batch_size, "drop_last": drop_last}
         else:
-            self._size = self._count()
-            if drop_last and self._size < batch_size:
+            self.size = self._count()
+            if drop_last and self.size < batch_size * self.ranks:
+                of_each = f" for each of {self.ranks} processes" if self.ranks > 1 else ""
                 raise DataError(
-                    f"{self._name} has {self._size} items, fewer than one batch of {batch_size}, "
+                    f"{self._name} has {self.size} items, fewer than one batch of {batch_size}{of_each}, "
                     "and `drop_last` drops incomplete batches",
                     remedy="set a smaller `batch_size`, or `drop_last = false`",
                 )
@@ -131,7 +134,7 @@ class BatchLoader:
             named = "" if used is None else f"the sampler {type(used).__name__}"
             self._source = SeededDataset(dataset, seed, self.names, named, collate)  # type: ignore[arg-type]
             self._batches = EpochBatches(
-                self._size,
+                self.size,
                 batch_size=batch_size,
                 shuffle=shuffle,
                 drop_last=drop_last,
@@ -216,9 +219,9 @@ class BatchLoader:
             except Exception as error:
                 raise DataError.caused_by(error, f"{self._name} failed in `set_epoch({epoch})`:") from error
         if self._batches is not None:
-            if (size := self._count()) != self._size:
+            if (size := self._count()) != self.size:
                 raise DataError(
-                    f"{self._name} had {self._size} items when it was built, and has {size} in epoch {epoch}",
+                    f"{self._name} had {self.size} items when it was built, and has {size} in epoch {epoch}",
                     remedy="return the same length in every epoch",
                 )
             self._batches.begin(epoch, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -92,6 +92,27 @@ def compare_ranks(ranks: Ranks, config: str, modes: Sequence[str]) -> None:
                 notes=[f"first difference: {first}"],
                 remedy="start all processes with the same command, file, environment variables and installation",
             )
+
+
+def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
+    """Checks that the data sets of all ranks have the same numbers of samples.
+
+    Args:
+        ranks: the processes of the run.
+        sizes: the number of samples of each data set on this rank, by its header.
+
+    Raises:
+        RunError: a rank has other data than rank 0, for instance because a folder on its machine is incomplete.
+    """
+    every = ranks.gather(dict(sizes))
+    for rank, other in enumerate(every):
+        for header in every[0].keys() | other.keys():
+            first, own = every[0].get(header), other.get(header)
+            if first != own:
+                raise RunError(
+                    f"{header} has {own} samples on rank {rank}, and {first} on rank 0",
+                    remedy="give all machines the same data, or a folder that they share",
+                )
 
 
 def _choose_gpu(place: Place) -> None:

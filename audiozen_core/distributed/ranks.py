@@ -106,7 +106,7 @@ class Ranks:
         """Waits until all ranks are here."""
         self.exchange(0)
 
-    def same_everywhere(self, value: object) -> list[int]:
+    def differing(self, value: object) -> list[int]:
         """Returns the ranks whose value differs from that of the main process."""
         values = self.gather(value)
         return [rank for rank, other in enumerate(values) if other != values[0]]

@@ -18,7 +18,7 @@ from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.load import load_config
 from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
-from audiozen_core.distributed.join import compare_ranks, joined_ranks
+from audiozen_core.distributed.join import compare_data, compare_ranks, joined_ranks
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
@@ -141,8 +141,10 @@ class Experiment:
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
         # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
         trainer, loaders = self.build(start, modes=self.modes if first else (mode,))
+        built = list(chain.from_iterable(loaders.values()))
+        compare_data(self.ranks, {" and ".join(loader.names): loader.size for loader in built if loader.size})
         with ExitStack() as closing:
-            for loader in chain.from_iterable(loaders.values()):
+            for loader in built:
                 closing.callback(loader.close)
             if mode in TRAINING and resume:
                 self._resume(trainer, ckpt_path, allow_drift=allow_drift)

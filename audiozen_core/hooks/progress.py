@@ -23,6 +23,7 @@ class Progress:
         batches: the number of batches in the last completed epoch.
         num_batches: the number of batches in the current epoch (between epochs: in the last one); None if the data
             set has no length.
+        ranks: the number of processes that train the current epoch together.
         stream_workers: the number of workers, if the samples of the current epoch depend on it; otherwise None.
     """
 
@@ -35,13 +36,20 @@ class Progress:
     batches: int = 0
     num_batches: int | None = None
     stream_workers: int | None = None
+    ranks: int = 1
 
-    def begin_epoch(self, num_batches: int | None, stream_workers: int | None) -> None:
+    def begin_epoch(self, num_batches: int | None, stream_workers: int | None, ranks: int = 1) -> None:
         """Starts an epoch, or continues one that a checkpoint interrupted.
 
         Raises:
             RunError: the epoch continues, but its data have changed since the checkpoint was saved.
         """
+        if self.batch and ranks != self.ranks:
+            raise RunError(
+                f"the checkpoint was saved within epoch {self.epoch + 1}, which {self.ranks} process"
+                f"{'es' * (self.ranks > 1)} had divided among themselves, and the run has {ranks} now",
+                remedy=f"start {self.ranks} again, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
+            )
         if self.batch and None not in (num_batches, self.num_batches) and num_batches != self.num_batches:
             raise RunError(
                 f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in the middle of "
@@ -55,7 +63,7 @@ class Progress:
                 f"started with: {self.stream_workers or 0}, not {stream_workers or 0}",
                 remedy=f"restore `num_workers`, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
-        self.num_batches, self.stream_workers = num_batches, stream_workers
+        self.num_batches, self.stream_workers, self.ranks = num_batches, stream_workers, ranks
 
     def complete_epoch(self) -> None:
         """Counts the current epoch as done."""

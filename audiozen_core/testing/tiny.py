@@ -18,6 +18,7 @@ from audiozen_core.config.toml.emit import emit
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import RunMode
+from audiozen_core.storage.atomic import write_whole
 from audiozen_core.testing.recorder import HookRecorder
 
 RATE = 16000
@@ -133,7 +134,7 @@ class TinyExperiment:
 
     def write(self) -> Path:
         """Writes the TOML file and returns its path."""
-        self.file.write_text(emit(self.values), encoding="utf-8")
+        write_whole(self.file, emit(self.values))  # several ranks of a run may write it at the same time
         return self.file
 
     def run(

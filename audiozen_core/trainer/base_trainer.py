@@ -211,7 +211,7 @@ class BaseTrainer(BatchTraining):
         self.num_batches = loader.num_batches
         if self._turns:
             batches = self._turns.in_turns(batches, start, self.num_batches)
-        self.progress.begin_epoch(self.num_batches, loader.stream_workers)
+        self.progress.begin_epoch(self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()
         self._window_open = False
@@ -232,6 +232,8 @@ class BaseTrainer(BatchTraining):
         if self._window_open:
             self._optimizer_step()
         self._gradients.check_no_new_weights()
+        if self._turns:
+            self._turns.check_weights(self.modules)
         self._complete_records()
         steps = self.scalars.per_batch
         if not steps:

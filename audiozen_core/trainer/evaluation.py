@@ -244,7 +244,7 @@ class Evaluation(Steps, Parts):
             HookError: they differ between the ranks, because a hook has used what it has seen on its own rank.
         """
         added = self.hooks.added_scalars(hook, taken, trainer=self._as_trainer, **arguments)
-        if self.ranks.several and self.ranks.same_everywhere(added):
+        if self.ranks.several and self.ranks.differing(added):
             raise HookError(
                 f"the scalars that hooks add in `{hook}` differ between the ranks, so they are not those of all data",
                 remedy="let the hook collect what it needs with `trainer.ranks.gather(...)`",

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from audiozen_core.distributed.ranks import Ranks
@@ -188,6 +189,22 @@ class Turns:
     def share_buffers(self, modules: Mapping[str, nn.Module]) -> None:
         """Gives all ranks the buffers of rank 0. A running mean, for example, depends on the batches of its rank."""
         self._ranks.share_tensors([buffer for part in modules.values() for buffer in part.buffers()])
+
+    def check_weights(self, modules: Mapping[str, nn.Module]) -> None:
+        """Checks that all ranks have the same weights, as they must have after each optimiser step.
+
+        Raises:
+            RunError: a rank has others. Its gradients would then be those of another network.
+        """
+        every = [weight.detach() for part in modules.values() for weight in part.parameters()]
+        weights = [weight for weight in every if not is_sharded(weight)]
+        norms = torch.stack([norm.cpu().double() for norm in torch._foreach_norm(weights)]).tolist() if weights else []
+        if others := self._ranks.differing(norms):
+            raise RunError(
+                f"the weights of rank {others[0]} differ from those of rank 0",
+                remedy="look for a hook or a trainer that changes weights on some ranks only, or from random numbers; "
+                "each rank has its own",
+            )
 
     def combine(self, rows: Sequence[Row]) -> list[Row]:
         """Combines the rows of all ranks: each scalar becomes the mean over all samples of its batch or step."""

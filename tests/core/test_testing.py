@@ -335,7 +335,7 @@ def test_check_import_reports_changes_of_global_state(install):  # noqa: F811
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("print('hello')", "prints 'hello"),
+        pytest.param("print('hello')", "prints 'hello", marks=pytest.mark.slow),
         ("1 / 0", "fails:(?s:.*)ZeroDivisionError"),
         ("VALUE = sum(range(300_000))", r"takes 0\.\d s, more than 0"),
     ],

@@ -34,6 +34,7 @@ BODIES = {
     "lr_scheduler": 'path = "torch.optim.lr_scheduler.ExponentialLR"\nargs.gamma = 0.5\n',
     "dataset": 'path = "parts.Data"\n',
     "acoustics": "sr = 8000\n",
+    "distributed": "timeout = 60.0\n",
     "meta": "seed = 1\n",
     "trainer": 'path = "parts.Trainer"\n',
     "dataloader": "batch_size = 3\n",

@@ -5,6 +5,8 @@ import os
 import signal
 from pathlib import Path
 
+import torch
+
 from audiozen import hookimpl
 
 
@@ -63,6 +65,18 @@ class OwnBatches:
     @hookimpl.evaluation_scalars
     def evaluation_scalars(self):
         return {"seen": self.seen}
+
+
+class OwnWeights:
+    """Changes a weight on the last rank only."""
+
+    affects_training = False
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer):
+        if trainer.ranks.rank == trainer.ranks.size - 1:
+            with torch.no_grad():
+                next(trainer.models[""].parameters()).mul_(1.001)
 
 
 class FailAt:

@@ -1,4 +1,6 @@
-"""Networks for the tests of several ranks."""
+"""Networks and data for the tests of several ranks."""
+
+import os
 
 import torch
 from torch import nn
@@ -42,3 +44,13 @@ class Stack(nn.Module):
         """Returns the last two layers' output; some trainers call it."""
         output, _ = self.recurrent(self.dropout(hidden))
         return self.leave(self.frozen(output))
+
+
+class Incomplete(torch.utils.data.Dataset):
+    """A data set that has fewer samples on other machines."""
+
+    def __len__(self):
+        return 7 - int(os.environ["RANK"])
+
+    def __getitem__(self, index):
+        return {"noisy": torch.ones(4000), "clean": torch.ones(4000)}

@@ -25,7 +25,7 @@ def with_dropout(folder):
     return tiny
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_run_that_one_rank_stops_within_an_epoch_is_resumed_to_the_last_bit(folders, size):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)
@@ -49,7 +49,7 @@ def test_ranks_draw_different_random_numbers_and_each_continues_its_own(tmp_path
     assert not torch.equal(state["rng.ranks.0.torch"], state["rng.ranks.1.torch"])
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("signal", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, signal):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)
@@ -103,6 +103,25 @@ def test_scalar_of_a_hook_that_saw_its_own_batches_only_is_refused(tmp_path):
     assert all("differ between the ranks" in result.args[0] for result in results)
 
 
+def test_other_data_on_a_rank_are_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).set("dataset", "tests.core.distributed.networks.Incomplete")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("[dataset] has 6 samples on rank 1, and 7 on rank 0" in result.args[0] for result in results), results
+
+
+def test_data_set_that_drop_last_leaves_nothing_of_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    tiny.values["dataset"]["dataloader"]["drop_last"] = True
+    results = on_ranks(4, lambda rank: tiny.run() and None)
+    assert all("fewer than one batch of 2 for each of 4 processes" in result.args[0] for result in results), results
+
+
+def test_weights_that_differ_between_ranks_end_the_run(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.OwnWeights")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("the weights of rank 1 differ from those of rank 0" in result.args[0] for result in results), results
+
+
 def test_error_on_one_rank_ends_the_others(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailAt", step=1)
     first, last = on_ranks(2, lambda rank: tiny.run() and None)
@@ -125,10 +144,14 @@ def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_pat
     assert not Path(tmp_path / "exp").exists()
 
 
-def test_checkpoint_of_two_ranks_is_continued_by_one_and_by_three(folders):
-    one, _ = folders
-    tiny = with_dropout(one).add_hook(f"{HOOKS}.StopAt", step=2)
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_checkpoint_within_an_epoch_needs_the_same_number_of_ranks_and_one_after_it_any(folders, size):
+    folder, _ = folders
+    tiny = with_dropout(folder).add_hook(f"{HOOKS}.StopAt", step=6)
     all_right(on_ranks(2, lambda rank: tiny.run() and None))
     del tiny.values["hooks"][-1]
-    results = on_ranks(3, lambda rank: tiny.run(resume=True) and None)
-    assert all("had 4 batches when the checkpoint was saved" in result.args[0] for result in results)
+    results = on_ranks(size, lambda rank: tiny.run(resume=True) and None)
+    assert all("within epoch 2, which 2 processes had divided" in result.args[0] for result in results), results
+    all_right(on_ranks(size, lambda rank: tiny.run(resume=True, ckpt_path="epoch_0001") and None))
+    assert {record["epoch"] for record in records(folder)} == {1, 2}
+    assert ("rng.ranks.2.torch" in state_of(folder)) == (size == 3)

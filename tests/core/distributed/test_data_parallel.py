@@ -27,6 +27,7 @@ def experiment(folder, *, batch_size, **trainer):
     # With Adam, tiny differences of a gradient near zero become differences as large as the learning rate.
     tiny.set("optimizer", "torch.optim.SGD", lr=0.5)
     tiny.values["dataset"]["dataloader"]["batch_size"] = batch_size
+    tiny.values["distributed"] = {"timeout": 60.0}  # a mistake should not make the tests wait for ten minutes
     return tiny
 
 
@@ -59,8 +60,10 @@ def folders(tmp_path):
     return tmp_path / "one", tmp_path / "several"
 
 
-@pytest.mark.parametrize("window", [1, 2])
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(
+    ("size", "window"),
+    [(2, 1), (3, 2), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(3, 1, marks=pytest.mark.slow)],
+)
 def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window):
     one, several = folders
     experiment(one, batch_size=2 * size, gradient_accumulation_steps=window).run("train", "test")
@@ -72,6 +75,15 @@ def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window)
     assert any((first[name] != value).any() for name, value in state_of(one).items() if name.startswith("model"))
     for expected, found in zip(records(one), records(several), strict=True):
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_settings_of_the_engine_change_nothing(folders):
+    one, several = folders
+    experiment(one, batch_size=4).run()
+    tiny = experiment(several, batch_size=2)
+    tiny.values["distributed"] |= {"static_graph": True, "find_unused_parameters": False, "bucket_cap_mb": 1}
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+    assert_near(state_of(one), state_of(several))
 
 
 class _SeveralNetworks(BaseTrainer):

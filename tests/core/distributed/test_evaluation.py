@@ -16,7 +16,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-@pytest.mark.parametrize("size", [2, 3, 8])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(8, marks=pytest.mark.slow)])
 def test_results_are_those_of_one_process_to_the_last_bit(tmp_path, size):
     tiny = experiment(tmp_path, batch_size=4).set("trainer", max_epochs=1)
     for mode in ("validate", "test", "predict"):

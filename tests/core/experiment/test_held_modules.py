@@ -228,7 +228,7 @@ def test_the_file_must_decide_about_weights_that_a_loss_holds(tiny, path):
     assert "`trainable = true`" in error.value.remedy
 
 
-@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("trainable", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("path", HELD)
 def test_held_modules_are_trained_saved_and_switched_like_those_of_a_module(tiny, path, trainable):
     def after(path):

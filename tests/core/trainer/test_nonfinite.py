@@ -157,12 +157,10 @@ def test_skipped_batch_counts_as_a_step_and_keeps_the_weights_finite(cls):
 
 def test_skipped_batch_has_the_same_effect_as_an_absent_batch():
     class Absent(TinyTrainer):
-        def _learn(self, batch, batch_idx):
-            # The forward pass draws random numbers, and also runs for a skipped batch.
-            if (self.progress.epoch + 1, batch_idx) == BadLoss.bad:
-                self.forward_batch(batch, batch_idx)
-                return {}
-            return super()._learn(batch, batch_idx)
+        # The forward pass draws random numbers, and also runs for a skipped batch.
+        def backward_losses(self, losses, **options):
+            if (self.progress.epoch + 1, self.progress.batch) != BadLoss.bad:
+                super().backward_losses(losses, **options)
 
     skipped, _ = make(cls=BadLoss, max_epochs=3, on_nonfinite="skip")
     skipped.train(make_loader())
@@ -383,8 +381,8 @@ def test_rollback_restores_the_checkpoint_and_continues_without_the_batch(tmp_pa
     assert trainer.progress.epoch == 3
 
     class Absent(TinyTrainer):
-        def _learn(self, batch, batch_idx):
-            return {} if (self.progress.epoch + 1, batch_idx) == bad else super()._learn(batch, batch_idx)
+        def forward_batch(self, batch, batch_idx):
+            return ({}, {}) if (self.progress.epoch + 1, batch_idx) == bad else super().forward_batch(batch, batch_idx)
 
     absent = make_trainer(cls=Absent, max_epochs=3)
     absent.train(make_loader(), [make_loader()])
@@ -400,8 +398,10 @@ def test_rollback_restores_weights_from_before_a_delayed_nan_loss(tmp_path, monk
     assert hook.left_out == {(2, 1)}
 
     class Absent(TinyTrainer):
-        def _learn(self, batch, batch_idx):
-            return {} if (self.progress.epoch + 1, batch_idx) == (2, 1) else super()._learn(batch, batch_idx)
+        def forward_batch(self, batch, batch_idx):
+            return (
+                ({}, {}) if (self.progress.epoch + 1, batch_idx) == (2, 1) else super().forward_batch(batch, batch_idx)
+            )
 
     absent = make_trainer(cls=Absent, max_epochs=3)
     absent.train(make_loader(), [make_loader()])

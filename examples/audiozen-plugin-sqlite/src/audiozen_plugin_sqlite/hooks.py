@@ -35,6 +35,7 @@ class Sqlite:
     """
 
     affects_training = False
+    main_process_only = True
     phase = "persist"
 
     def __init__(self, file: str | None = None, timeout: float = 5.0) -> None:
