@@ -1,21 +1,27 @@
 """Ranks that share the weights of networks train what one process trains, and resume one another's checkpoints."""
 
+import copy
 from functools import partial
 
 import pytest
 import torch
 import torch.distributed.fsdp  # here rather than in each of the processes
+from torch import nn
 
+from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
+from audiozen_core.data.tensors import map_tensors
 from audiozen_core.distributed.join import joined_ranks
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.settings import Distributed
-from audiozen_core.distributed.sharding import is_sharded, shard, whole_tensor
+from audiozen_core.distributed.sharding import is_sharded, local_part, shard, sharded_units, whole_tensor
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from tests.core.distributed.networks import Stack
-from tests.on_ranks import all_right, on_ranks
+from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
+from tests.on_ranks import Failed, all_right, on_ranks
 
 HOOKS = "tests.core.distributed.hooks"
 SHARDED = Distributed(strategy="fully_sharded")
@@ -133,3 +139,179 @@ def test_methods_that_are_named_can_be_called_like_the_network():
         return weights_of(trainer)
 
     assert_like_one(2, train)
+
+
+class SkipOn:
+    """Leaves out some batches of one rank."""
+
+    def __init__(self, rank, batches):
+        self.rank, self.batches = rank, batches
+
+    @hookimpl.skip_batch
+    def skip_batch(self, trainer, batch_idx):
+        return True if trainer.ranks.rank == self.rank and batch_idx in self.batches else None
+
+
+class FailingLoss:
+    """Makes the weights of one rank infinite after a step."""
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer, step):
+        if step == 2 and trainer.ranks.rank == 1:
+            local_part(trainer.model.layers[0][0].weight.detach())[0] = torch.inf
+
+
+def test_rank_without_a_batch_takes_part_with_weight_zero():
+    def train(ranks):
+        trainer = build(ranks, {"": Stack}, hooks=[SkipOn(0, {1, 2})], max_epochs=1)
+        trainer.train(loader(ranks, 2, count=12))
+        return weights_of(trainer)
+
+    class WithoutSkipped(OneNetwork):
+        def training_step(self, batch, batch_idx):
+            # Of each batch of four, the first two samples would be those of rank 0.
+            return super().training_step({"x": batch["x"][2:] if batch_idx in (1, 2) else batch["x"]}, batch_idx)
+
+    one = build(ALONE, {"": Stack}, WithoutSkipped, max_epochs=1)
+    one.train(loader(ALONE, 4, count=12))
+    expected = weights_of(one)
+    for found in all_right(in_ranks(2, train)):
+        for name, weight in expected.items():
+            torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(weight), rtol=0, atol=1e-6, msg=name)
+
+
+ADAM = partial(torch.optim.AdamW, lr=0.01)
+
+
+def state_after(trainer):
+    """Returns the networks and optimisers in a checkpoint, with lists in place of tensors."""
+    with trainer.checkpoint() as state:
+        kept = {name: state[name] for name in state if name.startswith(("model", "optimizer"))}
+        assert not trainer.ranks.is_main or "DTensor" not in repr(kept)
+        return copy.deepcopy(kept) if trainer.ranks.is_main else None
+
+
+def as_lists(state):
+    found = []
+    map_tensors(state, lambda tensor: found.append((list(tensor.shape), tensor.tolist())) or tensor)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "strategy"),
+    [(2, 3, "fully_sharded"), (2, 1, "fully_sharded"), (1, 2, "fully_sharded"), (2, 2, "data_parallel")],
+)
+def test_checkpoint_is_restored_by_another_number_of_ranks(tmp_path, before, after, strategy):
+    store = CheckpointStore(tmp_path / "checkpoints")
+
+    def save(ranks):
+        trainer = build(ranks, {"g": Stack, "d": Stack}, TwoNetworks, optimizer=ADAM)
+        trainer.train(loader(ranks, 2))
+        with trainer.checkpoint() as state:
+            if ranks.is_main:
+                store.save(state, epoch=2, step=1)
+        return as_lists(state_after(trainer))
+
+    def load(ranks):
+        settings = Distributed(strategy=strategy)
+        trainer = build(ranks, {"g": Stack, "d": Stack}, TwoNetworks, optimizer=ADAM, settings=settings)
+        unlike = as_lists(state_after(trainer))
+        trainer.load_checkpoint(store.load("latest", map_location=trainer.state_device).state)
+        found = as_lists(state_after(trainer))
+        trainer.max_epochs += 1
+        trainer.train(loader(ranks, 2))
+        return found, unlike
+
+    saved = all_right(in_ranks(before, save))[0] if before > 1 else save(ALONE)
+    found, unlike = all_right(in_ranks(after, load))[0] if after > 1 else load(ALONE)
+    assert found == saved
+    assert found != unlike
+    assert len(found) > 100
+
+
+def test_resumed_run_is_the_same_to_the_last_bit(tmp_path):
+    states = []
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+        tiny = experiment(tmp_path / name, batch_size=1).set("model", "tests.core.distributed.networks.Dropping")
+        tiny.set("optimizer", "torch.optim.AdamW", lr=0.01).values["distributed"] = {"strategy": "fully_sharded"}
+        if name == "stopped":
+            tiny.add_hook(f"{HOOKS}.StopAt", step=3)
+            all_right(on_ranks(2, lambda rank, tiny=tiny: tiny.run() and None))
+            del tiny.values["hooks"][-1]
+        resume = name == "stopped"
+        all_right(on_ranks(2, lambda rank, tiny=tiny, resume=resume: tiny.run(resume=resume) and None))
+        states.append((state_of(tmp_path / name), records(tmp_path / name)))
+    (expected, lines), (found, others) = states
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert lines == others
+
+
+def test_nan_on_one_rank_leaves_the_turn_out_and_clipping_and_scores_are_those_of_one_process(tmp_path):
+    for name, size in (("one", 1), ("several", 2)):
+        (tmp_path / name).mkdir()
+        tiny = experiment(tmp_path / name, batch_size=4 // size, clip_grad_norm_value=0.05, plot_norm=True)
+        tiny.values["distributed"] = {"strategy": "fully_sharded"}
+        tiny.set("trainer", on_nonfinite="skip").add_hook(f"{HOOKS}.NanAt", batch_idx=0)
+        if size == 1:
+            tiny.run("train", "test")
+        else:
+            all_right(on_ranks(2, lambda rank, tiny=tiny: tiny.run("train", "test") and None))
+    assert_near(state_of(tmp_path / "one"), state_of(tmp_path / "several"))
+    for expected, found in zip(records(tmp_path / "one"), records(tmp_path / "several"), strict=True):
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_weight_that_is_not_finite_on_one_rank_is_an_error_on_all():
+    def train(ranks):
+        trainer = build(ranks, {"": Stack}, hooks=[FailingLoss()], max_steps=2)
+        trainer.train(loader(ranks, 2))
+        with trainer.checkpoint():
+            pass
+
+    for result in in_ranks(2, train):
+        assert isinstance(result, Failed)
+        assert "the weight `layers.0.0.weight` of [model] is not finite" in result.args[0]
+
+
+class Tied(nn.Module):
+    """A network whose first and last layer share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+        self.layers[3].weight = self.layers[0].weight
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_shared_weights_of_one_network_stay_shared_and_layers_are_units_of_their_own():
+    def train(ranks, batch_size):
+        trainer = build(ranks, {"": Tied}, max_epochs=1)
+        trainer.train(loader(ranks, batch_size))
+        assert trainer.model.layers[0].weight is trainer.model.layers[3].weight
+        units = [name for name, part in trainer.model.named_modules() if part in sharded_units([trainer.model])]
+        assert units == (["", "layers.1", "layers.2"] if ranks.several else [])
+        with trainer.checkpoint() as state:
+            weights = state["model"]
+            same = weights["layers.0.weight"].data_ptr() == weights["layers.3.weight"].data_ptr()
+            assert same or not ranks.is_main
+        return weights_of(trainer)
+
+    assert_like_one(2, train)
+
+
+def test_each_rank_keeps_half_of_the_weights_and_of_the_state_of_the_optimiser():
+    def kept(ranks):
+        trainer = build(ranks, {"": lambda: nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))}, optimizer=ADAM)
+        samples = [{"x": torch.ones(64)} for _ in range(4)]
+        trainer.train(BatchLoader(samples, batch_size=1, share=(ranks.rank, ranks.size)))
+        weights = list(trainer.model.parameters())
+        moments = [state[name] for state in trainer.optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+        return [sum(local_part(tensor).nbytes for tensor in tensors) for tensors in (weights, moments)]
+
+    whole = kept(ALONE)
+    for share in all_right(in_ranks(2, kept)):
+        assert share == [size // 2 for size in whole]
