@@ -140,8 +140,16 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not any(word in str(error).lower() for word in _LOST):
-                raise
+            self.explain(error)
+            raise
+
+    def explain(self, error: RuntimeError) -> None:
+        """Raises another error if this one is of the connection to another rank.
+
+        Raises:
+            PeerError: it is.
+        """
+        if self.size > 1 and any(word in str(error).lower() for word in _LOST):
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
                 remedy="read the error of the process that ended first; its log is beside that of the run",

@@ -51,6 +51,7 @@ def shard(module: nn.Module, what: str, ranks: Ranks, settings: Distributed, dev
         for unit in units:
             # The weights are forgotten after each call, also by the network itself. So nothing finds outdated ones, and
             # all code outside of the calls sees the same weights.
+            nn.Module.register_forward_hook(unit, _copy_views)
             sharded = fully_shard(unit, mesh=mesh, reshard_after_forward=True)
             # Otherwise ranks that use different weights would add up gradients of different weights.
             sharded.set_reduce_scatter_unused_params(True)
@@ -124,6 +125,21 @@ def _refusal(weight: Tensor, trained: Tensor | None) -> tuple[str, str] | None:
     if weight.requires_grad and trained is not None and weight.dtype != trained.dtype:
         return f"is of {weight.dtype}, but others of {trained.dtype}", "give all of them one type"
     return None
+
+
+def _copy_views(module: nn.Module, args: Any, output: Any) -> Any:
+    """Replaces views in the output of a unit, a forward hook.
+
+    FSDP learns from the output that the backward pass has come to the unit. If the output is a view and the network
+    changes it in place, as in `x += y`, FSDP does not learn it.
+    """
+    if isinstance(output, Tensor):
+        return output.clone() if output.requires_grad and output._is_view() else output
+    if type(output) in (list, tuple):
+        return type(output)(_copy_views(module, args, part) for part in output)
+    if type(output) is dict:
+        return {name: _copy_views(module, args, part) for name, part in output.items()}
+    return output
 
 
 def _units(module: nn.Module, classes: Collection[str]) -> list[nn.Module]:

@@ -55,7 +55,8 @@ class GradientNorms:
                     norms = [norm.to(norms[0].device, torch.float32) for norm in norms]
                 single = torch.stack(norms)
                 if is_sharded(present[0][1]):
-                    single = whole_norms(single, self._ranks.size)
+                    with self._ranks.explained():
+                        single = whole_norms(single, self._ranks.size)
                 owners = [weight for weight, _ in present]
                 measured[suffix] = MeasuredGradients(suffix, owners, single, torch.linalg.vector_norm(single))
         return measured

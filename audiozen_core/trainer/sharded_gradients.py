@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.distributed.sharding import forget_calls, is_sharded, sharded_units
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, RunError
 
 
 class ShardedGradients:
@@ -63,13 +63,15 @@ class ShardedGradients:
             weights: the weights that a loss trains; None for all.
         """
         if weights is None:
-            yield None
+            with self.explained():
+                yield None
             return
         chosen = set(map(id, weights))
         others = [(weight, weight.grad) for weight in self._weights if id(weight) not in chosen]
         for weight, _ in others:
             weight.grad = None
-        yield [self._leaves[id(weight)] for weight in weights]
+        with self.explained():
+            yield [self._leaves[id(weight)] for weight in weights]
         for weight, gradient in others:
             weight.grad = gradient
 
@@ -102,14 +104,18 @@ class ShardedGradients:
             RunError: the weights of a network were used outside of its calls.
         """
         try:
-            with self._ranks.explained():
-                yield
-        except RuntimeError as error:
-            if "DTensor" not in str(error):
+            yield
+        except Exception as error:
+            # A trainer may have translated the error of a network.
+            cause = error.__cause__ if isinstance(error, AudioZenError) else error
+            if not isinstance(cause, RuntimeError):
+                raise
+            self._ranks.explain(cause)
+            if "DTensor" not in str(cause):
                 raise
             raise RunError.caused_by(
-                error,
+                cause,
                 "the weights of a sharded network were used outside of a call of the network or its unit:",
                 remedy="call the network itself, or name the method that you call in `forward_methods` of "
                 "[distributed]; if the network uses weights of its layers, name larger modules in `shard_classes`",
-            ) from error
+            ) from cause

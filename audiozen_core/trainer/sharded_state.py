@@ -37,7 +37,8 @@ def gathered(state: Any, ranks: Ranks) -> Any:
         found[key] = full.cpu() if ranks.is_main else tensor
         return found[key]
 
-    return map_tensors(state, whole)
+    with ranks.explained():
+        return map_tensors(state, whole)
 
 
 def sharded_as(value: Any, current: Any) -> Any:

@@ -20,6 +20,7 @@ from audiozen_core.distributed.sharding import (
     is_sharded,
     local_part,
     shard,
+    shard_like,
     sharded_units,
     whole_tensor,
 )
@@ -28,6 +29,7 @@ from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.sharded_state import sharded_as
 from tests.core.distributed.networks import Stack
 from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
 from tests.on_ranks import Failed, all_right, on_ranks
@@ -400,3 +402,47 @@ def test_network_of_an_experiment_that_cannot_be_sharded_leaves_no_run(tmp_path)
         assert isinstance(result, Failed)
         assert "[model] can't be sharded: its weight `weight` has no shape yet" in result.args[0]
     assert not (tmp_path / "exp").exists()
+
+
+class Views(nn.Module):
+    """A network that changes the output of its layers in place, which is a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Flatten(0, 1)) for _ in range(3))
+
+    def forward(self, x):
+        for layer in self.layers:
+            before = x
+            x = layer(x)
+            x *= 2.0
+            x = x.view_as(before)
+        return x
+
+
+def test_network_that_changes_views_of_its_layers_is_trained_like_in_one_process(recwarn):
+    def train(ranks, batch_size):
+        trainer = build(ranks, {"": Views})
+        trainer.train(loader(ranks, batch_size))
+        assert not [warning for warning in recwarn if "view tensor" in str(warning.message)]
+        return weights_of(trainer)
+
+    assert_like_one(2, train)
+
+
+def test_state_of_a_hook_is_sharded_like_its_present_state_or_a_weight():
+    def restore(ranks):
+        trainer = build(ranks, {"": Stack})
+        weights = dict(trainer.model.named_parameters())
+        whole = {name: whole_tensor(weight) for name, weight in weights.items()}
+        saved = {"average": {name: tensor * 2 for name, tensor in whole.items()}, "count": torch.tensor(3)}
+        current = {"average": weights, "count": torch.tensor(0)}
+        restored = sharded_as(saved, current)
+        assert restored["count"] == 3
+        for name, weight in weights.items():
+            for tensor in (restored["average"][name], shard_like(saved["average"][name], weight)):
+                assert tensor.to_local().shape == weight.to_local().shape
+                assert torch.equal(whole_tensor(tensor), whole[name] * 2)
+        return len(weights)
+
+    assert all_right(in_ranks(2, restore)) == [17, 17]
