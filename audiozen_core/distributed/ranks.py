@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 # What ranks exchange numbers for. Each exchange says it, so that ranks that come apart end with words and not with the
 # numbers of another exchange.
-Place = Literal["turn", "signals", "any", "wait", "gather", "from_main", "share_tensors"]
+Place = Literal["turn", "batch", "signals", "any", "wait", "gather", "from_main", "share_tensors"]
 _PLACES: tuple[Place, ...] = get_args(Place)
 _WIDTH = 4
 
@@ -108,6 +108,10 @@ class Ranks:
 
     def from_main(self, value: _Value) -> _Value:
         """Returns the value of the main process."""
+        return self.from_rank(0, value)
+
+    def from_rank(self, rank: int, value: _Value) -> _Value:
+        """Returns the value of one rank. Tensors must be on the CPU."""
         if self.size == 1:
             return value
         import torch.distributed as dist
@@ -115,7 +119,7 @@ class Ranks:
         self.exchange("from_main")
         box = [value]
         with self.explained():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=rank)
         return box[0]
 
     def first(self, answer: _Value | None) -> _Value | None:
@@ -164,8 +168,16 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not any(word in str(error).lower() for word in _LOST):
-                raise
+            self.explain(error)
+            raise
+
+    def explain(self, error: RuntimeError) -> None:
+        """Raises another error if this one is of the connection to another rank.
+
+        Raises:
+            PeerError: it is.
+        """
+        if self.size > 1 and any(word in str(error).lower() for word in _LOST):
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
                 remedy="read the error of the process that ended first; its log is beside that of the run",

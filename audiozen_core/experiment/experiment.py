@@ -205,15 +205,23 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
+        built = self.modes if modes is None else modes
+        # An evaluation needs the whole weights on each rank: see `whole_weights`.
+        strategy, trains = self.config.distributed.strategy, any(mode in TRAINING for mode in built[:1])
         components = build_components(
-            self.checked, lifecycle, self.folder, device, trains=self.trains, ranks=self.ranks
+            self.checked,
+            lifecycle,
+            self.folder,
+            device,
+            trains=self.trains,
+            ranks=self.ranks,
+            shards=self.ranks.several and trains and strategy == "fully_sharded",
         )
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
-        built = self.modes if modes is None else modes
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
             # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
@@ -288,7 +296,7 @@ class Experiment:
         if which is None and "finetune" not in self.modes and not own:
             self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
             return
-        loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.device)
+        loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.state_device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         self.ranks.wait()
         left = self.store.rewind(loaded.path) if self.ranks.is_main else ()

@@ -17,6 +17,7 @@ from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.distributed.sharding import whole_weights
 from audiozen_core.errors import DataError, HookError, RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.trainer_protocol import Trainer
@@ -275,7 +276,9 @@ class Evaluation(Steps, Parts):
         self._evaluated = mode
         outputs: list[list[Any]] = []
         self.unreadable.collect_skipped()
-        with torch.no_grad():
+        # The ranks have different numbers of files, so they can't call sharded networks together.
+        whole = whole_weights(self.modules.values()) if self.is_sharded else nullcontext()
+        with torch.no_grad(), whole:
             for dataloader_idx, loader in enumerate(loaders):
                 own: list[tuple[int, Any]] = []
                 for turn, item in enumerate(self.batches(loader, epoch=0)):
