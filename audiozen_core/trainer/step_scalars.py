@@ -152,6 +152,10 @@ class StepScalars:
         """Starts an epoch, or continues one that a checkpoint interrupted."""
         if self._progress.batch == 0:
             self.per_batch, self._origins = [], []
+        elif self._origins and self._origins[-1][0] >= self._progress.batch:
+            # Another number of ranks has counted them. Theirs must not be the numbers of the batches to come.
+            past = self._origins[-1][0] + 1
+            self._origins = [(index - past, samples) for index, samples in self._origins]
         self._forget_unread()
 
     def add(
@@ -317,6 +321,7 @@ class StepScalars:
         ]
         self._origins = [(index, samples) for index, samples in state_dict["origins"].tolist()]
         self.rates = state_dict["rates"]
+        self._combined_step = self._progress.step  # its record has been made
         if self.per_batch:
             self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.per_batch[-1], self.rates)
         self._forget_unread()
