@@ -79,11 +79,13 @@ def command(
     _ignore_usr1_until_training()
     place = find_place()
     asks = [nproc_per_node, nnodes, rdzv_endpoint]
-    if any(asks) and not place.launched:
-        return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
-    if place.size > 1:
-        # Torch would print, for each process, that looking for unused weights may have been in vain.
+    launches = any(asks) and not place.launched
+    if launches or place.size > 1:
+        # Torch would print, for each process, that looking for unused weights may have been in vain, and, for each
+        # connection, that the other machine has no name.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if launches:
+        return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     # These modules import torch, which takes seconds. They are imported here, after SIGUSR1 is ignored.
     from audiozen_core import logging
     from audiozen_core.experiment.experiment import Experiment
@@ -93,7 +95,7 @@ def command(
     experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
     if place.rank == 0:
         show_findings(experiment.warnings)
-    experiment.run(resume=resume or place.restarts > 0, ckpt_path=ckpt_path, allow_drift=allow_drift)
+    experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
     return 0
 
 

@@ -64,31 +64,33 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def compare_ranks(ranks: Ranks, config: str, modes: Sequence[str]) -> None:
+def compare_ranks(ranks: Ranks, config: str, modes: Sequence[str], options: str) -> None:
     """Checks that all ranks run the same experiment.
 
     Args:
         ranks: the processes of the run.
         config: the effective configuration of this one, as TOML.
         modes: the modes that it runs.
+        options: how it starts, one option a line.
 
     Raises:
-        RunError: a rank has another configuration, mode, or version than rank 0.
+        RunError: a rank has another configuration, mode, option, or version than rank 0.
     """
     own = {
         "config": config,
         "modes": " ".join(modes),
+        "options": options,
         "audiozen": __version__,
         "torch": str(torch.__version__),
     }
     every = ranks.gather(own)
     for rank, other in enumerate(every):
-        if differing := [name for name in own if other[name] != every[0][name]]:
-            name = differing[0]
+        name = next((name for name in own if other[name] != every[0][name]), None)
+        if name is not None:
             lines = zip(other[name].splitlines(), every[0][name].splitlines(), strict=False)
             first = next((f"{one} / {main}" for one, main in lines if one != main), "one is longer than the other")
             raise RunError(
-                f"rank {rank} runs with another {name} than rank 0",
+                f"rank {rank} runs with {'other' if name.endswith('s') else 'another'} {name} than rank 0",
                 notes=[f"first difference: {first}"],
                 remedy="start all processes with the same command, file, environment variables and installation",
             )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 # What gloo and NCCL say when another process is gone, or does not answer in time.
-_LOST = ("closed by peer", "reset by peer", "broken pipe", "timed out", "timeout", "remote process", "connection")
+_SILENT = ("timed out", "timeout")
+_LOST = (*_SILENT, "closed by peer", "reset by peer", "broken pipe", "remote process", "connection")
 
 
 class PeerError(RunError):
@@ -136,8 +137,15 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not any(word in str(error).lower() for word in _LOST):
+            said = str(error).lower()
+            if self.size == 1 or not any(word in said for word in _LOST):
                 raise
+            if any(word in said for word in _SILENT):
+                raise PeerError(
+                    f"rank {self.rank} has waited for the other processes longer than `timeout` of [distributed]",
+                    remedy="check whether one of them is stuck, or its machine can't be reached; if it only needs "
+                    "longer, raise `timeout`",
+                ) from error
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
                 remedy="read the error of the process that ended first; its log is beside that of the run",
