@@ -84,12 +84,13 @@ def _acquire(folder: Path) -> BaseFileLock:
     path = folder / _MARKER
     get_logger().warning("the file system has no locks; a marker file is used", marker=str(path))
     marker = SoftFileLock(path, thread_local=False)
-    try:
-        # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one creates ours.
-        marker.acquire(timeout=0.1)
-    except Timeout:
-        raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}") from None
-    return marker
+    # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one creates ours. They
+    # are counted, because on a network file system a single one may take longer than any time that we would set.
+    for _ in range(3):
+        with contextlib.suppress(Timeout):
+            marker.acquire(blocking=False)
+            return marker
+    raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}")
 
 
 def _write_note(folder: Path) -> None:
