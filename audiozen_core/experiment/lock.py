@@ -34,8 +34,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     `run.lock.json` only says who the holder is, for the error message of the next process.
 
     Some file systems have no kernel locks. There a marker file (`run.lock.marker`) that names the holder is the lock.
-    The marker of a dead process on this machine is replaced. A process on another machine can't be checked, so its
-    marker counts until somebody deletes it.
+    The marker of a dead process on this machine is replaced, if the file system can exchange two names in one step. A
+    process on another machine can't be checked, so its marker counts until somebody deletes it.
 
     Args:
         folder: the run's folder. If it does not exist, it is created, and removed again if nothing was written to it.
@@ -84,13 +84,12 @@ def _acquire(folder: Path) -> BaseFileLock:
     path = folder / _MARKER
     get_logger().warning("the file system has no locks; a marker file is used", marker=str(path))
     marker = SoftFileLock(path, thread_local=False)
-    # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one creates ours. They
-    # are counted, because on a network file system a single one may take longer than any time that we would set.
-    for _ in range(3):
-        with contextlib.suppress(Timeout):
-            marker.acquire(blocking=False)
-            return marker
-    raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}")
+    try:
+        # Without an atomic exchange, the first attempt removes a dead holder's marker, and the next one creates ours.
+        marker.acquire(timeout=0.1)
+    except Timeout:
+        raise _in_use(folder, f"wait for it, or end that process; if it is dead, delete {path}") from None
+    return marker
 
 
 def _write_note(folder: Path) -> None:
