@@ -38,6 +38,7 @@ class Machine:
             # `ip netns exec` would copy all mounts, so that a file system stays mounted after its `umount`.
             [*self.within, "unshare", "--uts", "sh", "-c", shell, "sh", *command],
             env={**os.environ, "OMP_NUM_THREADS": "1", **environ},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -84,7 +84,7 @@ def test_signal_to_the_launcher_saves_and_stops_all(folders, name):
     tiny.add_hook(f"{HOOKS}.HurtOnce", folder=str(hurt), step=1, whom="launcher", name=name)
     code, printed = launch(tiny)
     assert code == 128 + getattr(signal, name), printed
-    assert printed.count("`--resume` continues") == 1
+    assert printed.count("continues from the latest checkpoint") == 1
     code, printed = launch(tiny, "--resume")
     assert code == 0, printed
     assert_same_run(whole, hurt)
@@ -139,7 +139,7 @@ def test_torchrun_runs_the_same(folders):
     train_undisturbed(whole)
     tiny = experiment(hurt, batch_size=2)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    subprocess.run([*command, "audiozen_core.cli.main", "run", str(tiny.write())], check=True, capture_output=True)
+    subprocess.run([*command, "audiozen", "run", str(tiny.write())], check=True, capture_output=True)
     assert_same_run(whole, hurt)
 
 
