@@ -76,7 +76,8 @@ def _end_connections(done: threading.Event, patience: float) -> None:
     """Ends the connections that nothing has answered on; torch tries some more times until its own timeout."""
     while not done.wait(patience):
         for connection in _connections():
-            connection.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                connection.shutdown(socket.SHUT_RDWR)
         patience = 1
 
 

@@ -17,7 +17,7 @@ def test_program_that_is_no_launcher_is_reported():
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         with pytest.raises(RunError, match=f"what listens at 127.0.0.1:{port} does not answer as the launcher"):
-            _connect(parameters(port, is_host=False, join_timeout=1, read_timeout=1))
+            _connect(parameters(port, is_host=False, join_timeout=1, read_timeout=2))
 
 
 def test_connection_ends_if_the_other_end_is_silent():
