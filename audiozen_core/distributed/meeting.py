@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,8 +84,12 @@ def _end_connections(done: threading.Event, patience: float) -> None:
 
 def _connections() -> Iterator[socket.socket]:
     """Yields the TCP connections of this process; the objects are closed afterwards, the connections are not."""
-    for entry in Path("/proc/self/fd").iterdir():
-        # An error: a file, a socket of another kind, or one that only listens.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as connection:
-            if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getpeername():
-                yield connection
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        number = int(entry.name)
+        # An error: the descriptor has been closed meanwhile, or belongs to a socket that only listens.
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as connection:
+                if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getpeername():
+                    yield connection

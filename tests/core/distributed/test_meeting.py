@@ -1,6 +1,7 @@
 """A launcher does not wait for ever for the place where machines meet."""
 
 import socket
+from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.rendezvous import RendezvousParameters
@@ -16,8 +17,10 @@ def parameters(port, **settings):
 def test_program_that_is_no_launcher_is_reported():
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
+        before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.raises(RunError, match=f"what listens at 127.0.0.1:{port} does not answer as the launcher"):
             _connect(parameters(port, is_host=False, join_timeout=1, read_timeout=2))
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_connection_ends_if_the_other_end_is_silent():
