@@ -107,19 +107,21 @@ def command(
         raise click.UsageError("several TOML files, and --follow, need --launcher slurm")
     (file,) = files
     place = find_place()
-    if any(asks) and not place.launched:
+    launches = any(asks) and not place.launched
+    if launches or place.size > 1:
+        # Torch would print, for each process, that looking for unused weights may have been in vain, and, for each
+        # connection, that the other machine has no name.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if launches:
         processes = nproc_per_node or ("auto" if nnodes else "1")
         return _launch(processes, nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
-    if place.size > 1:
-        # Torch would print, for each process, that looking for unused weights may have been in vain.
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    restarts = place.restarts
+    restarts = 0
     with ExitStack() as stack:
         if requeue:
             from audiozen_core.launcher.requeue import queued_again_when_stopped, times_queued_again
 
             check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
-            restarts += times_queued_again()
+            restarts = times_queued_again()
             stack.enter_context(queued_again_when_stopped(place.rank))
         # These modules import torch, which takes seconds. They are imported here so that signals are handled before.
         from audiozen_core import logging

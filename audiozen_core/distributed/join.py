@@ -87,12 +87,12 @@ def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> N
     }
     every = ranks.gather(own)
     for rank, other in enumerate(every):
-        if differing := [name for name in own if other[name] != every[0][name]]:
-            name = differing[0]
+        name = next((name for name in own if other[name] != every[0][name]), None)
+        if name is not None:
             lines = zip(other[name].splitlines(), every[0][name].splitlines(), strict=False)
             first = next((f"{one} / {main}" for one, main in lines if one != main), "one is longer than the other")
             raise RunError(
-                f"rank {rank} runs with another {name} than rank 0",
+                f"rank {rank} runs with {'other' if name.endswith('s') else 'another'} {name} than rank 0",
                 notes=[f"first difference: {first}"],
                 remedy="start all processes with the same command, file, environment variables and installation",
             )

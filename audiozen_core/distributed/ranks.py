@@ -20,7 +20,8 @@ _PLACES: tuple[Place, ...] = get_args(Place)
 _WIDTH = 4
 
 # What gloo and NCCL say when another process is gone, or does not answer in time.
-_LOST = ("closed by peer", "reset by peer", "broken pipe", "timed out", "timeout", "remote process", "connection")
+_SILENT = ("timed out", "timeout")
+_LOST = (*_SILENT, "closed by peer", "reset by peer", "broken pipe", "remote process", "connection")
 
 
 class PeerError(RunError):
@@ -177,7 +178,14 @@ class Ranks:
         Raises:
             PeerError: it is.
         """
-        if self.size > 1 and any(word in str(error).lower() for word in _LOST):
+        said = str(error).lower()
+        if self.size > 1 and any(word in said for word in _SILENT):
+            raise PeerError(
+                f"rank {self.rank} has waited for the other processes longer than `timeout` of [distributed]",
+                remedy="check whether one of them is stuck, or its machine can't be reached; if it only needs "
+                "longer, raise `timeout`",
+            ) from error
+        if self.size > 1 and any(word in said for word in _LOST):
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
                 remedy="read the error of the process that ended first; its log is beside that of the run",

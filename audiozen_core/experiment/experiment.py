@@ -20,6 +20,7 @@ from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import compare_data, compare_ranks, joined_ranks
 from audiozen_core.distributed.ranks import ALONE
+from audiozen_core.distributed.restarts import has_begun, note_begin
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
@@ -116,6 +117,10 @@ class Experiment:
             stack.callback(setattr, self, "ranks", ALONE)
             options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
             compare_ranks(self.ranks, self.config.text, options)
+            if self.trains and self.ranks.any(has_begun()):
+                # An earlier start has followed the options, and may have saved checkpoints since.
+                resume, has_own = True, self.ranks.from_main(self.store.latest is not None)
+                ckpt_path = ckpt_path if "finetune" in self.modes or not has_own else None
             if self.trains and self.ranks.is_main:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
@@ -162,6 +167,8 @@ class Experiment:
                     self._record(trainer)
                 else:
                     stack.enter_context(log_file(self.folder / f"{self.config.id}.rank{self.ranks.rank}.log"))
+            if mode in TRAINING:
+                note_begin()
             self.ranks.wait()
             if mode in TRAINING:
                 trainer.train(loaders["train"][0], loaders.get("validate", ()))

@@ -205,13 +205,14 @@ class BaseTrainer(BatchTraining):
         return self.max_steps is not None and self.progress.step >= self.max_steps
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
-        epoch, start = self.progress.epoch + 1, self.progress.batch
+        epoch = self.progress.epoch + 1
+        start = self.progress.resumed_batch(self.ranks.size, self.gradient_accumulation_steps)
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
         batches = self.batches(loader, epoch, start=start)
         self.num_batches = loader.num_batches
         if self._turns:
             batches = self._turns.in_turns(batches, start, self.num_batches)
-        self.progress.begin_epoch(self.num_batches, loader.stream_workers, self.ranks.size)
+        self.progress.begin_epoch(start, self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()
         self._window_open = False

@@ -323,6 +323,7 @@ class StepScalars:
         self._origins = [(index, samples) for index, samples in state_dict["origins"].tolist()]
         self._combined = len(self.per_batch)
         self.rates = state_dict["rates"]
+        self._combined_step = self._progress.step  # its record has been made
         if self.per_batch:
             self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.per_batch[-1], self.rates)
         self._forget_unread()

@@ -23,7 +23,9 @@ def experiment(folder, *, batch_size, **trainer):
     """An experiment with seven clips, so that the last batch of an epoch is smaller, also with several ranks."""
     tiny = TinyExperiment(folder)
     write_pairs(folder, CLIPS)
-    tiny.set("trainer", save_ckpt_interval_steps=1, max_num_checkpoints=100, log_interval=1, **{"plot_norm": True, **trainer})
+    tiny.set(
+        "trainer", save_ckpt_interval_steps=1, max_num_checkpoints=100, log_interval=1, **{"plot_norm": True, **trainer}
+    )
     # With Adam, tiny differences of a gradient near zero become differences as large as the learning rate.
     tiny.set("optimizer", "torch.optim.SGD", lr=0.5)
     tiny.values["dataset"]["dataloader"]["batch_size"] = batch_size
