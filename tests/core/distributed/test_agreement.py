@@ -280,7 +280,8 @@ def test_other_data_are_noticed_also_by_another_number_of_ranks(tmp_path):
     tiny = with_dropout(tmp_path).add_hook(f"{HOOKS}.StopAt", step=2)
     all_right(on_ranks(2, lambda rank: tiny.run() and None))
     for index in (5, 6):
-        (tmp_path / f"noisy/clip_{index}.wav").unlink()
+        for kind in ("noisy", "clean"):
+            (tmp_path / f"{kind}/clip_{index}.wav").unlink()
     del tiny.values["hooks"][-1]
     with pytest.raises(RunError, match="had 4 batches when the checkpoint was saved"):
         tiny.run(resume=True)

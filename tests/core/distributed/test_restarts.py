@@ -70,8 +70,3 @@ def test_torchrun_counts_the_restarts_itself(stopped, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     stopped.run()
     assert records(tmp_path)[-1]["step"] == 8
-
-
-def test_processes_with_other_options_are_refused(stopped):
-    results = on_ranks(2, lambda rank: stopped.run(resume=rank == 1) and None)
-    assert all("rank 1 runs with other options than rank 0" in result.args[0] for result in results)
