@@ -48,8 +48,10 @@ light: $(VENV)/.light  ## compile everything and run the tests that need no torc
 	$(BIN)/audiozen plugins > /dev/null
 	$(BIN)/python -m pytest -q --noconftest -p no:cacheprovider -k 'not workers' $(LIGHT_TESTS)
 
-torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (about an hour; some need strace, some tests/slurm/install.sh)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -v -rs tests/reliability tests/core/checkpoint tests/slurm
+# Two machines and a network file system need root and tests/cluster/install.sh. Without them these tests are skipped.
+torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (hours; some need strace, root, or tests/slurm/install.sh)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -v -rs tests/reliability tests/core/checkpoint \
+	  tests/core/distributed tests/cluster tests/slurm
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

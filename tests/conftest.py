@@ -25,6 +25,7 @@ MEASURED_CASES = 3
 # These repeat what other tests reach, many times or in processes of their own.
 UNMEASURED = (
     "tests/reliability",
+    "tests/cluster",
     "tests/examples",
     "tests/test_docs.py",
     "tests/test_plugin_pages.py",
@@ -72,11 +73,11 @@ def reference() -> Path:
     return Path(folder)
 
 
-COUNTED = ("crash points", "kills")
+COUNTED = ("crash points", "kills", "power cuts")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Prints how many crash points and kills the tests have tried."""
+    """Prints how many crash points, kills and power cuts the tests have tried."""
     calls = [report for reports in terminalreporter.stats.values() for report in reports if _is_call(report)]
     counts = {name: sum(dict(call.user_properties).get(name, 0) for call in calls) for name in COUNTED}
     if any(counts.values()):

@@ -95,7 +95,7 @@ def command(
     results of tests and predictions, such as test/best_epoch_0012/0/.
     """
     _ignore_usr1_until_training()
-    asks = [nproc_per_node, nnodes, rdzv_endpoint]
+    asks = [nproc_per_node, nnodes, rdzv_endpoint, max_restarts]
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
@@ -107,18 +107,21 @@ def command(
         raise click.UsageError("several TOML files, and --follow, need --launcher slurm")
     (file,) = files
     place = find_place()
-    if any(asks) and not place.launched:
-        return _launch(file, nproc_per_node or "auto", nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
-    if place.size > 1:
-        # Torch would print, for each process, that looking for unused weights may have been in vain.
+    launches = any(asks) and not place.launched
+    if launches or place.size > 1:
+        # Torch would print, for each process, that looking for unused weights may have been in vain, and, for each
+        # connection, that the other machine has no name.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    restarts = place.restarts
+    if launches:
+        processes = nproc_per_node or ("auto" if nnodes else "1")
+        return _launch(processes, nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
+    restarts = 0
     with ExitStack() as stack:
         if requeue:
             from audiozen_core.launcher.requeue import queued_again_when_stopped, times_queued_again
 
             check_requeue_options(modes, resume=resume, ckpt_path=ckpt_path)
-            restarts += times_queued_again()
+            restarts = times_queued_again()
             stack.enter_context(queued_again_when_stopped(place.rank))
         # These modules import torch, which takes seconds. They are imported here so that signals are handled before.
         from audiozen_core import logging
@@ -135,7 +138,7 @@ def command(
     return 0
 
 
-def _launch(file: Path, processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:
+def _launch(processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:
     """Starts this command in several processes, and returns the exit code."""
     from audiozen_core import logging
     from audiozen_core.distributed.launch import Launch, endpoint_of, launch, machines_of, processes_of

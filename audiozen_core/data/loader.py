@@ -177,6 +177,11 @@ class BatchLoader:
         return self._loader.num_workers if self._batches is None else None
 
     @property
+    def order_digest(self) -> int:
+        """A number that depends on the order of the epoch, if a sampler has given it; 0 otherwise."""
+        return 0 if self._batches is None else self._batches.digest
+
+    @property
     def num_batches(self) -> int | None:
         """The number of batches in the whole epoch; None for a stream, or a sampler that does not know its length.
 

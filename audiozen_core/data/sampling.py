@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +91,11 @@ class EpochBatches(Sampler[list[Key]]):
         more = f"repeats {again} item{'s' * (again > 1)}" if again else ""
         found = " and ".join(filter(None, (fewer, more)))
         return f"{self._sampler_name} {found}" if found else ""
+
+    @property
+    def digest(self) -> int:
+        """A number that depends on the order of the epoch, if a sampler has given it; 0 otherwise."""
+        return 0 if self._given is None else zlib.crc32(repr(self._drawn).encode())
 
     def __len__(self) -> int:
         """Returns the number of turns in the whole epoch: of batches, if there is one rank.

@@ -26,7 +26,6 @@ class Place:
         address: the machine of rank 0.
         port: the port on which rank 0 waits for the others.
         launched: whether an agent, that of `audiozen run --nproc-per-node` or `torchrun`, has started the process.
-        restarts: how often the agent has started the processes again.
     """
 
     rank: int = 0
@@ -36,7 +35,6 @@ class Place:
     address: str = ""
     port: int = 0
     launched: bool = False
-    restarts: int = 0
 
 
 def find_place(environ: Mapping[str, str] = os.environ) -> Place:
@@ -58,9 +56,9 @@ def _of_torchrun(environ: Mapping[str, str]) -> Place:
     rank, size = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
     if not 0 <= rank < size:
         raise RunError(f"RANK is {rank}, but WORLD_SIZE is {size}", remedy="start the processes with `torchrun`")
-    launched, restarts = "TORCHELASTIC_RUN_ID" in environ, _number(environ, "TORCHELASTIC_RESTART_COUNT", 0)
+    launched = "TORCHELASTIC_RUN_ID" in environ
     if size == 1:
-        return Place(launched=launched, restarts=restarts)
+        return Place(launched=launched)
     if lacking := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environ.get(name)]:
         raise RunError(
             f"WORLD_SIZE is {size}, but {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set",
@@ -74,7 +72,6 @@ def _of_torchrun(environ: Mapping[str, str]) -> Place:
         environ["MASTER_ADDR"],
         _number(environ, "MASTER_PORT"),
         launched,
-        restarts,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -68,31 +68,31 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def compare_ranks(ranks: Ranks, config: str, modes: Sequence[str]) -> None:
+def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> None:
     """Checks that all ranks run the same experiment.
 
     Args:
         ranks: the processes of the run.
         config: the effective configuration of this one, as TOML.
-        modes: the modes that it runs.
+        options: the options that it was started with, such as the modes.
 
     Raises:
-        RunError: a rank has another configuration, mode, or version than rank 0.
+        RunError: a rank has another configuration, option, or version than rank 0.
     """
     own = {
         "config": config,
-        "modes": " ".join(modes),
+        **{name: str(value) for name, value in options.items()},
         "audiozen": __version__,
         "torch": str(torch.__version__),
     }
     every = ranks.gather(own)
     for rank, other in enumerate(every):
-        if differing := [name for name in own if other[name] != every[0][name]]:
-            name = differing[0]
+        name = next((name for name in own if other[name] != every[0][name]), None)
+        if name is not None:
             lines = zip(other[name].splitlines(), every[0][name].splitlines(), strict=False)
             first = next((f"{one} / {main}" for one, main in lines if one != main), "one is longer than the other")
             raise RunError(
-                f"rank {rank} runs with another {name} than rank 0",
+                f"rank {rank} runs with {'other' if name.endswith('s') else 'another'} {name} than rank 0",
                 notes=[f"first difference: {first}"],
                 remedy="start all processes with the same command, file, environment variables and installation",
             )

@@ -17,11 +17,14 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousError, RendezvousStateError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from audiozen_core.distributed.meeting import BACKEND, register_backend
+from audiozen_core.distributed.restarts import notes_begin
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
 
@@ -102,8 +105,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     Raises:
         RunError: the processes can't be started, or the other machines can't be reached.
     """
-    backend, endpoint = "c10d", "127.0.0.1:0"
-    local = "127.0.0.1"
+    endpoint, local = "127.0.0.1:0", "127.0.0.1"
     settings: dict[str, object] = {"is_host": True}
     if how.host:
         is_host = _is_here(how.host)
@@ -116,26 +118,35 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         _use_interface_of(local)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // how.processes)))
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(how.grace)
+    # Otherwise the machine of rank 0 says only once where the processes meet, and one that joins later never learns it.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     # The agent repeats at length what the processes themselves have said.
     for name in logging.root.manager.loggerDict:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Under nohup SIGHUP is ignored, because the run must outlive its terminal. The agent would handle it all the same.
+    signals = ["SIGTERM", "SIGINT", "SIGQUIT"]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append("SIGHUP")
     config = LaunchConfig(
         min_nodes=how.least_machines,
         max_nodes=how.most_machines,
         nproc_per_node=how.processes,
         run_id=f"audiozen-{how.port}" if how.host else f"audiozen-{os.getpid()}",
-        rdzv_backend=backend,
+        rdzv_backend=BACKEND,
         rdzv_endpoint=endpoint,
         rdzv_configs=settings,
         local_addr=local,
         max_restarts=how.restarts,
         logs_specs=DefaultLogsSpecs(),
+        signals_to_handle=",".join(signals),
     )
+    register_backend()
     command = ["-m", "audiozen", *arguments]
     before = signal.signal(signal.SIGUSR1, _pass_on) if hasattr(signal, "SIGUSR1") else None
     try:
-        elastic_launch(config, sys.executable)(*command)
+        with notes_begin():
+            elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         code = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
@@ -144,6 +155,12 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         return code
     except SignalException as stop:
         return 128 + int(stop.sigval)
+    except (RendezvousConnectionError, RendezvousStateError, DistError) as error:
+        raise RunError.caused_by(
+            error,
+            f"the connection to the other machines, which meet at {endpoint}, is lost:",
+            remedy="check that machine and the network; `--resume` continues the run",
+        ) from error
     except (RendezvousError, TimeoutError) as error:
         raise RunError.caused_by(
             error, "the machines of the run can't meet:", remedy="start the same command on each of them"

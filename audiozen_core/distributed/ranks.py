@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from audiozen_core.errors import RunError
 
@@ -13,8 +13,15 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
+# What ranks exchange numbers for. Each exchange says it, so that ranks that come apart end with words and not with the
+# numbers of another exchange.
+Place = Literal["turn", "batch", "signals", "any", "wait", "gather", "from_main", "share_tensors"]
+_PLACES: tuple[Place, ...] = get_args(Place)
+_WIDTH = 4
+
 # What gloo and NCCL say when another process is gone, or does not answer in time.
-_LOST = ("closed by peer", "reset by peer", "broken pipe", "timed out", "timeout", "remote process", "connection")
+_SILENT = ("timed out", "timeout")
+_LOST = (*_SILENT, "closed by peer", "reset by peer", "broken pipe", "remote process", "connection")
 
 
 class PeerError(RunError):
@@ -59,37 +66,61 @@ class Ranks:
             return [value]
         import torch.distributed as dist
 
+        self.exchange("gather")
         values: list[Any] = [None] * self.size
         with self.explained():
             dist.all_gather_object(values, value)
         return values
 
-    def exchange(self, *numbers: int) -> list[tuple[int, ...]]:
-        """Returns the integers of all ranks, in the order of the ranks. It is faster than `gather`."""
+    def exchange(self, place: Place, *numbers: int) -> list[tuple[int, ...]]:
+        """Returns the integers of all ranks, in the order of the ranks. It is faster than `gather`.
+
+        Args:
+            place: what the numbers are for.
+            numbers: up to three integers, as many on each rank.
+
+        Raises:
+            RunError: another rank exchanges numbers for something else, because only some ranks have made a call that
+                all must make.
+        """
         if self.size == 1:
             return [numbers]
         import torch
         import torch.distributed as dist
 
-        own = torch.tensor(numbers, dtype=torch.int64)
+        own = torch.zeros(_WIDTH, dtype=torch.int64)
+        own[: 1 + len(numbers)] = torch.tensor([_PLACES.index(place), *numbers])
         every = [torch.empty_like(own) for _ in range(self.size)]
         with self.explained():
             dist.all_gather(every, own)
-        return [tuple(row.tolist()) for row in every]
+        rows = [row.tolist() for row in every]
+        for rank, (other, *_) in enumerate(rows):
+            if other != rows[0][0]:
+                raise RunError(
+                    f"the ranks have come apart: rank 0 is at `{_PLACES[rows[0][0]]}`, and rank {rank} at "
+                    f"`{_PLACES[other]}`",
+                    remedy="look for a hook or a trainer that uses `trainer.ranks`, saves or stops on some ranks only",
+                )
+        return [tuple(row[1 : 1 + len(numbers)]) for row in rows]
 
     def any(self, flag: object) -> bool:
         """Returns whether the flag is true on any rank."""
-        return any(number for (number,) in self.exchange(int(bool(flag))))
+        return any(number for (number,) in self.exchange("any", int(bool(flag))))
 
     def from_main(self, value: _Value) -> _Value:
         """Returns the value of the main process."""
+        return self.from_rank(0, value)
+
+    def from_rank(self, rank: int, value: _Value) -> _Value:
+        """Returns the value of one rank. Tensors must be on the CPU."""
         if self.size == 1:
             return value
         import torch.distributed as dist
 
+        self.exchange("from_main")
         box = [value]
         with self.explained():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=rank)
         return box[0]
 
     def first(self, answer: _Value | None) -> _Value | None:
@@ -100,11 +131,12 @@ class Ranks:
 
     def wait(self) -> None:
         """Waits until all ranks are here."""
-        self.exchange(0)
+        self.exchange("wait")
 
     def differing(self, value: object) -> list[int]:
-        """Returns the ranks whose value differs from that of the main process."""
-        values = self.gather(value)
+        """Returns the ranks whose value has another representation as text than that of the main process."""
+        # As text, because NaN is not equal to NaN.
+        values = [repr(other) for other in self.gather(value)] if self.size > 1 else []
         return [rank for rank, other in enumerate(values) if other != values[0]]
 
     def share_tensors(self, tensors: Sequence[Tensor]) -> None:
@@ -114,13 +146,14 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
+        self.exchange("share_tensors", len(tensors))
         alike: dict[Any, list[Tensor]] = {}
         for tensor in tensors:
             alike.setdefault((tensor.dtype, tensor.device), []).append(tensor)
         with torch.no_grad(), self.explained():
             for of_type in alike.values():
                 flat = torch.cat([tensor.reshape(-1) for tensor in of_type])
-                dist.broadcast(flat, src=0)
+                dist.broadcast(flat.view(torch.uint8), src=0)  # as bytes: some types can't be sent
                 if not self.is_main:
                     sizes = [tensor.numel() for tensor in of_type]
                     for tensor, values in zip(of_type, torch.split(flat, sizes), strict=True):
@@ -136,8 +169,23 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not any(word in str(error).lower() for word in _LOST):
-                raise
+            self.explain(error)
+            raise
+
+    def explain(self, error: RuntimeError) -> None:
+        """Raises another error if this one is of the connection to another rank.
+
+        Raises:
+            PeerError: it is.
+        """
+        said = str(error).lower()
+        if self.size > 1 and any(word in said for word in _SILENT):
+            raise PeerError(
+                f"rank {self.rank} has waited for the other processes longer than `timeout` of [distributed]",
+                remedy="check whether one of them is stuck, or its machine can't be reached; if it only needs "
+                "longer, raise `timeout`",
+            ) from error
+        if self.size > 1 and any(word in said for word in _LOST):
             raise PeerError(
                 f"rank {self.rank} has lost the other processes of the run",
                 remedy="read the error of the process that ended first; its log is beside that of the run",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 def _setting(default: Any, doc: str, **rules: Any) -> Any:
@@ -14,6 +14,23 @@ def _setting(default: Any, doc: str, **rules: Any) -> Any:
 class Distributed:
     """The section `[distributed]`. It has an effect only in a run of several processes."""
 
+    strategy: Literal["data_parallel", "fully_sharded"] = _setting(
+        "data_parallel",
+        "`data_parallel`: each process has all weights; `fully_sharded`: each keeps a share of the weights, of their "
+        "gradients and of the state of the optimisers, for models that need too much memory",
+    )
+    shard_classes: list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "for `fully_sharded`, the classes of the modules whose weights are gathered together, such as "
+            '`["TransformerEncoderLayer"]`; by default the children of `nn.ModuleList`, `nn.ModuleDict` and '
+            "`nn.Sequential`"
+        },
+    )
+    forward_methods: list[str] = field(
+        default_factory=list,
+        metadata={"doc": "for `fully_sharded`, the methods of networks, besides `forward`, that the trainer calls"},
+    )
     timeout: float = _setting(
         600.0, "the seconds that a process waits for the others before the run ends", minimum=1, maximum=86_400
     )

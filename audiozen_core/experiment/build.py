@@ -41,6 +41,7 @@ from audiozen_core.experiment.part_parameters import (
     decide_training,
     with_held_modules,
 )
+from audiozen_core.experiment.placement import moved, shard_components
 from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import log_fields
@@ -90,6 +91,7 @@ def build_components(
     *,
     trains: bool,
     ranks: Ranks = ALONE,
+    shards: bool = False,
 ) -> Components:
     """Builds the networks, losses, optimisers and schedulers of an experiment.
 
@@ -100,6 +102,7 @@ def build_components(
         device: the device of the networks and losses.
         trains: whether one of the modes trains. Otherwise no loss needs to say whether it is trained.
         ranks: the processes of the run.
+        shards: whether to spread the weights over the ranks.
 
     Raises:
         BuildError: a constructor failed, or its result can't be used; the error names the section.
@@ -116,19 +119,22 @@ def build_components(
         check_registered(section, model)
         if ranks.several and config.distributed.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        models[suffix] = _moved(section, model, device)
+        models[suffix] = model
     losses, trained_losses = {}, {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections
         loss = built(section)
         with _located(checked, section):
             losses[suffix] = with_held_modules(section, loss)
-        # A loss may be a plain function, such as `torch.nn.functional.mse_loss`.
-        if isinstance(losses[suffix], nn.Module):
-            losses[suffix] = _moved(section, losses[suffix], device)
         if trains:
             with _located(checked, section):
                 trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
+    if shards:
+        # The weights are sharded first, so that a GPU never holds those of a whole network.
+        shard_components(models, losses, trained_losses, config.distributed, ranks, device)
+    for kind, parts in (("model", models), ("loss_function", losses)):
+        for suffix, part in parts.items():
+            parts[suffix] = moved(sections[kind][suffix], part, device)
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
         params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
@@ -190,18 +196,7 @@ def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.
     """Checks that a component of another kind needs no training, and moves it to the device if it is a module."""
     with _located(checked, section):
         check_untrained(section, part)
-    return _moved(section, part, device) if isinstance(part, nn.Module) else part
-
-
-def _moved(section: Component, module: nn.Module, device: torch.device) -> nn.Module:
-    """Moves a module to the device. Raises BuildError if that fails, for example because the memory is full."""
-    try:
-        return module.to(device)
-    except AudioZenError:
-        raise
-    except Exception as error:
-        what = f"{section.header} can't be moved to the device `{device}`: {type(module).__name__} raised"
-        raise BuildError.caused_by(error, what) from error
+    return moved(section, part, device)
 
 
 def _check_step(section: Component, optimizer: Optimizer) -> None:

@@ -34,7 +34,15 @@ For a section that a plugin brings, which has no path, the path is "".
 _SAFE_SECTIONS = ("test_dataset", "predict_dataset", "launcher")
 _SAFE_META = ("save_dir", "id", "device", "num_threads", "requires", "use_deterministic_algorithms")
 _SAFE_DATALOADER = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers", "timeout")
-_SAFE_DISTRIBUTED = ("timeout", "bucket_cap_mb", "static_graph", "find_unused_parameters")
+_SAFE_DISTRIBUTED = (
+    "timeout",
+    "strategy",
+    "shard_classes",
+    "forward_methods",
+    "bucket_cap_mb",
+    "static_graph",
+    "find_unused_parameters",
+)
 _ABSENT = "(not set)"
 _HOOK_KEY = re.compile(r'hooks\.(?:"(?P<quoted>[^"]*)"|(?P<bare>[^.#]*))(?:#(?P<number>\d+))?(?:\.|$)')
 

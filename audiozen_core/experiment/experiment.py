@@ -20,6 +20,7 @@ from audiozen_core.config.overrides import Overrides
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.distributed.join import compare_data, compare_ranks, joined_ranks
 from audiozen_core.distributed.ranks import ALONE
+from audiozen_core.distributed.restarts import has_begun, note_begin
 from audiozen_core.errors import RunError
 from audiozen_core.experiment.build import (
     build_component,
@@ -113,7 +114,13 @@ class Experiment:
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
-            compare_ranks(self.ranks, self.config.text, self.modes)
+            stack.callback(setattr, self, "ranks", ALONE)
+            options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
+            compare_ranks(self.ranks, self.config.text, options)
+            if self.trains and self.ranks.any(has_begun()):
+                # An earlier start has followed the options, and may have saved checkpoints since.
+                resume, has_own = True, self.ranks.from_main(self.store.latest is not None)
+                ckpt_path = ckpt_path if "finetune" in self.modes or not has_own else None
             if self.trains and self.ranks.is_main:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
@@ -160,6 +167,8 @@ class Experiment:
                     self._record(trainer)
                 else:
                     stack.enter_context(log_file(self.folder / f"{self.config.id}.rank{self.ranks.rank}.log"))
+            if mode in TRAINING:
+                note_begin()
             self.ranks.wait()
             if mode in TRAINING:
                 trainer.train(loaders["train"][0], loaders.get("validate", ()))
@@ -203,15 +212,23 @@ class Experiment:
         """
         device = prepare_process(self.config.meta)
         lifecycle = self.lifecycle()
+        built = self.modes if modes is None else modes
+        # An evaluation needs the whole weights on each rank: see `whole_weights`.
+        strategy, trains = self.config.distributed.strategy, any(mode in TRAINING for mode in built[:1])
         components = build_components(
-            self.checked, lifecycle, self.folder, device, trains=self.trains, ranks=self.ranks
+            self.checked,
+            lifecycle,
+            self.folder,
+            device,
+            trains=self.trains,
+            ranks=self.ranks,
+            shards=self.ranks.several and trains and strategy == "fully_sharded",
         )
         trainer: BaseTrainer = build_component(self.checked.component(self.config.trainer), {"components": components})
         trainer = lifecycle.wrap_component("trainer", trainer)
         check_trainer(self.config.trainer, trainer)
         check_steps(trainer, self.modes, validates=bool(self.config.datasets["validate"]))
         loaders: Loaders = {}
-        built = self.modes if modes is None else modes
         used = self._data_modes(built[:1])
         for mode in self._data_modes(built):
             # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
@@ -286,7 +303,7 @@ class Experiment:
         if which is None and "finetune" not in self.modes and not own:
             self.log.warning(f"{self.folder} has no checkpoint yet, so the training starts from the beginning")
             return
-        loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.device)
+        loaded = self.store.load(checkpoint_name(which or "latest"), map_location=trainer.state_device)
         restore(trainer, loaded, self.checked, allow_drift=allow_drift)
         self.ranks.wait()
         left = self.store.rewind(loaded.path) if self.ranks.is_main else ()

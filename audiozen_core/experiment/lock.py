@@ -34,8 +34,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     `run.lock.json` only says who the holder is, for the error message of the next process.
 
     Some file systems have no kernel locks. There a marker file (`run.lock.marker`) that names the holder is the lock.
-    The marker of a dead process on this machine is replaced. A process on another machine can't be checked, so its
-    marker counts until somebody deletes it.
+    The marker of a dead process on this machine is replaced, if the file system can exchange two names in one step. A
+    process on another machine can't be checked, so its marker counts until somebody deletes it.
 
     Args:
         folder: the run's folder. If it does not exist, it is created, and removed again if nothing was written to it.

@@ -42,7 +42,7 @@ def load_losses(trainer: BaseTrainer, path: Path) -> None:
                     checkpoint=str(path),
                 )
             continue
-        weights = load_weights(path, owner=section, map_location=trainer.device)
+        weights = load_weights(path, owner=section, map_location=trainer.state_device)
         state = ModuleState(loss) if isinstance(loss, nn.Module) else None
         fits = state is not None and not state.compare(weights)
         if state and trains and fits:

@@ -78,7 +78,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
         folder = path.resolve()
         owners = set(read_state(folder, read_manifest(folder)))
         wanted = {*trainer.state.evaluation_names(), "progress", "extra"} & owners
-        loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.device)
+        loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.state_device)
         state = loaded.state
         if "progress" in state:
             trainer.progress.load_state_dict(state.pop("progress"))

@@ -102,7 +102,7 @@ class Starts:
         trainer.start_is_unsaved = True
         for suffix, model in trainer.models.items():
             owner = section_name("model", suffix)
-            weights = load_weights(path, owner=owner, map_location=trainer.device)
+            weights = load_weights(path, owner=owner, map_location=trainer.state_device)
             state = ModuleState(model)
             try:
                 state.load_state_dict(weights)

@@ -175,6 +175,10 @@ class Lifecycle(specs.Hooks[Trainer]):
         for plugin, load in self._each("on_checkpoint_load"):
             load(trainer=trainer, extra=extra.get(plugin.name, {}))
 
+    def implements(self, hook: str) -> bool:
+        """Returns whether a plugin implements a hook, on whatever rank of the run."""
+        return any(hook in implemented_hooks(type(plugin.instance)) for plugin in self.plugins)
+
     def asks(self, hook: str, argument: str) -> bool:
         """Returns whether a plugin takes this argument of a hook. If none does, it need not be computed."""
         return any(argument in implementation.argnames for implementation in self._implementations(hook))

@@ -23,8 +23,8 @@ class Progress:
         batches: the number of batches in the last completed epoch.
         num_batches: the number of batches in the current epoch (between epochs: in the last one); None if the data
             set has no length.
-        ranks: the number of processes that train the current epoch together.
         stream_workers: the number of workers, if the samples of the current epoch depend on it; otherwise None.
+        ranks: the number of processes of the current epoch. Each of them counts one batch for a batch of each.
     """
 
     epoch: int = 0
@@ -38,19 +38,48 @@ class Progress:
     stream_workers: int | None = None
     ranks: int = 1
 
-    def begin_epoch(self, num_batches: int | None, stream_workers: int | None, ranks: int = 1) -> None:
+    def resumed_batch(self, ranks: int, window: int) -> int:
+        """Returns the batch of the current epoch with which this number of processes continues.
+
+        With other processes than those that saved the checkpoint, it is the last one that begins an optimiser step and
+        leaves no batch out. If it divides what has been done into whole steps, no batch is trained on twice either.
+
+        Args:
+            ranks: the number of processes now.
+            window: the number of batches of an optimiser step, on each process.
+
+        Example:
+            >>> Progress(batch=6, num_batches=8, ranks=2).resumed_batch(ranks=1, window=1)
+            12
+            >>> Progress(batch=6, num_batches=8, ranks=2).resumed_batch(ranks=5, window=1)
+            2
+        """
+        if ranks == self.ranks or not self.batch:
+            return self.batch
+        done = self.batch * self.ranks
+        if self.batch == self.num_batches:
+            return -(-done // ranks)
+        return done // (ranks * window) * window
+
+    def begin_epoch(self, start: int, num_batches: int | None, stream_workers: int | None, ranks: int = 1) -> None:
         """Starts an epoch, or continues one that a checkpoint interrupted.
+
+        Args:
+            start: the batch that it starts or continues with, from `resumed_batch`.
+            num_batches: the number of batches of the whole epoch; None if it is not known.
+            stream_workers: the number of workers, if the samples depend on it; otherwise None.
+            ranks: the number of processes.
 
         Raises:
             RunError: the epoch continues, but its data have changed since the checkpoint was saved.
         """
-        if self.batch and ranks != self.ranks:
-            raise RunError(
-                f"the checkpoint was saved within epoch {self.epoch + 1}, which {self.ranks} process"
-                f"{'es' * (self.ranks > 1)} had divided among themselves, and the run has {ranks} now",
-                remedy=f"start {self.ranks} again, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
-            )
-        if self.batch and None not in (num_batches, self.num_batches) and num_batches != self.num_batches:
+        if (
+            self.batch
+            and num_batches is not None
+            and self.num_batches is not None
+            # The last batch of an epoch counts as one, however many of the processes have it.
+            and abs(num_batches * ranks - self.num_batches * self.ranks) >= max(ranks, self.ranks)
+        ):
             raise RunError(
                 f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in the middle of "
                 f"it, and has {num_batches} now: the training data or the batch size have changed",
@@ -63,6 +92,13 @@ class Progress:
                 f"started with: {self.stream_workers or 0}, not {stream_workers or 0}",
                 remedy=f"restore `num_workers`, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
+        if self.batch and stream_workers and ranks != self.ranks:
+            raise RunError(
+                f"epoch {self.epoch + 1} reads a stream with workers, and can only continue with the number of "
+                f"processes that it started with: {self.ranks}, not {ranks}",
+                remedy=f"restore that number, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
+            )
+        self.batch = start if num_batches is None else min(start, num_batches)
         self.num_batches, self.stream_workers, self.ranks = num_batches, stream_workers, ranks
 
     def complete_epoch(self) -> None:

@@ -169,6 +169,11 @@ class Trainer(Protocol):
         """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
         ...
 
+    @property
+    def state_device(self) -> torch.device:
+        """Where checkpoints are read to: the device, or the CPU if it need not hold the whole weights."""
+        ...
+
     def trained_parameters(self, suffix: str) -> list[torch.Tensor]:
         """Returns the parameters that an optimiser changes: of a network, and of its loss function if it has any."""
         ...

@@ -198,20 +198,21 @@ class BaseTrainer(BatchTraining):
     def _agreed(self, hook: str) -> str | None:
         """Returns the answer of a hook: with several ranks, that of the lowest rank that has one."""
         reason: str | None = getattr(self.hooks, hook)(trainer=self)
-        return self.ranks.first(reason) if self.hooks.order(hook) else None
+        return self.ranks.first(reason) if self.ranks.several and self.hooks.implements(hook) else reason
 
     @property
     def _out_of_steps(self) -> bool:
         return self.max_steps is not None and self.progress.step >= self.max_steps
 
     def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
-        epoch, start = self.progress.epoch + 1, self.progress.batch
+        epoch = self.progress.epoch + 1
+        start = self.progress.resumed_batch(self.ranks.size, self.gradient_accumulation_steps)
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
         batches = self.batches(loader, epoch, start=start)
         self.num_batches = loader.num_batches
         if self._turns:
             batches = self._turns.in_turns(batches, start, self.num_batches)
-        self.progress.begin_epoch(self.num_batches, loader.stream_workers, self.ranks.size)
+        self.progress.begin_epoch(start, self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()
         self._window_open = False
@@ -227,14 +228,14 @@ class BaseTrainer(BatchTraining):
                 break
             self._train_batch(item, batch_idx, loader.samples if self._turns else 1)
             if not self._window_open and (reason := self._agreed("stop_within_epoch_reason")):
-                self.scalars.flush()  # a loss that is not finite may still ask for a rollback
+                self._complete_records()  # a loss that is not finite may still ask for a rollback
                 raise StopRequest(reason)
         if self._window_open:
             self._optimizer_step()
         self._gradients.check_no_new_weights()
+        self._complete_records()
         if self._turns:
             self._turns.check_weights(self.modules)
-        self._complete_records()
         steps = self.scalars.per_batch
         if not steps:
             raise RunError(

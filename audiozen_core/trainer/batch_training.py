@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
 from audiozen_core.trainer.part_errors import translate_step_errors
+from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 from audiozen_core.trainer.turns import Turns
@@ -52,11 +54,14 @@ class BatchTraining(CheckpointedTrainer):
         self.loss_is_scaled = False
         self.grad_norm: Tensor | None = None
         parts = {suffix: self.modules_of(suffix) for suffix in self.models}
-        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps)
+        self._gradients = Gradients(parts, self.optimizers, self.gradient_accumulation_steps, self.ranks)
         # With several ranks, all of them handle a loss that is not finite on one of them.
         self._turns: Turns | None = None
+        self._sharded: ShardedGradients | None = None
+        if self.is_sharded:
+            self._sharded = ShardedGradients(self.ranks, components.distributed, self.modules)
         if self.ranks.several:
-            self._turns = Turns(self.ranks, components.distributed, self._gradients, self._ask_hooks)
+            self._turns = Turns(self.ranks, components.distributed, self._gradients, self._ask_hooks, self._sharded)
         judge = self._turns.note if self._turns else self._ask_hooks
         self.scalars = StepScalars(self.progress, self.device, self.modules, judge)
         self.state = StateRegistry()
@@ -69,6 +74,7 @@ class BatchTraining(CheckpointedTrainer):
         # A window is the batches whose gradients are accumulated into one optimiser step.
         self._window_open = False
         self._first_step_done = False
+        self._has_batch = False
         self._unsaved = UnsavedTensors({})
 
     def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
@@ -81,17 +87,24 @@ class BatchTraining(CheckpointedTrainer):
         batch: Any = None
         losses: dict[str, Tensor] = {}
         outputs: dict[str, Any] = {}
-        if item is not None and not self.hooks.skip_batch(trainer=self._as_trainer, batch_idx=batch_idx):
+        is_own = item is not None and not self.hooks.skip_batch(trainer=self._as_trainer, batch_idx=batch_idx)
+        item = item if is_own else None
+        if self._turns:
+            item = self._turns.with_stand_in(item)
+        if item is not None:
             batch = self.load_batch(item, "train", batch_idx)
             self.hooks.on_training_step_start(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx)
             losses, outputs = self.forward_batch(batch, batch_idx)
-            if not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
+            if not is_own:
+                batch, outputs, samples = None, {}, 0
+            elif not self.scalars.add(outputs, losses=losses, batch_idx=batch_idx, batch=batch, samples=samples):
                 losses = {}
         if self._turns:
             agreed = self._turns.agree(losses, samples, last=not self._window_open)
             if agreed is None:
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
+        self._has_batch = bool(losses)
         self.backward_losses(losses)
         if not self._window_open:
             self._optimizer_step()
@@ -102,7 +115,8 @@ class BatchTraining(CheckpointedTrainer):
         """Runs the forward pass. Returns the losses by name, and everything that the step returned, detached."""
         if not self._first_step_done:
             self._gradients.find_weights()  # hooks may have changed some since the trainer was built
-        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx):
+        explained = self._sharded.explained() if self._sharded else nullcontext()
+        with self._autocast(), translate_step_errors(self.training_step, batch, batch_idx), explained:
             result = self.training_step(batch, batch_idx)
             losses = self._losses.choose(result, self._gradients.trained_suffixes)
         if not self._first_step_done:
@@ -122,11 +136,13 @@ class BatchTraining(CheckpointedTrainer):
             share = loss / self.gradient_accumulation_steps if self.gradient_accumulation_steps > 1 else loss
             # Several losses may share parts of one graph, so the graph is kept until the last loss.
             last = count == len(losses)
-            done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=inputs, last=last)
-            if not done:
-                torch.autograd.backward(share, inputs=inputs, retain_graph=not last)
+            with self._sharded.only_of(inputs) if self._sharded else nullcontext(inputs) as leaves:
+                done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=leaves, last=last)
+                if not done:
+                    torch.autograd.backward(share, inputs=leaves, retain_graph=not last)
             if suffix is not None:
-                self._gradients.check_reached(suffix)
+                reached = self._sharded.has_used(inputs or ()) if self._sharded else None
+                self._gradients.check_reached(suffix, reached=reached)
             self._gradients.count(list(self.models) if suffix is None else [suffix])
 
     def _optimizer_step(self) -> None:
@@ -137,7 +153,8 @@ class BatchTraining(CheckpointedTrainer):
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self._as_trainer)
-            if self.plot_norm and self.grad_norm is not None:
+            # Among several ranks, those that have the last batch of the window record the norm.
+            if self.plot_norm and self.grad_norm is not None and (self._has_batch or not self._turns):
                 self.scalars.add_grad_norm(self.grad_norm, may_overflow=self.loss_is_scaled)
             self.step_optimizers()
         elif self._turns:

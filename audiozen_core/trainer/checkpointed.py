@@ -12,6 +12,7 @@ from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.trainer.evaluation import Evaluation
 from audiozen_core.trainer.nonfinite import check_weights
+from audiozen_core.trainer.sharded_state import gathered
 from audiozen_core.trainer.state import EXTRA, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
 
@@ -31,7 +32,8 @@ class CheckpointedTrainer(Evaluation):
     def checkpoint(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Provides the complete state, by name, with what the hooks add under `extra`.
 
-        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`).
+        Copy or write the state within the block: afterwards hooks may change its tensors (`on_state_collected`). If
+        networks are sharded, only rank 0 gets whole tensors, on the CPU.
 
         Raises:
             NonFiniteError: a weight is not finite.
@@ -40,14 +42,15 @@ class CheckpointedTrainer(Evaluation):
         # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self._complete_records()
         try:
-            check_weights(self.modules, self.scalars.last_step)
+            check_weights(self.modules, self.scalars.last_step, self.ranks)
         except NonFiniteError as error:
             error.notes = (*error.notes, *self._step_notes())
             raise
         try:
             self.hooks.on_state_collect(trainer=self._as_trainer)
             extra = {"config": self.config_text, "hooks": self.hooks.collect_extra(self._as_trainer)}
-            yield {**self.state.state_dict(), EXTRA: extra}
+            state = {**self.state.state_dict(), EXTRA: extra}
+            yield gathered(state, self.ranks) if self.is_sharded else state
         except UnstorableStateError as error:
             raise _naming_the_hook(error, self.hooks.plugins) from None
         finally:

@@ -17,6 +17,7 @@ from audiozen_core.data.loader import BatchLoader, to_device
 from audiozen_core.data.tensors import map_tensors
 from audiozen_core.data.unreadable import UnreadablePolicy, UnreadableSamples
 from audiozen_core.diagnostics.suggestions import nearest
+from audiozen_core.distributed.sharding import whole_weights
 from audiozen_core.errors import DataError, HookError, RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.trainer_protocol import Trainer
@@ -194,7 +195,9 @@ class Evaluation(Steps, Parts):
 
     def _validate_and_score(self, loaders: Sequence[BatchLoader], *, compare: bool) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
-        scalars = self._with_added("validate", scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
+        # A metric may draw random numbers, and all ranks must agree on the score.
+        scalars = self.ranks.from_main(scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
+        scalars = self._with_added("validate", scalars)
         if self.monitor not in scalars:
             raise RunError(
                 f"the validation has no scalar `{self.monitor}`; it has {', '.join(sorted(scalars)) or 'none'}",
@@ -273,7 +276,9 @@ class Evaluation(Steps, Parts):
         self._evaluated = mode
         outputs: list[list[Any]] = []
         self.unreadable.collect_skipped()
-        with torch.no_grad():
+        # The ranks have different numbers of files, so they can't call sharded networks together.
+        whole = whole_weights(self.modules.values()) if self.is_sharded else nullcontext()
+        with torch.no_grad(), whole:
             for dataloader_idx, loader in enumerate(loaders):
                 own: list[tuple[int, Any]] = []
                 for turn, item in enumerate(self.batches(loader, epoch=0)):
@@ -293,17 +298,23 @@ class Evaluation(Steps, Parts):
                         outputs=own[-1][1],
                         signals=shown,
                     )
-                outputs.append(self._of_all_ranks(own))
+                outputs.append([output for _, output in own] if mode == "predict" else self._of_all_ranks(own, loader))
         if self.ranks.several:
             self.unreadable.share(self.ranks)
         self.unreadable.report_skipped(_RUNS[mode])
         return outputs
 
-    def _of_all_ranks(self, own: list[tuple[int, Any]]) -> list[Any]:
-        """Returns the results of all ranks in the order of the batches, from those of this one with their indices."""
+    def _of_all_ranks(self, own: list[tuple[int, Any]], loader: BatchLoader) -> list[Any]:
+        """Returns the results of all ranks in the order of the batches, from those of this one with their indices.
+
+        Raises:
+            DataError: no rank has a result.
+        """
         if not self.ranks.several:
             return [result for _, result in own]
         every = self.ranks.gather(map_tensors(own, Tensor.cpu))
+        if not any(every):
+            raise DataError(f"{loader.origin} has no batches that can be read", remedy="see the logs of all ranks")
         ordered = sorted((pair for of_rank in every for pair in of_rank), key=lambda pair: pair[0])
         return [to_device(result, self.device) for _, result in ordered]
 
@@ -344,7 +355,13 @@ class Evaluation(Steps, Parts):
     def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0) -> Iterator[Any]:
         """Returns the batches of an epoch, as `BatchLoader.epoch` makes them."""
         self.batch_size, self.participants.batches_from = loader.batch_size, loader.origin
-        return loader.epoch(epoch, start=start, unreadable=self.unreadable)
+        batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
+        if self.ranks.several and (others := self.ranks.differing(loader.order_digest)):
+            raise DataError(
+                f"the sampler of {loader.origin} gives rank {others[0]} another order than rank 0",
+                remedy="let it draw from the generators of Python, NumPy or torch, which are seeded alike on all ranks",
+            )
+        return batches
 
     def load_batch(self, item: Any, mode: Mode, batch_idx: int) -> Any:
         """Moves a batch to the device, and lets `prepare_batch` check or convert it."""

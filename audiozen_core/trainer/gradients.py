@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, HookError, RunError
 from audiozen_core.kinds import section_name
 from audiozen_core.trainer.nonfinite import GradientNorms, MeasuredGradients, Weight, named_weights
@@ -32,12 +33,18 @@ class Gradients:
             function if that has parameters.
         optimizers: the optimisers by suffix.
         window: the number of batches in a window.
+        ranks: the processes of the run.
     """
 
     def __init__(
-        self, parts: Mapping[str, Mapping[str, nn.Module]], optimizers: Mapping[str, Optimizer], window: int
+        self,
+        parts: Mapping[str, Mapping[str, nn.Module]],
+        optimizers: Mapping[str, Optimizer],
+        window: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.window = window
+        self._ranks = ranks
         self._parts = parts
         self._optimizers = optimizers
         self._contributions = Counter[str]()
@@ -71,7 +78,7 @@ class Gradients:
         }
         # These get gradients too, for instance those of a network without an optimiser, but nothing uses them.
         self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
-        self._norms = GradientNorms(self._trained)
+        self._norms = GradientNorms(self._trained, self._ranks)
 
     def check_no_new_weights(self) -> None:
         """Checks that no network or loss function has got parameters since `find_weights`.
@@ -119,14 +126,20 @@ class Gradients:
             )
         return inputs
 
-    def check_reached(self, suffix: str) -> None:
+    def check_reached(self, suffix: str, *, reached: bool | None = None) -> None:
         """Checks that the loss of one suffix depends on its network or on the parameters of its loss function.
+
+        Args:
+            suffix: the suffix.
+            reached: whether it does; None to look for gradients.
 
         Raises:
             RunError: none of these weights has a gradient, from this batch or from an earlier one of the window.
         """
         parts = self._parts[suffix]
-        if all(weight.grad is None for part in parts.values() for weight in part.parameters()):
+        if reached is None:
+            reached = any(weight.grad is not None for part in parts.values() for weight in part.parameters())
+        if not reached:
             raise RunError(
                 f"`loss_{suffix}` does not depend on any weight of [{next(iter(parts))}]",
                 remedy="look for a `detach()` or `no_grad()`, or for losses with swapped names",

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from audiozen_core.checkpoint.mismatch import WeightMismatch, compare_weights
+from audiozen_core.distributed.sharding import shard_like
 
 # The names that wrappers give to the module that they wrap. A wrapper has no other child.
 _INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
@@ -39,7 +40,11 @@ class ModuleState:
             raise RuntimeError("\n".join(mismatch.notes))
         own = self._own_names()
         weights, _ = _without_wrappers(state_dict, own)
-        self.module.load_state_dict({own.get(clean, clean): value for clean, value in weights.items()})
+        current = self.module.state_dict()
+        names = {own.get(clean, clean): value for clean, value in weights.items()}
+        self.module.load_state_dict(
+            {name: shard_like(value, current[name]) if name in current else value for name, value in names.items()}
+        )
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
         """Returns the differences between the module and a state that it is to load, with or without prefixes."""

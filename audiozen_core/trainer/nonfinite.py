@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from audiozen_core.distributed.ranks import ALONE, Ranks
+from audiozen_core.distributed.sharding import is_sharded, local_part, whole_norms
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import BatchLocation, NonFiniteError
 from audiozen_core.kinds import section_name
@@ -33,10 +35,12 @@ class GradientNorms:
 
     Args:
         weights: the weights by the suffix of their network.
+        ranks: the processes of the run. If weights are sharded, all ranks must measure together.
     """
 
-    def __init__(self, weights: Mapping[str, Sequence[Weight]]) -> None:
+    def __init__(self, weights: Mapping[str, Sequence[Weight]], ranks: Ranks = ALONE) -> None:
         self._weights = weights
+        self._ranks = ranks
         tensors = [weight.tensor for of_suffix in weights.values() for weight in of_suffix]
         self._mixed = len({(tensor.device, tensor.dtype) for tensor in tensors}) > 1
 
@@ -50,6 +54,9 @@ class GradientNorms:
                 if self._mixed:
                     norms = [norm.to(norms[0].device, torch.float32) for norm in norms]
                 single = torch.stack(norms)
+                if is_sharded(present[0][1]):
+                    with self._ranks.explained():
+                        single = whole_norms(single, self._ranks.size)
                 owners = [weight for weight, _ in present]
                 measured[suffix] = MeasuredGradients(suffix, owners, single, torch.linalg.vector_norm(single))
         return measured
@@ -88,22 +95,25 @@ def blame(modules: Mapping[str, nn.Module]) -> str:
     for section, module in modules.items():
         if wrong := _first_not_finite(module):
             return f"note: the {wrong[0]} `{wrong[1]}` of [{section}] was already not finite"
+    if any(is_sharded(weight) for module in modules.values() for weight in module.parameters()):
+        return "note: the share of the weights that this rank keeps is finite"
     return "note: all weights are finite, so the cause is in these samples or in the loss function"
 
 
-def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | None) -> None:
+def check_weights(modules: Mapping[str, nn.Module], last_step: BatchLocation | None, ranks: Ranks = ALONE) -> None:
     """Checks that all weights are finite and that no buffer holds a NaN. Synchronises with the GPU once per module.
 
     Args:
         modules: the networks and losses by section.
         last_step: the batches of the last optimiser step, for the message; None before the first step.
+        ranks: the processes of the run. All of them get the error of any of them.
 
     Raises:
         NonFiniteError: a weight is not finite or a buffer holds a NaN; the error names the first of them.
         RunError: it is so before the first step.
     """
     for section, module in modules.items():
-        if wrong := _first_not_finite(module):
+        if wrong := ranks.first(_first_not_finite(module)):
             what = f"the {wrong[0]} `{wrong[1]}` of [{section}] is not finite"
             if last_step is None:
                 raise RunError(f"{what} before the first step of this run", remedy="check how the weights are made")
@@ -138,12 +148,15 @@ def _floating(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor
 def _largest(tensor: Tensor) -> Tensor:
     """Returns the largest magnitude, on the device; NaN if there is a NaN. A sum of squares could overflow."""
     values = _values_of(tensor.detach())
-    if values.numel() == 0:  # a sparse tensor of zeros
+    if values.numel() == 0:  # a sparse tensor of zeros, or a sharded one that is too small for all ranks
         return values.new_zeros(())
     largest: Tensor = torch.linalg.vector_norm(values.float() if values.element_size() == 1 else values, math.inf)
     return largest
 
 
 def _values_of(tensor: Tensor) -> Tensor:
-    """Returns the tensor itself, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`."""
-    return tensor.coalesce().values() if tensor.is_sparse else tensor
+    """Returns the tensor itself, or the values of a sparse one, such as the gradient of `nn.Embedding(sparse=True)`.
+
+    Of a sharded tensor it returns the part that this rank keeps.
+    """
+    return tensor.coalesce().values() if tensor.is_sparse else local_part(tensor)

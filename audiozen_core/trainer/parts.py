@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.stft import Stft
+from audiozen_core.distributed.sharding import sharded_units
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
 from audiozen_core.kinds import Mode, section_name
@@ -35,6 +36,7 @@ class Parts:
         sections: the sections that plugins bring, by name; see `Trainer`.
         hooks: every hook as a callable: `self.hooks.on_log(trainer=self, …)`.
         device: where the networks are.
+        is_sharded: whether each rank has only a share of the weights.
         folder: the run's directory, such as `exp/baseline`.
         experiment: the experiment ID, such as `baseline`.
         seed: the seed of the run.
@@ -69,6 +71,7 @@ class Parts:
         self.hooks = components.lifecycle
         self.device = components.device
         self.ranks = components.ranks
+        self.is_sharded = self.ranks.several and bool(sharded_units(self.modules.values()))
         self.folder = components.folder
         self.experiment = components.experiment
         self.seed = components.seed
@@ -99,6 +102,11 @@ class Parts:
         networks = {section_name("model", suffix): model for suffix, model in self.models.items()}
         losses = {section_name("loss_function", suffix): loss for suffix, loss in self.loss_functions.items()}
         return networks | {section: loss for section, loss in losses.items() if isinstance(loss, nn.Module)}
+
+    @property
+    def state_device(self) -> torch.device:
+        """Where checkpoints are read to: the device, or the CPU if it need not hold the whole weights."""
+        return torch.device("cpu") if self.is_sharded else self.device
 
     def modules_of(self, suffix: str) -> dict[str, nn.Module]:
         """The network with a suffix, and its loss function if that is a module, by section."""

@@ -40,6 +40,14 @@ class ResultFolder:
     def is_new(self, path: Path) -> bool:
         """Returns whether a path is new: the file does not exist, and no earlier call was about the same path."""
         path = path.resolve()
+        if self._ranks.several:
+            make_folder(path.parent)
+            try:
+                # Another rank may ask for the same name at the same time. Only one of them can create the file.
+                path.open("x").close()
+            except FileExistsError:
+                return False
+            return True
         is_new = path not in self._given and not path.exists()
         self._given.add(path)
         return is_new

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from audiozen_core.checkpoint.mismatch import mismatch_error
+from audiozen_core.data.loader import to_device
 from audiozen_core.diagnostics.run_options import FINETUNE
 from audiozen_core.distributed.ranks import ALONE, Ranks
+from audiozen_core.distributed.sharding import is_sharded
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.hook_state import HookState, state_name
 from audiozen_core.hooks.plugin import Plugin
@@ -22,6 +24,7 @@ from audiozen_core.kinds import section_name
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
+from audiozen_core.trainer.sharded_state import ShardedOptimizer, sharded_as
 
 EXTRA = "extra"
 """The entry of a checkpoint for the config and what hooks add in `on_checkpoint_save`. It is not a registered state."""
@@ -104,6 +107,8 @@ class StateRegistry:
         self._models: set[str] = set()
         self._hooks: dict[str, Plugin] = {}
         self._closed = False
+        # The device for the state of hooks, if networks are sharded: checkpoints are then read onto the CPU.
+        self._device: torch.device | None = None
 
     def register_components(self, components: Components, trainer: Trainer) -> None:
         """Adds each component under its section's name, and each hook that has state as `hook_<name>`.
@@ -123,9 +128,12 @@ class StateRegistry:
                 if isinstance(part, nn.Module) and part.state_dict():
                     self.register(section_name(kind, suffix), ModuleState(part))
         for suffix, optimizer in components.optimizers.items():
-            self.register(section_name("optimizer", suffix), optimizer, training_only=True)
-        for suffix, entry in components.lr_schedulers.items():
-            self.register(section_name("lr_scheduler", suffix), entry.scheduler, training_only=True)
+            entry: Stateful = optimizer
+            if any(is_sharded(weight) for group in optimizer.param_groups for weight in group["params"]):
+                entry, self._device = ShardedOptimizer(optimizer), components.device
+            self.register(section_name("optimizer", suffix), entry, training_only=True)
+        for suffix, scheduler in components.lr_schedulers.items():
+            self.register(section_name("lr_scheduler", suffix), scheduler.scheduler, training_only=True)
         for plugin in components.lifecycle.stateful():
             name, hook = state_name(plugin), plugin.instance
             self._hooks[name] = plugin
@@ -243,7 +251,10 @@ class StateRegistry:
     def _load(self, entries: Mapping[str, Stateful], state_dict: Mapping[str, dict[str, Any]]) -> None:
         for name, entry in entries.items():
             try:
-                entry.load_state_dict(state_dict[name])
+                state = state_dict[name]
+                if self._device is not None and not isinstance(entry, ModuleState | ShardedOptimizer):
+                    state = sharded_as(to_device(state, self._device), entry.state_dict())
+                entry.load_state_dict(state)
             except AudioZenError:
                 raise
             except Exception as error:

@@ -122,6 +122,8 @@ class StepScalars:
         self.per_batch: list[dict[str, float]] = []
         # The index of each of these batches in the epoch, and its number of samples.
         self._origins: list[tuple[int, int]] = []
+        # The first so many of them are already those of all ranks together.
+        self._combined = 0
         self._combined_step = 0
         # The learning rates of the last optimiser step. A scheduler may have changed them since.
         self.rates: Mapping[str, float | Tensor] = {}
@@ -151,7 +153,7 @@ class StepScalars:
     def begin(self) -> None:
         """Starts an epoch, or continues one that a checkpoint interrupted."""
         if self._progress.batch == 0:
-            self.per_batch, self._origins = [], []
+            self.per_batch, self._origins, self._combined = [], [], 0
         self._forget_unread()
 
     def add(
@@ -206,8 +208,9 @@ class StepScalars:
             NonFiniteError: a gradient is NaN or infinite.
         """
         window, self._window = self._window, []
-        if not window:
-            return True
+        if not window:  # with several ranks, the gradients come from the batches of others
+            here = BatchLocation(self._progress.step + 1, self._progress.epoch + 1, (self._progress.batch,))
+            return bool(self.lag) or self._check([_Norm(gradients, here) for gradients in measured.values()])
         batches = tuple(index for location in window for index in location.batches)
         ids = tuple(name for location in window for name in location.ids)
         location = BatchLocation(window[0].step, window[0].epoch, batches, ids)
@@ -260,16 +263,18 @@ class StepScalars:
             self._read_of_step = None
 
     def combine(self, combine: Callable[[Sequence[Row]], Sequence[Row]]) -> None:
-        """Replaces the scalars of each batch, and of the newest step, by those of all ranks together.
+        """Replaces the scalars of each new batch, and of the newest step, by those of all ranks together.
 
         All values must have been read.
 
         Args:
             combine: combines rows with those of the other ranks.
         """
-        rows = combine([Row(*origin, values) for origin, values in zip(self._origins, self.per_batch, strict=True)])
-        self.per_batch = [dict(row.scalars) for row in rows]
-        self._origins = [(row.number, row.samples) for row in rows]
+        new = zip(self._origins[self._combined :], self.per_batch[self._combined :], strict=True)
+        rows = combine([Row(*origin, values) for origin, values in new])
+        self.per_batch[self._combined :] = [dict(row.scalars) for row in rows]
+        self._origins[self._combined :] = [(row.number, row.samples) for row in rows]
+        self._combined = len(self.per_batch)
         own, step = self.last_record, self._progress.step
         newest = combine([Row(own.batch_idx, own.samples, own.scalars)] if own and own.step == step else [])
         self._records = []
@@ -316,7 +321,9 @@ class StepScalars:
             for values, present in rows
         ]
         self._origins = [(index, samples) for index, samples in state_dict["origins"].tolist()]
+        self._combined = len(self.per_batch)
         self.rates = state_dict["rates"]
+        self._combined_step = self._progress.step  # its record has been made
         if self.per_batch:
             self.last_record = StepRecord(self._progress.step, self._progress.epoch + 1, self.per_batch[-1], self.rates)
         self._forget_unread()

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from audiozen_core.distributed.ranks import Ranks
 from audiozen_core.distributed.settings import Distributed
+from audiozen_core.distributed.sharding import is_sharded
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.nonfinite import NonFiniteError
 from audiozen_core.trainer.gradient_sync import GradientSync
 from audiozen_core.trainer.gradients import Gradients
+from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.step_scalars import Row
 
 _END: Any = object()
@@ -33,6 +35,7 @@ class Turns:
         gradients: the gradients of this rank.
         ask_hooks: called on all ranks with the error for a loss or gradient that is not finite on one of them; returns
             if the turn is to be left out, and raises an error otherwise.
+        sharded: the gradients of the sharded networks; None if the networks are not sharded.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class Turns:
         settings: Distributed,
         gradients: Gradients,
         ask_hooks: Callable[[NonFiniteError], None],
+        sharded: ShardedGradients | None = None,
     ) -> None:
         self._ranks = ranks
         self._gradients = gradients
         self._ask_hooks = ask_hooks
         self._sync = GradientSync(ranks, settings)
+        self._sharded = sharded
         self._error: NonFiniteError | None = None
         self._has_shared = False
         # The losses that any rank has had in the present window, and those whose gradients have been averaged.
@@ -90,6 +95,26 @@ class Turns:
             yield None if batch is _END else batch
             start += 1
 
+    def with_stand_in(self, item: Any) -> Any:
+        """Returns what a rank trains on in a turn.
+
+        The ranks gather the weights of sharded networks together. So one without a batch works on that of another rank,
+        with the weight 0.
+
+        Args:
+            item: the batch of this rank; None if it has none.
+
+        Returns:
+            The batch to work on; None if there is none in this turn.
+        """
+        if self._sharded is None:
+            return item
+        have = [bool(has) for (has,) in self._ranks.exchange("batch", item is not None)]
+        if all(have) or not any(have):
+            return item
+        other = self._ranks.from_rank(have.index(True), item)
+        return other if item is None else item
+
     def agree(self, losses: Mapping[str, Tensor], samples: int, *, last: bool) -> dict[str, Tensor] | None:
         """Agrees about the losses of a turn.
 
@@ -101,10 +126,12 @@ class Turns:
         Returns:
             The losses of this rank, weighted; None if the turn is to be left out.
         """
-        names = ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
+        names = self._names
         own = sum(1 << index for index, name in enumerate(names) if name in losses)
-        turn = self._ranks.exchange(self._error is not None, own, samples if losses else 0)
+        turn = self._ranks.exchange("turn", self._error is not None, own, samples if losses else 0)
         if any(failed for failed, _, _ in turn) and self.settle():
+            if self._sharded:
+                self._sharded.forget_turn()
             return None
         every, total = 0, 0
         for _, mask, count in turn:
@@ -114,8 +141,12 @@ class Turns:
         for name in present:
             if name not in losses:
                 self._gradients.count(self._suffixes(name))
-        weighted = {name: loss * (samples * self._ranks.size / total) for name, loss in losses.items()}
-        for name in self._to_average(names) if last else ():
+        share = samples * self._ranks.size / max(total, 1)
+        weighted = {name: loss if share == 1 else loss * share for name, loss in losses.items()}
+        if self._sharded:
+            _check_same(present, [mask for _, mask, _ in turn], names)
+            return weighted
+        for name in self._to_average if last else ():
             # Where a rank has no such loss, `average` follows.
             if all(mask & 1 << names.index(name) for _, mask, _ in turn):
                 self._prepare(name)
@@ -125,17 +156,24 @@ class Turns:
 
     def average(self) -> None:
         """Averages the gradients that no backward pass of this rank has averaged, and begins a window."""
-        names = ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
-        for name in self._to_average(names):
-            if name not in self._averaged:
+        for name in self._to_average:
+            if name not in self._averaged and not self._sharded:
                 self._prepare(name)
                 self._sync.average(name)
+        if self._sharded:
+            self._sharded.drop_unused()
         self._of_window.clear()
         self._averaged.clear()
 
-    def _to_average(self, names: Sequence[str]) -> list[str]:
-        """Returns the losses of the window in a fixed order. `loss` covers the weights of all others."""
-        return ["loss"] if "loss" in self._of_window else [name for name in names if name in self._of_window]
+    @property
+    def _names(self) -> list[str]:
+        """The names that losses may have, in an order that is the same on all ranks."""
+        return ["loss", *(f"loss_{suffix}" for suffix in self._gradients.trained_suffixes if suffix)]
+
+    @property
+    def _to_average(self) -> list[str]:
+        """The losses of the window. `loss` covers the weights of all others."""
+        return ["loss"] if "loss" in self._of_window else [name for name in self._names if name in self._of_window]
 
     def _suffixes(self, name: str) -> list[str]:
         return self._gradients.trained_suffixes if name == "loss" else [name.removeprefix("loss_")]
@@ -147,7 +185,10 @@ class Turns:
     def share_weights(self, modules: Mapping[str, nn.Module]) -> None:
         """Gives all ranks the weights and buffers of rank 0, which are the same unless they were built differently."""
         if not self._has_shared:
-            self._ranks.share_tensors([weight.detach() for part in modules.values() for weight in part.parameters()])
+            weights = [weight.detach() for part in modules.values() for weight in part.parameters()]
+            self._ranks.share_tensors([weight for weight in weights if not is_sharded(weight)])
+            if self._sharded:
+                self._sharded.find_leaves()
             self.share_buffers(modules)
             self._has_shared = True
 
@@ -161,7 +202,8 @@ class Turns:
         Raises:
             RunError: a rank has others. Its gradients would then be those of another network.
         """
-        weights = [weight.detach() for part in modules.values() for weight in part.parameters()]
+        every = [weight.detach() for part in modules.values() for weight in part.parameters()]
+        weights = [weight for weight in every if not is_sharded(weight)]
         norms = torch.stack([norm.cpu().double() for norm in torch._foreach_norm(weights)]).tolist() if weights else []
         if others := self._ranks.differing(norms):
             raise RunError(
@@ -176,6 +218,16 @@ class Turns:
         for row in (row for of_rank in self._ranks.gather(list(rows)) for row in of_rank):
             found.setdefault(row.number, []).append(row)
         return [_combined(number, found[number]) for number in sorted(found)]
+
+
+def _check_same(present: Sequence[str], masks: Sequence[int], names: Sequence[str]) -> None:
+    for name in present:
+        if lacking := [rank for rank, mask in enumerate(masks) if not mask & 1 << names.index(name)]:
+            raise RunError(
+                f"the training step has returned `{name}` on some ranks, but not on rank {lacking[0]}",
+                remedy='return the same losses on all ranks, or train with `strategy = "data_parallel"` in '
+                "[distributed]: the ranks can only average the gradients of sharded networks together",
+            )
 
 
 def _combined(number: int, rows: Sequence[Row]) -> Row:

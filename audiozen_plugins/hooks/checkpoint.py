@@ -97,7 +97,7 @@ class Checkpoint:
         self._report(trainer)
         trainer.ranks.wait()
         try:
-            loaded = self._writer.store.load("latest", map_location=trainer.device)
+            loaded = self._writer.store.load("latest", map_location=trainer.state_device)
         except NoCheckpointError:
             return None
         trainer.load_checkpoint(loaded.state)

@@ -74,8 +74,8 @@ class Signals:
     @hookimpl.on_training_step_end
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived, once no gradients are being accumulated."""
-        if trainer.between_steps and self._is_due(trainer):
-            self._act(trainer)
+        if trainer.between_steps:
+            self._act_if_due(trainer)
 
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self) -> None:
@@ -94,18 +94,18 @@ class Signals:
             self._interrupt("there was nothing to save")
         trainer.progress.reopen_epoch()
         RandomState().load_state_dict(self._random)
-        self._act(trainer)
+        self._act(trainer, self._stop)
 
     @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived since the last step."""
-        if self._is_due(trainer):
-            self._act(trainer)
+        self._act_if_due(trainer)
 
     @hookimpl.on_run_end
-    def on_run_end(self) -> None:
+    def on_run_end(self, trainer: Trainer) -> None:
         """Acts on a signal that has arrived after the last step, before another mode starts."""
-        if self._stop:
+        if stop := self._received(trainer)[0]:
+            self._stop = stop
             self._interrupt(_DONE)
 
     @hookimpl.on_exception
@@ -155,20 +155,22 @@ class Signals:
     def _interrupt(self, note: str) -> NoReturn:
         raise Interrupted(self._stop or signal.SIGTERM, note)
 
-    def _is_due(self, trainer: Trainer) -> bool:
-        """Returns whether a signal has arrived on any rank, and lets this rank act as if it had got it."""
-        if not trainer.ranks.several:
-            return bool(self._stop or self._save)
-        received = trainer.ranks.exchange(self._stop or 0, int(self._save))
-        self._stop = next((stop for stop, _ in received if stop), None)
-        self._save = any(save for _, save in received)
-        return bool(self._stop or self._save)
+    def _received(self, trainer: Trainer) -> tuple[int, bool]:
+        """Returns the signal to stop that any rank has received, or 0, and whether one asks for a checkpoint."""
+        received = trainer.ranks.exchange("signals", self._stop or 0, int(self._save))
+        return next((stop for stop, _ in received if stop), 0), any(save for _, save in received)
 
-    def _act(self, trainer: Trainer) -> None:
-        number = self._stop or signal.SIGUSR1
+    def _act_if_due(self, trainer: Trainer) -> None:
+        # A signal that arrives while the ranks tell each other is not lost: it is told the next time.
+        stop, save = self._received(trainer)
+        if stop or save:
+            self._act(trainer, stop)
+
+    def _act(self, trainer: Trainer, stop: int) -> None:
         self._save = False
-        trainer.hooks.on_checkpoint_request(trainer=trainer, reason=signal.Signals(number).name)
-        if self._stop:
+        trainer.hooks.on_checkpoint_request(trainer=trainer, reason=signal.Signals(stop or signal.SIGUSR1).name)
+        if stop:
+            self._stop = stop
             self._interrupt(_RESUME)
 
 

@@ -3,6 +3,8 @@
 import math
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import torch
@@ -67,6 +69,27 @@ class OwnBatches:
         return {"seen": self.seen}
 
 
+class NanScalar:
+    """Adds a scalar that is NaN on all ranks."""
+
+    affects_training = False
+
+    @hookimpl.evaluation_scalars
+    def evaluation_scalars(self):
+        return {"unknown": math.nan}
+
+
+class OnlyMain:
+    """Is asked whether to stop, in the main process only."""
+
+    affects_training = False
+    main_process_only = True
+
+    @hookimpl.stop_within_epoch_reason
+    def stop_within_epoch_reason(self, trainer):
+        return "enough" if trainer.progress.step == 3 else None
+
+
 class OwnWeights:
     """Changes a weight on the last rank only."""
 
@@ -93,10 +116,25 @@ class FailAt:
             raise ValueError("only here")
 
 
+class NotesClips:
+    """Writes down the clips of each training step, with the epoch. Each rank has a file of its own."""
+
+    affects_training = False
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    @hookimpl.on_training_step_start
+    def on_training_step_start(self, trainer, batch):
+        with (self.folder / f"trained.{trainer.ranks.rank}").open("a") as file:
+            file.writelines(f"{trainer.progress.epoch + 1} {clip}\n" for clip in batch["id"])
+
+
 class HurtOnce:
     """Kills a process of the run after a step, and leaves a file so that it does so only once.
 
-    `whom` is the number of a rank, or `launcher`.
+    `whom` is the number of a rank; `all` for all ranks; `launcher` for the launcher of rank 0; or `machine` for the
+    last rank and its launcher.
     """
 
     affects_training = False
@@ -106,7 +144,46 @@ class HurtOnce:
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer, step):
-        chosen = str(trainer.ranks.rank) if self.whom.isdecimal() else "launcher" * trainer.ranks.is_main
-        if step == self.step and chosen == self.whom and not self.flag.exists():
+        ranks = trainer.ranks
+        chosen = {
+            "all": True,
+            "launcher": ranks.is_main,
+            "machine": ranks.rank == ranks.size - 1,
+        }.get(self.whom, self.whom == str(ranks.rank))
+        if step != self.step or ranks.any(self.flag.exists()):
+            return
+        if chosen:
             self.flag.touch()
-            os.kill(os.getppid() if chosen == "launcher" else os.getpid(), self.number)
+            if self.whom in ("launcher", "machine"):
+                os.kill(os.getppid(), self.number)
+            if self.whom != "launcher":
+                os.kill(os.getpid(), self.number)
+
+
+class GetsStuckOnce:
+    """Lets the last rank wait for ever after a step, and leaves a file so that it does so only once."""
+
+    affects_training = False
+
+    def __init__(self, folder, step):
+        self.flag, self.step = Path(folder) / "hurt", step
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer, step):
+        if step == self.step and trainer.ranks.rank == trainer.ranks.size - 1 and not self.flag.exists():
+            self.flag.touch()
+            threading.Event().wait()
+
+
+class WaitsForOthers:
+    """Makes each step take longer while the run has fewer ranks than it will have."""
+
+    affects_training = False
+
+    def __init__(self, size):
+        self.size = size
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer):
+        if trainer.ranks.size < self.size:
+            time.sleep(0.3)

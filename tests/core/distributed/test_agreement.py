@@ -1,11 +1,19 @@
 """What one rank meets, all ranks act on: stops, signals, NaN, unreadable data, errors, other settings."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from audiozen_core.distributed.join import joined_ranks
+from audiozen_core.distributed.settings import Distributed
+from audiozen_core.errors import Interrupted, RunError
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_plugins.hooks.signals import Signals
 from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
 from tests.on_ranks import Failed, all_right, on_ranks
 
@@ -49,17 +57,17 @@ def test_ranks_draw_different_random_numbers_and_each_continues_its_own(tmp_path
     assert not torch.equal(state["rng.ranks.0.torch"], state["rng.ranks.1.torch"])
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
-def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, signal):
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
+def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, name):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)
     all_right(on_ranks(2, lambda rank: uninterrupted.run() and None))
-    tiny = with_dropout(stopped).add_hook(f"{HOOKS}.SignalAt", step=2, name=signal)
+    tiny = with_dropout(stopped).add_hook(f"{HOOKS}.SignalAt", step=2, name=name)
     results = on_ranks(2, lambda rank: tiny.run() and None)
     assert all(isinstance(result, Failed) and "Interrupted" in result.args[0] for result in results), results
     del tiny.values["hooks"][-1]
     all_right(on_ranks(2, lambda rank: tiny.run(resume=True) and None))
-    assert all(torch.equal(value, state_of(stopped)[name]) for name, value in state_of(whole).items())
+    assert all(torch.equal(value, state_of(stopped)[key]) for key, value in state_of(whole).items())
 
 
 def test_nan_on_one_rank_leaves_the_turn_out_on_all(folders):
@@ -86,6 +94,42 @@ def test_nan_on_one_rank_rolls_all_back(tmp_path):
     log = (tmp_path / "exp/tiny/tiny.log").read_text()
     assert "restored the last checkpoint" in log
     assert "restored the last checkpoint" in (tmp_path / "exp/tiny/tiny.rank1.log").read_text()
+
+
+def test_nan_gradient_ends_the_run_on_a_rank_without_a_batch_too(tmp_path):
+    tiny = experiment(tmp_path, batch_size=4).set("model", "tests.core.distributed.networks.NanGradient")
+    results = on_ranks(3, lambda rank: tiny.run() and None)
+    assert all("the gradient of `gain` of [model] has the norm nan" in result.args[0] for result in results), results
+
+
+def test_answer_of_a_hook_of_the_main_process_counts_for_all(tmp_path):
+    tiny = experiment(tmp_path, batch_size=1).add_hook(f"{HOOKS}.OnlyMain")
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+    assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name.endswith("step_0000003")
+
+
+def test_signal_that_arrives_while_the_ranks_tell_each_other_is_told_the_next_time():
+    ranks = SimpleNamespace(is_main=True)
+    hook, trainer = Signals(), SimpleNamespace(ranks=ranks, between_steps=True)
+    told = []
+
+    def exchange(place, stop, save):
+        if not told:
+            os.kill(os.getpid(), signal.SIGTERM)
+        told.append(stop)
+        return [(stop, save), (0, 0)]
+
+    ranks.exchange = exchange
+    hook.on_run_start(trainer, "train")
+    try:
+        hook.on_training_step_end(trainer)
+        trainer.hooks = SimpleNamespace(on_checkpoint_request=lambda **_: None)
+        with pytest.raises(Interrupted):
+            hook.on_training_step_end(trainer)
+    finally:
+        hook.on_exception()
+        hook.on_teardown()
+    assert told == [0, signal.SIGTERM]
 
 
 def test_unreadable_file_counts_for_all_ranks_together(tmp_path):
@@ -122,6 +166,48 @@ def test_weights_that_differ_between_ranks_end_the_run(tmp_path):
     assert all("the weights of rank 1 differ from those of rank 0" in result.args[0] for result in results), results
 
 
+def test_scalar_that_is_nan_on_all_ranks_is_the_same(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.NanScalar")
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+
+
+def test_score_that_differs_between_ranks_is_that_of_the_main_process(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    tiny.set("trainer", "tests.core.distributed.networks.OwnScore", max_epochs=3)
+    scores = all_right(on_ranks(2, lambda rank: Experiment.load(tiny.write()).run().modes["train"].best_score))
+    assert scores == [3.0, 3.0]
+
+
+def test_order_that_differs_between_ranks_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    tiny.values["dataset"]["dataloader"]["sampler"] = {"path": "tests.core.distributed.networks.OwnOrder"}
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("gives rank 1 another order than rank 0" in result.args[0] for result in results), results
+
+
+def test_option_that_only_one_rank_has_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+    results = on_ranks(2, lambda rank: tiny.run(resume=rank == 0) and None)
+    assert all("rank 1 runs with another resume than rank 0" in result.args[0] for result in results), results
+
+
+def test_two_samples_of_one_id_on_different_ranks_are_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).set("trainer", max_epochs=1)
+    tiny.run()
+    tiny.set("predict_dataset", "tests.core.distributed.networks.SameId")
+    results = on_ranks(2, lambda rank: tiny.run("predict") and None)
+    assert any("two samples would write the same file" in getattr(result, "args", [""])[0] for result in results)
+
+
+def test_ranks_that_come_apart_end_with_words():
+    def part(rank):
+        with joined_ranks(Distributed(timeout=60), "cpu") as ranks:
+            ranks.wait() if rank else ranks.gather("here")
+
+    results = on_ranks(2, part)
+    assert all("the ranks have come apart: rank 0 is at `gather`, and rank 1 at `wait`" in r.args[0] for r in results)
+
+
 def test_error_on_one_rank_ends_the_others(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailAt", step=1)
     first, last = on_ranks(2, lambda rank: tiny.run() and None)
@@ -144,14 +230,58 @@ def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_pat
     assert not Path(tmp_path / "exp").exists()
 
 
-@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 3])
-def test_checkpoint_within_an_epoch_needs_the_same_number_of_ranks_and_one_after_it_any(folders, size):
-    folder, _ = folders
-    tiny = with_dropout(folder).add_hook(f"{HOOKS}.StopAt", step=6)
-    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+def trained_clips(folder, epoch):
+    """Returns the clips that all ranks have trained on in an epoch, in alphabetical order."""
+    lines = [line.split() for file in folder.glob("trained.*") for line in file.read_text().splitlines()]
+    return sorted(clip for number, clip in lines if int(number) == epoch)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "again", "steps"), [(2, 1, 0, 2 + 3 + 7), (1, 2, 0, 2 + 3 + 4), (2, 3, 1, 2 + 2 + 3)]
+)
+def test_epoch_is_continued_by_another_number_of_ranks(tmp_path, before, now, again, steps):
+    tiny = with_dropout(tmp_path).add_hook(f"{HOOKS}.NotesClips", folder=str(tmp_path))
+    tiny.add_hook(f"{HOOKS}.StopAt", step=2)
+    all_right(on_ranks(before, lambda rank: tiny.run() and None))
     del tiny.values["hooks"][-1]
-    results = on_ranks(size, lambda rank: tiny.run(resume=True) and None)
-    assert all("within epoch 2, which 2 processes had divided" in result.args[0] for result in results), results
-    all_right(on_ranks(size, lambda rank: tiny.run(resume=True, ckpt_path="epoch_0001") and None))
-    assert {record["epoch"] for record in records(folder)} == {1, 2}
-    assert ("rng.ranks.2.torch" in state_of(folder)) == (size == 3)
+    all_right(on_ranks(now, lambda rank: tiny.run(resume=True) and None))
+
+    for epoch in (1, 2):
+        clips = trained_clips(tmp_path, epoch)
+        assert set(clips) == {f"clip_{index}" for index in range(7)}
+        # Four batches are not a whole number of turns of three ranks, so one of them is repeated.
+        assert len(clips) == 7 + (again if epoch == 1 else 0)
+    assert records(tmp_path)[-1]["step"] == steps
+
+
+@pytest.mark.parametrize(("before", "now"), [(2, 1), (1, 2)])
+def test_epoch_whose_training_is_complete_is_only_validated(tmp_path, before, now):
+    tiny = with_dropout(tmp_path).set("trainer", max_epochs=1).add_hook(f"{HOOKS}.NotesClips", folder=str(tmp_path))
+    last = -(-7 // before)
+    tiny.add_hook(f"{HOOKS}.StopAt", step=last)
+    all_right(on_ranks(before, lambda rank: tiny.run() and None))
+    assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name == f"epoch_0001_step_{last:07d}"
+    del tiny.values["hooks"][-1]
+    all_right(on_ranks(now, lambda rank: tiny.run(resume=True) and None))
+    assert len(trained_clips(tmp_path, 1)) == 7
+    assert records(tmp_path)[-1]["step"] == last
+    assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name == "epoch_0001"
+
+
+def test_checkpoint_at_the_end_of_an_epoch_is_continued_by_any_number_of_ranks(tmp_path):
+    tiny = with_dropout(tmp_path).set("trainer", max_epochs=1, save_ckpt_interval_steps=1000)
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+    tiny.set("trainer", max_epochs=2)
+    all_right(on_ranks(3, lambda rank: tiny.run(resume=True) and None))
+    assert records(tmp_path)[-1]["step"] == 4 + 3
+
+
+def test_other_data_are_noticed_also_by_another_number_of_ranks(tmp_path):
+    tiny = with_dropout(tmp_path).add_hook(f"{HOOKS}.StopAt", step=2)
+    all_right(on_ranks(2, lambda rank: tiny.run() and None))
+    for index in (5, 6):
+        for kind in ("noisy", "clean"):
+            (tmp_path / f"{kind}/clip_{index}.wav").unlink()
+    del tiny.values["hooks"][-1]
+    with pytest.raises(RunError, match="had 4 batches when the checkpoint was saved"):
+        tiny.run(resume=True)

@@ -23,7 +23,9 @@ def experiment(folder, *, batch_size, **trainer):
     """An experiment with seven clips, so that the last batch of an epoch is smaller, also with several ranks."""
     tiny = TinyExperiment(folder)
     write_pairs(folder, CLIPS)
-    tiny.set("trainer", save_ckpt_interval_steps=1, max_num_checkpoints=100, log_interval=1, **trainer)
+    tiny.set(
+        "trainer", save_ckpt_interval_steps=1, max_num_checkpoints=100, log_interval=1, **{"plot_norm": True, **trainer}
+    )
     # With Adam, tiny differences of a gradient near zero become differences as large as the learning rate.
     tiny.set("optimizer", "torch.optim.SGD", lr=0.5)
     tiny.values["dataset"]["dataloader"]["batch_size"] = batch_size
@@ -71,6 +73,10 @@ def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window)
     all_right(on_ranks(size, lambda rank: tiny.run("train", "test") and None))
 
     assert_near(state_of(one), state_of(several))
+    if window == 1:
+        # The number of samples of the first batch, after the ranks have put their scalars together twice.
+        origins = load_file(several / "exp/tiny/checkpoints/epoch_0001_step_0000001/scalars.safetensors")["origins"]
+        assert origins.tolist() == [[0, 2 * size]]
     first = state_of(one, "epoch_0001")
     assert any((first[name] != value).any() for name, value in state_of(one).items() if name.startswith("model"))
     for expected, found in zip(records(one), records(several), strict=True):

@@ -14,6 +14,7 @@ from audiozen_core.distributed.environment import Place, find_place
 from audiozen_core.distributed.launch import endpoint_of, machines_of, processes_of
 from audiozen_core.errors import RunError
 from tests.core.distributed.test_data_parallel import experiment, records, state_of
+from tests.on_ranks import all_right, on_ranks
 
 HOOKS = "tests.core.distributed.hooks"
 
@@ -40,27 +41,28 @@ def assert_same_run(whole, other):
     assert records(whole) == records(other)
 
 
+def train_undisturbed(folder):
+    all_right(on_ranks(2, lambda rank: experiment(folder, batch_size=2).run() and None))
+
+
 def test_run_whose_rank_is_killed_is_restarted_and_ends_like_an_undisturbed_one(folders):
     whole, hurt = folders
-    code, printed = launch(experiment(whole, batch_size=2))
-    assert code == 0, printed
-    # Both ranks would say it.
-    assert printed.count("training is over") == 1
-
+    train_undisturbed(whole)
     tiny = experiment(hurt, batch_size=2).add_hook(f"{HOOKS}.HurtOnce", folder=str(hurt), step=3, whom=1)
     code, printed = launch(tiny, "--max-restarts", "1")
     assert code == 0, printed
     assert "rank 0 has lost the other processes" in printed
     assert "resumed" in printed
+    assert printed.count("training is over") == 1  # the other rank does not say it
     assert_same_run(whole, hurt)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2, 3, 4])
-@pytest.mark.parametrize("whom", ["0", "1", "launcher"])
+@pytest.mark.parametrize("whom", ["0", "1", "all", "launcher"])
 def test_killed_run_is_resumed_by_hand_and_ends_like_an_undisturbed_one(folders, whom, step):
     whole, hurt = folders
-    assert launch(experiment(whole, batch_size=2))[0] == 0
+    train_undisturbed(whole)
     tiny = experiment(hurt, batch_size=2).add_hook(f"{HOOKS}.HurtOnce", folder=str(hurt), step=step, whom=whom)
     code, printed = launch(tiny)
     # Without its launcher a run goes on, and it may have ended before.
@@ -77,12 +79,12 @@ def test_killed_run_is_resumed_by_hand_and_ends_like_an_undisturbed_one(folders,
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_signal_to_the_launcher_saves_and_stops_all(folders, name):
     whole, hurt = folders
-    assert launch(experiment(whole, batch_size=2))[0] == 0
+    train_undisturbed(whole)
     tiny = experiment(hurt, batch_size=2)
     tiny.add_hook(f"{HOOKS}.HurtOnce", folder=str(hurt), step=1, whom="launcher", name=name)
     code, printed = launch(tiny)
     assert code == 128 + getattr(signal, name), printed
-    assert printed.count("`--resume` continues") == 1
+    assert printed.count("continues from the latest checkpoint") == 1
     code, printed = launch(tiny, "--resume")
     assert code == 0, printed
     assert_same_run(whole, hurt)
@@ -97,6 +99,32 @@ def test_signal_for_a_checkpoint_reaches_the_ranks(tmp_path):
     assert "saving a checkpoint on request" in printed
 
 
+SILENT = "rank 0 has waited for the other processes longer than `timeout` of [distributed]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "hook",
+    [(f"{HOOKS}.HurtOnce", {"whom": 1, "name": "SIGSTOP"}), (f"{HOOKS}.GetsStuckOnce", {})],
+    ids=["stop", "stuck"],
+)
+@pytest.mark.parametrize("restarts", ["0", "1"])
+def test_rank_that_no_longer_answers_ends_the_others_or_is_replaced(folders, hook, restarts):
+    whole, hurt = folders
+    path, args = hook
+    tiny = experiment(hurt, batch_size=2).add_hook(path, folder=str(hurt), step=2, **args)
+    tiny.values["distributed"]["timeout"] = 10.0
+    code, printed = launch(tiny, "--max-restarts", restarts)
+    assert SILENT in printed
+    assert "Traceback" not in printed
+    if restarts == "0":
+        assert code == 2, printed
+        return
+    assert code == 0, printed
+    train_undisturbed(whole)
+    assert_same_run(whole, hurt)
+
+
 @pytest.mark.slow
 def test_error_of_a_rank_comes_first_and_its_code_is_that_of_the_run(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailAt", step=1)
@@ -108,10 +136,10 @@ def test_error_of_a_rank_comes_first_and_its_code_is_that_of_the_run(tmp_path):
 @pytest.mark.slow
 def test_torchrun_runs_the_same(folders):
     whole, hurt = folders
-    assert launch(experiment(whole, batch_size=2))[0] == 0
+    train_undisturbed(whole)
     tiny = experiment(hurt, batch_size=2)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    subprocess.run([*command, "audiozen_core.cli.main", "run", str(tiny.write())], check=True, capture_output=True)
+    subprocess.run([*command, "audiozen", "run", str(tiny.write())], check=True, capture_output=True)
     assert_same_run(whole, hurt)
 
 

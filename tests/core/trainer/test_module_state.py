@@ -152,7 +152,7 @@ def test_resume_and_finetuning_of_another_compiled_network_name_the_difference(t
     with pytest.raises(CheckpointError, match=r"do not fit \[model\]") as tuned:
         tiny.run(other, name="tuned", modes=("finetune",), ckpt_path=path)
     for caught in (resumed, tuned):
-        assert caught.value.notes == ("note: only the checkpoint has 1 weight: `bias`",)
+        assert caught.value.notes[0] == "note: only the checkpoint has 1 weight: `bias`"
         assert caught.value.remedy.startswith("the network has fewer layers")
 
 

@@ -322,7 +322,7 @@ def test_rollback_request_without_a_handler_raises_its_reason():
 def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
     checks = []
     monkeypatch.setattr(
-        checkpointed, "check_weights", lambda modules, last_step: checks.append(last_step and last_step.step)
+        checkpointed, "check_weights", lambda modules, last_step, ranks: checks.append(last_step and last_step.step)
     )
     hooks = {"checkpoint": Checkpoint()}
     trainer = make_trainer(tmp_path, hooks=hooks, max_epochs=2, save_ckpt_async=False)
@@ -334,7 +334,7 @@ def test_weights_are_checked_once_at_the_end_of_an_epoch(tmp_path, monkeypatch):
 def test_weights_are_checked_for_each_checkpoint_within_an_epoch(tmp_path, monkeypatch):
     checks = []
     monkeypatch.setattr(
-        checkpointed, "check_weights", lambda modules, last_step: checks.append(last_step and last_step.step)
+        checkpointed, "check_weights", lambda modules, last_step, ranks: checks.append(last_step and last_step.step)
     )
     make_trainer(
         tmp_path, hooks={"checkpoint": Checkpoint()}, max_epochs=1, save_ckpt_interval_steps=2, save_ckpt_async=False

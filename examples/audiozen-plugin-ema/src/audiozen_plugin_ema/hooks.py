@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from audiozen import hookimpl
 from audiozen.errors import RunError
+from audiozen.hooks import shard_like
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -160,7 +161,9 @@ def _copy(weights: Weights) -> Weights:
 
 
 def _like(weights: Weights, saved: Weights) -> Weights:
-    return {name: saved[name].to(device=weight.device, copy=True) for name, weight in weights.items()}
+    # With `strategy = "fully_sharded"` each process keeps a share of the weights, and a checkpoint has all of them.
+    copies = {name: saved[name].to(device=weight.device, copy=True) for name, weight in weights.items()}
+    return {name: shard_like(copies[name], weight) for name, weight in weights.items()}
 
 
 def _invalid(what: str, remedy: str) -> RunError:

@@ -1,0 +1,68 @@
+"""Puts the weights of an experiment where they belong: onto the device, or in shares onto those of all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from audiozen_core.config.sections import Component
+from audiozen_core.distributed.ranks import Ranks
+from audiozen_core.distributed.settings import Distributed
+from audiozen_core.distributed.sharding import check_methods, check_sharing, shard
+from audiozen_core.errors import AudioZenError, BuildError
+from audiozen_core.kinds import section_name
+from audiozen_core.trainer.module_state import unwrapped
+
+
+def shard_components(
+    models: Mapping[str, nn.Module],
+    losses: Mapping[str, Any],
+    trained_losses: dict[str, list[nn.Parameter]],
+    settings: Distributed,
+    ranks: Ranks,
+    device: torch.device,
+) -> None:
+    """Spreads the weights of networks and trained losses over the ranks, in place: `strategy = "fully_sharded"`.
+
+    All ranks must call it.
+
+    Args:
+        models: the networks by suffix.
+        losses: the loss functions by suffix. Those that are not trained are left as they are.
+        trained_losses: the weights of loss functions that are trained, by suffix. They become the sharded ones.
+        settings: the section `[distributed]`.
+        ranks: the processes of the run.
+        device: the device of the run.
+
+    Raises:
+        BuildError: a network or a loss can't be sharded.
+    """
+    modules = {section_name("model", suffix): model for suffix, model in models.items()}
+    trained = [suffix for suffix, weights in trained_losses.items() if weights]
+    modules |= {section_name("loss_function", suffix): losses[suffix] for suffix in trained}
+    check_sharing(modules)
+    check_methods(models.values(), settings)
+    for section, module in modules.items():
+        shard(unwrapped(module), f"[{section}]", ranks, settings, device)
+    for suffix in trained:
+        trained_losses[suffix] = [weight for weight in losses[suffix].parameters() if weight.requires_grad]
+
+
+def moved(section: Component, part: Any, device: torch.device) -> Any:
+    """Moves a part to the device if it is a module, and returns it.
+
+    Raises:
+        BuildError: that fails, for example because the memory is full.
+    """
+    if not isinstance(part, nn.Module):  # a loss may be a plain function, such as `torch.nn.functional.mse_loss`
+        return part
+    try:
+        return part.to(device)
+    except AudioZenError:
+        raise
+    except Exception as error:
+        what = f"{section.header} can't be moved to the device `{device}`: {type(part).__name__} raised"
+        raise BuildError.caused_by(error, what) from error

@@ -1,0 +1,39 @@
+"""A launcher does not wait for ever for the place where machines meet."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+
+from audiozen_core.distributed.meeting import BACKEND, _connect
+from audiozen_core.errors import RunError
+
+
+def parameters(port, **settings):
+    return RendezvousParameters(BACKEND, f"127.0.0.1:{port}", "run", 1, 1, "127.0.0.1", **settings)
+
+
+def test_program_that_is_no_launcher_is_reported():
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(RunError, match=f"what listens at 127.0.0.1:{port} does not answer as the launcher"):
+            _connect(parameters(port, is_host=False, join_timeout=1, read_timeout=2))
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_connection_ends_if_the_other_end_is_silent():
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):
+        pytest.skip("needs Linux")
+    found = []
+    handler = _connect(parameters(0, is_host=True))
+    for name in range(3, 256):
+        try:
+            connection = socket.socket(fileno=socket.dup(name))
+        except OSError:
+            continue
+        with connection:
+            found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+    assert handler.get_backend() == BACKEND
+    assert 60_000 in found
