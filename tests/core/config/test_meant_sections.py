@@ -35,6 +35,7 @@ BODIES = {
     "dataset": 'path = "parts.Data"\n',
     "acoustics": "sr = 8000\n",
     "distributed": "timeout = 60.0\n",
+    "launcher": "nodes = 2\n",
     "meta": "seed = 1\n",
     "trainer": 'path = "parts.Trainer"\n',
     "dataloader": "batch_size = 3\n",
