@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import SimpleNamespace
@@ -223,13 +222,14 @@ class Lifecycle(specs.Hooks[Trainer]):
 class _PluginManager(pluggy.PluginManager):
     """Looks only at the methods that are marked as hooks. pluggy examines every attribute, which takes milliseconds."""
 
+    _marked: Collection[str] = ()
+
+    def register(self, plugin: Any, name: str | None = None) -> str | None:
+        self._marked = implemented_hooks(type(plugin)).values()
+        return super().register(plugin, name)
+
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
-        return super().parse_hookimpl_opts(plugin, name) if name in _marked(type(plugin)) else None  # type: ignore[arg-type]  # mypy: a class has no hash
-
-
-@functools.lru_cache(maxsize=1024)
-def _marked(cls: type) -> frozenset[str]:
-    return frozenset(implemented_hooks(cls).values())
+        return super().parse_hookimpl_opts(plugin, name) if name in self._marked else None
 
 
 def _calls(hooks: type, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:

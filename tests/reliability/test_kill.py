@@ -15,7 +15,7 @@ from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 # Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
-KILLS = [pytest.param(1, 2, id="1 kill"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
+KILLS = [pytest.param(2, 2, id="2 kills"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 

@@ -237,7 +237,12 @@ def trained_clips(folder, epoch):
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "again", "steps"), [(2, 1, 0, 2 + 3 + 7), (1, 2, 0, 2 + 3 + 4), (2, 3, 1, 2 + 2 + 3)]
+    ("before", "now", "again", "steps"),
+    [
+        pytest.param(2, 1, 0, 2 + 3 + 7, marks=pytest.mark.slow),
+        pytest.param(1, 2, 0, 2 + 3 + 4, marks=pytest.mark.slow),
+        (2, 3, 1, 2 + 2 + 3),
+    ],
 )
 def test_epoch_is_continued_by_another_number_of_ranks(tmp_path, before, now, again, steps):
     tiny = with_dropout(tmp_path).add_hook(f"{HOOKS}.NotesClips", folder=str(tmp_path))
@@ -254,7 +259,7 @@ def test_epoch_is_continued_by_another_number_of_ranks(tmp_path, before, now, ag
     assert records(tmp_path)[-1]["step"] == steps
 
 
-@pytest.mark.parametrize(("before", "now"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "now"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_epoch_whose_training_is_complete_is_only_validated(tmp_path, before, now):
     tiny = with_dropout(tmp_path).set("trainer", max_epochs=1).add_hook(f"{HOOKS}.NotesClips", folder=str(tmp_path))
     last = -(-7 // before)

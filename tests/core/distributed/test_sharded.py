@@ -116,7 +116,10 @@ def assert_like_one(size, function):
     return expected
 
 
-@pytest.mark.parametrize(("size", "window"), [(2, 1), (2, 3), (3, 2)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("size", "window"), [pytest.param(2, 1, marks=SLOW), pytest.param(2, 3, marks=SLOW), (3, 2)])
 def test_network_is_trained_like_in_one_process(size, window):
     def train(ranks, batch_size):
         trainer = build(ranks, {"": Stack}, gradient_accumulation_steps=window)
@@ -131,7 +134,7 @@ def test_network_is_trained_like_in_one_process(size, window):
     assert {name for name in before if before[name] == trained[name]} == {".unused", ".frozen.weight", ".frozen.bias"}
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=SLOW)])
 def test_two_networks_with_an_optimiser_each_are_trained_like_in_one_process(size):
     def train(ranks, batch_size):
         trainer = build(ranks, {"g": Stack, "d": Stack}, TwoNetworks, gradient_accumulation_steps=2)
@@ -210,7 +213,12 @@ def as_lists(state):
 
 @pytest.mark.parametrize(
     ("before", "after", "strategy"),
-    [(2, 3, "fully_sharded"), (2, 1, "fully_sharded"), (1, 2, "fully_sharded"), (2, 2, "data_parallel")],
+    [
+        (2, 3, "fully_sharded"),
+        pytest.param(2, 1, "fully_sharded", marks=SLOW),
+        pytest.param(1, 2, "fully_sharded", marks=SLOW),
+        pytest.param(2, 2, "data_parallel", marks=SLOW),
+    ],
 )
 def test_checkpoint_is_restored_by_another_number_of_ranks(tmp_path, before, after, strategy):
     store = CheckpointStore(tmp_path / "checkpoints")
