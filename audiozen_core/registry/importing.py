@@ -80,6 +80,8 @@ def _import_failed(name: str, error: BaseException) -> PathError:
             notes.append(hidden_note(hidden.name))
         elif isinstance(error, ModuleNotFoundError):
             remedy = f"install the package that provides the module `{error.name}`, or fix the import"
+            if error.name.partition(".")[0] == "audiozen_core":
+                remedy = "import public names, which stay where they are, such as `from audiozen import hookimpl`"
     return PathError(codes.IMPORT_FAILED, message, notes=notes, remedy=remedy)
 
 
