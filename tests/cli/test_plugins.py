@@ -250,6 +250,7 @@ def test_doctor_reports_no_faults_in_audiozen_itself(audiozen):
 # ------------------------------------------------------------------------------------------ a hundred plugins
 
 
+@pytest.mark.slow
 def test_doctor_finds_five_broken_plugins_among_a_hundred(install, audiozen):  # noqa: F811
     install_a_hundred(install)
     outcome = audiozen("plugins", "doctor", "--timeout", "3")

@@ -267,6 +267,7 @@ def test_resumed_run_is_the_same_to_the_last_bit(tmp_path):
     assert lines == others
 
 
+@SLOW
 def test_nan_on_one_rank_leaves_the_turn_out_and_clipping_and_scores_are_those_of_one_process(tmp_path):
     for name, size in (("one", 1), ("several", 2)):
         (tmp_path / name).mkdir()

@@ -364,7 +364,7 @@ def test_module_that_cannot_be_moved_to_the_device_is_named(tmp_path, section, c
     tiny = TinyExperiment(
         tmp_path,
         "class Stays(nn.Linear):\n"
-        "    def __init__(self):\n        super().__init__(4, 1)\n"
+        "    def __init__(self):\n        super().__init__(4, 1)\n        self.requires_grad_(False)\n"
         "    def to(self, *arguments):\n        raise ValueError('no device')\n",
     )
     with pytest.raises(BuildError) as caught:
