@@ -95,6 +95,7 @@ def test_fixture_of_the_test_kit_runs_although_a_plugin_has_its_names(install, a
     assert tiny_experiment.run().checkpoints == ["epoch_0001"]
 
 
+@pytest.mark.slow
 def test_doctor_and_list_tell_the_author_how_the_component_is_reached(acme, install, audiozen):
     install("left", {}, model={"net": "acme:Net"})
     install("right", {}, model={"net": "acme:Net"})

@@ -336,7 +336,7 @@ def test_check_import_reports_changes_of_global_state(install):  # noqa: F811
     ("module", "message"),
     [
         pytest.param("print('hello')", "prints 'hello", marks=pytest.mark.slow),
-        ("1 / 0", "fails:(?s:.*)ZeroDivisionError"),
+        pytest.param("1 / 0", "fails:(?s:.*)ZeroDivisionError", marks=pytest.mark.slow),
         ("VALUE = sum(range(300_000))", r"takes 0\.\d s, more than 0"),
     ],
 )

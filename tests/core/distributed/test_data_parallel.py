@@ -83,6 +83,7 @@ def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window)
         assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_settings_of_the_engine_change_nothing(folders):
     one, several = folders
     experiment(one, batch_size=4).run()

@@ -89,7 +89,8 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("how", [sys.exit, pytest.param(interrupt, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [sys.exit, interrupt])
 def test_worker_that_exits_is_reported_as_a_failed_loader(how):
     with pytest.raises(RunError, match="the data loader has failed near step 1"):
         make_trainer().train(BatchLoader(Ends(how), batch_size=4, num_workers=1))
