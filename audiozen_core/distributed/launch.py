@@ -85,7 +85,7 @@ def endpoint_of(text: str) -> tuple[str, int]:
     """Returns the host and the port of `--rdzv-endpoint HOST:PORT`.
 
     Raises:
-        RunError: there is no port, or the host is not known.
+        RunError: the port is missing, or the host is not known.
     """
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:

@@ -44,7 +44,7 @@ def submit(
 
     Raises:
         MissingExtraError: `submitit` is not installed.
-        RunError: the settings contradict each other, there is no Slurm, or it has refused the job. Nothing is left.
+        RunError: the settings contradict each other, Slurm is not installed, or it has refused the job.
     """
     check_launcher(settings)
     try:
