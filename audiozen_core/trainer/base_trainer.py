@@ -143,7 +143,7 @@ class BaseTrainer(BatchTraining):
 
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a reason to stop."""
-        self.check_schedulers(loader)
+        self.fit_schedulers(loader)
         validated = False
         with self._running("train"):
             self._unsaved = UnsavedTensors(self.modules)
@@ -178,13 +178,13 @@ class BaseTrainer(BatchTraining):
             if validated and not progress.best_epoch:
                 self._warn_without_best()
 
-    def check_schedulers(self, loader: BatchLoader) -> None:
-        """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
+    def fit_schedulers(self, loader: BatchLoader) -> None:
+        """Tells the schedulers how long the training is. Raises RunError if one ends before it, or can't know it."""
         epochs, batches = self.max_epochs, loader.num_batches
         windows = None if batches is None else epochs * math.ceil(batches / self.gradient_accumulation_steps)
         steps = min((limit for limit in (windows, self.max_steps) if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
-            scheduler.check_length(epochs=epochs, steps=steps)
+            scheduler.fit_to_training(epochs=epochs, steps=steps)
 
     def _ending(self) -> RunEnding | None:
         if self.progress.epoch >= self.max_epochs:
