@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -26,7 +27,7 @@ class _Scheduler(LRScheduler):
         """Returns the factor of a step, which counts from 1."""
         raise NotImplementedError
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Returns the rate of each group for the next optimiser step."""
         return [rate * self.factor(self.last_epoch + 1) for rate in self.base_lrs]
 
