@@ -11,6 +11,7 @@ from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import call_arguments, check_arguments, check_kind
 from audiozen_core.binding.component_names import is_component_name, kind_of_component
+from audiozen_core.binding.inline_components import inline_field, inline_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import annotation_below, is_component
 from audiozen_core.config.check_acoustics import argument_findings, class_of, join_acoustics, rate_findings
@@ -193,15 +194,15 @@ class _Checker:
     ) -> dict[KeyPath, CheckedComponent]:
         """Checks the components within the arguments of another one. Returns those that are built before it."""
         nested = {}
-        for inner, annotation in _components_in_arguments(component, signature):
-            kind = kind_of_component(annotation)
+        for inner, annotation, field in _components_in_arguments(component, signature):
+            kind = inline_kind(annotation) if field else kind_of_component(annotation)
             if isinstance(self.composition.get(inner.key), str):
                 self.check_as(inner, _Role(kind, named=True))
                 continue
             # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
             # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
             is_function = "args" not in self.composition.get(inner.key)
-            called_later = wants_callable(annotation) and is_function
+            called_later = (wants_callable(annotation) and is_function) or bool(kind and KINDS[kind].called_later)
             hint = ""
             if is_function and unwrap(annotation) is Any:
                 name = inner.key[len(component.key) + 1]
@@ -210,7 +211,7 @@ class _Checker:
                     f"`{name}: Callable`; without that, its result is passed"
                 )
             if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
-                nested[inner.key] = checked
+                nested[inner.key] = replace(checked, field=field)
         return nested
 
     def signature(self, target: Any) -> Signature | None:
@@ -344,20 +345,26 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any]]:
-    """Yields the outermost components within the arguments, each with the annotation of its place."""
+def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
+    """Yields the outermost components within the arguments, each with its annotation.
+
+    The third part is the field of a dataclass that an inline component is, or "".
+    """
     args: Any = component.args  # the `args` of a nested component have not been type-checked yet
     for name, value in args.items() if isinstance(args, dict) else ():
         parameter = signature.get(name) if signature else None
         yield from _components_in(value, (*component.key, "args", name), parameter.annotation if parameter else Any)
 
 
-def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any]]:
+def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any, str]]:
     """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
-    if is_component(value):
-        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation
+    field = inline_field(annotation) if isinstance(value, dict) and isinstance(value.get("path"), str) else None
+    if field is not None:
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), field.annotation, field.name
+    elif is_component(value):
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation, ""
     elif is_component_name(value, annotation):
-        yield Component(path=value, key=place), annotation
+        yield Component(path=value, key=place), annotation, ""
     else:
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for key, entry in items:
