@@ -38,8 +38,10 @@ class CompressedMagnitudeLoss(nn.Module):
             raise ValueError("the loss compares magnitudes, not complex spectra")
         estimate, target = in_full_precision(estimate, target, _SHAPE)
         with torch.autocast(estimate.device.type, enabled=False):
-            compressed = [(part.square() + self.eps) ** (self.power / 2) for part in (estimate, target)]
-            return nn.functional.mse_loss(*compressed)
+            return nn.functional.mse_loss(self._compressed(estimate), self._compressed(target))
+
+    def _compressed(self, magnitude: Tensor) -> Tensor:
+        return (magnitude.square() + self.eps) ** (self.power / 2)
 
 
 class CompressedSpectrumLoss(nn.Module):
@@ -77,7 +79,8 @@ class CompressedSpectrumLoss(nn.Module):
             raise ValueError("the loss compares complex spectra, not real numbers")
         estimate, target = in_full_precision(estimate, target, _SHAPE)
         with torch.autocast(estimate.device.type, enabled=False):
-            (magnitude, spectrum), (wanted_magnitude, wanted_spectrum) = map(self._compressed, (estimate, target))
+            magnitude, spectrum = self._compressed(estimate)
+            wanted_magnitude, wanted_spectrum = self._compressed(target)
             of_magnitudes = nn.functional.mse_loss(magnitude, wanted_magnitude)
             of_spectra = (spectrum - wanted_spectrum).square().sum(-1).mean()
             return (1 - self.complex_weight) * of_magnitudes + self.complex_weight * of_spectra

@@ -20,8 +20,8 @@ class MultiResolutionStftLoss(nn.Module):
 
         convergence_weight * mean_batch(‖T - S‖ / ‖T‖) + log_weight * mean(|log T - log S|)
 
-    with the Frobenius norm over the frequencies and frames of each clip. Magnitudes are `sqrt(max(power, eps))`, so that loss and
-    gradient are finite for silence, too. The defaults are those of the paper.
+    with the Frobenius norm over the frequencies and frames of each clip. Magnitudes are `sqrt(max(power, eps))`, so
+    that loss and gradient are finite for silence, too. The defaults are those of the paper.
 
     Args:
         fft_sizes: the FFT size of each resolution, in samples. A clip needs more than half of the largest.
@@ -82,12 +82,13 @@ class MultiResolutionStftLoss(nn.Module):
         return torch.stack(losses).mean()
 
     def _of_resolution(self, estimate: Tensor, target: Tensor) -> Tensor:
-        distance = torch.linalg.vector_norm(target - estimate, dim=(1, 2))
+        distance: Tensor = torch.linalg.vector_norm(target - estimate, dim=(1, 2))
         convergence = (distance / torch.linalg.vector_norm(target, dim=(1, 2))).mean()
-        logs = nn.functional.l1_loss(estimate.log(), target.log())
-        return self.convergence_weight * convergence + self.log_weight * logs
+        logs: Tensor = nn.functional.l1_loss(estimate.log(), target.log())
+        total: Tensor = self.convergence_weight * convergence + self.log_weight * logs
+        return total
 
     def _magnitude(self, stft: Stft, wave: Tensor) -> Tensor:
         # `abs` would compute a root, whose gradient near 0 is inaccurate, before the limit.
-        spectrum = torch.view_as_real(stft.transform(wave))
-        return spectrum.square().sum(-1).clamp_min(self.eps).sqrt()
+        power: Tensor = torch.view_as_real(stft.transform(wave)).square().sum(-1)
+        return power.clamp_min(self.eps).sqrt()

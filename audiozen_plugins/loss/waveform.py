@@ -66,6 +66,9 @@ class L1WaveformLoss(nn.Module):
 
     domain = "waveform"
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Computes the loss of waveforms [batch, time], a scalar.
 
@@ -81,6 +84,9 @@ class L2WaveformLoss(nn.Module):
     """
 
     domain = "waveform"
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         """Computes the loss of waveforms [batch, time], a scalar.

@@ -87,8 +87,8 @@ class EnhancementTrainer(FileByFile):
         check_ranges(EnhancementTrainer, locals())
         super().__init__(components, **kwargs)
         args = {"domain": domain, "layout": layout, "compression": compression}
-        for _, error in domain_errors(self.model, args):
-            raise error
+        for _, wrong in domain_errors(self.model, args):
+            raise wrong
         self.model_domain = choose_domain(self.model, args)
         self.domain = self.model_domain.domain
         if error := part_error(self.model, self.model_domain, args, self.acoustics):
@@ -118,10 +118,9 @@ class EnhancementTrainer(FileByFile):
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
         model = models.get("")
         errors = list(domain_errors(model, args))
-        for argument, error in errors:
-            yield as_finding(
-                error, config_codes.NUMBERS_DISAGREE, ("args", argument) if argument in args else ("path",)
-            )
+        for argument, wrong in errors:
+            place = ("args", argument) if argument in args else ("path",)
+            yield as_finding(wrong, config_codes.NUMBERS_DISAGREE, place)
         # Lengths that contradict each other are reported in [acoustics].
         consistent = acoustics.hop_length <= acoustics.win_length <= acoustics.n_fft
         if errors or not consistent or window_error(acoustics.window, acoustics.window_args):
