@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+# The windows by name, each with its parameters and whether it needs them. They are those of `torch.signal.windows`, and
+# two of our own.
+WINDOWS: dict[str, tuple[str, bool]] = {
+    "hann": ("", False),
+    "sqrt_hann": ("", False),
+    "rectangular": ("", False),
+    "hamming": ("", False),
+    "blackman": ("", False),
+    "nuttall": ("", False),
+    "bartlett": ("", False),
+    "cosine": ("", False),
+    "kaiser": ("beta", False),
+    "general_hamming": ("alpha", False),
+    "gaussian": ("std", True),
+    "exponential": ("tau", True),
+    "general_cosine": ("a", True),
+}
 
 
 def _number(default: int, doc: str) -> Any:
     return field(default=default, metadata={"minimum": 1, "doc": doc})
+
+
+def _value(default: Any, doc: str, **rules: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, **rules})
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,4 +42,65 @@ class Acoustics:
     n_fft: int = _number(512, "the FFT size, in samples")
     hop_length: int = _number(256, "the number of samples between successive frames")
     win_length: int = _number(512, "the length of the STFT window, in samples; at most `n_fft`")
-    window: str = field(default="hann", metadata={"choices": ("hann", "rectangular"), "doc": "the window of the STFT"})
+    window: str = _value("hann", "the window of the STFT", choices=tuple(WINDOWS))
+    window_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"doc": "the parameters of the window: `beta` of `kaiser`, `std` of `gaussian`, in samples"},
+    )
+    center: bool = _value(True, "whether the first frame is centred on the first sample, beyond which it is mirrored")
+    normalized: bool = _value(False, "whether the STFT is divided by the square root of `n_fft`")
+
+
+def window_error(window: str, args: Mapping[str, Any]) -> str | None:
+    """Says what is wrong with the parameters of a window; None if nothing is.
+
+    >>> window_error("gaussian", {})
+    'the window `gaussian` needs `std`'
+    >>> window_error("hann", {"beta": 8.0})
+    'the window `hann` has no parameter `beta`'
+    """
+    if window not in WINDOWS:
+        return f"the window `{window}` is unknown"
+    name, needed = WINDOWS[window]
+    if strange := sorted(args.keys() - {name}):
+        return f"the window `{window}` has no parameter `{strange[0]}`"
+    if needed and name not in args:
+        return f"the window `{window}` needs `{name}`"
+    for value in args.values():
+        if window == "general_cosine":
+            if not isinstance(value, list) or not value or not all(map(_is_number, value)):
+                return "`a` of the window `general_cosine` must be an array of numbers, the weights of its cosines"
+        elif not _is_number(value) or not 0 < value < float("inf"):
+            return f"`{name}` of the window `{window}` must be a number above 0"
+    return None
+
+
+def declared_acoustics(model: Any) -> dict[str, Any]:
+    """Returns the settings of `[acoustics]` that a model declares, as an object or as a class.
+
+    A model declares them in its attribute `acoustics`: a mapping with some of the keys of the section, or an
+    `Acoustics`. Any other value is something else, such as an acoustic model.
+
+    >>> class Net:
+    ...     acoustics = {"n_fft": 320, "hop_length": 160}
+    >>> declared_acoustics(Net), declared_acoustics(int)
+    ({'n_fft': 320, 'hop_length': 160}, {})
+    """
+    declared = getattr(model, "acoustics", None)
+    if isinstance(declared, Acoustics):
+        return {key.name: getattr(declared, key.name) for key in dataclasses.fields(declared)}
+    return dict(declared) if isinstance(declared, Mapping) else {}
+
+
+def contradictions(declared: Mapping[str, Any], acoustics: Acoustics) -> dict[str, tuple[Any, Any]]:
+    """Returns the settings that a model declares otherwise, each with both values: declared, and of the experiment."""
+    known = {key.name for key in dataclasses.fields(Acoustics)}
+    return {
+        name: (value, getattr(acoustics, name))
+        for name, value in declared.items()
+        if name in known and getattr(acoustics, name) != value
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics, window_error
 from audiozen_core.errors import RunError
 
 # The smallest weight of the windows at the end of a wave, relative to the largest weight. At this limit, the inverse
 # multiplies a network's changes of the spectrogram by 1 / sqrt(_WEAK).
 _WEAK = 0.1
-# The smallest weight that any sample may have, relative to the largest weight. Below it, the inverse is useless.
-_LEAST = 1e-3
+# The smallest weight that any sample may have, relative to the largest weight. Above it, the round trip of a wave
+# between -1 and 1 is exact to 1e-6. Below it, the inverse also multiplies a network's changes of the spectrogram.
+_LEAST = 0.08
 
 
 class Stft:
     """Transforms waveforms to complex spectrograms and back, always in float32 or float64.
 
     Torch has no complex STFT in half precision, so half-precision input is converted to float32, also under autocast.
+    The inverse returns each sample of a wave between -1 and 1 to 1e-6 if the STFT is `invertible`.
+
+    With `center`, the first frame is centred on the first sample, and the wave is mirrored at its ends. Without it, the
+    frames are those of `torch.stft(center=False)`, after further frames that begin before the first sample: zeros are
+    put before and behind the wave, so that each sample is in as many frames as one in the middle, and none is lost.
 
     Args:
         acoustics: the settings.
+
+    Raises:
+        RunError: the window is unknown, or its parameters are wrong.
 
     Example:
         >>> import torch
@@ -37,15 +48,18 @@ class Stft:
     """
 
     def __init__(self, acoustics: Acoustics) -> None:
+        if wrong := window_error(acoustics.window, acoustics.window_args):
+            raise RunError(wrong, remedy="change `window` or `window_args` in [acoustics]")
         self.acoustics = acoustics
         self._windows: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def transform(self, wave: Tensor) -> Tensor:
-        """Transforms waveforms to centred spectrograms.
+        """Transforms waveforms to spectrograms.
 
-        There are `1 + time // hop_length` frames. If the last one reaches the end of the wave only with the edge of its
-        window, another one follows: otherwise the last samples of the inverse would be lost, or multiplied by a large
-        number as soon as a network changes the spectrogram.
+        With `center` there are `1 + time // hop_length` frames. If the last one reaches the end of the wave only with
+        the edge of its window, another one follows: otherwise the last samples of the inverse would be lost, or
+        multiplied by a large number as soon as a network changes the spectrogram. Without `center` there are
+        `leading_frames` more, and as many as reach the last sample.
 
         Args:
             wave: waveforms [..., time].
@@ -54,19 +68,25 @@ class Stft:
             Complex spectrograms [..., n_fft // 2 + 1, frames].
 
         Raises:
-            RunError: the waveforms have no more than `n_fft // 2` samples.
+            RunError: with `center`, the waveforms have no more than `n_fft // 2` samples; without it, none.
         """
         wave = _full_precision(wave)
         numbers = self.acoustics
-        if wave.shape[-1] <= numbers.n_fft // 2:
+        samples = wave.shape[-1]
+        least = numbers.n_fft // 2 if numbers.center else 0
+        if samples <= least:
             raise RunError(
-                f"{wave.shape[-1]} samples are too few for an STFT of {numbers.n_fft} points, which needs more than "
-                f"{numbers.n_fft // 2} samples",
+                f"{samples} samples are too few for an STFT of {numbers.n_fft} points, which needs more than {least} "
+                "samples",
                 remedy="leave out such short files, or set a larger `clip_seconds` or a smaller `n_fft`",
             )
-        wave = torch.nn.functional.pad(
-            wave, (0, self._paddings[(wave.shape[-1] - numbers.n_fft % 2) % numbers.hop_length])
-        )
+        if numbers.center:
+            paddings = (0, self._paddings[(samples - numbers.n_fft % 2) % numbers.hop_length])
+        else:
+            front = self.leading_frames * numbers.hop_length
+            last = (samples - 1 - self._offset) // numbers.hop_length * numbers.hop_length
+            paddings = (front, last + numbers.n_fft - samples)
+        wave = torch.nn.functional.pad(wave, paddings)
         with torch.autocast(wave.device.type, enabled=False):
             spectrogram = torch.stft(
                 wave.reshape(-1, wave.shape[-1]),
@@ -74,6 +94,8 @@ class Stft:
                 numbers.hop_length,
                 numbers.win_length,
                 self._window(wave.device, wave.dtype),
+                center=numbers.center,
+                normalized=numbers.normalized,
                 return_complex=True,
             )
         return spectrogram.reshape(*wave.shape[:-1], *spectrogram.shape[-2:])
@@ -90,6 +112,9 @@ class Stft:
         """
         numbers = self.acoustics
         window = self._window(spectrogram.device, spectrogram.real.dtype)
+        # `torch.istft` refuses `center=False` for a window that begins with 0. With `center`, it only removes the first
+        # `n_fft // 2` samples, which are before the first sample of the wave in both cases.
+        front = 0 if numbers.center else self.leading_frames * numbers.hop_length - numbers.n_fft // 2
         with torch.autocast(spectrogram.device.type, enabled=False):
             wave = torch.istft(
                 spectrogram.reshape(-1, *spectrogram.shape[-2:]),
@@ -97,9 +122,24 @@ class Stft:
                 numbers.hop_length,
                 numbers.win_length,
                 window,
-                length=length,
-            )
+                normalized=numbers.normalized,
+                length=None if length is None else front + length,
+            )[..., front:]
         return wave.reshape(*spectrogram.shape[:-2], wave.shape[-1])
+
+    @property
+    def leading_frames(self) -> int:
+        """The number of frames that begin before the first sample, without `center`; 0 with it."""
+        numbers = self.acoustics
+        if numbers.center:
+            return 0
+        before = max(self._offset + numbers.win_length - numbers.hop_length, numbers.n_fft // 2)
+        return -(-before // numbers.hop_length)
+
+    @property
+    def _offset(self) -> int:
+        """Where the window begins in a frame, in samples."""
+        return (self.acoustics.n_fft - self.acoustics.win_length) // 2
 
     @property
     def invertible(self) -> bool:
@@ -123,7 +163,7 @@ class Stft:
         numbers = self.acoustics
         total = self._total_weights()
         least = _WEAK * float(total.max())
-        centre = numbers.n_fft // 2 - (numbers.n_fft - numbers.win_length) // 2
+        centre = numbers.n_fft // 2 - self._offset
         paddings = []
         for after in range(numbers.hop_length):
             last = centre + after + numbers.n_fft % 2 - 1
@@ -133,10 +173,20 @@ class Stft:
 
     def _window(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         if (device, dtype) not in self._windows:
-            length = self.acoustics.win_length
-            make = torch.ones if self.acoustics.window == "rectangular" else torch.hann_window
-            self._windows[device, dtype] = make(length, device=device, dtype=dtype)
+            self._windows[device, dtype] = _make_window(self.acoustics, device=device, dtype=dtype)
         return self._windows[device, dtype]
+
+
+def _make_window(acoustics: Acoustics, **options: Any) -> Tensor:
+    """Returns the periodic window [win_length]."""
+    length, name = acoustics.win_length, acoustics.window
+    if name == "rectangular":
+        return torch.ones(length, **options)
+    if name in ("hann", "sqrt_hann"):
+        window = torch.hann_window(length, **options)
+        return window.sqrt() if name == "sqrt_hann" else window
+    make: Callable[..., Tensor] = getattr(torch.signal.windows, name)
+    return make(length, sym=False, **acoustics.window_args, **options)
 
 
 def _full_precision(wave: Tensor) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
-from audiozen_core.binding.arguments import check_arguments, check_kind
+from audiozen_core.binding.arguments import call_arguments, check_arguments, check_kind
 from audiozen_core.binding.component_names import is_component_name, kind_of_component
+from audiozen_core.binding.inline_components import inline_field, inline_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import annotation_below, is_component
+from audiozen_core.config.check_acoustics import argument_findings, class_of, join_acoustics, rate_findings
 from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
@@ -55,7 +57,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         ConfigError: with every error and warning, including the findings of `loaded`, sorted by position.
     """
     composition = loaded.composition
-    checker = _Checker(composition, index, loaded.sections)
+    checker = _Checker(composition, index)
     components: dict[KeyPath, CheckedComponent] = {}
     scope, sections = _import_scope(composition), PluginSections()
     checker.findings += requirement_findings(composition, checker.index)
@@ -63,6 +65,9 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
+        acoustics = checker.join_acoustics(loaded.sections, components)
+        loaded = replace(loaded, sections=replace(loaded.sections, acoustics=acoustics))
+        checker.ask_components(loaded.sections, components)
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
         defaults: tuple[Resolved, ...] = ()
@@ -137,27 +142,34 @@ def _role(component: Component) -> _Role:
 
 
 class _Checker:
-    def __init__(
-        self, composition: Composition, index: PluginIndex | None = None, sections: Sections | None = None
-    ) -> None:
+    def __init__(self, composition: Composition, index: PluginIndex | None = None) -> None:
         self.composition = composition
         self.index = installed_index() if index is None else index
-        self.sections = sections
         self.findings: list[Diagnostic] = []
         self.signatures: dict[int, tuple[Any, Signature | None]] = {}
+        # The components whose arguments fit their signatures.
+        self.sound: list[CheckedComponent] = []
 
     def check(self, component: Component) -> CheckedComponent | None:
         """Checks a component and its nested components. Returns None if the section can't use the component."""
         if isinstance(component, HookComponent) and not component.enabled:
             self.check_disabled_hook(component)
             return None
-        role = _role(component)
-        checked = self.check_as(component, role)
-        if checked and role.section == "model":
-            self.compare_with_acoustics(checked)
-        if checked and role.section == "dataset":
-            self.compare_rate(checked)
-        return checked
+        return self.check_as(component, _role(component))
+
+    def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> Acoustics:
+        """Joins `[acoustics]` with what the models declare, and compares both with models and data sets."""
+        models = [
+            components[part.key] for part in sections.components_by_kind["model"].values() if part.key in components
+        ]
+        joined = join_acoustics(self.composition, sections.acoustics, models)
+        self.report(joined.findings)
+        for model in models:
+            self.report(argument_findings(model, self.composition))
+        for dataset in (dataset for of_mode in sections.datasets.values() for dataset in of_mode):
+            if checked := components.get(dataset.key):
+                self.report(rate_findings(checked, joined.acoustics))
+        return joined.acoustics
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
         """Checks a component for its role, and its nested components."""
@@ -182,15 +194,15 @@ class _Checker:
     ) -> dict[KeyPath, CheckedComponent]:
         """Checks the components within the arguments of another one. Returns those that are built before it."""
         nested = {}
-        for inner, annotation in _components_in_arguments(component, signature):
-            kind = kind_of_component(annotation)
+        for inner, annotation, field in _components_in_arguments(component, signature):
+            kind = inline_kind(annotation) if field else kind_of_component(annotation)
             if isinstance(self.composition.get(inner.key), str):
                 self.check_as(inner, _Role(kind, named=True))
                 continue
             # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
             # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
             is_function = "args" not in self.composition.get(inner.key)
-            called_later = wants_callable(annotation) and is_function
+            called_later = (wants_callable(annotation) and is_function) or bool(kind and KINDS[kind].called_later)
             hint = ""
             if is_function and unwrap(annotation) is Any:
                 name = inner.key[len(component.key) + 1]
@@ -199,7 +211,7 @@ class _Checker:
                     f"`{name}: Callable`; without that, its result is passed"
                 )
             if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
-                nested[inner.key] = checked
+                nested[inner.key] = replace(checked, field=field)
         return nested
 
     def signature(self, target: Any) -> Signature | None:
@@ -230,34 +242,45 @@ class _Checker:
             notes = (*problem.notes, role.hint) if hinted else problem.notes
             self.place(replace(problem, notes=notes), component.key)
         if not problems:
-            self.ask_component(checked)
+            self.sound.append(checked)
 
     def is_unusable(self, place: KeyPath) -> bool:
         """Returns whether the file has `args` here that are not a table. That was reported when the file was read."""
         return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
-    def ask_component(self, checked: CheckedComponent) -> None:
-        """Reports what the class of a component finds in its arguments, given the rest of the experiment.
+    def ask_components(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> None:
+        """Reports what the classes of components find in their arguments, given the rest of the experiment.
 
-        The class may have a class method `check_settings(cls, args, *, acoustics, dataset_names)`, which yields a
-        `Diagnostic` for each finding. It must not build anything. It is only asked if the arguments fit its signature.
+        A class may have a class method `check_settings(cls, args, *, acoustics, dataset_names, models)`, which yields a
+        `Diagnostic` for each finding. It must not build anything, and is passed those keywords that it takes. It is
+        only asked if the arguments fit its signature.
 
         - `args`: the arguments of the TOML file, a mapping without the defaults of the signature.
-        - `acoustics`: the `Acoustics` of the experiment.
+        - `acoustics`: the `Acoustics` of the experiment, with what the models declare.
         - `dataset_names`: the names of the data sets of each mode: their `name`, or else their index.
+        - `models`: what the `path` of each model names, by suffix.
 
         The `place` of a finding is relative to the component's table: `("args", "score")`. If the method
         fails, the experiment may still be right, so that is a warning.
         """
-        if self.sections is None:
-            return
-        component, acoustics = checked.component, self.sections.acoustics or Acoustics()
+        models = {
+            suffix: class_of(components[part.key].target)
+            for suffix, part in sections.components_by_kind["model"].items()
+            if part.key in components
+        }
+        known = {"acoustics": sections.acoustics, "dataset_names": sections.dataset_names, "models": models}
+        for checked in self.sound:
+            self.ask_component(checked, known)
+
+    def ask_component(self, checked: CheckedComponent, known: Mapping[str, Any]) -> None:
+        component = checked.component
         try:
             # Even reading an attribute may run somebody else's code, in the metaclass.
             ask = getattr(checked.target, "check_settings", None)
             if ask is None:
                 return
-            for finding in ask(component.args, acoustics=acoustics, dataset_names=self.sections.dataset_names):
+            _, keywords = call_arguments(signature_of(ask), {}, known)
+            for finding in ask(component.args, **keywords):
                 self.place(finding, component.key)
         # `sys.exit(0)` would end the check as if it had succeeded.
         except (Exception, SystemExit) as error:
@@ -301,43 +324,6 @@ class _Checker:
             for finding in unknown_name_hints(error, hook.path, "hooks").diagnostics:
                 self.place(finding, (*hook.key, "path"))
 
-    def compare_rate(self, checked: CheckedComponent) -> None:
-        """Reports a data set with an `sr` that differs from `[acoustics]`, whose `sr` is the default."""
-        given = self.composition.values.get("acoustics")
-        wanted = given.get("sr", Acoustics().sr) if isinstance(given, dict) else Acoustics().sr
-        rate = checked.component.args.get("sr")
-        if type(rate) is int and type(wanted) is int and rate != wanted:
-            place = (*checked.component.key, "args", "sr")
-            message = f"`sr` of `{checked.component.path}` is {rate}, but {wanted} in `[acoustics]`"
-            self.add(config_codes.NUMBERS_DISAGREE, message, place, label="leave it out: it is passed")
-
-    def compare_with_acoustics(self, checked: CheckedComponent) -> None:
-        """Reports model arguments, such as `n_fft`, that differ from the same setting in `[acoustics]`."""
-        given = self.composition.values.get("acoustics")
-        model, signature = checked.component, checked.signature
-        if not isinstance(given, dict) or signature is None:
-            return
-        for name in ("sr", "n_fft", "hop_length", "win_length"):
-            parameter = signature.get(name)
-            wanted = given.get(name)
-            if parameter is None or type(wanted) is not int:
-                continue
-            value = model.args.get(name, parameter.default)
-            if type(value) is not int or value == wanted:
-                continue
-            own = name in model.args
-            self.add(
-                config_codes.NUMBERS_DISAGREE,
-                f"`{name}` of `{model.path}` is {value}{'' if own else ' by default'}, but {wanted} in `[acoustics]`",
-                (*model.key, "args", name) if own else model.key,
-                severity="error" if own else "warning",
-                label=f'write `"${{acoustics.{name}}}"`'
-                if own
-                else f'set `{name} = "${{acoustics.{name}}}"` in its args',
-                suggestion=f'"${{acoustics.{name}}}"' if own else None,
-                notes=(f"acoustics: {self.composition.origin(('acoustics', name))}",),
-            )
-
     # ------------------------------------------------------------------------------------------ reporting
 
     def report(self, findings: Iterable[tuple[Diagnostic, KeyPath | None]]) -> None:
@@ -359,20 +345,26 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any]]:
-    """Yields the outermost components within the arguments, each with the annotation of its place."""
+def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
+    """Yields the outermost components within the arguments, each with its annotation.
+
+    The third part is the field of a dataclass that an inline component is, or "".
+    """
     args: Any = component.args  # the `args` of a nested component have not been type-checked yet
     for name, value in args.items() if isinstance(args, dict) else ():
         parameter = signature.get(name) if signature else None
         yield from _components_in(value, (*component.key, "args", name), parameter.annotation if parameter else Any)
 
 
-def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any]]:
+def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any, str]]:
     """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
-    if is_component(value):
-        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation
+    field = inline_field(annotation) if isinstance(value, dict) and isinstance(value.get("path"), str) else None
+    if field is not None:
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), field.annotation, field.name
+    elif is_component(value):
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation, ""
     elif is_component_name(value, annotation):
-        yield Component(path=value, key=place), annotation
+        yield Component(path=value, key=place), annotation, ""
     else:
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for key, entry in items:

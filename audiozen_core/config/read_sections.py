@@ -66,7 +66,6 @@ def read_sections(composition: Composition, modes: Sequence[str]) -> Sections:
         reader.read(name, composition.values[name])
     reader.check_missing_sections(modes)
     reader.check_partners()
-    reader.check_acoustics()
     reader.check_training_dataloaders()
     reader.check_batch_samplers()
     reader.check_evaluations_drop_nothing()
@@ -208,12 +207,6 @@ class _Reader:
             label = did_you_mean(similar)
             self.report(config_codes.NO_PARTNER, message, (name,), label=label, suggestion=similar)
 
-    def check_acoustics(self) -> None:
-        """Checks that the lengths of the STFT fit together."""
-        numbers = self.sections.acoustics or Acoustics()
-        self.check_at_most("win_length", numbers.win_length, "n_fft", numbers.n_fft)
-        self.check_at_most("hop_length", numbers.hop_length, "win_length", numbers.win_length)
-
     def check_training_dataloaders(self) -> None:
         """Reports a `dataloader` that would be ignored, because all training sets share the one of the first."""
         datasets = self.sections.datasets["train"]
@@ -275,18 +268,6 @@ class _Reader:
                             notes=(f"{twins[0].header}: {self.composition.origin(twins[0].key)}",),
                         )
                     )
-
-    def check_at_most(self, name: str, value: int, other: str, limit: int) -> None:
-        if value <= limit or {("acoustics", name), ("acoustics", other)} & self.tables.invalid:
-            return
-        given = self.composition.values.get("acoustics", {})
-        place, label = name, f"`{other}` is {limit}{'' if other in given else ' by default'}"
-        if name not in given:
-            place, label = other, f"`{name}` is {value} by default"
-        message = f"`{name}` is {value}, but must be at most `{other}`, which is {limit}"
-        self.composition.findings.append(
-            self.composition.finding(config_codes.NUMBERS_DISAGREE, message, ("acoustics", place), label=label)
-        )
 
 
 def _without_keys(dataset: DatasetComponent) -> Dataloader:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from audiozen_core.audio.acoustics import Acoustics, contradictions, declared_acoustics
 from audiozen_core.audio.stft import Stft
 from audiozen_core.distributed.sharding import sharded_units
 from audiozen_core.errors import RunError
@@ -18,6 +19,7 @@ from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.held_modules import held_modules
 from audiozen_core.trainer.input_copies import copy_inputs, protected, report_changed_inputs
 from audiozen_core.trainer.losses import follow_mode
+from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_method_errors
 from audiozen_core.trainer.participants import Participants
 
@@ -78,6 +80,8 @@ class Parts:
         self.use_amp = components.use_amp
         self.config_text = components.config_text
         self.acoustics = components.acoustics
+        for model in self.models.values():
+            _check_acoustics(model, self.acoustics)
         self.sections = components.sections
         self.sr, self.n_fft = self.acoustics.sr, self.acoustics.n_fft
         self.hop_length, self.win_length = self.acoustics.hop_length, self.acoustics.win_length
@@ -140,6 +144,21 @@ class Parts:
             if not training or (frozen and next(module.parameters(), None) is not None):
                 module.eval()
 
+    def take_loss_scalars(self) -> dict[str, torch.Tensor]:
+        """Returns what the losses have recorded since the last call, such as the parts of a sum: `loss/si_snr`.
+
+        A loss records scalars in its attribute `recorded_scalars`, a dict. Those of [loss_function_g] are `loss_g/…`.
+        After a training step they are recorded beside its results; the step of an evaluation calls this itself.
+        """
+        found: dict[str, torch.Tensor] = {}
+        for suffix, loss in self.loss_functions.items():
+            own = unwrapped(loss) if isinstance(loss, nn.Module) else loss
+            recorded = getattr(own, "recorded_scalars", None)
+            if isinstance(recorded, dict):
+                found |= {f"{section_name('loss', suffix)}/{name}": value for name, value in recorded.items()}
+                recorded.clear()
+        return found
+
     @property
     def model(self) -> nn.Module:
         """The network of an experiment that has one. Raises RunError if there are several."""
@@ -175,3 +194,19 @@ def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:
     if suffixes:
         remedy = f'use `self.{attribute}["{suffixes[0]}"]` in the trainer, or name the section [{section}]'
     raise RunError(f"the trainer uses `self.{section}`, but the experiment has no [{section}]{only}", remedy=remedy)
+
+
+def _check_acoustics(model: nn.Module, acoustics: Acoustics) -> None:
+    """Checks that the experiment has the acoustics that a network declares.
+
+    `check` compares those that its class declares. An object may declare others.
+
+    Raises:
+        RunError: a setting differs.
+    """
+    model = unwrapped(model)
+    for name, (declared, other) in contradictions(declared_acoustics(model), acoustics).items():
+        raise RunError(
+            f"the model `{type(model).__name__}` declares `{name} = {declared!r}`, but [acoustics] has {other!r}",
+            remedy=f"set `{name}` in [acoustics], or in the `acoustics` of the components, to the model's value",
+        )

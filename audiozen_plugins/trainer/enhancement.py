@@ -1,17 +1,18 @@
-"""Speech enhancement: from a noisy waveform to a clean one, by a waveform model or a magnitude model."""
+"""Speech enhancement: from a noisy waveform to a clean one, by a network of waveforms, magnitudes or spectra."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.acoustics import Acoustics, window_error
 from audiozen_core.audio.stft import Stft
-from audiozen_core.binding.signature import signature_of
+from audiozen_core.binding.ranges import check_ranges
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
@@ -19,12 +20,20 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
+from audiozen_plugins.loss.calls import LossDomain, domains_of, expanded, loss_value
 from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.batches import enhancement_batch
+from audiozen_plugins.trainer.domains import (
+    Compression,
+    Domain,
+    Layout,
+    choose_domain,
+    domain_errors,
+    part_error,
+    phase,
+)
 from audiozen_plugins.trainer.file_by_file import FileByFile
-
-Domain = Literal["waveform", "magnitude"]
-LossDomain = Literal["waveform", "magnitude", "features", "both"]
+from audiozen_plugins.trainer.loss_inputs import LossInputs
 
 
 class EnhancementTrainer(FileByFile):
@@ -34,53 +43,89 @@ class EnhancementTrainer(FileByFile):
     docs/build_on_our_classes.md.
 
     Batches are dicts with `noisy` and `clean` [batch, time], `id`, and if known `length` in samples and `snr` in dB, as
-    the first-party data sets return them. A magnitude model works on the STFT of `[acoustics]`, and the noisy phase is
-    kept. If a model has an attribute `out_delay`, its output is late by this number of frames, and the trainer removes
-    the delay.
+    the first-party data sets return them. A model of magnitudes or spectra works on the STFT of `[acoustics]`. For
+    magnitudes, the noisy phase is kept. If a model has an attribute `out_delay`, its output is late by this number of
+    frames, and the trainer removes the delay.
+
+    A model may declare `domain`, `layout` and `compression`, and its settings of `[acoustics]`, as attributes. Then the
+    TOML file need not repeat them, and may not contradict them. An output may have further axes of size 1.
 
     Args:
         components: the components to work with; passed by AudioZEN.
-        domain: input and output of the model: `magnitude` [batch, n_fft // 2 + 1, frames] or `waveform` [batch, time].
-            An output may have further axes of size 1.
+        domain: input and output of the model: `magnitude` [batch, n_fft // 2 + 1, frames], `spectrum`, the complex STFT
+            in the form that `layout` names, or `waveform` [batch, time]. The default is what the model declares, or
+            else `magnitude`.
+        layout: how a spectrum is passed: `complex` [batch, n_fft // 2 + 1, frames], or as real and imaginary part,
+            `channels_first` [batch, 2, n_fft // 2 + 1, frames] or `channels_last` [batch, n_fft // 2 + 1, frames, 2].
+            The default is what the model declares, or else `complex`.
+        compression: how the magnitudes are compressed for the model: a power, such as 0.3, or `log1p`. The output is
+            expanded again. The phase of a spectrum stays. The loss gets magnitudes and spectra without compression. The
+            default is what the model declares, or else none.
         add_channel: whether a waveform model takes [batch, 1, time], as `torchaudio.models.ConvTasNet` does.
-        loss_domain: what the loss compares: `waveform`, `magnitude`, `features` (magnitudes as [batch, frames,
-            features]), or `both` (the two waveforms, then the two magnitudes). The default is the attribute `domain` of
-            the loss, or the domain of the model if the loss has no such attribute.
+        loss_domain: what the loss compares: `waveform`, `waveform_with_channel` [batch, 1, time], `magnitude`,
+            `spectrum` (complex), `features` (magnitudes as [batch, frames, features]), or `both` (the two waveforms,
+            then the two magnitudes). The default is the attribute `domain` of the loss, which may be a tuple of several
+            domains, or the domain of the model if the loss has no such attribute. The losses of auraloss and of
+            `torchmetrics.audio` get waveforms.
 
     Raises:
-        RunError: the model works on magnitudes, but the STFT of `[acoustics]` can't be inverted.
+        RunError: the model works on the STFT, but that of `[acoustics]` can't be inverted; the model contradicts an
+            argument; or it says nothing, but a part of it declares another domain or other acoustics.
     """
 
     def __init__(
         self,
         components: Components,
         *,
-        domain: Domain = "magnitude",
+        domain: Domain | None = None,
+        layout: Layout | None = None,
+        compression: Compression | None = None,
         add_channel: bool = False,
         loss_domain: LossDomain | None = None,
         **kwargs: Any,
     ) -> None:
+        check_ranges(EnhancementTrainer, locals())
         super().__init__(components, **kwargs)
-        if domain == "magnitude" and (error := _stft_error(self.acoustics)):
+        args = {"domain": domain, "layout": layout, "compression": compression}
+        for _, wrong in domain_errors(self.model, args):
+            raise wrong
+        self.model_domain = choose_domain(self.model, args)
+        self.domain = self.model_domain.domain
+        if error := part_error(self.model, self.model_domain, args, self.acoustics):
             raise error
-        self.domain = domain
+        if self.domain != "waveform" and (error := _stft_error(self.acoustics)):
+            raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        loss = self.loss_functions.get("")
-        self.loss_domain = loss_domain or getattr(loss, "domain", domain)
+        domains = expanded(loss_domain) if loss_domain else domains_of(self.loss_functions.get(""))
+        self.loss_domains = tuple(domain or self.domain for domain in domains)
+        if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
+            raise RunError(
+                f"the loss has the attribute `domain` with {strange[0]!r}, which no loss can compare",
+                remedy=f"use one of {', '.join(get_args(LossDomain))}, or set `loss_domain` in [trainer.args]",
+            )
 
     @classmethod
     def check_settings(
-        cls, args: Mapping[str, Any], *, acoustics: Acoustics, dataset_names: Mapping[Mode, Sequence[str]]
+        cls,
+        args: Mapping[str, Any],
+        *,
+        acoustics: Acoustics,
+        dataset_names: Mapping[Mode, Sequence[str]],
+        models: Mapping[str, Any] = MappingProxyType({}),
     ) -> Iterator[Diagnostic]:
-        """Yields the mistakes that `audiozen check` can find: also an STFT that can't be inverted."""
+        """Yields the mistakes that `audiozen check` can find: also a contradiction of the model and the arguments."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
-        signature = signature_of(cls)
-        parameter = signature.get("domain") if signature else None
-        domain = args.get("domain", parameter.default if parameter else None)
+        model = models.get("")
+        errors = list(domain_errors(model, args))
+        for argument, wrong in errors:
+            place = ("args", argument) if argument in args else ("path",)
+            yield as_finding(wrong, config_codes.NUMBERS_DISAGREE, place)
         # Lengths that contradict each other are reported in [acoustics].
         consistent = acoustics.hop_length <= acoustics.win_length <= acoustics.n_fft
-        if domain == "magnitude" and consistent and (error := _stft_error(acoustics)):
+        if errors or not consistent or window_error(acoustics.window, acoustics.window_args):
+            return
+        if choose_domain(model, args).domain != "waveform" and (error := _stft_error(acoustics)):
             place = ("args", "domain") if "domain" in args else ("path",)
             yield as_finding(error, config_codes.NUMBERS_DISAGREE, place)
 
@@ -93,17 +138,17 @@ class EnhancementTrainer(FileByFile):
             noisy: waveforms [batch, time].
 
         Returns:
-            Enhanced waveforms [batch, time], and the magnitudes [batch, n_fft // 2 + 1, frames] that they were made
-            from. The magnitudes are None for a waveform model.
+            Enhanced waveforms [batch, time], and what they were made from [batch, n_fft // 2 + 1, frames]: magnitudes,
+            or the complex spectra of a spectrum model. It is None for a waveform model.
         """
         if self.domain == "waveform":
             return self._run_model(noisy.unsqueeze(1) if self.add_channel else noisy, noisy.shape), None
-        spectrogram = self._spectrogram(noisy)
-        noisy_magnitude = spectrogram.abs()
-        # A bin of magnitude 0 has no phase. Its `phase` is 0 here, so the bin stays 0 whatever the model outputs.
-        phase = spectrogram / noisy_magnitude.clamp_min(torch.finfo(noisy_magnitude.dtype).tiny)
-        magnitude = self._run_model(noisy_magnitude, noisy_magnitude.shape)[..., self._delay :]
-        return self.istft(magnitude * self._in_time(phase), length=noisy.shape[-1]), magnitude
+        spectrum = self._spectrogram(noisy)
+        given = self.model_domain.to_model(spectrum)
+        output = self.model_domain.from_model(self._run_model(given, given.shape))[..., self._delay :]
+        # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs.
+        enhanced = output if output.is_complex() else output * self._in_time(phase(spectrum))
+        return self.istft(enhanced, length=noisy.shape[-1]), output
 
     @property
     def _delay(self) -> int:
@@ -119,53 +164,55 @@ class EnhancementTrainer(FileByFile):
         return frames[..., : frames.shape[-1] - self._delay]
 
     def _run_model(self, given: Tensor, shape: torch.Size) -> Tensor:
-        """Returns the output of the model in float32, in the given shape."""
+        """Returns the output of the model in float32 or complex64, in the given shape.
+
+        A spectrum model may return complex numbers in place of two channels.
+        """
         remedy = (
-            f'{_GIVEN[self.domain]}; `domain` (now "{self.domain}") and `add_channel` in [trainer.args] say what the '
-            "model is given"
+            f"a {self.domain} model is given {self.model_domain.shape}; `domain` (now {self.domain!r}), `layout` and "
+            "`add_channel` in [trainer.args], or attributes of the model, say what the model is given"
         )
         with translate_part_errors("the model", given, remedy=remedy):
             output = self.model(given)
-        # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
-        if (
-            isinstance(output, Tensor)
-            and not output.is_complex()
-            and _without_ones(output.shape) == _without_ones(shape)
-        ):
-            return output.reshape(shape).float()
-        got, remedy = type(output).__name__, "return one enhanced signal for each noisy one"
+        if isinstance(output, Tensor):
+            # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
+            if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
+                output = output.reshape(shape)
+                return output.to(torch.complex64) if output.is_complex() else output.float()
+            parts = {"channels_first": 1, "channels_last": -1}.get(self.model_domain.layout, 0)
+            bins = given.select(parts, 0).shape if self.domain == "spectrum" and parts else None
+            if bins and output.is_complex() and _without_ones(output.shape) == _without_ones(bins):
+                return output.reshape(bins).to(torch.complex64)
+        raise self._wrong_output(output, given, shape)
+
+    def _wrong_output(self, output: Any, given: Tensor, shape: torch.Size) -> RunError:
+        got, wanted, remedy = type(output).__name__, str(list(shape)), "return one enhanced signal for each noisy one"
         remedy += "; a separation model needs `num_sources = 1`"
-        wanted = str(list(shape))
         if isinstance(output, Tensor):
             got = str(list(output.shape))
-            if output.is_complex():
-                got, wanted = f"complex numbers ({output.dtype}) {got}", f"real numbers {wanted}"
-                remedy = "return real numbers, such as the magnitude `output.abs()`"
-        raise RunError(
+            if output.is_complex() != given.is_complex():
+                got, wanted = f"{_kind(output)} ({output.dtype}) {got}", f"{_kind(given)} {wanted}"
+                remedy = 'return real numbers, such as the magnitude `output.abs()`, or set `domain = "spectrum"`'
+                if given.is_complex():
+                    remedy = "return complex numbers, or set `layout` to the one that the model returns"
+        return RunError(
             f"the model returns {got} for an input of shape {list(given.shape)}; expected {wanted}", remedy=remedy
         )
 
-    def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
-        """Computes the loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
-        if self.loss_domain == "waveform":
-            return self._run_loss(wave, clean)
-        estimate = self._in_time(self._spectrogram(wave).abs()) if magnitude is None else magnitude
-        target = self._in_time(self._spectrogram(clean).abs())
-        if self.loss_domain == "both":
-            return self._run_loss(wave, clean, estimate, target)
-        if self.loss_domain == "features":
-            return self._run_loss(estimate.transpose(-1, -2), target.transpose(-1, -2))
-        return self._run_loss(estimate, target)
+    def compare(self, wave: Tensor, spectrum: Tensor | None, clean: Tensor) -> Tensor:
+        """Computes the loss of enhanced waveforms [batch, time] against clean ones.
 
-    def _run_loss(self, *inputs: Tensor) -> Tensor:
+        `spectrum` has the magnitudes or the complex spectra that the waveforms were made from, if they are known.
+        """
+        signals = LossInputs(lambda wave: self._in_time(self._spectrogram(wave)), wave, spectrum, clean)
+        inputs = [signal for domain in self.loss_domains for signal in signals.pair(domain)]
         remedy = (
-            f'`loss_domain` in [trainer.args] (now "{self.loss_domain}") says what the loss is given: `waveform` '
-            "[batch, time], `magnitude` [batch, n_fft // 2 + 1, frames], `features` [batch, frames, features]; for a "
-            "loss that takes [batch, channels, time], name a function of your own that calls it with `unsqueeze(1)`"
+            f"`loss_domain` in [trainer.args] (now {', '.join(self.loss_domains)}) says what the loss is given: "
+            "`waveform` [batch, time], `waveform_with_channel` [batch, 1, time], `magnitude` or `spectrum` [batch, "
+            "n_fft // 2 + 1, frames], `features` [batch, frames, features]"
         )
         with translate_part_errors("the loss", *inputs, remedy=remedy):
-            loss: Tensor = self.loss_function(*inputs)
-        return loss
+            return loss_value(self.loss_function, *inputs)
 
     # ------------------------------------------------------------------------------- the modes
 
@@ -179,8 +226,8 @@ class EnhancementTrainer(FileByFile):
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """Returns the loss of one batch."""
-        wave, magnitude = self.enhance_batch(batch)
-        return {"loss": self.compare(wave, magnitude, batch["clean"])}
+        wave, spectrum = self.enhance_batch(batch)
+        return {"loss": self.compare(wave, spectrum, batch["clean"])}
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Calls `enhance`, and names the samples of the batch in its errors. In an evaluation a batch is one file."""
@@ -188,22 +235,20 @@ class EnhancementTrainer(FileByFile):
             return self.enhance(batch["noisy"])
 
 
-_GIVEN = {
-    "magnitude": "a magnitude model is given [batch, n_fft // 2 + 1, frames]",
-    "waveform": "a waveform model is given [batch, time], or [batch, 1, time] with `add_channel = true`",
-}
-
-
 def _stft_error(acoustics: Acoustics) -> RunError | None:
-    """Returns the error for an STFT that can't be inverted; None if it can."""
+    """Returns the error for an STFT whose inverse is not exact; None if it is."""
     if Stft(acoustics).invertible:
         return None
     return RunError(
-        f"the STFT in [acoustics] can't be inverted: a {acoustics.window} window of {acoustics.win_length} samples "
-        f"every {acoustics.hop_length} samples",
-        remedy="let the frames overlap (`hop_length` at most half of `win_length`), or set `window = "
-        '"rectangular"` in [acoustics]',
+        f"the STFT in [acoustics] can't be inverted to 1e-6: a {acoustics.window} window of {acoustics.win_length} "
+        f"samples every {acoustics.hop_length} samples is almost 0 for some of them",
+        remedy="let the frames overlap more (`hop_length` at most half of `win_length`, or a quarter for a narrow "
+        'window), or set `window = "rectangular"` in [acoustics]',
     )
+
+
+def _kind(output: Tensor) -> str:
+    return "complex numbers" if output.is_complex() else "real numbers"
 
 
 def _without_ones(shape: torch.Size) -> list[int]:

@@ -163,18 +163,18 @@ class FileByFile(BaseTrainer):
         return sample_rate_error(score, sr) or direction_error(score, save_max_score)
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Returns the enhanced waveforms [batch, time], and the magnitudes that they were made from, if any."""
+        """Returns the enhanced waveforms [batch, time], and the spectra that they were made from, if any."""
         raise NotImplementedError
 
-    def compare(self, wave: Tensor, magnitude: Tensor | None, clean: Tensor) -> Tensor:
-        """Computes the loss of enhanced waveforms [batch, time] (and their magnitudes, if known) against clean ones."""
+    def compare(self, wave: Tensor, spectrum: Tensor | None, clean: Tensor) -> Tensor:
+        """Computes the loss of enhanced waveforms [batch, time] (and their spectra, if known) against clean ones."""
         raise NotImplementedError
 
     def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Enhances one file [1, time], in chunks if it is longer than one.
 
         Returns:
-            What `enhance_batch` returns. With `chunk_seconds`, the magnitudes are None for short files, too, so that
+            What `enhance_batch` returns. With `chunk_seconds`, the spectra are None for short files, too, so that
             the loss compares the same quantity for all files.
         """
         # A part of a network that a trainer calls by itself may change its input, which is rated and written later.
@@ -191,12 +191,12 @@ class FileByFile(BaseTrainer):
         """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
         validated = []
         for file in self.each_file(batch):
-            wave, magnitude = self.enhance_file(file)
+            wave, spectrum = self.enhance_file(file)
             signals = _on_cpu(file, wave)
             self.show(**signals)
             row = self._rate(self._validation_rater, file, signals)
-            loss = self.compare(wave, magnitude, file["clean"]) if self.loss_functions else None
-            validated.append(Validated(row, loss))
+            loss = self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
+            validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
     def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:

@@ -189,11 +189,20 @@ SPECTRA = [(512, 512, 256, "hann"), (512, 512, 128, "hann"), (512, 400, 160, "ha
            (512, 512, 511, "rectangular")]  # fmt: skip
 
 
-@pytest.mark.parametrize("spectrum", [None, *SPECTRA], ids=str)
+# Complex spectra, and compressed ones.
+COMPLEX = [["trainer.args.domain=spectrum"],
+           ["trainer.args.domain=spectrum", "+trainer.args.layout=channels_first", "+trainer.args.compression=0.3",
+            "+acoustics.window=sqrt_hann", "+acoustics.center=false", "+acoustics.normalized=true"],
+           ["trainer.args.domain=magnitude", "+trainer.args.compression=log1p", "+acoustics.center=false"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("spectrum", [None, *SPECTRA, *COMPLEX], ids=str)
 def test_identity_has_the_noisy_scores_and_writes_the_input(evaluate, clips, spectrum):
     """The scores are equal to 1e-6 dB (and 1e-6 for STOI), and the 16-bit audio is the same to the last bit."""
     changes = ["trainer.args.domain=waveform"]
-    if spectrum:
+    if isinstance(spectrum, list):
+        changes = spectrum
+    elif spectrum:
         n_fft, win_length, hop_length, window = spectrum
         changes = ["trainer.args.domain=magnitude", f"acoustics.n_fft={n_fft}", f"acoustics.win_length={win_length}",
                    f"acoustics.hop_length={hop_length}", f"+acoustics.window={window}"]  # fmt: skip

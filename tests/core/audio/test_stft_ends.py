@@ -10,7 +10,7 @@ from audiozen_core.audio.stft import Stft
 
 SETTINGS = [
     (512, 512, 256, "hann"), (512, 512, 128, "hann"), (512, 512, 250, "hann"), (512, 512, 300, "hann"),
-    (512, 512, 384, "hann"), (512, 320, 160, "hann"), (511, 511, 256, "hann"), (512, 512, 512, "rectangular"),
+    (512, 512, 340, "hann"), (512, 320, 160, "hann"), (511, 511, 256, "hann"), (512, 512, 512, "rectangular"),
     (512, 512, 384, "rectangular"), (512, 400, 400, "rectangular"), (1024, 256, 256, "rectangular"),
     (512, 512, 128, "rectangular"),
 ]  # fmt: skip

@@ -266,11 +266,8 @@ def test_misspelt_section_or_key_is_not_also_reported_as_missing(findings):
         ("[meta_g]\nx = 1", ("AZ101", 1, 2, None)),
         ("[acoustics]\nsr = 0", ("AZ106", 2, 6, None)),
         ("[acoustics]\nn_ftf = 512", ("AZ102", 2, 1, "n_fft")),
-        ("[acoustics]\nwindow = 'hamming'", ("AZ106", 2, 10, None)),
+        ("[acoustics]\nwindow = 'han'", ("AZ106", 2, 10, '"hann"')),
         ("[acoustics]\nwindow = 3", ("AZ105", 2, 10, None)),
-        ("[acoustics]\nwin_length = 1024", ("AZ107", 2, 14, None)),
-        ("[acoustics]\nn_fft = 256", ("AZ107", 2, 9, None)),
-        ("[acoustics]\nhop_length = 513", ("AZ107", 2, 14, None)),
         ("[model_x]\nargs = {}", ("AZ104", 1, 1, None)),
         ("[model]\npath = 3", ("AZ105", 2, 8, '"3"')),
         ("[model]\npath = 'x'\nlr = 1", ("AZ102", 3, 1, None)),
@@ -301,11 +298,6 @@ def test_message_describes_a_wrong_type_in_words(findings):
     (finding,) = findings(MINIMAL, "meta.use_amp=1.5")
     assert finding.message == "`meta.use_amp` must be `true` or `false`, not the float `1.5`"
     assert finding.label == "expected `true` or `false`"
-
-
-def test_value_of_the_wrong_type_is_not_compared_with_other_values(findings):
-    result = findings(MINIMAL + "[acoustics]\nn_fft = 'x'\nwin_length = 1024\nhop_length = 2000\n")
-    assert [finding.code for finding in result] == ["AZ105", "AZ107"]
 
 
 def test_unresolved_reference_is_not_reported_as_a_wrong_type(findings):

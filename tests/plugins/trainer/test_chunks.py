@@ -43,6 +43,20 @@ class Gate(nn.Module):
         return x * torch.sigmoid(x - self.level)
 
 
+class Mask(nn.Module):
+    """Multiplies each complex bin by a gain that depends on its neighbours, as a complex mask does."""
+
+    layout = "channels_first"
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.net(x))
+
+
 class Drifts(nn.Module):
     """Adds an offset that grows with each sample since the start, as the rounding of a sigma-delta network does."""
 
@@ -54,8 +68,8 @@ class Drifts(nn.Module):
         return x + self.slope * torch.arange(x.shape[-1])
 
 
-def make(model, domain, **args):
-    acoustics = Acoustics(n_fft=256, win_length=256, hop_length=128)
+def make(model, domain, *, center=True, **args):
+    acoustics = Acoustics(n_fft=256, win_length=256, hop_length=128, center=center)
     return EnhancementTrainer(Components({"": model}, acoustics=acoustics), domain=domain, metrics=[], **args)
 
 
@@ -65,7 +79,8 @@ def enhance(trainer, noisy):
 
 
 @pytest.mark.parametrize("length", [16000, 16001, 20000, 31999, 48127, 80000])
-@pytest.mark.parametrize(("model", "domain"), [(Fir, "waveform"), (Gate, "magnitude"), (nn.Identity, "magnitude")])
+@pytest.mark.parametrize(("model", "domain"), [(Fir, "waveform"), (Gate, "magnitude"), (nn.Identity, "magnitude"),
+                                              (nn.Identity, "spectrum"), (Mask, "spectrum")])  # fmt: skip
 def test_chunks_are_exact_for_a_network_without_state(length, model, domain):
     """To 1e-6, a twentieth of a step of 16 bits."""
     torch.manual_seed(0)
@@ -74,6 +89,16 @@ def test_chunks_are_exact_for_a_network_without_state(length, model, domain):
     chunks = enhance(make(network, domain, chunk_seconds=1.0, overlap_seconds=0.3), noisy)
     assert chunks.shape == whole.shape
     assert (chunks - whole).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("compression", [None, 0.3, "log1p"])
+def test_chunks_are_exact_without_center_and_with_compression(compression):
+    network, noisy = Mask(), noise(31999)
+    options = {"center": False, "compression": compression}
+    whole = enhance(make(network, "spectrum", **options), noisy)
+    chunks = enhance(make(network, "spectrum", chunk_seconds=1.0, overlap_seconds=0.3, **options), noisy)
+    assert (chunks - whole).abs().max() < 1e-6
+    assert (whole - noisy).abs().max() > 1e-2
 
 
 def test_network_that_sees_further_than_the_overlap_is_not_exact():

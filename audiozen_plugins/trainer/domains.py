@@ -1,0 +1,205 @@
+"""The domain of an enhancement network: what it is given, what its output means, and where both are declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_core.audio.acoustics import Acoustics, contradictions, declared_acoustics
+from audiozen_core.binding.ranges import Range
+from audiozen_core.errors import RunError
+from audiozen_core.trainer.module_state import unwrapped
+
+Domain = Literal["waveform", "magnitude", "spectrum"]
+Layout = Literal["complex", "channels_first", "channels_last"]
+# With a power below 0.1, the rounding of float32 would be heard: the inverse is a power above 10.
+Compression = Annotated[float, Range(least=0.1, most=1)] | Literal["log1p"]
+
+DECLARED = ("domain", "layout", "compression")
+"""The arguments of the trainer that a model may declare as attributes of the same names."""
+
+SHAPES: Mapping[str, str] = {
+    "waveform": "[batch, time], or [batch, 1, time] with `add_channel = true`",
+    "magnitude": "[batch, n_fft // 2 + 1, frames]",
+    "complex": "complex [batch, n_fft // 2 + 1, frames]",
+    "channels_first": "[batch, 2, n_fft // 2 + 1, frames], real and imaginary part",
+    "channels_last": "[batch, n_fft // 2 + 1, frames, 2], real and imaginary part",
+}
+"""What a model is given, in words, by its domain or its layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDomain:
+    """What a network is given, and what its output means.
+
+    Attributes:
+        domain: `waveform`, `magnitude` or `spectrum`.
+        layout: how a complex spectrum is passed.
+        compression: the power of the magnitudes, or `log1p`; None for none.
+
+    Example:
+        >>> spectrum = torch.tensor([[[3 + 4j]]])
+        >>> ModelDomain("spectrum", "channels_first").to_model(spectrum).shape
+        torch.Size([1, 2, 1, 1])
+        >>> ModelDomain("magnitude", compression=0.5).to_model(spectrum)
+        tensor([[[2.2361]]])
+    """
+
+    domain: Domain = "magnitude"
+    layout: Layout = "complex"
+    compression: float | Literal["log1p"] | None = None
+
+    @property
+    def shape(self) -> str:
+        """What the network is given, in words."""
+        return SHAPES[self.layout if self.domain == "spectrum" else self.domain]
+
+    def to_model(self, spectrum: Tensor) -> Tensor:
+        """Makes the input of the network from complex spectra [batch, frequencies, frames]."""
+        if self.domain == "magnitude":
+            return self._compressed(spectrum.abs())
+        if self.compression is not None:
+            spectrum = self._compressed(spectrum.abs()) * phase(spectrum)
+        if self.layout == "complex":
+            return spectrum
+        parts = torch.view_as_real(spectrum)
+        return parts.movedim(-1, 1).contiguous() if self.layout == "channels_first" else parts
+
+    def from_model(self, output: Tensor) -> Tensor:
+        """Returns the magnitudes, or the complex spectra, [batch, frequencies, frames], that the network means."""
+        if self.domain == "magnitude":
+            # A negative magnitude turns the phase round, with and without compression.
+            return output if self.compression is None else self._expanded(output.abs()) * output.sign()
+        if not output.is_complex():
+            axis = 1 if self.layout == "channels_first" else -1
+            output = torch.complex(*output.unbind(axis))
+        if self.compression is None:
+            return output
+        # Where the output is 0, the gradient of a root of its magnitude would be infinite.
+        magnitude = output.abs().clamp_min(1e-12)
+        return output * (self._expanded(magnitude) / magnitude)
+
+    def _compressed(self, magnitude: Tensor) -> Tensor:
+        if self.compression is None:
+            return magnitude
+        return magnitude.log1p() if self.compression == "log1p" else magnitude**self.compression
+
+    def _expanded(self, magnitude: Tensor) -> Tensor:
+        assert self.compression is not None  # both callers have checked it
+        return magnitude.expm1() if self.compression == "log1p" else magnitude ** (1 / self.compression)
+
+
+def phase(spectrum: Tensor) -> Tensor:
+    """Returns the phase of complex spectra as complex numbers of magnitude 1; 0 where a spectrum is 0."""
+    magnitude = spectrum.abs()
+    return spectrum / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny)
+
+
+def choose_domain(model: Any, args: Mapping[str, Any]) -> ModelDomain:
+    """Returns the domain that the trainer's arguments or the model say; `magnitude` if neither says it.
+
+    Args:
+        model: the network, or its class.
+        args: the arguments of the trainer, perhaps without those that are not given, or with None for them.
+    """
+    declared = _declared(model)
+    chosen = {name: args.get(name) if args.get(name) is not None else declared.get(name) for name in DECLARED}
+    return ModelDomain(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def domain_errors(model: Any, args: Mapping[str, Any]) -> Iterator[tuple[str, RunError]]:
+    """Yields what is wrong with the domain of a model, each with the argument of the trainer that it is about.
+
+    Args:
+        model: the network, or its class.
+        args: the arguments of the trainer.
+    """
+    name = model.__name__ if isinstance(model, type) else type(model).__name__
+    for argument, own in _declared(model).items():
+        given = args.get(argument)
+        if not _is_possible(argument, own):
+            yield (
+                argument,
+                RunError(
+                    f"the model `{name}` has the attribute `{argument} = {own!r}`, which is not a {argument}",
+                    remedy=f"{_CHOICES[argument]}; give the attribute another name if it means something else",
+                ),
+            )
+            return
+        if given is not None and given != own:
+            yield (
+                argument,
+                RunError(
+                    f"`{argument}` in [trainer.args] is {given!r}, but the model `{name}` declares {own!r}",
+                    remedy=f"leave `{argument}` out of [trainer.args]: the model says it",
+                ),
+            )
+    chosen = choose_domain(model, args)
+    if chosen.domain != "spectrum" and args.get("layout") is not None:
+        yield "layout", _no_effect("layout", chosen.domain, "only a complex spectrum has a layout")
+    if chosen.domain == "waveform" and args.get("compression") is not None:
+        yield "compression", _no_effect("compression", chosen.domain, "only magnitudes and spectra are compressed")
+
+
+def part_error(model: nn.Module, chosen: ModelDomain, args: Mapping[str, Any], acoustics: Acoustics) -> RunError | None:
+    """Returns the error for a model that says nothing, but has a part that says something else; None if it has none.
+
+    A model that wraps another one may transform its input, so what the part declares need not be true for the whole.
+
+    Args:
+        model: the network.
+        chosen: the domain of the model.
+        args: the arguments of the trainer.
+        acoustics: the settings of the experiment.
+    """
+    model = unwrapped(model)
+    says_domain = args.get("domain") is not None or "domain" in _declared(model)
+    says_acoustics = bool(declared_acoustics(model)) or chosen.domain == "waveform"
+    whole = f"the model `{type(model).__name__}`"
+    for name, part in list(model.named_modules())[1:]:
+        own = _declared(part).get("domain")
+        if not says_domain and own in get_args(Domain) and own != chosen.domain:
+            return RunError(
+                f"{whole} does not say its domain, but its part `{name}` ({type(part).__name__}) declares {own!r}",
+                remedy=f"set `domain` in [trainer.args], or the attribute `domain` of `{type(model).__name__}`, to "
+                "what the whole model is given",
+            )
+        if not says_acoustics and (found := contradictions(declared_acoustics(part), acoustics)):
+            key, (value, other) = next(iter(found.items()))
+            return RunError(
+                f"{whole} does not say its acoustics, but its part `{name}` ({type(part).__name__}) declares "
+                f"`{key} = {value!r}`, and [acoustics] has {other!r}",
+                remedy=f"set `{key}` in [acoustics], or give `{type(model).__name__}` an attribute `acoustics`",
+            )
+    return None
+
+
+_CHOICES = {
+    "domain": f"a domain is one of {', '.join(get_args(Domain))}",
+    "layout": f"a layout is one of {', '.join(get_args(Layout))}",
+    "compression": 'a compression is a power from 0.1 to 1, or "log1p"',
+}
+
+
+def _declared(model: Any) -> dict[str, Any]:
+    """Returns what a model declares. A class does not tell what only its objects know, such as a property."""
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
+    found = {name: getattr(model, name, None) for name in DECLARED}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+
+
+def _is_possible(argument: str, value: Any) -> bool:
+    if argument == "compression":
+        return value == "log1p" or (isinstance(value, int | float) and 0.1 <= value <= 1)
+    return value in get_args(Domain if argument == "domain" else Layout)
+
+
+def _no_effect(argument: str, domain: str, why: str) -> RunError:
+    return RunError(
+        f"`{argument}` has no effect on a model in the domain {domain!r}: {why}",
+        remedy=f"leave `{argument}` out of [trainer.args], or set another `domain`",
+    )
