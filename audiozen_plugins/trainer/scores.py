@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.errors import DataError
+from audiozen_core.kinds import Mode
 from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row
-from audiozen_plugins.metric.report import Report
+from audiozen_plugins.metric.rating import Row, faults_of
+from audiozen_plugins.metric.report import STATES, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +61,27 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
     if broken := [name for name, loss in losses.items() if not math.isfinite(loss)]:
         faulty_outputs.append(f"the loss is not finite for {len(broken)} of {len(files)} files: {listed(broken)}")
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs, why_no_mean)
+
+
+def unrated(name: str, signals: Mapping[str, Tensor], metric: Metric) -> Row:
+    """Returns the row of a pair that is only checked: with the faults of its signals, and without values."""
+    faults = faults_of({kind: signals[kind] for kind in ("clean", "noisy")})
+    return Row(name, {state: {metric.name: math.nan} for state in STATES}, faults)
+
+
+def no_pair(mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> DataError:
+    """Returns the error for a data set whose pairs are all degenerate.
+
+    Args:
+        mode: the mode that the data set is for.
+        prefix: the name of the data set with a slash, or "" if it is the only one.
+        metrics: the metrics.
+        rows: all files of the data set.
+    """
+    name = f" `{prefix.rstrip('/')}`" * bool(prefix)
+    return DataError(
+        f"[{mode}_dataset]{name} has no pair that can be rated",
+        notes=Report(metrics, rows).faulty_pairs(),
+        remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are not silent, "
+        "or remove the section",
+    )
