@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from audiozen_core.errors import AudioZenError, HookError
+from audiozen_core.errors import AudioZenError, HookError, foreign_frames
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
 from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 
@@ -15,8 +15,8 @@ from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
     """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
-    An `AudioZenError` and Ctrl-C pass unchanged. To AudioZEN's own hooks, `False` and an empty text mean None,
-    so that the other plugins are asked.
+    An `AudioZenError` gets a note that names the plugin, unless the hook is AudioZEN's own. Ctrl-C passes unchanged. To
+    AudioZEN's own hooks, `False` and an empty text mean None, so that the other plugins are asked.
 
     Raises:
         HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
@@ -28,7 +28,8 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
     def checked(*args: Any) -> Any:
         try:
             answer = function(*args)
-        except AudioZenError:
+        except AudioZenError as error:
+            _note(error, plugin, hook)
             raise
         # `sys.exit(0)` in a hook would end the run as if it had succeeded.
         except (Exception, SystemExit) as error:
@@ -115,10 +116,22 @@ def _yielded_twice(generator: Generator[Any, Any, Any], plugin: object, hook: st
 def _naming(plugin: object, hook: str) -> Iterator[None]:
     try:
         yield
-    except AudioZenError:
+    except AudioZenError as error:
+        _note(error, plugin, hook)
         raise
     except (Exception, SystemExit) as error:
         raise _failed(error, plugin, hook) from error
+
+
+def _note(error: AudioZenError, plugin: object, hook: str) -> None:
+    """Adds the plugin to an error that it raises itself, or that it has caused by a call of the trainer."""
+    frames = foreign_frames(error)
+    if frames and not any(note.startswith(_NOTE) for note in error.notes):
+        line = f"{frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"
+        error.notes = (*error.notes, f"{_NOTE}{plugin} in `{hook}`, {line}")
+
+
+_NOTE = "raised by: "
 
 
 def _failed(error: BaseException, plugin: object, hook: str) -> HookError:

@@ -20,6 +20,7 @@ from audiozen_core.trainer.input_copies import copy_inputs, protected, report_ch
 from audiozen_core.trainer.losses import follow_mode
 from audiozen_core.trainer.part_errors import translate_method_errors
 from audiozen_core.trainer.participants import Participants
+from audiozen_core.trainer.scheduler import Scheduler
 
 _Part = TypeVar("_Part")
 
@@ -55,19 +56,19 @@ class Parts:
     """
 
     def __init__(self, components: Components) -> None:
-        self.models = components.models
+        self.models: Mapping[str, nn.Module] = BySuffix("model", components.models)
         self.participants = Participants()
         losses = {suffix: protected(loss) for suffix, loss in components.loss_functions.items()}
-        self.loss_functions: Mapping[str, Callable[..., Any]] = losses
+        self.loss_functions: Mapping[str, Callable[..., Any]] = BySuffix("loss_function", losses)
         for suffix, model in self.models.items():
             copy_inputs(model)
             report_changed_inputs(model, f"[{section_name('model', suffix)}]")
             self.participants.watch(section_name("model", suffix), model)
         for suffix, loss in losses.items():
             self.participants.watch(section_name("loss_function", suffix), loss)
-        self.optimizers = components.optimizers
-        self.lr_schedulers = components.lr_schedulers
-        self.others = components.others
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = BySuffix("optimizer", components.optimizers)
+        self.lr_schedulers: Mapping[str, Scheduler] = BySuffix("lr_scheduler", components.lr_schedulers)
+        self.others = {kind: BySuffix(kind, of_kind) for kind, of_kind in components.others.items()}
         self.hooks = components.lifecycle
         self.device = components.device
         self.ranks = components.ranks
@@ -159,6 +160,27 @@ class Parts:
     def lr_scheduler(self) -> Any:
         """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
         return _only(self.lr_schedulers, "lr_scheduler", "lr_schedulers").scheduler if self.lr_schedulers else None
+
+
+class BySuffix(dict[str, _Part]):
+    """The components of a kind by suffix. A suffix that does not exist is a `RunError` that names those that do.
+
+    Args:
+        kind: the section without a suffix, such as `model`.
+        parts: the components.
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, _Part]) -> None:
+        super().__init__(parts)
+        self.kind = kind
+
+    def __missing__(self, suffix: str) -> _Part:
+        sections = ", ".join(f"`{suffix}` of [{section_name(self.kind, suffix)}]" for suffix in sorted(self))
+        raise RunError(
+            f"the experiment has no [{section_name(self.kind, str(suffix))}]",
+            notes=(f"suffixes: {sections or f'it has no [{self.kind}]'}",),
+            remedy="use one of these suffixes, or add the section",
+        )
 
 
 def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:
