@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -125,9 +126,9 @@ def _naming(plugin: object, hook: str) -> Iterator[None]:
 
 def _note(error: AudioZenError, plugin: object, hook: str) -> None:
     """Adds the plugin to an error that it raises itself, or that it has caused by a call of the trainer."""
-    frames = foreign_frames(error)
-    if frames and not any(note.startswith(_NOTE) for note in error.notes):
-        line = f"{frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    if frames and frames[0] in foreign_frames(error) and not any(note.startswith(_NOTE) for note in error.notes):
+        line = f"{frames[0].filename}:{frames[0].lineno}, in {frames[0].name}"
         error.notes = (*error.notes, f"{_NOTE}{plugin} in `{hook}`, {line}")
 
 
