@@ -233,6 +233,7 @@ class BaseTrainer(BatchTraining):
         if self._window_open:
             self._optimizer_step()
         self._gradients.check_no_new_weights()
+        self._warn_of_idle_optimizers(epoch)
         self._complete_records()
         if self._turns:
             self._turns.check_weights(self.modules)

@@ -150,6 +150,11 @@ class Gradients:
         """Whether a batch of this window has contributed gradients."""
         return bool(self._contributions)
 
+    @property
+    def exist(self) -> bool:
+        """Whether any weight that is trained has a gradient."""
+        return any(weight.tensor.grad is not None for weights in self._trained.values() for weight in weights)
+
     def count(self, suffixes: Sequence[str]) -> None:
         """Counts a batch that has contributed to the gradients of these networks."""
         self._contributions.update(suffixes)
