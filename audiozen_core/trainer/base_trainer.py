@@ -147,6 +147,8 @@ class BaseTrainer(BatchTraining):
         validated = False
         with self._running("train"):
             self._unsaved = UnsavedTensors(self.modules)
+            self._gradients.find_weights()  # hooks may have changed some
+            self._warn_of_untrained_weights()
             while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.unreadable import UnreadablePolicy
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import HookError
 from audiozen_core.hooks.nonfinite import NonFiniteError, RollbackRequest
-from audiozen_core.kinds import section_name
+from audiozen_core.kinds import section_name, split_section
 from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed
@@ -164,6 +165,7 @@ class BatchTraining(CheckpointedTrainer):
         if self._turns:
             self._turns.average()
         self._gradients.average()
+        self._gradients.note_reached()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self._as_trainer)
@@ -200,6 +202,16 @@ class BatchTraining(CheckpointedTrainer):
             if done:
                 self._left_to_hooks.add(suffix)
 
+    def _warn_of_untrained_weights(self) -> None:
+        """Warns of weights that require gradients, but that no optimiser trains."""
+        for section, names in self._gradients.untrained().items():
+            partner = section_name("optimizer", (split_section(section) or ("", ""))[1])
+            self.log.warning(
+                f"no optimiser trains {len(names)} of the weights of [{section}] that require gradients",
+                weights=listed(names),
+                remedy=f"train them with [{partner}], or freeze them with `requires_grad_(False)`",
+            )
+
     def _warn_of_idle_optimizers(self, epoch: int) -> None:
         """Warns, once, of each optimiser that has not stepped in an epoch although hooks have answered for it."""
         for suffix in sorted(self._left_to_hooks - self._stepped - self._idle):
@@ -211,6 +223,13 @@ class BatchTraining(CheckpointedTrainer):
             )
         self._stepped.clear()
         self._left_to_hooks.clear()
+        for suffix in () if self.is_sharded else self._gradients.unreached():
+            if suffix not in self._idle:
+                self._idle.add(suffix)
+                self.log.warning(
+                    f"no weight of [{section_name('model', suffix)}] had a gradient in epoch {epoch}, so "
+                    f"[{section_name('optimizer', suffix)}] trains nothing: no loss depends on this network"
+                )
 
     def _log_steps(self) -> None:
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""

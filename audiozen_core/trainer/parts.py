@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from audiozen_core.audio.stft import Stft
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.distributed.sharding import sharded_units
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
@@ -91,6 +92,7 @@ class Parts:
         self.checkpoint_name = ""
         self._dataset_names = components.dataset_names
         self._switched_off: list[nn.Module] = []
+        self._stays_in_training: set[str] = set()
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
         """Returns the name of a data set: its `name` in the TOML file, or else its index."""
@@ -129,6 +131,8 @@ class Parts:
             if isinstance(loss, nn.Module):
                 with translate_method_errors(section_name("loss_function", suffix), loss, "train"):
                     follow_mode(loss, training=training)
+        if not training:
+            self._warn_if_training()
         for part in self._switched_off if training else ():
             part.training = True
         self._switched_off.clear()
@@ -140,6 +144,18 @@ class Parts:
                 self._switched_off += [part for part in module.modules() if part.training]
             if not training or (frozen and next(module.parameters(), None) is not None):
                 module.eval()
+
+    def _warn_if_training(self) -> None:
+        """Warns, once, of a network or a loss that is in training mode although it was switched to evaluation."""
+        for section, module in self.modules.items():
+            on = [name or "itself" for name, part in module.named_modules() if part.training]
+            if on and section not in self._stays_in_training:
+                self._stays_in_training.add(section)
+                self.log.warning(
+                    f"[{section}] stays in training mode in an evaluation: dropout is on, and running means move",
+                    modules=listed(on),
+                    remedy="let its method `train(self, mode=True)` call `super().train(mode)`",
+                )
 
     @property
     def model(self) -> nn.Module:
