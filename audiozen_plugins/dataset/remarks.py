@@ -8,9 +8,7 @@ from audiozen_core.audio.files import AudioInfo
 from audiozen_core.logging import get_logger
 
 _EXAMPLES = 3
-_CUT_OFF = (
-    "a size in the header (as after streaming) or the mark at the end of an Ogg stream, so audio may be missing unnoticed"
-)
+_CUT_OFF = "a size in the header, or the mark at the end of an Ogg stream, so that audio may be missing"
 
 
 class Remarks:

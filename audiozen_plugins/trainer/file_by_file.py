@@ -39,7 +39,7 @@ from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
 from audiozen_plugins.metric.report import Report
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
-from audiozen_plugins.trainer.scores import Validated, no_pair, unrated, validation_scores
+from audiozen_plugins.trainer.scores import Validated, no_pair, unknown_set, unrated, validation_scores
 
 
 class FileByFile(BaseTrainer):
@@ -112,6 +112,7 @@ class FileByFile(BaseTrainer):
         self._validation_rater = Rater([self.score], self.sr)
         self._test_rater = Rater(self.metrics, self.sr)
         self._already_said: set[str] = set()
+        self._noisy_scores: dict[str, float] = {}
         self._files_written = 0
         self._not_finite: list[str] = []
 
@@ -145,7 +146,7 @@ class FileByFile(BaseTrainer):
                 label="add a section `[[validate_dataset]]` with this `name`, or leave this out",
                 place=("args", "score_dataset"),
             )
-        if error := _unknown_set(name, names):
+        if error := unknown_set(name, names):
             similar = nearest(str(name), names)
             finding = as_finding(error, config_codes.BAD_VALUE, ("args", "score_dataset"))
             yield replace(finding, label=did_you_mean(similar), suggestion=f'"{similar}"' if similar else None)
@@ -252,6 +253,7 @@ class FileByFile(BaseTrainer):
             ):
                 self.log.warning(f"validation {name}{line}")
             self._already_said.update(scores.faulty_pairs)
+            self._check_unchanged(name, scores.scalars[f"{self.score.name}_noisy"])
         return result
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
@@ -326,6 +328,23 @@ class FileByFile(BaseTrainer):
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr)
 
+    def _check_unchanged(self, prefix: str, noisy: float) -> None:
+        """Warns, once for each validation set, if its noisy files are others than in the last validation."""
+        before = self._noisy_scores.setdefault(prefix, noisy)
+        line = f"validation {prefix}the noisy files differ from those of the last validation"
+        if (
+            math.isfinite(noisy)
+            and not math.isclose(noisy, before, rel_tol=1e-6, abs_tol=1e-6)
+            and line not in self._already_said
+        ):
+            self._already_said.add(line)
+            self.log.warning(
+                f"{line}, so the scores of two epochs can't be compared",
+                before=before,
+                now=noisy,
+                remedy="let the data set draw from the global generators of Python, NumPy or torch",
+            )
+
     def _check_pairs(self, mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
         """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
 
@@ -356,7 +375,7 @@ class FileByFile(BaseTrainer):
 
     def _index_of(self, name: str | None, names: Sequence[str]) -> int:
         """Returns the index of the validation set that the score is of."""
-        if error := _unknown_set(name, names):
+        if error := unknown_set(name, names):
             raise error
         if len(names) > 1:
             self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
@@ -371,14 +390,3 @@ def _on_cpu(file: Mapping[str, Any], wave: Tensor | None = None) -> dict[str, Te
     """Returns the signals `noisy`, `enhanced` and `clean` of one file that there are, float32 [time], in order."""
     signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
     return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
-
-
-def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
-    """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
-    if name is None or not names or name in names:
-        return None
-    known = ", ".join(f"`{other}`" for other in names)
-    return RunError(
-        f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
-        remedy=f"use one of these, or give a data set this `name`: {known}",
-    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.errors import DataError
+from audiozen_core.errors import DataError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row, faults_of
@@ -84,4 +84,15 @@ def no_pair(mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[R
         notes=Report(metrics, rows).faulty_pairs(),
         remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are not silent, "
         "or remove the section",
+    )
+
+
+def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
+    """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
+    if name is None or not names or name in names:
+        return None
+    known = ", ".join(f"`{other}`" for other in names)
+    return RunError(
+        f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
+        remedy=f"use one of these, or give a data set this `name`: {known}",
     )

@@ -147,3 +147,23 @@ def test_metric_without_a_value_for_good_pairs_is_a_warning_and_the_files_are_no
     assert NO_BEST in log
     assert outcome.checkpoints == ["epoch_0001", "epoch_0002"]
     assert len(outcome.metrics("test/si_sdr")) == 1
+
+
+@pytest.mark.parametrize(("generator", "warnings"), [("np.random.default_rng()", 1), ("np.random", 0)])
+def test_validation_files_that_change_between_epochs_are_a_warning(tmp_path, capsys, generator, warnings):
+    """The generators of NumPy itself are the same in each validation, and the noise is, too."""
+    (tmp_path / "changing.py").write_text(
+        "import numpy as np\n"
+        "import torch\n"
+        "from audiozen_plugins.dataset.noisy_clean_folders import NoisyCleanFolders\n"
+        "class Changing(NoisyCleanFolders):\n"
+        "    def __getitem__(self, index):\n"
+        "        sample = super().__getitem__(index)\n"
+        f"        noise = {generator}.standard_normal(sample['noisy'].shape)\n"
+        "        return sample | {'noisy': sample['noisy'] + 0.01 * torch.from_numpy(noise).float()}\n"
+    )
+    tiny = TinyExperiment(tmp_path).set("trainer", max_epochs=3)
+    folders = {name: str(tmp_path / name.removesuffix("_dir")) for name in ("noisy_dir", "clean_dir")}
+    tiny.set("validate_dataset", "changing.Changing", **folders).run()
+    said = "the noisy files differ from those of the last validation, so the scores of two epochs can't be compared"
+    assert capsys.readouterr().err.count(said) == warnings
