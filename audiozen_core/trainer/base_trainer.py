@@ -221,6 +221,7 @@ class BaseTrainer(BatchTraining):
         self.set_mode(training=True)
         if self._first_step_done:
             self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
+        in_training = [section for section, module in self.modules.items() if module.training]
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
         if self._turns:
@@ -236,6 +237,7 @@ class BaseTrainer(BatchTraining):
             self._optimizer_step()
         self._gradients.check_no_new_weights()
         self._warn_of_idle_optimizers(epoch)
+        self._warn_if_evaluating(in_training)
         self._complete_records()
         if self._turns:
             self._turns.check_weights(self.modules)

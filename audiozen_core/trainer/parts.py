@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -93,6 +93,7 @@ class Parts:
         self._dataset_names = components.dataset_names
         self._switched_off: list[nn.Module] = []
         self._stays_in_training: set[str] = set()
+        self._left_training: set[str] = set()
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
         """Returns the name of a data set: its `name` in the TOML file, or else its index."""
@@ -155,6 +156,17 @@ class Parts:
                     f"[{section}] stays in training mode in an evaluation: dropout is on, and running means move",
                     modules=listed(on),
                     remedy="let its method `train(self, mode=True)` call `super().train(mode)`",
+                )
+
+    def _warn_if_evaluating(self, in_training: Sequence[str]) -> None:
+        """Warns, once, of a network or a loss that was in training mode at the start of an epoch, and now is not."""
+        for section in in_training:
+            if not self.modules[section].training and section not in self._left_training:
+                self._left_training.add(section)
+                self.log.warning(
+                    f"[{section}] is in evaluation mode at the end of a training epoch: a hook or the trainer has "
+                    "called `eval()` in it, so that dropout is off and running means stay",
+                    remedy="call `train()` afterwards; to freeze a part of a network, call `eval()` of that part",
                 )
 
     @property

@@ -1,9 +1,10 @@
-"""Weights that nothing trains, and networks that can't be switched to evaluation, are warnings."""
+"""Weights that nothing trains, and networks that are in the wrong mode, are warnings."""
 
 import pytest
 import torch
 from torch import nn
 
+from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.components import Components
 from tests.tiny_training import TinyTrainer, make_loader, make_trainer
 
@@ -83,3 +84,22 @@ def test_network_that_stays_in_training_mode_is_a_warning_once(tmp_path, capsys,
     assert log.count(f"[model] {STAYS}") == warnings
     assert UNTRAINED not in log
     assert "trains nothing" not in log
+
+
+class Evaluates:
+    """Looks at the network in evaluation mode within an epoch, and may forget to switch back."""
+
+    def __init__(self, back):
+        self.back = back
+
+    @hookimpl
+    def on_optimizer_step_end(self, trainer):
+        trainer.model.eval()
+        trainer.model.train(self.back)
+
+
+@pytest.mark.parametrize(("back", "warnings"), [(False, 1), (True, 0)])
+def test_network_that_a_hook_leaves_in_evaluation_mode_is_a_warning_once(tmp_path, capsys, back, warnings):
+    trainer = make_trainer(tmp_path, hooks={"evaluates": Evaluates(back)}, max_epochs=3)
+    trainer.train(make_loader())
+    assert capsys.readouterr().err.count("[model] is in evaluation mode at the end of a training epoch") == warnings
