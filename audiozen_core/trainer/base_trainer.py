@@ -146,6 +146,7 @@ class BaseTrainer(BatchTraining):
         self.check_schedulers(loader)
         validated = False
         with self._running("train"):
+            self._check_validation_sets(validation_loaders)
             self._unsaved = UnsavedTensors(self.modules)
             self._gradients.find_weights()  # hooks may have changed some
             self._warn_of_untrained_weights()
@@ -179,6 +180,9 @@ class BaseTrainer(BatchTraining):
             self.log.info("training is over", reason=ending.reason, epochs=progress.epoch, steps=progress.step)
             if validated and not progress.best_epoch:
                 self._warn_without_best()
+
+    def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
+        """Looks at the validation sets before the first step; a first-party trainer finds here what it can't rate."""
 
     def check_schedulers(self, loader: BatchLoader) -> None:
         """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""

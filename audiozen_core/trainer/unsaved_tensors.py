@@ -86,7 +86,7 @@ def _checksum(value: Tensor | np.ndarray[Any, Any]) -> object:
     if isinstance(value, Tensor):
         try:
             flat = value.detach().resolve_conj().resolve_neg().reshape(-1).cpu()
-            return value.shape, zlib.crc32(flat.view(torch.uint8).numpy())
+            return value.shape, zlib.crc32(flat.view(torch.uint8).numpy().data)
         except (RuntimeError, TypeError, NotImplementedError):  # sparse, or of another kind without plain bytes
             return id(value)
-    return id(value) if value.dtype.hasobject else (value.shape, zlib.crc32(np.ascontiguousarray(value)))
+    return id(value) if value.dtype.hasobject else (value.shape, zlib.crc32(value.tobytes()))

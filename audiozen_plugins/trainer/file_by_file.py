@@ -191,8 +191,8 @@ class FileByFile(BaseTrainer):
         )
         return wave, None
 
-    def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
-        """Trains, after a look at the validation sets.
+    def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
+        """Looks for a pair that can be rated in each validation set.
 
         Raises:
             DataError: all pairs of a validation set are degenerate.
@@ -200,21 +200,19 @@ class FileByFile(BaseTrainer):
         # A subclass that validates in its own way may have other signals.
         own = type(self)
         if own.validation_step is FileByFile.validation_step and not own._scores_itself():
-            for dataloader_idx, of_set in enumerate(validation_loaders):
-                self._find_pair(of_set, self._prefix("validate", dataloader_idx, len(validation_loaders)))
-        super().train(loader, validation_loaders)
+            for dataloader_idx, of_set in enumerate(loaders):
+                self._find_pair(of_set, self._prefix("validate", dataloader_idx, len(loaders)))
 
     def _find_pair(self, loader: BatchLoader, prefix: str) -> None:
         """Reads the batches of a validation set until one has a pair that can be rated: mostly the first one."""
         rows: list[Row] = []
         found = False
-        with contextlib.closing(self.batches(loader, epoch=0)) as batches:
-            for batch_idx, item in enumerate(batches):
-                for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
-                    rows.append(unrated(str(file["id"][0]), _on_cpu(file), self.score))
-                    found = found or not rows[-1].faults
-                if found:
-                    break
+        for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
+            for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
+                rows.append(unrated(str(file["id"][0]), _on_cpu(file), self.score))
+                found = found or not rows[-1].faults
+            if found:
+                break
         if not self.ranks.any(found) and rows:
             raise no_pair("validate", prefix, [self.score], rows)
 
