@@ -279,4 +279,6 @@ class BatchTraining(CheckpointedTrainer):
             self.scalars.combine(self._turns.combine)
             self.unreadable.share(self.ranks)
         self._log_steps()
+
+    def _warn_of_unsaved(self) -> None:
         self._unsaved.warn()

@@ -32,7 +32,7 @@ class UnsavedTensors:
         self._before = {name: _checksum(value) for name, value in _plain_tensors(modules)}
 
     def warn(self) -> None:
-        """Warns, once, of the tensors that have changed since."""
+        """Warns, once, of the tensors that have changed since. It reads them, so a GPU has to wait."""
         if not self._before:
             return
         changed = [
