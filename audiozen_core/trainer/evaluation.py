@@ -289,13 +289,15 @@ class Evaluation(Steps, Parts):
                     with self._autocast(), translate_step_errors(step, batch, batch_idx):
                         own.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
                     shown, self._shown = self._shown, []
+                    # What a hook changes must not change the results.
+                    asked = self.hooks.asks("on_evaluation_step_end", "outputs")
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer,
                         mode=mode,
                         batch=batch,
                         batch_idx=batch_idx,
                         dataloader_idx=dataloader_idx,
-                        outputs=own[-1][1],
+                        outputs=map_tensors(own[-1][1], Tensor.clone) if asked else None,
                         signals=shown,
                     )
                 outputs.append([output for _, output in own] if mode == "predict" else self._of_all_ranks(own, loader))
