@@ -205,7 +205,43 @@ def test_ranks_that_come_apart_end_with_words():
             ranks.wait() if rank else ranks.gather("here")
 
     results = on_ranks(2, part)
-    assert all("the ranks have come apart: rank 0 is at `gather`, and rank 1 at `wait`" in r.args[0] for r in results)
+    here = "in `part` of test_agreement.py"
+    expected = f"the ranks have come apart: rank 0 is at `gather` {here}, and rank 1 at `wait` {here}"
+    assert all(expected in result.args[0] for result in results), results
+
+
+def test_call_of_one_rank_never_gets_the_values_of_another_call():
+    def one(ranks):
+        return ranks.gather("one")
+
+    def other(ranks):
+        return ranks.gather("other")
+
+    def part(rank):
+        with joined_ranks(Distributed(timeout=60), "cpu") as ranks:
+            assert one(ranks) == ["one", "one"]
+            return (other if rank else one)(ranks)
+
+    results = on_ranks(2, part)
+    assert all("at `gather` in `one` of" in result.args[0] for result in results), results
+    assert all("rank 1 at `gather` in `other` of" in result.args[0] for result in results), results
+
+
+def test_hook_that_gathers_in_the_steps_of_an_evaluation_is_told_where_the_ranks_are(tmp_path):
+    # Seven clips: rank 0 has one more to validate than rank 1.
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.GathersInSteps")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    expected = "rank 0 is at `gather` in `on_evaluation_step_end` of hooks.py, and rank 1 at `gather` in `_of_all_ranks`"
+    assert all(expected in result.args[0] for result in results), results
+
+
+def test_value_that_cannot_be_sent_is_an_error_with_words():
+    def part(rank):
+        with joined_ranks(Distributed(timeout=60), "cpu") as ranks:
+            ranks.gather(lambda: None)
+
+    results = on_ranks(2, part)
+    assert all("a `function` can't be sent to the other processes" in result.args[0] for result in results), results
 
 
 def test_error_on_one_rank_ends_the_others(tmp_path):
