@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
-_WIDTH = 4
+_WIDTH = 5
 
 # What gloo and NCCL say when another process is gone, or does not answer in time.
 _SILENT = ("timed out", "timeout")
@@ -84,7 +84,7 @@ class Ranks:
 
         Args:
             place: what the numbers are for, in a word.
-            numbers: up to three integers, as many on each rank.
+            numbers: up to four integers, as many on each rank.
 
         Raises:
             RunError: another rank exchanges numbers for something else, or in another function, because only some ranks
@@ -108,7 +108,7 @@ class Ranks:
             rank = next(rank for rank, where in enumerate(others) if where != others[0])
             raise RunError(
                 f"the ranks have come apart: rank 0 is at {others[0]}, and rank {rank} at {others[rank]}",
-                remedy="look for a hook or a trainer that uses `trainer.ranks`, saves, stops or freezes weights on some "
+                remedy="look for a hook or a trainer that uses `trainer.ranks`, saves or stops on some "
                 "ranks only; ranks evaluate different numbers of batches, so a step of an evaluation can't use it",
             )
         return [tuple(row[1 : 1 + len(numbers)]) for row in rows]

@@ -7,6 +7,7 @@ samples of the turn in one batch.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -125,10 +126,21 @@ class Turns:
 
         Returns:
             The losses of this rank, weighted; None if the turn is to be left out.
+
+        Raises:
+            RunError: a rank has frozen other weights than rank 0. Torch would wait for its gradients.
         """
         names = self._names
         own = sum(1 << index for index, name in enumerate(names) if name in losses)
-        turn = self._ranks.exchange("turn", self._error is not None, own, samples if losses else 0)
+        exchanged = self._ranks.exchange(
+            "turn", self._error is not None, own, samples if losses else 0, self._trained_weights()
+        )
+        turn = [numbers[:3] for numbers in exchanged]
+        if others := [rank for rank, (*_, trained) in enumerate(exchanged) if trained != exchanged[0][-1]]:
+            raise RunError(
+                f"rank {others[0]} trains other weights than rank 0",
+                remedy="look for a hook or a trainer that changes `requires_grad` on some ranks only",
+            )
         if any(failed for failed, _, _ in turn) and self.settle():
             if self._sharded:
                 self._sharded.forget_turn()
@@ -174,6 +186,11 @@ class Turns:
     def _to_average(self) -> list[str]:
         """The losses of the window. `loss` covers the weights of all others."""
         return ["loss"] if "loss" in self._of_window else [name for name in self._names if name in self._of_window]
+
+    def _trained_weights(self) -> int:
+        """Returns a number that depends on which weights are frozen."""
+        weights = (weight for suffix in self._gradients.trained_suffixes for weight in self._gradients.trained(suffix))
+        return zlib.crc32(bytes(weight.requires_grad for weight in weights))
 
     def _suffixes(self, name: str) -> list[str]:
         return self._gradients.trained_suffixes if name == "loss" else [name.removeprefix("loss_")]

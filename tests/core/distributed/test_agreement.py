@@ -231,7 +231,9 @@ def test_hook_that_gathers_in_the_steps_of_an_evaluation_is_told_where_the_ranks
     # Seven clips: rank 0 has one more to validate than rank 1.
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.GathersInSteps")
     results = on_ranks(2, lambda rank: tiny.run() and None)
-    expected = "rank 0 is at `gather` in `on_evaluation_step_end` of hooks.py, and rank 1 at `gather` in `_of_all_ranks`"
+    expected = (
+        "rank 0 is at `gather` in `on_evaluation_step_end` of hooks.py, and rank 1 at `gather` in `_of_all_ranks`"
+    )
     assert all(expected in result.args[0] for result in results), results
 
 
@@ -249,6 +251,19 @@ def test_error_on_one_rank_ends_the_others(tmp_path):
     first, last = on_ranks(2, lambda rank: tiny.run() and None)
     assert "only here" in last.args[0]
     assert "rank 0 has lost the other processes of the run" in first.args[0]
+
+
+def test_error_in_the_backward_pass_of_one_rank_ends_the_others_with_words(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailsInBackward")
+    first, last = on_ranks(2, lambda rank: tiny.run() and None)
+    assert "failed in `backward`: ValueError: only here" in last.args[0]
+    assert "rank 0 has lost the other processes of the run" in first.args[0]
+
+
+def test_weight_that_is_frozen_on_one_rank_only_is_an_error_on_all(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FreezesOnOneRank")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("rank 1 trains other weights than rank 0" in result.args[0] for result in results), results
 
 
 def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_path):
