@@ -79,20 +79,26 @@ class Turns:
         self._ask_hooks(NonFiniteError(found[0], found[1], notes=found[2]))
         return True
 
-    def in_turns(self, batches: Iterable[Any], start: int, total: int | None) -> Iterator[Any]:
+    def in_turns(
+        self, batches: Iterable[Any], start: int, total: int | None, *, drop_last: bool = False
+    ) -> Iterator[Any]:
         """Yields the batches of this rank, and None in the turns in which only other ranks have one.
 
         Args:
             batches: the batches of this rank.
             start: the number of turns that are done.
             total: the number of turns of the whole epoch; None if it is not known.
+            drop_last: whether a turn in which a rank has no batch is left out. If `total` is known, it does not count
+                such a turn.
         """
         rest = iter(batches)
         while total is None or start < total:
             batch = next(rest, _END)
             # The ranks read different parts of a stream, and only know at its end that it has ended.
-            if total is None and not self._ranks.any(batch is not _END):
-                return
+            if total is None:
+                ended = [bool(end) for (end,) in self._ranks.exchange("end", batch is _END)]
+                if any(ended) if drop_last else all(ended):
+                    return
             yield None if batch is _END else batch
             start += 1
 
