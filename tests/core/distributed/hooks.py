@@ -192,6 +192,21 @@ class HurtOnce:
                 os.kill(os.getpid(), self.number)
 
 
+class InterruptsTwice:
+    """Rank 0 sends SIGINT to its launcher in a step that would not end, and once more when it has arrived here."""
+
+    affects_training = False
+
+    @hookimpl.on_training_step_start
+    def on_training_step_start(self, trainer):
+        launcher = os.getppid()
+        if trainer.ranks.is_main:
+            os.kill(launcher, signal.SIGINT)
+            time.sleep(1.0)
+            os.kill(launcher, signal.SIGINT)
+        threading.Event().wait(60)
+
+
 class GetsStuckOnce:
     """Lets the last rank wait for ever after a step, and leaves a file so that it does so only once."""
 

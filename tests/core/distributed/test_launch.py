@@ -91,6 +91,32 @@ def test_signal_to_the_launcher_saves_and_stops_all(folders, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_to_a_rank_stops_the_run_for_good(folders, name):
+    whole, hurt = folders
+    train_undisturbed(whole)
+    tiny = experiment(hurt, batch_size=2).add_hook(f"{HOOKS}.HurtOnce", folder=str(hurt), step=1, whom=1, name=name)
+    code, printed = launch(tiny, "--max-restarts", "2")
+    assert code == 128 + getattr(signal, name), printed
+    assert printed.count("continues from the latest checkpoint") == 1
+    assert "has failed" not in printed
+    assert "resumed" not in printed
+    code, printed = launch(tiny, "--resume")
+    assert code == 0, printed
+    assert_same_run(whole, hurt)
+
+
+@pytest.mark.slow
+def test_second_interrupt_stops_all_at_once(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).set("trainer", save_ckpt_interval_steps=1000)
+    code, printed = launch(tiny.add_hook(f"{HOOKS}.InterruptsTwice"))
+    assert code == 130, printed
+    assert printed.count("stopped at once, without saving") == 1
+    assert "saving a checkpoint on request" not in printed
+    assert not list(tmp_path.glob("exp/tiny/checkpoints/epoch_*"))
+
+
+@pytest.mark.slow
 def test_signal_for_a_checkpoint_reaches_the_ranks(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).set("trainer", save_ckpt_interval_steps=1000)
     tiny.add_hook(f"{HOOKS}.HurtOnce", folder=str(tmp_path), step=1, whom="launcher", name="SIGUSR1")
