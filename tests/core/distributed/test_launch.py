@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiozen_core.cli.main import cli
 from audiozen_core.distributed.environment import Place, find_place
 from audiozen_core.distributed.launch import endpoint_of, machines_of, processes_of
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, RunError
 from tests.core.distributed.test_data_parallel import experiment, records, state_of
 from tests.on_ranks import all_right, on_ranks
 
@@ -210,6 +211,21 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
         code, printed = launch(tiny, "--nnodes", "2", "--rdzv-endpoint", f"127.0.0.1:{port}")
     assert code == 2
     assert f"the port {port} of `--rdzv-endpoint` can't be used" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "trainer.args.max_epochs=1.5"], "takes `int`"),
+        (["--ckpt-path", "best"], "does not start from a checkpoint"),
+    ],
+)
+def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, options, message):
+    file = experiment(tmp_path, batch_size=2).write()
+    elsewhere = ["--nnodes", "2", "--rdzv-endpoint", "198.51.100.1:29400"]
+    with pytest.raises(AudioZenError) as raised:
+        cli.main(["run", str(file), "--nproc-per-node", "2", *elsewhere, *options], standalone_mode=False)
+    assert message in str(raised.value)
 
 
 def test_several_machines_need_a_meeting_point(tmp_path):
