@@ -1,6 +1,7 @@
 """What one rank meets, all ranks act on: stops, signals, NaN, unreadable data, errors, other settings."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -16,6 +17,8 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_plugins.hooks.signals import Signals
 from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
 from tests.on_ranks import Failed, all_right, on_ranks
+from tests.tiny_experiment import TOML as SMALL
+from tests.tiny_experiment import TinyExperiment as SmallExperiment
 
 HOOKS = "tests.core.distributed.hooks"
 
@@ -183,6 +186,33 @@ def test_order_that_differs_between_ranks_is_refused(tmp_path):
     tiny.values["dataset"]["dataloader"]["sampler"] = {"path": "tests.core.distributed.networks.OwnOrder"}
     results = on_ranks(2, lambda rank: tiny.run() and None)
     assert all("gives rank 1 another order than rank 0" in result.args[0] for result in results), results
+
+
+def test_other_code_on_a_rank_is_refused_before_anything_is_written(tmp_path):
+    def run(rank):
+        folder = tmp_path / f"machine_{rank}"
+        folder.mkdir()
+        # The class is the same, and a module that it imports is not.
+        parts = SmallExperiment(folder, "from helper import HELP")
+        (folder / "helper.py").write_text(f"HELP = {rank}")
+        parts.run(text=SMALL.replace('"exp"', f'"{tmp_path}/exp"'))
+
+    results = on_ranks(2, run)
+    assert all("rank 1 runs with another code than rank 0" in result.args[0] for result in results), results
+    assert all(re.search(r"first difference: helper \w{8} / helper \w{8}", result.args[0]) for result in results)
+    assert not (tmp_path / "exp").exists()
+
+
+def test_plugin_that_is_switched_off_on_one_rank_only_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+
+    def run(rank):
+        loaded = Experiment.load(tiny.write())
+        os.environ["AUDIOZEN_WITHOUT"] = "some-plugin" if rank else ""
+        loaded.run()
+
+    first, _ = on_ranks(2, run)  # rank 1 adds that it has no such plugin
+    assert "rank 1 runs with another list of plugins that are switched off than rank 0" in first.args[0]
 
 
 def test_option_that_only_one_rank_has_is_refused(tmp_path):
