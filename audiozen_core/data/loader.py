@@ -53,7 +53,6 @@ class BatchLoader:
         origin: where the batches come from, in words: the data set, and the collate function if it is not torch's.
         size: the number of samples of the data set; None for a stream.
         samples: with several ranks, the number of samples in the newest batch.
-        drop_last: whether incomplete batches are dropped.
 
     Raises:
         DataError: the data set is empty or has no length; `drop_last` drops its only batch; a sampler or `shuffle` is
