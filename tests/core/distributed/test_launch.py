@@ -220,7 +220,9 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
         (["--ckpt-path", "best"], "does not start from a checkpoint"),
     ],
 )
-def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, options, message):
+def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, monkeypatch, options, message):
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # which the command sets
+    monkeypatch.setattr("audiozen_core.cli.run._ignore_usr1_until_training", lambda: None)
     file = experiment(tmp_path, batch_size=2).write()
     elsewhere = ["--nnodes", "2", "--rdzv-endpoint", "198.51.100.1:29400"]
     with pytest.raises(AudioZenError) as raised:

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from audiozen_core.distributed.meeting import BACKEND, _connect
 from audiozen_core.distributed.restarts import note_stop, notes_begin, take_stop
 from audiozen_core.errors import RunError
+
+
+@contextmanager
+def meeting():
+    """The meeting point of a run of one machine, as its launcher has it."""
+    with notes_begin():
+        handler = _connect(parameters(0, is_host=True, last_call_timeout=1))
+        try:
+            yield handler
+        finally:
+            handler.shutdown()  # otherwise a thread goes on to say that this machine is there
 
 
 def parameters(port, **settings):
@@ -27,8 +39,7 @@ def test_program_that_is_no_launcher_is_reported():
 
 
 def test_run_that_a_signal_to_a_process_has_stopped_is_not_started_again():
-    with notes_begin():
-        handler = _connect(parameters(0, is_host=True, last_call_timeout=1))
+    with meeting() as handler:
         handler.next_rendezvous()
         handler.next_rendezvous()  # a restart after a failure
         note_stop(signal.SIGTERM)
@@ -39,8 +50,7 @@ def test_run_that_a_signal_to_a_process_has_stopped_is_not_started_again():
 
 
 def test_processes_that_were_stopped_because_a_machine_waits_are_started_again(monkeypatch):
-    with notes_begin():
-        handler = _connect(parameters(0, is_host=True, last_call_timeout=1))
+    with meeting() as handler:
         handler.next_rendezvous()
         note_stop(signal.SIGTERM)
         monkeypatch.setattr(handler, "num_nodes_waiting", lambda: 1)
