@@ -1,5 +1,6 @@
 """A launcher does not wait for ever for the place where machines meet."""
 
+import gc
 import signal
 import socket
 from contextlib import contextmanager
@@ -12,6 +13,13 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from audiozen_core.distributed.meeting import BACKEND, _connect
 from audiozen_core.distributed.restarts import note_stop, notes_begin, take_stop
 from audiozen_core.errors import RunError
+
+
+@pytest.fixture(autouse=True)
+def no_meeting_point_is_left():
+    """Frees what a test has made: a later test forks this process, and torch's store can't be freed in a child."""
+    yield
+    gc.collect()
 
 
 @contextmanager
