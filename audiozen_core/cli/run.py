@@ -113,6 +113,7 @@ def command(
         # connection, that the other machine has no name.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launches:
+        _check(file, modes, overrides, resume=resume, ckpt_path=ckpt_path)
         processes = nproc_per_node or ("auto" if nnodes else "1")
         return _launch(processes, nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     restarts = 0
@@ -136,6 +137,20 @@ def command(
         continues = resume or (restarts > 0 and experiment.trains)
         experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift)
     return 0
+
+
+def _check(
+    file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], *, resume: bool, ckpt_path: str | None
+) -> None:
+    """Finds the mistakes in the file and the options before any process is started, or waits for other machines.
+
+    Otherwise each process would print them, again at each restart.
+    """
+    from audiozen_core.experiment.experiment import Experiment
+    from audiozen_core.experiment.run_options import check_run_options
+
+    check_run_options(modes, resume=resume, ckpt_path=ckpt_path)  # type: ignore[arg-type]
+    Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
 
 
 def _launch(processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:

@@ -35,7 +35,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
-from audiozen_core.experiment.provenance import record
+from audiozen_core.experiment.provenance import code_of, record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
@@ -43,6 +43,7 @@ from audiozen_core.experiment.start import Start, Starts, checkpoint_name
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
+from audiozen_core.registry.switched_off import switched_off
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import kept_generators
@@ -115,8 +116,10 @@ class Experiment:
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
             stack.callback(setattr, self, "ranks", ALONE)
-            options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
-            compare_ranks(self.ranks, self.config.text, options)
+            if self.ranks.several:
+                options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
+                options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
+                compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
                 # An earlier start has followed the options, and may have saved checkpoints since.
                 resume, has_own = True, self.ranks.from_main(self.store.latest is not None)

@@ -214,10 +214,11 @@ class BaseTrainer(BatchTraining):
         epoch = self.progress.epoch + 1
         start = self.progress.resumed_batch(self.ranks.size, self.gradient_accumulation_steps)
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
-        batches = self.batches(loader, epoch, start=start)
+        others = self.progress.ranks != self.ranks.size
+        batches = self.batches(loader, epoch, start=start, may_lack=self.progress.ranks - 1 if others else 0)
         self.num_batches = loader.num_batches
         if self._turns:
-            batches = self._turns.in_turns(batches, start, self.num_batches)
+            batches = self._turns.in_turns(batches, start, self.num_batches, drop_last=loader.drop_last)
         self.progress.begin_epoch(start, self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()

@@ -114,7 +114,9 @@ class BatchTraining(CheckpointedTrainer):
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
         self._has_batch = bool(losses)
-        self.backward_losses(losses)
+        # While it waits for the gradients of other ranks, one of them may end.
+        with self.ranks.explained() if self._turns else nullcontext():
+            self.backward_losses(losses)
         if not self._window_open:
             self._optimizer_step()
         self.progress.batch = done

@@ -354,10 +354,10 @@ class Evaluation(Steps, Parts):
         except Exception as another:
             self.log.error("a hook failed while the run was ending", reason=str(another))
 
-    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0) -> Iterator[Any]:
+    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0, may_lack: int = 0) -> Iterator[Any]:
         """Returns the batches of an epoch, as `BatchLoader.epoch` makes them."""
         self.batch_size, self.participants.batches_from = loader.batch_size, loader.origin
-        batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
+        batches = loader.epoch(epoch, start=start, may_lack=may_lack, unreadable=self.unreadable)
         if self.ranks.several and (others := self.ranks.differing(loader.order_digest)):
             raise DataError(
                 f"the sampler of {loader.origin} gives rank {others[0]} another order than rank 0",
