@@ -94,7 +94,14 @@ class Experiment:
         check_mode_names(modes)
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
+    def run(
+        self,
+        *,
+        resume: bool = False,
+        ckpt_path: str | None = None,
+        allow_drift: bool = False,
+        weights: str | None = None,
+    ) -> RunResult:
         """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
@@ -104,6 +111,8 @@ class Experiment:
                 and the other modes use its weights (`best` by default). Those that follow a training always use the
                 best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
+            weights: the weights that a validation, test or prediction uses: `raw`, or what a hook offers, such as
+                `ema`; None leaves it to the hooks.
 
         Returns:
             The result of each mode, and the checkpoints.
@@ -111,13 +120,14 @@ class Experiment:
         Raises:
             AudioZenError: an error that the user can fix.
         """
-        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
+        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path, weights=weights)
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
             stack.callback(setattr, self, "ranks", ALONE)
             if self.ranks.several:
                 options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
+                options["weights"] = weights
                 options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
                 compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
@@ -134,12 +144,21 @@ class Experiment:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
                     gc.collect()
-                results[mode] = self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+                results[mode] = self._run_mode(
+                    mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights
+                )
 
         return RunResult(self.folder, results, best=self.store.best, latest=self.store.latest)
 
     def _run_mode(
-        self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
+        self,
+        mode: RunMode,
+        stack: ExitStack,
+        *,
+        resume: bool,
+        ckpt_path: str | None,
+        allow_drift: bool,
+        weights: str | None,
     ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
@@ -161,6 +180,7 @@ class Experiment:
             elif mode not in TRAINING and start is not None:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
+            trainer.weights.choose(weights)
             if first:
                 stack.enter_context(_no_exit())
                 if self.ranks.is_main:

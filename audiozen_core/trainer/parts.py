@@ -24,6 +24,7 @@ from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_method_errors
 from audiozen_core.trainer.participants import Participants
 from audiozen_core.trainer.scheduler import Scheduler
+from audiozen_core.trainer.weight_choice import WeightChoice
 
 _Part = TypeVar("_Part")
 
@@ -51,6 +52,7 @@ class Parts:
         istft: transforms spectrograms to waveforms; see `Stft.inverse`.
         log: a structlog logger.
         progress: the progress of the run.
+        weights: the weights that hooks offer for evaluations, such as an average, and the choice of the user.
         batch_size: the number of samples in a batch.
         start_is_unsaved: whether the state that this run started from is in none of its own checkpoints, as in
             finetuning.
@@ -91,6 +93,7 @@ class Parts:
         self.stft, self.istft = transform.transform, transform.inverse
         self.log = get_logger()
         self.progress = Progress()
+        self.weights = WeightChoice()
         self.batch_size: int | None = None
         self.start_is_unsaved = False
         self.checkpoint_name = ""
