@@ -42,7 +42,8 @@ class WeightedSumLoss(nn.Module):
     are computed in full precision.
 
     Args:
-        losses: the parts.
+        losses: the parts, in a TOML file an array of tables with `path` and `args`, and with `weight`, `name` and
+            `domain` if they are not the defaults.
 
     Raises:
         ValueError: there is no part, two parts have the same name, a weight is not finite, or all are 0.
