@@ -68,7 +68,7 @@ class _Joining:
         """Adds what a model declares, and reports what contradicts the section or another model."""
         own = declared_acoustics(class_of(model.target))
         path = model.component.path
-        for problem in _mistakes(own):
+        for problem in _mistakes(own) if own else ():
             message = f"the attribute `acoustics` of `{path}` is wrong: {problem.message}"
             self.report(replace(problem, message=message, place=("path",), suggestion=None), model.component.key)
             own.pop(str(problem.place[1]), None)

@@ -113,8 +113,13 @@ class WeightedSumLoss(nn.Module):
             trained = torch.is_grad_enabled() and weight != 0
             with torch.autocast(given[0].device.type, enabled=False), torch.set_grad_enabled(trained):
                 value = loss_value(loss, *given)
-            if not isinstance(value, Tensor):
-                raise ValueError(f"the loss `{name}` returns a {type(value).__name__}, not a tensor")
+            if not isinstance(value, Tensor) or value.ndim:
+                got = (
+                    f"but one of shape {list(value.shape)}"
+                    if isinstance(value, Tensor)
+                    else f"but a {type(value).__name__}"
+                )
+                raise ValueError(f"the loss `{name}` returns no scalar tensor, {got}")
             self.recorded_scalars[name] = _as_reported(loss, value.detach())
             if weight:
                 terms.append(weight * value)

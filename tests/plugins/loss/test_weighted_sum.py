@@ -105,6 +105,19 @@ def test_part_that_is_only_recorded_may_be_nan_and_gets_no_gradient():
     assert loss.recorded_scalars["broken"].isnan()
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (lambda x: 1.0, "returns no scalar tensor, but a float"),
+        (lambda x: x, r"returns no scalar tensor, but one of shape \[2, 400\]"),
+    ],
+)
+def test_part_that_returns_no_scalar_is_an_error(value, message):
+    loss = WeightedSumLoss([WeightedLoss(lambda estimate, target: value(estimate), name="own")])
+    with pytest.raises(ValueError, match=message):
+        loss(*pair(2, 400))
+
+
 def test_parts_are_computed_in_full_precision_under_autocast():
     waves = pair(2, 400)
     loss = WeightedSumLoss([WeightedLoss(SnrLoss()), WeightedLoss(nn.CosineSimilarity(), name="cosine")])
