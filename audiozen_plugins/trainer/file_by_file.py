@@ -1,4 +1,4 @@
-"""Validation, test and prediction of speech enhancement: each file by itself, and what is said about all of them."""
+"""Validation, test and prediction of enhancement and separation: each file by itself, and what is said about all."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ from audiozen_plugins.metric.chosen import (
 )
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
-from audiozen_plugins.metric.report import Report
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
+from audiozen_plugins.trainer.rated_signals import RatedSignals
 from audiozen_plugins.trainer.scores import Validated, validation_scores
 
 
-class FileByFile(BaseTrainer):
-    """The evaluation half of an enhancement trainer. A subclass defines `enhance_batch` and `compare`.
+class FileByFile(RatedSignals, BaseTrainer):
+    """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
+
+    What it says here about noisy and enhanced signals is true for mixtures and separated ones in `separation`.
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
     size. The score is the mean of a metric over the files. The mean of the noisy files is recorded beside it.
@@ -94,14 +96,14 @@ class FileByFile(BaseTrainer):
     ) -> None:
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
-        self.score = build_metric(score)
+        self.score = self.metric_of_file(build_metric(score))
         # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
         direction = self.save_max_score if self.monitor == "score" else None
         if error := self._score_error(self.score, self.sr, save_max_score=direction):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
-        self.metrics, left_out = build_metrics(metrics, self.sr)
+        self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
         if wrong := chunk_error(chunk_seconds, overlap_seconds):
@@ -109,8 +111,8 @@ class FileByFile(BaseTrainer):
         self._chunk: tuple[int, int] | None = None
         if chunk_seconds is not None:
             self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
-        self._validation_rater = Rater([self.score], self.sr)
-        self._test_rater = Rater(self.metrics, self.sr)
+        self._validation_rater = Rater([self.score], self.sr, reference=self.target)
+        self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
         self._already_said: set[str] = set()
         self._files_written = 0
         self._not_finite: list[str] = []
@@ -135,7 +137,9 @@ class FileByFile(BaseTrainer):
         severity: Severity = "error" if names else "warning"
         if found := metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error):
             yield found
-        yield from check_metrics(value("metrics"), "metrics", sr=acoustics.sr)
+        yield from check_metrics(
+            value("metrics"), "metrics", sr=acoustics.sr, states=cls.states, wrap=cls.metric_of_file
+        )
         name = args.get("score_dataset")
         if name is not None and not names:
             yield Diagnostic(
@@ -160,7 +164,16 @@ class FileByFile(BaseTrainer):
         own = cls.validation_epoch_end is not FileByFile.validation_epoch_end
         if own or save_max_score is None:
             return sample_rate_error(score, sr)
-        return sample_rate_error(score, sr) or direction_error(score, save_max_score)
+        if cls.score_is_gain and not save_max_score:
+            return RunError(
+                "the score is an improvement, which is better when higher, but `save_max_score = false`",
+                remedy="leave `save_max_score` out of [trainer.args]",
+            )
+        return sample_rate_error(score, sr) or (None if cls.score_is_gain else direction_error(score, save_max_score))
+
+    def align(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Returns a chunk of a long file as it continues the earlier one, given their overlap as the earlier has it."""
+        return later
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Returns the enhanced waveforms [batch, time], and the spectra that they were made from, if any."""
@@ -183,7 +196,11 @@ class FileByFile(BaseTrainer):
             return self.enhance_batch(file)
         chunk, overlap = self._chunk
         wave = enhance_in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0], file["noisy"], chunk=chunk, overlap=overlap
+            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
+            file["noisy"],
+            chunk=chunk,
+            overlap=overlap,
+            align=self.align,
         )
         return wave, None
 
@@ -192,10 +209,10 @@ class FileByFile(BaseTrainer):
         validated = []
         for file in self.each_file(batch):
             wave, spectrum = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
             row = self._rate(self._validation_rater, file, signals)
-            loss = self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
+            loss = self.compare(wave, spectrum, file[self.target]) if self.loss_functions else None
             validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
@@ -210,9 +227,10 @@ class FileByFile(BaseTrainer):
             files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
             self._check_pairs("validate", name, [self.score], [file.row for file in files])
-            scores = validation_scores(self.score, files)
+            report = self.report([self.score], [file.row for file in files])
+            scores = validation_scores(report, files, gain=self.score_is_gain)
             if dataloader_idx == self.score_dataset:
-                result["score"] = scores.scalars[self.score.name]
+                result["score"] = scores.scalars[f"{self.score.name}{'_gain' * self.score_is_gain}"]
                 self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # The pairs are the same in every validation, so they are named once. The network changes.
@@ -229,11 +247,11 @@ class FileByFile(BaseTrainer):
         rows = []
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
             rows.append(self._rate(self._test_rater, file, signals))
             if self.save_enhanced:
-                for kind, signal in signals.items():
+                for kind, signal in self.audio(signals).items():
                     self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
@@ -245,7 +263,7 @@ class FileByFile(BaseTrainer):
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            report = Report(self.metrics, [row for rows in batches for row in rows])
+            report = self.report(self.metrics, [row for rows in batches for row in rows])
             folder = self.result_folder(dataloader_idx)
             report.write_csv(folder / "scores.csv")
             report.write_json(folder / "scores.json")
@@ -254,7 +272,7 @@ class FileByFile(BaseTrainer):
             title += f", {name.rstrip('/')}" * bool(name)
             # Standard output may be closed (for example by `| head`). The results are also in the files.
             with contextlib.suppress(OSError):
-                report.show(f"{title}: noisy and enhanced", Console())
+                report.show(f"{title}: {' and '.join(self.states)}", Console())
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
@@ -267,9 +285,11 @@ class FileByFile(BaseTrainer):
         """Writes the enhanced files."""
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
-            if self._write(dataloader_idx, f"{file['id'][0]}.wav", signals["enhanced"]):
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
+            waves = self.predicted(signals)
+            written = [self._write(dataloader_idx, f"{file['id'][0]}{end}.wav", one) for end, one in waves.items()]
+            if all(written):
                 self._files_written += 1
             else:
                 self._not_finite.append(file["id"][0])
@@ -302,17 +322,18 @@ class FileByFile(BaseTrainer):
         Raises:
             DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
         """
-        if metrics and rows and all(row.faults.keys() - {"enhanced"} for row in rows):
+        given, output = self.states
+        if metrics and rows and all(row.faults.keys() - {output} for row in rows):
             name = f" `{prefix.rstrip('/')}`" * bool(prefix)
             raise DataError(
                 f"[{mode}_dataset]{name} has no pair that can be rated",
-                notes=Report(metrics, rows).faulty_pairs(),
-                remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
-                "not silent, or remove the section",
+                notes=self.report(metrics, rows).faulty_pairs(),
+                remedy=self.pairs_remedy,
             )
         for metric in metrics:
-            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} noisy files"
-            if rows and line not in self._already_said and not any(_has_value(row, metric) for row in rows):
+            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"
+            has_value = any(math.isfinite(row.values[given][metric.name]) for row in rows)
+            if rows and line not in self._already_said and not has_value:
                 self._already_said.add(line)
                 self.log.warning(line, remedy="use files that it can rate (are they too short?), or another metric")
 
@@ -325,7 +346,7 @@ class FileByFile(BaseTrainer):
         path = self.result_file(dataloader_idx, name)
         finite = bool(wave.isfinite().all())
         if finite:
-            write_audio(path, wave, self.sr)
+            write_audio(path, wave, self.sr, encoding=self.encoding)
         else:
             self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
         return finite
@@ -337,16 +358,6 @@ class FileByFile(BaseTrainer):
         if len(names) > 1:
             self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
         return list(names).index(name) if name is not None and names else 0
-
-
-def _has_value(row: Row, metric: Metric) -> bool:
-    return math.isfinite(row.values["noisy"][metric.name])
-
-
-def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time], in order."""
-    signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
-    return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
 
 def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:

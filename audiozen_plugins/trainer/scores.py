@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from audiozen_core.diagnostics.listed import listed
-from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 from audiozen_plugins.metric.report import Report
 
@@ -41,14 +40,16 @@ class ValidationScores:
     why_no_mean: str
 
 
-def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationScores:
+def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool = False) -> ValidationScores:
     """Computes the means of a validation set. All of them are over the files whose noisy signal has a value.
 
-    Raises:
-        DataError: two files have the same ID.
+    Args:
+        report: the values of the files, with the metric of the score alone.
+        files: the same files.
+        gain: whether the gain is among the means.
     """
-    report = Report([metric], [file.row for file in files])
-    scalars = {name: value for name, value in report.summary().items() if name != f"{metric.name}_gain"}
+    (metric,) = report.metrics
+    scalars = {name: value for name, value in report.summary().items() if gain or name != f"{metric.name}_gain"}
     faulty_outputs = report.faulty_outputs()
     has_mean = math.isfinite(scalars[metric.name])
     why_no_mean = "" if has_mean else "; ".join(faulty_outputs or report.faulty_pairs())
