@@ -309,7 +309,7 @@ def test_arguments_page_lists_every_argument_of_the_trainers(path):
 
 
 VARIANTS = [
-    *(("si_sdr", {}), ("stoi", {}), ("stoi", {"extended": True})),
+    *(("si_sdr", {}), ("sdr", {}), ("sdr", {"filter_length": 1}), ("stoi", {}), ("stoi", {"extended": True})),
     *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
     *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),
 ]

@@ -83,7 +83,7 @@ def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float)
         '3.000 -26.000'
     """
     scaled = [wave * np.float32(10 ** (gain / 20) / spoken_rms(wave)) for wave, gain in zip(waves, gains, strict=True)]
-    mixture = np.sum(scaled, axis=0, dtype=np.float32)
+    mixture: Wave = np.sum(scaled, axis=0, dtype=np.float32)
     peak = max(float(np.abs(wave).max()) for wave in (mixture, *scaled))
     scale = np.float32(min(10 ** (level / 20) / max(rms(mixture), 1e-12), PEAK / peak))
     return mixture * scale, [wave * scale for wave in scaled]

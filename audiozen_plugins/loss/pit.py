@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from audiozen_plugins.loss.permutations import best_permutation
@@ -30,8 +29,11 @@ def pairwise_si_snr(estimates: Tensor, sources: Tensor, *, zero_mean: bool = Tru
             f"estimates {list(estimates.shape)}, sources {list(sources.shape)}"
         )
     batch, count, time = sources.shape
-    pairs = torch.broadcast_tensors(estimates.unsqueeze(2), sources.unsqueeze(1))
-    ratios = si_snr(*(signals.reshape(-1, time) for signals in pairs), zero_mean=zero_mean, eps=eps)
+    pairs = (
+        signals.expand(batch, count, count, time).reshape(-1, time)
+        for signals in (estimates.unsqueeze(2), sources.unsqueeze(1))
+    )
+    ratios = si_snr(*pairs, zero_mean=zero_mean, eps=eps)
     return ratios.reshape(batch, count, count)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from audiozen_core.binding.ranges import Range, check_ranges
 
 
-def sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 512) -> Tensor:
+def bss_eval_sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 512) -> Tensor:
     """Computes the signal-to-distortion ratio of BSS Eval: the reference may be filtered.
 
     Vincent, Gribonval and Févotte, "Performance Measurement in Blind Audio Source Separation", TASLP 2006. The target
@@ -33,7 +33,7 @@ def sdr(estimate: Tensor, reference: Tensor, *, filter_length: int = 512) -> Ten
         >>> reference = torch.randn(4000, generator=torch.Generator().manual_seed(0))
         >>> noise = 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(1))
         >>> delayed = torch.nn.functional.pad(reference, (3, 0))[:4000]
-        >>> bool(sdr(delayed + noise, reference, filter_length=16) > 19.5)
+        >>> bool(bss_eval_sdr(delayed + noise, reference, filter_length=16) > 19.5)
         True
     """
     if estimate.shape != reference.shape:
@@ -56,7 +56,7 @@ def _unit(signal: Tensor) -> Tensor:
 
 
 class Sdr:
-    """`sdr` as a metric, over the whole file.
+    """`bss_eval_sdr` as a metric, over the whole file.
 
     Args:
         filter_length: the length of the filter in samples. With another length than 512, the metric has the length in
@@ -74,4 +74,4 @@ class Sdr:
 
     def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
         """Computes the ratio of the estimate [time] to the reference [time], in dB."""
-        return sdr(estimate, reference, filter_length=self.filter_length).item()
+        return bss_eval_sdr(estimate, reference, filter_length=self.filter_length).item()

@@ -149,7 +149,8 @@ class _UnfoldedLstm(nn.Module):
         rows = self.norm(x.permute(0, 2, 3, 1)).reshape(batch * others, length, features)
         rows = F.pad(rows, (0, 0, 0, padded - length)).unfold(1, self.kernel_size, self.stride).flatten(2)
         folded = self.fold(self.lstm(rows)[0].transpose(1, 2))[..., :length]
-        return x + folded.reshape(batch, others, features, length).transpose(1, 2)
+        result: Tensor = x + folded.reshape(batch, others, features, length).transpose(1, 2)
+        return result
 
 
 class FullBandAttention(nn.Module):
@@ -177,7 +178,8 @@ class FullBandAttention(nn.Module):
         attended = F.scaled_dot_product_attention(queries, keys, values)
         batch, _, frames, _ = attended.shape
         heads = attended.reshape(batch, self.num_heads, frames, -1, x.shape[-1]).transpose(2, 3).flatten(1, 2)
-        return x + self.joined(heads).squeeze(1).transpose(1, 2)
+        result: Tensor = x + self.joined(heads).squeeze(1).transpose(1, 2)
+        return result
 
 
 class _HeadNorm(nn.Module):

@@ -151,7 +151,7 @@ class EnhancementTrainer(FileByFile):
             # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs. A separation model has
             # several outputs for each input.
             noisy_phase = self._in_time(phase(spectrum)).unsqueeze(1)
-            enhanced = (output.unflatten(0, (len(noisy), -1)) * noisy_phase).flatten(0, 1)
+            enhanced = (output.reshape(len(noisy), -1, *output.shape[1:]) * noisy_phase).flatten(0, 1)
         return self.istft(enhanced, length=noisy.shape[-1]), output
 
     @property

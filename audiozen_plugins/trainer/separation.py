@@ -88,7 +88,7 @@ class SeparationTrainer(EnhancementTrainer):
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Separates mixtures [batch, time]. Returns the speakers [batch, speakers, time], and None."""
         waves, _ = super().enhance(noisy)
-        return waves.unflatten(0, (len(noisy), -1)), None
+        return waves.reshape(len(noisy), -1, waves.shape[-1]), None
 
     def _fitting(self, output: Tensor, given: Tensor, shape: torch.Size) -> Tensor | None:
         """Returns the output of the model with the axes of batch and speakers joined; None if it has another shape."""

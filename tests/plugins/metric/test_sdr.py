@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from audiozen_core.errors import RunError
-from audiozen_plugins.metric import Sdr, SiSdr, sdr, si_sdr
+from audiozen_plugins.metric import Sdr, SiSdr, bss_eval_sdr, si_sdr
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_sdr_is_that_of_the_best_filter(pair, length):
     padded = np.pad(estimate, (0, length - 1))
     target = delays @ np.linalg.lstsq(delays, padded, rcond=None)[0]
     expected = 10 * np.log10((target**2).sum() / ((padded - target) ** 2).sum())
-    assert float(sdr(*pair, filter_length=length)) == pytest.approx(expected, abs=1e-4)
+    assert float(bss_eval_sdr(*pair, filter_length=length)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_filter_is_no_distortion_but_for_si_sdr_it_is(pair):
@@ -37,22 +37,22 @@ def test_a_filter_is_no_distortion_but_for_si_sdr_it_is(pair):
 
 
 def test_with_a_filter_of_one_sample_it_is_si_sdr(pair):
-    assert float(sdr(*pair, filter_length=1)) == pytest.approx(float(si_sdr(*pair, zero_mean=False)), abs=1e-4)
+    assert float(bss_eval_sdr(*pair, filter_length=1)) == pytest.approx(float(si_sdr(*pair, zero_mean=False)), abs=1e-4)
 
 
 def test_several_signals_are_rated_at_once(pair):
     estimates, references = (torch.stack([wave, wave.flip(0)]) for wave in pair)
-    both = sdr(estimates, references, filter_length=8)
-    one = sdr(*pair, filter_length=8)
+    both = bss_eval_sdr(estimates, references, filter_length=8)
+    one = bss_eval_sdr(*pair, filter_length=8)
     assert both.shape == (2,)
     assert float(both[0]) == pytest.approx(float(one))
 
 
 def test_silence_has_no_value_and_shapes_must_agree(pair):
-    assert sdr(pair[0], 0 * pair[1]).isnan()
-    assert sdr(0 * pair[0], pair[1]).isnan()
+    assert bss_eval_sdr(pair[0], 0 * pair[1]).isnan()
+    assert bss_eval_sdr(0 * pair[0], pair[1]).isnan()
     with pytest.raises(ValueError, match="shapes differ"):
-        sdr(pair[0][1:], pair[1])
+        bss_eval_sdr(pair[0][1:], pair[1])
     with pytest.raises(RunError, match="filter_length"):
         Sdr(filter_length=0)
 
