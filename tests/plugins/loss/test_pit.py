@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audiozen_core.testing.networks import check_loss
-from audiozen_plugins.loss import PitSiSnrLoss, SiSnrLoss, best_permutation, pairwise_si_snr, reordered
+from audiozen_plugins.loss import PitSiSnrLoss, SiSnrLoss, best_permutation, pairwise_si_snr, permutations, reordered
 
 
 @pytest.fixture
@@ -71,6 +71,17 @@ def test_gradients_pass_through_the_best_assignment_only(waves):
     for clip, order in enumerate([[1, 2, 0], [1, 0, 2]]):
         expected[clip, order, range(3)] = 1 / 3
     assert torch.allclose(ratios.grad, expected)
+
+
+def test_training_after_a_validation_without_gradients_has_gradients(waves):
+    """The table of permutations that the validation has made is used again."""
+    permutations._permutations.cache_clear()
+    estimates, sources = waves
+    with torch.inference_mode():
+        PitSiSnrLoss()(estimates, sources)
+    estimates.requires_grad_()
+    PitSiSnrLoss()(estimates, sources).backward()
+    assert estimates.grad.any()
 
 
 def test_loss_is_finite_with_correct_gradients():
