@@ -2,6 +2,8 @@
 
 from audiozen_plugins.loss.compressed import CompressedMagnitudeLoss, CompressedSpectrumLoss
 from audiozen_plugins.loss.multi_resolution_stft import MultiResolutionStftLoss
+from audiozen_plugins.loss.permutations import best_permutation, reordered
+from audiozen_plugins.loss.pit import PitSiSnrLoss, pairwise_si_snr
 from audiozen_plugins.loss.si_snr import SiSnrLoss, SiSnrMagnitudeLoss, si_snr
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
 from audiozen_plugins.loss.waveform import L1WaveformLoss, L2WaveformLoss, SnrLoss, snr
@@ -13,12 +15,16 @@ __all__ = [
     "L1WaveformLoss",
     "L2WaveformLoss",
     "MultiResolutionStftLoss",
+    "PitSiSnrLoss",
     "SiSnrLoss",
     "SiSnrMagnitudeLoss",
     "SnrLoss",
     "SoftDTWLoss",
     "WeightedLoss",
     "WeightedSumLoss",
+    "best_permutation",
+    "pairwise_si_snr",
+    "reordered",
     "si_snr",
     "snr",
 ]

@@ -146,8 +146,12 @@ class EnhancementTrainer(FileByFile):
         spectrum = self._spectrogram(noisy)
         given = self.model_domain.to_model(spectrum)
         output = self.model_domain.from_model(self._run_model(given, given.shape))[..., self._delay :]
-        # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs.
-        enhanced = output if output.is_complex() else output * self._in_time(phase(spectrum))
+        enhanced = output
+        if not output.is_complex():
+            # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs. A separation model has
+            # several outputs for each input.
+            noisy_phase = self._in_time(phase(spectrum)).unsqueeze(1)
+            enhanced = (output.reshape(len(noisy), -1, *output.shape[1:]) * noisy_phase).flatten(0, 1)
         return self.istft(enhanced, length=noisy.shape[-1]), output
 
     @property
@@ -174,20 +178,25 @@ class EnhancementTrainer(FileByFile):
         )
         with translate_part_errors("the model", given, remedy=remedy):
             output = self.model(given)
-        if isinstance(output, Tensor):
-            # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
-            if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
-                output = output.reshape(shape)
-                return output.to(torch.complex64) if output.is_complex() else output.float()
-            parts = {"channels_first": 1, "channels_last": -1}.get(self.model_domain.layout, 0)
-            bins = given.select(parts, 0).shape if self.domain == "spectrum" and parts else None
-            if bins and output.is_complex() and _without_ones(output.shape) == _without_ones(bins):
-                return output.reshape(bins).to(torch.complex64)
-        raise self._wrong_output(output, given, shape)
+        fitting = self._fitting(output, given, shape) if isinstance(output, Tensor) else None
+        if fitting is None:
+            raise self._wrong_output(output, given, shape)
+        return fitting.to(torch.complex64) if fitting.is_complex() else fitting.float()
+
+    def _fitting(self, output: Tensor, given: Tensor, shape: torch.Size) -> Tensor | None:
+        """Returns the output of the model in the given shape, or as complex numbers; None if it has another one."""
+        # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
+        if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
+            return output.reshape(shape)
+        parts = {"channels_first": 1, "channels_last": -1}.get(self.model_domain.layout, 0)
+        bins = given.select(parts, 0).shape if self.domain == "spectrum" and parts else None
+        if bins and output.is_complex() and _without_ones(output.shape) == _without_ones(bins):
+            return output.reshape(bins)
+        return None
 
     def _wrong_output(self, output: Any, given: Tensor, shape: torch.Size) -> RunError:
         got, wanted, remedy = type(output).__name__, str(list(shape)), "return one enhanced signal for each noisy one"
-        remedy += "; a separation model needs `num_sources = 1`"
+        remedy += "; a separation model needs the trainer `separation`"
         if isinstance(output, Tensor):
             got = str(list(output.shape))
             if output.is_complex() != given.is_complex():
@@ -218,16 +227,19 @@ class EnhancementTrainer(FileByFile):
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks that the batch has the signals that the mode needs, and their sample rates."""
-        # A training reads sample rates on a GPU only once per epoch, because the CPU must wait for them.
+        return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode))
+
+    def _reads_rates(self, mode: Mode) -> bool:
+        """Returns whether to read sample rates on a GPU: in a training only once per epoch, because the CPU waits."""
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
         if mode == "train":
             self._rates_read_in = self.progress.epoch
-        return enhancement_batch(batch, mode, sr=self.sr, wait=wait)
+        return wait
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """Returns the loss of one batch."""
         wave, spectrum = self.enhance_batch(batch)
-        return {"loss": self.compare(wave, spectrum, batch["clean"])}
+        return {"loss": self.compare(wave, spectrum, batch[self.target])}
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Calls `enhance`, and names the samples of the batch in its errors. In an evaluation a batch is one file."""

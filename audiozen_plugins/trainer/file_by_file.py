@@ -1,4 +1,4 @@
-"""Validation, test and prediction of speech enhancement: each file by itself, and what is said about all of them."""
+"""Validation, test and prediction of enhancement and separation: each file by itself, and what is said about all."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ from audiozen_plugins.metric.chosen import (
     sample_rate_error,
 )
 from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Rater, Row
-from audiozen_plugins.metric.report import Report
+from audiozen_plugins.metric.rating import Rater, Row, faults_of
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
-from audiozen_plugins.trainer.scores import Validated, no_pair, unknown_set, unrated, validation_scores
+from audiozen_plugins.trainer.rated_signals import RatedSignals
+from audiozen_plugins.trainer.scores import Validated, are_different, no_pair, unknown_set, unrated, validation_scores
 
 
-class FileByFile(BaseTrainer):
-    """The evaluation half of an enhancement trainer. A subclass defines `enhance_batch` and `compare`.
+class FileByFile(RatedSignals, BaseTrainer):
+    """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
+
+    What it says here about noisy and enhanced signals is true for mixtures and separated ones in `separation`.
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
     size. The score is the mean of a metric over the files. The mean of the noisy files is recorded beside it.
@@ -94,14 +96,14 @@ class FileByFile(BaseTrainer):
     ) -> None:
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
-        self.score = build_metric(score)
+        self.score = self.metric_of_file(build_metric(score))
         # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
         direction = self.save_max_score if self.monitor == "score" else None
         if error := self._score_error(self.score, self.sr, save_max_score=direction):
             raise error
         self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
-        self.metrics, left_out = build_metrics(metrics, self.sr)
+        self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
         if wrong := chunk_error(chunk_seconds, overlap_seconds):
@@ -109,8 +111,8 @@ class FileByFile(BaseTrainer):
         self._chunk: tuple[int, int] | None = None
         if chunk_seconds is not None:
             self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
-        self._validation_rater = Rater([self.score], self.sr)
-        self._test_rater = Rater(self.metrics, self.sr)
+        self._validation_rater = Rater([self.score], self.sr, reference=self.target)
+        self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
         self._already_said: set[str] = set()
         self._noisy_scores: dict[str, float] = {}
         self._files_written = 0
@@ -136,7 +138,9 @@ class FileByFile(BaseTrainer):
         severity: Severity = "error" if names else "warning"
         if found := metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error):
             yield found
-        yield from check_metrics(value("metrics"), "metrics", sr=acoustics.sr)
+        yield from check_metrics(
+            value("metrics"), "metrics", sr=acoustics.sr, states=cls.states, wrap=cls.metric_of_file
+        )
         name = args.get("score_dataset")
         if name is not None and not names:
             yield Diagnostic(
@@ -160,7 +164,16 @@ class FileByFile(BaseTrainer):
         # A subclass may compute a score of its own. Then the direction of the metric says nothing.
         if cls._scores_itself() or save_max_score is None:
             return sample_rate_error(score, sr)
-        return sample_rate_error(score, sr) or direction_error(score, save_max_score)
+        if cls.score_is_gain and not save_max_score:
+            return RunError(
+                "the score is an improvement, which is better when higher, but `save_max_score = false`",
+                remedy="leave `save_max_score` out of [trainer.args]",
+            )
+        return sample_rate_error(score, sr) or (None if cls.score_is_gain else direction_error(score, save_max_score))
+
+    def align(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Returns a chunk of a long file as it continues the earlier one, given their overlap as the earlier has it."""
+        return later
 
     @classmethod
     def _scores_itself(cls) -> bool:
@@ -187,7 +200,11 @@ class FileByFile(BaseTrainer):
             return self.enhance_batch(file)
         chunk, overlap = self._chunk
         wave = enhance_in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0], file["noisy"], chunk=chunk, overlap=overlap
+            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
+            file["noisy"],
+            chunk=chunk,
+            overlap=overlap,
+            align=self.align,
         )
         return wave, None
 
@@ -209,22 +226,24 @@ class FileByFile(BaseTrainer):
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
             for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
-                rows.append(unrated(str(file["id"][0]), _on_cpu(file), self.score))
+                signals = self.signals(file, None)
+                faults = faults_of({kind: signals[kind] for kind in (self.target, next(iter(self.states)))})
+                rows.append(unrated(str(file["id"][0]), faults, self.score, self.states))
                 found = found or not rows[-1].faults
             if found:
                 break
         if not self.ranks.any(found) and rows:
-            raise no_pair("validate", prefix, [self.score], rows)
+            raise no_pair("validate", prefix, self.report([self.score], rows), self.pairs_remedy)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
         """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
         validated = []
         for file in self.each_file(batch):
             wave, spectrum = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
             row = self._rate(self._validation_rater, file, signals)
-            loss = self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
+            loss = self.compare(wave, spectrum, file[self.target]) if self.loss_functions else None
             validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
@@ -239,9 +258,10 @@ class FileByFile(BaseTrainer):
             files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
             self._check_pairs("validate", name, [self.score], [file.row for file in files])
-            scores = validation_scores(self.score, files)
+            report = self.report([self.score], [file.row for file in files])
+            scores = validation_scores(report, files, gain=self.score_is_gain)
             if dataloader_idx == self.score_dataset:
-                result["score"] = scores.scalars[self.score.name]
+                result["score"] = scores.scalars[f"{self.score.name}{'_gain' * self.score_is_gain}"]
                 self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # The pairs are the same in every validation, so they are named once. The network changes.
@@ -251,7 +271,7 @@ class FileByFile(BaseTrainer):
             ):
                 self.log.warning(f"validation {name}{line}")
             self._already_said.update(scores.faulty_pairs)
-            self._check_unchanged(name, scores.scalars[f"{self.score.name}_noisy"])
+            self._check_unchanged(name, scores.scalars[f"{self.score.name}_{next(iter(self.states))}"])
         return result
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
@@ -259,11 +279,11 @@ class FileByFile(BaseTrainer):
         rows = []
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
             rows.append(self._rate(self._test_rater, file, signals))
             if self.save_enhanced:
-                for kind, signal in signals.items():
+                for kind, signal in self.audio(signals).items():
                     self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
@@ -275,7 +295,7 @@ class FileByFile(BaseTrainer):
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            report = Report(self.metrics, [row for rows in batches for row in rows])
+            report = self.report(self.metrics, [row for rows in batches for row in rows])
             folder = self.result_folder(dataloader_idx)
             report.write_csv(folder / "scores.csv")
             report.write_json(folder / "scores.json")
@@ -284,7 +304,7 @@ class FileByFile(BaseTrainer):
             title += f", {name.rstrip('/')}" * bool(name)
             # Standard output may be closed (for example by `| head`). The results are also in the files.
             with contextlib.suppress(OSError):
-                report.show(f"{title}: noisy and enhanced", Console())
+                report.show(f"{title}: {' and '.join(self.states)}", Console())
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
@@ -297,9 +317,11 @@ class FileByFile(BaseTrainer):
         """Writes the enhanced files."""
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
-            if self._write(dataloader_idx, f"{file['id'][0]}.wav", signals["enhanced"]):
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
+            waves = self.predicted(signals)
+            written = [self._write(dataloader_idx, f"{file['id'][0]}{end}.wav", one) for end, one in waves.items()]
+            if all(written):
                 self._files_written += 1
             else:
                 self._not_finite.append(file["id"][0])
@@ -322,7 +344,7 @@ class FileByFile(BaseTrainer):
             )
 
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
-        """Rates one file before and after enhancement, given its signals as `_on_cpu` returns them."""
+        """Rates one file before and after enhancement, given its `signals`."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr)
 
@@ -330,11 +352,7 @@ class FileByFile(BaseTrainer):
         """Warns, once for each validation set, if its noisy files are others than in the last validation."""
         before = self._noisy_scores.setdefault(prefix, noisy)
         line = f"validation {prefix}the noisy files differ from those of the last validation"
-        if (
-            math.isfinite(noisy)
-            and not math.isclose(noisy, before, rel_tol=1e-6, abs_tol=1e-6)
-            and line not in self._already_said
-        ):
+        if are_different(before, noisy) and line not in self._already_said:
             self._already_said.add(line)
             self.log.warning(
                 f"{line}, so the scores of two epochs can't be compared",
@@ -349,11 +367,13 @@ class FileByFile(BaseTrainer):
         Raises:
             DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
         """
-        if metrics and rows and all(row.faults.keys() - {"enhanced"} for row in rows):
-            raise no_pair(mode, prefix, metrics, rows)
+        given, output = self.states
+        if metrics and rows and all(row.faults.keys() - {output} for row in rows):
+            raise no_pair(mode, prefix, self.report(metrics, rows), self.pairs_remedy)
         for metric in metrics:
-            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} noisy files"
-            if rows and line not in self._already_said and not any(_has_value(row, metric) for row in rows):
+            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"
+            has_value = any(math.isfinite(row.values[given][metric.name]) for row in rows)
+            if rows and line not in self._already_said and not has_value:
                 self._already_said.add(line)
                 self.log.warning(line, remedy="use files that it can rate (are they too short?), or another metric")
 
@@ -366,7 +386,7 @@ class FileByFile(BaseTrainer):
         path = self.result_file(dataloader_idx, name)
         finite = bool(wave.isfinite().all())
         if finite:
-            write_audio(path, wave, self.sr)
+            write_audio(path, wave, self.sr, encoding=self.encoding)
         else:
             self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
         return finite
@@ -378,13 +398,3 @@ class FileByFile(BaseTrainer):
         if len(names) > 1:
             self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
         return list(names).index(name) if name is not None and names else 0
-
-
-def _has_value(row: Row, metric: Metric) -> bool:
-    return math.isfinite(row.values["noisy"][metric.name])
-
-
-def _on_cpu(file: Mapping[str, Any], wave: Tensor | None = None) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and `clean` of one file that there are, float32 [time], in order."""
-    signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
-    return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
