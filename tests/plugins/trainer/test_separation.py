@@ -376,6 +376,13 @@ def test_experiment_trains_tests_and_predicts(tmp_path):
     assert len(list(results(outcome.folder, "predict").glob("clip_?_?.wav"))) == 8
 
 
+def test_fewer_speakers_than_asked_are_an_error_before_anything_is_written(tmp_path):
+    tiny = experiment(tmp_path).set("dataset", num_speakers=4)
+    with pytest.raises(DataError, match="has speech of 3 speakers"):
+        tiny.run()
+    assert not (tmp_path / "exp").exists()
+
+
 def test_network_of_spectra_trains_by_its_name(tmp_path):
     tiny = experiment(tmp_path).set("trainer", max_epochs=1)
     small = {"features": 4, "num_blocks": 1, "hidden": 4, "num_heads": 2, "head_features": 1}
