@@ -27,14 +27,13 @@ from audiozen_core.experiment.build import (
     build_components,
     build_lifecycle,
     build_loader,
-    prepare_process,
-    seed_generators,
 )
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
+from audiozen_core.experiment.process import prepare_process, seed_generators
 from audiozen_core.experiment.provenance import record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name

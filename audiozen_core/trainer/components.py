@@ -17,6 +17,7 @@ from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import Mode
+from audiozen_core.trainer.frozen_weights import FrozenWeights
 from audiozen_core.trainer.scheduler import Scheduler
 
 
@@ -31,6 +32,7 @@ class Components:
         models: the networks by suffix, on `device`.
         loss_functions: the loss functions by suffix.
         optimizers: the optimisers by suffix.
+        frozen_weights: the weights that groups of the optimisers freeze.
         lr_schedulers: the schedulers by suffix.
         others: all other components, as `others[kind][suffix]`.
         acoustics: the settings of `[acoustics]`.
@@ -51,6 +53,7 @@ class Components:
     models: Mapping[str, nn.Module]
     loss_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
+    frozen_weights: FrozenWeights = field(default_factory=FrozenWeights)
     lr_schedulers: Mapping[str, Scheduler] = field(default_factory=dict)
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acoustics: Acoustics = field(default_factory=Acoustics)
