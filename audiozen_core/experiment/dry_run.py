@@ -45,6 +45,9 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
             loader.epoch(0)  # makes no batch, but warns of a sampler that leaves items out
         weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
         facts = {"device": str(trainer.device), "weights": ", ".join(weights)}
+        for loaded in experiment.initial_weights:
+            facts[f"{loaded.section}.init"] = loaded.origin
+            facts |= {f"  {name}": row for name, row in loaded.table().items()}
         for suffix, optimizer in trainer.optimizers.items():
             facts |= group_facts(experiment.config.components["optimizer"][suffix], optimizer)
         return facts | (_train_once(trainer, loaders["train"][0]) if experiment.trains else {})
