@@ -186,7 +186,8 @@ def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -
     sources: dict[str, str] = {}
     for name in within:
         new = name
-        if (old := hits.get(name)) is not None:
+        if name in hits:
+            old = hits[name]
             new = ".".join(filter(None, (names[old].rstrip("."), _below(name, old.rstrip(".")))))
         if (other := sources.setdefault(new, name)) != name:
             raise CheckpointError(

@@ -142,9 +142,11 @@ def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any])
     Raises:
         BuildError: it has, as `OneCycleLR` does with a single `max_lr`.
     """
-    after = [float(group.get("initial_lr", group.get("lr", 0.0))) for group in optimizer.param_groups]
-    if len(set(map(float, before))) > 1 and len(set(after)) == 1:
-        names = ", ".join(group["name"] for group in optimizer.param_groups)
+    groups = optimizer.param_groups
+    after = [group.get("initial_lr", group.get("lr")) for group in groups]
+    # The rates may be tensors, and an optimiser may have none.
+    if len(groups) > 1 and None not in before and len(set(map(float, before))) > 1 and len(set(map(float, after))) == 1:
+        names = ", ".join(str(group.get("name", index)) for index, group in enumerate(groups))
         raise BuildError(
             f"{section.header} gives all groups of the optimiser the same learning rate, so their own `lr` has no "
             "effect",
@@ -164,7 +166,8 @@ def group_facts(section: Component, optimizer: Optimizer) -> dict[str, str]:
     for group, table in zip(optimizer.param_groups, [*section.groups, None], strict=False):
         count = sum(weight.numel() for weight in group["params"] if not is_lazy(weight))
         words = [" ".join(f"`{pattern}`" for pattern in table.patterns) if table else "all others"]
-        words.append(f"{len(group['params'])} parameters with {count:,} weights")
+        tensors = len(group["params"])
+        words.append(f"{tensors} parameter{'s' * (tensors != 1)} with {count:,} weight{'s' * (count != 1)}")
         words += [f"{name} = {group[name]}" for name in shown if name in group]
         if table and table.unfreeze_epoch:
             words.append(f"frozen until epoch {table.unfreeze_epoch} begins")

@@ -122,6 +122,7 @@ def test_wrong_paths_are_refused_before_anything_is_read(tmp_path, source, targe
     assert (tmp_path / "old.safetensors").read_text() == "mine"
 
 
+@pytest.mark.slow  # the fine-tuning page is the short form: test_docs runs its command
 def test_command_reads_the_file_in_another_process_without_modules_of_its_folder(tmp_path, monkeypatch, capsys):
     saved(tmp_path, {"model": WEIGHTS})
     Path(tmp_path, "torch.py").write_text("raise SystemExit('imported from the folder of the file')")

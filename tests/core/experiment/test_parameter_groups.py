@@ -364,8 +364,8 @@ def test_check_build_prints_the_groups(tiny):
     assert {name: fact for name, fact in facts.items() if "group" in name} == {
         "optimizer group encoder": "`encoder.*`, 4 parameters with 28 weights, lr = 0.01, weight_decay = 0, "
         "frozen until epoch 5 begins",
-        "optimizer group head_bias": "`head.bias`, 1 parameters with 1 weights, lr = 0.1, weight_decay = 0.5",
-        "optimizer group default": "all others, 1 parameters with 4 weights, lr = 0.1, weight_decay = 0",
+        "optimizer group head_bias": "`head.bias`, 1 parameter with 1 weight, lr = 0.1, weight_decay = 0.5",
+        "optimizer group default": "all others, 1 parameter with 4 weights, lr = 0.1, weight_decay = 0",
     }
     assert not any("group" in name for name in dry_run(Experiment.load(tiny.write(NET))))
 
