@@ -120,6 +120,16 @@ class ModelComponent(Component):
     init: InitialWeights | None = field(
         default=None, metadata={"doc": "the weights that a new training starts from; see `path` in it"}
     )
+    compile: bool | dict[str, Any] = field(
+        default=False,
+        metadata={"doc": "whether `torch.compile` compiles the network; a table has arguments for it, such as `mode`"},
+    )
+    gradient_checkpointing: str | list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "patterns of modules, such as `blocks.*`, that compute their forward pass again to save memory"
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from audiozen_core.config.sections import (
     Dataloader,
     DatasetComponent,
     LossComponent,
+    ModelComponent,
     OptimizerComponent,
     SchedulerComponent,
 )
@@ -33,6 +34,7 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, BuildError, DataError
+from audiozen_core.experiment.model_options import apply_options
 from audiozen_core.experiment.parameter_groups import ParameterGroups, check_rates
 from audiozen_core.experiment.part_parameters import (
     check_registered,
@@ -84,10 +86,13 @@ def build_components(
     sections = config.components
     models = {}
     for suffix, section in sections["model"].items():
+        assert isinstance(section, ModelComponent)  # the class that the schema has for these sections
         model = built(section)
         check_registered(section, model)
         if ranks.several and config.distributed.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        with _located(checked, section):
+            apply_options(section, model)
         models[suffix] = model
     losses: dict[str, Any] = {}
     trained_losses: dict[str, list[nn.Parameter]] = {}
@@ -132,7 +137,7 @@ def build_components(
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
-        rates = [group.get("lr", 0.0) for group in optimizers[suffix].param_groups]
+        rates = [group.get("lr") for group in optimizers[suffix].param_groups]
         scheduler = built(section, optimizer=optimizers[suffix])
         with _located(checked, section):
             check_rates(section, optimizers[suffix], rates)

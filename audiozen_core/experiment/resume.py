@@ -199,7 +199,7 @@ def _decides_output(change: Change) -> bool:
         return False
     section, _, rest = change.key.partition(".")
     kind, _ = split_section(section) or (section, "")
-    if kind == "model" and rest.partition(".")[0] == "init":
+    if kind == "model" and rest.partition(".")[0] in ("init", "compile"):
         return False
     return kind in ("model", "acoustics", "trainer") or change.key == "meta.use_amp"
 
