@@ -32,7 +32,6 @@ class Components:
         models: the networks by suffix, on `device`.
         loss_functions: the loss functions by suffix.
         optimizers: the optimisers by suffix.
-        frozen_weights: the weights that groups of the optimisers freeze.
         lr_schedulers: the schedulers by suffix.
         others: all other components, as `others[kind][suffix]`.
         acoustics: the settings of `[acoustics]`.
@@ -48,12 +47,12 @@ class Components:
             index.
         ranks: the processes of the run.
         distributed: the settings of `[distributed]`.
+        frozen_weights: the weights that groups of the optimisers freeze.
     """
 
     models: Mapping[str, nn.Module]
     loss_functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     optimizers: Mapping[str, Optimizer] = field(default_factory=dict)
-    frozen_weights: FrozenWeights = field(default_factory=FrozenWeights)
     lr_schedulers: Mapping[str, Scheduler] = field(default_factory=dict)
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acoustics: Acoustics = field(default_factory=Acoustics)
@@ -68,3 +67,4 @@ class Components:
     dataset_names: Mapping[Mode, Sequence[str]] = field(default_factory=dict)
     ranks: Ranks = ALONE
     distributed: Distributed = field(default_factory=Distributed)
+    frozen_weights: FrozenWeights = field(default_factory=FrozenWeights)
