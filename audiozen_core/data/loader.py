@@ -47,6 +47,8 @@ class BatchLoader:
         names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
         place: the table that holds these arguments, in messages.
         share: the rank of this process, and the number of ranks. Each batch belongs to one of them, in turns.
+        first_batches: for a try, the number of batches in each epoch: the first ones of epoch 1, always the same. None
+            for all batches.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Attributes:
@@ -84,6 +86,7 @@ class BatchLoader:
         names: Sequence[str] = (),
         place: str = "its `dataloader` table",
         share: tuple[int, int] = (0, 1),
+        first_batches: int | None = None,
         **options: Any,
     ) -> None:
         self.dataset = dataset
@@ -91,9 +94,12 @@ class BatchLoader:
         self.names = tuple(names) or (f"the data set {type(dataset).__name__}",)
         self._name = " and ".join(self.names)
         self.origin = self._name
-        self._evaluates = evaluates
+        self._evaluates = evaluates and first_batches is None
+        self._first_batches = first_batches
         self.ranks = share[1]
         self.samples = 1
+        self.drop_last = drop_last
+        self._is_first = share[0] == 0
         self._running: Any = None
         self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
@@ -143,6 +149,7 @@ class BatchLoader:
                 seed=seed,
                 name=self._name,
                 share=share,
+                most=first_batches,
             )
             options["batch_sampler"] = self._batches
         self._loader: DataLoader[Any] = DataLoader(
@@ -203,12 +210,16 @@ class BatchLoader:
             raise TypeError("the number of batches of a stream is not known before it ends")
         return len(self._batches)
 
-    def epoch(self, epoch: int, *, start: int = 0, unreadable: UnreadableSamples | None = None) -> Iterator[Any]:
+    def epoch(
+        self, epoch: int, *, start: int = 0, may_lack: int = 0, unreadable: UnreadableSamples | None = None
+    ) -> Iterator[Any]:
         """Makes the batches of one epoch. First it tells the epoch to the data set and the sampler.
 
         Args:
             epoch: any number. The same number leads to the same batches.
             start: the index of the first batch. Earlier batches are not made, except by an iterable data set.
+            may_lack: how many of the batches before `start` the epoch may lack: other ranks have counted a turn in
+                which not all of them had a batch.
             unreadable: decides about samples that can't be read. By default the first of them is an error. With the
                 policy `skip`, a batch without any readable sample is None.
 
@@ -216,6 +227,8 @@ class BatchLoader:
             DataError: a sample can't be read, and the policy is not to skip it; or the epoch has no sample that can be
                 read; or the code of the data set, the sampler or the collate function raised an error.
         """
+        if self._first_batches is not None:
+            epoch = 1  # so that the same samples have the same random numbers
         with keep_generators():
             try:
                 self._source.set_epoch(epoch)
@@ -233,9 +246,9 @@ class BatchLoader:
             if self._evaluates and (found := self._batches.unequal_use()):
                 get_logger().warning(f"{found}, so the results are not those of the whole data set")
                 self._evaluates = False  # once is enough
-        return self._made(start, unreadable or UnreadableSamples())
+        return self._made(start, may_lack, unreadable or UnreadableSamples())
 
-    def _made(self, start: int, unreadable: UnreadableSamples) -> Iterator[Any]:
+    def _made(self, start: int, may_lack: int, unreadable: UnreadableSamples) -> Iterator[Any]:
         """Makes the batches of the epoch that has been told."""
         if self.ranks > 1 and self._batches is not None and not self._batches.own:
             return  # the other ranks have all batches
@@ -258,9 +271,12 @@ class BatchLoader:
                 self.samples, batch = batch
             usable = usable or batch is not None
             yield batch
-        if self.ranks > 1:
-            return  # the other ranks may have batches
-        if number < start:
+            if number == self._first_batches:
+                return
+        # The first of several ranks has as many batches as any other one.
+        if not self._is_first or (self.ranks > 1 and number > start):
+            return
+        if number < start - may_lack:
             raise DataError(
                 f"{self._name} ended after {number} batches, but the epoch continues after batch {start}",
                 remedy=f"restore the data, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",

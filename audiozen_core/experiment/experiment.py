@@ -35,14 +35,16 @@ from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
 from audiozen_core.experiment.process import prepare_process, seed_generators
-from audiozen_core.experiment.provenance import record
+from audiozen_core.experiment.provenance import code_of, record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
 from audiozen_core.experiment.start import Start, Starts, checkpoint_name
+from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
+from audiozen_core.registry.switched_off import switched_off
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import kept_generators
@@ -63,13 +65,18 @@ class Experiment:
         >>> experiment.run()  # doctest: +SKIP
     """
 
-    def __init__(self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
+    def __init__(
+        self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",), *, trial: Trial | None = None
+    ) -> None:
         self.checked = checked
         self.config = checked.config
         self.sections = checked.sections
         self.warnings = checked.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
+        self.trial = trial
+        if trial is not None:
+            self.folder = trial.folder or self.folder.with_name(f"{self.folder.name}_overfit")
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.starts = Starts(self.store, self.modes)
         self.log = get_logger()
@@ -78,7 +85,14 @@ class Experiment:
         self.initial_weights: list[LoadedWeights] = []
 
     @classmethod
-    def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        overrides: Overrides = (),
+        modes: Sequence[RunMode] = ("train",),
+        trial: Trial | None = None,
+    ) -> Experiment:
         """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
 
         Args:
@@ -86,15 +100,23 @@ class Experiment:
             overrides: assignments such as `optimizer.args.lr=3e-4`, as after `--set`; or a mapping from keys to values,
                 such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
+            trial: a short run with the first batches only; None for the experiment itself.
 
         Raises:
             ConfigError: the file has mistakes; the error lists all of them.
             RunError: a mode has an unknown name.
         """
         check_mode_names(modes)
-        return cls(check_config(load_config(path, overrides, modes)), modes)
+        return cls(check_config(load_config(path, overrides, modes)), modes, trial=trial)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
+    def run(
+        self,
+        *,
+        resume: bool = False,
+        ckpt_path: str | None = None,
+        allow_drift: bool = False,
+        weights: str | None = None,
+    ) -> RunResult:
         """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
@@ -104,6 +126,8 @@ class Experiment:
                 and the other modes use its weights (`best` by default). Those that follow a training always use the
                 best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
+            weights: the weights that a validation, test or prediction uses: `raw`, or what a hook offers, such as
+                `ema`; None leaves it to the hooks.
 
         Returns:
             The result of each mode, and the checkpoints.
@@ -111,13 +135,16 @@ class Experiment:
         Raises:
             AudioZenError: an error that the user can fix.
         """
-        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
+        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path, weights=weights)
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
             stack.callback(setattr, self, "ranks", ALONE)
-            options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
-            compare_ranks(self.ranks, self.config.text, options)
+            if self.ranks.several:
+                options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
+                options["weights"] = weights
+                options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
+                compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
                 # An earlier start has followed the options, and may have saved checkpoints since.
                 resume, has_own = True, self.ranks.from_main(self.store.latest is not None)
@@ -132,12 +159,21 @@ class Experiment:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
                     gc.collect()
-                results[mode] = self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+                results[mode] = self._run_mode(
+                    mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights
+                )
 
         return RunResult(self.folder, results, best=self.store.best, latest=self.store.latest)
 
     def _run_mode(
-        self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
+        self,
+        mode: RunMode,
+        stack: ExitStack,
+        *,
+        resume: bool,
+        ckpt_path: str | None,
+        allow_drift: bool,
+        weights: str | None,
     ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
@@ -148,7 +184,7 @@ class Experiment:
         self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the mode before
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
         # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
-        continues = mode in TRAINING and resume and self._continues(mode, ckpt_path)
+        continues = mode in TRAINING and resume and self.ranks.from_main(self.starts.continues(mode, ckpt_path))
         trainer, loaders = self.build(start, modes=self.modes if first else (mode,), continues=continues)
         built = list(chain.from_iterable(loaders.values()))
         compare_data(self.ranks, {" and ".join(loader.names): loader.size for loader in built if loader.size})
@@ -160,6 +196,7 @@ class Experiment:
             elif mode not in TRAINING and start is not None:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
+            trainer.weights.choose(weights)
             if first:
                 stack.enter_context(_no_exit())
                 if self.ranks.is_main:
@@ -295,14 +332,13 @@ class Experiment:
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
         share = self.ranks.rank, self.ranks.size
-        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share) for group in groups]
+        first = self.trial.batches if self.trial else None
+        return [
+            build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share, first_batches=first)
+            for group in groups
+        ]
 
     # ------------------------------------------------------------------------------- checkpoints
-
-    def _continues(self, mode: RunMode, which: str | None) -> bool:
-        """Returns whether a training that is resumed continues from a checkpoint of its own."""
-        named = which is not None and (mode == "train" or self.starts.is_own(which))
-        return self.ranks.from_main(named or bool(self.store.list(verify=False)))
 
     def _resume(self, trainer: BaseTrainer, which: str | None, *, allow_drift: bool) -> None:
         own = self.store.list(verify=False)

@@ -52,7 +52,7 @@ def _recompute(section: ModelComponent, model: nn.Module, patterns: list[str]) -
         if not inside and any(fnmatchcase(name, pattern) for pattern in patterns):
             chosen.append(name)
             module = model.get_submodule(name)
-            module.forward = functools.partial(_checkpointed, module, module.forward)  # type: ignore[method-assign]
+            module.forward = functools.partial(_checkpointed, module, module.forward)
 
 
 def _checkpointed(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +90,7 @@ def _compile(section: ModelComponent, model: nn.Module, options: dict[str, Any])
             remedy=did_you_mean(nearest(backend, backends)) or f"one of: {', '.join(backends)}",
         )
     try:
-        model.forward = torch.compile(model.forward, **options)  # type: ignore[method-assign]
+        model.forward = torch.compile(model.forward, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BuildError(
             f"torch can't compile {section.header}: {error}",

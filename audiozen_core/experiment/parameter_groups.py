@@ -143,7 +143,7 @@ def check_rates(section: Component, optimizer: Optimizer, before: Sequence[Any])
         BuildError: it has, as `OneCycleLR` does with a single `max_lr`.
     """
     groups = optimizer.param_groups
-    after = [group.get("initial_lr", group.get("lr")) for group in groups]
+    after: list[Any] = [group.get("initial_lr", group.get("lr")) for group in groups]
     # The rates may be tensors, and an optimiser may have none.
     if len(groups) > 1 and None not in before and len(set(map(float, before))) > 1 and len(set(map(float, after))) == 1:
         names = ", ".join(str(group.get("name", index)) for index, group in enumerate(groups))
