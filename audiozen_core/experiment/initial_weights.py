@@ -148,7 +148,8 @@ def _load(model: Any, init: InitialWeights, section: str, source: WeightSource) 
         raise mismatch_error(message, RuntimeError(), replace(mismatch, missing=missing), remedy=remedy)
     state.load_state_dict(chosen, strict=False)
     complete_norms(model)
-    return LoadedWeights(section, source, list(chosen), excluded, missing, mismatch.shapes, list(mismatch.unexpected))
+    loaded, unused = [name for name in own if name in chosen], sorted(mismatch.unexpected)
+    return LoadedWeights(section, source, loaded, excluded, missing, mismatch.shapes, unused)
 
 
 def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -> dict[str, Any]:
@@ -169,9 +170,10 @@ def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -
         {'encoder.weight': 1, 'bias': 2}
     """
     prefix = prefix.rstrip(".")
-    within = {rest: weight for name, weight in weights.items() if (rest := _below(name, prefix))}
+    # A file of tensors has no order, and an error should be the same each time.
+    within = {rest: weights[name] for name in sorted(weights) if (rest := _below(name, prefix))}
     if not within:
-        raise _hits_nothing(f"`prefix` is `{prefix}`, but no tensor begins with it", prefix, list(weights))
+        raise _hits_nothing(f"`prefix` is `{prefix}`, but no tensor begins with it", prefix, sorted(weights))
     hits: dict[str, str] = {}
     for old in names:
         found = [name for name in within if _below(name, old.rstrip(".")) is not None]
