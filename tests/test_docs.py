@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 import tomli
+import torch
 
 from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.checkpoints import command as checkpoints_command
+from audiozen_core.cli.convert import command as convert_command
 from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
@@ -36,6 +38,7 @@ from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_plugins.metric.chosen import build_metric
+from audiozen_plugins.model.sdnn import SDNN
 from tests.cli.conftest import write_pairs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -44,6 +47,7 @@ PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 COMMANDS = {
     "run": run_command,
+    "convert": convert_command,
     "check": check_command,
     "checkpoints": checkpoints_command,
     "explain": explain_command,
@@ -100,7 +104,9 @@ def test_parsing_a_misspelt_option_fails():
 PORTS = [f"docs/coming_from_{name}.md" for name in ("audiozen", "speechbrain", "espnet", "lightning")]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", *PORTS])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", "docs/fine_tuning.md", *PORTS]
+)
 def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid", "test"):
@@ -108,6 +114,7 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
         for kind in ("noisy", "clean"):  # real files differ in length
             wave, rate = soundfile.read(tmp_path / "data" / part / kind / "clip_1.wav")
             soundfile.write(tmp_path / "data" / part / kind / "clip_1.wav", wave[:-1000], rate)
+    torch.save({"model": SDNN(hidden_size=32, max_delay=4).state_dict(), "epoch": 3}, tmp_path / "weights.tar")
     (tmp_path / "data" / "unknown").mkdir()
     (tmp_path / "data/test/noisy/clip_0.wav").rename(tmp_path / "data/unknown/clip_9.wav")
     (tmp_path / "data/test/clean/clip_0.wav").unlink()

@@ -10,7 +10,7 @@ from audiozen_core.checkpoint.directory import follow_link
 from audiozen_core.checkpoint.errors import DamagedCheckpointError, NoCheckpointError
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.errors import CheckpointError
-from audiozen_core.storage.atomic import make_folder, read_regular
+from audiozen_core.storage.atomic import make_folder, open_regular, read_regular
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +43,7 @@ def load_weights(
         weights: dict[str, torch.Tensor] = state[owner]
         return weights
     if path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{path} is neither the folder of a checkpoint nor a .safetensors file",
-            remedy="convert it with the `safetensors` package; AudioZEN does not read other formats, which can contain "
-            "code",
-        )
+        raise _other_format(path)
     return _load_file(path, map_location)
 
 
@@ -123,6 +119,24 @@ def _load_file(path: Path, map_location: torch.device | str) -> dict[str, torch.
         if kept in weights and name not in weights:
             weights[name] = weights[kept]
     return weights
+
+
+def _other_format(path: Path) -> CheckpointError:
+    try:
+        with open_regular(path) as file:
+            begin = file.read(2)
+    except OSError as error:
+        return DamagedCheckpointError(path, f"the file can't be read: {error}")
+    # Torch writes zip files, and before version 1.6 pickles.
+    if begin in (b"PK", b"\x80\x02") or path.suffix in (".pt", ".pth", ".tar", ".ckpt", ".bin", ".th"):
+        return CheckpointError(
+            f"{path} is a file of torch, which can contain code, so only `audiozen convert` reads it",
+            remedy=f"run `audiozen convert {path} {path.with_suffix('.safetensors').name}`, and name the new file",
+        )
+    return CheckpointError(
+        f"{path} is neither the folder of a checkpoint nor a .safetensors file",
+        remedy="name a checkpoint, such as exp/baseline/checkpoints/best, or a .safetensors file",
+    )
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ from audiozen_core.registry.torch_backends import protect_torch
 COMMANDS = {
     "run": ("audiozen_core.cli.run", "Run an experiment: train, validate, test or predict."),
     "checkpoints": ("audiozen_core.cli.checkpoints", "List, verify, prune and average a run's checkpoints."),
+    "convert": ("audiozen_core.cli.convert", "Convert weights from a file of torch into a .safetensors file."),
     "check": ("audiozen_core.cli.check", "Find every mistake in a TOML file without building anything."),
     "explain": ("audiozen_core.cli.explain", "Show where a value comes from, or what an error code means."),
     "schema": ("audiozen_core.cli.schema", "Write a JSON Schema that editors use to check TOML files."),

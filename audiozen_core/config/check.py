@@ -21,6 +21,7 @@ from audiozen_core.config.check_acoustics import (
     rate_findings,
 )
 from audiozen_core.config.check_data import check_data
+from audiozen_core.config.check_groups import group_findings
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
 from audiozen_core.config.checked import CheckedComponent, CheckedConfig
@@ -84,6 +85,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     tables = loaded.sections
     validates = bool(tables.datasets["validate"])
     checker.report(check_training(components, tables.components_by_kind, modes=loaded.modes, validates=validates))
+    checker.report(group_findings(components, tables.components_by_kind["optimizer"]))
     checker.report(check_data(components, tables.datasets))
     checker.report(check_unused(components, tables, modes=loaded.modes))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)

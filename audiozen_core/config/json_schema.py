@@ -13,7 +13,7 @@ from audiozen_core.binding.annotations import unwrap
 from audiozen_core.binding.docstrings import parameter_docs, summary
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.config.plugin_sections import KIND, section_class, section_names
-from audiozen_core.config.schema import Key, keys_of, table_of
+from audiozen_core.config.schema import Key, internal_fields, keys_of, table_of
 from audiozen_core.config.sections import Component
 from audiozen_core.errors import AudioZenError
 from audiozen_core.kinds import SECTIONS, Kind
@@ -76,7 +76,7 @@ def _table(table: type, kind: Kind | None, index: PluginIndex) -> Schema:
     schema: Schema = {
         "type": "object",
         "properties": {name: _key(key, index) for name, key in keys.items()},
-        "additionalProperties": False,
+        "additionalProperties": "args" in internal_fields(table),
     }
     # No key is required, because a file may inherit any key from the file that it extends.
     if issubclass(table, Component) and kind:
@@ -128,6 +128,8 @@ def _key(key: Key, index: PluginIndex) -> Schema:
     table = next((part for part in (key.type, *get_args(key.type)) if dataclasses.is_dataclass(part)), None)
     if isinstance(table, type):
         schema = _table(table, None, index)
+        if get_origin(key.type) is list:
+            schema = {"type": "array", "items": schema}
     elif "choices" in rules and "pattern" not in rules:
         schema = {"enum": list(rules["choices"])}
     else:

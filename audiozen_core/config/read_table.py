@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from audiozen_core.binding.annotations import members_of
 from audiozen_core.binding.messages import label_and_suggestion, type_in_words
-from audiozen_core.binding.values import fits, wrong_places
+from audiozen_core.binding.values import annotation_below, fits, wrong_places
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.schema import Key, keys_of
-from audiozen_core.config.sections import Component, Dataloader
+from audiozen_core.config.schema import Key, internal_fields, keys_of
+from audiozen_core.config.sections import Component
 from audiozen_core.config.toml.text_file import can_be_utf8
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
@@ -37,10 +38,15 @@ class TableReader:
     def read(self, kind: type, place: KeyPath, table: Mapping[str, Any]) -> Any:
         """Reads a table into the dataclass `kind`. Reports all errors; None if a required key is unusable."""
         keys = keys_of(kind)
-        fields: dict[str, Any] = {"key": place} if issubclass(kind, Component) else {}
+        internal = internal_fields(kind)
+        fields: dict[str, Any] = {"key": place} if "key" in internal else {}
+        if "args" in internal:
+            fields["args"] = {name: value for name, value in table.items() if name not in keys}
         whole = True
         guessed: set[str | None] = set()
         for name, value in table.items():
+            if name in fields.get("args", ()):
+                continue
             if name not in keys:
                 guessed.add(self._unknown_key(kind, place, name, [key for key in keys if key not in table]))
                 continue
@@ -88,13 +94,16 @@ class TableReader:
             raise _InvalidError
         self._refuse_unwritable(place, value)
         members = members_of(key.type)
-        table = next((member for member in members if member in (Component, Dataloader)), None)
+        table = _table_in(members)
         if table is not None:
             return self._table(table, place, value)
+        entry = _table_in(members_of(annotation_below(key.type, 0)))
+        if entry is not None:
+            return self._array_of_tables(entry, place, value)
         literal = next((member for member in members if get_origin(member) is Literal), None)
         if literal is not None:
             return self._choice(place, value, get_args(literal))
-        if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_table(key)):
+        if fits(value, key.type) == "yes" or (isinstance(value, dict) and _takes_any_table(key)):
             return self._in_range(key, place, value)
         # `wrong_places` accepts a table with a `path`, because an argument may be a nested component. These keys can't
         # be components, so if it finds nothing, the whole value is wrong.
@@ -127,6 +136,14 @@ class TableReader:
         if found is None:
             raise _InvalidError
         return found
+
+    def _array_of_tables(self, kind: type, place: KeyPath, value: Any) -> list[Any]:
+        """Reads an array of tables."""
+        if not isinstance(value, list):
+            header = self.composition.spell(place)
+            label = f"write `[[{header}]]`, with two pairs of brackets" if isinstance(value, dict) else ""
+            raise self.wrong_type(place, "an array of tables", value, **({"label": label} if label else {}))
+        return [self._table(kind, (*place, index), entry) for index, entry in enumerate(value)]
 
     def _in_range(self, key: Key, place: KeyPath, value: Any) -> Any:
         rules = key.rules
@@ -174,5 +191,13 @@ class TableReader:
         return _InvalidError()
 
 
+def _table_in(members: Iterable[Any]) -> type | None:
+    return next((member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)), None)
+
+
 def _takes_table(key: Key) -> bool:
     return any(get_origin(member) is dict for member in members_of(key.type))
+
+
+def _takes_any_table(key: Key) -> bool:
+    return _takes_table(key) and annotation_below(key.type, "") is Any

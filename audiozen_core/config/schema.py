@@ -19,6 +19,8 @@ from audiozen_core.config.sections import (
     HookComponent,
     LossComponent,
     Meta,
+    ModelComponent,
+    OptimizerComponent,
     SchedulerComponent,
 )
 from audiozen_core.diagnostics.key_path import KeyPath
@@ -32,7 +34,9 @@ _TABLES: dict[str, type] = {
     "acoustics": Acoustics,
     "distributed": Distributed,
     "launcher": Launcher,
+    "model": ModelComponent,
     "loss_function": LossComponent,
+    "optimizer": OptimizerComponent,
     "lr_scheduler": SchedulerComponent,
     "dataset": DatasetComponent,
     "hooks": HookComponent,
@@ -110,6 +114,11 @@ def keys_of(table: type) -> dict[str, Key]:
             {"doc": docs.get(field.name, ""), **field.metadata},
         )
         for field in dataclasses.fields(table)
-        # A TOML file can't set the field `key`, because it is the component's key path.
-        if field.init and not (field.name == "key" and issubclass(table, Component))
+        if field.init and not field.metadata.get("internal")
     }
+
+
+@cache
+def internal_fields(table: type) -> frozenset[str]:
+    """Returns the fields of a table that a TOML file can't set itself."""
+    return frozenset(field.name for field in dataclasses.fields(table) if field.metadata.get("internal"))

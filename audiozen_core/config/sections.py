@@ -7,6 +7,7 @@ The fields, their types and their defaults define what a section may contain: th
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,11 @@ from audiozen_core.launcher.settings import Launcher
 
 def _field(doc: str, *, default: Any = dataclasses.MISSING, **rules: Any) -> Any:
     return field(default=default, metadata={"doc": doc, **rules})
+
+
+# A TOML file can't set such a field. `key` is the key path of a table, and `args` takes the keys that a table has
+# besides its own.
+_INTERNAL = {"internal": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,7 @@ class Component:
 
     path: str = _field("the name of an installed component, or a dotted import")
     args: dict[str, Any] = field(default_factory=dict, metadata={"doc": "the arguments it is built with"})
-    key: KeyPath = ()
+    key: KeyPath = field(default=(), metadata=_INTERNAL)
 
     @property
     def section(self) -> str:
@@ -79,6 +85,89 @@ class Component:
     def args_header(self) -> str:
         """The header of the component's arguments table, for messages: `[model.args]`."""
         return f"[{'.'.join(map(str, (*self.key, 'args')))}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialWeights:
+    """The table `[model.init]`: the weights that a new training starts from. `key` is its key path."""
+
+    path: str = _field("a run folder, the folder of a checkpoint, or a .safetensors file")
+    owner: str | None = _field(
+        "whose weights to take from a checkpoint; by default those of the section with this name, or of its only model",
+        default=None,
+    )
+    prefix: str = _field(
+        "take only the tensors whose names begin with this part, such as `generator`, and remove it", default=""
+    )
+    map: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"doc": 'other names: `{enc = "encoder"}` loads `enc.0.weight` into `encoder.0.weight`'},
+    )
+    exclude: str | list[str] = field(
+        default_factory=list,
+        metadata={"doc": "patterns of the weights that keep the values they were built with, such as `head.*`"},
+    )
+    strict: bool = _field(
+        "whether all other weights must be in the file and fit, and all tensors in the file must be used", default=True
+    )
+    key: KeyPath = field(default=(), metadata=_INTERNAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelComponent(Component):
+    """A section `[model]`."""
+
+    init: InitialWeights | None = field(
+        default=None, metadata={"doc": "the weights that a new training starts from; see `path` in it"}
+    )
+    compile: bool | dict[str, Any] = field(
+        default=False,
+        metadata={"doc": "whether `torch.compile` compiles the network; a table has arguments for it, such as `mode`"},
+    )
+    gradient_checkpointing: str | list[str] = field(
+        default_factory=list,
+        metadata={
+            "doc": "patterns of modules, such as `blocks.*`, that compute their forward pass again to save memory"
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterGroup:
+    """An entry of `[[optimizer.groups]]`. `args` are its other keys: arguments of the optimiser. `key` is its path."""
+
+    match: str | list[str] = field(
+        metadata={"doc": "the patterns of the names of its parameters, such as `encoder.*`; `*` also matches dots"}
+    )
+    freeze: bool | None = _field("whether its parameters keep their values", default=None)
+    unfreeze_epoch: int | None = _field("the first epoch in which they are trained, from 1", default=None, minimum=2)
+    args: dict[str, Any] = field(default_factory=dict, metadata=_INTERNAL)
+    key: KeyPath = field(default=(), metadata=_INTERNAL)
+
+    @property
+    def header(self) -> str:
+        """The group in messages: `[optimizer.groups.0]`."""
+        return f"[{'.'.join(map(str, self.key))}]"
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns, as a list."""
+        return [self.match] if isinstance(self.match, str) else self.match
+
+    @property
+    def name(self) -> str:
+        """The name of the group in records, made of its first pattern: `encoder` for `encoder.*`."""
+        return re.sub(r"\W+", "_", self.patterns[0]).strip("_") or "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerComponent(Component):
+    """A section `[optimizer]`."""
+
+    groups: list[ParameterGroup] = field(
+        default_factory=list,
+        metadata={"doc": "groups of parameters with arguments of their own, or that are frozen"},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

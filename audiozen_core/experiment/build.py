@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import os
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -26,7 +24,8 @@ from audiozen_core.config.sections import (
     Dataloader,
     DatasetComponent,
     LossComponent,
-    Meta,
+    ModelComponent,
+    OptimizerComponent,
     SchedulerComponent,
 )
 from audiozen_core.data.loader import BatchLoader
@@ -35,6 +34,8 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.errors import AudioZenError, BuildError, DataError
+from audiozen_core.experiment.model_options import apply_options
+from audiozen_core.experiment.parameter_groups import ParameterGroups, check_rates
 from audiozen_core.experiment.part_parameters import (
     check_registered,
     check_untrained,
@@ -46,41 +47,11 @@ from audiozen_core.hooks.lifecycle import Lifecycle, Plugin
 from audiozen_core.kinds import section_name
 from audiozen_core.logging import log_fields
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.frozen_weights import FrozenWeights
 from audiozen_core.trainer.scheduler import Scheduler
 
 # These kinds need each other, so they are built in this order. Other kinds are built without injected arguments.
 _BUILT_ONE_BY_ONE = ("model", "loss_function", "optimizer", "lr_scheduler", "trainer")
-
-
-def prepare_process(meta: Meta) -> torch.device:
-    """Sets seeds, threads and determinism for the whole process, and returns the device."""
-    seed_generators(meta.seed)
-    # Denormal numbers make a CPU many times slower, and no result needs them.
-    torch.set_flush_denormal(True)
-    if meta.num_threads is not None:
-        torch.set_num_threads(meta.num_threads)
-    if meta.use_deterministic_algorithms:
-        # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(meta.use_deterministic_algorithms)
-    torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
-    name = meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BuildError(
-            f'`device = "{name}"` can\'t be used here: {str(error).splitlines()[0]}',
-            remedy='set `device = "auto"` in [meta]',
-        ) from error
-    return device
-
-
-def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def build_components(
@@ -115,12 +86,16 @@ def build_components(
     sections = config.components
     models = {}
     for suffix, section in sections["model"].items():
+        assert isinstance(section, ModelComponent)  # the class that the schema has for these sections
         model = built(section)
         check_registered(section, model)
         if ranks.several and config.distributed.sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        with _located(checked, section):
+            apply_options(section, model)
         models[suffix] = model
-    losses, trained_losses = {}, {}
+    losses: dict[str, Any] = {}
+    trained_losses: dict[str, list[nn.Parameter]] = {}
     for suffix, section in sections["loss_function"].items():
         assert isinstance(section, LossComponent)  # the class that the schema has for these sections
         loss = built(section)
@@ -129,6 +104,12 @@ def build_components(
         if trains:
             with _located(checked, section):
                 trained_losses[suffix] = decide_training(section, suffix, losses[suffix], sections["optimizer"])
+    groups = {}
+    for suffix, section in sections["optimizer"].items():
+        assert isinstance(section, OptimizerComponent)  # the class that the schema has for these sections
+        with _located(checked, section):
+            trained = trained_losses.get(suffix, ())
+            groups[suffix] = ParameterGroups(section, suffix, models[suffix], losses.get(suffix), trained)
     if shards:
         # The weights are sharded first, so that a GPU never holds those of a whole network.
         shard_components(models, losses, trained_losses, config.distributed, ranks, device)
@@ -137,11 +118,13 @@ def build_components(
             parts[suffix] = moved(sections[kind][suffix], part, device)
     optimizers = {}
     for suffix, section in sections["optimizer"].items():
-        params = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
+        weights = [*models[suffix].parameters(), *trained_losses.get(suffix, ())]
+        with _located(checked, section):
+            params = groups[suffix].params(functools.partial(_rebuilt, checked.component(section))) or weights
         try:
             optimizers[suffix] = built(section, params=params)
         except BuildError as error:
-            if not any(map(is_lazy, params)):
+            if not any(map(is_lazy, weights)):
                 raise
             raise BuildError(
                 f"{section.header} can't be built, because `{section.path}` needs the shapes of all weights, and "
@@ -154,7 +137,10 @@ def build_components(
     schedulers = {}
     for suffix, section in sections["lr_scheduler"].items():
         assert isinstance(section, SchedulerComponent)  # the class that the schema has for these sections
+        rates = [group.get("lr") for group in optimizers[suffix].param_groups]
         scheduler = built(section, optimizer=optimizers[suffix])
+        with _located(checked, section):
+            check_rates(section, optimizers[suffix], rates)
         schedulers[suffix] = Scheduler(scheduler, section.interval, section.section)
     others = {
         kind: {suffix: _other(checked, section, built(section), device) for suffix, section in of_kind.items()}
@@ -165,6 +151,7 @@ def build_components(
         models=models,
         loss_functions=losses,
         optimizers=optimizers,
+        frozen_weights=FrozenWeights(frozen for of_suffix in groups.values() for frozen in of_suffix.frozen()),
         lr_schedulers=schedulers,
         others=others,
         acoustics=config.acoustics,
@@ -190,6 +177,12 @@ def _located(checked: CheckedConfig, section: Component) -> Iterator[None]:
     except BuildError as error:
         error.locate(checked.composition.placed(error.diagnostics[0], section.key))
         raise
+
+
+def _rebuilt(checked: CheckedComponent, args: Mapping[str, Any], params: Sequence[Any]) -> Any:
+    """Builds a component with other arguments."""
+    component = dataclasses.replace(checked.component, args=dict(args))
+    return build_component(dataclasses.replace(checked, component=component), {"params": params})
 
 
 def _other(checked: CheckedConfig, section: Component, part: Any, device: torch.device) -> Any:

@@ -112,6 +112,8 @@ def _safe_keys(values: Mapping[str, Any], find: FindComponent) -> Iterator[str]:
     yield from (f"meta.{name}" for name in _SAFE_META)
     yield from (f"distributed.{name}" for name in _SAFE_DISTRIBUTED)
     for section, key, table in _components(values):
+        if (split_section(section) or ("",))[0] == "model":
+            yield f"{key}.gradient_checkpointing"  # it computes the same, to the last bit
         if "dataset" in section:
             yield f"{key}.name"
             yield from (f"{key}.dataloader.{name}" for name in _SAFE_DATALOADER)

@@ -18,6 +18,7 @@ from audiozen_core.data.loader import BatchLoader
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.experiment.lazy_modules import first_batch
 from audiozen_core.experiment.owners import name_owners
+from audiozen_core.experiment.parameter_groups import group_facts
 from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory
@@ -30,7 +31,8 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
     two values for each weight. Without a mode that trains, nothing is run.
 
     Returns:
-        The findings as text, by name: the device and the number of trained weights of each section. A training also has
+        The findings as text, by name: the device, the number of trained weights of each section, and the groups of
+        each optimiser. A training also has
         the shapes in the batch, the losses, the peak memory, and the time of the second pass, because the first is
         slower.
 
@@ -43,6 +45,11 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
             loader.epoch(0)  # makes no batch, but warns of a sampler that leaves items out
         weights = (f"{section} {count:,}" for section, count in count_trained(trainer.modules).items())
         facts = {"device": str(trainer.device), "weights": ", ".join(weights)}
+        for loaded in experiment.initial_weights:
+            facts[f"{loaded.section}.init"] = loaded.origin
+            facts |= {f"  {name}": row for name, row in loaded.table().items()}
+        for suffix, optimizer in trainer.optimizers.items():
+            facts |= group_facts(experiment.config.components["optimizer"][suffix], optimizer)
         return facts | (_train_once(trainer, loaders["train"][0]) if experiment.trains else {})
 
 

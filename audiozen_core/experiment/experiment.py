@@ -27,14 +27,14 @@ from audiozen_core.experiment.build import (
     build_components,
     build_lifecycle,
     build_loader,
-    prepare_process,
-    seed_generators,
 )
+from audiozen_core.experiment.initial_weights import LoadedWeights, load_initial_weights
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
+from audiozen_core.experiment.process import prepare_process, seed_generators
 from audiozen_core.experiment.provenance import code_of, record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
@@ -82,6 +82,7 @@ class Experiment:
         self.log = get_logger()
         self.scope = checked.scope
         self.ranks = ALONE
+        self.initial_weights: list[LoadedWeights] = []
 
     @classmethod
     def load(
@@ -183,7 +184,8 @@ class Experiment:
         self.ranks.wait()  # rank 0 may still be writing the last checkpoint of the mode before
         start = self.starts.of_mode(mode, ckpt_path, resume=resume)
         # The first mode builds the data of all modes, so that a mistake there is found before hours of training.
-        trainer, loaders = self.build(start, modes=self.modes if first else (mode,))
+        continues = mode in TRAINING and resume and self.ranks.from_main(self.starts.continues(mode, ckpt_path))
+        trainer, loaders = self.build(start, modes=self.modes if first else (mode,), continues=continues)
         built = list(chain.from_iterable(loaders.values()))
         compare_data(self.ranks, {" and ".join(loader.names): loader.size for loader in built if loader.size})
         with ExitStack() as closing:
@@ -232,7 +234,7 @@ class Experiment:
         return any(mode in TRAINING for mode in self.modes)
 
     def build(
-        self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None
+        self, start: Start | None = None, *, modes: Sequence[RunMode] | None = None, continues: bool = False
     ) -> tuple[BaseTrainer, Loaders]:
         """Builds the trainer and the data of the modes, within the experiment's `scope`; writes nothing.
 
@@ -240,6 +242,7 @@ class Experiment:
             start: the checkpoint whose weights a finetuning or an evaluation starts from. They are loaded before the
                 hooks' `on_setup`, so that an average of the weights, for example, starts from them.
             modes: the modes whose data to build, by default all. The first of them is the one that is run.
+            continues: whether a training continues from a checkpoint of the run, and so needs no other weights.
 
         Returns:
             The trainer, and the loaders by mode.
@@ -280,6 +283,8 @@ class Experiment:
                 trainer.checkpoint_name = result_name(start.asked_for, start.path, self.store.folder)
             if "finetune" in built[:1] and start.path.is_dir():
                 load_losses(trainer, start.path)
+        elif trains and not continues:
+            self.initial_weights = load_initial_weights(trainer, self.checked)
         lifecycle.on_setup(trainer=trainer)
         trainer.state.close()
         # Seeding a second time makes training independent of how many random numbers building the data has drawn. Each
@@ -364,7 +369,7 @@ class Experiment:
         """Saves the effective config in the run folder and logs what runs where."""
         now = datetime.now().astimezone()
         path = self.folder / f"config__{now:%Y_%m_%d--%H_%M_%S}.toml"
-        write_whole(path, record(self.checked, self.scope.dirs, now, self.modes))
+        write_whole(path, record(self.checked, self.scope.dirs, now, self.modes, self.initial_weights))
         counts = {f"{section}_parameters": count for section, count in count_trained(trainer.modules).items()}
         self.log.info(
             f"experiment {self.config.id}",

@@ -19,16 +19,24 @@ from pathlib import Path
 from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.config.used_plugins import RECORDS, header, used_text
+from audiozen_core.experiment.initial_weights import LoadedWeights
 from audiozen_core.kinds import TRAINING, RunMode
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.scope import installed_path
 
 
-def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime, modes: Sequence[RunMode]) -> str:
+def record(
+    checked: CheckedConfig,
+    import_from: Sequence[str],
+    now: datetime,
+    modes: Sequence[RunMode],
+    initial_weights: Sequence[LoadedWeights] = (),
+) -> str:
     """Returns a TOML file that repeats the run, with the versions, the commit and the command line as comments.
 
     The comment `plugins` says which distribution had each component that is not AudioZEN's. `without` names the plugins
-    that were installed but switched off.
+    that were installed but switched off. `model.init` is the source of the weights that the training has started from,
+    with its hash.
 
     The experiment's ID and the folders of its own modules are written into `[meta]`, so that the file repeats the run
     from any folder.
@@ -45,6 +53,7 @@ def record(checked: CheckedConfig, import_from: Sequence[str], now: datetime, mo
         "python": f"{platform.python_version()} on {platform.platform()}",
         "plugins": used_text(checked.scope.used),
         "without": ", ".join(sorted({entry.origin for entry in installed_index().off})),
+        **{f"{loaded.section}.init": loaded.origin for loaded in initial_weights},
         "versions": ", ".join(f"{name} {version}" for name, version in imported_versions().items()),
     }
     head = "\n".join(f"# {name}: {' '.join(fact.split())}" for name, fact in facts.items() if fact)

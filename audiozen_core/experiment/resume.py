@@ -16,6 +16,7 @@ from audiozen_core.config.checked import CheckedConfig
 from audiozen_core.config.plugin_sections import section_table
 from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.experiment.config_diff import Change, changed_hook, compare_configs, refuse_changes
+from audiozen_core.experiment.regrouped import regrouped
 from audiozen_core.kinds import section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.registry.paths import resolve
@@ -38,7 +39,8 @@ def restore(trainer: BaseTrainer, loaded: LoadedCheckpoint, checked: CheckedConf
         checked: this run's configuration, with its components.
         allow_drift: resume even if settings that affect training have changed. Optimisers, schedulers and losses then
             get the arguments in the TOML file. A scheduler is fast-forwarded to the current step. A component
-            whose class has changed starts without state.
+            whose class has changed starts without state. If groups of an optimiser have changed, each parameter
+            keeps its state.
 
     Raises:
         CheckpointError: settings that affect training have changed, or the state does not fit.
@@ -195,8 +197,10 @@ def _decides_output(change: Change) -> bool:
     """Returns whether a setting that has changed decides what the networks compute in an evaluation."""
     if not change.affects_training or change.key in _FOR_TRAINING_ONLY:
         return False
-    section = change.key.partition(".")[0]
+    section, _, rest = change.key.partition(".")
     kind, _ = split_section(section) or (section, "")
+    if kind == "model" and rest.partition(".")[0] in ("init", "compile"):
+        return False
     return kind in ("model", "acoustics", "trainer") or change.key == "meta.use_amp"
 
 
@@ -210,12 +214,15 @@ def _adapt_optimizer(state: dict[str, Any], changed: Mapping[str, set[str]], suf
     saved = state.get(scheduler_section) if "path" not in scheduler_changes else None
     entry = trainer.lr_schedulers.get(suffix)
     forwarded = False
-    if entry is not None and (saved is None or scheduler_changes or {"lr", "path"} & optimizer_changes):
+    if entry is not None and (saved is None or scheduler_changes or {"lr", "path", "groups"} & optimizer_changes):
         state[scheduler_section] = _adapt_scheduler(entry, saved, state["progress"], scheduler_changes)
         forwarded = isinstance(entry.scheduler, LRScheduler) and not entry.follows_score
     fresh = trainer.optimizers[suffix].state_dict()
     if section not in state or "path" in optimizer_changes:
         state[section] = fresh
+        return
+    if "groups" in optimizer_changes:
+        state[section] = regrouped(state[section], fresh, trainer, suffix)
         return
     groups = []
     for old, new in zip(state[section]["param_groups"], fresh["param_groups"], strict=False):

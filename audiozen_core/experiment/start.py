@@ -65,12 +65,16 @@ class Starts:
             return None
         if mode == "finetune":
             assert which is not None
-            continues = resume and (self.is_own(which) or self._store.list(verify=False))
-            return None if continues else self.locate(which)
+            return None if resume and self.continues(mode, which) else self.locate(which)
         trained = any(earlier in TRAINING for earlier in self._modes[: self._modes.index(mode)])
         if which is None or trained:
             which = "best" if self._store.has_best else "latest"
         return self.locate(which)
+
+    def continues(self, mode: RunMode, which: str | None) -> bool:
+        """Returns whether a training that is resumed continues from a checkpoint, of its own if it is a finetuning."""
+        named = which is not None and (mode == "train" or self.is_own(which))
+        return named or bool(self._store.list(verify=False))
 
     def is_own(self, which: str) -> bool:
         """Returns whether the checkpoint that the user asked for belongs to this run."""

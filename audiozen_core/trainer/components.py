@@ -17,6 +17,7 @@ from audiozen_core.distributed.ranks import ALONE, Ranks
 from audiozen_core.distributed.settings import Distributed
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import Mode
+from audiozen_core.trainer.frozen_weights import FrozenWeights
 from audiozen_core.trainer.scheduler import Scheduler
 
 
@@ -46,6 +47,7 @@ class Components:
             index.
         ranks: the processes of the run.
         distributed: the settings of `[distributed]`.
+        frozen_weights: the weights that groups of the optimisers freeze.
     """
 
     models: Mapping[str, nn.Module]
@@ -65,3 +67,4 @@ class Components:
     dataset_names: Mapping[Mode, Sequence[str]] = field(default_factory=dict)
     ranks: Ranks = ALONE
     distributed: Distributed = field(default_factory=Distributed)
+    frozen_weights: FrozenWeights = field(default_factory=FrozenWeights)

@@ -28,8 +28,8 @@ class ModuleState:
         prefixes = list(_prefixes(self.module))
         return {_clean(name, prefixes): value for name, value in self.module.state_dict().items()}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> None:
-        """Loads a state, with or without prefixes.
+    def load_state_dict(self, state_dict: Mapping[str, Any], /, *, strict: bool = True) -> None:
+        """Loads a state, with or without prefixes. If it is not `strict`, entries of the module may be missing.
 
         Raises:
             RuntimeError: the state does not fit, as torch says; or torch would convert floats and integers into each
@@ -43,8 +43,13 @@ class ModuleState:
         current = self.module.state_dict()
         names = {own.get(clean, clean): value for clean, value in weights.items()}
         self.module.load_state_dict(
-            {name: shard_like(value, current[name]) if name in current else value for name, value in names.items()}
+            {name: shard_like(value, current[name]) if name in current else value for name, value in names.items()},
+            strict=strict,
         )
+
+    def without_wrappers(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a state under the names of the module, without prefixes. Other entries keep their names."""
+        return _without_wrappers(state_dict, self._own_names())[0]
 
     def compare(self, state_dict: Mapping[str, Any]) -> WeightMismatch:
         """Returns the differences between the module and a state that it is to load, with or without prefixes."""
@@ -54,6 +59,12 @@ class ModuleState:
         """Returns the names of the module's entries, by the names without prefixes."""
         prefixes = list(_prefixes(self.module))
         return {_clean(name, prefixes): name for name in self.module.state_dict()}
+
+
+def parameter_names(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Returns the parameters of a module by their names without prefixes. A tied one has each of its names."""
+    prefixes = list(_prefixes(module))
+    return {_clean(name, prefixes): weight for name, weight in module.named_parameters(remove_duplicate=False)}
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

@@ -72,6 +72,7 @@ class Parts:
         for suffix, loss in losses.items():
             self.participants.watch(section_name("loss_function", suffix), loss)
         self.optimizers: Mapping[str, torch.optim.Optimizer] = BySuffix("optimizer", components.optimizers)
+        self._frozen_weights = components.frozen_weights
         self.lr_schedulers: Mapping[str, Scheduler] = BySuffix("lr_scheduler", components.lr_schedulers)
         self.others = {kind: BySuffix(kind, of_kind) for kind, of_kind in components.others.items()}
         self.hooks = components.lifecycle
@@ -127,11 +128,14 @@ class Parts:
     def set_mode(self, *, training: bool) -> None:
         """Switches all networks, losses, and modules that the trainer holds to training or evaluation mode.
 
-        A held module that was in evaluation mode before, or whose parameters are all frozen, stays there.
+        A held module that was in evaluation mode before, or whose parameters are all frozen, stays there. Before the
+        training of an epoch, weights that a group of an optimiser has frozen until this epoch are unfrozen.
 
         Raises:
             RunError: one of them can't be switched.
         """
+        if training:
+            self._frozen_weights.begin_epoch(self.progress.epoch + 1)
         for suffix, model in self.models.items():
             with translate_method_errors(section_name("model", suffix), model, "train"):
                 model.train(training)
@@ -139,6 +143,8 @@ class Parts:
             if isinstance(loss, nn.Module):
                 with translate_method_errors(section_name("loss_function", suffix), loss, "train"):
                     follow_mode(loss, training=training)
+        if training:
+            self._frozen_weights.hold_statistics(self.modules.values())
         if not training:
             self._warn_if_training()
         for part in self._switched_off if training else ():

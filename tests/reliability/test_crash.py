@@ -10,7 +10,7 @@ import pytest
 
 from audiozen_core.checkpoint import CheckpointStore, CheckpointWriteError
 from audiozen_core.errors import HookError
-from audiozen_core.experiment.build import seed_generators
+from audiozen_core.experiment.process import seed_generators
 from audiozen_plugins.hooks.checkpoint import Checkpoint
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl
 from tests.core.checkpoint.exactness import difference

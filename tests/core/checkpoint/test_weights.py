@@ -72,7 +72,7 @@ def test_the_error_for_a_missing_path_lists_what_exists(store, tmp_path):
 
 def test_a_pickle_is_not_read(tmp_path):
     (tmp_path / "net.pth").write_bytes(b"\x80\x04.")
-    with pytest.raises(CheckpointError, match=r"neither the folder of a checkpoint nor a \.safetensors file"):
+    with pytest.raises(CheckpointError, match="which can contain code, so only `audiozen convert` reads it"):
         load_weights(tmp_path / "net.pth")
 
 

@@ -12,7 +12,7 @@ import tomli
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_at
-from audiozen_core.config.sections import Component, Dataloader, Meta
+from audiozen_core.config.sections import Component, Dataloader, Meta, ModelComponent
 from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS, split_section
 
@@ -111,7 +111,7 @@ def test_minimal_file_loads_with_all_defaults(load, tmp_path):
     assert config.meta == Meta(save_dir="exp")
     assert config.acoustics == Acoustics()
     assert config.trainer == Component(path="enhancement", args={}, key=("trainer",))
-    assert config.components["model"] == {"": Component(path="sdnn", key=("model",))}
+    assert config.components["model"] == {"": ModelComponent(path="sdnn", key=("model",))}
     assert [part.path for part in config.datasets["train"]] == ["mix"]
     assert config.datasets["test"] == config.hooks == []
     assert config.components["lr_scheduler"] == {}
@@ -346,7 +346,10 @@ def test_every_key_is_documented_and_only_path_and_save_dir_are_required():
         ("Meta", "save_dir"),
         *(
             (kind, "path")
-            for kind in ("Component", "LossComponent", "SchedulerComponent", "DatasetComponent", "HookComponent")
+            for kind in (
+                *("Component", "ModelComponent", "LossComponent", "OptimizerComponent", "SchedulerComponent"),
+                *("DatasetComponent", "HookComponent"),
+            )
         ),
     }
 

@@ -1,0 +1,76 @@
+"""Converts a file of torch, such as `weights.tar`, into a safetensors file. This process never reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core.errors import CheckpointError
+
+_CHILD = "audiozen_core.checkpoint.read_torch_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was converted.
+
+    Attributes:
+        key: where the weights were in the file, such as `model`; "" if the file has nothing else.
+        tensors: the number of tensors.
+        weights: the number of weights in them.
+        left_out: the entries beside them that are not tensors.
+    """
+
+    key: str
+    tensors: int
+    weights: int
+    left_out: list[str]
+
+
+def convert_torch_file(source: Path, target: Path, key: str = "") -> Converted:
+    """Reads the weights in a file of torch, in a process of its own, and writes a safetensors file.
+
+    Args:
+        source: the file, in any format that `torch.load(weights_only=True)` reads.
+        target: the safetensors file. It must not exist.
+        key: where the weights are in the file, such as `model` or `state.generator`; needed if there are several.
+
+    Raises:
+        CheckpointError: the file contains code or can't be read, has no weights at `key` or several without a key, or
+            `target` exists. Nothing is written then.
+    """
+    if target.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{target} does not end in .safetensors", remedy=f"write {target.with_suffix('.safetensors')}"
+        )
+    if target.exists() or target.is_symlink():
+        raise CheckpointError(f"{target} already exists", remedy="delete it, or name another file")
+    if not source.is_file():
+        raise CheckpointError(f"{source} is not a file", remedy="name a file such as weights.tar, .pt, .pth or .ckpt")
+    if not target.absolute().parent.is_dir():
+        raise CheckpointError(f"the folder {target.absolute().parent} does not exist", remedy="create it first")
+    # Python imports modules from the working directory, which may belong to the author of the file.
+    with tempfile.TemporaryDirectory() as empty:
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+        done = subprocess.run(
+            [sys.executable, "-m", _CHILD, str(source.absolute()), str(target.absolute()), key],
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        raise CheckpointError(f"{source} can't be converted: {last}") from None
+    if "error" in answer:
+        raise CheckpointError(f"{source} can't be converted: {answer['error']}", remedy=answer["remedy"])
+    return Converted(**answer)

@@ -1,0 +1,32 @@
+"""`audiozen convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.cli.options import TRACEBACK
+
+
+@click.command(name="convert")
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
+@click.argument("target", metavar="TARGET", type=click.Path(path_type=Path))
+@click.option("--key", default="", help="Where the weights are in the file, such as `model`, if it has several.")
+@TRACEBACK
+def command(source: Path, target: Path, key: str) -> None:
+    """Convert weights from a file of torch (.tar, .pt, .pth, .ckpt) into a .safetensors file.
+
+    \b
+    audiozen convert weights.tar weights.safetensors
+
+    A file of torch can contain code. It is read in a process of its own, which makes only tensors and plain values, and
+    refuses a file with anything else. Training reads only the .safetensors file.
+    """
+    from audiozen_core.checkpoint.torch_file import convert_torch_file
+
+    done = convert_torch_file(source, target, key)
+    where = f" from `{done.key}`" if done.key else ""
+    click.echo(f"{target}: {done.tensors} tensors with {done.weights:,} weights{where}")
+    if done.left_out:
+        click.echo(f"left out, because they are not tensors: {', '.join(done.left_out)}")

@@ -1,0 +1,43 @@
+"""Prepares the process of a run: its seeds, threads, determinism and device."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import torch
+
+from audiozen_core.config.sections import Meta
+from audiozen_core.errors import BuildError
+
+
+def prepare_process(meta: Meta) -> torch.device:
+    """Sets seeds, threads and determinism for the whole process, and returns the device."""
+    seed_generators(meta.seed)
+    # Denormal numbers make a CPU many times slower, and no result needs them.
+    torch.set_flush_denormal(True)
+    if meta.num_threads is not None:
+        torch.set_num_threads(meta.num_threads)
+    if meta.use_deterministic_algorithms:
+        # cuBLAS is deterministic only with this setting. cuBLAS reads the setting when CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(meta.use_deterministic_algorithms)
+    torch.backends.cudnn.deterministic = meta.use_deterministic_algorithms
+    name = meta.device if meta.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BuildError(
+            f'`device = "{name}"` can\'t be used here: {str(error).splitlines()[0]}',
+            remedy='set `device = "auto"` in [meta]',
+        ) from error
+    return device
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the global generators of Python, NumPy and Torch, including those of all GPUs."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
