@@ -3,6 +3,8 @@ from audiozen_core.hooks.progress import Progress as Progress
 from audiozen_core.trainer.base_trainer import BaseTrainer as BaseTrainer
 from audiozen_core.trainer.components import Components as Components
 from audiozen_core.trainer.state import RandomState as RandomState
+from audiozen_plugins.trainer.adversarial import AdversarialTrainer as AdversarialTrainer
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer as EnhancementTrainer
+from audiozen_plugins.trainer.flow import FlowTrainer as FlowTrainer
 
 from . import base_trainer as base_trainer

@@ -1,6 +1,14 @@
 """Loss functions, and the functions that they are made of."""
 
+from audiozen_plugins.loss.adversarial import (
+    AdversarialLoss,
+    GanLoss,
+    HingeGanLoss,
+    JudgedSignals,
+    LeastSquaresGanLoss,
+)
 from audiozen_plugins.loss.compressed import CompressedMagnitudeLoss, CompressedSpectrumLoss
+from audiozen_plugins.loss.metric_gan import MetricGanLoss
 from audiozen_plugins.loss.multi_resolution_stft import MultiResolutionStftLoss
 from audiozen_plugins.loss.si_snr import SiSnrLoss, SiSnrMagnitudeLoss, si_snr
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss
@@ -8,10 +16,16 @@ from audiozen_plugins.loss.waveform import L1WaveformLoss, L2WaveformLoss, SnrLo
 from audiozen_plugins.loss.weighted_sum import WeightedLoss, WeightedSumLoss
 
 __all__ = [
+    "AdversarialLoss",
     "CompressedMagnitudeLoss",
     "CompressedSpectrumLoss",
+    "GanLoss",
+    "HingeGanLoss",
+    "JudgedSignals",
     "L1WaveformLoss",
     "L2WaveformLoss",
+    "LeastSquaresGanLoss",
+    "MetricGanLoss",
     "MultiResolutionStftLoss",
     "SiSnrLoss",
     "SiSnrMagnitudeLoss",

@@ -78,7 +78,7 @@ class FileByFile(BaseTrainer):
         MissingExtraError: the package of `score` is not installed.
     """
 
-    resume_safe: ClassVar = ("metrics", "save_enhanced")
+    resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced")
 
     def __init__(
         self,
@@ -187,6 +187,10 @@ class FileByFile(BaseTrainer):
         )
         return wave, None
 
+    def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
+        """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
+        return self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
+
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
         """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
         validated = []
@@ -195,7 +199,7 @@ class FileByFile(BaseTrainer):
             signals = _on_cpu(file, wave)
             self.show(**signals)
             row = self._rate(self._validation_rater, file, signals)
-            loss = self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
+            loss = self.file_loss(file, wave, spectrum)
             validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
