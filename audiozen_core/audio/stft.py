@@ -191,7 +191,8 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """
     count, size = frames.shape[-2:]
     parts = -(-size // hop)
-    pieces = torch.nn.functional.pad(frames, (0, parts * hop - size)).unflatten(-1, (parts, hop)).unbind(-2)
+    padded = torch.nn.functional.pad(frames, (0, parts * hop - size))
+    pieces = padded.reshape(*padded.shape[:-1], parts, hop).unbind(-2)
     # Piece after piece of all frames is as long as the wave, and begins one hop later than the one before.
     shifted = [
         torch.nn.functional.pad(piece.flatten(-2), (part * hop, (parts - 1 - part) * hop))

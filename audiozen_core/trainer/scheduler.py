@@ -72,11 +72,21 @@ class Scheduler:
                 )
 
     def check(self, *, save_max_score: bool) -> None:
-        """Checks that the scheduler agrees with the trainer.
+        """Checks that the scheduler agrees with the trainer, and that a checkpoint can hold its state.
 
         Raises:
-            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode treats better scores as worse.
+            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode treats better scores as worse; or
+                the scheduler has no state, for example because its function is one of C.
         """
+        try:
+            self.scheduler.state_dict()
+        except Exception as error:
+            raise RunError.caused_by(
+                error,
+                f"[{self.section}] {type(self.scheduler).__name__} can't return its state, so no checkpoint could be "
+                "saved:",
+                remedy="give it functions that are written in Python, as `def` makes them",
+            ) from error
         if not self.follows_score:
             return
         if self.interval == "step":
