@@ -98,7 +98,10 @@ def test_parsing_a_misspelt_option_fails():
 PORTS = [f"docs/coming_from_{name}.md" for name in ("audiozen", "speechbrain", "espnet", "lightning")]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", *PORTS])
+WAYS = ["docs/train_with_a_discriminator.md", "docs/generative_enhancement.md"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", *WAYS, *PORTS])
 def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid", "test"):
@@ -124,7 +127,7 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
                 assert not stop.value.code, arguments
                 ran += 1
     assert ran >= 2
-    assert list(tmp_path.glob("*/*/checkpoints/best/model.safetensors"))
+    assert list(tmp_path.glob("*/*/checkpoints/best/model*.safetensors"))
 
 
 def test_recordings_of_getting_started_are_enhanced(tmp_path, monkeypatch):

@@ -17,13 +17,14 @@ from audiozen_core.binding.ranges import Positive
 class FlowNet(nn.Module):
     """Estimates the velocity that leads noisy spectra to clean ones; for the trainer `flow`.
 
-    Convolutions halve the number of frequencies in each level, residual blocks with growing dilation look along the
-    frames at the coarsest level, and the levels are joined again on the way back, as in the U-Net of Ronneberger et
-    al., MICCAI 2015. The time enters each block as a scale and a shift of its channels (Perez et al., "FiLM", AAAI
-    2018). It is not causal. The last layer begins at 0, so that an untrained network has the velocity 0.
+    Each level halves the number of frequencies, residual blocks with growing dilation look along the frames at the
+    coarsest level, and the levels are joined again on the way back, as in the U-Net of Ronneberger et al., MICCAI 2015.
+    No block works on all frequencies, so that the network trains on a CPU. The time enters each block as a scale and a
+    shift of its channels (Perez et al., "FiLM", AAAI 2018). It is not causal. The last layer begins at 0, so that an
+    untrained network has the velocity 0.
 
     Args:
-        channels: the channels of the first level.
+        channels: the channels of the first level. They double in each further level, up to four times as many.
         levels: how often the number of frequencies is halved.
         blocks: the residual blocks at the coarsest level; the dilations are 1, 2, 4, 8, and again from 1.
 
@@ -40,8 +41,8 @@ class FlowNet(nn.Module):
         super().__init__()
         width = 4 * channels
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        widths = [min(channels * 2**level, width) for level in range(levels + 1)]
-        self.enter = nn.Conv2d(4, channels, 3, padding=1)
+        widths = [min(channels * 2**level, width) for level in range(levels)]
+        self.enter = nn.Conv2d(4, channels, (4, 3), (2, 1), padding=(1, 1))
         self.down = nn.ModuleList(
             nn.Conv2d(given, made, (4, 3), (2, 1), padding=(1, 1)) for given, made in itertools.pairwise(widths)
         )
@@ -49,7 +50,7 @@ class FlowNet(nn.Module):
         self.middle = nn.ModuleList(_Block(widths[-1], width, dilation=2 ** (index % 4)) for index in range(blocks))
         self.up = nn.ModuleList(nn.Conv2d(given, made, (3, 3), padding=1) for made, given in itertools.pairwise(widths))
         self.up_blocks = nn.ModuleList(_Block(made, width) for made in widths[:-1])
-        self.leave = nn.Conv2d(channels, 2, 3, padding=1)
+        self.leave = nn.Conv2d(channels + 4, 2, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(cast(Tensor, self.leave.bias))
 
@@ -65,7 +66,8 @@ class FlowNet(nn.Module):
             Real and imaginary part [batch, 2, frequencies, frames] of the velocities.
         """
         embedded = self.time(_embedding(time))
-        hidden = self.enter(torch.cat([state, noisy], dim=1))
+        given = torch.cat([state, noisy], dim=1)
+        hidden = self.enter(given)
         kept = []
         for block, down in zip(self.down_blocks, self.down, strict=True):
             hidden = block(hidden, embedded)
@@ -76,7 +78,8 @@ class FlowNet(nn.Module):
         for block, up, skipped in _backwards(self.up_blocks, self.up, kept):
             hidden = F.interpolate(up(hidden), size=skipped.shape[2:]) + skipped
             hidden = block(hidden, embedded)
-        velocity: Tensor = self.leave(F.silu(hidden))
+        hidden = F.interpolate(F.silu(hidden), size=given.shape[2:])
+        velocity: Tensor = self.leave(torch.cat([hidden, given], dim=1))
         return velocity
 
 

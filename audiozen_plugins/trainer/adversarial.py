@@ -144,6 +144,13 @@ class AdversarialTrainer(EnhancementTrainer):
         return self.progress.epoch < self.warmup_epochs
 
     @property
+    def waiting_networks(self) -> list[str]:
+        """The discriminators during the warm-up. With turns, an epoch may be shorter than the turns of one network."""
+        if self.warms_up:
+            return self.discriminators
+        return list(self.models) if self.discriminator_steps else []
+
+    @property
     def discriminators(self) -> list[str]:
         """The suffixes of the discriminators."""
         return [suffix for suffix in self.models if suffix != GENERATOR]

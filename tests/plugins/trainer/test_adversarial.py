@@ -131,7 +131,7 @@ def test_networks_take_turns(steps, window):
     assert all(len(set(names[first : first + window])) == 1 for first in range(0, len(names), window))
 
 
-def test_generator_warms_up_alone_by_its_own_loss():
+def test_generator_warms_up_alone_by_its_own_loss(capsys):
     watch = Watch()
     trainer = make(watch=watch, warmup_epochs=1, max_epochs=2)
     start = flat(trainer.models["d"])
@@ -142,6 +142,8 @@ def test_generator_warms_up_alone_by_its_own_loss():
     assert all(outputs.keys() == {"own_loss_g", "adversarial_d", "loss_g", "loss_d"} for outputs in second)
     assert torch.equal(watch.weights[1]["d"], start)
     assert not torch.equal(watch.weights[2]["d"], start)
+    # The discriminator waits on purpose.
+    assert "trains nothing" not in capsys.readouterr().err
 
 
 def test_generator_minimises_its_own_loss_and_each_discriminator_times_its_weight():
