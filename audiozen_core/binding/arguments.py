@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
 
-from audiozen_core.binding.inline_components import with_inline
+from audiozen_core.binding.inline_components import inline_field, with_inline
 from audiozen_core.binding.messages import label_and_suggestion, type_text
 from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.signature import Signature, return_type, signature_of
@@ -246,6 +246,11 @@ def _wrong_values(
         if cls := fields_class_of(wrong, annotation):
             fields = signature_of(cls)
             table = with_inline(wrong, cls)
+            field = inline_field(cls)
+            if field and field.name not in table:
+                message = f"{noun} `{spell(inner[1:])}` of {name} has no `path`"
+                found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, place=inner))
+                continue
             found += _findings(fields, table, (), cls.__qualname__, inner, noun) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)

@@ -7,14 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import call_arguments, check_arguments, check_kind
 from audiozen_core.binding.component_names import is_component_name, kind_of_component
 from audiozen_core.binding.inline_components import inline_field, inline_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import annotation_below, is_component
-from audiozen_core.config.check_acoustics import argument_findings, class_of, join_acoustics, rate_findings
+from audiozen_core.config.check_acoustics import (
+    JoinedAcoustics,
+    argument_findings,
+    class_of,
+    join_acoustics,
+    rate_findings,
+)
 from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
@@ -28,6 +33,7 @@ from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
 from audiozen_core.config.requirements import requirement_findings
 from audiozen_core.config.sections import Component, HookComponent
+from audiozen_core.config.toml.emit import emit
 from audiozen_core.config.used_plugins import recorded_plugin
 from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -65,8 +71,8 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-        acoustics = checker.join_acoustics(loaded.sections, components)
-        loaded = replace(loaded, sections=replace(loaded.sections, acoustics=acoustics))
+        joined = checker.join_acoustics(loaded.sections, components)
+        loaded = replace(loaded, sections=replace(loaded.sections, acoustics=joined.acoustics))
         checker.ask_components(loaded.sections, components, loaded.modes)
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
@@ -82,7 +88,11 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     checker.report(check_unused(components, tables, modes=loaded.modes))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults, sections)
+    config = loaded.config
+    if joined.declared:
+        # A resume and an evaluation compare this text with that of the checkpoint.
+        config = replace(config, text=emit(joined.recorded_in(composition.values)))
+    return CheckedConfig(config, loaded.findings, composition, components, scope, defaults, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -157,7 +167,7 @@ class _Checker:
             return None
         return self.check_as(component, _role(component))
 
-    def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> Acoustics:
+    def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> JoinedAcoustics:
         """Joins `[acoustics]` with what the models declare, and compares both with models and data sets."""
         models = [
             components[part.key] for part in sections.components_by_kind["model"].values() if part.key in components
@@ -169,7 +179,7 @@ class _Checker:
         for dataset in (dataset for of_mode in sections.datasets.values() for dataset in of_mode):
             if checked := components.get(dataset.key):
                 self.report(rate_findings(checked, joined.acoustics))
-        return joined.acoustics
+        return joined
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
         """Checks a component for its role, and its nested components."""

@@ -58,7 +58,7 @@ def loss_value(loss: Callable[..., Any], *inputs: Tensor) -> Tensor:
     """
     value: Tensor = loss(*inputs)
     if isinstance(value, Tensor) and not value.is_complex():
-        value = value.mean() if value.ndim else value
+        value = value.mean() if value.ndim == 1 else value
         if getattr(loss, "higher_is_better", None) is True:
             value = -value
     if _module_of(loss).startswith("torchmetrics."):

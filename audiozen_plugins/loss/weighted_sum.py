@@ -42,7 +42,8 @@ class WeightedSumLoss(nn.Module):
     are computed in full precision.
 
     Args:
-        losses: the parts.
+        losses: the parts, in a TOML file an array of tables with `path` and `args`, and with `weight`, `name` and
+            `domain` if they are not the defaults.
 
     Raises:
         ValueError: there is no part, two parts have the same name, a weight is not finite, or all are 0.
@@ -112,8 +113,13 @@ class WeightedSumLoss(nn.Module):
             trained = torch.is_grad_enabled() and weight != 0
             with torch.autocast(given[0].device.type, enabled=False), torch.set_grad_enabled(trained):
                 value = loss_value(loss, *given)
-            if not isinstance(value, Tensor):
-                raise ValueError(f"the loss `{name}` returns a {type(value).__name__}, not a tensor")
+            if not isinstance(value, Tensor) or value.ndim:
+                got = (
+                    f"but one of shape {list(value.shape)}"
+                    if isinstance(value, Tensor)
+                    else f"but a {type(value).__name__}"
+                )
+                raise ValueError(f"the loss `{name}` returns no scalar tensor, {got}")
             self.recorded_scalars[name] = _as_reported(loss, value.detach())
             if weight:
                 terms.append(weight * value)

@@ -46,6 +46,19 @@ class Filter(nn.Module):
         return self.filter(wave.unsqueeze(1)).squeeze(1)
 
 
+class Mask(nn.Module):
+    """Multiplies the complex spectrum by a mask."""
+
+    layout = "complex"
+
+    def __init__(self):
+        super().__init__()
+        self.mask = nn.Parameter(torch.ones(65, 1, dtype=torch.complex64))
+
+    def forward(self, spectrum):
+        return spectrum * self.mask
+
+
 class EndRank:
     """Raises an error on one rank, or sends it a signal, after a step."""
 

@@ -157,12 +157,17 @@ def test_a_signal_to_one_rank_saves_and_ends_all(tmp_path):
     assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name.endswith("step_0000002")
 
 
-def test_no_step_of_several_ranks_waits_for_the_gpu(tmp_path):
-    tiny = make(tmp_path, model="tests.gpu.parts.Filter")
-    tiny.set("trainer", domain="waveform", save_ckpt_interval_steps=1000, log_interval=1000)
+@pytest.mark.parametrize(
+    ("model", "domain"),
+    [(NET, "magnitude"), ("tests.gpu.parts.Filter", "waveform"), ("tests.gpu.parts.Mask", "spectrum")],
+)
+@pytest.mark.parametrize("size", [1, 2])
+def test_no_step_waits_for_the_gpu(tmp_path, size, model, domain):
+    tiny = make(tmp_path, model=model)
+    tiny.set("trainer", domain=domain, save_ckpt_interval_steps=1000, log_interval=1000)
     write_pairs(tmp_path, 24)
     tiny.add_hook("tests.gpu.parts.NoWaiting")
-    succeed(tiny)
+    succeed(tiny, size=size)
 
 
 def test_more_processes_than_gpus_are_refused(tmp_path):

@@ -15,8 +15,11 @@ from audiozen_core.errors import BuildError, ConfigError, RunError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.testing.tiny import TinyExperiment
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
 from audiozen_plugins.loss import SiSnrLoss, SiSnrMagnitudeLoss, SnrLoss, WeightedLoss, WeightedSumLoss
 from audiozen_plugins.loss.calls import domains_of
+from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 
 def clipped(estimate, target, limit: float = 1.0):
@@ -102,6 +105,19 @@ def test_part_that_is_only_recorded_may_be_nan_and_gets_no_gradient():
     assert loss.recorded_scalars["broken"].isnan()
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (lambda x: 1.0, "returns no scalar tensor, but a float"),
+        (lambda x: x, r"returns no scalar tensor, but one of shape \[2, 400\]"),
+    ],
+)
+def test_part_that_returns_no_scalar_is_an_error(value, message):
+    loss = WeightedSumLoss([WeightedLoss(lambda estimate, target: value(estimate), name="own")])
+    with pytest.raises(ValueError, match=message):
+        loss(*pair(2, 400))
+
+
 def test_parts_are_computed_in_full_precision_under_autocast():
     waves = pair(2, 400)
     loss = WeightedSumLoss([WeightedLoss(SnrLoss()), WeightedLoss(nn.CosineSimilarity(), name="cosine")])
@@ -136,7 +152,7 @@ def tiny(tmp_path):
 
 
 def test_parts_are_recorded_in_training_and_validation_but_not_trained_alone(tiny):
-    outcome = tiny.run("train", "validate")
+    outcome = tiny.run("train")
     for mode in ("train", "validate"):
         totals = outcome.metrics(f"{mode}/loss")
         parts = {name: outcome.metrics(f"{mode}/loss/{name}") for name in NAMES}
@@ -171,7 +187,7 @@ def test_check_build_runs_a_weighted_sum(tiny):
         ({"weight": "1"}, 'weight = "1"', "takes `float`"),
         ({"domain": "wave"}, 'domain = "wave"', "`losses[0].domain`"),
         ({"args": {"epss": 1.0}}, "epss", "unknown argument `epss` for si_snr"),
-        ({"path": None}, "", "missing argument `loss` for WeightedLoss"),
+        ({"path": None}, "", "argument `losses[0]` of weighted_sum has no `path`"),
         ({"path": "torch.nn.NoLoss"}, 'path = "torch.nn.NoLoss"', "NoLoss"),
     ],
 )
@@ -203,35 +219,53 @@ def test_distribution_of_a_part_is_known(tiny):
 # ------------------------------------------------------------------------------------------- other packages
 
 
-def test_losses_of_auraloss_get_waveforms_with_a_channel(tmp_path):
+def trainer_with(loss, domain="magnitude"):
+    components = Components({"": nn.Identity()}, loss_functions={"": loss})
+    return EnhancementTrainer(components, domain=domain, metrics=[])
+
+
+@pytest.mark.parametrize("domain", ["waveform", "magnitude", "spectrum"])
+def test_losses_of_auraloss_get_waveforms_with_a_channel(domain):
     freq, time = pytest.importorskip("auraloss.freq"), pytest.importorskip("auraloss.time")
-    assert domains_of(freq.MultiResolutionSTFTLoss()) == domains_of(time.SISDRLoss()) == ("waveform_with_channel",)
-    tiny = TinyExperiment(tmp_path)
-    tiny.values["dataset"]["dataloader"]["batch_size"] = 1
-    small = {"fft_sizes": [128, 256], "hop_sizes": [32, 64], "win_lengths": [128, 256]}
-    tiny.set("loss_function", "auraloss.freq.MultiResolutionSTFTLoss", **small)
-    values = tiny.run("train").metrics("train/loss")
-    tiny.values["meta"]["id"] = "ours"
-    own = {"fft_sizes": [128, 256], "hop_lengths": [32, 64], "win_lengths": [128, 256]}
-    tiny.set("loss_function", "multi_resolution_stft", **own)
-    assert tiny.run("train").metrics("train/loss") == pytest.approx(values, rel=1e-4)
+    noisy, clean = pair(2, 4000)
+    for loss in (freq.MultiResolutionSTFTLoss(), time.SISDRLoss(), time.SNRLoss()):
+        assert domains_of(loss) == ("waveform_with_channel",)
+        expected = float(loss(noisy.unsqueeze(1), clean.unsqueeze(1)))
+        trainer = trainer_with(loss, domain)
+        assert float(trainer.compare(*trainer.enhance(noisy), clean)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_metrics_of_torchmetrics_are_losses_that_become_smaller(tmp_path, capsys):
+def test_metrics_of_torchmetrics_are_losses_that_become_smaller():
+    audio = pytest.importorskip("torchmetrics.audio")
+    noisy, clean = pair(2, 4000)
+    loss = audio.ScaleInvariantSignalNoiseRatio()
+    assert domains_of(loss) == ("waveform",)
+    expected = pytest.approx(float(SiSnrLoss()(noisy, clean)), rel=1e-4)
+    for made in (loss, WeightedSumLoss([WeightedLoss(loss)])):
+        trainer = trainer_with(made)
+        # The metric is reset, so that it does not collect the batches.
+        for _ in range(2):
+            assert float(trainer.compare(*trainer.enhance(noisy), clean)) == expected
+        assert trainer.compare(*trainer.enhance(clean), clean) < -50
+    assert loss.update_count == 0
+    assert float(trainer.take_loss_scalars()["loss/scale_invariant_signal_noise_ratio"]) > 50
+
+
+def test_training_with_a_metric_of_torchmetrics_warns_of_nothing(tmp_path, capsys):
     pytest.importorskip("torchmetrics.audio")
-    tiny = TinyExperiment(tmp_path)
-    path = "torchmetrics.audio.ScaleInvariantSignalNoiseRatio"
-    tiny.set("loss_function", path)
-    values = tiny.run("train").metrics("train/loss")
-    tiny.values["meta"]["id"] = "sum"
-    tiny.set("loss_function", "weighted_sum", losses=[{"path": path, "name": "si_snr"}])
-    outcome = tiny.run("train")
-    assert outcome.metrics("train/loss") == pytest.approx(values, rel=1e-5)
-    assert outcome.metrics("train/loss/si_snr") == pytest.approx([-value for value in values], rel=1e-5)
-    tiny.values["meta"]["id"] = "ours"
-    tiny.set("loss_function", "si_snr")
-    assert tiny.run("train").metrics("train/loss") == pytest.approx(values, rel=1e-4)
-    assert "in no checkpoint" not in capsys.readouterr().err
+    tiny = TinyExperiment(tmp_path).set("trainer", max_epochs=1)
+    tiny.set("loss_function", "torchmetrics.audio.ScaleInvariantSignalNoiseRatio")
+    (loss,) = tiny.run("train").metrics("train/loss")
+    assert loss < -5
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_records_of_a_loss_with_a_suffix_have_its_suffix():
+    loss = WeightedSumLoss([WeightedLoss(nn.L1Loss())])
+    components = Components({"g": nn.Identity()}, loss_functions={"g": loss, "d": nn.L1Loss()})
+    trainer = BaseTrainer(components)
+    trainer.loss_functions["g"](*pair(2, 10))
+    assert list(trainer.take_loss_scalars()) == ["loss_g/l1"]
 
 
 def test_error_of_a_part_is_explained(tiny):
