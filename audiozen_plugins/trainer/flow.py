@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
+from audiozen_core.diagnostics import config_codes
+from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
 from audiozen_plugins.loss.calls import domains_of, loss_value
+from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.domains import ModelDomain
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from audiozen_plugins.trainer.file_by_file import FileByFile
@@ -71,13 +77,10 @@ class FlowTrainer(EnhancementTrainer):
         **kwargs: Any,
     ) -> None:
         check_ranges(FlowTrainer, locals())
+        for error in _part_errors(components.models.get(self.suffix), components.loss_functions.get(self.suffix)):
+            raise error
         # These arguments of `enhancement` have only one possible value here, so a TOML file can't give them.
         super().__init__(components, domain="spectrum", add_channel=False, loss_domain="spectrum", **kwargs)
-        if domains_of(self.loss_functions.get(self.suffix)) != (None,):
-            raise RunError(
-                "the trainer `flow` compares velocities, but [loss_function] compares signals in a domain of its own",
-                remedy='use a loss without one, such as `path = "torch.nn.MSELoss"`',
-            )
         if self.model_domain.compression is None:
             self.model_domain = replace(self.model_domain, compression=DEFAULT_COMPRESSION)
         self.sigma = sigma
@@ -86,6 +89,26 @@ class FlowTrainer(EnhancementTrainer):
         self.validation_sampling_steps = validation_sampling_steps
         self.sampling_seed = sampling_seed
         self._steps = sampling_steps
+
+    @classmethod
+    def check_settings(
+        cls,
+        args: Mapping[str, Any],
+        *,
+        acoustics: Acoustics,
+        dataset_names: Mapping[Mode, Sequence[str]],
+        models: Mapping[str, Any] = MappingProxyType({}),
+        loss_functions: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Iterator[Diagnostic]:
+        """Yields the mistakes that `audiozen check` can find: also a model or a loss of another domain."""
+        errors = list(_part_errors(models.get(cls.suffix), loss_functions.get(cls.suffix)))
+        for error in errors:
+            yield as_finding(error, config_codes.UNFIT, ("path",))
+        if not errors:
+            known = {"acoustics": acoustics, "dataset_names": dataset_names, "models": models}
+            for finding in super().check_settings({**args, "domain": "spectrum"}, **known):
+                # The file does not name the domain.
+                yield replace(finding, place=("path",)) if finding.place == ("args", "domain") else finding
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks the batch, and chooses the number of steps of the mode."""
@@ -202,3 +225,18 @@ class FlowTrainer(EnhancementTrainer):
             drawn: Tensor = draw((len(like), *shape), device=like.device)
             return drawn
         return torch.stack([draw(shape, generator=generator) for generator in generators]).to(like.device)
+
+
+def _part_errors(model: Any, loss: Any) -> Iterator[RunError]:
+    """Yields the errors for a model or a loss of another domain. Both are objects, classes or None."""
+    declared = getattr(unwrapped(model) if isinstance(model, nn.Module) else model, "domain", "spectrum")
+    if declared != "spectrum":
+        yield RunError(
+            f"the trainer `flow` works on complex spectra, but the model declares `domain = {declared!r}`",
+            remedy="use a model that is called with a state, a noisy spectrum and a time, such as `flow_net`",
+        )
+    if domains_of(loss) != (None,):
+        yield RunError(
+            "the trainer `flow` compares velocities, but [loss_function] compares signals in a domain of its own",
+            remedy='use a loss without one, such as `path = "torch.nn.MSELoss"`',
+        )
