@@ -24,8 +24,9 @@ class MetricDiscriminator(nn.Module):
     because the network has no batch normalisation.
 
     Args:
-        n_fft: the length of the FFT and of its window, in samples. A clip needs more than half of it.
-        hop_length: the samples between two frames.
+        fft_size: the length of the FFT and of its window, in samples. A clip needs more than half of it. It need not be
+            that of `[acoustics]`.
+        hop_size: the samples between two frames.
         channels: the channels of each convolution.
 
     Example:
@@ -36,9 +37,9 @@ class MetricDiscriminator(nn.Module):
         torch.Size([2])
     """
 
-    def __init__(self, n_fft: Positive = 512, hop_length: Positive = 256, channels: Positive = 15) -> None:
+    def __init__(self, fft_size: Positive = 512, hop_size: Positive = 256, channels: Positive = 15) -> None:
         super().__init__()
-        self.stft = Stft(Acoustics(n_fft=n_fft, win_length=n_fft, hop_length=hop_length))
+        self.stft = Stft(Acoustics(n_fft=fft_size, win_length=fft_size, hop_length=hop_size))
         widths = [2, *[channels] * 4]
         self.convolutions = nn.ModuleList(
             spectral_norm(nn.Conv2d(given, made, 5)) for given, made in itertools.pairwise(widths)

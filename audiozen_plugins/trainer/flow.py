@@ -105,8 +105,9 @@ class FlowTrainer(EnhancementTrainer):
         for error in errors:
             yield as_finding(error, config_codes.UNFIT, ("path",))
         if not errors:
-            known = {"acoustics": acoustics, "dataset_names": dataset_names, "models": models}
-            for finding in super().check_settings({**args, "domain": "spectrum"}, **known):
+            args = {**args, "domain": "spectrum"}
+            found = super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names, models=models)
+            for finding in found:
                 # The file does not name the domain.
                 yield replace(finding, place=("path",)) if finding.place == ("args", "domain") else finding
 

@@ -213,7 +213,7 @@ def experiment(folder, **trainer):
     values["trainer"] = {"path": "adversarial", "args": {"max_epochs": 3, "metrics": ["si_sdr"], **trainer}}
     for kind in ("model", "loss_function", "optimizer"):
         values[f"{kind}_g"] = values.pop(kind)
-    values["model_d"] = {"path": "metric_discriminator", "args": {"n_fft": 128, "hop_length": 64, "channels": 4}}
+    values["model_d"] = {"path": "metric_discriminator", "args": {"fft_size": 256, "hop_size": 128, "channels": 4}}
     values["loss_function_d"] = {"path": "metric_gan", "args": {"metric": "si_sdr", "replay": 3}}
     values["optimizer_d"] = {"path": "torch.optim.Adam", "args": {"lr": 1e-3}}
     values["lr_scheduler_d"] = {"path": "torch.optim.lr_scheduler.ExponentialLR", "args": {"gamma": 0.9}}
