@@ -98,9 +98,14 @@ class AdversarialTrainer(EnhancementTrainer):
         """The generator's own loss."""
         return self.loss_functions[GENERATOR]
 
+    @property
+    def own_loss(self) -> Callable[..., Any] | None:
+        """The generator's own loss; None if it has none."""
+        return self.loss_functions.get(GENERATOR)
+
     def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
         """Computes the generator's own loss of one file; None if it has none."""
-        return super().file_loss(file, wave, spectrum) if GENERATOR in self.loss_functions else None
+        return super().file_loss(file, wave, spectrum) if self.own_loss else None
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """Returns the losses of the networks whose turn it is."""
@@ -110,7 +115,7 @@ class AdversarialTrainer(EnhancementTrainer):
         results: dict[str, Tensor] = {}
         if trains_generator:
             terms = []
-            if GENERATOR in self.loss_functions:
+            if self.own_loss:
                 terms.append(self.compare(wave, spectrum, batch["clean"]))
                 results["own_loss_g"] = terms[0].detach()
             signals = JudgedSignals(wave, batch["clean"], batch["noisy"], self.sr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, get_args
 
@@ -74,7 +74,7 @@ class EnhancementTrainer(FileByFile):
     """
 
     suffix: ClassVar[str] = ""
-    """The suffix of the network that enhances, and of its loss function."""
+    """The suffix of the network that enhances."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class EnhancementTrainer(FileByFile):
             raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        domains = expanded(loss_domain) if loss_domain else domains_of(self.loss_functions.get(self.suffix))
+        domains = expanded(loss_domain) if loss_domain else domains_of(self.own_loss)
         self.loss_domains = tuple(domain or self.domain for domain in domains)
         if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
             raise RunError(
@@ -133,6 +133,11 @@ class EnhancementTrainer(FileByFile):
             yield as_finding(error, config_codes.NUMBERS_DISAGREE, place)
 
     # ------------------------------------------------------------------------------- the model
+
+    @property
+    def own_loss(self) -> Callable[..., Any] | None:
+        """The loss function of the network that enhances; None if it has none."""
+        return self.loss_functions.get("")
 
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Runs the model.

@@ -77,7 +77,7 @@ class FlowTrainer(EnhancementTrainer):
         **kwargs: Any,
     ) -> None:
         check_ranges(FlowTrainer, locals())
-        for error in _part_errors(components.models.get(self.suffix), components.loss_functions.get(self.suffix)):
+        for error in _part_errors(components.models.get(""), components.loss_functions.get("")):
             raise error
         # These arguments of `enhancement` have only one possible value here, so a TOML file can't give them.
         super().__init__(components, domain="spectrum", add_channel=False, loss_domain="spectrum", **kwargs)
@@ -101,7 +101,7 @@ class FlowTrainer(EnhancementTrainer):
         loss_functions: Mapping[str, Any] = MappingProxyType({}),
     ) -> Iterator[Diagnostic]:
         """Yields the mistakes that `audiozen check` can find: also a model or a loss of another domain."""
-        errors = list(_part_errors(models.get(cls.suffix), loss_functions.get(cls.suffix)))
+        errors = list(_part_errors(models.get(""), loss_functions.get("")))
         for error in errors:
             yield as_finding(error, config_codes.UNFIT, ("path",))
         if not errors:
