@@ -1,4 +1,5 @@
 from audiozen_core.distributed.ranks import Ranks as Ranks
+from audiozen_core.distributed.restarts import note_stop as note_stop
 from audiozen_core.distributed.sharding import shard_like as shard_like
 from audiozen_core.hooks.ending import EndingKind as EndingKind
 from audiozen_core.hooks.ending import RunEnding as RunEnding

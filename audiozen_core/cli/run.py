@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,17 @@ from audiozen_core.experiment.run_options import check_requeue_options
     "--weights",
     metavar="NAME",
     help="Which weights to validate, test or predict with: raw, or what a hook offers, such as ema.",
+)
+@click.option(
+    "--fast-dev-run",
+    is_flag=True,
+    help="Only try whether all works: one batch of each mode, all hooks, a checkpoint. Nothing is kept.",
+)
+@click.option(
+    "--overfit-batches",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Only try whether the model can learn: train on the first N batches, always the same, into <id>_overfit.",
 )
 @click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
 @OVERRIDES
@@ -75,6 +87,8 @@ def command(
     resume: bool,
     ckpt_path: str | None,
     weights: str | None,
+    fast_dev_run: bool,
+    overfit_batches: int | None,
     allow_drift: bool,
     overrides: tuple[str, ...],
     log_level: str,
@@ -94,6 +108,8 @@ def command(
     audiozen run exp.toml --resume
     audiozen run exp.toml -M test --ckpt-path best
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
+    audiozen run exp.toml -M train test --fast-dev-run
+    audiozen run exp.toml --overfit-batches 2
     audiozen run exp.toml --nproc-per-node auto
     audiozen run exp.toml --launcher slurm --follow
 
@@ -102,6 +118,12 @@ def command(
     """
     _ignore_usr1_until_training()
     asks = [nproc_per_node, nnodes, rdzv_endpoint, max_restarts]
+    tries = fast_dev_run or overfit_batches is not None
+    if tries and (launcher or requeue or resume or ckpt_path or (fast_dev_run and overfit_batches)):
+        raise click.UsageError(
+            "--fast-dev-run and --overfit-batches are short runs of their own, without each other, --launcher, "
+            "--requeue, --resume and --ckpt-path"
+        )
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
@@ -115,6 +137,8 @@ def command(
     (file,) = files
     place = find_place()
     launches = any(asks) and not place.launched
+    if fast_dev_run and (launches or place.size > 1):
+        raise click.UsageError("--fast-dev-run needs a single process")
     if launches or place.size > 1:
         # Torch would print, for each process, that looking for unused weights may have been in vain, and, for each
         # connection, that the other machine has no name.
@@ -134,15 +158,23 @@ def command(
         # These modules import torch, which takes seconds. They are imported here so that signals are handled before.
         from audiozen_core import logging
         from audiozen_core.experiment.experiment import Experiment
+        from audiozen_core.experiment.trial import Trial
 
+        trial = Trial(overfit_batches) if overfit_batches else None
+        if fast_dev_run:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="audiozen-"))
+            trial = Trial(1, Path(folder) / file.stem)
+            overrides = (*overrides, "+trainer.args.max_epochs=1")
         # The other ranks say everything in log files of their own. On the screen they only say what ends the run.
         logging.configure(level=log_level if place.rank == 0 else "error")
-        experiment = Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
+        experiment = Experiment.load(file, overrides=overrides, modes=modes, trial=trial)  # type: ignore[arg-type]
         if place.rank == 0:
             show_findings(experiment.warnings)
         # An evaluation that is started again starts from its beginning.
         continues = resume or (restarts > 0 and experiment.trains)
         experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights)
+        if fast_dev_run:
+            click.echo(f"One batch of each mode ({', '.join(modes)}) has gone through. Nothing was kept.")
     return 0
 
 

@@ -47,6 +47,8 @@ class BatchLoader:
         names: the data set in messages, such as `[dataset]`; several if it is a `ConcatDataset` or a `ChainDataset`.
         place: the table that holds these arguments, in messages.
         share: the rank of this process, and the number of ranks. Each batch belongs to one of them, in turns.
+        first_batches: for a try, the number of batches in each epoch: the first ones of epoch 1, always the same. None
+            for all batches.
         options: further arguments of `torch.utils.data.DataLoader`, such as `prefetch_factor` or `timeout`.
 
     Attributes:
@@ -84,6 +86,7 @@ class BatchLoader:
         names: Sequence[str] = (),
         place: str = "its `dataloader` table",
         share: tuple[int, int] = (0, 1),
+        first_batches: int | None = None,
         **options: Any,
     ) -> None:
         self.dataset = dataset
@@ -91,7 +94,8 @@ class BatchLoader:
         self.names = tuple(names) or (f"the data set {type(dataset).__name__}",)
         self._name = " and ".join(self.names)
         self.origin = self._name
-        self._evaluates = evaluates
+        self._evaluates = evaluates and first_batches is None
+        self._first_batches = first_batches
         self.ranks = share[1]
         self.samples = 1
         self.drop_last = drop_last
@@ -145,6 +149,7 @@ class BatchLoader:
                 seed=seed,
                 name=self._name,
                 share=share,
+                most=first_batches,
             )
             options["batch_sampler"] = self._batches
         self._loader: DataLoader[Any] = DataLoader(
@@ -222,6 +227,8 @@ class BatchLoader:
             DataError: a sample can't be read, and the policy is not to skip it; or the epoch has no sample that can be
                 read; or the code of the data set, the sampler or the collate function raised an error.
         """
+        if self._first_batches is not None:
+            epoch = 1  # so that the same samples have the same random numbers
         with keep_generators():
             try:
                 self._source.set_epoch(epoch)
@@ -264,6 +271,8 @@ class BatchLoader:
                 self.samples, batch = batch
             usable = usable or batch is not None
             yield batch
+            if number == self._first_batches:
+                return
         # The first of several ranks has as many batches as any other one.
         if not self._is_first or (self.ranks > 1 and number > start):
             return

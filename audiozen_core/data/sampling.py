@@ -38,6 +38,7 @@ class EpochBatches(Sampler[list[Key]]):
         share: the rank of this process, and the number of ranks. The batches of an epoch are dealt out to the ranks, so
             the batches of one turn are together one batch of a single process that has a batch size so many times as
             large. In the last turn some ranks may have none; with `drop_last` such a turn is left out.
+        most: the number of turns after which each epoch ends; None for no limit.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class EpochBatches(Sampler[list[Key]]):
         seed: int,
         name: str,
         share: tuple[int, int] = (0, 1),
+        most: int | None = None,
     ) -> None:
         self.size = size
         self.batch_size = batch_size
@@ -62,6 +64,7 @@ class EpochBatches(Sampler[list[Key]]):
         self.seed = seed
         self.name = name
         self.rank, self.ranks = share
+        self.most = most
         self.epoch = 0
         self.start = 0
         self._drawn: list[list[Any]] | None = None
@@ -80,6 +83,8 @@ class EpochBatches(Sampler[list[Key]]):
                 tell_epoch(self._given, epoch, to_data=False)
             # Drawn once, because torch asks for the order twice when it starts workers, and a sampler may have a state.
             self._drawn = self._draw()
+            if self.most is not None:
+                self._drawn = self._drawn[: self.most * self.ranks]
 
     def unequal_use(self) -> str:
         """Says which items the epoch that has begun leaves out or repeats; "" if it has each item once."""
@@ -121,7 +126,8 @@ class EpochBatches(Sampler[list[Key]]):
         return drawn[self.start * self.ranks + self.rank : end : self.ranks]
 
     def _turns(self, batches: int) -> int:
-        return batches // self.ranks if self.drop_last else -(-batches // self.ranks)
+        turns = batches // self.ranks if self.drop_last else -(-batches // self.ranks)
+        return turns if self.most is None else min(turns, self.most)
 
     @property
     def _given(self) -> Sampler[Any] | None:

@@ -237,12 +237,13 @@ def build_loader(
     train: bool,
     cuda: bool,
     share: tuple[int, int] = (0, 1),
+    first_batches: int | None = None,
 ) -> BatchLoader:
     """Builds the data sets of some sections, joins them into one, and builds the loader that makes its batches.
 
     `check_config` has checked that the sections agree on their `dataloader`. By default a loader for training shuffles,
     and a loader for a GPU pins its memory. Hooks may wrap each data set and the loader. `share` is the rank of this
-    process and the number of ranks.
+    process and the number of ranks. `first_batches` is the number of batches of a trial, see `BatchLoader`.
     """
     config = checked.config
     datasets = []
@@ -283,6 +284,7 @@ def build_loader(
         names=[section.header for section in sections],
         place=sections[0].dataloader_header,
         share=share,
+        first_batches=first_batches,
         **samplers,
         **options,
     )

@@ -40,6 +40,7 @@ from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
 from audiozen_core.experiment.start import Start, Starts, checkpoint_name
+from audiozen_core.experiment.trial import Trial
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
@@ -64,13 +65,18 @@ class Experiment:
         >>> experiment.run()  # doctest: +SKIP
     """
 
-    def __init__(self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",)) -> None:
+    def __init__(
+        self, checked: CheckedConfig, modes: Sequence[RunMode] = ("train",), *, trial: Trial | None = None
+    ) -> None:
         self.checked = checked
         self.config = checked.config
         self.sections = checked.sections
         self.warnings = checked.warnings
         self.modes = tuple(dict.fromkeys(modes))
         self.folder = Path(self.config.meta.save_dir).expanduser() / self.config.id
+        self.trial = trial
+        if trial is not None:
+            self.folder = trial.folder or self.folder.with_name(f"{self.folder.name}_overfit")
         self.store = CheckpointStore(self.folder / "checkpoints")
         self.starts = Starts(self.store, self.modes)
         self.log = get_logger()
@@ -78,7 +84,14 @@ class Experiment:
         self.ranks = ALONE
 
     @classmethod
-    def load(cls, path: Path | str, *, overrides: Overrides = (), modes: Sequence[RunMode] = ("train",)) -> Experiment:
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        overrides: Overrides = (),
+        modes: Sequence[RunMode] = ("train",),
+        trial: Trial | None = None,
+    ) -> Experiment:
         """Reads a TOML file and checks all of it: every `path` is resolved, every argument bound, nothing built.
 
         Args:
@@ -86,13 +99,14 @@ class Experiment:
             overrides: assignments such as `optimizer.args.lr=3e-4`, as after `--set`; or a mapping from keys to values,
                 such as `{"optimizer.args.lr": 3e-4, "+model.args.sizes": [8, 16]}`. A plus sign adds a key.
             modes: the modes to run, in order.
+            trial: a short run with the first batches only; None for the experiment itself.
 
         Raises:
             ConfigError: the file has mistakes; the error lists all of them.
             RunError: a mode has an unknown name.
         """
         check_mode_names(modes)
-        return cls(check_config(load_config(path, overrides, modes)), modes)
+        return cls(check_config(load_config(path, overrides, modes)), modes, trial=trial)
 
     def run(
         self,
@@ -313,7 +327,11 @@ class Experiment:
         sections, train, cuda = self.config.datasets[mode], mode == "train", device.type == "cuda"
         groups = [sections] if train else [[section] for section in sections]
         share = self.ranks.rank, self.ranks.size
-        return [build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share) for group in groups]
+        first = self.trial.batches if self.trial else None
+        return [
+            build_loader(self.checked, group, lifecycle, train=train, cuda=cuda, share=share, first_batches=first)
+            for group in groups
+        ]
 
     # ------------------------------------------------------------------------------- checkpoints
 

@@ -1,0 +1,19 @@
+"""A short run that shows whether an experiment works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A run that sees only the first batches of each data set, in every epoch the same.
+
+    Attributes:
+        batches: the number of batches.
+        folder: the folder of the run; None for one beside that of the experiment, `<id>_overfit`.
+    """
+
+    batches: int
+    folder: Path | None = None
