@@ -104,8 +104,11 @@ def test_parsing_a_misspelt_option_fails():
 PORTS = [f"docs/coming_from_{name}.md" for name in ("audiozen", "speechbrain", "espnet", "lightning")]
 
 
+WAYS = ["docs/train_with_a_discriminator.md", "docs/generative_enhancement.md"]
+
+
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", "docs/fine_tuning.md", *PORTS]
+    "page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", "docs/fine_tuning.md", *WAYS, *PORTS]
 )
 def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -119,7 +122,7 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     (tmp_path / "data/test/noisy/clip_0.wav").rename(tmp_path / "data/unknown/clip_9.wav")
     (tmp_path / "data/test/clean/clip_0.wav").unlink()
     assert run_page(page, tmp_path, monkeypatch) >= 2
-    assert list(tmp_path.glob("*/*/checkpoints/best/model.safetensors"))
+    assert list(tmp_path.glob("*/*/checkpoints/best/model*.safetensors"))
 
 
 def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):

@@ -1,6 +1,14 @@
 """Loss functions, and the functions that they are made of."""
 
+from audiozen_plugins.loss.adversarial import (
+    AdversarialLoss,
+    GanLoss,
+    HingeGanLoss,
+    JudgedSignals,
+    LeastSquaresGanLoss,
+)
 from audiozen_plugins.loss.compressed import CompressedMagnitudeLoss, CompressedSpectrumLoss
+from audiozen_plugins.loss.metric_gan import MetricGanLoss
 from audiozen_plugins.loss.multi_resolution_stft import MultiResolutionStftLoss
 from audiozen_plugins.loss.permutations import best_permutation, reordered
 from audiozen_plugins.loss.pit import PitSiSnrLoss, pairwise_si_snr
@@ -10,10 +18,16 @@ from audiozen_plugins.loss.waveform import L1WaveformLoss, L2WaveformLoss, SnrLo
 from audiozen_plugins.loss.weighted_sum import WeightedLoss, WeightedSumLoss
 
 __all__ = [
+    "AdversarialLoss",
     "CompressedMagnitudeLoss",
     "CompressedSpectrumLoss",
+    "GanLoss",
+    "HingeGanLoss",
+    "JudgedSignals",
     "L1WaveformLoss",
     "L2WaveformLoss",
+    "LeastSquaresGanLoss",
+    "MetricGanLoss",
     "MultiResolutionStftLoss",
     "PitSiSnrLoss",
     "SiSnrLoss",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -73,6 +73,9 @@ class EnhancementTrainer(FileByFile):
             argument; or it says nothing, but a part of it declares another domain or other acoustics.
     """
 
+    suffix: ClassVar[str] = ""
+    """The suffix of the network that enhances."""
+
     def __init__(
         self,
         components: Components,
@@ -97,7 +100,7 @@ class EnhancementTrainer(FileByFile):
             raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        domains = expanded(loss_domain) if loss_domain else domains_of(self.loss_functions.get(""))
+        domains = expanded(loss_domain) if loss_domain else domains_of(self.own_loss)
         self.loss_domains = tuple(domain or self.domain for domain in domains)
         if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
             raise RunError(
@@ -116,7 +119,7 @@ class EnhancementTrainer(FileByFile):
     ) -> Iterator[Diagnostic]:
         """Yields the mistakes that `audiozen check` can find: also a contradiction of the model and the arguments."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
-        model = models.get("")
+        model = models.get(cls.suffix)
         errors = list(domain_errors(model, args))
         for argument, wrong in errors:
             place = ("args", argument) if argument in args else ("path",)
@@ -130,6 +133,11 @@ class EnhancementTrainer(FileByFile):
             yield as_finding(error, config_codes.NUMBERS_DISAGREE, place)
 
     # ------------------------------------------------------------------------------- the model
+
+    @property
+    def own_loss(self) -> Callable[..., Any] | None:
+        """The loss function of the network that enhances; None if it has none."""
+        return self.loss_functions.get("")
 
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Runs the model.
@@ -167,17 +175,18 @@ class EnhancementTrainer(FileByFile):
         """Returns the frames [..., frames] of `_spectrogram` that belong to the output without its delay."""
         return frames[..., : frames.shape[-1] - self._delay]
 
-    def _run_model(self, given: Tensor, shape: torch.Size) -> Tensor:
+    def _run_model(self, given: Tensor, shape: torch.Size, *further: Tensor) -> Tensor:
         """Returns the output of the model in float32 or complex64, in the given shape.
 
-        A spectrum model may return complex numbers in place of two channels.
+        `further` are more inputs that the model takes. A spectrum model may return complex numbers in place of two
+        channels.
         """
         remedy = (
             f"a {self.domain} model is given {self.model_domain.shape}; `domain` (now {self.domain!r}), `layout` and "
             "`add_channel` in [trainer.args], or attributes of the model, say what the model is given"
         )
-        with translate_part_errors("the model", given, remedy=remedy):
-            output = self.model(given)
+        with translate_part_errors("the model", given, *further, remedy=remedy):
+            output = self.model(given, *further)
         fitting = self._fitting(output, given, shape) if isinstance(output, Tensor) else None
         if fitting is None:
             raise self._wrong_output(output, given, shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -38,8 +37,9 @@ from audiozen_plugins.metric.chosen import (
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row, faults_of
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
+from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
-from audiozen_plugins.trainer.scores import Validated, are_different, no_pair, unknown_set, unrated, validation_scores
+from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
 
 
 class FileByFile(RatedSignals, BaseTrainer):
@@ -80,7 +80,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         MissingExtraError: the package of `score` is not installed.
     """
 
-    resume_safe: ClassVar = ("metrics", "save_enhanced")
+    resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced")
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         direction = self.save_max_score if self.monitor == "score" else None
         if error := self._score_error(self.score, self.sr, save_max_score=direction):
             raise error
-        self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
+        self.score_dataset = index_of_set(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
         self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
@@ -113,8 +113,7 @@ class FileByFile(RatedSignals, BaseTrainer):
             self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
         self._validation_rater = Rater([self.score], self.sr, reference=self.target)
         self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
-        self._already_said: set[str] = set()
-        self._noisy_scores: dict[str, float] = {}
+        self._pairs = PairWatch()
         self._files_written = 0
         self._not_finite: list[str] = []
 
@@ -208,6 +207,10 @@ class FileByFile(RatedSignals, BaseTrainer):
         )
         return wave, None
 
+    def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
+        """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
+        return self.compare(wave, spectrum, file[self.target]) if self.loss_functions else None
+
     def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
         """Looks for a pair that can be rated in each validation set.
 
@@ -215,7 +218,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             DataError: all pairs of a validation set are degenerate.
         """
         # A subclass that validates in its own way may have other signals.
-        own = type(self)
+        # Not `type(self)`: the check of unused losses must see that no method passes the trainer on.
+        own = self.__class__
         if own.validation_step is FileByFile.validation_step and not own._scores_itself():
             for dataloader_idx, of_set in enumerate(loaders):
                 self._find_pair(of_set, self._prefix("validate", dataloader_idx, len(loaders)))
@@ -243,7 +247,7 @@ class FileByFile(RatedSignals, BaseTrainer):
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
             row = self._rate(self._validation_rater, file, signals)
-            loss = self.compare(wave, spectrum, file[self.target]) if self.loss_functions else None
+            loss = self.file_loss(file, wave, spectrum)
             validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
@@ -257,21 +261,18 @@ class FileByFile(RatedSignals, BaseTrainer):
         for dataloader_idx, batches in enumerate(outputs):
             files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
-            self._check_pairs("validate", name, [self.score], [file.row for file in files])
             report = self.report([self.score], [file.row for file in files])
+            self._pairs.check_pairs("validate", name, report, self.pairs_remedy)
             scores = validation_scores(report, files, gain=self.score_is_gain)
             if dataloader_idx == self.score_dataset:
                 result["score"] = scores.scalars[f"{self.score.name}{'_gain' * self.score_is_gain}"]
                 self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # The pairs are the same in every validation, so they are named once. The network changes.
-            for line in (
-                *(line for line in scores.faulty_pairs if line not in self._already_said),
-                *scores.faulty_outputs,
-            ):
+            for line in (*self._pairs.news(scores.faulty_pairs), *scores.faulty_outputs):
                 self.log.warning(f"validation {name}{line}")
-            self._already_said.update(scores.faulty_pairs)
-            self._check_unchanged(name, scores.scalars[f"{self.score.name}_{next(iter(self.states))}"])
+            given = next(iter(self.states))
+            self._pairs.check_unchanged(name, given, scores.scalars[f"{self.score.name}_{given}"])
         return result
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
@@ -310,7 +311,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
         for dataloader_idx, batches in enumerate(outputs):
             name = self._prefix("test", dataloader_idx, len(outputs))
-            self._check_pairs("test", name, self.metrics, [row for rows in batches for row in rows])
+            report = self.report(self.metrics, [row for rows in batches for row in rows])
+            self._pairs.check_pairs("test", name, report, self.pairs_remedy)
         return result
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
@@ -348,35 +350,6 @@ class FileByFile(RatedSignals, BaseTrainer):
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr)
 
-    def _check_unchanged(self, prefix: str, noisy: float) -> None:
-        """Warns, once for each validation set, if its noisy files are others than in the last validation."""
-        before = self._noisy_scores.setdefault(prefix, noisy)
-        line = f"validation {prefix}the noisy files differ from those of the last validation"
-        if are_different(before, noisy) and line not in self._already_said:
-            self._already_said.add(line)
-            self.log.warning(
-                f"{line}, so the scores of two epochs can't be compared",
-                before=before,
-                now=noisy,
-                remedy="let the data set draw from the global generators of Python, NumPy or torch",
-            )
-
-    def _check_pairs(self, mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
-        """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
-
-        Raises:
-            DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
-        """
-        given, output = self.states
-        if metrics and rows and all(row.faults.keys() - {output} for row in rows):
-            raise no_pair(mode, prefix, self.report(metrics, rows), self.pairs_remedy)
-        for metric in metrics:
-            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"
-            has_value = any(math.isfinite(row.values[given][metric.name]) for row in rows)
-            if rows and line not in self._already_said and not has_value:
-                self._already_said.add(line)
-                self.log.warning(line, remedy="use files that it can rate (are they too short?), or another metric")
-
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
         return f"{self.dataset_name(mode, dataloader_idx)}/" if count > 1 else ""
@@ -390,11 +363,3 @@ class FileByFile(RatedSignals, BaseTrainer):
         else:
             self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
         return finite
-
-    def _index_of(self, name: str | None, names: Sequence[str]) -> int:
-        """Returns the index of the validation set that the score is of."""
-        if error := unknown_set(name, names):
-            raise error
-        if len(names) > 1:
-            self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
-        return list(names).index(name) if name is not None and names else 0

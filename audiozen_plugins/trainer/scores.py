@@ -11,6 +11,7 @@ from torch import Tensor
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.kinds import Mode
+from audiozen_core.logging import get_logger
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Row
 from audiozen_plugins.metric.report import Report
@@ -89,11 +90,6 @@ def no_pair(mode: Mode, prefix: str, report: Report, remedy: str) -> DataError:
     )
 
 
-def are_different(before: float, now: float) -> bool:
-    """Returns whether two scores of the same files differ by more than rounding; False if there is no score now."""
-    return math.isfinite(now) and not math.isclose(now, before, rel_tol=1e-6, abs_tol=1e-6)
-
-
 def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
     """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
     if name is None or not names or name in names:
@@ -103,3 +99,16 @@ def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
         f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
         remedy=f"use one of these, or give a data set this `name`: {known}",
     )
+
+
+def index_of_set(name: str | None, names: Sequence[str]) -> int:
+    """Returns the index of the validation set that the score is of, by default the first.
+
+    Raises:
+        RunError: none of them has this name.
+    """
+    if error := unknown_set(name, names):
+        raise error
+    if len(names) > 1:
+        get_logger().info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
+    return list(names).index(name) if name is not None and names else 0

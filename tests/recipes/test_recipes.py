@@ -204,3 +204,26 @@ def test_recipe_model_gives_the_same_output_as_the_installed_model(ndns):
     installed.load_state_dict(own.state_dict())
     noisy = torch.rand(2, 257, 20)
     assert torch.equal(own(noisy), installed(noisy))
+
+
+@pytest.mark.parametrize("name", ["metricgan", "flow"])
+def test_small_recipe_trains_resumes_and_tests(name, tmp_path, audiozen):  # noqa: F811
+    smaller = {
+        "metricgan": ["trainer.args.warmup_epochs=1", "model_g.args={hidden_size = 8}",
+                      "loss_function_d.args.replay=4"],
+        "flow": ["model.args={channels = 4, levels = 2, blocks = 1}"],
+    }  # fmt: skip
+    settings = [
+        f"meta.save_dir={tmp_path}", "dataset.args.items_per_epoch=8", "dataset.args.clip_seconds=0.6",
+        "dataset.dataloader.batch_size=4", "+validate_dataset.args.items_per_epoch=1",
+        "+test_dataset.args.items_per_epoch=1", '+trainer.args.metrics=["si_sdr"]', *smaller[name],
+    ]  # fmt: skip
+    common = [str(RECIPES / f"mini_denoise/{name}/baseline.toml"), *(f"--set={value}" for value in settings)]
+    outcome = audiozen("run", *common, "--set", "trainer.args.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    outcome = audiozen("run", *common, "--set", "trainer.args.max_epochs=2", "--resume", "-M", "train", "test")
+    assert outcome.code == 0, outcome.err
+    assert "epoch 2/2" in outcome.err
+    assert "epoch 1/2" not in outcome.err
+    with (next(tmp_path.glob("baseline/test/*/0/scores.csv"))).open() as file:
+        assert len(list(csv.DictReader(file))) == 1
