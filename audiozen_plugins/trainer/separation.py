@@ -140,7 +140,9 @@ class SeparationTrainer(EnhancementTrainer):
         if separated is not None and sources is not None:
             ratios = pairwise_si_snr(separated.unsqueeze(0), sources.unsqueeze(0))
             signals["separated"] = reordered(separated, best_permutation(ratios[0])[1])
-        signals["mixture"] = signals["mixture"].expand_as(sources if separated is None else separated)
+        speakers = sources if separated is None else separated
+        if speakers is not None:
+            signals["mixture"] = signals["mixture"].expand_as(speakers)
         return signals
 
     def audio(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
