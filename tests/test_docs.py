@@ -98,7 +98,7 @@ def test_parsing_a_misspelt_option_fails():
 PORTS = [f"docs/coming_from_{name}.md" for name in ("audiozen", "speechbrain", "espnet", "lightning")]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md", *PORTS])
+@pytest.mark.parametrize("page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", *PORTS])
 def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for part in ("train", "valid", "test"):

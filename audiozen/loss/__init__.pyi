@@ -1,4 +1,13 @@
+from audiozen_plugins.loss.compressed import CompressedMagnitudeLoss as CompressedMagnitudeLoss
+from audiozen_plugins.loss.compressed import CompressedSpectrumLoss as CompressedSpectrumLoss
+from audiozen_plugins.loss.multi_resolution_stft import MultiResolutionStftLoss as MultiResolutionStftLoss
 from audiozen_plugins.loss.si_snr import SiSnrLoss as SiSnrLoss
 from audiozen_plugins.loss.si_snr import SiSnrMagnitudeLoss as SiSnrMagnitudeLoss
 from audiozen_plugins.loss.si_snr import si_snr as si_snr
 from audiozen_plugins.loss.soft_dtw import SoftDTWLoss as SoftDTWLoss
+from audiozen_plugins.loss.waveform import L1WaveformLoss as L1WaveformLoss
+from audiozen_plugins.loss.waveform import L2WaveformLoss as L2WaveformLoss
+from audiozen_plugins.loss.waveform import SnrLoss as SnrLoss
+from audiozen_plugins.loss.waveform import snr as snr
+from audiozen_plugins.loss.weighted_sum import WeightedLoss as WeightedLoss
+from audiozen_plugins.loss.weighted_sum import WeightedSumLoss as WeightedSumLoss

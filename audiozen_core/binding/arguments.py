@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from inspect import Parameter
 from typing import Any
 
+from audiozen_core.binding.inline_components import inline_field, with_inline
 from audiozen_core.binding.messages import label_and_suggestion, type_text
 from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.signature import Signature, return_type, signature_of
@@ -244,7 +245,13 @@ def _wrong_values(
     for inner, wrong, annotation in wrong_places(value, parameter.annotation, place):
         if cls := dataclass_of(wrong, annotation):
             fields = signature_of(cls)
-            found += _findings(fields, wrong, (), cls.__qualname__, inner, noun) if fields else []
+            table = with_inline(wrong, cls)
+            field = inline_field(cls)
+            if field and field.name not in table:
+                message = f"{noun} `{spell(inner[1:])}` of {name} has no `path`"
+                found.append(Diagnostic(config_codes.MISSING_ARGUMENT, message, place=inner))
+                continue
+            found += _findings(fields, table, (), cls.__qualname__, inner, noun) if fields else []
             continue
         label, suggestion = label_and_suggestion(wrong, annotation)
         # The key path begins with `args`. Messages leave it out.

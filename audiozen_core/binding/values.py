@@ -24,6 +24,7 @@ from audiozen_core.binding.annotations import (
     members_of,
     unwrap,
 )
+from audiozen_core.binding.inline_components import with_inline
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.key_path import KeyPath
 
@@ -254,6 +255,7 @@ def _fits_dataclass(value: Any, cls: type) -> Fit:
     signature = signature_of(cls)
     if signature is None or signature.open:
         return "unknown"
+    value = with_inline(value, cls)
     required = {parameter.name for parameter in signature.parameters if parameter.default is Parameter.empty}
     if not required <= value.keys() <= set(signature.names()):
         return "no"

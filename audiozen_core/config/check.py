@@ -7,13 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.binding.annotations import unwrap, wants_callable
 from audiozen_core.binding.arguments import call_arguments, check_arguments, check_kind
 from audiozen_core.binding.component_names import is_component_name, kind_of_component
+from audiozen_core.binding.inline_components import inline_field, inline_kind
 from audiozen_core.binding.signature import Signature, signature_of
 from audiozen_core.binding.values import annotation_below, is_component
-from audiozen_core.config.check_acoustics import argument_findings, class_of, join_acoustics, rate_findings
+from audiozen_core.config.check_acoustics import (
+    JoinedAcoustics,
+    argument_findings,
+    class_of,
+    join_acoustics,
+    rate_findings,
+)
 from audiozen_core.config.check_data import check_data
 from audiozen_core.config.check_training import check_training
 from audiozen_core.config.check_unused import check_unused
@@ -27,6 +33,7 @@ from audiozen_core.config.read_sections import Sections
 from audiozen_core.config.renamed_keys import OLD_TRAINER_ARGUMENTS, is_old_value
 from audiozen_core.config.requirements import requirement_findings
 from audiozen_core.config.sections import Component, HookComponent
+from audiozen_core.config.toml.emit import emit
 from audiozen_core.config.used_plugins import recorded_plugin
 from audiozen_core.diagnostics import codes, config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
@@ -64,8 +71,8 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
         for component in loaded.sections.components():
             if checked := checker.check(component):
                 components[component.key] = checked
-        acoustics = checker.join_acoustics(loaded.sections, components)
-        loaded = replace(loaded, sections=replace(loaded.sections, acoustics=acoustics))
+        joined = checker.join_acoustics(loaded.sections, components)
+        loaded = replace(loaded, sections=replace(loaded.sections, acoustics=joined.acoustics))
         checker.ask_components(loaded.sections, components)
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
@@ -81,7 +88,11 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
     checker.report(check_unused(components, tables, modes=loaded.modes))
     checker.findings += namesake_warnings(composition, scope.used, checker.index)
     loaded = replace(loaded, findings=sort_findings(composition, [*loaded.findings, *checker.findings]))
-    return CheckedConfig(loaded.config, loaded.findings, composition, components, scope, defaults, sections)
+    config = loaded.config
+    if joined.declared:
+        # A resume and an evaluation compare this text with that of the checkpoint.
+        config = replace(config, text=emit(joined.recorded_in(composition.values)))
+    return CheckedConfig(config, loaded.findings, composition, components, scope, defaults, sections)
 
 
 def check_component(composition: Composition, component: Component) -> CheckedComponent:
@@ -156,7 +167,7 @@ class _Checker:
             return None
         return self.check_as(component, _role(component))
 
-    def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> Acoustics:
+    def join_acoustics(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> JoinedAcoustics:
         """Joins `[acoustics]` with what the models declare, and compares both with models and data sets."""
         models = [
             components[part.key] for part in sections.components_by_kind["model"].values() if part.key in components
@@ -168,7 +179,7 @@ class _Checker:
         for dataset in (dataset for of_mode in sections.datasets.values() for dataset in of_mode):
             if checked := components.get(dataset.key):
                 self.report(rate_findings(checked, joined.acoustics))
-        return joined.acoustics
+        return joined
 
     def check_as(self, component: Component, role: _Role) -> CheckedComponent | None:
         """Checks a component for its role, and its nested components."""
@@ -193,15 +204,15 @@ class _Checker:
     ) -> dict[KeyPath, CheckedComponent]:
         """Checks the components within the arguments of another one. Returns those that are built before it."""
         nested = {}
-        for inner, annotation in _components_in_arguments(component, signature):
-            kind = kind_of_component(annotation)
+        for inner, annotation, field in _components_in_arguments(component, signature):
+            kind = inline_kind(annotation) if field else kind_of_component(annotation)
             if isinstance(self.composition.get(inner.key), str):
                 self.check_as(inner, _Role(kind, named=True))
                 continue
             # AudioZEN passes a nested component the arguments that it passes to the outer one. If an argument takes a
             # callable, such as `lr_lambda` of `LambdaLR`, a table without `args` that names a function is the function.
             is_function = "args" not in self.composition.get(inner.key)
-            called_later = wants_callable(annotation) and is_function
+            called_later = (wants_callable(annotation) and is_function) or bool(kind and KINDS[kind].called_later)
             hint = ""
             if is_function and unwrap(annotation) is Any:
                 name = inner.key[len(component.key) + 1]
@@ -210,7 +221,7 @@ class _Checker:
                     f"`{name}: Callable`; without that, its result is passed"
                 )
             if checked := self.check_as(inner, _Role(kind, role.injected, called_later, hint=hint)):
-                nested[inner.key] = checked
+                nested[inner.key] = replace(checked, field=field)
         return nested
 
     def signature(self, target: Any) -> Signature | None:
@@ -344,20 +355,26 @@ class _Checker:
             self.findings.append(self.composition.placed(finding, key_path))
 
 
-def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any]]:
-    """Yields the outermost components within the arguments, each with the annotation of its place."""
+def _components_in_arguments(component: Component, signature: Signature | None) -> Iterator[tuple[Component, Any, str]]:
+    """Yields the outermost components within the arguments, each with its annotation.
+
+    The third part is the field of a dataclass that an inline component is, or "".
+    """
     args: Any = component.args  # the `args` of a nested component have not been type-checked yet
     for name, value in args.items() if isinstance(args, dict) else ():
         parameter = signature.get(name) if signature else None
         yield from _components_in(value, (*component.key, "args", name), parameter.annotation if parameter else Any)
 
 
-def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any]]:
+def _components_in(value: Any, place: KeyPath, annotation: Any) -> Iterator[tuple[Component, Any, str]]:
     """Yields the tables with a `path`, and the strings that are a `path` according to the annotation."""
-    if is_component(value):
-        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation
+    field = inline_field(annotation) if isinstance(value, dict) and isinstance(value.get("path"), str) else None
+    if field is not None:
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), field.annotation, field.name
+    elif is_component(value):
+        yield Component(path=value["path"], args=value.get("args", {}), key=place), annotation, ""
     elif is_component_name(value, annotation):
-        yield Component(path=value, key=place), annotation
+        yield Component(path=value, key=place), annotation, ""
     else:
         items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for key, entry in items:

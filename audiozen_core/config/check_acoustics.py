@@ -24,11 +24,17 @@ class JoinedAcoustics:
 
     Attributes:
         acoustics: the settings.
+        declared: those that only a model says, not the file.
         findings: what contradicts what.
     """
 
     acoustics: Acoustics
+    declared: Mapping[str, Any]
     findings: tuple[Finding, ...]
+
+    def recorded_in(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns the values of a file with what the models declare, so that a later change of a model is noticed."""
+        return {**values, "acoustics": {**values.get("acoustics", {}), **self.declared}}
 
 
 def class_of(target: Any) -> Any:
@@ -49,9 +55,9 @@ def join_acoustics(
     joining = _Joining(composition, read)
     for model in models:
         joining.add(model)
-    declared = {name: value for name, (value, _) in joining.declared.items()}
+    declared = {name: value for name, (value, _) in joining.declared.items() if name not in joining.section}
     acoustics = replace(Acoustics(), **{**declared, **joining.given})
-    return JoinedAcoustics(acoustics, (*joining.findings, *joining.disagreements(acoustics)))
+    return JoinedAcoustics(acoustics, declared, (*joining.findings, *joining.disagreements(acoustics)))
 
 
 class _Joining:
@@ -68,7 +74,7 @@ class _Joining:
         """Adds what a model declares, and reports what contradicts the section or another model."""
         own = declared_acoustics(class_of(model.target))
         path = model.component.path
-        for problem in _mistakes(own):
+        for problem in _mistakes(own) if own else ():
             message = f"the attribute `acoustics` of `{path}` is wrong: {problem.message}"
             self.report(replace(problem, message=message, place=("path",), suggestion=None), model.component.key)
             own.pop(str(problem.place[1]), None)

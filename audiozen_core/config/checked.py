@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from audiozen_core.binding.signature import Signature
@@ -27,6 +28,7 @@ class CheckedComponent:
         origin: the position of its `path` in the TOML file.
         called_later: whether it is a function that AudioZEN calls later, such as a loss, instead of a factory.
         nested: the outermost components within its `args`, by key path.
+        field: the field of a dataclass that the component is, if its table has further keys (see `InlineComponent`).
     """
 
     component: Component
@@ -34,7 +36,8 @@ class CheckedComponent:
     signature: Signature | None
     origin: Origin
     called_later: bool = False
-    nested: Mapping[KeyPath, CheckedComponent] = field(default_factory=dict)
+    nested: Mapping[KeyPath, CheckedComponent] = dataclasses.field(default_factory=dict)
+    field: str = ""
 
     @property
     def target(self) -> Any:

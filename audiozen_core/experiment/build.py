@@ -386,7 +386,10 @@ def _build_nested(value: Any, key: KeyPath, owner: CheckedComponent, injected: M
     if inner := owner.nested.get(key):
         # A nested component gets an injected argument only if its signature names that argument. A function with
         # `**kwargs`, for instance, does not ask for an optimiser.
-        return build_component(inner, {name: given for name, given in injected.items() if _takes(inner, name)})
+        made = build_component(inner, {name: given for name, given in injected.items() if _takes(inner, name)})
+        if not inner.field:
+            return made
+        return {inner.field: made, **{name: entry for name, entry in value.items() if name not in ("path", "args")}}
     if isinstance(value, list):
         return [_build_nested(item, (*key, index), owner, injected) for index, item in enumerate(value)]
     if isinstance(value, Mapping):

@@ -122,8 +122,9 @@ class BatchTraining(CheckpointedTrainer):
         if not self._first_step_done:
             self._gradients.check_no_new_weights()
             self._first_step_done = True
-        given = (result if isinstance(result, Mapping) else losses).items()
-        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given}
+        given: dict[str, Any] = dict(result if isinstance(result, Mapping) else losses)
+        given |= {name: value for name, value in self.take_loss_scalars().items() if name not in given}
+        return losses, {name: value.detach() if isinstance(value, Tensor) else value for name, value in given.items()}
 
     def backward_losses(self, losses: Mapping[str, Tensor], *, ask_hooks: bool = True) -> None:
         """Back-propagates the losses that `forward_batch` returned, each to the weights that it trains.

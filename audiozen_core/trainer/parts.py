@@ -144,6 +144,21 @@ class Parts:
             if not training or (frozen and next(module.parameters(), None) is not None):
                 module.eval()
 
+    def take_loss_scalars(self) -> dict[str, torch.Tensor]:
+        """Returns what the losses have recorded since the last call, such as the parts of a sum: `loss/si_snr`.
+
+        A loss records scalars in its attribute `recorded_scalars`, a dict. Those of [loss_function_g] are `loss_g/…`.
+        After a training step they are recorded beside its results; the step of an evaluation calls this itself.
+        """
+        found: dict[str, torch.Tensor] = {}
+        for suffix, loss in self.loss_functions.items():
+            own = unwrapped(loss) if isinstance(loss, nn.Module) else loss
+            recorded = getattr(own, "recorded_scalars", None)
+            if isinstance(recorded, dict):
+                found |= {f"{section_name('loss', suffix)}/{name}": value for name, value in recorded.items()}
+                recorded.clear()
+        return found
+
     @property
     def model(self) -> nn.Module:
         """The network of an experiment that has one. Raises RunError if there are several."""

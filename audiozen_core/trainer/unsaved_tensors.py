@@ -23,18 +23,20 @@ class UnsavedTensors:
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self._modules = modules
-        self._before = {name: (weakref.ref(tensor), _version(tensor)) for name, tensor in _plain_tensors(modules)}
+        self._before = {name: _Seen(tensor) for name, tensor in _plain_tensors(modules)}
 
     def warn(self) -> None:
         """Warns, once, of the tensors that have been changed or replaced since. Neither copies nor reads them."""
         if not self._before:
             return
-        changed = [
-            name
-            for name, tensor in _plain_tensors(self._modules)
-            if name in self._before
-            and (self._before[name][0]() is not tensor or self._before[name][1] != _version(tensor))
-        ]
+        changed = []
+        for name, tensor in _plain_tensors(self._modules):
+            seen = self._before.get(name)
+            if seen and seen.device != tensor.device:
+                # Many a constant, such as a window, is moved to the GPU when it is first needed.
+                self._before[name] = _Seen(tensor)
+            elif seen and (seen.tensor() is not tensor or seen.version != _version(tensor)):
+                changed.append(name)
         if changed:
             self._before = {}
             get_logger().warning(
@@ -46,10 +48,20 @@ class UnsavedTensors:
             )
 
 
+class _Seen:
+    """A tensor as it was when it was last looked at, without keeping it alive."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.version = _version(tensor)
+        self.device = tensor.device
+
+
 def _plain_tensors(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
     for section, module in modules.items():
         for path, part in module.named_modules():
-            if type(part).get_extra_state is not nn.Module.get_extra_state:
+            own = type(part)
+            if own.get_extra_state is not nn.Module.get_extra_state or own.state_dict is not nn.Module.state_dict:
                 continue  # saves what it likes
             for name, value in vars(part).items():
                 # Weight and spectral norm, pruning and the like compute `weight` anew from `weight_g` in each pass.

@@ -17,6 +17,7 @@ from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError
 from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.held_modules import held_modules
 from audiozen_plugins.metric.metric import Metric
+from audiozen_plugins.metric.of_torchmetrics import adapted
 from audiozen_plugins.metric.report import STATES, scalar_names
 
 MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
@@ -48,6 +49,7 @@ def build_metric(spec: MetricSpec) -> Metric:
     metric: Any = spec
     if isinstance(spec, Mapping):
         metric = build(resolve(spec["path"], section="metric").target, spec.get("args", {}))
+    metric = adapted(metric)
     if not callable(metric) or not all(hasattr(metric, name) for name in _ATTRIBUTES):
         raise RunError(
             f"`{spec}` is not a metric, which can be called and has {', '.join(f'`{name}`' for name in _ATTRIBUTES)}",

@@ -189,12 +189,15 @@ def _declared(model: Any) -> dict[str, Any]:
     """Returns what a model declares. A class does not tell what only its objects know, such as a property."""
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     found = {name: getattr(model, name, None) for name in DECLARED}
-    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    found = {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    # Without a domain, `compression = 8` is probably something else, such as the factor of a codec.
+    return found if "domain" in found else {name: value for name, value in found.items() if _is_possible(name, value)}
 
 
 def _is_possible(argument: str, value: Any) -> bool:
     if argument == "compression":
-        return value == "log1p" or (isinstance(value, int | float) and 0.1 <= value <= 1)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value == "log1p" or (is_number and 0.1 <= value <= 1)
     return value in get_args(Domain if argument == "domain" else Layout)
 
 

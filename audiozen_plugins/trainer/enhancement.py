@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
+from audiozen_plugins.loss.calls import LossDomain, domains_of, expanded, loss_value
 from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.batches import enhancement_batch
 from audiozen_plugins.trainer.domains import (
@@ -32,8 +33,7 @@ from audiozen_plugins.trainer.domains import (
     phase,
 )
 from audiozen_plugins.trainer.file_by_file import FileByFile
-
-LossDomain = Literal["waveform", "magnitude", "spectrum", "features", "both"]
+from audiozen_plugins.trainer.loss_inputs import LossInputs
 
 
 class EnhancementTrainer(FileByFile):
@@ -62,9 +62,11 @@ class EnhancementTrainer(FileByFile):
             expanded again. The phase of a spectrum stays. The loss gets magnitudes and spectra without compression. The
             default is what the model declares, or else none.
         add_channel: whether a waveform model takes [batch, 1, time], as `torchaudio.models.ConvTasNet` does.
-        loss_domain: what the loss compares: `waveform`, `magnitude`, `spectrum` (complex), `features` (magnitudes as
-            [batch, frames, features]), or `both` (the two waveforms, then the two magnitudes). The default is the
-            attribute `domain` of the loss, or the domain of the model if the loss has no such attribute.
+        loss_domain: what the loss compares: `waveform`, `waveform_with_channel` [batch, 1, time], `magnitude`,
+            `spectrum` (complex), `features` (magnitudes as [batch, frames, features]), or `both` (the two waveforms,
+            then the two magnitudes). The default is the attribute `domain` of the loss, which may be a tuple of several
+            domains, or the domain of the model if the loss has no such attribute. The losses of auraloss and of
+            `torchmetrics.audio` get waveforms.
 
     Raises:
         RunError: the model works on the STFT, but that of `[acoustics]` can't be inverted; the model contradicts an
@@ -85,8 +87,8 @@ class EnhancementTrainer(FileByFile):
         check_ranges(EnhancementTrainer, locals())
         super().__init__(components, **kwargs)
         args = {"domain": domain, "layout": layout, "compression": compression}
-        for _, error in domain_errors(self.model, args):
-            raise error
+        for _, wrong in domain_errors(self.model, args):
+            raise wrong
         self.model_domain = choose_domain(self.model, args)
         self.domain = self.model_domain.domain
         if error := part_error(self.model, self.model_domain, args, self.acoustics):
@@ -95,8 +97,13 @@ class EnhancementTrainer(FileByFile):
             raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        loss = self.loss_functions.get("")
-        self.loss_domain = loss_domain or getattr(loss, "domain", self.domain)
+        domains = expanded(loss_domain) if loss_domain else domains_of(self.loss_functions.get(""))
+        self.loss_domains = tuple(domain or self.domain for domain in domains)
+        if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
+            raise RunError(
+                f"the loss has the attribute `domain` with {strange[0]!r}, which no loss can compare",
+                remedy=f"use one of {', '.join(get_args(LossDomain))}, or set `loss_domain` in [trainer.args]",
+            )
 
     @classmethod
     def check_settings(
@@ -111,10 +118,9 @@ class EnhancementTrainer(FileByFile):
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
         model = models.get("")
         errors = list(domain_errors(model, args))
-        for argument, error in errors:
-            yield as_finding(
-                error, config_codes.NUMBERS_DISAGREE, ("args", argument) if argument in args else ("path",)
-            )
+        for argument, wrong in errors:
+            place = ("args", argument) if argument in args else ("path",)
+            yield as_finding(wrong, config_codes.NUMBERS_DISAGREE, place)
         # Lengths that contradict each other are reported in [acoustics].
         consistent = acoustics.hop_length <= acoustics.win_length <= acoustics.n_fft
         if errors or not consistent or window_error(acoustics.window, acoustics.window_args):
@@ -198,31 +204,15 @@ class EnhancementTrainer(FileByFile):
 
         `spectrum` has the magnitudes or the complex spectra that the waveforms were made from, if they are known.
         """
-        if self.loss_domain == "waveform":
-            return self._run_loss(wave, clean)
-        target = self._in_time(self._spectrogram(clean))
-        # The spectra of a magnitude model are those of its waveforms, which have the noisy phase.
-        known = spectrum is not None and (spectrum.is_complex() or self.loss_domain != "spectrum")
-        estimate = spectrum if spectrum is not None and known else self._in_time(self._spectrogram(wave))
-        if self.loss_domain == "spectrum":
-            return self._run_loss(estimate, target)
-        estimate, target = (part.abs() if part.is_complex() else part for part in (estimate, target))
-        if self.loss_domain == "both":
-            return self._run_loss(wave, clean, estimate, target)
-        if self.loss_domain == "features":
-            return self._run_loss(estimate.transpose(-1, -2), target.transpose(-1, -2))
-        return self._run_loss(estimate, target)
-
-    def _run_loss(self, *inputs: Tensor) -> Tensor:
+        signals = LossInputs(lambda wave: self._in_time(self._spectrogram(wave)), wave, spectrum, clean)
+        inputs = [signal for domain in self.loss_domains for signal in signals.pair(domain)]
         remedy = (
-            f'`loss_domain` in [trainer.args] (now "{self.loss_domain}") says what the loss is given: `waveform` '
-            "[batch, time], `magnitude` or `spectrum` [batch, n_fft // 2 + 1, frames], `features` [batch, frames, "
-            "features]; for a loss that takes [batch, channels, time], name a function of your own that calls it with "
-            "`unsqueeze(1)`"
+            f"`loss_domain` in [trainer.args] (now {', '.join(self.loss_domains)}) says what the loss is given: "
+            "`waveform` [batch, time], `waveform_with_channel` [batch, 1, time], `magnitude` or `spectrum` [batch, "
+            "n_fft // 2 + 1, frames], `features` [batch, frames, features]"
         )
         with translate_part_errors("the loss", *inputs, remedy=remedy):
-            loss: Tensor = self.loss_function(*inputs)
-        return loss
+            return loss_value(self.loss_function, *inputs)
 
     # ------------------------------------------------------------------------------- the modes
 

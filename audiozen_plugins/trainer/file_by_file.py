@@ -196,7 +196,7 @@ class FileByFile(BaseTrainer):
             self.show(**signals)
             row = self._rate(self._validation_rater, file, signals)
             loss = self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
-            validated.append(Validated(row, loss))
+            validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
     def validation_epoch_end(self, outputs: list[list[list[Validated]]]) -> Mapping[str, float]:

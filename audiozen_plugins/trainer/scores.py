@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -16,10 +16,11 @@ from audiozen_plugins.metric.report import Report
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The values of one validation file, and its loss if there is a loss function."""
+    """The values of one validation file, its loss if there is a loss function, and what the loss has recorded."""
 
     row: Row
     loss: Tensor | None
+    recorded: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class ValidationScores:
     """What a validation says about one data set.
 
     Attributes:
-        scalars: the means over the files: that of the metric, `<metric>_noisy` and `loss`; and `<metric>_missing`, the
-            number of files without a value, if there are any.
+        scalars: the means over the files: that of the metric, `<metric>_noisy`, `loss` and what the loss records, such
+            as `loss/si_snr`; and `<metric>_missing`, the number of files without a value, if there are any.
         faulty_pairs: which files are not in the means because of their signals, in words.
         faulty_outputs: which files have no value because of the network, in words. The mean of the metric is then NaN.
         why_no_mean: why the mean of the metric is not finite, in words; "" if it is.
@@ -56,6 +57,9 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
     losses = {file.row.id: float(file.loss) for file in counted if file.loss is not None}
     if any(file.loss is not None for file in files):
         scalars["loss"] = sum(losses.values()) / len(losses) if losses else math.nan
+    for name in dict.fromkeys(name for file in counted for name in file.recorded):
+        values = [float(file.recorded[name]) for file in counted if name in file.recorded]
+        scalars[name] = sum(values) / len(values)
     if broken := [name for name, loss in losses.items() if not math.isfinite(loss)]:
         faulty_outputs.append(f"the loss is not finite for {len(broken)} of {len(files)} files: {listed(broken)}")
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs, why_no_mean)

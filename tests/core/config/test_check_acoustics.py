@@ -123,6 +123,24 @@ def test_file_may_repeat_or_add_to_what_a_model_declares(check):
     assert acoustics == Acoustics(sr=8000, n_fft=320, win_length=320, hop_length=160)
 
 
+def test_what_a_model_declares_is_in_the_effective_config(check, tmp_path):
+    config = check("Small", "sr = 8000").config
+    saved = tmp_path / "saved.toml"
+    saved.write_text(config.text)
+    assert load_config(saved).composition.values["acoustics"] == {
+        "sr": 8000,
+        "n_fft": 320,
+        "win_length": 320,
+        "hop_length": 160,
+    }
+    assert check_config(load_config(saved)).config.text == config.text
+    assert "acoustics" not in check("Plain").config.text
+    # A later change of the class contradicts the saved file.
+    saved.write_text(config.text.replace("parts.Small", "parts.Whole"))
+    with pytest.raises(ConfigError, match="n_fft"):
+        check_config(load_config(saved))
+
+
 def test_contradiction_of_the_file_and_the_model_is_found_at_its_line(check):
     (found,) = errors_of(check, "Small", "sr = 16000\nn_fft = 512")
     assert found == ("AZ107", 15, "`n_fft` is 512, but `parts.Small` declares 320")

@@ -8,6 +8,7 @@ import torch
 import torch.distributed.fsdp  # here rather than in each of the processes
 from torch import nn
 
+from audiozen_core.audio.acoustics import declared_acoustics
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.tensors import map_tensors
@@ -30,6 +31,7 @@ from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.sharded_state import sharded_as
+from audiozen_plugins.trainer.domains import ModelDomain, choose_domain
 from tests.core.distributed.networks import Stack
 from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
 from tests.on_ranks import Failed, all_right, on_ranks
@@ -368,6 +370,24 @@ def test_network_that_cannot_be_sharded_is_refused(network, message):
     with pytest.raises(BuildError, match=message) as caught:
         shard(network(), "[model]", Ranks(0, 2), SHARDED, CPU)
     assert 'strategy = "data_parallel"' in str(caught.value.remedy)
+
+
+class Spectral(Stack):
+    domain = "spectrum"
+    layout = "channels_last"
+    acoustics = {"n_fft": 320, "win_length": 320, "hop_length": 160}  # noqa: RUF012
+
+
+def declared_by_a_sharded_network(rank):
+    with joined_ranks(SHARDED, "cpu") as ranks:
+        model = Spectral()
+        shard(model, "[model]", ranks, SHARDED, CPU)
+        return type(model) is not Spectral, choose_domain(model, {}), declared_acoustics(model)
+
+
+def test_sharded_network_declares_what_its_class_declares():
+    wanted = True, ModelDomain("spectrum", "channels_last"), Spectral.acoustics
+    assert all_right(on_ranks(2, declared_by_a_sharded_network)) == [wanted] * 2
 
 
 def test_weights_of_two_networks_and_unknown_methods_are_refused():

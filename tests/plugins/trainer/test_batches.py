@@ -204,7 +204,7 @@ def test_error_of_a_loss_has_the_shapes_and_advice(tmp_path, mode):
         trainer.train(loader()) if mode == "train" else trainer.validate([loader(pad_collate)])
     assert caught.value.message.startswith("the loss fails for inputs of the forms float32 [")
     assert caught.value.message.endswith("4000]: AssertionError: expected [batch, channels, time]")
-    assert "unsqueeze(1)" in caught.value.remedy
+    assert "`waveform_with_channel` [batch, 1, time]" in caught.value.remedy
     assert "`loss_domain`" in caught.value.remedy
 
 

@@ -143,7 +143,7 @@ def test_delay_of_a_spectrum_model_is_removed():
     wave, spectrum = trainer.enhance(noise(8001))
     assert torch.allclose(wave, noise(8001), atol=1e-6)
     for loss_domain in ("magnitude", "spectrum", "features"):
-        trainer.loss_domain = loss_domain
+        trainer = make(Late(), loss_domain=loss_domain)
         assert trainer.compare(wave, spectrum, noise(8001)) < 1e-5
 
 
@@ -158,6 +158,7 @@ class Spy(nn.Module):
     ("loss_domain", "shapes"),
     [
         ("waveform", [(2, 8000)] * 2),
+        ("waveform_with_channel", [(2, 1, 8000)] * 2),
         ("magnitude", [(2, 257, 32)] * 2),
         ("spectrum", [(2, 257, 32)] * 2),
         ("features", [(2, 32, 257)] * 2),
@@ -176,7 +177,15 @@ def test_loss_of_every_domain_fits_a_model_of_every_domain(model, loss_domain, s
     assert complex_ones == [loss_domain == "spectrum"] * len(shapes)
     estimate, target = loss.signals[-2:]
     assert torch.allclose(estimate, target.flip(0), atol=1e-4)
-    assert make(domain="spectrum").loss_domain == "spectrum"
+    assert make(domain="spectrum").loss_domains == ("spectrum",)
+
+
+def test_loss_with_an_unknown_domain_is_an_error():
+    loss = Spy()
+    loss.domain = "wave"
+    with pytest.raises(RunError, match="`domain` with 'wave', which no loss can compare"):
+        make(loss=loss)
+    assert make(loss=loss, loss_domain="waveform").loss_domains == ("waveform",)
 
 
 # ------------------------------------------------------------------------------------------- declarations
@@ -191,6 +200,10 @@ def test_model_declares_its_domain_and_layout():
 
 def test_without_a_declaration_a_model_is_given_magnitudes():
     assert make().model_domain == ModelDomain("magnitude", "complex", None)
+    # Attributes with these names may mean something else.
+    codec = type("Codec", (Gain,), {"compression": 8, "layout": "wide", "acoustics": nn.Identity()})
+    assert make(codec()).model_domain == ModelDomain("magnitude", "complex", None)
+    assert make(type("Root", (Gain,), {"compression": 0.5})()).model_domain == ModelDomain(compression=0.5)
 
 
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda model: torch.compile(nn.DataParallel(model))])
@@ -220,7 +233,7 @@ def test_argument_that_contradicts_the_model_is_an_error(args, message):
     [
         ({"domain": "spectral"}, {}, "`domain = 'spectral'`, which is not a domain"),
         ({"domain": "spectrum", "layout": "last"}, {}, "`layout = 'last'`, which is not a layout"),
-        ({"compression": 2.0}, {}, "`compression = 2.0`, which is not a compression"),
+        ({"domain": "magnitude", "compression": 2.0}, {}, "`compression = 2.0`, which is not a compression"),
         ({}, {"layout": "channels_last"}, "`layout` has no effect on a model in the domain 'magnitude'"),
         ({"domain": "waveform"}, {"compression": 0.3}, "`compression` has no effect on a model in the domain 'wave"),
         ({}, {"compression": 0.01}, "`compression` is 0.01, but must be"),

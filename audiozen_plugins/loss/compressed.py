@@ -1,0 +1,92 @@
+"""Losses of compressed magnitudes and spectra, which give quiet bins more weight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiozen_plugins.loss.precision import in_full_precision
+
+_SHAPE = "[batch, frequencies, frames]"
+
+
+class CompressedMagnitudeLoss(nn.Module):
+    """The mean squared error of compressed magnitudes: `mean((|S|^power - |T|^power)²)`.
+
+    Ephrat et al., "Looking to Listen at the Cocktail Party", SIGGRAPH 2018. `|S|^power` is computed as
+    `(|S|² + eps)^(power / 2)`, so that its gradient is finite for silence, too.
+
+    Args:
+        power: the exponent of the magnitudes.
+        eps: the power that is added to that of each bin.
+    """
+
+    domain = "magnitude"
+
+    def __init__(self, power: float = 0.3, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.power = power
+        self.eps = eps
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Computes the loss of magnitudes [batch, frequencies, frames], a scalar.
+
+        Raises:
+            ValueError: the magnitudes differ in shape, or are complex.
+        """
+        if estimate.is_complex():
+            raise ValueError("the loss compares magnitudes, not complex spectra")
+        estimate, target = in_full_precision(estimate, target, _SHAPE)
+        with torch.autocast(estimate.device.type, enabled=False):
+            return nn.functional.mse_loss(self._compressed(estimate), self._compressed(target))
+
+    def _compressed(self, magnitude: Tensor) -> Tensor:
+        return (magnitude.square() + self.eps) ** (self.power / 2)
+
+
+class CompressedSpectrumLoss(nn.Module):
+    """The mean squared error of compressed spectra, with and without their phase.
+
+    Braun & Tashev, "A consolidated view of loss functions for supervised deep learning-based speech enhancement", TSP
+    2021, with means instead of sums. For spectra `S` and `T`, compressed to `S' = |S|^power · S / |S|`, it is
+
+        (1 - complex_weight) * mean((|S'| - |T'|)²) + complex_weight * mean(|S' - T'|²)
+
+    `|S|^power` is computed as `(|S|² + eps)^(power / 2)`, and the factor of `S` alike, so that the gradient is finite
+    for silence, too.
+
+    Args:
+        power: the exponent of the magnitudes.
+        complex_weight: the share of the error of the complex spectra, from 0 to 1.
+        eps: the power that is added to that of each bin.
+    """
+
+    domain = "spectrum"
+
+    def __init__(self, power: float = 0.3, complex_weight: float = 0.3, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.power = power
+        self.complex_weight = complex_weight
+        self.eps = eps
+
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """Computes the loss of complex spectra [batch, frequencies, frames], a scalar.
+
+        Raises:
+            ValueError: the spectra differ in shape, or are not complex.
+        """
+        if not estimate.is_complex():
+            raise ValueError("the loss compares complex spectra, not real numbers")
+        estimate, target = in_full_precision(estimate, target, _SHAPE)
+        with torch.autocast(estimate.device.type, enabled=False):
+            magnitude, spectrum = self._compressed(estimate)
+            wanted_magnitude, wanted_spectrum = self._compressed(target)
+            of_magnitudes = nn.functional.mse_loss(magnitude, wanted_magnitude)
+            of_spectra = (spectrum - wanted_spectrum).square().sum(-1).mean()
+            return (1 - self.complex_weight) * of_magnitudes + self.complex_weight * of_spectra
+
+    def _compressed(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns compressed magnitudes [...], and compressed spectra [..., 2] as real and imaginary part."""
+        parts = torch.view_as_real(spectrum)
+        power = parts.square().sum(-1) + self.eps
+        return power ** (self.power / 2), parts * power[..., None] ** ((self.power - 1) / 2)

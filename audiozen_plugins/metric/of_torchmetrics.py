@@ -1,0 +1,48 @@
+"""Metrics of torchmetrics as metrics of a test or a validation."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiozen_core.errors import RunError
+
+
+class OfTorchmetrics:
+    """Rates files with a metric of torchmetrics, such as `torchmetrics.audio.SignalNoiseRatio`.
+
+    Args:
+        metric: the metric.
+
+    Raises:
+        RunError: the metric does not say whether a higher value is better.
+    """
+
+    def __init__(self, metric: Any) -> None:
+        self.label = type(metric).__name__
+        self.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.label).lower()
+        # Those of torchmetrics.audio that are called a ratio are in decibels.
+        self.unit = "dB" if self.name.endswith("ratio") else ""
+        if not isinstance(metric.higher_is_better, bool):
+            raise RunError(
+                f"the metric `{self.label}` of torchmetrics does not say whether a higher value is better",
+                remedy="use a class derived from it, with the attribute `higher_is_better`",
+            )
+        self.higher_is_better = metric.higher_is_better
+        self.metric = metric
+
+    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
+        """Computes the value of one file, whose signals are [time]."""
+        with torch.no_grad():
+            value = self.metric(estimate[None], reference[None])
+        self.metric.reset()  # it would collect all files
+        return float(value)
+
+
+def adapted(metric: Any) -> Any:
+    """Returns a metric of torchmetrics in the form that AudioZEN rates with, and anything else as it is."""
+    is_theirs = any(base.__module__ == "torchmetrics.metric" for base in type(metric).__mro__)
+    return OfTorchmetrics(metric) if is_theirs and not hasattr(metric, "label") else metric

@@ -1,0 +1,55 @@
+"""What a loss compares: enhanced and clean signals, in the domains that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from torch import Tensor
+
+
+class LossInputs:
+    """The enhanced and the clean signals of a batch. Only what is asked for is computed, and only once.
+
+    Args:
+        transform: makes the complex spectra [batch, frequencies, frames] that losses compare from waveforms.
+        wave: the enhanced waveforms [batch, time].
+        spectrum: the magnitudes or the complex spectra that they were made from, if these are known.
+        clean: the clean waveforms [batch, time].
+    """
+
+    def __init__(
+        self, transform: Callable[[Tensor], Tensor], wave: Tensor, spectrum: Tensor | None, clean: Tensor
+    ) -> None:
+        self._transform = transform
+        self._wave = wave
+        self._spectrum = spectrum
+        self._clean = clean
+
+    def pair(self, domain: str) -> tuple[Tensor, Tensor]:
+        """Returns estimate and target in one of the domains, except for `both`, which is two of them."""
+        if domain == "waveform":
+            return self._wave, self._clean
+        if domain == "waveform_with_channel":
+            return self._wave.unsqueeze(1), self._clean.unsqueeze(1)
+        if domain == "spectrum":
+            return self._spectra
+        if domain == "features":
+            return self._magnitudes[0].transpose(-1, -2), self._magnitudes[1].transpose(-1, -2)
+        return self._magnitudes
+
+    @cached_property
+    def _target(self) -> Tensor:
+        return self._transform(self._clean)
+
+    @cached_property
+    def _spectra(self) -> tuple[Tensor, Tensor]:
+        # The spectra of a magnitude model are those of its waveforms, which have the noisy phase.
+        known = self._spectrum is not None and self._spectrum.is_complex()
+        return self._spectrum if self._spectrum is not None and known else self._transform(self._wave), self._target
+
+    @cached_property
+    def _magnitudes(self) -> tuple[Tensor, Tensor]:
+        if self._spectrum is not None and not self._spectrum.is_complex():
+            return self._spectrum, self._target.abs()
+        return self._spectra[0].abs(), self._target.abs()
