@@ -5,3 +5,4 @@ from audiozen_plugins.model.sigma_delta import DenseBlock as DenseBlock
 from audiozen_plugins.model.sigma_delta import InputBlock as InputBlock
 from audiozen_plugins.model.sigma_delta import OutputBlock as OutputBlock
 from audiozen_plugins.model.spiking_fullsubnet import SpikingFullSubNet as SpikingFullSubNet
+from audiozen_plugins.model.ul_unas import ULUNAS as ULUNAS

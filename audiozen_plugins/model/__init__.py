@@ -3,5 +3,6 @@
 from audiozen_plugins.model.gtcrn import GTCRN
 from audiozen_plugins.model.sdnn import SDNN
 from audiozen_plugins.model.spiking_fullsubnet import SpikingFullSubNet
+from audiozen_plugins.model.ul_unas import ULUNAS
 
-__all__ = ["GTCRN", "SDNN", "SpikingFullSubNet"]
+__all__ = ["GTCRN", "SDNN", "ULUNAS", "SpikingFullSubNet"]
