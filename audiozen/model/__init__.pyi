@@ -1,3 +1,4 @@
+from audiozen_plugins.model.crn import CRN as CRN
 from audiozen_plugins.model.gated_spiking import GatedSpikingLayer as GatedSpikingLayer
 from audiozen_plugins.model.gtcrn import GTCRN as GTCRN
 from audiozen_plugins.model.sdnn import SDNN as SDNN

@@ -33,13 +33,13 @@ class GroupedGRU(nn.Module):
         """
         steps, batch, _ = x.shape
         if self.bidirectional:
-            halves = x.unflatten(-1, (2, 1, -1))
+            halves = x.reshape(steps, batch, 2, 1, -1)
             x = torch.cat([halves, halves.flip(0)], dim=-2).flatten(2)
         weights = self._joined_weights(x)
         state = x.new_zeros(1, batch, weights[1].shape[1])
         output: Tensor = torch.gru(x, state, weights, True, 1, 0.0, self.training, False, False)[0]
         if self.bidirectional:
-            forwards, backwards = output.unflatten(-1, (2, 2, -1)).unbind(-2)
+            forwards, backwards = output.reshape(steps, batch, 2, 2, -1).unbind(-2)
             output = torch.stack([forwards, backwards.flip(0)], dim=-2).reshape(steps, batch, -1)
         return output
 
@@ -50,14 +50,13 @@ class GroupedGRU(nn.Module):
         joined = []
         for name in _GRU_WEIGHTS:
             weights = torch.stack([getattr(rnn, name + direction) for rnn, direction in groups])
-            by_gate = weights.unflatten(1, (3, -1)).transpose(0, 1)
+            by_gate = weights.reshape(len(groups), 3, -1, *weights.shape[2:]).transpose(0, 1)
             if name.startswith("weight"):
                 diagonal = torch.eye(len(groups), dtype=weights.dtype, device=weights.device)
                 by_gate = (by_gate.unsqueeze(-2) * diagonal[:, None, :, None]).flatten(-2)
             joined.append(by_gate.flatten(0, 2))
         # cuDNN reads the weights from one piece of memory.
-        sizes = [weight.numel() for weight in joined]
-        pieces = torch.cat([weight.flatten() for weight in joined]).split(sizes)
+        pieces = torch.split(torch.cat([weight.flatten() for weight in joined]), [weight.numel() for weight in joined])
         return [piece.view_as(weight) for piece, weight in zip(pieces, joined, strict=True)]
 
 
@@ -86,9 +85,9 @@ class DualPathGRU(nn.Module):
         x = x.permute(0, 2, 3, 1)
         batch, frames, freqs, _ = x.shape
         over_freqs = x.permute(2, 0, 1, 3).flatten(1, 2)
-        over_freqs = self.intra_fc(self.intra_rnn(over_freqs)).unflatten(1, (batch, frames))
+        over_freqs = self.intra_fc(self.intra_rnn(over_freqs)).reshape(freqs, batch, frames, -1)
         x = x + self.intra_ln(over_freqs.permute(1, 2, 0, 3))
         over_frames = x.transpose(0, 1).flatten(1, 2)
-        over_frames = self.inter_fc(self.inter_rnn(over_frames)).unflatten(1, (batch, freqs))
+        over_frames = self.inter_fc(self.inter_rnn(over_frames)).reshape(frames, batch, freqs, -1)
         x = x + self.inter_ln(over_frames.transpose(0, 1))
         return x.permute(0, 3, 1, 2)

@@ -22,7 +22,8 @@ class _Spike(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (potential,) = ctx.saved_tensors
-        return grads[0] * (1 - potential.abs()).clamp_min(0)
+        slope: Tensor = (1 - potential.abs()).clamp_min(0)
+        return grads[0] * slope
 
 
 class GatedSpikingLayer(nn.Module):

@@ -127,7 +127,7 @@ class SpikingFullSubNet(nn.Module):
         enhanced = []
         for band, model in zip(self.bands, self.sb_model.sb_models, strict=True):
             units = self.norm(torch.cat([band.units(magnitude), band.own_units(full)], dim=-1))
-            coefficients = model(units.flatten(1, 2)).unflatten(1, units.shape[1:3])
+            coefficients = model(units.flatten(1, 2)).reshape(*units.shape[:3], -1)
             enhanced.append(deep_filter(noisy[:, band.low : band.high], band.coefficients(coefficients)))
         return torch.cat([*enhanced, noisy[:, -1:]], dim=1)
 
@@ -171,11 +171,11 @@ class _Band(NamedTuple):
 
     def own_units(self, x: Tensor) -> Tensor:
         """Returns the frequencies of x [frames, batch, frequencies] as [frames, batch, units, center]."""
-        return x[..., self.low : self.high].unflatten(-1, (-1, self.center))
+        return x[..., self.low : self.high].reshape(*x.shape[:2], -1, self.center)
 
     def coefficients(self, output: Tensor) -> Tensor:
         """Returns the output [frames, batch, units, …] of a model as complex [batch, frequencies, frames, order]."""
-        real, imag = output.float().unflatten(-1, (2, self.center, self.order)).unbind(3)
+        real, imag = output.float().reshape(*output.shape[:3], 2, self.center, self.order).unbind(3)
         return torch.complex(real, imag).flatten(2, 3).permute(1, 2, 0, 3)
 
 

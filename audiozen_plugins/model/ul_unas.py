@@ -251,11 +251,11 @@ class _TransposedConv(nn.ConvTranspose2d):
     """A transposed convolution over frames with their past before them. It returns the frames without the past."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        past, bands = self.kernel_size[0] - 1, self.padding[1]
+        past, bands = self.kernel_size[0] - 1, self.kernel_size[1] // 2
         if self.stride[1] == 1:
             return F.conv2d(x, kernel_of(self), self.bias, padding=(0, bands), groups=self.groups)
         return F.conv_transpose2d(
-            x, self.weight, self.bias, stride=self.stride, padding=(past, int(bands)), groups=self.groups
+            x, self.weight, self.bias, stride=self.stride, padding=(past, bands), groups=self.groups
         )
 
 
@@ -291,7 +291,8 @@ class _Attention(nn.Module):
         self.fa = _BandGate(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return temporal_gate(x, self.ta_gru, self.ta_fc) * x * self.fa(x)
+        weights: Tensor = self.fa(x)
+        return temporal_gate(x, self.ta_gru, self.ta_fc) * x * weights
 
 
 class _BandGate(nn.Module):
@@ -307,6 +308,6 @@ class _BandGate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, _, frames, width = x.shape
         energies = F.pad(x.square().mean(1), (0, self.missing))
-        pieces = energies.unflatten(-1, (-1, self.size)).flatten(0, 1).transpose(0, 1)
+        pieces = energies.reshape(batch * frames, -1, self.size).transpose(0, 1)
         weights: Tensor = self.fc(self.gru(pieces)[0]).sigmoid()
         return weights.transpose(0, 1).reshape(batch, 1, frames, -1)[..., :width]
