@@ -28,7 +28,7 @@ def on_ranks(size: int, function: Callable[[int], Any]) -> list[Any]:
     """Calls `function(rank)` in a process for each rank.
 
     Returns:
-        What each rank returned, in order; a `Failed` for a rank that raised an error; None for one that was killed.
+        What each rank returned, in order; a `Failed` for a rank that raised an error, or was killed.
     """
     port = free_port()
     pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
@@ -40,9 +40,10 @@ def on_ranks(size: int, function: Callable[[int], Any]) -> list[Any]:
         sender.close()
         try:
             results.append(receiver.recv())
+            child.join()
         except EOFError:
-            results.append(None)
-        child.join()
+            child.join()
+            results.append(Failed("the process was killed", f"its exit code is {child.exitcode}"))
     return results
 
 

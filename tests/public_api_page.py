@@ -43,6 +43,7 @@ The command `python -m tests.test_public_face` generates this page from the stub
 """
 STEPS = tuple(name for name in vars(Steps) if not name.startswith("_"))
 OVERRIDABLE = {
+    "Ema": ("decay_at",),
     "BaseTrainer": STEPS,
     "EnhancementTrainer": ("enhance", "compare", *STEPS),
     **dict.fromkeys(

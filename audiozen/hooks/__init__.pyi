@@ -16,12 +16,15 @@ from audiozen_core.hooks.trainer_protocol import Scalars as Scalars
 from audiozen_core.hooks.trainer_protocol import State as State
 from audiozen_core.hooks.trainer_protocol import Stateful as Stateful
 from audiozen_core.hooks.trainer_protocol import Trainer as Trainer
+from audiozen_core.hooks.trainer_protocol import Weights as Weights
 from audiozen_core.kinds import Mode as Mode
 from audiozen_core.trainer.host_copy import HostCopy as HostCopy
 from audiozen_core.trainer.learning_rates import learning_rates as learning_rates
+from audiozen_core.trainer.module_state import named_weights as named_weights
 from audiozen_plugins.hooks.amp import Amp as Amp
 from audiozen_plugins.hooks.checkpoint import Checkpoint as Checkpoint
 from audiozen_plugins.hooks.clip_grad_norm import ClipGradNorm as ClipGradNorm
+from audiozen_plugins.hooks.ema import Ema as Ema
 from audiozen_plugins.hooks.metrics_jsonl import MetricsJsonl as MetricsJsonl
 from audiozen_plugins.hooks.nonfinite import NonFinite as NonFinite
 from audiozen_plugins.hooks.patience import Patience as Patience

@@ -45,6 +45,7 @@ class Acoustics:
     window: str = _value("hann", "the window of the STFT", choices=tuple(WINDOWS))
     window_args: dict[str, Any] = field(
         default_factory=dict,
+        hash=False,  # a dict has no hash
         metadata={"doc": "the parameters of the window: `beta` of `kaiser`, `std` of `gaussian`, in samples"},
     )
     center: bool = _value(True, "whether the first frame is centred on the first sample, beyond which it is mirrored")

@@ -52,8 +52,8 @@ class AudioInfo:
         frames: the number of samples in each channel.
         sr: the sample rate, in hertz.
         channels: the number of channels.
-        may_be_cut_off: whether the mark that shows the end of the audio is missing, as in an Ogg file that was cut off
-            after a page.
+        may_be_cut_off: whether nothing shows that the audio is complete: a WAV file, for example, whose header gives no
+            size because it was streamed, or an Ogg file without the mark at its end.
     """
 
     frames: int

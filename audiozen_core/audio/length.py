@@ -23,7 +23,7 @@ class Length:
         data_bytes: the number of bytes that hold samples, if they are not compressed.
         head: bytes that the decoder gets instead of the first bytes of the file, which would mislead it.
         size: the size that the decoder is told, if it would guess too small a length from the real one.
-        may_be_cut_off: whether a mark of the end, which the file should have, is missing.
+        may_be_cut_off: whether nothing shows that the file is complete: a size in its header, or a mark at its end.
     """
 
     frames: int | None = None

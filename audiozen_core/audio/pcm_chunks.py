@@ -78,7 +78,8 @@ def check_pcm(file: Bytes) -> Length:
     head = bytearray(file.at(0, data.start))
     for position, content in data.patch(there):
         head[position : position + len(content)] = content
-    return Length(data_bytes=there, head=bytes(head))
+    # A program that was stopped, or a download that broke off, leaves the same bytes.
+    return Length(data_bytes=there, head=bytes(head), may_be_cut_off=True)
 
 
 def _find(file: Bytes) -> _Data | None:

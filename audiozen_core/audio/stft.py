@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -109,23 +110,28 @@ class Stft:
 
         Returns:
             Waveforms [..., time].
+
+        Raises:
+            RunError: the frames have fewer samples than `length`.
         """
         numbers = self.acoustics
         window = self._window(spectrogram.device, spectrogram.real.dtype)
-        # `torch.istft` refuses `center=False` for a window that begins with 0. With `center`, it only removes the first
-        # `n_fft // 2` samples, which are before the first sample of the wave in both cases.
-        front = 0 if numbers.center else self.leading_frames * numbers.hop_length - numbers.n_fft // 2
+        window = torch.nn.functional.pad(window, (self._offset, numbers.n_fft - numbers.win_length - self._offset))
         with torch.autocast(spectrogram.device.type, enabled=False):
-            wave = torch.istft(
-                spectrogram.reshape(-1, *spectrogram.shape[-2:]),
-                numbers.n_fft,
-                numbers.hop_length,
-                numbers.win_length,
-                window,
-                normalized=numbers.normalized,
-                length=None if length is None else front + length,
-            )[..., front:]
-        return wave.reshape(*spectrogram.shape[:-2], wave.shape[-1])
+            frames = torch.fft.irfft(
+                spectrogram.transpose(-1, -2), n=numbers.n_fft, norm="ortho" if numbers.normalized else "backward"
+            )
+            wave = _overlap_add(frames * window, numbers.hop_length)
+            weights = _overlap_add(window.square().expand(frames.shape[-2], -1), numbers.hop_length)
+        start = numbers.n_fft // 2 if numbers.center else self.leading_frames * numbers.hop_length
+        available = wave.shape[-1] - start
+        if length is not None and length > available:
+            raise RunError(
+                f"{length} samples are asked for, but {frames.shape[-2]} frames contain only {available}",
+                remedy="keep all frames that `transform` has made of the wave",
+            )
+        stop = start + (available if length is None else length)
+        return wave[..., start:stop] / weights[start:stop]
 
     @property
     def leading_frames(self) -> int:
@@ -175,6 +181,24 @@ class Stft:
         if (device, dtype) not in self._windows:
             self._windows[device, dtype] = _make_window(self.acoustics, device=device, dtype=dtype)
         return self._windows[device, dtype]
+
+
+def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """Adds up frames [..., frames, time] that begin `hop` samples after each other. Returns waves [..., time].
+
+    `torch.istft` does this too, but then looks whether a weight of its windows is zero. On a GPU that is a wait in each
+    step. `invertible` knows it without the spectrogram.
+    """
+    count, size = frames.shape[-2:]
+    parts = -(-size // hop)
+    padded = torch.nn.functional.pad(frames, (0, parts * hop - size))
+    pieces = padded.reshape(*padded.shape[:-1], parts, hop).unbind(-2)
+    # Piece after piece of all frames is as long as the wave, and begins one hop later than the one before.
+    shifted = [
+        torch.nn.functional.pad(piece.flatten(-2), (part * hop, (parts - 1 - part) * hop))
+        for part, piece in enumerate(pieces)
+    ]
+    return functools.reduce(torch.add, shifted)[..., : size + hop * (count - 1)]
 
 
 def _make_window(acoustics: Acoustics, **options: Any) -> Tensor:

@@ -96,6 +96,15 @@ def fields_of(cls: Any) -> dict[str, Any]:
         return {}
 
 
+def is_required(cls: Any, key: str, annotation: Any) -> bool:
+    """Checks whether a `TypedDict` must have a key, given the annotation of the key from `fields_of`.
+
+    If annotations are strings, as after `from __future__ import annotations`, Python itself only knows the default.
+    """
+    wrapper = getattr(get_origin(annotation), "_name", None)
+    return wrapper == "Required" or (wrapper != "NotRequired" and key in cls.__required_keys__)
+
+
 def wants_callable(annotation: Any) -> bool:
     """Checks whether a callable can be passed for the annotation.
 

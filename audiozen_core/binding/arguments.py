@@ -12,7 +12,7 @@ from audiozen_core.binding.inline_components import inline_field, with_inline
 from audiozen_core.binding.messages import label_and_suggestion, type_text
 from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.signature import Signature, return_type, signature_of
-from audiozen_core.binding.values import convert, dataclass_of, wrong_places
+from audiozen_core.binding.values import convert, fields_class_of, wrong_places
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.key_path import KeyPath, spell, spell_key
@@ -243,7 +243,7 @@ def _wrong_values(
         return []
     found: list[Diagnostic] = []
     for inner, wrong, annotation in wrong_places(value, parameter.annotation, place):
-        if cls := dataclass_of(wrong, annotation):
+        if cls := fields_class_of(wrong, annotation):
             fields = signature_of(cls)
             table = with_inline(wrong, cls)
             field = inline_field(cls)

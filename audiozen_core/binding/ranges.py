@@ -30,6 +30,7 @@ class Range:
         least: the smallest number of the range.
         most: the largest number of the range.
         above: a number that all numbers of the range exceed.
+        below: a number that exceeds all numbers of the range.
 
     Example:
         >>> def repeat(times: Annotated[int, Range(least=1)] | None = None): ...
@@ -40,6 +41,7 @@ class Range:
     least: float | None = None
     most: float | None = None
     above: float | None = None
+    below: float | None = None
 
     def __contains__(self, value: float) -> bool:
         return (
@@ -48,12 +50,13 @@ class Range:
             and (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
         )
 
     def __str__(self) -> str:
         if self.least is not None and self.most is not None:
             return f"from {self.least:.6g} to {self.most:.6g}"
-        limits = {"at least": self.least, "above": self.above, "at most": self.most}
+        limits = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
         return " and ".join(f"{words} {limit:.6g}" for words, limit in limits.items() if limit is not None)
 
 

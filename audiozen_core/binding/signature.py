@@ -12,10 +12,11 @@ import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import Parameter
+from keyword import iskeyword
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from audiozen_core.binding.annotations import unwrap
+from audiozen_core.binding.annotations import fields_of, is_required, is_typed_dict, unwrap
 from audiozen_core.binding.keywords import Forward, keyword_use
 
 _WIDTH = 88
@@ -85,6 +86,8 @@ def signature_of(target: Any) -> Signature | None:
     if isinstance(target, functools.partial):
         inner = signature_of(target.func)
         return inner and _without(inner, len(target.args), target.keywords)
+    if is_typed_dict(target):
+        return _of_typed_dict(target)
     if isinstance(target, type):
         return _of_class(target)
     return _of_function(target)
@@ -105,6 +108,24 @@ def _of_function(target: Any) -> Signature | None:
     return Signature(
         name, tuple(p for p in parameters if p.kind not in _VARIADIC), any(p.kind is p.VAR_KEYWORD for p in parameters)
     )
+
+
+def _of_typed_dict(cls: Any) -> Signature | None:
+    """Returns the keys of a `TypedDict` as parameters, without those that are not names in Python."""
+    fields = fields_of(cls)
+    if not fields and cls.__annotations__:
+        return None
+    names = [name for name in fields if name.isidentifier() and not iskeyword(name)]
+    parameters = [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if is_required(cls, name, fields[name]) else _UnknownDefault(),
+            annotation=fields[name],
+        )
+        for name in names
+    ]
+    return Signature(cls.__name__, tuple(parameters), open=len(names) < len(fields))
 
 
 def _of_class(cls: type) -> Signature | None:

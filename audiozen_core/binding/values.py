@@ -73,7 +73,7 @@ def fits(value: Any, annotation: Any) -> Fit:
     if origin in _SCALARS:
         return "yes" if type(value) in _SCALARS[origin] else "no"
     if is_typed_dict(origin):
-        return "yes" if isinstance(value, Mapping) else "no"
+        return _fits_fields(value, origin)
     if not isinstance(origin, type):
         return "foreign" if origin is collections.abc.Callable else "unknown"
     if issubclass(origin, PurePath):
@@ -83,7 +83,7 @@ def fits(value: Any, annotation: Any) -> Fit:
     if origin in MAPPINGS:
         return _fits_mapping(value, get_args(annotation))
     if dataclasses.is_dataclass(origin):
-        return _fits_dataclass(value, origin)
+        return _fits_fields(value, origin)
     if (
         issubclass(origin, enum.Enum)
         or getattr(origin, "_is_protocol", False)
@@ -127,23 +127,28 @@ def convert(value: Any, annotation: Any) -> Any:
             convert(item, wanted) for item, wanted in zip(value, _item_annotations(value, annotation), strict=True)
         ]
         return origin(items) if origin in (tuple, set, frozenset, collections.deque) else items
-    if isinstance(value, Mapping) and dataclasses.is_dataclass(origin) and not is_component(value):
+    if isinstance(value, Mapping) and _has_fields(origin) and not is_component(value):
         signature = signature_of(origin)
         wanted_by_name = (
             {parameter.name: parameter.annotation for parameter in signature.parameters} if signature else {}
         )
+        # A `TypedDict` makes a plain dict.
         return origin(**{key: convert(item, wanted_by_name.get(key, Any)) for key, item in value.items()})
     if isinstance(value, Mapping) and origin in MAPPINGS and len(get_args(annotation)) == 2:
         return {key: convert(item, get_args(annotation)[1]) for key, item in value.items()}
     return value
 
 
-def dataclass_of(value: Any, annotation: Any) -> type | None:
-    """Returns the dataclass that a table is meant for; None if the annotation has no such dataclass."""
+def fields_class_of(value: Any, annotation: Any) -> type | None:
+    """Returns the dataclass or the `TypedDict` that a table is meant for; None if the annotation has none."""
     if not isinstance(value, Mapping) or is_component(value):
         return None
     annotation = _likeliest_member(value, unwrap(annotation))
-    return annotation if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) else None
+    return annotation if _has_fields(annotation) else None
+
+
+def _has_fields(annotation: Any) -> bool:
+    return isinstance(annotation, type) and (is_typed_dict(annotation) or dataclasses.is_dataclass(annotation))
 
 
 def annotation_below(annotation: Any, key: str | int) -> Any:
@@ -206,7 +211,7 @@ def _likeliest_member(value: Any, annotation: Any) -> Any:
 def _same_form(value: Any, origin: Any) -> bool:
     if isinstance(value, list):
         return is_array(origin)
-    table = origin in MAPPINGS or (isinstance(origin, type) and dataclasses.is_dataclass(origin))
+    table = origin in MAPPINGS or _has_fields(origin)
     return isinstance(value, Mapping) and table
 
 
@@ -249,7 +254,8 @@ def _fits_mapping(value: Any, args: tuple[Any, ...]) -> Fit:
     return _all_of([fits(item, args[1]) for item in value.values()]) if len(args) == 2 else "yes"
 
 
-def _fits_dataclass(value: Any, cls: type) -> Fit:
+def _fits_fields(value: Any, cls: type) -> Fit:
+    """Checks whether a table fits a dataclass or a `TypedDict`."""
     if not isinstance(value, Mapping):
         return "no"
     signature = signature_of(cls)

@@ -32,6 +32,11 @@ from audiozen_core.experiment.run_options import check_requeue_options
     help="The checkpoint to resume from (default: latest), to finetune (no default), or to validate, test or predict "
     "with (default: best). PATH is a checkpoint's folder or a .safetensors file of weights.",
 )
+@click.option(
+    "--weights",
+    metavar="NAME",
+    help="Which weights to validate, test or predict with: raw, or what a hook offers, such as ema.",
+)
 @click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
 @OVERRIDES
 @WITHOUT
@@ -69,6 +74,7 @@ def command(
     modes: tuple[str, ...],
     resume: bool,
     ckpt_path: str | None,
+    weights: str | None,
     allow_drift: bool,
     overrides: tuple[str, ...],
     log_level: str,
@@ -102,6 +108,7 @@ def command(
         if any(asks) or requeue:
             raise click.UsageError("with --launcher, [launcher] says how many processes there are, on which machines")
         options = {"--resume": resume, "--ckpt-path": ckpt_path, "--allow-drift": allow_drift, "--log-level": log_level}
+        options["--weights"] = weights
         return submit_runs(files, modes, overrides, options, resume=resume, ckpt_path=ckpt_path, follows=follow)
     if len(files) > 1 or follow:
         raise click.UsageError("several TOML files, and --follow, need --launcher slurm")
@@ -113,6 +120,7 @@ def command(
         # connection, that the other machine has no name.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if launches:
+        _check(file, modes, overrides, resume=resume, ckpt_path=ckpt_path)
         processes = nproc_per_node or ("auto" if nnodes else "1")
         return _launch(processes, nnodes or "1", rdzv_endpoint, rdzv_timeout, max_restarts)
     restarts = 0
@@ -134,8 +142,22 @@ def command(
             show_findings(experiment.warnings)
         # An evaluation that is started again starts from its beginning.
         continues = resume or (restarts > 0 and experiment.trains)
-        experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift)
+        experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights)
     return 0
+
+
+def _check(
+    file: Path, modes: tuple[str, ...], overrides: tuple[str, ...], *, resume: bool, ckpt_path: str | None
+) -> None:
+    """Finds the mistakes in the file and the options before any process is started, or waits for other machines.
+
+    Otherwise each process would print them, again at each restart.
+    """
+    from audiozen_core.experiment.experiment import Experiment
+    from audiozen_core.experiment.run_options import check_run_options
+
+    check_run_options(modes, resume=resume, ckpt_path=ckpt_path)  # type: ignore[arg-type]
+    Experiment.load(file, overrides=overrides, modes=modes)  # type: ignore[arg-type]
 
 
 def _launch(processes: str, machines: str, endpoint: str | None, wait: float, restarts: int) -> int:

@@ -95,8 +95,10 @@ class LossComponent(Component):
 class SchedulerComponent(Component):
     """A section `[lr_scheduler]`."""
 
-    interval: Literal["epoch", "step"] = _field(
-        "whether it steps after each epoch or after each optimiser step", default="epoch"
+    interval: Literal["epoch", "step"] | None = _field(
+        "whether it steps after each `epoch` or after each optimiser `step`; by default what the attribute `interval` "
+        "of its class says, otherwise `epoch`",
+        default=None,
     )
 
 

@@ -94,6 +94,8 @@ class BatchLoader:
         self._evaluates = evaluates
         self.ranks = share[1]
         self.samples = 1
+        self.drop_last = drop_last
+        self._is_first = share[0] == 0
         self._running: Any = None
         self._stop_workers: Callable[[], object] = _no_workers
         if num_workers:
@@ -203,12 +205,16 @@ class BatchLoader:
             raise TypeError("the number of batches of a stream is not known before it ends")
         return len(self._batches)
 
-    def epoch(self, epoch: int, *, start: int = 0, unreadable: UnreadableSamples | None = None) -> Iterator[Any]:
+    def epoch(
+        self, epoch: int, *, start: int = 0, may_lack: int = 0, unreadable: UnreadableSamples | None = None
+    ) -> Iterator[Any]:
         """Makes the batches of one epoch. First it tells the epoch to the data set and the sampler.
 
         Args:
             epoch: any number. The same number leads to the same batches.
             start: the index of the first batch. Earlier batches are not made, except by an iterable data set.
+            may_lack: how many of the batches before `start` the epoch may lack: other ranks have counted a turn in
+                which not all of them had a batch.
             unreadable: decides about samples that can't be read. By default the first of them is an error. With the
                 policy `skip`, a batch without any readable sample is None.
 
@@ -233,9 +239,9 @@ class BatchLoader:
             if self._evaluates and (found := self._batches.unequal_use()):
                 get_logger().warning(f"{found}, so the results are not those of the whole data set")
                 self._evaluates = False  # once is enough
-        return self._made(start, unreadable or UnreadableSamples())
+        return self._made(start, may_lack, unreadable or UnreadableSamples())
 
-    def _made(self, start: int, unreadable: UnreadableSamples) -> Iterator[Any]:
+    def _made(self, start: int, may_lack: int, unreadable: UnreadableSamples) -> Iterator[Any]:
         """Makes the batches of the epoch that has been told."""
         if self.ranks > 1 and self._batches is not None and not self._batches.own:
             return  # the other ranks have all batches
@@ -258,9 +264,10 @@ class BatchLoader:
                 self.samples, batch = batch
             usable = usable or batch is not None
             yield batch
-        if self.ranks > 1:
-            return  # the other ranks may have batches
-        if number < start:
+        # The first of several ranks has as many batches as any other one.
+        if not self._is_first or (self.ranks > 1 and number > start):
+            return
+        if number < start - may_lack:
             raise DataError(
                 f"{self._name} ended after {number} batches, but the epoch continues after batch {start}",
                 remedy=f"restore the data, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",

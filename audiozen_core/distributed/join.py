@@ -74,7 +74,7 @@ def compare_ranks(ranks: Ranks, config: str, options: Mapping[str, object]) -> N
     Args:
         ranks: the processes of the run.
         config: the effective configuration of this one, as TOML.
-        options: the options that it was started with, such as the modes.
+        options: what else must be the same, such as the modes, by name.
 
     Raises:
         RunError: a rank has another configuration, option, or version than rank 0.

@@ -11,7 +11,8 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,7 @@ from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, 
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from audiozen_core.distributed.meeting import BACKEND, register_backend
-from audiozen_core.distributed.restarts import notes_begin
+from audiozen_core.distributed.restarts import notes_begin, take_stop
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
 
@@ -125,7 +126,7 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     # Under nohup SIGHUP is ignored, because the run must outlive its terminal. The agent would handle it all the same.
-    signals = ["SIGTERM", "SIGINT", "SIGQUIT"]
+    signals = ["SIGTERM", "SIGQUIT"]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signals.append("SIGHUP")
     config = LaunchConfig(
@@ -143,11 +144,16 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
     )
     register_backend()
     command = ["-m", "audiozen", *arguments]
-    before = signal.signal(signal.SIGUSR1, _pass_on) if hasattr(signal, "SIGUSR1") else None
+    with notes_begin(), _handled_signals():
+        return _wait_for_processes(config, command, endpoint)
+
+
+def _wait_for_processes(config: LaunchConfig, command: Sequence[str], endpoint: str) -> int:
     try:
-        with notes_begin():
-            elastic_launch(config, sys.executable)(*command)
+        elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
+        if stopped := take_stop():
+            return 128 + stopped
         rank, failure = error.get_first_failure()
         code = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
         how_ended = f"exit code {code}" if failure.exitcode >= 0 else signal.Signals(-failure.exitcode).name
@@ -165,9 +171,6 @@ def launch(arguments: Sequence[str], how: Launch) -> int:
         raise RunError.caused_by(
             error, "the machines of the run can't meet:", remedy="start the same command on each of them"
         ) from error
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGUSR1, before)
     return 0
 
 
@@ -227,6 +230,34 @@ def _use_interface_of(address: str) -> None:
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
                 os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
                 return
+
+
+@contextmanager
+def _handled_signals() -> Iterator[None]:
+    """Handles the signals that the agent does not handle, or not as we need it.
+
+    The agent's own handler of Ctrl-C would let a second one only interrupt the agent, while it waits for the processes
+    to save.
+    """
+    stops = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal stops
+        if stops:
+            _pass_on(number, frame)
+            return
+        stops = True
+        raise SignalException("Ctrl-C", signal.SIGINT)
+
+    handlers = {signal.SIGINT: interrupt}
+    if hasattr(signal, "SIGUSR1"):
+        handlers[signal.SIGUSR1] = _pass_on
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters, rendezvous_handler_registry
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousParameters,
+    rendezvous_handler_registry,
+)
 from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError
 from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend, create_backend
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 
+from audiozen_core.distributed.restarts import take_stop
 from audiozen_core.errors import RunError
 
 BACKEND = "audiozen"
@@ -59,7 +67,25 @@ def _connect(parameters: RendezvousParameters) -> RendezvousHandler:
     finally:
         done.set()
     _limit_silence()
-    return create_handler(store, _Backend(store, parameters.run_id), parameters)
+    handler = create_handler(store, _Backend(store, parameters.run_id), parameters)
+    handler.next_rendezvous = _unless_stopped(handler)  # type: ignore[method-assign]
+    return handler
+
+
+def _unless_stopped(handler: RendezvousHandler) -> Callable[[], RendezvousInfo]:
+    """Returns `next_rendezvous` of a handler, but it ends a run that a signal to one of the processes has stopped.
+
+    Otherwise the agent would start all of them again. It also stops them itself, if machines wait to take part.
+    """
+    meet = handler.next_rendezvous
+
+    def next_rendezvous() -> RendezvousInfo:
+        stop = take_stop()
+        if stop is not None and not handler.num_nodes_waiting():
+            raise SignalException("a signal to one of the processes has stopped the run", signal.Signals(stop))
+        return meet()
+
+    return next_rendezvous
 
 
 def _limit_silence() -> None:

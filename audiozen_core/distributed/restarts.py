@@ -5,6 +5,8 @@ when a machine joins or leaves. So the launcher on each machine names a file, an
 has begun: from then on, whoever starts them, they continue. A start that has failed before, because the folder holds
 another run for example, leaves no file.
 
+The processes also note that a signal has stopped them. The agent would take their exit codes for a failure.
+
 This module does not import torch.
 """
 
@@ -17,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _BEGUN = "AUDIOZEN_RUN_HAS_BEGUN"
+_STOPPED = "stopped"
 
 
 @contextmanager
@@ -34,6 +37,28 @@ def note_begin(environ: Mapping[str, str] = os.environ) -> None:
     """Notes for the next start that the run has begun."""
     if path := environ.get(_BEGUN):
         Path(path).touch()
+
+
+def note_stop(number: int, environ: Mapping[str, str] = os.environ) -> None:
+    """Notes for the launcher that all processes have agreed to end the run because of a signal.
+
+    Args:
+        number: the signal.
+        environ: the environment of the process.
+    """
+    if path := environ.get(_BEGUN):
+        Path(path).with_name(_STOPPED).write_text(str(number))
+
+
+def take_stop(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Returns the signal that has stopped the processes of this launcher, and forgets it; None if none has."""
+    begun = environ.get(_BEGUN)
+    path = Path(begun or ".").parent / _STOPPED
+    if not begun or not path.exists():
+        return None
+    number = int(path.read_text())
+    path.unlink()
+    return number
 
 
 def has_begun(environ: Mapping[str, str] = os.environ) -> bool:

@@ -40,8 +40,10 @@ def shard(module: nn.Module, what: str, ranks: Ranks, settings: Distributed, dev
         BuildError: the network can't be sharded.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+    if not hasattr(FSDPModule, "set_reduce_scatter_unused_params"):
+        raise BuildError(f"{what} can't be sharded by torch {torch.__version__}", remedy=_NEWER)
     _check_weights(module, what)
     units = [*_units(module, settings.shard_classes), module]
     for weight in module.parameters():
@@ -95,6 +97,7 @@ def check_methods(modules: Collection[nn.Module], settings: Distributed) -> None
             )
 
 
+_NEWER = 'install torch 2.13, or train with `strategy = "data_parallel"` in [distributed]'
 _REMEDY = 'or train with `strategy = "data_parallel"` in [distributed]'
 
 

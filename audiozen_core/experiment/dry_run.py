@@ -47,7 +47,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
 
 
 def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
-    trainer.check_schedulers(loader)
+    trainer.fit_schedulers(loader)
     batch, batch_idx = first_batch(trainer, loader)
     trainer.set_mode(training=True)
     losses = _pass(trainer, batch, batch_idx)

@@ -35,7 +35,7 @@ from audiozen_core.experiment.lock import run_lock
 from audiozen_core.experiment.loss_weights import load_losses
 from audiozen_core.experiment.owners import name_owners
 from audiozen_core.experiment.part_parameters import check_trainer, count_trained
-from audiozen_core.experiment.provenance import record
+from audiozen_core.experiment.provenance import code_of, record
 from audiozen_core.experiment.result import ModeResult, RunResult
 from audiozen_core.experiment.resume import restore, restore_for_evaluation, result_name
 from audiozen_core.experiment.run_options import check_mode_names, check_run_options
@@ -43,6 +43,7 @@ from audiozen_core.experiment.start import Start, Starts, checkpoint_name
 from audiozen_core.hooks.lifecycle import Lifecycle
 from audiozen_core.kinds import TRAINING, Mode, RunMode
 from audiozen_core.logging import buffered_for_log_file, get_logger, log_file
+from audiozen_core.registry.switched_off import switched_off
 from audiozen_core.storage.atomic import remove_partial_files, write_whole
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import kept_generators
@@ -93,7 +94,14 @@ class Experiment:
         check_mode_names(modes)
         return cls(check_config(load_config(path, overrides, modes)), modes)
 
-    def run(self, *, resume: bool = False, ckpt_path: str | None = None, allow_drift: bool = False) -> RunResult:
+    def run(
+        self,
+        *,
+        resume: bool = False,
+        ckpt_path: str | None = None,
+        allow_drift: bool = False,
+        weights: str | None = None,
+    ) -> RunResult:
         """Runs the modes, one after the other. Each has the result that it would have in a process of its own.
 
         Args:
@@ -103,6 +111,8 @@ class Experiment:
                 and the other modes use its weights (`best` by default). Those that follow a training always use the
                 best weights of the training.
             allow_drift: resume even if settings that affect training have changed since the checkpoint was saved.
+            weights: the weights that a validation, test or prediction uses: `raw`, or what a hook offers, such as
+                `ema`; None leaves it to the hooks.
 
         Returns:
             The result of each mode, and the checkpoints.
@@ -110,13 +120,16 @@ class Experiment:
         Raises:
             AudioZenError: an error that the user can fix.
         """
-        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path)
+        check_run_options(self.modes, resume=resume, ckpt_path=ckpt_path, weights=weights)
         results: dict[RunMode, ModeResult] = {}
         with self.scope, name_owners(self.checked), buffered_for_log_file(), ExitStack() as stack:
             self.ranks = stack.enter_context(joined_ranks(self.config.distributed, self.config.meta.device))
             stack.callback(setattr, self, "ranks", ALONE)
-            options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
-            compare_ranks(self.ranks, self.config.text, options)
+            if self.ranks.several:
+                options = {"modes": self.modes, "resume": resume, "ckpt_path": ckpt_path, "allow_drift": allow_drift}
+                options["weights"] = weights
+                options |= {"list of plugins that are switched off": switched_off(), "code": code_of(self.checked)}
+                compare_ranks(self.ranks, self.config.text, options)
             if self.trains and self.ranks.any(has_begun()):
                 # An earlier start has followed the options, and may have saved checkpoints since.
                 resume, has_own = True, self.ranks.from_main(self.store.latest is not None)
@@ -131,12 +144,21 @@ class Experiment:
                 if mode != self.modes[0]:
                     # The parts of the last mode refer to each other, and may fill the memory of a GPU.
                     gc.collect()
-                results[mode] = self._run_mode(mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift)
+                results[mode] = self._run_mode(
+                    mode, stack, resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights
+                )
 
         return RunResult(self.folder, results, best=self.store.best, latest=self.store.latest)
 
     def _run_mode(
-        self, mode: RunMode, stack: ExitStack, *, resume: bool, ckpt_path: str | None, allow_drift: bool
+        self,
+        mode: RunMode,
+        stack: ExitStack,
+        *,
+        resume: bool,
+        ckpt_path: str | None,
+        allow_drift: bool,
+        weights: str | None,
     ) -> ModeResult:
         """Builds the parts of one mode, restores its checkpoint, and runs it.
 
@@ -158,6 +180,7 @@ class Experiment:
             elif mode not in TRAINING and start is not None:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
+            trainer.weights.choose(weights)
             if first:
                 stack.enter_context(_no_exit())
                 if self.ranks.is_main:

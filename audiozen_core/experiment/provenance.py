@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import platform
 import shlex
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -52,6 +55,23 @@ def training_record(folder: Path) -> Path | None:
     """Returns the newest record of a training in a run's folder; None if there is none."""
     records = sorted(folder.glob(RECORDS), reverse=True)
     return next((file for file in records if {*TRAINING} & {*header(file, "modes").split()}), None)
+
+
+def code_of(checked: CheckedConfig) -> str:
+    """Returns the checksum of each file that defines a component or is the experiment's own, one module a line.
+
+    Call it within the experiment's `scope`. The ranks of a run compare it.
+    """
+    targets = [part.target for component in checked.components.values() for part in component.walk()]
+    used = {getattr(target, "__module__", None) for target in targets}
+    own = tuple(f"{folder}{os.sep}" for folder in checked.scope.dirs)
+    lines = []
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.endswith(".py") and (name in used or file.startswith(own)):
+            with suppress(OSError):
+                lines.append(f"{name} {zlib.crc32(Path(file).read_bytes()):08x}")
+    return "\n".join(lines)
 
 
 def imported_versions() -> dict[str, str]:

@@ -81,7 +81,7 @@ def restore_for_evaluation(trainer: BaseTrainer, path: Path, checked: CheckedCon
         loaded = CheckpointStore(path.parent).load(path, owners=wanted, map_location=trainer.state_device)
         state = loaded.state
         if "progress" in state:
-            trainer.progress.load_state_dict(state.pop("progress"))
+            trainer.state.load({"progress": state.pop("progress")}, ["progress"])
         else:  # an average of several checkpoints
             trainer.progress.epoch, trainer.progress.step = loaded.epoch, loaded.step
         extra = state.pop("extra", {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audiozen_core.diagnostics.run_options import CKPT_PATH, FINETUNE, RESUME
+from audiozen_core.diagnostics.run_options import CKPT_PATH, FINETUNE, RESUME, WEIGHTS
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import RUN_MODES, TRAINING, RunMode
@@ -24,7 +24,9 @@ def check_mode_names(modes: Sequence[str]) -> None:
         raise RunError("`modes` is a string, but must be a list", remedy=f'write `modes=["{modes}"]`')
 
 
-def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str | None) -> None:
+def check_run_options(
+    modes: Sequence[RunMode], *, resume: bool, ckpt_path: str | None, weights: str | None = None
+) -> None:
     """Checks the modes of a run, in order, and whether and from where it resumes.
 
     Raises:
@@ -36,6 +38,11 @@ def check_run_options(modes: Sequence[RunMode], *, resume: bool, ckpt_path: str 
             remedy='name the modes, such as `audiozen.load("exp.toml", modes=["test"])`',
         )
     training = [mode for mode in modes if mode in TRAINING]
+    if weights is not None and training:
+        raise RunError(
+            f"{WEIGHTS} chooses the weights of a validation, test or prediction, but a training is among the modes",
+            remedy="say in [hooks.args] which weights the validations of a training use, or run the test by itself",
+        )
     if resume and not training:
         raise RunError("there is no training to resume in these modes", remedy=f"leave {RESUME} out")
     if training and not resume and modes[0] not in TRAINING:

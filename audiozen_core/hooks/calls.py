@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-from audiozen_core.errors import AudioZenError, HookError
+from audiozen_core.errors import AudioZenError, HookError, foreign_frames
 from audiozen_core.hooks.answers import answer_fits, is_bool, wrong_answer
 from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 
@@ -15,8 +16,8 @@ from audiozen_core.hooks.spec_lookup import Spec, first_answer_counts, is_own
 def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Callable[..., Any]:
     """Wraps an implementation so that its errors name the plugin, and its answers are checked.
 
-    An `AudioZenError` and Ctrl-C pass unchanged. To AudioZEN's own hooks, `False` and an empty text mean None,
-    so that the other plugins are asked.
+    An `AudioZenError` gets a note that names the plugin, unless the hook is AudioZEN's own. Ctrl-C passes unchanged. To
+    AudioZEN's own hooks, `False` and an empty text mean None, so that the other plugins are asked.
 
     Raises:
         HookError: during a call: the implementation has raised an error, or returned something that is not an answer.
@@ -28,7 +29,8 @@ def checked_call(function: Callable[..., Any], plugin: object, spec: Spec) -> Ca
     def checked(*args: Any) -> Any:
         try:
             answer = function(*args)
-        except AudioZenError:
+        except AudioZenError as error:
+            _note(error, plugin, hook)
             raise
         # `sys.exit(0)` in a hook would end the run as if it had succeeded.
         except (Exception, SystemExit) as error:
@@ -115,10 +117,22 @@ def _yielded_twice(generator: Generator[Any, Any, Any], plugin: object, hook: st
 def _naming(plugin: object, hook: str) -> Iterator[None]:
     try:
         yield
-    except AudioZenError:
+    except AudioZenError as error:
+        _note(error, plugin, hook)
         raise
     except (Exception, SystemExit) as error:
         raise _failed(error, plugin, hook) from error
+
+
+def _note(error: AudioZenError, plugin: object, hook: str) -> None:
+    """Adds the plugin to an error that it raises itself, or that it has caused by a call of the trainer."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    if frames and frames[0] in foreign_frames(error) and not any(note.startswith(_NOTE) for note in error.notes):
+        line = f"{frames[0].filename}:{frames[0].lineno}, in {frames[0].name}"
+        error.notes = (*error.notes, f"{_NOTE}{plugin} in `{hook}`, {line}")
+
+
+_NOTE = "raised by: "
 
 
 def _failed(error: BaseException, plugin: object, hook: str) -> HookError:

@@ -16,7 +16,7 @@ from audiozen_core.hooks.calls import checked_call, checked_wrapper
 from audiozen_core.hooks.checks import HOOK_NAMES, hook_findings, implemented_hooks, order_fault
 from audiozen_core.hooks.order import in_order
 from audiozen_core.hooks.plugin import Plugin
-from audiozen_core.hooks.scalars import as_scalar
+from audiozen_core.hooks.scalars import ReadOnlyScalars, as_scalar
 from audiozen_core.hooks.spec_lookup import first_answer_counts, spec_faults, specs_in
 from audiozen_core.hooks.trainer_protocol import Trainer
 from audiozen_core.kinds import kind_of
@@ -27,6 +27,8 @@ _Specs = TypeVar("_Specs")
 
 # The last calls of a run: a plugin that has a file to close must be called even if another one has failed.
 _CALL_ALL_DESPITE_ERRORS = ("on_evaluation_abandoned", "on_exception", "on_teardown")
+
+_WITH_METRICS = ("on_log", "on_epoch_end", "on_evaluation_end")
 
 # These undo what a plugin has done in an earlier hook, so the plugin that was first is the last one, as with nested
 # `with` blocks. In the same order, two plugins that exchange weights would put each other's weights back.
@@ -73,6 +75,7 @@ class Lifecycle(specs.Hooks[Trainer]):
             self._last_first = self._manager_of(specs.Hooks, self.plugins[::-1])
             reverse = _calls(specs.Hooks, self._last_first)
             calls |= {name: reverse[name] for name in _LAST_FIRST}
+        calls |= {name: _with_read_only(calls[name]) for name in _WITH_METRICS if self._implementations(name)}
         if not is_main:
             calls["on_log"] = _no_answers
         for name, call in calls.items():
@@ -253,6 +256,15 @@ def _lacking(section: str, component: Any, answer: Any) -> str:
     if callable(component) and not callable(answer):
         return "callable"
     return "iterable" if hasattr(component, "__iter__") and not hasattr(answer, "__iter__") else ""
+
+
+def _with_read_only(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Passes the scalars on in a form that no plugin can change for the others."""
+
+    def called(*, metrics: Mapping[str, float], **arguments: Any) -> Any:
+        return call(metrics=ReadOnlyScalars(metrics), **arguments)
+
+    return called
 
 
 def _without_answers(call: Callable[..., Any]) -> Callable[..., None]:

@@ -29,6 +29,10 @@ class HookMarker:
             options: `wrapper=True` for a generator that runs around all other implementations; `optionalhook=True` for
                 a hook that only some versions of AudioZEN have.
         """
+        if isinstance(function, property | classmethod):
+            raise TypeError(
+                f"`@hookimpl` marks methods, and this is a {type(function).__name__}: remove that decorator"
+            )
         return self._mark(function, **options)
 
     def __getattr__(self, name: str) -> Any:

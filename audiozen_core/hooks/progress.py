@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -108,6 +109,30 @@ class Progress:
     def reopen_epoch(self) -> None:
         """Undoes `complete_epoch`, so that a resumed run repeats the validation of that epoch."""
         self.epoch, self.batch = self.epoch - 1, self.batches
+
+    def repeats(self, names: Iterable[str], *, step: int, epoch: int) -> bool:
+        """Returns whether a training that continues from here makes a record again that it has made before.
+
+        A hook that keeps the records of a training removes these when the training is resumed (`on_run_start`), and
+        when it goes back to a checkpoint (`on_rollback`). Records of evaluations that ran alone are not repeated.
+
+        Args:
+            names: the names of the scalars in the record.
+            step: its step.
+            epoch: its epoch.
+
+        Example:
+            >>> progress = Progress(epoch=2, step=60)
+            >>> progress.repeats(["step/loss"], step=60, epoch=3), progress.repeats(["step/loss"], step=61, epoch=3)
+            (False, True)
+            >>> progress.repeats(["train/loss"], step=60, epoch=2), progress.repeats(["train/loss"], step=60, epoch=3)
+            (False, True)
+        """
+        if step != self.step or epoch <= self.epoch:
+            return step > self.step
+        # The record of this step itself was made before. That of the end of the epoch has the same step, but is made
+        # again, with the validation.
+        return not all(name.startswith("step/") for name in names)
 
     @property
     def is_best(self) -> bool:

@@ -10,6 +10,17 @@ from typing import Any
 from audiozen_core.diagnostics.listed import listed
 
 
+class ReadOnlyScalars(dict[str, float]):
+    """The scalars that all hooks get. A hook that changed them would change what the others record."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            "these scalars can't be changed, because other hooks get them too: change a copy, `dict(metrics)`"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
 def as_scalar(value: Any) -> Any:
     """Returns a value that `float` turns into a number without loss: a float, or a tensor of one real element.
 

@@ -290,7 +290,7 @@ class Hooks(Generic[Trainer]):
             batch: the batch, on the device.
             batch_idx: the index of the batch in the data set, from 0.
             dataloader_idx: the index of the data set; `trainer.dataset_name(mode, dataloader_idx)` is its name.
-            outputs: what the step returned. Copy what you change: the trainer computes its results from it.
+            outputs: a copy of what the step returned.
             signals: the signals of each file of the batch by name, which the step showed with `self.show`. Those of
                 `enhancement` are `noisy`, `enhanced` and, except in a prediction, `clean`, each [time] on the CPU.
                 They are freed after the call unless a hook keeps them.

@@ -74,6 +74,21 @@ class Scalars(Protocol):
         ...
 
 
+class Weights(Protocol):
+    """The weights that evaluations use; `trainer.weights` is one."""
+
+    chosen: str | None
+    """What `--weights` names: `raw`, or weights that a hook has offered; None leaves it to the hooks."""
+
+    def offer(self, name: str) -> None:
+        """Says that a hook can evaluate other weights than the trained ones; call it in `on_setup`.
+
+        Args:
+            name: what the user calls them in `--weights`.
+        """
+        ...
+
+
 class Trainer(Protocol):
     """A trainer, as hooks see it.
 
@@ -192,6 +207,11 @@ class Trainer(Protocol):
     @property
     def state(self) -> State:
         """The registry of what checkpoints hold; register your own state in `on_setup`."""
+        ...
+
+    @property
+    def weights(self) -> Weights:
+        """The weights that hooks offer for evaluations, such as an average, and the choice of the user."""
         ...
 
     @property

@@ -138,7 +138,12 @@ class TinyExperiment:
         return self.file
 
     def run(
-        self, *modes: RunMode, resume: bool = False, ckpt_path: str | None = None, hooks: HookRecorder | None = None
+        self,
+        *modes: RunMode,
+        resume: bool = False,
+        ckpt_path: str | None = None,
+        weights: str | None = None,
+        hooks: HookRecorder | None = None,
     ) -> Outcome:
         """Checks the experiment and runs it in this process.
 
@@ -146,6 +151,7 @@ class TinyExperiment:
             modes: the modes to run, in order; by default `train`.
             resume: whether to continue the existing run.
             ckpt_path: the checkpoint, as in `audiozen run --ckpt-path`.
+            weights: the weights to evaluate, as in `audiozen run --weights`.
             hooks: the recorder of the calls. Pass your own to see the calls of a run that ends with an error.
 
         Raises:
@@ -155,7 +161,7 @@ class TinyExperiment:
         logging.configure()
         loaded = Experiment.load(self.write(), modes=modes)
         experiment = _Recorded(loaded, hooks or HookRecorder())
-        experiment.run(resume=resume, ckpt_path=ckpt_path)
+        experiment.run(resume=resume, ckpt_path=ckpt_path, weights=weights)
         return Outcome(experiment.folder, experiment.recorder)
 
 

@@ -143,10 +143,13 @@ class BaseTrainer(BatchTraining):
 
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a reason to stop."""
-        self.check_schedulers(loader)
+        self.fit_schedulers(loader)
         validated = False
         with self._running("train"):
+            self._check_validation_sets(validation_loaders)
             self._unsaved = UnsavedTensors(self.modules)
+            self._gradients.find_weights()  # hooks may have changed some
+            self._warn_of_untrained_weights()
             while (ending := self._ending()) is None:
                 try:
                     metrics = self._train_epoch(loader)
@@ -178,13 +181,16 @@ class BaseTrainer(BatchTraining):
             if validated and not progress.best_epoch:
                 self._warn_without_best()
 
-    def check_schedulers(self, loader: BatchLoader) -> None:
-        """Checks that no scheduler ends before the training does. Raises RunError if one has fewer steps."""
+    def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
+        """Looks at the validation sets before the first step; a first-party trainer finds here what it can't rate."""
+
+    def fit_schedulers(self, loader: BatchLoader) -> None:
+        """Tells the schedulers how long the training is. Raises RunError if one ends before it, or can't know it."""
         epochs, batches = self.max_epochs, loader.num_batches
         windows = None if batches is None else epochs * math.ceil(batches / self.gradient_accumulation_steps)
         steps = min((limit for limit in (windows, self.max_steps) if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
-            scheduler.check_length(epochs=epochs, steps=steps)
+            scheduler.fit_to_training(epochs=epochs, steps=steps)
 
     def _ending(self) -> RunEnding | None:
         if self.progress.epoch >= self.max_epochs:
@@ -208,10 +214,11 @@ class BaseTrainer(BatchTraining):
         epoch = self.progress.epoch + 1
         start = self.progress.resumed_batch(self.ranks.size, self.gradient_accumulation_steps)
         # A sampler may give another number of batches in each epoch, so it is told the epoch first.
-        batches = self.batches(loader, epoch, start=start)
+        others = self.progress.ranks != self.ranks.size
+        batches = self.batches(loader, epoch, start=start, may_lack=self.progress.ranks - 1 if others else 0)
         self.num_batches = loader.num_batches
         if self._turns:
-            batches = self._turns.in_turns(batches, start, self.num_batches)
+            batches = self._turns.in_turns(batches, start, self.num_batches, drop_last=loader.drop_last)
         self.progress.begin_epoch(start, self.num_batches, loader.stream_workers, self.ranks.size)
         self.scalars.begin()
         self._gradients.clear()
@@ -219,6 +226,7 @@ class BaseTrainer(BatchTraining):
         self.set_mode(training=True)
         if self._first_step_done:
             self._gradients.check_no_new_weights()  # a validation may have made some, and hooks still may
+        in_training = [section for section, module in self.modules.items() if module.training]
         self.hooks.on_epoch_start(trainer=self, epoch=epoch)
         self._gradients.find_weights()
         if self._turns:
@@ -233,6 +241,8 @@ class BaseTrainer(BatchTraining):
         if self._window_open:
             self._optimizer_step()
         self._gradients.check_no_new_weights()
+        self._warn_of_idle_optimizers(epoch)
+        self._warn_if_evaluating(in_training)
         self._complete_records()
         if self._turns:
             self._turns.check_weights(self.modules)

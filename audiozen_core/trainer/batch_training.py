@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from audiozen_core.data.unreadable import UnreadablePolicy
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.errors import HookError
 from audiozen_core.hooks.nonfinite import NonFiniteError, RollbackRequest
+from audiozen_core.kinds import section_name, split_section
 from audiozen_core.trainer.checkpointed import CheckpointedTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed
@@ -76,6 +79,12 @@ class BatchTraining(CheckpointedTrainer):
         self._first_step_done = False
         self._has_batch = False
         self._unsaved = UnsavedTensors({})
+        # The optimisers that have taken a step in this epoch, and those whose steps a hook has taken or left out.
+        self._stepped: set[str] = set()
+        self._left_to_hooks: set[str] = set()
+        self._idle: set[str] = set()
+        for suffix, optimizer in self.optimizers.items():
+            optimizer.register_step_post_hook(lambda *_, of=suffix: self._stepped.add(of))
 
     def _train_batch(self, item: Any, batch_idx: int, samples: int) -> None:
         """Trains on one batch. Takes an optimiser step if the batch is the last of its window.
@@ -105,7 +114,9 @@ class BatchTraining(CheckpointedTrainer):
                 self.scalars.leave_out(batch_idx)
             losses = agreed or {}
         self._has_batch = bool(losses)
-        self.backward_losses(losses)
+        # While it waits for the gradients of other ranks, one of them may end.
+        with self.ranks.explained() if self._turns else nullcontext():
+            self.backward_losses(losses)
         if not self._window_open:
             self._optimizer_step()
         self.progress.batch = done
@@ -141,6 +152,12 @@ class BatchTraining(CheckpointedTrainer):
                 done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=leaves, last=last)
                 if not done:
                     torch.autograd.backward(share, inputs=leaves, retain_graph=not last)
+            if done and last and not self._sharded and not self._gradients.exist:
+                raise HookError(
+                    "a hook says that it has back-propagated the loss, but no weight has a gradient",
+                    notes=[f"implemented by: {plugin}" for plugin in self.hooks.order("backward")],
+                    remedy="let `backward` return True only after `loss.backward()`, and None to leave it to others",
+                )
             if suffix is not None:
                 reached = self._sharded.has_used(inputs or ()) if self._sharded else None
                 self._gradients.check_reached(suffix, reached=reached)
@@ -151,6 +168,7 @@ class BatchTraining(CheckpointedTrainer):
         if self._turns:
             self._turns.average()
         self._gradients.average()
+        self._gradients.note_reached()
         measured = {} if self.loss_is_scaled else self._gradients.measure()
         if self.scalars.add_gradients(measured) and self._gradients.present:
             self.hooks.on_gradients_ready(trainer=self._as_trainer)
@@ -184,6 +202,37 @@ class BatchTraining(CheckpointedTrainer):
                 done = ask_hooks and self.hooks.optimizer_step(trainer=self._as_trainer, optimizer=optimizer)
                 if not done:
                     optimizer.step()
+            if done:
+                self._left_to_hooks.add(suffix)
+
+    def _warn_of_untrained_weights(self) -> None:
+        """Warns of weights that require gradients, but that no optimiser trains."""
+        for section, names in self._gradients.untrained().items():
+            partner = section_name("optimizer", (split_section(section) or ("", ""))[1])
+            self.log.warning(
+                f"no optimiser trains {len(names)} of the weights of [{section}] that require gradients",
+                weights=listed(names),
+                remedy=f"train them with [{partner}], or freeze them with `requires_grad_(False)`",
+            )
+
+    def _warn_of_idle_optimizers(self, epoch: int) -> None:
+        """Warns, once, of each optimiser that has not stepped in an epoch although hooks have answered for it."""
+        for suffix in sorted(self._left_to_hooks - self._stepped - self._idle):
+            self._idle.add(suffix)
+            self.log.warning(
+                f"[{section_name('optimizer', suffix)}] has not taken a single step in epoch {epoch}, because hooks "
+                "have answered `optimizer_step`: its weights have not changed",
+                hooks=", ".join(map(str, self.hooks.order("optimizer_step"))),
+            )
+        self._stepped.clear()
+        self._left_to_hooks.clear()
+        for suffix in () if self.is_sharded else self._gradients.unreached():
+            if suffix not in self._idle:
+                self._idle.add(suffix)
+                self.log.warning(
+                    f"no weight of [{section_name('model', suffix)}] had a gradient in epoch {epoch}, so "
+                    f"[{section_name('optimizer', suffix)}] trains nothing: no loss depends on this network"
+                )
 
     def _log_steps(self) -> None:
         """Records the steps that are due and have been read. On a GPU this may be some steps later."""
@@ -233,4 +282,6 @@ class BatchTraining(CheckpointedTrainer):
             self.scalars.combine(self._turns.combine)
             self.unreadable.share(self.ranks)
         self._log_steps()
+
+    def _warn_of_unsaved(self) -> None:
         self._unsaved.warn()

@@ -41,6 +41,7 @@ class CheckpointedTrainer(Evaluation):
         """
         # Losses are checked before weights. A loss that is not finite explains bad weights, and a hook may handle it.
         self._complete_records()
+        self._warn_of_unsaved()
         try:
             check_weights(self.modules, self.scalars.last_step, self.ranks)
         except NonFiniteError as error:
@@ -76,6 +77,9 @@ class CheckpointedTrainer(Evaluation):
 
     def _complete_records(self) -> None:
         """Does nothing here; a trainer that trains overrides it."""
+
+    def _warn_of_unsaved(self) -> None:
+        """Does nothing here; a trainer that trains warns of what the checkpoint will not have."""
 
 
 def _naming_the_hook(error: UnstorableStateError, plugins: Iterable[Plugin]) -> UnstorableStateError:

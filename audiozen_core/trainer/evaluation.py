@@ -289,13 +289,15 @@ class Evaluation(Steps, Parts):
                     with self._autocast(), translate_step_errors(step, batch, batch_idx):
                         own.append((batch_idx, step(batch, batch_idx, dataloader_idx)))
                     shown, self._shown = self._shown, []
+                    # What a hook changes must not change the results.
+                    asked = self.hooks.asks("on_evaluation_step_end", "outputs")
                     self.hooks.on_evaluation_step_end(
                         trainer=self._as_trainer,
                         mode=mode,
                         batch=batch,
                         batch_idx=batch_idx,
                         dataloader_idx=dataloader_idx,
-                        outputs=own[-1][1],
+                        outputs=map_tensors(own[-1][1], Tensor.clone) if asked else None,
                         signals=shown,
                     )
                 outputs.append([output for _, output in own] if mode == "predict" else self._of_all_ranks(own, loader))
@@ -352,10 +354,10 @@ class Evaluation(Steps, Parts):
         except Exception as another:
             self.log.error("a hook failed while the run was ending", reason=str(another))
 
-    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0) -> Iterator[Any]:
+    def batches(self, loader: BatchLoader, epoch: int, *, start: int = 0, may_lack: int = 0) -> Iterator[Any]:
         """Returns the batches of an epoch, as `BatchLoader.epoch` makes them."""
         self.batch_size, self.participants.batches_from = loader.batch_size, loader.origin
-        batches = loader.epoch(epoch, start=start, unreadable=self.unreadable)
+        batches = loader.epoch(epoch, start=start, may_lack=may_lack, unreadable=self.unreadable)
         if self.ranks.several and (others := self.ranks.differing(loader.order_digest)):
             raise DataError(
                 f"the sampler of {loader.origin} gives rank {others[0]} another order than rank 0",

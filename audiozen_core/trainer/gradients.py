@@ -48,6 +48,7 @@ class Gradients:
         self._parts = parts
         self._optimizers = optimizers
         self._contributions = Counter[str]()
+        self._unreached = set(optimizers)
         self.find_weights()
 
     def find_weights(self) -> None:
@@ -79,6 +80,31 @@ class Gradients:
         # These get gradients too, for instance those of a network without an optimiser, but nothing uses them.
         self._others = [w.tensor for of_suffix in weights.values() for w in of_suffix if id(w.tensor) not in optimised]
         self._norms = GradientNorms(self._trained, self._ranks)
+
+    def untrained(self) -> dict[str, list[str]]:
+        """Returns the weights that require gradients, but that no optimiser has: the names, by section."""
+        optimised = {id(weight.tensor) for weights in self._trained.values() for weight in weights}
+        names = {
+            section: [
+                name for name, weight in part.named_parameters() if weight.requires_grad and id(weight) not in optimised
+            ]
+            for section, part in chain.from_iterable(modules.items() for modules in self._parts.values())
+        }
+        return {section: of_section for section, of_section in names.items() if of_section}
+
+    def note_reached(self) -> None:
+        """Remembers which networks have gradients now."""
+        for suffix in self._unreached & self._contributions.keys():
+            if any(weight.tensor.grad is not None for weight in self._trained[suffix]):
+                self._unreached.discard(suffix)
+
+    def unreached(self) -> list[str]:
+        """Returns the suffixes of the networks that an optimiser trains, and that have never had a gradient."""
+        return sorted(
+            suffix
+            for suffix in self._unreached
+            if any(weight.tensor.requires_grad for weight in self._trained.get(suffix, ()))
+        )
 
     def check_no_new_weights(self) -> None:
         """Checks that no network or loss function has got parameters since `find_weights`.
@@ -149,6 +175,11 @@ class Gradients:
     def present(self) -> bool:
         """Whether a batch of this window has contributed gradients."""
         return bool(self._contributions)
+
+    @property
+    def exist(self) -> bool:
+        """Whether any weight that is trained has a gradient."""
+        return any(weight.tensor.grad is not None for weights in self._trained.values() for weight in weights)
 
     def count(self, suffixes: Sequence[str]) -> None:
         """Counts a batch that has contributed to the gradients of these networks."""

@@ -63,6 +63,19 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
+def named_weights(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yields the parameters under the names that checkpoints have, each once.
+
+    `torch.compile` and other wrappers add prefixes to the names of `named_parameters`, such as `_orig_mod.`.
+
+    Args:
+        module: a network, with or without wrappers.
+    """
+    prefixes = list(_prefixes(module))
+    for name, weight in module.named_parameters():
+        yield _clean(name, prefixes), weight
+
+
 def _prefixes(module: nn.Module) -> Iterator[tuple[str, str]]:
     """Yields each wrapper's prefix and the one that its inner module adds to it, the innermost wrappers first."""
     named = module.named_modules(remove_duplicate=False)

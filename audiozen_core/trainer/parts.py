@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from audiozen_core.audio.acoustics import Acoustics, contradictions, declared_acoustics
 from audiozen_core.audio.stft import Stft
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.distributed.sharding import sharded_units
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.progress import Progress
@@ -22,6 +23,8 @@ from audiozen_core.trainer.losses import follow_mode
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_method_errors
 from audiozen_core.trainer.participants import Participants
+from audiozen_core.trainer.scheduler import Scheduler
+from audiozen_core.trainer.weight_choice import WeightChoice
 
 _Part = TypeVar("_Part")
 
@@ -49,6 +52,7 @@ class Parts:
         istft: transforms spectrograms to waveforms; see `Stft.inverse`.
         log: a structlog logger.
         progress: the progress of the run.
+        weights: the weights that hooks offer for evaluations, such as an average, and the choice of the user.
         batch_size: the number of samples in a batch.
         start_is_unsaved: whether the state that this run started from is in none of its own checkpoints, as in
             finetuning.
@@ -57,19 +61,19 @@ class Parts:
     """
 
     def __init__(self, components: Components) -> None:
-        self.models = components.models
+        self.models: Mapping[str, nn.Module] = BySuffix("model", components.models)
         self.participants = Participants()
         losses = {suffix: protected(loss) for suffix, loss in components.loss_functions.items()}
-        self.loss_functions: Mapping[str, Callable[..., Any]] = losses
+        self.loss_functions: Mapping[str, Callable[..., Any]] = BySuffix("loss_function", losses)
         for suffix, model in self.models.items():
             copy_inputs(model)
             report_changed_inputs(model, f"[{section_name('model', suffix)}]")
             self.participants.watch(section_name("model", suffix), model)
         for suffix, loss in losses.items():
             self.participants.watch(section_name("loss_function", suffix), loss)
-        self.optimizers = components.optimizers
-        self.lr_schedulers = components.lr_schedulers
-        self.others = components.others
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = BySuffix("optimizer", components.optimizers)
+        self.lr_schedulers: Mapping[str, Scheduler] = BySuffix("lr_scheduler", components.lr_schedulers)
+        self.others = {kind: BySuffix(kind, of_kind) for kind, of_kind in components.others.items()}
         self.hooks = components.lifecycle
         self.device = components.device
         self.ranks = components.ranks
@@ -89,11 +93,14 @@ class Parts:
         self.stft, self.istft = transform.transform, transform.inverse
         self.log = get_logger()
         self.progress = Progress()
+        self.weights = WeightChoice()
         self.batch_size: int | None = None
         self.start_is_unsaved = False
         self.checkpoint_name = ""
         self._dataset_names = components.dataset_names
         self._switched_off: list[nn.Module] = []
+        self._stays_in_training: set[str] = set()
+        self._left_training: set[str] = set()
 
     def dataset_name(self, mode: Mode, dataloader_idx: int) -> str:
         """Returns the name of a data set: its `name` in the TOML file, or else its index."""
@@ -132,6 +139,8 @@ class Parts:
             if isinstance(loss, nn.Module):
                 with translate_method_errors(section_name("loss_function", suffix), loss, "train"):
                     follow_mode(loss, training=training)
+        if not training:
+            self._warn_if_training()
         for part in self._switched_off if training else ():
             part.training = True
         self._switched_off.clear()
@@ -159,6 +168,29 @@ class Parts:
                 recorded.clear()
         return found
 
+    def _warn_if_training(self) -> None:
+        """Warns, once, of a network or a loss that is in training mode although it was switched to evaluation."""
+        for section, module in self.modules.items():
+            on = [name or "itself" for name, part in module.named_modules() if part.training]
+            if on and section not in self._stays_in_training:
+                self._stays_in_training.add(section)
+                self.log.warning(
+                    f"[{section}] stays in training mode in an evaluation: dropout is on, and running means move",
+                    modules=listed(on),
+                    remedy="let its method `train(self, mode=True)` call `super().train(mode)`",
+                )
+
+    def _warn_if_evaluating(self, in_training: Sequence[str]) -> None:
+        """Warns, once, of a network or a loss that was in training mode at the start of an epoch, and now is not."""
+        for section in in_training:
+            if not self.modules[section].training and section not in self._left_training:
+                self._left_training.add(section)
+                self.log.warning(
+                    f"[{section}] is in evaluation mode at the end of a training epoch: a hook or the trainer has "
+                    "called `eval()` in it, so that dropout is off and running means stay",
+                    remedy="call `train()` afterwards; to freeze a part of a network, call `eval()` of that part",
+                )
+
     @property
     def model(self) -> nn.Module:
         """The network of an experiment that has one. Raises RunError if there are several."""
@@ -178,6 +210,27 @@ class Parts:
     def lr_scheduler(self) -> Any:
         """The learning-rate scheduler of an experiment that has one network; None without a scheduler."""
         return _only(self.lr_schedulers, "lr_scheduler", "lr_schedulers").scheduler if self.lr_schedulers else None
+
+
+class BySuffix(dict[str, _Part]):
+    """The components of a kind by suffix. A suffix that does not exist is a `RunError` that names those that do.
+
+    Args:
+        kind: the section without a suffix, such as `model`.
+        parts: the components.
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, _Part]) -> None:
+        super().__init__(parts)
+        self.kind = kind
+
+    def __missing__(self, suffix: str) -> _Part:
+        sections = ", ".join(f"`{suffix}` of [{section_name(self.kind, suffix)}]" for suffix in sorted(self))
+        raise RunError(
+            f"the experiment has no [{section_name(self.kind, str(suffix))}]",
+            notes=(f"suffixes: {sections or f'it has no [{self.kind}]'}",),
+            remedy="use one of these suffixes, or add the section",
+        )
 
 
 def _only(parts: Mapping[str, _Part], section: str, attribute: str) -> _Part:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from torch.optim import Optimizer
@@ -15,16 +14,21 @@ from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.hooks.scalars import as_scalar, form_of
 
 
-@dataclass(slots=True)
 class Scheduler:
-    """A torch scheduler, or an object with the same methods, and its `interval`: `epoch` or `step`.
+    """A torch scheduler, or an object with the same methods.
 
-    `section` is its section in messages.
+    Args:
+        scheduler: the scheduler.
+        interval: when it steps: `epoch` or `step`. None means its attribute `interval`, or `epoch` without it.
+        section: its section in messages.
     """
 
-    scheduler: Any
-    interval: str = "epoch"
-    section: str = "lr_scheduler"
+    def __init__(self, scheduler: Any, interval: str | None = None, section: str = "lr_scheduler") -> None:
+        self.scheduler = scheduler
+        # Other people's schedulers may have an attribute of this name that means something else.
+        own = getattr(scheduler, "interval", None)
+        self.interval = interval or (own if own in ("epoch", "step") else "epoch")
+        self.section = section
 
     @property
     def follows_score(self) -> bool:
@@ -68,11 +72,21 @@ class Scheduler:
                 )
 
     def check(self, *, save_max_score: bool) -> None:
-        """Checks that the scheduler agrees with the trainer.
+        """Checks that the scheduler agrees with the trainer, and that a checkpoint can hold its state.
 
         Raises:
-            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode treats better scores as worse.
+            RunError: `ReduceLROnPlateau` steps with every optimiser step, or its mode treats better scores as worse; or
+                the scheduler has no state, for example because its function is one of C.
         """
+        try:
+            self.scheduler.state_dict()
+        except Exception as error:
+            raise RunError.caused_by(
+                error,
+                f"[{self.section}] {type(self.scheduler).__name__} can't return its state, so no checkpoint could be "
+                "saved:",
+                remedy="give it functions that are written in Python, as `def` makes them",
+            ) from error
         if not self.follows_score:
             return
         if self.interval == "step":
@@ -87,17 +101,28 @@ class Scheduler:
                 remedy=f'set `mode = "{wanted}"` in [lr_scheduler.args], or `save_max_score` in [trainer.args]',
             )
 
-    def check_length(self, *, epochs: int, steps: int | None) -> None:
-        """Checks that `OneCycleLR` does not end before the training. It can't step beyond its end.
+    def fit_to_training(self, *, epochs: int, steps: int | None) -> None:
+        """Tells the scheduler how long the training is, if it has a method `set_training_length(steps)`.
+
+        `OneCycleLR` must not end before the training, because it can't step beyond its end.
 
         Args:
             epochs: the number of epochs of the training.
             steps: the number of its optimiser steps; None if it is not known.
 
         Raises:
-            RunError: the scheduler has fewer steps.
+            RunError: the scheduler has fewer steps, or its end can't be known.
         """
         wanted = epochs if self.interval == "epoch" else steps
+        if hasattr(self.scheduler, "set_training_length"):
+            if wanted is not None:
+                self.scheduler.set_training_length(wanted)
+            elif getattr(self.scheduler, "total_steps", None) is None:
+                raise RunError(
+                    f"[{self.section}] {type(self.scheduler).__name__} ends with the training, but the training data "
+                    "has no length",
+                    remedy="set `total_steps` in [lr_scheduler.args], or `max_steps` in [trainer.args]",
+                )
         if isinstance(self.scheduler, OneCycleLR) and wanted is not None and wanted > self.scheduler.total_steps:
             raise RunError(
                 f"OneCycleLR has {self.scheduler.total_steps} steps, but the training has {wanted} {self.interval}s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from audiozen_core.errors import AudioZenError, CheckpointError
 from audiozen_core.hooks.hook_state import HookState, state_name
 from audiozen_core.hooks.plugin import Plugin
 from audiozen_core.hooks.trainer_protocol import Stateful, Trainer
-from audiozen_core.kinds import section_name
+from audiozen_core.kinds import section_name, split_section
 from audiozen_core.logging import get_logger
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import ModuleState
@@ -105,6 +105,8 @@ class StateRegistry:
         self._entries: dict[str, Stateful] = {}
         self._training_only: set[str] = set()
         self._models: set[str] = set()
+        # A hook or a loss may have a state that an evaluation does not need. What a plugin has registered is needed.
+        self._optional: set[str] = set()
         self._hooks: dict[str, Plugin] = {}
         self._closed = False
         # The device for the state of hooks, if networks are sharded: checkpoints are then read onto the CPU.
@@ -123,6 +125,7 @@ class StateRegistry:
             state = ModuleState(loss) if isinstance(loss, nn.Module) else loss
             if isinstance(state, Stateful) and state.state_dict():
                 self.register(section_name("loss_function", suffix), state)
+                self._optional.add(section_name("loss_function", suffix))
         for kind, of_kind in components.others.items():
             for suffix, part in of_kind.items():
                 if isinstance(part, nn.Module) and part.state_dict():
@@ -137,6 +140,7 @@ class StateRegistry:
         for plugin in components.lifecycle.stateful():
             name, hook = state_name(plugin), plugin.instance
             self._hooks[name] = plugin
+            self._optional.add(name)
             training_only = getattr(hook, "state_is_for_training", False)
             self.register(name, HookState(hook, trainer), training_only=training_only)
 
@@ -161,7 +165,11 @@ class StateRegistry:
         if name == EXTRA:
             raise ValueError(f"the state name `{EXTRA}` is reserved, for the data that hooks add to a checkpoint")
         if name in self._entries:
-            raise ValueError(f"the state `{name}` is registered twice")
+            raise ValueError(
+                f"the state `{name}` is registered twice: for {_class(self._part(name))} and for {_class(entry)}; a "
+                "plugin begins the names of its states with its own name, and a hook that is used twice in a run keeps "
+                "its state in its own `state_dict`"
+            )
         if not isinstance(entry, Stateful):
             raise TypeError(f"the state `{name}`, a {type(entry).__name__}, has no state_dict and load_state_dict")
         self._entries[name] = ModuleState(entry) if isinstance(entry, nn.Module) else entry
@@ -174,7 +182,11 @@ class StateRegistry:
 
     def parts(self) -> list[Any]:
         """Returns what has been registered: modules, and other objects with state."""
-        return [entry.module if isinstance(entry, ModuleState) else entry for entry in self._entries.values()]
+        return [self._part(name) for name in self._entries]
+
+    def _part(self, name: str) -> Any:
+        entry = self._entries[name]
+        return entry.module if isinstance(entry, ModuleState) else entry
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Returns the state of every entry, by name."""
@@ -205,7 +217,7 @@ class StateRegistry:
                 f"the checkpoint does not fit the experiment: {'; '.join(parts)}",
                 remedy=f"resume with the TOML file that the run was started with, or start a new run with {FINETUNE}",
             )
-        self._load(self._entries, state_dict)
+        self.load(state_dict, self._entries)
 
     def names(self) -> set[str]:
         """Returns the name of every entry."""
@@ -232,10 +244,9 @@ class StateRegistry:
             CheckpointError: the checkpoint lacks the state of a registered entry, which would silently
                 keep its initial state; or an entry can't load its state.
         """
-        wanted = {name: self._entries[name] for name in sorted(self.evaluation_names())}
-        missing = sorted(wanted.keys() - state_dict.keys())
-        # A hook or a loss may have a state that an evaluation does not need. What a plugin has registered is needed.
-        optional = [name for name in missing if name.startswith(("hook_", "loss_function"))]
+        wanted = sorted(self.evaluation_names())
+        missing = sorted(set(wanted) - state_dict.keys())
+        optional = [name for name in missing if name in self._optional]
         if needed := [name for name in missing if name not in optional]:
             raise CheckpointError(
                 f"{source} has no state for {_names(needed)}, which the experiment has registered",
@@ -246,10 +257,16 @@ class StateRegistry:
             get_logger().warning(
                 f"the checkpoint has no state for {_names(optional)}: it keeps its initial state", checkpoint=source
             )
-        self._load({name: entry for name, entry in wanted.items() if name in state_dict}, state_dict)
+        self.load(state_dict, [name for name in wanted if name in state_dict])
 
-    def _load(self, entries: Mapping[str, Stateful], state_dict: Mapping[str, dict[str, Any]]) -> None:
-        for name, entry in entries.items():
+    def load(self, state_dict: Mapping[str, dict[str, Any]], names: Iterable[str]) -> None:
+        """Restores some entries, which must have been saved.
+
+        Raises:
+            CheckpointError: an entry can't load its state.
+        """
+        for name in names:
+            entry = self._entries[name]
             try:
                 state = state_dict[name]
                 if self._device is not None and not isinstance(entry, ModuleState | ShardedOptimizer):
@@ -263,6 +280,11 @@ class StateRegistry:
                     remedy = "if the hook has changed since the checkpoint was saved, use the version of that time"
                     raise CheckpointError.caused_by(error, what, remedy=remedy) from error
                 remedy = f"if the section `[{name}]` has changed since the checkpoint was saved, change it back"
+                if split_section(name) is None:  # a state of the trainer, or one that a plugin has registered
+                    remedy = (
+                        "use the versions of AudioZEN and of the plugins that the checkpoint was saved with, or start "
+                        f"from its weights with {FINETUNE}"
+                    )
                 if isinstance(entry, ModuleState) and (mismatch := entry.compare(state_dict[name])):
                     message = f"the checkpoint's `{name}` does not fit"
                     raise mismatch_error(message, error, mismatch, remedy=remedy) from error
@@ -274,6 +296,10 @@ class StateRegistry:
 def _message(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _class(part: object) -> str:
+    return f"`{type(part).__module__}.{type(part).__qualname__}`"
 
 
 def _names(names: list[str]) -> str:

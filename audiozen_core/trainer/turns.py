@@ -7,6 +7,7 @@ samples of the turn in one batch.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,20 +79,26 @@ class Turns:
         self._ask_hooks(NonFiniteError(found[0], found[1], notes=found[2]))
         return True
 
-    def in_turns(self, batches: Iterable[Any], start: int, total: int | None) -> Iterator[Any]:
+    def in_turns(
+        self, batches: Iterable[Any], start: int, total: int | None, *, drop_last: bool = False
+    ) -> Iterator[Any]:
         """Yields the batches of this rank, and None in the turns in which only other ranks have one.
 
         Args:
             batches: the batches of this rank.
             start: the number of turns that are done.
             total: the number of turns of the whole epoch; None if it is not known.
+            drop_last: whether a turn in which a rank has no batch is left out. If `total` is known, it does not count
+                such a turn.
         """
         rest = iter(batches)
         while total is None or start < total:
             batch = next(rest, _END)
             # The ranks read different parts of a stream, and only know at its end that it has ended.
-            if total is None and not self._ranks.any(batch is not _END):
-                return
+            if total is None:
+                ended = [bool(end) for (end,) in self._ranks.exchange("end", batch is _END)]
+                if any(ended) if drop_last else all(ended):
+                    return
             yield None if batch is _END else batch
             start += 1
 
@@ -125,10 +132,21 @@ class Turns:
 
         Returns:
             The losses of this rank, weighted; None if the turn is to be left out.
+
+        Raises:
+            RunError: a rank has frozen other weights than rank 0. Torch would wait for its gradients.
         """
         names = self._names
         own = sum(1 << index for index, name in enumerate(names) if name in losses)
-        turn = self._ranks.exchange("turn", self._error is not None, own, samples if losses else 0)
+        exchanged = self._ranks.exchange(
+            "turn", self._error is not None, own, samples if losses else 0, self._trained_weights()
+        )
+        turn = [numbers[:3] for numbers in exchanged]
+        if others := [rank for rank, (*_, trained) in enumerate(exchanged) if trained != exchanged[0][-1]]:
+            raise RunError(
+                f"rank {others[0]} trains other weights than rank 0",
+                remedy="look for a hook or a trainer that changes `requires_grad` on some ranks only",
+            )
         if any(failed for failed, _, _ in turn) and self.settle():
             if self._sharded:
                 self._sharded.forget_turn()
@@ -174,6 +192,11 @@ class Turns:
     def _to_average(self) -> list[str]:
         """The losses of the window. `loss` covers the weights of all others."""
         return ["loss"] if "loss" in self._of_window else [name for name in self._names if name in self._of_window]
+
+    def _trained_weights(self) -> int:
+        """Returns a number that depends on which weights are frozen."""
+        weights = (weight for suffix in self._gradients.trained_suffixes for weight in self._gradients.trained(suffix))
+        return zlib.crc32(bytes(weight.requires_grad for weight in weights))
 
     def _suffixes(self, name: str) -> list[str]:
         return self._gradients.trained_suffixes if name == "loss" else [name.removeprefix("loss_")]

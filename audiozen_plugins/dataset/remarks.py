@@ -8,7 +8,7 @@ from audiozen_core.audio.files import AudioInfo
 from audiozen_core.logging import get_logger
 
 _EXAMPLES = 3
-_CUT_OFF = "the mark at the end of an Ogg stream, so that audio may be missing"
+_CUT_OFF = "a size in the header, or the mark at the end of an Ogg stream, so that audio may be missing"
 
 
 class Remarks:

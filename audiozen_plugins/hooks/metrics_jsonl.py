@@ -119,10 +119,7 @@ def _stays(line: str, progress: Progress) -> bool:
         record = json.loads(line)
         if "checkpoint" in record:  # a validation or a test of a checkpoint
             return True
-        if record["step"] != progress.step or record["epoch"] <= progress.epoch:
-            return bool(record["step"] <= progress.step)
-        # The record of this step itself is kept. The record of the end of the epoch has the same step number, but the
-        # run will write it again.
-        return all(name.startswith("step/") for name in record.keys() - {"time", "step", "epoch"})
+        names = record.keys() - {"time", "step", "epoch"}
+        return not progress.repeats(names, step=record["step"], epoch=record["epoch"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 from audiozen_core.binding.ranges import Range, check_ranges
+from audiozen_core.distributed.restarts import note_stop
 from audiozen_core.errors import Interrupted
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.hooks.trainer_protocol import Trainer
@@ -106,6 +107,7 @@ class Signals:
         """Acts on a signal that has arrived after the last step, before another mode starts."""
         if stop := self._received(trainer)[0]:
             self._stop = stop
+            note_stop(stop)
             self._interrupt(_DONE)
 
     @hookimpl.on_exception
@@ -130,7 +132,7 @@ class Signals:
             return
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
-            if self._interrupts == 2:
+            if self._interrupts == 2 and self._speaks:
                 _say(f"stopped at once, without saving; {_RESUME}")
             raise KeyboardInterrupt
         first, self._stop = self._stop is None, number
@@ -171,6 +173,7 @@ class Signals:
         trainer.hooks.on_checkpoint_request(trainer=trainer, reason=signal.Signals(stop or signal.SIGUSR1).name)
         if stop:
             self._stop = stop
+            note_stop(stop)
             self._interrupt(_RESUME)
 
 

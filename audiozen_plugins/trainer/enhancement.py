@@ -120,7 +120,7 @@ class EnhancementTrainer(FileByFile):
         errors = list(domain_errors(model, args))
         for argument, wrong in errors:
             place = ("args", argument) if argument in args else ("path",)
-            yield as_finding(wrong, config_codes.NUMBERS_DISAGREE, place)
+            yield as_finding(wrong, config_codes.UNFIT, place)
         # Lengths that contradict each other are reported in [acoustics].
         consistent = acoustics.hop_length <= acoustics.win_length <= acoustics.n_fft
         if errors or not consistent or window_error(acoustics.window, acoustics.window_args):

@@ -21,7 +21,7 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
-from audiozen_core.errors import AudioZenError, DataError, RunError
+from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
@@ -39,7 +39,7 @@ from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.rating import Rater, Row
 from audiozen_plugins.metric.report import Report
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
-from audiozen_plugins.trainer.scores import Validated, validation_scores
+from audiozen_plugins.trainer.scores import Validated, no_pair, unknown_set, unrated, validation_scores
 
 
 class FileByFile(BaseTrainer):
@@ -112,6 +112,7 @@ class FileByFile(BaseTrainer):
         self._validation_rater = Rater([self.score], self.sr)
         self._test_rater = Rater(self.metrics, self.sr)
         self._already_said: set[str] = set()
+        self._noisy_scores: dict[str, float] = {}
         self._files_written = 0
         self._not_finite: list[str] = []
 
@@ -145,7 +146,7 @@ class FileByFile(BaseTrainer):
                 label="add a section `[[validate_dataset]]` with this `name`, or leave this out",
                 place=("args", "score_dataset"),
             )
-        if error := _unknown_set(name, names):
+        if error := unknown_set(name, names):
             similar = nearest(str(name), names)
             finding = as_finding(error, config_codes.BAD_VALUE, ("args", "score_dataset"))
             yield replace(finding, label=did_you_mean(similar), suggestion=f'"{similar}"' if similar else None)
@@ -157,10 +158,13 @@ class FileByFile(BaseTrainer):
     def _score_error(cls, score: Metric, sr: int, *, save_max_score: bool | None) -> AudioZenError | None:
         """Returns why a metric can't be the score; None if it can, or if `save_max_score` is not known."""
         # A subclass may compute a score of its own. Then the direction of the metric says nothing.
-        own = cls.validation_epoch_end is not FileByFile.validation_epoch_end
-        if own or save_max_score is None:
+        if cls._scores_itself() or save_max_score is None:
             return sample_rate_error(score, sr)
         return sample_rate_error(score, sr) or direction_error(score, save_max_score)
+
+    @classmethod
+    def _scores_itself(cls) -> bool:
+        return cls.validation_epoch_end is not FileByFile.validation_epoch_end
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Returns the enhanced waveforms [batch, time], and the spectra that they were made from, if any."""
@@ -186,6 +190,31 @@ class FileByFile(BaseTrainer):
             lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0], file["noisy"], chunk=chunk, overlap=overlap
         )
         return wave, None
+
+    def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
+        """Looks for a pair that can be rated in each validation set.
+
+        Raises:
+            DataError: all pairs of a validation set are degenerate.
+        """
+        # A subclass that validates in its own way may have other signals.
+        own = type(self)
+        if own.validation_step is FileByFile.validation_step and not own._scores_itself():
+            for dataloader_idx, of_set in enumerate(loaders):
+                self._find_pair(of_set, self._prefix("validate", dataloader_idx, len(loaders)))
+
+    def _find_pair(self, loader: BatchLoader, prefix: str) -> None:
+        """Reads the batches of a validation set until one has a pair that can be rated: mostly the first one."""
+        rows: list[Row] = []
+        found = False
+        for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
+            for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
+                rows.append(unrated(str(file["id"][0]), _on_cpu(file), self.score))
+                found = found or not rows[-1].faults
+            if found:
+                break
+        if not self.ranks.any(found) and rows:
+            raise no_pair("validate", prefix, [self.score], rows)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
         """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
@@ -222,6 +251,7 @@ class FileByFile(BaseTrainer):
             ):
                 self.log.warning(f"validation {name}{line}")
             self._already_said.update(scores.faulty_pairs)
+            self._check_unchanged(name, scores.scalars[f"{self.score.name}_noisy"])
         return result
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
@@ -296,6 +326,23 @@ class FileByFile(BaseTrainer):
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr)
 
+    def _check_unchanged(self, prefix: str, noisy: float) -> None:
+        """Warns, once for each validation set, if its noisy files are others than in the last validation."""
+        before = self._noisy_scores.setdefault(prefix, noisy)
+        line = f"validation {prefix}the noisy files differ from those of the last validation"
+        if (
+            math.isfinite(noisy)
+            and not math.isclose(noisy, before, rel_tol=1e-6, abs_tol=1e-6)
+            and line not in self._already_said
+        ):
+            self._already_said.add(line)
+            self.log.warning(
+                f"{line}, so the scores of two epochs can't be compared",
+                before=before,
+                now=noisy,
+                remedy="let the data set draw from the global generators of Python, NumPy or torch",
+            )
+
     def _check_pairs(self, mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
         """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
 
@@ -303,13 +350,7 @@ class FileByFile(BaseTrainer):
             DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
         """
         if metrics and rows and all(row.faults.keys() - {"enhanced"} for row in rows):
-            name = f" `{prefix.rstrip('/')}`" * bool(prefix)
-            raise DataError(
-                f"[{mode}_dataset]{name} has no pair that can be rated",
-                notes=Report(metrics, rows).faulty_pairs(),
-                remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are "
-                "not silent, or remove the section",
-            )
+            raise no_pair(mode, prefix, metrics, rows)
         for metric in metrics:
             line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} noisy files"
             if rows and line not in self._already_said and not any(_has_value(row, metric) for row in rows):
@@ -332,7 +373,7 @@ class FileByFile(BaseTrainer):
 
     def _index_of(self, name: str | None, names: Sequence[str]) -> int:
         """Returns the index of the validation set that the score is of."""
-        if error := _unknown_set(name, names):
+        if error := unknown_set(name, names):
             raise error
         if len(names) > 1:
             self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
@@ -343,18 +384,7 @@ def _has_value(row: Row, metric: Metric) -> bool:
     return math.isfinite(row.values["noisy"][metric.name])
 
 
-def _on_cpu(file: Mapping[str, Any], wave: Tensor) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and, if there is one, `clean` of one file, float32 [time], in order."""
+def _on_cpu(file: Mapping[str, Any], wave: Tensor | None = None) -> dict[str, Tensor]:
+    """Returns the signals `noisy`, `enhanced` and `clean` of one file that there are, float32 [time], in order."""
     signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
     return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
-
-
-def _unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
-    """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
-    if name is None or not names or name in names:
-        return None
-    known = ", ".join(f"`{other}`" for other in names)
-    return RunError(
-        f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
-        remedy=f"use one of these, or give a data set this `name`: {known}",
-    )

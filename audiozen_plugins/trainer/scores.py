@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from audiozen_core.diagnostics.listed import listed
+from audiozen_core.errors import DataError, RunError
+from audiozen_core.kinds import Mode
 from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row
-from audiozen_plugins.metric.report import Report
+from audiozen_plugins.metric.rating import Row, faults_of
+from audiozen_plugins.metric.report import STATES, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,38 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
     if broken := [name for name, loss in losses.items() if not math.isfinite(loss)]:
         faulty_outputs.append(f"the loss is not finite for {len(broken)} of {len(files)} files: {listed(broken)}")
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs, why_no_mean)
+
+
+def unrated(name: str, signals: Mapping[str, Tensor], metric: Metric) -> Row:
+    """Returns the row of a pair that is only checked: with the faults of its signals, and without values."""
+    faults = faults_of({kind: signals[kind] for kind in ("clean", "noisy")})
+    return Row(name, {state: {metric.name: math.nan} for state in STATES}, faults)
+
+
+def no_pair(mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> DataError:
+    """Returns the error for a data set whose pairs are all degenerate.
+
+    Args:
+        mode: the mode that the data set is for.
+        prefix: the name of the data set with a slash, or "" if it is the only one.
+        metrics: the metrics.
+        rows: all files of the data set.
+    """
+    name = f" `{prefix.rstrip('/')}`" * bool(prefix)
+    return DataError(
+        f"[{mode}_dataset]{name} has no pair that can be rated",
+        notes=Report(metrics, rows).faulty_pairs(),
+        remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are not silent, "
+        "or remove the section",
+    )
+
+
+def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
+    """Returns the error for a `score_dataset` that is none of the validation sets, if there are any."""
+    if name is None or not names or name in names:
+        return None
+    known = ", ".join(f"`{other}`" for other in names)
+    return RunError(
+        f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
+        remedy=f"use one of these, or give a data set this `name`: {known}",
+    )

@@ -81,6 +81,8 @@ def test_file_of_unknown_size_is_read_to_its_end(tmp_path, wave, format, subtype
     (tmp_path / "streamed").write_bytes(with_size(content, format, size))
 
     check(tmp_path / "streamed", read_audio(tmp_path / "whole", sr=SR).numpy())
+    # If it was cut off, nothing shows it.
+    assert [audio_info(tmp_path / name).may_be_cut_off for name in ("whole", "streamed")] == [False, True]
 
 
 @pytest.mark.parametrize("format", [*PCM, "NIST"])

@@ -160,3 +160,11 @@ def test_change_of_the_spectrogram_makes_no_click_at_an_end(center):
             change = torch.randn(spectrogram.shape, generator=generator, dtype=torch.complex64)
             changed = stft.inverse(change, length=length).abs()
             assert changed.max() < 2.5 * changed[..., 512:-512].max(), (window, length)
+
+
+def test_more_samples_than_the_frames_contain_are_refused():
+    stft = Stft(Acoustics(n_fft=16, win_length=16, hop_length=8))
+    spectrogram = stft.transform(torch.randn(100))
+    assert stft.inverse(spectrogram, length=100).shape == (100,)
+    with pytest.raises(RunError, match="100 samples are asked for, but 6 frames contain only 48"):
+        stft.inverse(spectrogram[..., :6], length=100)

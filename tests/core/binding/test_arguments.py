@@ -4,18 +4,20 @@ import abc
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 import torch
 from torch import nn
+from typing_extensions import NotRequired, Required, TypedDict
 
-from audiozen_core.binding.arguments import check_arguments
+from audiozen_core.binding.arguments import call_arguments, check_arguments
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.config_codes import (
+    BAD_VALUE,
     INJECTED_ARGUMENT,
     MISSING_ARGUMENT,
     POSITIONAL_ONLY,
@@ -366,6 +368,58 @@ def test_dataclasses_and_decorated_functions_are_checked():
     assert findings(Options, {"rate": 1, "names": ["a"]}) == []
     assert findings(Options, {"rate": 1, "hidden": 1}) == [(UNKNOWN_ARGUMENT, "hidden")]
     assert findings(wrapped, {"depth": "x", "self": 0, "width": 1}) == [(WRONG_ARGUMENT_TYPE, "depth")]
+
+
+class Filter(TypedDict, total=False):
+    cutoff: Required[float]
+    order: NotRequired[Annotated[int, Range(least=1)]]
+    file: Path
+
+
+class Band(TypedDict):
+    # These annotations are strings, so Python does not see `NotRequired`.
+    low: float
+    high: NotRequired[float]
+
+
+class Later(TypedDict):
+    net: Unknown
+
+
+# A key is not a name in Python, so this table is not checked.
+Spelt = TypedDict("Spelt", {"cut-off": float, "order": int}, total=False)
+
+
+def filtered(
+    one: Filter | None = None,
+    several: Sequence[Filter] = (),
+    band: Band | None = None,
+    spelt: Spelt | None = None,
+    later: Later | None = None,
+): ...
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ({"one": {"cutoff": 1}, "several": [{"cutoff": 1.0, "order": 2}], "band": {"low": 0}}, []),
+        ({"one": {"cutof": 1.0}}, [(UNKNOWN_ARGUMENT, "one", "cutof")]),
+        ({"one": {"order": 2}}, [(MISSING_ARGUMENT, "one")]),
+        ({"one": {"cutoff": "high"}}, [(WRONG_ARGUMENT_TYPE, "one", "cutoff")]),
+        ({"several": [{"cutoff": 1.0}, {"cutoff": 1.0, "order": 0}]}, [(BAD_VALUE, "several", 1, "order")]),
+        ({"band": {"high": 1.0}}, [(MISSING_ARGUMENT, "band")]),
+        ({"spelt": {"cut-off": "anything", "order": 1}}, []),
+        ({"later": {"anything": 1}}, []),
+    ],
+)
+def test_keys_and_values_of_a_typed_dict_are_checked_like_those_of_a_dataclass(args, expected):
+    assert [(finding.code, *finding.place[1:]) for finding in check(filtered, args)] == expected
+
+
+def test_values_of_a_typed_dict_are_converted():
+    _, given = call_arguments(signature_of(filtered), {"one": {"cutoff": 1, "file": "a.wav"}})
+    assert given == {"one": {"cutoff": 1, "file": Path("a.wav")}}
+    assert type(given["one"]) is dict
 
 
 def test_explicit_signature_attribute_is_used():

@@ -197,3 +197,4 @@ def test_declarations_are_compared_with_settings():
 
     assert contradictions(declared_acoustics(Net()), Acoustics()) == {"n_fft": (320, 512)}
     assert contradictions(declared_acoustics(Net), Acoustics(n_fft=320)) == {}
+    assert hash(Acoustics(window_args={"beta": 8.0})) == hash(Acoustics())

@@ -69,6 +69,38 @@ class OwnBatches:
         return {"seen": self.seen}
 
 
+class GathersInSteps:
+    """Lets the ranks tell each other something after each batch of an evaluation; they have different numbers."""
+
+    affects_training = False
+
+    @hookimpl.on_evaluation_step_end
+    def on_evaluation_step_end(self, trainer):
+        trainer.ranks.gather([(0, 1.0)])
+
+
+class FailsInBackward:
+    """Raises an error in the backward pass of the last rank, while the others wait for its gradients."""
+
+    affects_training = False
+
+    @hookimpl.backward
+    def backward(self, trainer):
+        if trainer.ranks.rank == trainer.ranks.size - 1:
+            raise ValueError("only here")
+
+
+class FreezesOnOneRank:
+    """Freezes a weight on the last rank only."""
+
+    affects_training = False
+
+    @hookimpl.on_epoch_start
+    def on_epoch_start(self, trainer, epoch):
+        if trainer.ranks.rank == trainer.ranks.size - 1 and epoch == 2:
+            next(trainer.models[""].parameters()).requires_grad_(False)
+
+
 class NanScalar:
     """Adds a scalar that is NaN on all ranks."""
 
@@ -158,6 +190,21 @@ class HurtOnce:
                 os.kill(os.getppid(), self.number)
             if self.whom != "launcher":
                 os.kill(os.getpid(), self.number)
+
+
+class InterruptsTwice:
+    """Rank 0 sends SIGINT to its launcher in a step that would not end, and once more when it has arrived here."""
+
+    affects_training = False
+
+    @hookimpl.on_training_step_start
+    def on_training_step_start(self, trainer):
+        launcher = os.getppid()
+        if trainer.ranks.is_main:
+            os.kill(launcher, signal.SIGINT)
+            time.sleep(1.0)
+            os.kill(launcher, signal.SIGINT)
+        threading.Event().wait(60)
 
 
 class GetsStuckOnce:

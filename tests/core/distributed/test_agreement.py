@@ -1,6 +1,7 @@
 """What one rank meets, all ranks act on: stops, signals, NaN, unreadable data, errors, other settings."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -16,6 +17,8 @@ from audiozen_core.experiment.experiment import Experiment
 from audiozen_plugins.hooks.signals import Signals
 from tests.core.distributed.test_data_parallel import assert_near, experiment, records, state_of
 from tests.on_ranks import Failed, all_right, on_ranks
+from tests.tiny_experiment import TOML as SMALL
+from tests.tiny_experiment import TinyExperiment as SmallExperiment
 
 HOOKS = "tests.core.distributed.hooks"
 
@@ -185,6 +188,33 @@ def test_order_that_differs_between_ranks_is_refused(tmp_path):
     assert all("gives rank 1 another order than rank 0" in result.args[0] for result in results), results
 
 
+def test_other_code_on_a_rank_is_refused_before_anything_is_written(tmp_path):
+    def run(rank):
+        folder = tmp_path / f"machine_{rank}"
+        folder.mkdir()
+        # The class is the same, and a module that it imports is not.
+        parts = SmallExperiment(folder, "from helper import HELP")
+        (folder / "helper.py").write_text(f"HELP = {rank}")
+        parts.run(text=SMALL.replace('"exp"', f'"{tmp_path}/exp"'))
+
+    results = on_ranks(2, run)
+    assert all("rank 1 runs with another code than rank 0" in result.args[0] for result in results), results
+    assert all(re.search(r"first difference: helper \w{8} / helper \w{8}", result.args[0]) for result in results)
+    assert not (tmp_path / "exp").exists()
+
+
+def test_plugin_that_is_switched_off_on_one_rank_only_is_refused(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+
+    def run(rank):
+        loaded = Experiment.load(tiny.write())
+        os.environ["AUDIOZEN_WITHOUT"] = "some-plugin" if rank else ""
+        loaded.run()
+
+    first, _ = on_ranks(2, run)  # rank 1 adds that it has no such plugin
+    assert "rank 1 runs with another list of plugins that are switched off than rank 0" in first.args[0]
+
+
 def test_option_that_only_one_rank_has_is_refused(tmp_path):
     tiny = experiment(tmp_path, batch_size=2)
     results = on_ranks(2, lambda rank: tiny.run(resume=rank == 0) and None)
@@ -205,7 +235,45 @@ def test_ranks_that_come_apart_end_with_words():
             ranks.wait() if rank else ranks.gather("here")
 
     results = on_ranks(2, part)
-    assert all("the ranks have come apart: rank 0 is at `gather`, and rank 1 at `wait`" in r.args[0] for r in results)
+    here = "in `part` of test_agreement.py"
+    expected = f"the ranks have come apart: rank 0 is at `gather` {here}, and rank 1 at `wait` {here}"
+    assert all(expected in result.args[0] for result in results), results
+
+
+def test_call_of_one_rank_never_gets_the_values_of_another_call():
+    def one(ranks):
+        return ranks.gather("one")
+
+    def other(ranks):
+        return ranks.gather("other")
+
+    def part(rank):
+        with joined_ranks(Distributed(timeout=60), "cpu") as ranks:
+            assert one(ranks) == ["one", "one"]
+            return (other if rank else one)(ranks)
+
+    results = on_ranks(2, part)
+    assert all("at `gather` in `one` of" in result.args[0] for result in results), results
+    assert all("rank 1 at `gather` in `other` of" in result.args[0] for result in results), results
+
+
+def test_hook_that_gathers_in_the_steps_of_an_evaluation_is_told_where_the_ranks_are(tmp_path):
+    # Seven clips: rank 0 has one more to validate than rank 1.
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.GathersInSteps")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    expected = (
+        "rank 0 is at `gather` in `on_evaluation_step_end` of hooks.py, and rank 1 at `gather` in `_of_all_ranks`"
+    )
+    assert all(expected in result.args[0] for result in results), results
+
+
+def test_value_that_cannot_be_sent_is_an_error_with_words():
+    def part(rank):
+        with joined_ranks(Distributed(timeout=60), "cpu") as ranks:
+            ranks.gather(lambda: None)
+
+    results = on_ranks(2, part)
+    assert all("a `function` can't be sent to the other processes" in result.args[0] for result in results), results
 
 
 def test_error_on_one_rank_ends_the_others(tmp_path):
@@ -213,6 +281,19 @@ def test_error_on_one_rank_ends_the_others(tmp_path):
     first, last = on_ranks(2, lambda rank: tiny.run() and None)
     assert "only here" in last.args[0]
     assert "rank 0 has lost the other processes of the run" in first.args[0]
+
+
+def test_error_in_the_backward_pass_of_one_rank_ends_the_others_with_words(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailsInBackward")
+    first, last = on_ranks(2, lambda rank: tiny.run() and None)
+    assert "failed in `backward`: ValueError: only here" in last.args[0]
+    assert "rank 0 has lost the other processes of the run" in first.args[0]
+
+
+def test_weight_that_is_frozen_on_one_rank_only_is_an_error_on_all(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FreezesOnOneRank")
+    results = on_ranks(2, lambda rank: tiny.run() and None)
+    assert all("rank 1 trains other weights than rank 0" in result.args[0] for result in results), results
 
 
 def test_other_settings_on_a_rank_are_refused_before_anything_is_written(tmp_path):

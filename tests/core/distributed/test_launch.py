@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiozen_core.cli.main import cli
 from audiozen_core.distributed.environment import Place, find_place
 from audiozen_core.distributed.launch import endpoint_of, machines_of, processes_of
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, RunError
 from tests.core.distributed.test_data_parallel import experiment, records, state_of
 from tests.on_ranks import all_right, on_ranks
 
@@ -88,6 +89,32 @@ def test_signal_to_the_launcher_saves_and_stops_all(folders, name):
     code, printed = launch(tiny, "--resume")
     assert code == 0, printed
     assert_same_run(whole, hurt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signal_to_a_rank_stops_the_run_for_good(folders, name):
+    whole, hurt = folders
+    train_undisturbed(whole)
+    tiny = experiment(hurt, batch_size=2).add_hook(f"{HOOKS}.HurtOnce", folder=str(hurt), step=1, whom=1, name=name)
+    code, printed = launch(tiny, "--max-restarts", "2")
+    assert code == 128 + getattr(signal, name), printed
+    assert printed.count("continues from the latest checkpoint") == 1
+    assert "has failed" not in printed
+    assert "resumed" not in printed
+    code, printed = launch(tiny, "--resume")
+    assert code == 0, printed
+    assert_same_run(whole, hurt)
+
+
+@pytest.mark.slow
+def test_second_interrupt_stops_all_at_once(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).set("trainer", save_ckpt_interval_steps=1000)
+    code, printed = launch(tiny.add_hook(f"{HOOKS}.InterruptsTwice"))
+    assert code == 130, printed
+    assert printed.count("stopped at once, without saving") == 1
+    assert "saving a checkpoint on request" not in printed
+    assert not list(tmp_path.glob("exp/tiny/checkpoints/epoch_*"))
 
 
 @pytest.mark.slow
@@ -184,6 +211,23 @@ def test_port_in_use_is_refused_before_anything_starts(tmp_path):
         code, printed = launch(tiny, "--nnodes", "2", "--rdzv-endpoint", f"127.0.0.1:{port}")
     assert code == 2
     assert f"the port {port} of `--rdzv-endpoint` can't be used" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "trainer.args.max_epochs=1.5"], "takes `int`"),
+        (["--ckpt-path", "best"], "does not start from a checkpoint"),
+    ],
+)
+def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(tmp_path, monkeypatch, options, message):
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # which the command sets
+    monkeypatch.setattr("audiozen_core.cli.run._ignore_usr1_until_training", lambda: None)
+    file = experiment(tmp_path, batch_size=2).write()
+    elsewhere = ["--nnodes", "2", "--rdzv-endpoint", "198.51.100.1:29400"]
+    with pytest.raises(AudioZenError) as raised:
+        cli.main(["run", str(file), "--nproc-per-node", "2", *elsewhere, *options], standalone_mode=False)
+    assert message in str(raised.value)
 
 
 def test_several_machines_need_a_meeting_point(tmp_path):

@@ -390,6 +390,13 @@ def test_sharded_network_declares_what_its_class_declares():
     assert all_right(on_ranks(2, declared_by_a_sharded_network)) == [wanted] * 2
 
 
+def test_torch_that_cannot_leave_weights_out_is_refused(monkeypatch):
+    monkeypatch.delattr(torch.distributed.fsdp.FSDPModule, "set_reduce_scatter_unused_params")
+    with pytest.raises(BuildError, match=r"\[model\] can't be sharded by torch \d") as caught:
+        shard(nn.Linear(2, 2), "[model]", Ranks(0, 2), SHARDED, CPU)
+    assert "torch 2.13" in str(caught.value.remedy)
+
+
 def test_weights_of_two_networks_and_unknown_methods_are_refused():
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     check_sharing({"model_a": first, "model_b": second})

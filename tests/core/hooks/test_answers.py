@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def answering(hook, answer, **options):
 def call(hook, *plugins):
     """Calls a hook with None for every argument."""
     arguments = dict.fromkeys(list(inspect.signature(getattr(specs.Hooks, hook)).parameters)[1:])
+    if "metrics" in arguments:
+        arguments["metrics"] = {}
     lifecycle = Lifecycle(plugins)
     return getattr(lifecycle, hook)(**arguments)
 
@@ -251,3 +254,49 @@ def test_a_number_is_the_same_for_an_answer_and_for_a_scalar_of_a_step():
     assert [is_number(value) for value in values] == [as_scalar(value) is not None for value in values]
     assert [is_number(value) for value in values] == [True] * 6 + [False] * 7
     assert not any(map(is_number, (True, np.bool_(True)))), "a bool is a scalar of a step, but not an answer"
+
+
+def claims(hook, times=1000):
+    """Makes a plugin that says so many times that it has done what it has not done."""
+    answers = iter([True] * times)
+    return type("Claims", (), {hook: hookimpl(lambda self: next(answers, None))})()
+
+
+def test_backward_pass_that_a_hook_only_claims_is_an_error_that_names_it(tmp_path):
+    trainer = make_trainer(tmp_path, hooks={"claims": claims("backward")})
+    with pytest.raises(HookError, match="says that it has back-propagated the loss, but no weight has a grad") as error:
+        trainer.train(make_loader())
+    assert error.value.notes == ("implemented by: hook plugin `claims` (default)",)
+
+
+@pytest.mark.parametrize(("times", "warnings"), [(1000, 1), (1, 0)])
+def test_optimizer_whose_steps_a_hook_leaves_out_for_an_epoch_is_a_warning(tmp_path, capsys, times, warnings):
+    """To leave out some steps is what mixed precision does after an overflow."""
+    trainer = make_trainer(tmp_path, hooks={"claims": claims("optimizer_step", times)}, max_epochs=3)
+    before = weights_of(trainer)
+    trainer.train(make_loader())
+    log = capsys.readouterr().err
+    assert log.count("[optimizer] has not taken a single step in epoch 1, because hooks have answered") == warnings
+    assert log.count("hook plugin `claims`") == warnings
+    assert torch.equal(weights_of(trainer), before) == bool(warnings)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda metrics: metrics.clear(), lambda metrics: metrics.update({"train/loss": 0.0})]
+)
+@pytest.mark.parametrize("hook", ["on_log", "on_epoch_end", "on_evaluation_end"])
+def test_hook_that_changes_the_scalars_of_all_is_an_error_that_names_it(tmp_path, hook, change):
+    def changes(self, metrics):
+        assert json.loads(json.dumps(metrics)) == metrics | {}
+        change(metrics)
+
+    changing = type("Changing", (), {hook: hookimpl(changes)})()
+    trainer = make_trainer(tmp_path, hooks={"changing": changing})
+    with pytest.raises(HookError, match=rf"`changing` .*failed in `{hook}`: TypeError: these scalars can't be changed"):
+        trainer.train(make_loader(), [make_loader(shuffle=False)])
+
+
+@pytest.mark.parametrize("decorator", [property, classmethod])
+def test_decorator_above_which_a_hook_can_not_be_marked_is_named(decorator):
+    with pytest.raises(TypeError, match=f"marks methods, and this is a {decorator.__name__}: remove"):
+        hookimpl(decorator(lambda self: None))

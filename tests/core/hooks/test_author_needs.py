@@ -60,6 +60,25 @@ def test_a_hook_sees_batch_outputs_and_signals_of_an_evaluation_and_nothing_keep
     assert [reference() for reference in hook.alive] == [None] * 9
 
 
+def test_what_a_hook_changes_in_the_outputs_changes_no_result():
+    class Lists(Shows):
+        def validation_step(self, batch, batch_idx, dataloader_idx):
+            return [super().validation_step(batch, batch_idx, dataloader_idx)]
+
+        def validation_epoch_end(self, outputs):
+            return super().validation_epoch_end([[entries[0] for entries in loader] for loader in outputs])
+
+    class Spoils:
+        @hookimpl
+        def on_evaluation_step_end(self, outputs):
+            outputs[0].zero_()
+            outputs.clear()
+
+    plain, spoilt = (make_trainer(cls=Lists, hooks=hooks) for hooks in ({}, {"spoils": Spoils()}))
+    score = plain.validate([make_loader(6, shuffle=False)])
+    assert spoilt.validate([make_loader(6, shuffle=False)]) == score != 0
+
+
 def test_signals_that_no_hook_asks_for_are_not_kept_at_all():
     trainer = make_trainer(cls=Shows, hooks={"patience": Patience()})
     trainer.show(output=torch.ones(3))

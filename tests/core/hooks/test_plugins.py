@@ -1,9 +1,14 @@
+import math
+import re
+
 import pytest
 
 from audiozen_core.errors import HookError, RunError
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.lifecycle import HOOK_NAMES, Lifecycle, Plugin
 from audiozen_core.hooks.specs import hookimpl
+from audiozen_plugins.hooks.checkpoint import Checkpoint
+from tests.tiny_training import make_trainer
 
 
 def make(phase="monitor", **hooks):
@@ -56,12 +61,39 @@ def test_error_names_the_plugin_that_raised_and_its_origin():
         Lifecycle([plugin]).on_epoch_start(trainer=None, epoch=1)
 
 
-def test_audiozen_error_of_a_hook_is_not_wrapped():
+def test_audiozen_error_of_a_hook_is_not_wrapped_and_gets_a_note_that_names_it():
     def breaks(self):
         raise RunError("no disk")
 
-    with pytest.raises(RunError, match="no disk"):
-        Lifecycle([Plugin("a", make(on_epoch_start=breaks))]).on_epoch_start(trainer=None, epoch=1)
+    plugin = Plugin("a", make(on_epoch_start=breaks), "exp.toml:12", "acme-hooks")
+    with pytest.raises(RunError, match="no disk") as error:
+        Lifecycle([plugin]).on_epoch_start(trainer=None, epoch=1)
+    (note,) = error.value.notes
+    assert note.startswith("raised by: hook plugin `a` of acme-hooks (exp.toml:12) in `on_epoch_start`, ")
+    assert re.search(r"test_plugins\.py:\d+, in breaks$", note)
+
+
+def test_error_of_the_trainer_that_a_hook_has_caused_names_the_hook_that_is_nearest():
+    inner = Plugin("inner", make(on_epoch_start=lambda self, trainer: trainer.models["x"]), "exp.toml:12")
+    lifecycle = Lifecycle([inner])
+    outer = Plugin("outer", make(on_setup=lambda self, trainer: lifecycle.on_epoch_start(trainer=trainer, epoch=1)))
+    trainer = make_trainer()
+    for use, hook in ((lifecycle.on_epoch_start, {"epoch": 1}), (Lifecycle([outer]).on_setup, {})):
+        with pytest.raises(RunError, match=r"the experiment has no \[model_x\]") as error:
+            use(trainer=trainer, **hook)
+        assert [note.partition(", ")[0] for note in error.value.notes if note.startswith("raised by")] == [
+            "raised by: hook plugin `inner` (exp.toml:12) in `on_epoch_start`"
+        ]
+
+
+def test_error_of_one_of_our_own_hooks_has_no_such_note(tmp_path):
+    """The message says all that a user needs."""
+    lifecycle = Lifecycle([Plugin("checkpoint", Checkpoint())])
+    trainer = make_trainer(tmp_path)
+    next(trainer.model.parameters()).data.fill_(math.nan)
+    with pytest.raises(RunError, match="not finite") as error:
+        lifecycle.on_checkpoint_request(trainer=trainer, reason="now")
+    assert not [note for note in error.value.notes if note.startswith("raised by")]
 
 
 @pytest.mark.parametrize(

@@ -34,3 +34,16 @@ def test_error_for_a_part_that_does_not_exist_names_its_section():
             getattr(trainer, attribute)
         assert error.value.message.endswith(f"the experiment has no [{attribute}]")
         assert error.value.remedy == f"add a section [{attribute}]"
+
+
+@pytest.mark.parametrize("attribute", ["models", "loss_functions", "optimizers", "lr_schedulers"])
+def test_suffix_that_does_not_exist_is_an_error_that_names_the_others(attribute):
+    nets = {name: nn.Linear(4, 1) for name in ("g", "d")}
+    trainer = TinyTrainer(Components(nets))
+    kind = attribute.removesuffix("s")
+    with pytest.raises(RunError, match=rf"the experiment has no \[{kind}_x\]") as error:
+        getattr(trainer, attribute)["x"]
+    known = "suffixes: `d` of [model_d], `g` of [model_g]" if attribute == "models" else f"it has no [{kind}]"
+    assert known in error.value.notes[0]
+    assert getattr(trainer, attribute).get("x") is None
+    assert "x" not in getattr(trainer, attribute)

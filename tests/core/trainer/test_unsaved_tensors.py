@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -39,6 +40,49 @@ class Replaced(Keeps):
         self.mean = 0.9 * self.mean + 0.1 * mean
 
 
+class InData(Keeps):
+    """Changes the tensor in the way of old code, which torch does not count."""
+
+    def keep(self, mean):
+        self.mean.data.mul_(0.9).add_(mean, alpha=0.1)
+
+
+class InList(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.kept = {"means": [torch.zeros(1), self.mean]}
+
+    def keep(self, mean):
+        self.kept["means"][1].lerp_(mean, 0.1)
+
+
+class ReplacedInDict(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.kept = {"mean": torch.zeros(4, dtype=torch.bfloat16)}
+
+    def keep(self, mean):
+        self.kept["mean"] = mean.bfloat16()
+
+
+class InArray(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.kept = np.zeros(4)
+
+    def keep(self, mean):
+        self.kept += mean.numpy()
+
+
+class Sparse(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.kept = (torch.eye(4).to_sparse(), torch.zeros(4, dtype=torch.complex64).conj(), torch.zeros(()))
+
+    def keep(self, mean):
+        self.kept[2].add_(1)
+
+
 class Buffer(InPlace):
     def __init__(self):
         super().__init__()
@@ -54,8 +98,24 @@ class Temporary(Replaced):
 
 
 class Constant(Keeps):
+    def __init__(self):
+        super().__init__()
+        self.tables = [torch.hann_window(8), {"sizes": np.arange(3)}]
+
     def keep(self, mean):
-        pass
+        self.tables[0] = torch.hann_window(8)  # the same values
+
+
+class Lists(Constant):
+    """Lists its own weights, and has a list that grows."""
+
+    def __init__(self):
+        super().__init__()
+        self.all_weights = [self.weight, self.bias.requires_grad_(False)]
+        self.losses = []
+
+    def keep(self, mean):
+        self.losses.append(mean)
 
 
 class Cache(Constant):
@@ -69,6 +129,14 @@ class Cache(Constant):
         self.window = torch.ones(4) if self.window is None else self.window
         self.last = super().forward(x * self.window)
         return self.last
+
+
+class Last(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 1)
+
+    def forward(self, outputs):
+        return super().forward(outputs[0])
 
 
 class SavesItself(InPlace):
@@ -100,10 +168,21 @@ def trained(folder, capsys, make, **options):
     return [line for line in capsys.readouterr().err.splitlines() if WARNING in line]
 
 
-@pytest.mark.parametrize("make", [InPlace, Replaced])
-def test_tensor_that_changes_is_named_in_one_warning(tmp_path, capsys, make):
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (InPlace, "0.mean"),
+        (Replaced, "0.mean"),
+        (InData, "0.mean"),
+        (InList, "0.kept['means'][1]"),
+        (ReplacedInDict, "0.kept['mean']"),
+        (InArray, "0.kept"),
+        (Sparse, "0.kept[2]"),
+    ],
+)
+def test_tensor_that_changes_is_named_in_one_warning(tmp_path, capsys, make, name):
     (warning,) = trained(tmp_path, capsys, make)
-    assert "`0.mean` of [model]" in warning
+    assert f"`{name}` of [model]" in warning
     assert "register_buffer" in warning
 
 
@@ -128,12 +207,13 @@ def test_tensor_of_a_loss_is_named_too(tmp_path, capsys):
 @pytest.mark.parametrize(
     "make",
     [
-        *(Buffer, Temporary, Constant, Cache, SavesItself),
+        *(Buffer, Temporary, Constant, Cache, SavesItself, Lists),
         pytest.param(old_norm(nn.utils.weight_norm), id="weight norm"),
         pytest.param(old_norm(nn.utils.spectral_norm), id="spectral norm"),
         pytest.param(lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 1)), id="parametrized"),
         pytest.param(lambda: prune.l1_unstructured(nn.Linear(4, 1), "weight", 0.5), id="pruned"),
         pytest.param(lambda: nn.BatchNorm1d(4), id="batch norm"),
+        pytest.param(lambda: nn.Sequential(nn.LSTM(4, 2), Last()), id="lstm"),
     ],
 )
 def test_what_is_saved_or_need_not_be_is_no_warning(tmp_path, capsys, make):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from audiozen_core.errors import DataError
+from audiozen_core.experiment.experiment import Experiment
 from audiozen_core.testing.tiny import TinyExperiment
 
 NO_BEST = "no epoch could be the best, because no validation had a finite score"
@@ -30,16 +32,48 @@ def silent(tmp_path):
 
 
 @pytest.mark.parametrize("modes", [("train", "test"), ("train",)])
-def test_validation_set_without_a_pair_that_can_be_rated_ends_the_run_and_leaves_no_checkpoint(tmp_path, modes):
+def test_validation_set_without_a_pair_that_can_be_rated_is_found_before_the_training(tmp_path, modes, capsys):
     tiny = TinyExperiment(tmp_path)
     shutil.copytree(tmp_path / "clean", tmp_path / "same")
     tiny.set("validate_dataset", noisy_dir=str(tmp_path / "same"))
     with pytest.raises(DataError, match=r"\[validate_dataset\] has no pair that can be rated") as caught:
         tiny.run(*modes)
     assert "clip_0 (noisy equals clean)" in caught.value.notes[0]
+    assert "epoch 1" not in capsys.readouterr().err
     (folder,) = (tmp_path / "exp").iterdir()
     assert (folder / "tiny.log").is_file()
     assert not (folder / "checkpoints").exists()
+
+
+COUNTED = (
+    "import random\n"
+    "from audiozen_plugins.dataset.noisy_clean_folders import NoisyCleanFolders\n"
+    "class Counted(NoisyCleanFolders):\n"
+    "    read = []\n"
+    "    def __getitem__(self, index):\n"
+    "        random.random()\n"
+    "        self.read.append(index)\n"
+    "        return super().__getitem__(index)\n"
+)
+
+
+@pytest.mark.parametrize(("good", "before"), [(3, [0, 1, 2, 3]), (0, [0])])
+def test_look_at_a_validation_set_ends_at_the_first_good_pair_and_changes_no_training(tmp_path, good, before):
+    plain = TinyExperiment(tmp_path / "plain").run()
+    tiny = TinyExperiment(tmp_path / "mixed")
+    shutil.copytree(tmp_path / "mixed/clean", tmp_path / "mixed/same")
+    shutil.copy(tmp_path / f"mixed/noisy/clip_{good}.wav", tmp_path / "mixed/same")
+    (tmp_path / "mixed/counted.py").write_text(COUNTED)
+    folders = {"noisy_dir": str(tmp_path / "mixed/same"), "clean_dir": str(tmp_path / "mixed/clean")}
+    tiny.set("validate_dataset", "counted.Counted", **folders)
+    checked = Experiment.load(tiny.write())
+    checked.run()
+    (counted,) = (
+        found.target for found in checked.checked.components.values() if found.component.path.endswith("Counted")
+    )
+    assert counted.read == [*before, *[0, 1, 2, 3] * 2]
+    records = [json.loads(line) for line in (checked.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["train/loss"] for record in records] == plain.metrics("train/loss")
 
 
 def test_network_without_finite_output_gives_no_best_epoch_and_the_run_says_why(silent, capsys):
@@ -113,3 +147,23 @@ def test_metric_without_a_value_for_good_pairs_is_a_warning_and_the_files_are_no
     assert NO_BEST in log
     assert outcome.checkpoints == ["epoch_0001", "epoch_0002"]
     assert len(outcome.metrics("test/si_sdr")) == 1
+
+
+@pytest.mark.parametrize(("generator", "warnings"), [("np.random.default_rng()", 1), ("np.random", 0)])
+def test_validation_files_that_change_between_epochs_are_a_warning(tmp_path, capsys, generator, warnings):
+    """The generators of NumPy itself are the same in each validation, and the noise is, too."""
+    (tmp_path / "changing.py").write_text(
+        "import numpy as np\n"
+        "import torch\n"
+        "from audiozen_plugins.dataset.noisy_clean_folders import NoisyCleanFolders\n"
+        "class Changing(NoisyCleanFolders):\n"
+        "    def __getitem__(self, index):\n"
+        "        sample = super().__getitem__(index)\n"
+        f"        noise = {generator}.standard_normal(sample['noisy'].shape)\n"
+        "        return sample | {'noisy': sample['noisy'] + 0.01 * torch.from_numpy(noise).float()}\n"
+    )
+    tiny = TinyExperiment(tmp_path).set("trainer", max_epochs=3)
+    folders = {name: str(tmp_path / name.removesuffix("_dir")) for name in ("noisy_dir", "clean_dir")}
+    tiny.set("validate_dataset", "changing.Changing", **folders).run()
+    said = "the noisy files differ from those of the last validation, so the scores of two epochs can't be compared"
+    assert capsys.readouterr().err.count(said) == warnings

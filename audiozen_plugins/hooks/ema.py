@@ -1,18 +1,19 @@
-"""A hook that averages the weights during training, and evaluates the average."""
+"""An average of the weights: `[[hooks]] path = "ema"`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from audiozen import hookimpl
-from audiozen.errors import RunError
-from audiozen.hooks import shard_like
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from audiozen.hooks import Trainer
+from audiozen_core.binding.ranges import Range, check_ranges
+from audiozen_core.distributed.sharding import shard_like
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.hooks.trainer_protocol import Weights as WeightsChoice
+from audiozen_core.trainer.module_state import named_weights
 
 Weights = dict[str, Tensor]
 
@@ -39,6 +40,8 @@ class Ema:
         RunError: an argument is out of range.
     """
 
+    name: ClassVar[str] = "ema"
+    """What `--weights` calls the average."""
     # The weights must be the average before the hooks of the default phase, `monitor`, see an evaluation begin.
     phase = "step"
     # A checkpoint says which weights are in `model.safetensors`, so this may change before a resume.
@@ -46,16 +49,13 @@ class Ema:
 
     def __init__(
         self,
-        decay: float = 0.999,
+        decay: Annotated[float, Range(least=0, below=1)] = 0.999,
         warmup: bool = True,
-        start: int = 0,
+        start: Annotated[int, Range(least=0)] = 0,
         evaluate: bool = True,
         save_average: bool = False,
     ) -> None:
-        if not 0 <= decay < 1:
-            raise _invalid(f"`decay` is {decay}, but must be from 0 to below 1", "change it, for instance to 0.999")
-        if start < 0:
-            raise _invalid(f"`start` is {start}, but must be at least 0", "leave it out to average from the first step")
+        check_ranges(type(self), locals())
         self.decay = decay
         self.warmup = warmup
         self.start = start
@@ -65,8 +65,15 @@ class Ema:
         self._average: Weights = {}
         self._raw: Weights = {}  # the trained weights, while the networks hold the average
         self._evaluating = False
+        self._choice: WeightsChoice | None = None
 
     # ------------------------------------------------------------------------------- the average
+
+    @hookimpl.on_setup
+    def on_setup(self, trainer: Trainer) -> None:
+        """Offers the average to `--weights`."""
+        self._choice = trainer.weights
+        self._choice.offer(self.name)
 
     @hookimpl.on_run_start
     def on_run_start(self, trainer: Trainer) -> None:
@@ -80,10 +87,10 @@ class Ema:
     def on_optimizer_step_end(self, step: int) -> None:
         """Moves the average towards the weights. On a GPU this waits for nothing."""
         with torch.no_grad():
-            torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - self._decay_at(step))
+            torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - self.decay_at(step))
 
-    def _decay_at(self, step: int) -> float:
-        """Returns the decay of an optimiser step, which counts from 1."""
+    def decay_at(self, step: int) -> float:
+        """Returns the share of the old average that remains after an optimiser step, which counts from 1."""
         averaged = step - self.start - 1
         if averaged < 0:
             return 0.0
@@ -93,9 +100,9 @@ class Ema:
 
     @hookimpl.on_evaluation_start
     def on_evaluation_start(self) -> None:
-        """Puts the average into the networks."""
+        """Puts the average into the networks, if it is wanted."""
         self._evaluating = True
-        self._hold(average=self.evaluate)
+        self._hold(average=self._is_wanted)
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self) -> None:
@@ -118,7 +125,7 @@ class Ema:
     @hookimpl.on_state_collected
     def on_state_collected(self) -> None:
         """Undoes `on_state_collect`."""
-        self._hold(average=self._evaluating and self.evaluate)
+        self._hold(average=self._evaluating and self._is_wanted)
 
     @hookimpl.on_rollback
     def on_rollback(self, trainer: Trainer) -> None:
@@ -134,6 +141,12 @@ class Ema:
         self._weights = _named_weights(trainer.models)
         self._average = _like(self._weights, state["average"])
         self._raw = _like(self._weights, state["raw"]) if state["raw"] else {}
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether evaluations use the average."""
+        chosen = self._choice.chosen if self._choice else None
+        return self.evaluate if chosen is None else chosen == self.name
 
     def _hold(self, *, average: bool) -> None:
         """Lets the networks hold the average, or the trained weights."""
@@ -152,8 +165,7 @@ class Ema:
 def _named_weights(models: Mapping[str, nn.Module]) -> Weights:
     """Returns the parameters of all networks, by section and name. One that several networks share is there once."""
     networks = nn.ModuleDict({f"model_{suffix}" if suffix else "model": model for suffix, model in models.items()})
-    # The names must be the same with and without `torch.compile`, like those in the checkpoints.
-    return {name.replace("_orig_mod.", ""): weight for name, weight in networks.named_parameters()}
+    return dict(named_weights(networks))
 
 
 def _copy(weights: Weights) -> Weights:
@@ -164,7 +176,3 @@ def _like(weights: Weights, saved: Weights) -> Weights:
     # With `strategy = "fully_sharded"` each process keeps a share of the weights, and a checkpoint has all of them.
     copies = {name: saved[name].to(device=weight.device, copy=True) for name, weight in weights.items()}
     return {name: shard_like(copies[name], weight) for name, weight in weights.items()}
-
-
-def _invalid(what: str, remedy: str) -> RunError:
-    return RunError(f"the hook `ema` can't be built: {what}", remedy=f"{remedy} (in the `args` of the hook)")

@@ -1,0 +1,5 @@
+"""Learning-rate schedulers that begin with a warm-up."""
+
+from audiozen._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,1 @@
+"""Learning-rate schedulers that begin with a warm-up."""

@@ -1,0 +1,165 @@
+"""Learning-rate schedulers that begin with a warm-up.
+
+All of them count optimiser steps from 1. In step `s` of a warm-up of `w` steps the rate is `s / w` of the highest one,
+so the first step already trains, and step `w` is the first with the highest rate.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
+
+Ratio = Annotated[float, Range(least=0, most=1)]
+
+
+class _Scheduler(LRScheduler):
+    """Multiplies the rates of the optimiser by a factor that depends on the step."""
+
+    interval: ClassVar[str] = "step"
+
+    def factor(self, step: int) -> float:
+        """Returns the factor of a step, which counts from 1."""
+        raise NotImplementedError
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Returns the rate of each group for the next optimiser step."""
+        return [rate * self.factor(self.last_epoch + 1) for rate in self.base_lrs]
+
+
+class _Decay(_Scheduler):
+    """A warm-up, then a decay to the end of the training."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: Natural,
+        total_steps: Positive | None = None,
+        final_ratio: Ratio = 0.0,
+    ) -> None:
+        check_ranges(type(self), locals())
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self.final_ratio = final_ratio
+        self._follows_training = total_steps is None
+        super().__init__(optimizer)
+
+    def set_training_length(self, steps: int) -> None:
+        """Sets the number of steps of the training, which is the end of the decay unless `total_steps` is given."""
+        if self._follows_training:
+            self.total_steps = steps
+
+    def factor(self, step: int) -> float:
+        """Returns the factor of a step, which counts from 1. After the end it is `final_ratio`."""
+        if step <= self.warmup_steps:
+            return step / self.warmup_steps
+        if self.total_steps is None:  # not known before the training
+            return 1.0
+        done = (step - max(self.warmup_steps, 1)) / max(self.total_steps - max(self.warmup_steps, 1), 1)
+        return self.final_ratio + (1 - self.final_ratio) * self.decay(min(done, 1.0))
+
+    def decay(self, done: float) -> float:
+        """Returns what is left of the rate after a share of the decay: 1 at its begin (0), and 0 at its end (1)."""
+        raise NotImplementedError
+
+
+class WarmupCosine(_Decay):
+    """A linear warm-up, then half a cosine from the highest rate to the end of the training.
+
+    The shape is that of Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (ICLR 2017),
+    without restarts.
+
+    Args:
+        optimizer: the optimiser; its `lr` is the highest rate.
+        warmup_steps: the number of steps of the warm-up.
+        total_steps: the step with the lowest rate; by default the last one of the training, which a stream without
+            length does not tell.
+        final_ratio: the lowest rate, as a part of the highest one.
+
+    Example:
+        >>> import torch
+        >>> scheduler = WarmupCosine(torch.optim.SGD([torch.zeros(1)], lr=1.0), warmup_steps=2, total_steps=6)
+        >>> [round(scheduler.factor(step), 3) for step in range(1, 8)]
+        [0.5, 1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
+    """
+
+    def decay(self, done: float) -> float:
+        """Returns half a cosine."""
+        return (1 + math.cos(math.pi * done)) / 2
+
+
+class WarmupLinear(_Decay):
+    """A linear warm-up, then a straight line from the highest rate to the end of the training.
+
+    Args:
+        optimizer: the optimiser; its `lr` is the highest rate.
+        warmup_steps: the number of steps of the warm-up.
+        total_steps: the step with the lowest rate; by default the last one of the training, which a stream without
+            length does not tell.
+        final_ratio: the lowest rate, as a part of the highest one.
+
+    Example:
+        >>> import torch
+        >>> scheduler = WarmupLinear(torch.optim.SGD([torch.zeros(1)], lr=1.0), warmup_steps=2, total_steps=6)
+        >>> [scheduler.factor(step) for step in range(1, 8)]
+        [0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    """
+
+    def decay(self, done: float) -> float:
+        """Returns a straight line."""
+        return 1 - done
+
+
+class InverseSqrt(_Scheduler):
+    """A linear warm-up, then a rate that falls with the square root of the step. It needs no end of the training.
+
+    Args:
+        optimizer: the optimiser; its `lr` is the highest rate.
+        warmup_steps: the number of steps of the warm-up.
+
+    Example:
+        >>> import torch
+        >>> scheduler = InverseSqrt(torch.optim.SGD([torch.zeros(1)], lr=1.0), warmup_steps=2)
+        >>> [scheduler.factor(step) for step in (1, 2, 8, 200)]
+        [0.5, 1.0, 0.5, 0.1]
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: Positive) -> None:
+        check_ranges(type(self), locals())
+        self.warmup_steps = warmup_steps
+        super().__init__(optimizer)
+
+    def factor(self, step: int) -> float:
+        """Returns the factor of a step, which counts from 1."""
+        return min(step / self.warmup_steps, math.sqrt(self.warmup_steps / step))
+
+
+class Noam(InverseSqrt):
+    """The schedule of the transformer: `d_model ** -0.5 * min(s ** -0.5, s * warmup_steps ** -1.5)` in step `s`.
+
+    Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), section 5.3.
+
+    Args:
+        optimizer: the optimiser; its `lr`, which is 1 in the paper, is multiplied by the formula.
+        warmup_steps: the number of steps of the warm-up; 4000 in the paper.
+        d_model: the width of the network.
+
+    Example:
+        >>> import torch
+        >>> scheduler = Noam(torch.optim.SGD([torch.zeros(1)], lr=1.0), warmup_steps=4000, d_model=512)
+        >>> f"{scheduler.factor(4000):.6f}"
+        '0.000699'
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_steps: Positive = 4000, d_model: Positive = 512) -> None:
+        self.d_model = d_model
+        super().__init__(optimizer, warmup_steps)
+
+    def factor(self, step: int) -> float:
+        """Returns the factor of a step, which counts from 1."""
+        return super().factor(step) / math.sqrt(self.d_model * self.warmup_steps)
