@@ -35,7 +35,7 @@ class SpikingFullSubNet(nn.Module):
 
     In training mode with `bn`, a batch needs at least two clips. The spiking layers compute in float32 or float64, even
     under autocast. The model declares its domain and its acoustics: the complex STFT of 16 kHz audio with a Hann window
-    of 512 samples, every 128 samples.
+    of 512 samples, every 128 samples, with zeros before and after the clip.
 
     Args:
         fdrc: the power that compresses the magnitudes.
@@ -64,7 +64,9 @@ class SpikingFullSubNet(nn.Module):
 
     domain = "spectrum"
     layout = "complex"
-    acoustics: ClassVar = {"sr": 16000, "n_fft": 512, "win_length": 512, "hop_length": 128, "window": "hann"}
+    acoustics: ClassVar = {
+        "sr": 16000, "n_fft": 512, "win_length": 512, "hop_length": 128, "window": "hann", "pad_mode": "constant",
+    }  # fmt: skip
 
     def __init__(
         self,

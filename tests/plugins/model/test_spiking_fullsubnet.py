@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.stft import Stft
 from audiozen_core.testing.networks import check_model
 from audiozen_plugins.model import SpikingFullSubNet
 from audiozen_plugins.model.laplace_norm import cumulative_laplace_norm, offline_laplace_norm
@@ -32,11 +34,10 @@ def published(reference_data, norm_type: str) -> SpikingFullSubNet:
 
 
 def enhance(network: SpikingFullSubNet, wave: Tensor) -> Tensor:
-    """Enhances a waveform [time] with the STFT of the publication, which puts zeros before and after the clip."""
-    options = {"hop_length": 128, "window": torch.hann_window(512)}
-    spectrum = torch.stft(wave[None], 512, pad_mode="constant", return_complex=True, **options)
+    """Enhances a waveform [time] with the STFT that the model declares."""
+    stft = Stft(Acoustics(**network.acoustics))
     with torch.inference_mode():
-        return torch.istft(network(spectrum), 512, length=len(wave), **options)[0]
+        return stft.inverse(network(stft.transform(wave[None])), length=len(wave))[0]
 
 
 def si_sdr(estimate: Tensor, reference: Tensor) -> float:
