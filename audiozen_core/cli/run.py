@@ -49,6 +49,13 @@ from audiozen_core.experiment.run_options import check_requeue_options
     type=click.IntRange(min=1),
     help="Only try whether the model can learn: train on the first N batches, always the same, into <id>_overfit.",
 )
+@click.option(
+    "--seeds",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Run N times, with the seed of the file and the next ones; print mean and standard deviation. A run that was "
+    "stopped is continued.",
+)
 @click.option("--allow-drift", is_flag=True, help="Resume even if settings that affect training have changed.")
 @OVERRIDES
 @WITHOUT
@@ -89,6 +96,7 @@ def command(
     weights: str | None,
     fast_dev_run: bool,
     overfit_batches: int | None,
+    seeds: int | None,
     allow_drift: bool,
     overrides: tuple[str, ...],
     log_level: str,
@@ -110,6 +118,7 @@ def command(
     audiozen run new.toml -M finetune --ckpt-path exp/old/checkpoints/best
     audiozen run exp.toml -M train test --fast-dev-run
     audiozen run exp.toml --overfit-batches 2
+    audiozen run exp.toml -M train test --seeds 3
     audiozen run exp.toml --nproc-per-node auto
     audiozen run exp.toml --launcher slurm --follow
 
@@ -127,7 +136,7 @@ def command(
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
-        if any(asks) or requeue:
+        if any(asks) or requeue or seeds:
             raise click.UsageError("with --launcher, [launcher] says how many processes there are, on which machines")
         options = {"--resume": resume, "--ckpt-path": ckpt_path, "--allow-drift": allow_drift, "--log-level": log_level}
         options["--weights"] = weights
@@ -137,6 +146,11 @@ def command(
     (file,) = files
     place = find_place()
     launches = any(asks) and not place.launched
+    if seeds is not None:
+        contradicts = bool(launches or place.size > 1 or tries or requeue or resume or weights)
+        return _run_seeds(
+            file, seeds, modes, overrides, ckpt_path, log_level, allow_drift=allow_drift, contradicts=contradicts
+        )
     if fast_dev_run and (launches or place.size > 1):
         raise click.UsageError("--fast-dev-run needs a single process")
     if launches or place.size > 1:
@@ -175,6 +189,46 @@ def command(
         experiment.run(resume=continues, ckpt_path=ckpt_path, allow_drift=allow_drift, weights=weights)
         if fast_dev_run:
             click.echo(f"One batch of each mode ({', '.join(modes)}) has gone through. Nothing was kept.")
+    return 0
+
+
+def _run_seeds(
+    file: Path,
+    count: int,
+    modes: tuple[str, ...],
+    overrides: tuple[str, ...],
+    ckpt_path: str | None,
+    log_level: str,
+    *,
+    allow_drift: bool,
+    contradicts: bool,
+) -> int:
+    """Runs the experiment with several seeds, and prints how much the results vary."""
+    if contradicts:
+        raise click.UsageError(
+            "--seeds runs one process after another, and resumes by itself: use it without --resume, --weights, "
+            "--requeue, --fast-dev-run, --overfit-batches and several processes"
+        )
+    from audiozen_core import logging
+    from audiozen_core.cli.table import echo_table
+    from audiozen_core.experiment.seeds import run_seeds
+
+    logging.configure(level=log_level)
+    results = run_seeds(
+        file,
+        count,
+        overrides=overrides,
+        modes=modes,  # type: ignore[arg-type]
+        ckpt_path=ckpt_path,
+        allow_drift=allow_drift,
+    )
+    rows = []
+    for name, values in results.scalars.items():
+        mean, deviation = results.mean_and_deviation(values)
+        rows.append((name, f"{mean:.4g}", f"{deviation:.2g}", *(f"{value:.4g}" for value in values)))
+    headings = ("scalar", "mean", "std", *(f"seed {seed}" for seed in results.seeds))
+    echo_table(rows, headings=headings, right=headings[1:])
+    click.echo(f"\nalso in {results.file}")
     return 0
 
 

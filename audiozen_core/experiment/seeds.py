@@ -1,0 +1,103 @@
+"""Runs an experiment with several seeds, and says how much the results vary."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiozen_core.config.load import load_config
+from audiozen_core.config.overrides import Overrides
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.experiment.result import RunResult
+from audiozen_core.kinds import TRAINING, RunMode
+from audiozen_core.logging import get_logger
+from audiozen_core.storage.atomic import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResults:
+    """The results of runs that differ in their seed only.
+
+    Attributes:
+        seeds: the seeds.
+        scalars: the values of each scalar, in the order of the seeds. A scalar that a run lacks is left out.
+        file: the JSON file with all of this.
+    """
+
+    seeds: Sequence[int]
+    scalars: Mapping[str, Sequence[float]]
+    file: Path
+
+    @staticmethod
+    def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+        """Returns the mean, and the standard deviation of a sample (with `n - 1`), which a single value does not have.
+
+        Example:
+            >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0])
+            (2.0, 1.0)
+        """
+        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def run_seeds(
+    file: Path | str,
+    count: int,
+    *,
+    overrides: Sequence[str] = (),
+    modes: Sequence[RunMode] = ("train",),
+    ckpt_path: str | None = None,
+    allow_drift: bool = False,
+) -> SeedResults:
+    """Runs an experiment with several seeds: that of the file, and the next ones.
+
+    Each has a folder of its own, such as `exp/baseline_seed_0`. A run that was stopped is continued, and one that has
+    ended is not trained again.
+
+    Args:
+        file: the TOML file.
+        count: the number of seeds.
+        overrides: as for `Experiment.load`.
+        modes: the modes of each run.
+        ckpt_path: the checkpoint that finetunings start from, as for `Experiment.run`.
+        allow_drift: as for `Experiment.run`.
+
+    Raises:
+        AudioZenError: a run has failed. The earlier ones are complete.
+    """
+    config = load_config(file, overrides, modes).config
+    seeds = [config.meta.seed + index for index in range(count)]
+    trains = any(mode in TRAINING for mode in modes)
+    results: list[RunResult] = []
+    for index, seed in enumerate(seeds, start=1):
+        get_logger().info(f"seed {seed}, run {index} of {count}")
+        own: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
+        experiment = Experiment.load(file, overrides=own, modes=modes)
+        results.append(experiment.run(resume=trains, ckpt_path=ckpt_path, allow_drift=allow_drift))
+    found = [_scalars(result) for result in results]
+    names = dict.fromkeys(name for scalars in found for name in scalars)
+    values = {name: [scalars[name] for scalars in found if name in scalars] for name in names}
+    target = results[0].folder.with_name(f"{config.id}_seeds.json")
+    complete = SeedResults(seeds, values, target)
+    write_whole(target, json.dumps(_as_json(complete), indent=2) + "\n")
+    return complete
+
+
+def _scalars(result: RunResult) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for mode, of_mode in result.modes.items():
+        if mode not in TRAINING:
+            found |= of_mode.scalars
+        elif of_mode.best_score is not None:
+            found["best score"] = of_mode.best_score
+    return found
+
+
+def _as_json(results: SeedResults) -> dict[str, object]:
+    rows = {}
+    for name, values in results.scalars.items():
+        mean, deviation = results.mean_and_deviation(values)
+        rows[name] = {"mean": mean, "standard_deviation": deviation, "values": list(values)}
+    return {"seeds": list(results.seeds), "scalars": rows}
