@@ -46,8 +46,10 @@ OVERRIDABLE = {
     "Ema": ("decay_at",),
     "BaseTrainer": STEPS,
     "EnhancementTrainer": ("enhance", "compare", *STEPS),
+    "SeparationTrainer": ("enhance", "compare", *STEPS),
     **dict.fromkeys(
-        ("AudioFolder", "DnsChallenge", "NoisyCleanFolders", "NoisySpeechMix"), ("__getitem__", "collate_fn")
+        ("AudioFolder", "DnsChallenge", "MixtureFolders", "NoisyCleanFolders", "NoisySpeechMix", "SpeakerMix"),
+        ("__getitem__", "collate_fn"),
     ),
 }
 """The methods that a subclass is meant to define or change, by class."""

@@ -10,8 +10,10 @@ import shlex
 import socket
 import sys
 from pathlib import Path
+from types import MappingProxyType
 
 import click
+import numpy as np
 import pytest
 import soundfile
 import tomli
@@ -102,8 +104,11 @@ def test_parsing_a_misspelt_option_fails():
 PORTS = [f"docs/coming_from_{name}.md" for name in ("audiozen", "speechbrain", "espnet", "lightning")]
 
 
+WAYS = ["docs/train_with_a_discriminator.md", "docs/generative_enhancement.md"]
+
+
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", "docs/fine_tuning.md", *PORTS]
+    "page", ["README.md", "docs/writing_a_trainer.md", "docs/domains.md", "docs/fine_tuning.md", *WAYS, *PORTS]
 )
 def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -116,12 +121,20 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     (tmp_path / "data" / "unknown").mkdir()
     (tmp_path / "data/test/noisy/clip_0.wav").rename(tmp_path / "data/unknown/clip_9.wav")
     (tmp_path / "data/test/clean/clip_0.wav").unlink()
+    assert run_page(page, tmp_path, monkeypatch) >= 2
+    assert list(tmp_path.glob("*/*/checkpoints/best/model*.safetensors"))
+
+
+def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):
+    """Saves the files of a page, and runs its commands. Returns how many there were."""
     ran = 0
     for block in blocks(REPOSITORY / page):
         kind, _, name = (block["what"] or "").partition(": ")
         if kind == "file":
             # Fewer epochs make the test fast. Everything else is as the reader sees it.
             text = re.sub(r"max_epochs = \d+", "max_epochs = 1", block["text"])
+            for old, new in changes.items():
+                text = text.replace(old, new)
             (tmp_path / name).write_text(text, encoding="utf-8")
         elif kind == "run":
             for arguments in audiozen_lines(block["text"]):
@@ -130,8 +143,29 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
                     main()
                 assert not stop.value.code, arguments
                 ran += 1
-    assert ran >= 2
-    assert list(tmp_path.glob("*/*/checkpoints/best/model.safetensors"))
+    return ran
+
+
+def test_page_on_separation_trains_tests_and_separates(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name in ("train/ann", "train/ben", "valid/eve", "valid/fay", "test/gus", "test/hal"):
+        folder = tmp_path / "speech" / name
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "a.wav", 0.1 * generator.standard_normal(4000), 16000)
+    (tmp_path / "recordings").mkdir()
+    soundfile.write(tmp_path / "recordings/meeting.wav", 0.1 * generator.standard_normal(4000), 16000)
+    # A short clip and a small network make the test fast. Everything else is as the reader sees it.
+    small = {
+        "clip_seconds = 4.0": "clip_seconds = 0.2",
+        "kernel_size = 16": "hidden = 4, num_blocks = 1, kernel_size = 16",
+    }
+    text = marked(REPOSITORY / "docs/separation.md", "file: separate.toml")
+    assert all(old in text for old in small)
+    assert run_page("docs/separation.md", tmp_path, monkeypatch, small) == 4
+    for name in ("test/best_epoch_0001/0/scores.csv", "predict/best_epoch_0001/0/meeting_2.wav"):
+        assert (tmp_path / "exp/separate" / name).exists()
+    assert (tmp_path / "exp/masks/checkpoints/best/model.safetensors").exists()
 
 
 def test_recordings_of_getting_started_are_enhanced(tmp_path, monkeypatch):
@@ -285,7 +319,7 @@ def test_arguments_page_lists_every_argument_of_the_trainers(path):
 
 
 VARIANTS = [
-    *(("si_sdr", {}), ("stoi", {}), ("stoi", {"extended": True})),
+    *(("si_sdr", {}), ("sdr", {}), ("sdr", {"filter_length": 1}), ("stoi", {}), ("stoi", {"extended": True})),
     *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
     *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),
 ]

@@ -114,7 +114,11 @@ def test_classes_on_top_of_ours_train_test_and_report(here, monkeypatch):
     )
 
     [scores] = here.glob("exp/scored/test/*/0/scores.csv")
-    assert scores.read_text().splitlines()[0].startswith("id,si_sdr_noisy,si_sdr_denoised,level_distance_noisy,")
+    assert (
+        scores.read_text()
+        .splitlines()[0]
+        .startswith("id,si_sdr_noisy,si_sdr_denoised,si_sdr_gain,level_distance_noisy,")
+    )
     assert [finding.message for finding in Scored.check_settings(
         {"metrics": ["si_sdr", "stoi", "si_sdr"]}, acoustics=Acoustics(sr=16000), dataset_names={}
     )] == ["the metric `si_sdr` is listed twice"]  # fmt: skip

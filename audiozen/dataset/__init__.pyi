@@ -5,5 +5,7 @@ from audiozen_plugins.dataset.collate import pad_collate as pad_collate
 from audiozen_plugins.dataset.dns_challenge import DnsChallenge as DnsChallenge
 from audiozen_plugins.dataset.ids import ids_of_files as ids_of_files
 from audiozen_plugins.dataset.ids import unique_ids as unique_ids
+from audiozen_plugins.dataset.mixture_folders import MixtureFolders as MixtureFolders
 from audiozen_plugins.dataset.noisy_clean_folders import NoisyCleanFolders as NoisyCleanFolders
 from audiozen_plugins.dataset.noisy_speech_mix import NoisySpeechMix as NoisySpeechMix
+from audiozen_plugins.dataset.speaker_mix import SpeakerMix as SpeakerMix

@@ -1,6 +1,17 @@
+from audiozen_plugins.loss.adversarial import AdversarialLoss as AdversarialLoss
+from audiozen_plugins.loss.adversarial import GanLoss as GanLoss
+from audiozen_plugins.loss.adversarial import HingeGanLoss as HingeGanLoss
+from audiozen_plugins.loss.adversarial import Judge as Judge
+from audiozen_plugins.loss.adversarial import JudgedSignals as JudgedSignals
+from audiozen_plugins.loss.adversarial import LeastSquaresGanLoss as LeastSquaresGanLoss
 from audiozen_plugins.loss.compressed import CompressedMagnitudeLoss as CompressedMagnitudeLoss
 from audiozen_plugins.loss.compressed import CompressedSpectrumLoss as CompressedSpectrumLoss
+from audiozen_plugins.loss.metric_gan import MetricGanLoss as MetricGanLoss
 from audiozen_plugins.loss.multi_resolution_stft import MultiResolutionStftLoss as MultiResolutionStftLoss
+from audiozen_plugins.loss.permutations import best_permutation as best_permutation
+from audiozen_plugins.loss.permutations import reordered as reordered
+from audiozen_plugins.loss.pit import PitSiSnrLoss as PitSiSnrLoss
+from audiozen_plugins.loss.pit import pairwise_si_snr as pairwise_si_snr
 from audiozen_plugins.loss.si_snr import SiSnrLoss as SiSnrLoss
 from audiozen_plugins.loss.si_snr import SiSnrMagnitudeLoss as SiSnrMagnitudeLoss
 from audiozen_plugins.loss.si_snr import si_snr as si_snr

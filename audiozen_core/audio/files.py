@@ -315,9 +315,14 @@ def write_audio(path: str | Path, wave: Tensor, sr: int, *, encoding: Literal["p
         clipped = int((np.abs(scaled) > 32768).sum())
     memory = io.BytesIO()
     soundfile.write(memory, samples, sr, format="WAV", subtype="PCM_16" if encoding == "pcm_16" else "FLOAT")
+    content = memory.getvalue()
+    if encoding == "float":
+        # libsndfile writes the time of day into this chunk, but the same wave must give the same file.
+        stamp = content.index(b"PEAK") + 12
+        content = content[:stamp] + bytes(4) + content[stamp + 4 :]
     try:
         make_folder(path.parent)
-        write_whole(path, memory.getvalue())
+        write_whole(path, content)
     except OSError as error:
         raise DataError(
             f"`{path}` can't be written: {error.strerror or error}",

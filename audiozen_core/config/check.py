@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +74,7 @@ def check_config(loaded: LoadedConfig, *, index: PluginIndex | None = None) -> C
                 components[component.key] = checked
         joined = checker.join_acoustics(loaded.sections, components)
         loaded = replace(loaded, sections=replace(loaded.sections, acoustics=joined.acoustics))
-        checker.ask_components(loaded.sections, components)
+        checker.ask_components(loaded.sections, components, loaded.modes)
         checker.report(check_sections(loaded.sections.of_plugins, composition, checker.index, sections))
         hooks = loaded.sections.hooks
         defaults: tuple[Resolved, ...] = ()
@@ -260,27 +260,33 @@ class _Checker:
         """Returns whether the file has `args` here that are not a table. That was reported when the file was read."""
         return place in self.composition.origins and not isinstance(self.composition.get(place), dict)
 
-    def ask_components(self, sections: Sections, components: Mapping[KeyPath, CheckedComponent]) -> None:
+    def ask_components(
+        self, sections: Sections, components: Mapping[KeyPath, CheckedComponent], modes: Sequence[str]
+    ) -> None:
         """Reports what the classes of components find in their arguments, given the rest of the experiment.
 
-        A class may have a class method `check_settings(cls, args, *, acoustics, dataset_names, models)`, which yields a
-        `Diagnostic` for each finding. It must not build anything, and is passed those keywords that it takes. It is
-        only asked if the arguments fit its signature.
+        A class may have a class method `check_settings(cls, args, *, acoustics, dataset_names, models, loss_functions,
+        optimizers, modes)`, which yields a `Diagnostic` for each finding. It must not build anything, and is passed
+        those keywords that it takes. It is only asked if the arguments fit its signature.
 
         - `args`: the arguments of the TOML file, a mapping without the defaults of the signature.
         - `acoustics`: the `Acoustics` of the experiment, with what the models declare.
         - `dataset_names`: the names of the data sets of each mode: their `name`, or else their index.
-        - `models`: what the `path` of each model names, by suffix.
+        - `models`, `loss_functions`, `optimizers`: what the `path` of each such section names, by suffix; None if
+          that is wrong.
+        - `modes`: the modes to run.
 
         The `place` of a finding is relative to the component's table: `("args", "score")`. If the method
         fails, the experiment may still be right, so that is a warning.
         """
-        models = {
-            suffix: class_of(components[part.key].target)
-            for suffix, part in sections.components_by_kind["model"].items()
-            if part.key in components
+        known: dict[str, Any] = {
+            f"{kind}s": {
+                suffix: class_of(components[part.key].target) if part.key in components else None
+                for suffix, part in sections.components_by_kind[kind].items()
+            }
+            for kind in ("model", "loss_function", "optimizer")
         }
-        known = {"acoustics": sections.acoustics, "dataset_names": sections.dataset_names, "models": models}
+        known |= {"acoustics": sections.acoustics, "dataset_names": sections.dataset_names, "modes": modes}
         for checked in self.sound:
             self.ask_component(checked, known)
 

@@ -227,7 +227,7 @@ class BatchTraining(CheckpointedTrainer):
         self._stepped.clear()
         self._left_to_hooks.clear()
         for suffix in () if self.is_sharded else self._gradients.unreached():
-            if suffix not in self._idle:
+            if suffix not in self._idle and suffix not in self.waiting_networks:
                 self._idle.add(suffix)
                 self.log.warning(
                     f"no weight of [{section_name('model', suffix)}] had a gradient in epoch {epoch}, so "

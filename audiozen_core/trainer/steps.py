@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -38,6 +38,14 @@ class Steps:
             only its own network. Everything else in the dict is only recorded, whatever its name is.
         """
         raise _lacks(self, "training_step")
+
+    @property
+    def waiting_networks(self) -> Collection[str]:
+        """The suffixes of the networks that the present epoch may leave untrained on purpose; by default none.
+
+        Any other network without a gradient in a whole epoch is a warning.
+        """
+        return ()
 
     def training_epoch_end(self, outputs: list[dict[str, float]]) -> Mapping[str, float]:
         """The scalars to record for an epoch; by default the means.

@@ -13,7 +13,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
+from audiozen_plugins.dataset.pairs import AlignedFiles, ClipSeconds, clip_length
 from audiozen_plugins.dataset.remarks import Remarks
 
 # The synthesiser adds these words at the end of a name. The name of the source recording may contain the same words, so
@@ -86,7 +86,7 @@ class DnsChallenge(Dataset[dict[str, Any]]):
         snrs = {number: _snr(noisy[number]) for number in chosen}
         all_have_one = None not in snrs.values()
         self.pairs = [
-            Pair(id, noisy[number], clean[number], snrs[number] if all_have_one else None)
+            AlignedFiles(id, {"noisy": noisy[number], "clean": clean[number]}, snrs[number] if all_have_one else None)
             for id, number in zip(unique_ids([noisy[number].stem for number in chosen]), chosen, strict=True)
         ]
         self._remarks = Remarks()

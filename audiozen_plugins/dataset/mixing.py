@@ -1,9 +1,14 @@
-"""Adds speech and noise at a given signal-to-noise ratio. Pure functions on NumPy waves."""
+"""Adds speech and noise, or several speakers, at given levels. Pure functions on NumPy waves."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from audiozen_core.errors import DataError
 
 Wave = NDArray[np.float32]
 
@@ -11,9 +16,26 @@ PEAK = 0.99
 """The largest magnitude of a sample in a mixture. A louder mixture is scaled down to this peak, and never clipped."""
 
 
+def decibel_range(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Returns the lowest and the highest value of an argument that has a range in dB.
+
+    Raises:
+        DataError: the argument has another form.
+    """
+    if len(value) != 2 or not all(map(math.isfinite, value)) or value[0] > value[1]:
+        raise DataError(f"`{name}` is {list(value)}", remedy="give the lowest and the highest in dB, such as [-5, 15]")
+    return float(value[0]), float(value[1])
+
+
 def rms(wave: Wave) -> float:
     """Computes the root mean square of a wave [time]; 0 for an empty wave."""
     return float(np.sqrt(np.vdot(wave, wave) / max(1, len(wave))))
+
+
+def spoken_rms(wave: Wave) -> float:
+    """Computes the root mean square of a wave [time] up to its last sample that is not 0."""
+    sounding = np.flatnonzero(wave)
+    return rms(wave[: sounding[-1] + 1]) if len(sounding) else 0.0
 
 
 def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, Wave]:
@@ -40,6 +62,31 @@ def mix(speech: Wave, noise: Wave, *, snr: float, level: float) -> tuple[Wave, W
     peak = max(float(np.abs(noisy).max()), float(np.abs(speech).max()))
     scale = np.float32(min(gain, PEAK / peak))
     return noisy * scale, speech * scale
+
+
+def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float) -> tuple[Wave, list[Wave]]:
+    """Adds speakers, whose levels are made equal first. Silence after the end of a speaker is not part of the level.
+
+    Args:
+        waves: a wave [time] of each speaker, all of the same length, and none silent.
+        gains: the gain of each speaker after that, in dB. The difference between two of them is that of the levels.
+        level: the RMS of the mixture, in dBFS. The mixture is quieter if a peak would be above 0.99.
+
+    Returns:
+        The mixture and the speakers in it, each float32 [time].
+
+    Example:
+        >>> time = np.arange(1600, dtype=np.float32)
+        >>> waves = [np.sin(time), 0.1 * np.sin(0.7 * time)]
+        >>> mixture, (one, two) = mix_speakers(waves, gains=[1.0, -2.0], level=-26.0)
+        >>> f"{20 * np.log10(rms(one) / rms(two)):.3f} {20 * np.log10(rms(mixture)):.3f}"
+        '3.000 -26.000'
+    """
+    scaled = [wave * np.float32(10 ** (gain / 20) / spoken_rms(wave)) for wave, gain in zip(waves, gains, strict=True)]
+    mixture: Wave = np.sum(scaled, axis=0, dtype=np.float32)
+    peak = max(float(np.abs(wave).max()) for wave in (mixture, *scaled))
+    scale = np.float32(min(10 ** (level / 20) / max(rms(mixture), 1e-12), PEAK / peak))
+    return mixture * scale, [wave * scale for wave in scaled]
 
 
 def loop(noise: Wave, length: int, *, start: int, fade: int) -> Wave:

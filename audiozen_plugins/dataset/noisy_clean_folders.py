@@ -7,14 +7,10 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from audiozen_core.audio.listing import list_audio
 from audiozen_core.data.unreadable_files import keep_readable
-from audiozen_core.diagnostics.listed import listed
-from audiozen_core.errors import DataError
 from audiozen_core.logging import get_logger
 from audiozen_plugins.dataset.collate import pad_collate
-from audiozen_plugins.dataset.ids import unique_ids
-from audiozen_plugins.dataset.pairs import ClipSeconds, Pair, clip_length
+from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length, match_by_name
 from audiozen_plugins.dataset.remarks import Remarks
 
 
@@ -60,13 +56,7 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
                 "the noisy and the clean folder are the same: there is nothing to remove, and no pair can be rated",
                 folder=str(noisy_dir),
             )
-        noisy, clean = _by_name(noisy_dir), _by_name(clean_dir)
-        if noisy.keys() != clean.keys():
-            raise _unmatched(
-                noisy_dir, clean_dir, sorted(noisy.keys() - clean.keys()), sorted(clean.keys() - noisy.keys())
-            )
-        names = sorted(noisy)
-        self.pairs = [Pair(id, noisy[name], clean[name]) for id, name in zip(unique_ids(names), names, strict=True)]
+        self.pairs = match_by_name({"noisy": noisy_dir, "clean": clean_dir})
         self._remarks = Remarks()
         if check:
             self.pairs = keep_readable(self.pairs, lambda pair: pair.check(sr, self._remarks))
@@ -78,30 +68,3 @@ class NoisyCleanFolders(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads a pair: `id`, `noisy` and `clean` [time], and `sr`."""
         return self.pairs[index].read(self.sr, self.clip, self._remarks)
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in list_audio(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise DataError(
-                f"`{folder}` has two files with the name `{name}`: `{found[name].name}`, `{path.name}`",
-                remedy="keep one of them",
-            )
-        found[name] = path
-    return found
-
-
-def _unmatched(noisy_dir: Path, clean_dir: Path, only_noisy: list[str], only_clean: list[str]) -> DataError:
-    notes = [
-        f"only in `{folder}`: {listed((f'`{name}`' for name in names), most=3)}"
-        for folder, names in ((noisy_dir, only_noisy), (clean_dir, only_clean))
-        if names
-    ]
-    count = len(only_noisy) + len(only_clean)
-    return DataError(
-        f"{count} files in `{noisy_dir}` and `{clean_dir}` have no partner",
-        notes=notes,
-        remedy="give both files of a pair the same name (the endings may differ), or move the other files away",
-    )

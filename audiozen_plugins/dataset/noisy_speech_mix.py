@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -17,14 +16,12 @@ from audiozen_core.binding.ranges import Positive, out_of_range
 from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
-from audiozen_plugins.dataset.mixing import Wave, loop, mix, rms
+from audiozen_plugins.dataset.mixing import Wave, decibel_range, loop, mix, rms
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length
 from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, from_manifest
+from audiozen_plugins.dataset.utterances import PAUSE, Segment, Utterances, spread
 
-_GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest and longest
 _FADE_SECONDS = 0.02  # the crossfade between repetitions of a short noise
-# Speech below this RMS (-60 dBFS) is a pause. With an SNR relative to a pause, the noise would be inaudible.
-_PAUSE = 1e-3
 _MAX_DRAWS = 100  # this many silent segments in a row are an error
 
 
@@ -33,8 +30,7 @@ class Draw:
     """The random choices for one item.
 
     Attributes:
-        speech: the segments of speech, one after another: the index of the utterance, its first sample, and the
-            silence after it in samples.
+        speech: the segments of speech, one after another.
         length: the length of the item in samples.
         noise: the index of the noise.
         noise_start: the first sample of the noise.
@@ -42,7 +38,7 @@ class Draw:
         level: the RMS of the mixture in dBFS.
     """
 
-    speech: tuple[tuple[int, int, int], ...]
+    speech: tuple[Segment, ...]
     length: int
     noise: int
     noise_start: int
@@ -120,8 +116,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             )
         self.sr = sr
         self.snrs = None if snrs is None else [float(snr) for snr in snrs]
-        self.snr_range = _range("snr_range", (-5.0, 20.0) if snr_range is None else snr_range)
-        self.level_range = _range("level_range", level_range)
+        self.snr_range = decibel_range("snr_range", (-5.0, 20.0) if snr_range is None else snr_range)
+        self.level_range = decibel_range("level_range", level_range)
         self.fixed = fixed
         self.seed = seed
         self.clip = clip_length(clip_seconds, sr)
@@ -130,9 +126,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         speech, noise = _find(manifest, split, speech_dir, noise_dir)
         self.speech = Pool(speech, sr=sr, cache_mb=cache_mb)
         self.noise = Pool(noise, sr=sr, cache_mb=cache_mb)
-        self._by_voice: dict[str, list[int]] = {}
-        for index, recording in enumerate(self.speech.recordings):
-            self._by_voice.setdefault(recording.voice, []).append(index)
+        self._utterances = Utterances(self.speech)
         self._noise_turns = random.Random(seed).sample(range(len(self.noise)), len(self.noise))
         self._num_grid = len(self.snrs or [0.0])
         self._num_items = items_per_epoch or len(self.speech) * self._num_grid
@@ -146,8 +140,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             raise IndexError(index)
         for attempt in range(_MAX_DRAWS):
             draw = self.draw(index, attempt)
-            speech, noise = self._speech(draw), self._noise(draw)
-            if rms(speech) > _PAUSE and noise.any():
+            speech, noise = self._utterances.read(draw.speech, draw.length), self._noise(draw)
+            if rms(speech) > PAUSE and noise.any():
                 break
         else:
             names = f"`{self.speech.recordings[draw.speech[0][0]].path}`, `{self.noise.recordings[draw.noise].path}`"
@@ -179,9 +173,10 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             # The seed does not contain the SNR, so that the choices are the same for each SNR of the grid.
             rng = random.Random(f"{self.seed} {utterance} {attempt}")
             turn = utterance + utterance // len(self.speech) + attempt
-            utterance, noise = self._spread(utterance), self._noise_turns[turn % len(self.noise)]
+            count = -(-self._num_items // self._num_grid)
+            utterance, noise = spread(utterance, count, len(self.speech)), self._noise_turns[turn % len(self.noise)]
         level = rng.uniform(*self.level_range)
-        speech, length = self._join(utterance, rng)
+        speech, length = self._utterances.fill(utterance, self.clip, rng)
         room = self.noise.lengths[noise] - length
         noise_start = rng.randrange(room + 1 if room >= 0 else self.noise.lengths[noise])
         if self.snrs is None:
@@ -189,41 +184,6 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         else:
             snr = self.snrs[grid_index] if self.fixed else rng.choice(self.snrs)
         return Draw(speech, length, noise, noise_start, snr, level)
-
-    def _spread(self, utterance: int) -> int:
-        """Chooses the utterance of a fixed item: all in turn, or some at even distances if there are fewer items."""
-        count = -(-self._num_items // self._num_grid)
-        if count >= len(self.speech):
-            return utterance % len(self.speech)
-        return utterance * len(self.speech) // count
-
-    def _join(self, first: int, rng: random.Random) -> tuple[tuple[tuple[int, int, int], ...], int]:
-        """Chooses the segments of speech for an item. Returns the segments, and the length of the item in samples."""
-        if self.clip is None:
-            return ((first, 0, 0),), self.speech.lengths[first]
-        room = self.speech.lengths[first] - self.clip
-        if room >= 0:
-            return ((first, rng.randrange(room + 1), 0),), self.clip
-        others = self._by_voice[self.speech.recordings[first].voice]
-        segments = []
-        filled, utterance = 0, first
-        while filled < self.clip:
-            gap = round(rng.uniform(*_GAP_SECONDS) * self.sr)
-            segments.append((utterance, 0, gap))
-            filled += self.speech.lengths[utterance] + gap
-            utterance = rng.choice(others)
-        return tuple(segments), self.clip
-
-    def _speech(self, draw: Draw) -> Wave:
-        wave = np.zeros(draw.length, np.float32)
-        filled = 0
-        for index, start, gap in draw.speech:
-            length = min(self.speech.lengths[index] - start, draw.length - filled)
-            if length <= 0:
-                break
-            wave[filled : filled + length] = self.speech.read(index, start, length)
-            filled += length + gap
-        return wave
 
     def _noise(self, draw: Draw) -> Wave:
         if draw.noise_start + draw.length <= self.noise.lengths[draw.noise]:
@@ -253,9 +213,3 @@ def _find(
     named = {"manifest": manifest, "split": split, "speech_dir": speech_dir, "noise_dir": noise_dir}
     given = ", ".join(f"`{name}`" for name, value in named.items() if value is not None) or "nothing"
     raise DataError(f"the arguments don't say where the recordings are; given: {given}", remedy=remedy)
-
-
-def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
-    if len(value) != 2 or not all(map(math.isfinite, value)) or value[0] > value[1]:
-        raise DataError(f"`{name}` is {list(value)}", remedy="give the lowest and the highest in dB, such as [-5, 15]")
-    return float(value[0]), float(value[1])

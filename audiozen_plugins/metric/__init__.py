@@ -3,7 +3,8 @@
 from audiozen_plugins.metric.dnsmos import Dnsmos
 from audiozen_plugins.metric.metric import Metric
 from audiozen_plugins.metric.pesq import Pesq
+from audiozen_plugins.metric.sdr import Sdr, bss_eval_sdr
 from audiozen_plugins.metric.si_sdr import SiSdr, si_sdr
 from audiozen_plugins.metric.stoi import Stoi
 
-__all__ = ["Dnsmos", "Metric", "Pesq", "SiSdr", "Stoi", "si_sdr"]
+__all__ = ["Dnsmos", "Metric", "Pesq", "Sdr", "SiSdr", "Stoi", "bss_eval_sdr", "si_sdr"]

@@ -250,25 +250,22 @@ class Report:
     def write_csv(self, path: Path) -> Path:
         """Writes a CSV file with a row for each file, completely or not at all.
 
-        A value that is not finite is an empty cell, because it is not in the mean. The last column, `note`, says why.
+        If there are several states, each metric has a column with the gain. A value that is not finite is an empty
+        cell, because it is not in the mean. The last column, `note`, says why.
         """
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            [
-                "id",
-                *([self.group] if self.group else []),
-                *(f"{name}_{state}" for name, state in self._columns),
-                "note",
-            ]
-        )
+        kinds = [*self.states, *(["gain"] if len(self.states) > 1 else [])]
+        columns = [f"{metric.name}_{kind}" for metric in self.metrics for kind in kinds]
+        writer.writerow(["id", *([self.group] if self.group else []), *columns, "note"])
         for row in self.rows:
             cells = [row.id]
             if self.group:
                 cells.append("" if row.group is None else f"{row.group:g}")
-            for name, state in self._columns:
-                value = row.values[state][name]
-                cells.append(f"{value:.6g}" if math.isfinite(value) else "")
+            for metric in self.metrics:
+                values = [row.values[state][metric.name] for state in self.states]
+                for value in (*values, *self._gain(metric, values).values()):
+                    cells.append(f"{value:.6g}" if math.isfinite(value) else "")
             writer.writerow([*cells, "; ".join(row.faults.values())])
         make_folder(path.parent)
         write_whole(path, text.getvalue())
@@ -276,7 +273,7 @@ class Report:
 
     @property
     def _columns(self) -> list[tuple[str, str]]:
-        """The metric and the state of each value in a row of the CSV file."""
+        """The metric and the state of each value of a row."""
         return [(metric.name, state) for metric in self.metrics for state in self.states]
 
     def _by_group(self) -> dict[float | None, list[Row]]:

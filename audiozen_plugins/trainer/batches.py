@@ -1,4 +1,4 @@
-"""What the trainer `enhancement` needs of a batch, whichever data set and collate function made it."""
+"""What the trainers `enhancement` and `separation` need of a batch, whichever data set and collate function made it."""
 
 from __future__ import annotations
 
@@ -13,53 +13,52 @@ from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_core.kinds import Mode
 
-_NEEDED: Mapping[Mode, Sequence[str]] = {
-    "train": ("noisy", "clean"),
-    "validate": ("noisy", "clean", "id"),
-    "test": ("noisy", "clean", "id"),
-    "predict": ("noisy", "id"),
-}
 _COLLATE = 'return dicts with these keys from the data set; `collate_fn = "audiozen.dataset.pad_collate"` joins them'
 
 
-def enhancement_batch(batch: Any, mode: Mode, *, sr: int, wait: bool = True) -> dict[str, Any]:
+def enhancement_batch(
+    batch: Any, mode: Mode, *, sr: int, wait: bool = True, targets: Sequence[str] = ("clean",)
+) -> dict[str, Any]:
     """Checks a batch, and returns it with waves in float32 and IDs as strings.
 
     Args:
         batch: what the data loader made, on the device.
-        mode: the mode. Validation, test and prediction need `id`, and prediction does not need `clean`.
+        mode: the mode. Validation, test and prediction need `id`, and prediction does not need the targets.
         sr: the sample rate of `[acoustics]`, in hertz.
         wait: whether to compare the sample rates of the batch even if they are on a GPU, which the CPU waits for.
+        targets: the keys of the waves that the network is to give back.
 
     Returns:
-        A dict with `noisy` and `clean` (float32 [batch, time]), `id` (list of str that fit into file names), and the
-        other entries unchanged.
+        A dict with `noisy` and the targets (float32 [batch, time]), `id` (list of str that fit into file names), and
+        the other entries unchanged.
 
     Raises:
         DataError: the batch is not a dict, lacks a key, or has a value of another form or another sample rate; the
             error says which.
     """
+    needed = ("noisy", *(() if mode == "predict" else targets), *(() if mode == "train" else ("id",)))
     if not isinstance(batch, Mapping):
-        raise DataError(f"the batch is {describe(batch)}, but must be a dict with {_listed(mode)}", remedy=_COLLATE)
+        raise DataError(f"the batch is {describe(batch)}, but must be a dict with {_listed(needed)}", remedy=_COLLATE)
     notes = sample_notes(batch)
-    for key in _NEEDED[mode]:
+    for key in needed:
         if key not in batch:
             raise DataError(
-                f"the batch has no `{key}`; it has {describe_entries(batch)}, but must have {_listed(mode)}",
+                f"the batch has no `{key}`; it has {describe_entries(batch)}, but must have {_listed(needed)}",
                 remedy=_COLLATE,
                 notes=notes,
             )
     checked = dict(batch)
-    for key in ("noisy", "clean"):
+    for key in ("noisy", *targets):
         if key in batch:
             checked[key] = _waves(key, batch[key], notes)
     count = len(checked["noisy"])
-    if "clean" in checked and checked["clean"].shape != checked["noisy"].shape:
-        raise DataError(
-            f"`clean` is {describe(batch['clean'])}, but `noisy` is {describe(batch['noisy'])}",
-            remedy="give a clean wave of the same length for each noisy one",
-            notes=notes,
-        )
+    for key in targets:
+        if key in checked and checked[key].shape != checked["noisy"].shape:
+            raise DataError(
+                f"`{key}` is {describe(batch[key])}, but `noisy` is {describe(batch['noisy'])}",
+                remedy=f"give a {key} wave of the same length for each noisy one",
+                notes=notes,
+            )
     if "id" in checked:
         ids = checked["id"]
         # Torch's own collate function makes a tensor of IDs that are numbers.
@@ -108,6 +107,6 @@ def _waves(key: str, value: Any, notes: Sequence[str]) -> Tensor:
     )
 
 
-def _listed(mode: Mode) -> str:
-    *most, last = [f"`{key}`" for key in _NEEDED[mode]]
+def _listed(needed: Sequence[str]) -> str:
+    *most, last = [f"`{key}`" for key in needed]
     return f"{', '.join(most)} and {last}"

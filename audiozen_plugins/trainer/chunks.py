@@ -48,7 +48,14 @@ def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: in
     return max(2 * overlap, round(chunk_seconds * sr / hop) * hop), overlap
 
 
-def enhance_in_chunks(enhance: Callable[[Tensor], Tensor], noisy: Tensor, *, chunk: int, overlap: int) -> Tensor:
+def enhance_in_chunks(
+    enhance: Callable[[Tensor], Tensor],
+    noisy: Tensor,
+    *,
+    chunk: int,
+    overlap: int,
+    align: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
     """Enhances a signal chunk by chunk, so that the network starts from its initial state in each chunk.
 
     Each overlap has three thirds: from the earlier chunk, a fade, from the later chunk. The network settles during the
@@ -56,13 +63,15 @@ def enhance_in_chunks(enhance: Callable[[Tensor], Tensor], noisy: Tensor, *, chu
     a third of the overlap away.
 
     Args:
-        enhance: maps signals [batch, time] to signals of the same shape.
+        enhance: maps signals [batch, time] to signals [batch, ..., time].
         noisy: the signal [batch, time].
         chunk: the length of a chunk, in samples. A signal that is not longer is enhanced as a whole.
         overlap: the samples that each chunk shares with the next one; at most half of the chunk, and a multiple of 3.
+        align: called with the overlap [batch, ..., time] as the earlier chunk has it, and the enhanced later chunk;
+            returns the later chunk as it continues the earlier one.
 
     Returns:
-        The enhanced signal [batch, time].
+        The enhanced signal [batch, ..., time].
 
     Example:
         >>> in_chunks = enhance_in_chunks(lambda wave: 2 * wave, torch.ones(1, 1000), chunk=120, overlap=30)
@@ -73,12 +82,12 @@ def enhance_in_chunks(enhance: Callable[[Tensor], Tensor], noisy: Tensor, *, chu
     if length <= chunk:
         return enhance(noisy)
     fade = torch.linspace(0, 1, third + 2, device=noisy.device)[1:-1]
-    result = torch.empty_like(noisy)
-    for start in range(0, length - overlap, chunk - overlap):
+    result = enhance(noisy[..., :chunk])
+    result = torch.cat([result, result.new_empty(*result.shape[:-1], length - chunk)], dim=-1)
+    for start in range(chunk - overlap, length - overlap, chunk - overlap):
         piece = enhance(noisy[..., start : start + chunk])
-        if start == 0:
-            result[..., :chunk] = piece
-            continue
+        if align:
+            piece = align(result[..., start : start + overlap], piece)
         fading = result[..., start + third : start + 2 * third]
         fading.lerp_(piece[..., third : 2 * third], fade)
         result[..., start + 2 * third : start + chunk] = piece[..., 2 * third :]

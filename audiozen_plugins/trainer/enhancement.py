@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -73,6 +73,9 @@ class EnhancementTrainer(FileByFile):
             argument; or it says nothing, but a part of it declares another domain or other acoustics.
     """
 
+    suffix: ClassVar[str] = ""
+    """The suffix of the network that enhances."""
+
     def __init__(
         self,
         components: Components,
@@ -97,7 +100,7 @@ class EnhancementTrainer(FileByFile):
             raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        domains = expanded(loss_domain) if loss_domain else domains_of(self.loss_functions.get(""))
+        domains = expanded(loss_domain) if loss_domain else domains_of(self.own_loss)
         self.loss_domains = tuple(domain or self.domain for domain in domains)
         if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
             raise RunError(
@@ -116,7 +119,7 @@ class EnhancementTrainer(FileByFile):
     ) -> Iterator[Diagnostic]:
         """Yields the mistakes that `audiozen check` can find: also a contradiction of the model and the arguments."""
         yield from super().check_settings(args, acoustics=acoustics, dataset_names=dataset_names)
-        model = models.get("")
+        model = models.get(cls.suffix)
         errors = list(domain_errors(model, args))
         for argument, wrong in errors:
             place = ("args", argument) if argument in args else ("path",)
@@ -130,6 +133,11 @@ class EnhancementTrainer(FileByFile):
             yield as_finding(error, config_codes.NUMBERS_DISAGREE, place)
 
     # ------------------------------------------------------------------------------- the model
+
+    @property
+    def own_loss(self) -> Callable[..., Any] | None:
+        """The loss function of the network that enhances; None if it has none."""
+        return self.loss_functions.get("")
 
     def enhance(self, noisy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Runs the model.
@@ -146,8 +154,12 @@ class EnhancementTrainer(FileByFile):
         spectrum = self._spectrogram(noisy)
         given = self.model_domain.to_model(spectrum)
         output = self.model_domain.from_model(self._run_model(given, given.shape))[..., self._delay :]
-        # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs.
-        enhanced = output if output.is_complex() else output * self._in_time(phase(spectrum))
+        enhanced = output
+        if not output.is_complex():
+            # A bin of magnitude 0 has no phase. It stays 0 whatever a magnitude model outputs. A separation model has
+            # several outputs for each input.
+            noisy_phase = self._in_time(phase(spectrum)).unsqueeze(1)
+            enhanced = (output.reshape(len(noisy), -1, *output.shape[1:]) * noisy_phase).flatten(0, 1)
         return self.istft(enhanced, length=noisy.shape[-1]), output
 
     @property
@@ -163,31 +175,37 @@ class EnhancementTrainer(FileByFile):
         """Returns the frames [..., frames] of `_spectrogram` that belong to the output without its delay."""
         return frames[..., : frames.shape[-1] - self._delay]
 
-    def _run_model(self, given: Tensor, shape: torch.Size) -> Tensor:
+    def _run_model(self, given: Tensor, shape: torch.Size, *further: Tensor) -> Tensor:
         """Returns the output of the model in float32 or complex64, in the given shape.
 
-        A spectrum model may return complex numbers in place of two channels.
+        `further` are more inputs that the model takes. A spectrum model may return complex numbers in place of two
+        channels.
         """
         remedy = (
             f"a {self.domain} model is given {self.model_domain.shape}; `domain` (now {self.domain!r}), `layout` and "
             "`add_channel` in [trainer.args], or attributes of the model, say what the model is given"
         )
-        with translate_part_errors("the model", given, remedy=remedy):
-            output = self.model(given)
-        if isinstance(output, Tensor):
-            # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
-            if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
-                output = output.reshape(shape)
-                return output.to(torch.complex64) if output.is_complex() else output.float()
-            parts = {"channels_first": 1, "channels_last": -1}.get(self.model_domain.layout, 0)
-            bins = given.select(parts, 0).shape if self.domain == "spectrum" and parts else None
-            if bins and output.is_complex() and _without_ones(output.shape) == _without_ones(bins):
-                return output.reshape(bins).to(torch.complex64)
-        raise self._wrong_output(output, given, shape)
+        with translate_part_errors("the model", given, *further, remedy=remedy):
+            output = self.model(given, *further)
+        fitting = self._fitting(output, given, shape) if isinstance(output, Tensor) else None
+        if fitting is None:
+            raise self._wrong_output(output, given, shape)
+        return fitting.to(torch.complex64) if fitting.is_complex() else fitting.float()
+
+    def _fitting(self, output: Tensor, given: Tensor, shape: torch.Size) -> Tensor | None:
+        """Returns the output of the model in the given shape, or as complex numbers; None if it has another one."""
+        # Many networks keep axes of size 1, such as [batch, 1, time] for one source.
+        if output.is_complex() == given.is_complex() and _without_ones(output.shape) == _without_ones(shape):
+            return output.reshape(shape)
+        parts = {"channels_first": 1, "channels_last": -1}.get(self.model_domain.layout, 0)
+        bins = given.select(parts, 0).shape if self.domain == "spectrum" and parts else None
+        if bins and output.is_complex() and _without_ones(output.shape) == _without_ones(bins):
+            return output.reshape(bins)
+        return None
 
     def _wrong_output(self, output: Any, given: Tensor, shape: torch.Size) -> RunError:
         got, wanted, remedy = type(output).__name__, str(list(shape)), "return one enhanced signal for each noisy one"
-        remedy += "; a separation model needs `num_sources = 1`"
+        remedy += "; a separation model needs the trainer `separation`"
         if isinstance(output, Tensor):
             got = str(list(output.shape))
             if output.is_complex() != given.is_complex():
@@ -218,16 +236,19 @@ class EnhancementTrainer(FileByFile):
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks that the batch has the signals that the mode needs, and their sample rates."""
-        # A training reads sample rates on a GPU only once per epoch, because the CPU must wait for them.
+        return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode))
+
+    def _reads_rates(self, mode: Mode) -> bool:
+        """Returns whether to read sample rates on a GPU: in a training only once per epoch, because the CPU waits."""
         wait = mode != "train" or self._rates_read_in != self.progress.epoch
         if mode == "train":
             self._rates_read_in = self.progress.epoch
-        return enhancement_batch(batch, mode, sr=self.sr, wait=wait)
+        return wait
 
     def training_step(self, batch: Any, batch_idx: int) -> Mapping[str, Tensor]:
         """Returns the loss of one batch."""
         wave, spectrum = self.enhance_batch(batch)
-        return {"loss": self.compare(wave, spectrum, batch["clean"])}
+        return {"loss": self.compare(wave, spectrum, batch[self.target])}
 
     def enhance_batch(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Calls `enhance`, and names the samples of the batch in its errors. In an evaluation a batch is one file."""

@@ -1,9 +1,8 @@
-"""Validation, test and prediction of speech enhancement: each file by itself, and what is said about all of them."""
+"""Validation, test and prediction of enhancement and separation: each file by itself, and what is said about all."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
@@ -36,14 +35,17 @@ from audiozen_plugins.metric.chosen import (
     sample_rate_error,
 )
 from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Rater, Row
-from audiozen_plugins.metric.report import Report
+from audiozen_plugins.metric.rating import Rater, Row, faults_of
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
-from audiozen_plugins.trainer.scores import Validated, no_pair, unknown_set, unrated, validation_scores
+from audiozen_plugins.trainer.pair_watch import PairWatch
+from audiozen_plugins.trainer.rated_signals import RatedSignals
+from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
 
 
-class FileByFile(BaseTrainer):
-    """The evaluation half of an enhancement trainer. A subclass defines `enhance_batch` and `compare`.
+class FileByFile(RatedSignals, BaseTrainer):
+    """The evaluation half of a trainer. A subclass defines `enhance_batch` and `compare`.
+
+    What it says here about noisy and enhanced signals is true for mixtures and separated ones in `separation`.
 
     Validation, test and prediction run each file by itself and without padding, so that no result depends on the batch
     size. The score is the mean of a metric over the files. The mean of the noisy files is recorded beside it.
@@ -78,7 +80,7 @@ class FileByFile(BaseTrainer):
         MissingExtraError: the package of `score` is not installed.
     """
 
-    resume_safe: ClassVar = ("metrics", "save_enhanced")
+    resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced")
 
     def __init__(
         self,
@@ -94,14 +96,14 @@ class FileByFile(BaseTrainer):
     ) -> None:
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
-        self.score = build_metric(score)
+        self.score = self.metric_of_file(build_metric(score))
         # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
         direction = self.save_max_score if self.monitor == "score" else None
         if error := self._score_error(self.score, self.sr, save_max_score=direction):
             raise error
-        self.score_dataset = self._index_of(score_dataset, components.dataset_names.get("validate", ()))
+        self.score_dataset = index_of_set(score_dataset, components.dataset_names.get("validate", ()))
         self.save_enhanced = save_enhanced
-        self.metrics, left_out = build_metrics(metrics, self.sr)
+        self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
         if wrong := chunk_error(chunk_seconds, overlap_seconds):
@@ -109,10 +111,9 @@ class FileByFile(BaseTrainer):
         self._chunk: tuple[int, int] | None = None
         if chunk_seconds is not None:
             self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
-        self._validation_rater = Rater([self.score], self.sr)
-        self._test_rater = Rater(self.metrics, self.sr)
-        self._already_said: set[str] = set()
-        self._noisy_scores: dict[str, float] = {}
+        self._validation_rater = Rater([self.score], self.sr, reference=self.target)
+        self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
+        self._pairs = PairWatch()
         self._files_written = 0
         self._not_finite: list[str] = []
 
@@ -136,7 +137,9 @@ class FileByFile(BaseTrainer):
         severity: Severity = "error" if names else "warning"
         if found := metric_finding(value("score"), ("args", "score"), severity=severity, check=score_error):
             yield found
-        yield from check_metrics(value("metrics"), "metrics", sr=acoustics.sr)
+        yield from check_metrics(
+            value("metrics"), "metrics", sr=acoustics.sr, states=cls.states, wrap=cls.metric_of_file
+        )
         name = args.get("score_dataset")
         if name is not None and not names:
             yield Diagnostic(
@@ -160,7 +163,16 @@ class FileByFile(BaseTrainer):
         # A subclass may compute a score of its own. Then the direction of the metric says nothing.
         if cls._scores_itself() or save_max_score is None:
             return sample_rate_error(score, sr)
-        return sample_rate_error(score, sr) or direction_error(score, save_max_score)
+        if cls.score_is_gain and not save_max_score:
+            return RunError(
+                "the score is an improvement, which is better when higher, but `save_max_score = false`",
+                remedy="leave `save_max_score` out of [trainer.args]",
+            )
+        return sample_rate_error(score, sr) or (None if cls.score_is_gain else direction_error(score, save_max_score))
+
+    def align(self, earlier: Tensor, later: Tensor) -> Tensor:
+        """Returns a chunk of a long file as it continues the earlier one, given their overlap as the earlier has it."""
+        return later
 
     @classmethod
     def _scores_itself(cls) -> bool:
@@ -187,9 +199,17 @@ class FileByFile(BaseTrainer):
             return self.enhance_batch(file)
         chunk, overlap = self._chunk
         wave = enhance_in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0], file["noisy"], chunk=chunk, overlap=overlap
+            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
+            file["noisy"],
+            chunk=chunk,
+            overlap=overlap,
+            align=self.align,
         )
         return wave, None
+
+    def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
+        """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
+        return self.compare(wave, spectrum, file[self.target]) if self.loss_functions else None
 
     def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
         """Looks for a pair that can be rated in each validation set.
@@ -198,7 +218,8 @@ class FileByFile(BaseTrainer):
             DataError: all pairs of a validation set are degenerate.
         """
         # A subclass that validates in its own way may have other signals.
-        own = type(self)
+        # Not `type(self)`: the check of unused losses must see that no method passes the trainer on.
+        own = self.__class__
         if own.validation_step is FileByFile.validation_step and not own._scores_itself():
             for dataloader_idx, of_set in enumerate(loaders):
                 self._find_pair(of_set, self._prefix("validate", dataloader_idx, len(loaders)))
@@ -209,22 +230,24 @@ class FileByFile(BaseTrainer):
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
             for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
-                rows.append(unrated(str(file["id"][0]), _on_cpu(file), self.score))
+                signals = self.signals(file, None)
+                faults = faults_of({kind: signals[kind] for kind in (self.target, next(iter(self.states)))})
+                rows.append(unrated(str(file["id"][0]), faults, self.score, self.states))
                 found = found or not rows[-1].faults
             if found:
                 break
         if not self.ranks.any(found) and rows:
-            raise no_pair("validate", prefix, [self.score], rows)
+            raise no_pair("validate", prefix, self.report([self.score], rows), self.pairs_remedy)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Validated]:
         """Returns the score of each file before and after enhancement, and its loss if there is a loss function."""
         validated = []
         for file in self.each_file(batch):
             wave, spectrum = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
             row = self._rate(self._validation_rater, file, signals)
-            loss = self.compare(wave, spectrum, file["clean"]) if self.loss_functions else None
+            loss = self.file_loss(file, wave, spectrum)
             validated.append(Validated(row, loss, self.take_loss_scalars()))
         return validated
 
@@ -238,20 +261,18 @@ class FileByFile(BaseTrainer):
         for dataloader_idx, batches in enumerate(outputs):
             files = [file for batch in batches for file in batch]
             name = self._prefix("validate", dataloader_idx, len(outputs))
-            self._check_pairs("validate", name, [self.score], [file.row for file in files])
-            scores = validation_scores(self.score, files)
+            report = self.report([self.score], [file.row for file in files])
+            self._pairs.check_pairs("validate", name, report, self.pairs_remedy)
+            scores = validation_scores(report, files, gain=self.score_is_gain)
             if dataloader_idx == self.score_dataset:
-                result["score"] = scores.scalars[self.score.name]
+                result["score"] = scores.scalars[f"{self.score.name}{'_gain' * self.score_is_gain}"]
                 self.why_no_score = scores.why_no_mean
             result |= {f"{name}{key}": value for key, value in scores.scalars.items()}
             # The pairs are the same in every validation, so they are named once. The network changes.
-            for line in (
-                *(line for line in scores.faulty_pairs if line not in self._already_said),
-                *scores.faulty_outputs,
-            ):
+            for line in (*self._pairs.news(scores.faulty_pairs), *scores.faulty_outputs):
                 self.log.warning(f"validation {name}{line}")
-            self._already_said.update(scores.faulty_pairs)
-            self._check_unchanged(name, scores.scalars[f"{self.score.name}_noisy"])
+            given = next(iter(self.states))
+            self._pairs.check_unchanged(name, given, scores.scalars[f"{self.score.name}_{given}"])
         return result
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
@@ -259,11 +280,11 @@ class FileByFile(BaseTrainer):
         rows = []
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
             rows.append(self._rate(self._test_rater, file, signals))
             if self.save_enhanced:
-                for kind, signal in signals.items():
+                for kind, signal in self.audio(signals).items():
                     self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
         return rows
 
@@ -275,7 +296,7 @@ class FileByFile(BaseTrainer):
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            report = Report(self.metrics, [row for rows in batches for row in rows])
+            report = self.report(self.metrics, [row for rows in batches for row in rows])
             folder = self.result_folder(dataloader_idx)
             report.write_csv(folder / "scores.csv")
             report.write_json(folder / "scores.json")
@@ -284,22 +305,25 @@ class FileByFile(BaseTrainer):
             title += f", {name.rstrip('/')}" * bool(name)
             # Standard output may be closed (for example by `| head`). The results are also in the files.
             with contextlib.suppress(OSError):
-                report.show(f"{title}: noisy and enhanced", Console())
+                report.show(f"{title}: {' and '.join(self.states)}", Console())
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
         for dataloader_idx, batches in enumerate(outputs):
             name = self._prefix("test", dataloader_idx, len(outputs))
-            self._check_pairs("test", name, self.metrics, [row for rows in batches for row in rows])
+            report = self.report(self.metrics, [row for rows in batches for row in rows])
+            self._pairs.check_pairs("test", name, report, self.pairs_remedy)
         return result
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> None:
         """Writes the enhanced files."""
         for file in self.each_file(batch):
             wave, _ = self.enhance_file(file)
-            signals = _on_cpu(file, wave)
-            self.show(**signals)
-            if self._write(dataloader_idx, f"{file['id'][0]}.wav", signals["enhanced"]):
+            signals = self.signals(file, wave)
+            self.show(**self.audio(signals))
+            waves = self.predicted(signals)
+            written = [self._write(dataloader_idx, f"{file['id'][0]}{end}.wav", one) for end, one in waves.items()]
+            if all(written):
                 self._files_written += 1
             else:
                 self._not_finite.append(file["id"][0])
@@ -322,40 +346,9 @@ class FileByFile(BaseTrainer):
             )
 
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
-        """Rates one file before and after enhancement, given its signals as `_on_cpu` returns them."""
+        """Rates one file before and after enhancement, given its `signals`."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr)
-
-    def _check_unchanged(self, prefix: str, noisy: float) -> None:
-        """Warns, once for each validation set, if its noisy files are others than in the last validation."""
-        before = self._noisy_scores.setdefault(prefix, noisy)
-        line = f"validation {prefix}the noisy files differ from those of the last validation"
-        if (
-            math.isfinite(noisy)
-            and not math.isclose(noisy, before, rel_tol=1e-6, abs_tol=1e-6)
-            and line not in self._already_said
-        ):
-            self._already_said.add(line)
-            self.log.warning(
-                f"{line}, so the scores of two epochs can't be compared",
-                before=before,
-                now=noisy,
-                remedy="let the data set draw from the global generators of Python, NumPy or torch",
-            )
-
-    def _check_pairs(self, mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> None:
-        """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
-
-        Raises:
-            DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
-        """
-        if metrics and rows and all(row.faults.keys() - {"enhanced"} for row in rows):
-            raise no_pair(mode, prefix, metrics, rows)
-        for metric in metrics:
-            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} noisy files"
-            if rows and line not in self._already_said and not any(_has_value(row, metric) for row in rows):
-                self._already_said.add(line)
-                self.log.warning(line, remedy="use files that it can rate (are they too short?), or another metric")
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
@@ -366,25 +359,7 @@ class FileByFile(BaseTrainer):
         path = self.result_file(dataloader_idx, name)
         finite = bool(wave.isfinite().all())
         if finite:
-            write_audio(path, wave, self.sr)
+            write_audio(path, wave, self.sr, encoding=self.encoding)
         else:
             self.log.warning(f"`{path.name}` is not written, because it has NaN or infinity")
         return finite
-
-    def _index_of(self, name: str | None, names: Sequence[str]) -> int:
-        """Returns the index of the validation set that the score is of."""
-        if error := unknown_set(name, names):
-            raise error
-        if len(names) > 1:
-            self.log.info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
-        return list(names).index(name) if name is not None and names else 0
-
-
-def _has_value(row: Row, metric: Metric) -> bool:
-    return math.isfinite(row.values["noisy"][metric.name])
-
-
-def _on_cpu(file: Mapping[str, Any], wave: Tensor | None = None) -> dict[str, Tensor]:
-    """Returns the signals `noisy`, `enhanced` and `clean` of one file that there are, float32 [time], in order."""
-    signals = {"noisy": file["noisy"], "enhanced": wave, "clean": file.get("clean")}
-    return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}

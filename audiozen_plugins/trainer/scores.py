@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -11,9 +11,10 @@ from torch import Tensor
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.kinds import Mode
+from audiozen_core.logging import get_logger
 from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row, faults_of
-from audiozen_plugins.metric.report import STATES, Report
+from audiozen_plugins.metric.rating import Row
+from audiozen_plugins.metric.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,16 @@ class ValidationScores:
     why_no_mean: str
 
 
-def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationScores:
+def validation_scores(report: Report, files: Sequence[Validated], *, gain: bool = False) -> ValidationScores:
     """Computes the means of a validation set. All of them are over the files whose noisy signal has a value.
 
-    Raises:
-        DataError: two files have the same ID.
+    Args:
+        report: the values of the files, with the metric of the score alone.
+        files: the same files.
+        gain: whether the gain is among the means.
     """
-    report = Report([metric], [file.row for file in files])
-    scalars = {name: value for name, value in report.summary().items() if name != f"{metric.name}_gain"}
+    (metric,) = report.metrics
+    scalars = {name: value for name, value in report.summary().items() if gain or name != f"{metric.name}_gain"}
     faulty_outputs = report.faulty_outputs()
     has_mean = math.isfinite(scalars[metric.name])
     why_no_mean = "" if has_mean else "; ".join(faulty_outputs or report.faulty_pairs())
@@ -67,27 +70,23 @@ def validation_scores(metric: Metric, files: Sequence[Validated]) -> ValidationS
     return ValidationScores(scalars, report.faulty_pairs(), faulty_outputs, why_no_mean)
 
 
-def unrated(name: str, signals: Mapping[str, Tensor], metric: Metric) -> Row:
+def unrated(name: str, faults: Mapping[str, str], metric: Metric, states: Iterable[str]) -> Row:
     """Returns the row of a pair that is only checked: with the faults of its signals, and without values."""
-    faults = faults_of({kind: signals[kind] for kind in ("clean", "noisy")})
-    return Row(name, {state: {metric.name: math.nan} for state in STATES}, faults)
+    return Row(name, {state: {metric.name: math.nan} for state in states}, faults)
 
 
-def no_pair(mode: Mode, prefix: str, metrics: Sequence[Metric], rows: Sequence[Row]) -> DataError:
+def no_pair(mode: Mode, prefix: str, report: Report, remedy: str) -> DataError:
     """Returns the error for a data set whose pairs are all degenerate.
 
     Args:
         mode: the mode that the data set is for.
         prefix: the name of the data set with a slash, or "" if it is the only one.
-        metrics: the metrics.
-        rows: all files of the data set.
+        report: all files of the data set.
+        remedy: what to do.
     """
     name = f" `{prefix.rstrip('/')}`" * bool(prefix)
     return DataError(
-        f"[{mode}_dataset]{name} has no pair that can be rated",
-        notes=Report(metrics, rows).faulty_pairs(),
-        remedy="give it noisy files that differ from the clean ones (are both folders the same?) and are not silent, "
-        "or remove the section",
+        f"[{mode}_dataset]{name} has no pair that can be rated", notes=report.faulty_pairs(), remedy=remedy
     )
 
 
@@ -100,3 +99,16 @@ def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
         f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
         remedy=f"use one of these, or give a data set this `name`: {known}",
     )
+
+
+def index_of_set(name: str | None, names: Sequence[str]) -> int:
+    """Returns the index of the validation set that the score is of, by default the first.
+
+    Raises:
+        RunError: none of them has this name.
+    """
+    if error := unknown_set(name, names):
+        raise error
+    if len(names) > 1:
+        get_logger().info(f"the score is that of the validation set `{name or names[0]}`", sets=", ".join(names))
+    return list(names).index(name) if name is not None and names else 0

@@ -50,24 +50,27 @@ def acme(install):  # noqa: F811
 
 def test_list_shows_origin_and_status_without_importing_plugins(acme, install, audiozen):  # noqa: F811
     install("new", {}, requires="audiozen>=7", metric={"snr": "nowhere:Snr"})
-    install("left", {}, loss_function={"sdr": "nowhere:A"})
-    install("right", {}, loss_function={"sdr": "nowhere:B"})
+    install("left", {}, loss_function={"twice": "nowhere:A"})
+    install("right", {}, loss_function={"twice": "nowhere:B"})
     outcome = audiozen("plugins")
     assert outcome.code == 0
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in outcome.out.splitlines() if line.startswith("  ")}
     assert rows["net"] == "acme 1.0 third party ok acme:Net"
     assert rows["sdnn"].split(" ", 2)[2] == "first party ok audiozen_plugins.model.sdnn:SDNN"
     assert rows["snr"] == "new 1.0 third party for audiozen>=7 nowhere:Snr"
-    assert rows["sdr"] == "right 1.0 third party clash nowhere:B"
+    assert rows["twice"] == "right 1.0 third party clash nowhere:B"
     assert "plugins doctor" in outcome.out
     assert "acme" not in sys.modules
 
 
 def test_list_prints_one_kind_as_json(acme, audiozen):
     rows = json.loads(audiozen("plugins", "model", "--json").out)
-    assert [row["name"] for row in rows] == ["net", "sdnn"]
-    assert rows[0]["distribution"] == "acme"
-    assert rows[0]["status"] == "ok"
+    names = [row["name"] for row in rows]
+    assert names == sorted(names)
+    assert {"net", "sdnn"} < set(names)
+    assert "si_sdr" not in names
+    (own,) = [row for row in rows if row["name"] == "net"]
+    assert (own["distribution"], own["status"]) == ("acme", "ok")
     assert audiozen("plugins", "modell").code == 2
 
 

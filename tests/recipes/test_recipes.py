@@ -38,6 +38,44 @@ def test_small_denoiser_trains_and_tests_on_its_corpus(tmp_path, audiozen):  # n
         assert len(list(csv.DictReader(file))) == 4
 
 
+@pytest.mark.parametrize("model", ["conv_tasnet", "dprnn"])
+def test_small_separator_trains_resumes_and_tests_on_the_corpus(model, tmp_path, audiozen):  # noqa: F811
+    small = {
+        "conv_tasnet": {"num_filters": 8, "bottleneck": 4, "hidden": 8, "num_layers": 2, "num_repeats": 1},
+        "dprnn": {"features": 4, "hidden": 4, "num_blocks": 1},
+    }[model]
+    arguments = [
+        "run", str(RECIPES / f"mini_separate/{model}/baseline.toml"),
+        "--set", f"meta.save_dir={tmp_path}",
+        "--set", "dataset.args.items_per_epoch=8",
+        "--set", "+validate_dataset.args.items_per_epoch=2",
+        "--set", "+test_dataset.args.items_per_epoch=2",
+    ]  # fmt: skip
+    for name, value in small.items():
+        arguments += ["--set", f"model.args.{name}={value}"]
+    outcome = audiozen(*arguments, "--set", "trainer.args.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    outcome = audiozen(*arguments, "--set", "trainer.args.max_epochs=2", "-M", "train", "test", "--resume")
+    assert outcome.code == 0, outcome.err
+    assert "resumed" in outcome.err
+    assert "SDR" in outcome.out
+    with (next(tmp_path.glob("baseline/test/*/0/scores.csv"))).open() as file:
+        rows = list(csv.DictReader(file))
+    # Only the held-out voices are tested.
+    assert {name.split("-")[0] for row in rows for name in row["id"].split("__")} == {"ivrvoice_ru", "june"}
+    assert len(list(tmp_path.glob("baseline/test/*/0/audio/*.wav"))) == 2 * 5
+
+
+def test_voices_and_utterances_of_the_separators_are_in_one_place_each():
+    with (RECIPES / "mini_separate/manifest.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    voices = {split: {row["voice"] for row in rows if row["split"] == split} for split in ("train", "validate", "test")}
+    assert len({row["file"] for row in rows}) == len(rows) == 212
+    assert voices["validate"] == voices["test"]
+    assert not voices["train"] & voices["test"]
+    assert all((RECIPES / "mini_separate" / row["file"]).is_file() for row in rows)
+
+
 @pytest.fixture
 def ndns(tmp_path, monkeypatch):
     """Creates a folder with a copy of the recipe, and data in the layout of the challenge's synthesiser."""
@@ -166,3 +204,26 @@ def test_recipe_model_gives_the_same_output_as_the_installed_model(ndns):
     installed.load_state_dict(own.state_dict())
     noisy = torch.rand(2, 257, 20)
     assert torch.equal(own(noisy), installed(noisy))
+
+
+@pytest.mark.parametrize("name", ["metricgan", "flow"])
+def test_small_recipe_trains_resumes_and_tests(name, tmp_path, audiozen):  # noqa: F811
+    smaller = {
+        "metricgan": ["trainer.args.warmup_epochs=1", "model_g.args={hidden_size = 8}",
+                      "loss_function_d.args.replay=4"],
+        "flow": ["model.args={channels = 4, levels = 2, blocks = 1}"],
+    }  # fmt: skip
+    settings = [
+        f"meta.save_dir={tmp_path}", "dataset.args.items_per_epoch=8", "dataset.args.clip_seconds=0.6",
+        "dataset.dataloader.batch_size=4", "+validate_dataset.args.items_per_epoch=1",
+        "+test_dataset.args.items_per_epoch=1", '+trainer.args.metrics=["si_sdr"]', *smaller[name],
+    ]  # fmt: skip
+    common = [str(RECIPES / f"mini_denoise/{name}/baseline.toml"), *(f"--set={value}" for value in settings)]
+    outcome = audiozen("run", *common, "--set", "trainer.args.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    outcome = audiozen("run", *common, "--set", "trainer.args.max_epochs=2", "--resume", "-M", "train", "test")
+    assert outcome.code == 0, outcome.err
+    assert "epoch 2/2" in outcome.err
+    assert "epoch 1/2" not in outcome.err
+    with (next(tmp_path.glob("baseline/test/*/0/scores.csv"))).open() as file:
+        assert len(list(csv.DictReader(file))) == 1

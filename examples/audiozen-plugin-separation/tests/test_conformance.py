@@ -22,9 +22,9 @@ from audiozen_plugin_separation.trainer import SeparationTrainer
 def test_every_component_has_an_entry_point():
     names = {(entry.kind, entry.name) for entry in check_entry_points("audiozen-plugin-separation")}
     assert names == {
-        ("trainer", "separation"),
+        ("trainer", "source_separation"),
         ("dataset", "two_speakers"),
-        ("loss_function", "pit_si_snr"),
+        ("loss_function", "sources_si_snr"),
         ("metric", "pit"),
         ("model", "small_tasnet"),
         ("commands", "separate"),

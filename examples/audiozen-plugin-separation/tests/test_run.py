@@ -33,8 +33,8 @@ def experiment_in(folder):
         for _ in range(index):
             wave[1:] = wave[1:] + 0.9 * wave[:-1]
         write_audio(voices / f"voice_{index}.wav", 0.1 * wave / wave.std(), SR)
-    experiment.set("trainer", "separation", max_epochs=2).set("optimizer", lr=0.01)
-    experiment.set("model", "small_tasnet", filters=8, layers=1).set("loss_function", "pit_si_snr")
+    experiment.set("trainer", "source_separation", max_epochs=2).set("optimizer", lr=0.01)
+    experiment.set("model", "small_tasnet", filters=8, layers=1).set("loss_function", "sources_si_snr")
     experiment.set("dataset", "two_speakers", folder=str(voices), clip_seconds=0.05, items=6)
     for mode in ("validate", "test"):
         experiment.set(f"{mode}_dataset", "two_speakers", folder=str(voices), **EVALUATED)

@@ -332,3 +332,12 @@ def test_listing_a_folder_without_audio_is_an_error(tmp_path):
         list_audio(tmp_path / "missing")
     with pytest.raises(DataError, match="is not a folder"):
         list_audio(tmp_path / "notes.txt")
+
+
+def test_float_file_of_the_same_wave_has_the_same_bytes(tmp_path):
+    """Its header would have the time at which it was written."""
+    write_audio(tmp_path / "a.wav", torch.tensor([0.1, -0.2]), SR, encoding="float")
+    content = (tmp_path / "a.wav").read_bytes()
+    stamp = content.index(b"PEAK") + 12
+    assert content[stamp : stamp + 4] == bytes(4)
+    assert content[stamp + 4 : stamp + 8] == np.float32(0.2).tobytes()

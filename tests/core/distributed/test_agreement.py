@@ -36,7 +36,7 @@ def with_dropout(folder):
     return tiny
 
 
-@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_run_that_one_rank_stops_within_an_epoch_is_resumed_to_the_last_bit(folders, size):
     whole, stopped = folders
     uninterrupted = with_dropout(whole)

@@ -46,6 +46,7 @@ def train_undisturbed(folder):
     all_right(on_ranks(2, lambda rank: experiment(folder, batch_size=2).run() and None))
 
 
+@pytest.mark.slow
 def test_run_whose_rank_is_killed_is_restarted_and_ends_like_an_undisturbed_one(folders):
     whole, hurt = folders
     train_undisturbed(whole)

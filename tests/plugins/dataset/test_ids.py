@@ -54,7 +54,8 @@ def test_ids_of_noisy_clean_folders_are_unique_and_belong_to_the_right_files(odd
 
     assert len(ids) == len(folded(ids)) == count
     for pair in data.pairs:
-        assert pair.noisy.relative_to(tmp_path / "noisy") == pair.clean.relative_to(tmp_path / "clean")
+        noisy, clean = pair.files["noisy"], pair.files["clean"]
+        assert noisy.relative_to(tmp_path / "noisy") == clean.relative_to(tmp_path / "clean")
 
 
 def test_ids_of_dns_challenge_are_unique(write, tmp_path):

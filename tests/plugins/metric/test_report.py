@@ -126,8 +126,8 @@ def test_csv_has_a_row_for_each_file_and_empty_cells_for_missing_values(four_fil
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[1] == {
-        "id": "b", "snr": "0", "note": "", "si_sdr_noisy": "0", "si_sdr_enhanced": "4",
-        "stoi_noisy": "", "stoi_enhanced": "",
+        "id": "b", "snr": "0", "note": "", "si_sdr_noisy": "0", "si_sdr_enhanced": "4", "si_sdr_gain": "4",
+        "stoi_noisy": "", "stoi_enhanced": "", "stoi_gain": "",
     }  # fmt: skip
     assert [row["id"] for row in rows] == ["a", "b", "c", "d"]
 
@@ -175,7 +175,7 @@ def test_mean_is_nan_if_every_value_is_missing():
 def test_an_empty_report_can_be_shown_and_written(tmp_path):
     made = Report([SiSdr()], [])
     assert "all" not in shown(made)
-    assert made.write_csv(tmp_path / "test.csv").read_text() == "id,snr,si_sdr_noisy,si_sdr_enhanced,note\n"
+    assert made.write_csv(tmp_path / "test.csv").read_text() == "id,snr,si_sdr_noisy,si_sdr_enhanced,si_sdr_gain,note\n"
 
 
 def test_no_number_is_cut_where_the_output_is_a_pipe(monkeypatch, capsys):
@@ -222,7 +222,7 @@ def test_report_has_the_states_of_another_task(tmp_path):
     assert made.to_json()["all"] == {"si_sdr": {"mixture": 0.0, "separated": 11.0, "gain": 11.0, "missing": 0}}
     assert "by_" not in str(made.to_json().keys())
     lines = made.write_csv(tmp_path / "scores.csv").read_text().splitlines()
-    assert lines[:2] == ["id,si_sdr_mixture,si_sdr_separated,note", "a,-1,9,"]
+    assert lines[:2] == ["id,si_sdr_mixture,si_sdr_separated,si_sdr_gain,note", "a,-1,9,10,"]
     headings = shown(made).splitlines()
     assert any(line.split() == ["files", "mix", "separated", "gain"] for line in headings)
     assert "noisy" not in shown(made)
@@ -303,7 +303,7 @@ def test_metric_with_the_name_of_another_entry_replaces_nothing(name, tmp_path):
     assert [(level["snr"], level["files"]) for level in content["by_snr"]] == [(0.0, 2), (5.0, 2)]
     assert [level["means"][name]["enhanced"] for level in content["by_snr"]] == [3.0, 4.0]
     header = made.write_csv(tmp_path / "scores.csv").read_text().splitlines()[0].split(",")
-    assert header == ["id", "snr", f"{name}_noisy", f"{name}_enhanced", "note"]
+    assert header == ["id", "snr", f"{name}_noisy", f"{name}_enhanced", f"{name}_gain", "note"]
 
 
 def test_report_without_a_state_is_refused():

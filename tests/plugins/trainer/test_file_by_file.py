@@ -17,7 +17,6 @@ from audiozen_plugins.dataset.collate import pad_collate
 from audiozen_plugins.metric import SiSdr
 from audiozen_plugins.metric.chosen import build_metric
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
-from audiozen_plugins.trainer.file_by_file import _on_cpu
 
 RATE = 16000
 SETS = {"validate": ["easy", "hard"], "test": ["easy", "1"]}
@@ -193,7 +192,7 @@ def test_degenerate_pair_is_left_out_of_the_score_and_named_once(tmp_path, capsy
     trainer = make(tmp_path, Norm())
     score, scalars = validated(trainer, loader(2, changed={1: change}))
     again, _ = validated(trainer, loader(2, changed={1: change}))
-    rows = [trainer._rate(trainer._validation_rater, file, _on_cpu(file, trainer.enhance_batch(file)[0]))
+    rows = [trainer._rate(trainer._validation_rater, file, trainer.signals(file, trainer.enhance_batch(file)[0]))
             for batch in loader(1).epoch(0) for file in trainer.each_file(batch)]  # fmt: skip
     good = [row.values["enhanced"]["si_sdr"] for row in rows if row.id != "f1"]
     assert score == again == pytest.approx(sum(good) / 2)

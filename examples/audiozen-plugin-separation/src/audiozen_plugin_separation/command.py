@@ -14,7 +14,7 @@ import click
 def command(run: Path, files: tuple[Path, ...], checkpoint: str) -> None:
     """Separate the speakers in audio files.
 
-    RUN is the folder of a training with the trainer `separation`. The results are written to its subfolder `predict`,
+    RUN is the folder of a training with the trainer `source_separation`. The results are written to its subfolder `predict`,
     as `NAME_1.wav`, `NAME_2.wav`, … for each file, and listed.
 
     \b

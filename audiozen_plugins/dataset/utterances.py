@@ -1,0 +1,93 @@
+"""Segments of speech for the data sets that mix on the fly: a part of an utterance, or several of one voice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from audiozen_plugins.dataset.mixing import Wave
+from audiozen_plugins.dataset.recordings import Pool
+
+PAUSE = 1e-3
+"""Speech below this RMS (-60 dBFS) is a pause. With a level relative to a pause, the rest would be inaudible."""
+
+_GAP_SECONDS = (0.05, 0.4)  # the silence between joined utterances: shortest and longest
+
+
+class Segment(NamedTuple):
+    """A part of an utterance: its index, the first sample, and the silence after it in samples."""
+
+    utterance: int
+    start: int
+    gap: int
+
+
+class Utterances:
+    """The utterances of a pool, by voice.
+
+    Args:
+        pool: the recordings of speech.
+
+    Attributes:
+        by_voice: the indices of the utterances of each voice, in the order of the pool.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.by_voice: dict[str, list[int]] = {}
+        for index, recording in enumerate(pool.recordings):
+            self.by_voice.setdefault(recording.voice, []).append(index)
+
+    def voice(self, utterance: int) -> str:
+        """Returns the voice of an utterance."""
+        return self.pool.recordings[utterance].voice
+
+    def fill(self, first: int, length: int | None, rng: random.Random) -> tuple[tuple[Segment, ...], int]:
+        """Chooses segments that fill a length: a random part of an utterance, or several if it is shorter.
+
+        Args:
+            first: the first utterance. Others of the same voice follow it.
+            length: the length in samples; None for the whole utterance.
+            rng: the generator.
+
+        Returns:
+            The segments, and the length in samples.
+        """
+        if length is None:
+            return (Segment(first, 0, 0),), self.pool.lengths[first]
+        if self.pool.lengths[first] >= length:
+            return self.part(first, length, rng), length
+        others = self.by_voice[self.voice(first)]
+        segments = []
+        filled, utterance = 0, first
+        while filled < length:
+            gap = round(rng.uniform(*_GAP_SECONDS) * self.pool.sr)
+            segments.append(Segment(utterance, 0, gap))
+            filled += self.pool.lengths[utterance] + gap
+            utterance = rng.choice(others)
+        return tuple(segments), length
+
+    def part(self, utterance: int, length: int, rng: random.Random) -> tuple[Segment, ...]:
+        """Chooses a random part of an utterance. An utterance that is shorter is used whole."""
+        room = max(0, self.pool.lengths[utterance] - length)
+        return (Segment(utterance, rng.randrange(room + 1), 0),)
+
+    def read(self, segments: Sequence[Segment], length: int) -> Wave:
+        """Reads segments, one after another, as float32 [length], with silence after them if they are shorter."""
+        wave = np.zeros(length, np.float32)
+        filled = 0
+        for utterance, start, gap in segments:
+            taken = min(self.pool.lengths[utterance] - start, length - filled)
+            if taken <= 0:
+                break
+            wave[filled : filled + taken] = self.pool.read(utterance, start, taken)
+            filled += taken + gap
+        return wave
+
+
+def spread(item: int, num_items: int, num_utterances: int) -> int:
+    """Returns the utterance of a fixed item: all in turn, or some at even distances if there are fewer items."""
+    return item % num_utterances if num_items >= num_utterances else item * num_utterances // num_items

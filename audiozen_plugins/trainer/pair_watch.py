@@ -1,0 +1,66 @@
+"""What is said about the pairs of the data sets, each thing once: the pairs are the same in every validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from audiozen_core.kinds import Mode
+from audiozen_core.logging import get_logger
+from audiozen_plugins.metric.report import Report
+from audiozen_plugins.trainer.scores import no_pair
+
+
+class PairWatch:
+    """Checks the pairs of data sets, and warns of what is wrong with them."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._before: dict[str, float] = {}
+
+    def news(self, lines: Iterable[str]) -> list[str]:
+        """Returns the lines that have not been said yet. They count as said from then on."""
+        new = [line for line in lines if line not in self._said]
+        self._said.update(new)
+        return new
+
+    def check_unchanged(self, prefix: str, given: str, score: float) -> None:
+        """Warns if the input of a validation set is another one than in the last validation.
+
+        Args:
+            prefix: the name of the data set with a slash, or "" if it is the only one.
+            given: what the input is called, such as `noisy`.
+            score: the mean score of the input.
+        """
+        before = self._before.setdefault(prefix, score)
+        line = f"validation {prefix}the {given} files differ from those of the last validation"
+        differ = math.isfinite(score) and not math.isclose(score, before, rel_tol=1e-6, abs_tol=1e-6)
+        if differ and self.news([line]):
+            get_logger().warning(
+                f"{line}, so the scores of two epochs can't be compared",
+                before=before,
+                now=score,
+                remedy="let the data set draw from the global generators of Python, NumPy or torch",
+            )
+
+    def check_pairs(self, mode: Mode, prefix: str, report: Report, remedy: str) -> None:
+        """Checks that a data set has a pair that can be rated, and warns of metrics that have no value for any.
+
+        Args:
+            mode: the mode that the data set is for.
+            prefix: the name of the data set with a slash, or "" if it is the only one.
+            report: the values of all files.
+            remedy: what to do if all pairs are degenerate.
+
+        Raises:
+            DataError: all pairs are degenerate. The network is not at fault, so no later epoch would have a score.
+        """
+        given, output = report.states
+        rows = report.rows
+        if report.metrics and rows and all(row.faults.keys() - {output} for row in rows):
+            raise no_pair(mode, prefix, report, remedy)
+        for metric in report.metrics:
+            line = f"{mode} {prefix}{metric.label}: the metric has no value for any of the {len(rows)} {given} files"
+            has_value = any(math.isfinite(row.values[given][metric.name]) for row in rows)
+            if rows and not has_value and self.news([line]):
+                get_logger().warning(line, remedy="use files that it can rate (are they too short?), or another metric")

@@ -1,0 +1,63 @@
+"""The signals of a file that an evaluation rates, shows and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from audiozen_plugins.metric.metric import Metric
+from audiozen_plugins.metric.rating import Row
+from audiozen_plugins.metric.report import STATES, Report
+
+
+class RatedSignals:
+    """The signals of speech enhancement: `noisy`, `enhanced` and `clean`. A trainer of another task overrides them.
+
+    Attributes:
+        target: the key of the target in a batch, and its name in ratings.
+        states: the names of the input and of the output, with their headings in a table.
+        group: what files are grouped by in a report; see `Report`.
+        score_is_gain: whether the score is the mean improvement of the metric, instead of its mean.
+        encoding: how audio is written; see `write_audio`.
+        pairs_remedy: what to do if no pair of a data set can be rated.
+    """
+
+    target: ClassVar[str] = "clean"
+    states: ClassVar[Mapping[str, str]] = STATES
+    group: ClassVar[str] = "snr"
+    score_is_gain: ClassVar[bool] = False
+    encoding: ClassVar[Literal["pcm_16", "float"]] = "pcm_16"
+    pairs_remedy: ClassVar[str] = (
+        "give it noisy files that differ from the clean ones (are both folders the same?) and are not silent, or "
+        "remove the section"
+    )
+
+    @staticmethod
+    def metric_of_file(metric: Metric) -> Metric:
+        """Returns the metric that rates the signals of a file: the metric of one signal itself."""
+        return metric
+
+    def signals(self, file: Mapping[str, Any], wave: Tensor | None) -> dict[str, Tensor]:
+        """Returns the signals of a file to rate, float32 on the CPU: those of `states`, and the target if there is one.
+
+        Args:
+            file: a batch of one file.
+            wave: what `enhance_file` has returned; None if only the signals of the data set are needed.
+        """
+        given, output = self.states
+        signals = {given: file["noisy"], output: wave, self.target: file.get(self.target)}
+        return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
+
+    def audio(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Returns the waves [time] that hooks are shown and a test writes, by the endings of their names."""
+        return signals
+
+    def predicted(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Returns the waves [time] that a prediction writes, by the ends of their names after the ID."""
+        return {"": signals[list(self.states)[-1]]}
+
+    def report(self, metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:
+        """Returns the report of a data set."""
+        return Report(metrics, rows, states=self.states, group=self.group)
