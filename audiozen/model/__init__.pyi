@@ -1,10 +1,15 @@
 from audiozen_plugins.model.conv_tasnet import ConvTasNet as ConvTasNet
+from audiozen_plugins.model.crn import CRN as CRN
 from audiozen_plugins.model.discriminators import MetricDiscriminator as MetricDiscriminator
 from audiozen_plugins.model.discriminators import MultiResolutionDiscriminator as MultiResolutionDiscriminator
 from audiozen_plugins.model.dprnn import DPRNN as DPRNN
 from audiozen_plugins.model.flow_net import FlowNet as FlowNet
+from audiozen_plugins.model.gated_spiking import GatedSpikingLayer as GatedSpikingLayer
+from audiozen_plugins.model.gtcrn import GTCRN as GTCRN
 from audiozen_plugins.model.sdnn import SDNN as SDNN
 from audiozen_plugins.model.sigma_delta import DenseBlock as DenseBlock
 from audiozen_plugins.model.sigma_delta import InputBlock as InputBlock
 from audiozen_plugins.model.sigma_delta import OutputBlock as OutputBlock
+from audiozen_plugins.model.spiking_fullsubnet import SpikingFullSubNet as SpikingFullSubNet
 from audiozen_plugins.model.tf_gridnet import TFGridNet as TFGridNet
+from audiozen_plugins.model.ul_unas import ULUNAS as ULUNAS

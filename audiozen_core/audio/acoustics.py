@@ -48,7 +48,12 @@ class Acoustics:
         hash=False,  # a dict has no hash
         metadata={"doc": "the parameters of the window: `beta` of `kaiser`, `std` of `gaussian`, in samples"},
     )
-    center: bool = _value(True, "whether the first frame is centred on the first sample, beyond which it is mirrored")
+    center: bool = _value(True, "whether the first frame is centred on the first sample")
+    pad_mode: str = _value(
+        "reflect",
+        "what `center` puts before and after the wave: its mirror image, or zeros",
+        choices=("reflect", "constant"),
+    )
     normalized: bool = _value(False, "whether the STFT is divided by the square root of `n_fft`")
 
 

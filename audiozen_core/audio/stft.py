@@ -27,9 +27,10 @@ class Stft:
     Torch has no complex STFT in half precision, so half-precision input is converted to float32, also under autocast.
     The inverse returns each sample of a wave between -1 and 1 to 1e-6 if the STFT is `invertible`.
 
-    With `center`, the first frame is centred on the first sample, and the wave is mirrored at its ends. Without it, the
-    frames are those of `torch.stft(center=False)`, after further frames that begin before the first sample: zeros are
-    put before and behind the wave, so that each sample is in as many frames as one in the middle, and none is lost.
+    With `center`, the first frame is centred on the first sample, and `pad_mode` says whether the wave is mirrored at
+    its ends or zeros are put there. Without it, the frames are those of `torch.stft(center=False)`, after further
+    frames that begin before the first sample: zeros are put before and behind the wave, so that each sample is in as
+    many frames as one in the middle, and none is lost.
 
     Args:
         acoustics: the settings.
@@ -69,12 +70,12 @@ class Stft:
             Complex spectrograms [..., n_fft // 2 + 1, frames].
 
         Raises:
-            RunError: with `center`, the waveforms have no more than `n_fft // 2` samples; without it, none.
+            RunError: the waveforms have no samples, or no more than `n_fft // 2` where their mirror image is needed.
         """
         wave = _full_precision(wave)
         numbers = self.acoustics
         samples = wave.shape[-1]
-        least = numbers.n_fft // 2 if numbers.center else 0
+        least = numbers.n_fft // 2 if numbers.center and numbers.pad_mode == "reflect" else 0
         if samples <= least:
             raise RunError(
                 f"{samples} samples are too few for an STFT of {numbers.n_fft} points, which needs more than {least} "
@@ -96,6 +97,7 @@ class Stft:
                 numbers.win_length,
                 self._window(wave.device, wave.dtype),
                 center=numbers.center,
+                pad_mode=numbers.pad_mode,
                 normalized=numbers.normalized,
                 return_complex=True,
             )

@@ -132,6 +132,8 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
     if info.hooks:
         head.append(f"  hooks   {', '.join(info.hooks)}")
         head.append(f"  phase   {info.phase or 'monitor'}")
+    if info.size:
+        head.append(f"  size    {info.size}")
     if info.printed:
         head.append(f"  prints  {info.printed.strip().splitlines()[0]}")
     paragraphs = ["\n".join(head), info.signature]

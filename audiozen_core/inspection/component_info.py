@@ -12,6 +12,7 @@ from audiozen_core.binding.docstrings import parameter_docs
 from audiozen_core.binding.messages import type_text
 from audiozen_core.binding.signature import default_text, signature_of
 from audiozen_core.hooks.checks import implemented_hooks
+from audiozen_core.inspection.model_size import ModelSize, model_size
 from audiozen_core.inspection.snippet import snippet
 from audiozen_core.kinds import KINDS
 from audiozen_core.registry.entry import FIRST_PARTY, Entry
@@ -52,6 +53,7 @@ class ComponentInfo:
         snippet: TOML to paste; "" if the kind is not known.
         hooks: the hooks that it implements, in the order of the specs.
         phase: the phase of a hook plugin.
+        size: the size of a model; None for other components.
         printed: what its import wrote to the standard output.
     """
 
@@ -66,6 +68,7 @@ class ComponentInfo:
     snippet: str
     hooks: tuple[str, ...]
     phase: str
+    size: ModelSize | None
     printed: str
 
     @property
@@ -106,6 +109,7 @@ def _info_of(resolved: Resolved, kind: str, entry: Entry | None) -> ComponentInf
         snippet=snippet(kind, resolved.path, target) if kind else "",
         hooks=tuple(hooks),
         phase=str(getattr(target, "phase", "")) if hooks else "",
+        size=model_size(target) if kind == "model" else None,
         printed=resolved.printed,
     )
 

@@ -46,6 +46,8 @@ class SDNN(nn.Module):
         torch.Size([2, 257, 100])
     """
 
+    domain = "magnitude"
+
     def __init__(
         self,
         threshold: Annotated[float, Range(least=0)] = 0.1,

@@ -76,6 +76,31 @@ def test_voices_and_utterances_of_the_separators_are_in_one_place_each():
     assert all((RECIPES / "mini_separate" / row["file"]).is_file() for row in rows)
 
 
+SHORT = [
+    "--set=meta.num_threads=1", "--set=dataset.args.items_per_epoch=2", "--set=dataset.args.clip_seconds=0.5",
+    "--set=dataset.dataloader.batch_size=2", "--set=+trainer.args.metrics=['si_sdr']",
+    "--set=+validate_dataset.args.items_per_epoch=1", "--set=+test_dataset.args.items_per_epoch=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["crn", "gtcrn", "spiking_fullsubnet"])
+def test_recipe_trains_resumes_and_tests_on_its_corpus(tmp_path, audiozen, model):  # noqa: F811
+    command = [
+        "run",
+        str(RECIPES / f"mini_denoise/{model}/baseline.toml"),
+        "--set",
+        f"meta.save_dir={tmp_path}",
+        *SHORT,
+    ]
+    first = audiozen(*command, "--set=trainer.args.max_epochs=1")
+    assert first.code == 0, first.err
+    second = audiozen(*command, "--set=trainer.args.max_epochs=2", "--resume", "-M", "train", "test")
+    assert second.code == 0, second.err
+    assert [path.name for path in sorted(tmp_path.glob("baseline/checkpoints/epoch_*"))] == ["epoch_0001", "epoch_0002"]
+    with (next(tmp_path.glob("baseline/test/*/0/scores.csv"))).open() as file:
+        assert len(list(csv.DictReader(file))) == 1
+
+
 @pytest.fixture
 def ndns(tmp_path, monkeypatch):
     """Creates a folder with a copy of the recipe, and data in the layout of the challenge's synthesiser."""

@@ -48,13 +48,14 @@ def test_round_trip_of_every_window_is_exact_at_each_length(window, center):
 
 
 ACOUSTICS = st.builds(
-    lambda window, half, share, hop, center, normalized: Acoustics(
+    lambda window, half, share, hop, center, pad_mode, normalized: Acoustics(
         n_fft=half,
         win_length=max(2, round(half * share)),
         hop_length=max(1, round(half * share * hop)),
         window=window,
         window_args=ARGS.get(window, {}),
         center=center,
+        pad_mode=pad_mode,
         normalized=normalized,
     ),
     st.sampled_from(sorted(WINDOWS)),
@@ -62,6 +63,7 @@ ACOUSTICS = st.builds(
     st.floats(0.3, 1.0),
     st.floats(0.1, 1.0),
     st.booleans(),
+    st.sampled_from(["reflect", "constant"]),
     st.booleans(),
 )
 
@@ -142,6 +144,15 @@ def test_wave_without_center_may_be_as_short_as_one_sample():
         assert error_of(stft, length) < 1e-6
     with pytest.raises(RunError, match="0 samples are too few"):
         stft.transform(torch.zeros(1, 0))
+
+
+def test_pad_mode_constant_puts_zeros_around_the_wave():
+    wave, plain = wave_of(4000), {"hop_length": 128, "window": torch.hann_window(512), "return_complex": True}
+    stft = Stft(Acoustics(hop_length=128, pad_mode="constant"))
+    torch.testing.assert_close(stft.transform(wave), torch.stft(wave, 512, pad_mode="constant", **plain))
+    assert not torch.allclose(stft.transform(wave), torch.stft(wave, 512, **plain))
+    for length in (1, 127, 256, 999):
+        assert error_of(stft, length) < 1e-6
 
 
 def test_normalized_divides_by_the_root_of_the_fft_size():

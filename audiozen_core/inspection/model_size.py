@@ -1,0 +1,129 @@
+"""Counts the weights of a model, and what it multiplies for a second of audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any
+
+from audiozen_core.audio.acoustics import Acoustics, declared_acoustics
+from audiozen_core.binding.signature import signature_of
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """The size of a model with the default arguments.
+
+    Attributes:
+        weights: the number of trained weights; None if it is not known.
+        macs_per_second: the number of multiply-accumulate operations for one second of audio, in matrix products,
+            convolutions and attention, also those in recurrent layers; None if it is not known. Norms, activations
+            and the STFT are not counted.
+        sr: the sample rate of that audio, in hertz.
+        unknown: why a number is not known; "" if both are.
+    """
+
+    weights: int | None
+    macs_per_second: int | None
+    sr: int
+    unknown: str
+
+    def __str__(self) -> str:
+        if self.weights is None:
+            return f"not known: {self.unknown}"
+        text = f"{self.weights:,} weights"
+        if self.macs_per_second is None:
+            return f"{text}; MACs not known: {self.unknown}"
+        return f"{text}, {_short(self.macs_per_second)} MACs per second of audio at {self.sr} Hz"
+
+
+def model_size(target: Any) -> ModelSize | None:
+    """Builds a model with the default arguments, and runs it on a second of noise in the domain that it declares.
+
+    Args:
+        target: the class of the model.
+
+    Returns:
+        The size, or None for something that is not a module.
+    """
+    from torch import nn
+    from torch.random import fork_rng
+
+    if not isinstance(target, type) or not issubclass(target, nn.Module):
+        return None
+    acoustics = Acoustics(**declared_acoustics(target))
+    signature = signature_of(target)
+    needed = [
+        f"`{parameter.name}`"
+        for parameter in (signature.parameters if signature else ())
+        if parameter.default is Parameter.empty
+    ]
+    if needed:
+        return ModelSize(None, None, acoustics.sr, f"it needs {', '.join(needed)}")
+    with fork_rng(devices=[]):
+        try:
+            model = target()
+        except Exception as error:
+            return ModelSize(None, None, acoustics.sr, f"it can't be built without arguments ({_brief(error)})")
+        weights = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        try:
+            macs = _macs_per_second(model.eval(), acoustics)
+        except Exception as error:
+            return ModelSize(weights, None, acoustics.sr, _brief(error))
+    unknown = "" if macs is not None else "the model has no attribute `domain`"
+    return ModelSize(weights, macs, acoustics.sr, unknown)
+
+
+def _macs_per_second(model: Any, acoustics: Acoustics) -> int | None:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # Half-filled hops are not part of the count, so that it does not depend on what is done at the ends of a clip.
+    frames = acoustics.sr // acoustics.hop_length
+    spectrum = torch.randn(1, acoustics.n_fft // 2 + 1, frames, dtype=torch.complex64)
+    parts = torch.view_as_real(spectrum)
+    inputs = {
+        "waveform": torch.randn(1, acoustics.sr),
+        "magnitude": spectrum.abs(),
+        "complex": spectrum,
+        "channels_first": parts.movedim(-1, 1).contiguous(),
+        "channels_last": parts,
+    }
+    domain = getattr(model, "domain", None)
+    given = inputs.get(getattr(model, "layout", "complex") if domain == "spectrum" else str(domain))
+    if given is None:
+        return None
+    counter = FlopCounterMode(display=False, custom_mapping=_recurrent())
+    # Fused kernels would hide what they compute: those of attention, and, without gradients, those of whole layers.
+    with sdpa_kernel(SDPBackend.MATH), torch.enable_grad(), counter:
+        model(given)
+    seconds = 1.0 if domain == "waveform" else frames * acoustics.hop_length / acoustics.sr
+    return round(counter.get_total_flops() / 2 / seconds)
+
+
+def _recurrent() -> dict[Any, Any]:
+    """Returns how to count the LSTM of oneDNN, which torch does not count."""
+    import torch
+
+    def lstm(x: Any, weight_ih: Any, weight_hh: Any, *_: Any, **__: Any) -> int:
+        frames, batch, _size = x
+        return 2 * int(frames * batch * (weight_ih[0] * weight_ih[1] + weight_hh[0] * weight_hh[1]))
+
+    return {torch.ops.aten.mkldnn_rnn_layer: lstm}
+
+
+def _short(number: int) -> str:
+    """Returns a large number with three digits and a prefix.
+
+    >>> _short(33_039_000), _short(1_500_000_000)
+    ('33.0 M', '1.50 G')
+    """
+    scale, prefix = next((pair for pair in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if number >= pair[0]), (1, ""))
+    scaled = number / scale
+    digits = 0 if scale == 1 else 2 if scaled < 10 else 1 if scaled < 100 else 0
+    return f"{scaled:.{digits}f}{prefix}"
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

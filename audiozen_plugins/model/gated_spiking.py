@@ -1,0 +1,140 @@
+"""Gated spiking layers, whose neurons decide themselves how fast they forget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Spike(torch.autograd.Function):
+    """Sends a spike where the potential is at least 0. The gradient is a triangle: 1 at 0, and 0 beyond -1 and 1."""
+
+    @staticmethod
+    def forward(ctx: Any, potential: Tensor) -> Tensor:
+        ctx.save_for_backward(potential)
+        return potential.ge(0).to(potential.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (potential,) = ctx.saved_tensors
+        slope: Tensor = (1 - potential.abs()).clamp_min(0)
+        return grads[0] * slope
+
+
+class GatedSpikingLayer(nn.Module):
+    """A recurrent layer of spiking neurons with a forget gate.
+
+    This is the gated spiking unit of Hao et al., "Towards Ultra-Low-Power Neuromorphic Speech Enhancement with
+    Spiking-FullSubNet", 2024. The potential of a neuron is a mean of the last potential and of the new input, weighed
+    by the gate. If it is at least 0, the neuron sends a spike. The layer always computes in float32 or float64, even
+    under autocast, because half precision would move potentials across the threshold.
+
+    Args:
+        input_size: the number of inputs.
+        hidden_size: the number of neurons.
+        shared_weights: whether gate and potential have the same weights. Their biases differ.
+        bn: whether to normalise the potentials of each frame over the batch. In training mode this needs at least two
+            sequences.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, shared_weights: bool = True, bn: bool = True) -> None:
+        super().__init__()
+        self.cell = _Weights(input_size, hidden_size, shared_weights=shared_weights, bn=bn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turns inputs [frames, batch, input_size] into spikes, 0 or 1, [frames, batch, hidden_size]."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self._spikes(x if x.dtype == torch.float64 else x.float())
+
+    def _products(self, x: Tensor) -> Tensor:
+        """Multiplies the inputs of all frames by the weights."""
+        weight = self.cell.weight_ih
+        if self.training:
+            return F.linear(x, weight)
+        # A product of all frames at once is rounded in another way for clips of other lengths. A single spike more or
+        # less would then change the rest of the clip. Products of single frames also agree with those of a stream.
+        return torch.bmm(x, weight.t().expand(len(x), -1, -1))
+
+    def _spikes(self, x: Tensor) -> Tensor:
+        weights = self.cell
+        gate_bias, bias = weights.bias_ih.chunk(2)
+        recurrent = weights.weight_hh.t()
+        potential = spike = x.new_zeros(x.shape[1], len(gate_bias))
+        spikes = []
+        for now in self._products(x).unbind():
+            inputs = torch.addmm(now, spike, recurrent)
+            to_gate, to_potential = (inputs, inputs) if weights.shared else inputs.chunk(2, 1)
+            forget = (to_gate + gate_bias).sigmoid()
+            potential = forget * potential + (1 - forget) * (to_potential + bias)
+            if weights.batchnorm is not None:
+                potential = _normalize(potential, weights.batchnorm)
+            spike = _Spike.apply(potential)  # type: ignore[no-untyped-call]
+            spikes.append(spike)
+        if self.training and weights.batchnorm is not None and weights.batchnorm.num_batches_tracked is not None:
+            weights.batchnorm.num_batches_tracked += len(spikes)
+        return torch.stack(spikes)
+
+
+class _Weights(nn.Module):
+    """The weights of a gated spiking layer, under their published names."""
+
+    def __init__(self, input_size: int, hidden_size: int, *, shared_weights: bool, bn: bool) -> None:
+        super().__init__()
+        rows = hidden_size if shared_weights else 2 * hidden_size
+        self.shared = shared_weights
+        self.weight_ih = nn.Parameter(torch.empty(rows, input_size))
+        self.weight_hh = nn.Parameter(torch.empty(rows, hidden_size))
+        self.bias_ih = nn.Parameter(torch.empty(2 * hidden_size))
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -1 / math.sqrt(hidden_size), 1 / math.sqrt(hidden_size))
+        self.batchnorm = nn.BatchNorm1d(hidden_size) if bn else None
+
+
+def _normalize(potential: Tensor, norm: nn.BatchNorm1d) -> Tensor:
+    # Calling the module would also count each frame, with an operation of its own.
+    return F.batch_norm(
+        potential, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.training, 0.1, norm.eps
+    )
+
+
+class GatedSpikingModel(nn.Module):
+    """Two gated spiking layers and a linear layer.
+
+    Args:
+        input_size: the number of inputs.
+        hidden_size: the number of neurons of each spiking layer.
+        output_size: the number of outputs.
+        shared_weights: as in `GatedSpikingLayer`.
+        bn: as in `GatedSpikingLayer`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, output_size: int, *, shared_weights: bool, bn: bool) -> None:
+        super().__init__()
+        self.sequence_model = _Stack(
+            GatedSpikingLayer(size, hidden_size, shared_weights=shared_weights, bn=bn)
+            for size in (input_size, hidden_size)
+        )
+        self.fc_output_layer = nn.Linear(hidden_size, output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transforms [frames, batch, input_size] to [frames, batch, output_size]."""
+        output: Tensor = self.fc_output_layer(self.sequence_model(x))
+        return output
+
+
+class _Stack(nn.Module):
+    """Layers one after the other."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x

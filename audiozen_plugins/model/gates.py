@@ -1,0 +1,21 @@
+"""Gates: weights between 0 and 1 for channels, estimated from their energies."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def temporal_gate(x: Tensor, gru: nn.GRU, linear: nn.Linear) -> Tensor:
+    """Estimates how much of each channel to let through, from the energies of this frame and of all earlier ones.
+
+    Args:
+        x: a signal [batch, channels, frames, frequencies].
+        gru: a GRU with `batch_first` from channels to hidden channels.
+        linear: a layer from hidden channels to channels.
+
+    Returns:
+        Weights between 0 and 1 [batch, channels, frames, 1].
+    """
+    energies = x.square().mean(-1).transpose(1, 2)
+    weights: Tensor = linear(gru(energies)[0]).sigmoid()
+    return weights.transpose(1, 2).unsqueeze(-1)

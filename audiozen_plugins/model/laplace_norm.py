@@ -1,0 +1,41 @@
+"""Norms that divide by a mean, so that a network does not depend on the level of its input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_TINY = 2.0**-52
+
+
+def offline_laplace_norm(x: Tensor) -> Tensor:
+    """Divides each sequence by its mean.
+
+    Args:
+        x: [frames, batch, …].
+
+    Example:
+        >>> offline_laplace_norm(torch.tensor([[[1.0, 3.0]], [[2.0, 6.0]]])).flatten().tolist()
+        [0.3333333432674408, 1.0, 0.6666666865348816, 2.0]
+    """
+    return x / (_mean_of_frames(x).mean(0) + _TINY)
+
+
+def cumulative_laplace_norm(x: Tensor) -> Tensor:
+    """Divides each frame by the mean of this frame and all earlier ones, so that it depends on no later frame.
+
+    Args:
+        x: [frames, batch, …].
+
+    Example:
+        >>> cumulative_laplace_norm(torch.tensor([[[1.0, 3.0]], [[2.0, 6.0]]])).flatten().tolist()
+        [0.5, 1.5, 0.6666666865348816, 2.0]
+    """
+    means = _mean_of_frames(x)
+    counts = torch.arange(1, len(x) + 1, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+    return x / (means.cumsum(0) / counts + _TINY)
+
+
+def _mean_of_frames(x: Tensor) -> Tensor:
+    """Returns the mean of each frame of each sequence [frames, batch, 1, …]."""
+    return x.mean(tuple(range(2, x.ndim)), keepdim=True)

@@ -1,0 +1,35 @@
+"""Masks: what an output of a network does to the spectrum that it was given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def apply_complex_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
+    """Multiplies complex numbers that are given as real and imaginary part, both [..., 2].
+
+    Example:
+        >>> apply_complex_mask(torch.tensor([0.0, 1.0]), torch.tensor([3.0, 4.0]))
+        tensor([-4.,  3.])
+    """
+    mask_real, mask_imag = mask.unbind(-1)
+    real, imag = spectrum.unbind(-1)
+    return torch.stack([real * mask_real - imag * mask_imag, imag * mask_real + real * mask_imag], dim=-1)
+
+
+def deep_filter(spectrum: Tensor, coefficients: Tensor) -> Tensor:
+    """Filters each frequency over this frame and past ones, as in Mack and Habets, "Deep Filtering", 2020.
+
+    Args:
+        spectrum: complex spectra [batch, frequencies, frames].
+        coefficients: complex numbers [batch, frequencies, frames, order]; the last one is for this frame.
+
+    Example:
+        >>> spectrum = torch.tensor([[[1, 2, 3]]], dtype=torch.complex64)
+        >>> deep_filter(spectrum, torch.tensor([10, 1]).expand(1, 1, 3, 2)).real
+        tensor([[[ 1., 12., 23.]]])
+    """
+    order = coefficients.shape[-1]
+    frames = torch.nn.functional.pad(spectrum, (order - 1, 0)).unfold(-1, order, 1)
+    return (frames * coefficients).sum(-1)
