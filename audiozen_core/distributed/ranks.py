@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -175,7 +174,9 @@ class Ranks:
     def _sends(self, value: object) -> Iterator[None]:
         try:
             yield
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+        except RuntimeError:  # of the connection
+            raise
+        except Exception as error:
             raise RunError.caused_by(
                 error,
                 f"a `{type(value).__name__}` can't be sent to the other processes of the run:",

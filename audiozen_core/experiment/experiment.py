@@ -59,6 +59,7 @@ class Experiment:
     Args:
         checked: the configuration, with its components resolved.
         modes: the modes to run, in order.
+        trial: a short run with the first batches only; None for the experiment itself.
 
     Example:
         >>> experiment = Experiment.load("exp.toml", modes=["train", "test"])  # doctest: +SKIP

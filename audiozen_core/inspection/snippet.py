@@ -8,11 +8,14 @@ from typing import Any, Literal, get_args, get_origin
 
 from audiozen_core.binding.annotations import MAPPINGS, is_array, members_of, unwrap
 from audiozen_core.binding.messages import type_text
+from audiozen_core.binding.ranges import wrong_numbers
 from audiozen_core.binding.signature import default_text, signature_of
 from audiozen_core.diagnostics.toml_text import as_toml_value, toml_text
 from audiozen_core.kinds import KINDS
 
-_ZEROS: dict[Any, Any] = {bool: False, int: 0, float: 0.0, str: ""}
+_ZEROS: dict[Any, Any] = {bool: False, str: ""}
+# The first one that the range of the argument contains.
+_NUMBERS: dict[Any, tuple[float, ...]] = {int: (0, 1, 2), float: (0.0, 1.0, 0.5)}
 
 
 def snippet(kind: str, path: str, target: Any) -> str:
@@ -85,6 +88,8 @@ def _placeholder(annotation: Any) -> Any:
             continue
         if origin is Literal:
             return get_args(member)[0]
+        if origin in _NUMBERS:
+            return next((value for value in _NUMBERS[origin] if not any(wrong_numbers(value, annotation))), 0)
         if origin in _ZEROS:
             return _ZEROS[origin]
         if is_array(origin):
