@@ -1,5 +1,7 @@
 """The contract between the trainer and the hooks, enforced by the type checker."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -155,6 +157,26 @@ def test_mypy_accepts_a_right_plugin_and_rejects_each_mistake(tmp_path):
     for place, (_, line, message) in enumerate(SAMPLES, start=1):
         shown = [each for each in found.splitlines() if f"hook_{place}.py" in each]
         assert any("error:" in each and message in each for each in shown), (line, message, shown)
+
+
+@pytest.mark.slow
+def test_pyright_accepts_a_right_plugin_and_rejects_each_mistake(tmp_path):
+    pyright = shutil.which("pyright")
+    if pyright is None:
+        pytest.skip("pyright is not installed (`npm install pyright`)")
+    files = write_samples(tmp_path)
+    settings = {
+        "typeCheckingMode": "strict",
+        "extraPaths": [str(ROOT)],
+        "reportUnusedImport": False,  # all samples have the same imports
+        "reportUnusedClass": False,
+        "reportUnusedFunction": False,
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [pyright, "--outputjson", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    wrong = {Path(each["file"]).name for each in found["generalDiagnostics"]}
+    assert wrong == {file.name for file in files[1:]}
 
 
 def test_every_member_of_the_protocol_exists_on_a_trainer():
