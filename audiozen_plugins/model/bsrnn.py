@@ -31,7 +31,8 @@ class BSRNN(nn.Module):
     One set of weights works at all rates: the window lasts 20 ms at each of them, so the frequencies are always 50 Hz
     apart, and a spectrum with fewer frequencies is given to the lowest sub-bands only. The output at a low rate is that
     of a network that has no other sub-bands. At 48 kHz there are 34: 20 of 200 Hz, 6 of 500 Hz, 7 of 2 kHz and one of
-    3 kHz. If the highest sub-band is used in part, zeros fill the rest.
+    3 kHz. If the highest sub-band is used in part, zeros fill the rest. The weights of unused sub-bands get no
+    gradient, so training at a low rate leaves them as they are.
 
     These sizes have as many weights as those of Zhang et al., "Beyond Performance Plateaus: A Comprehensive Study on
     Scalability in Speech Enhancement", 2024:
@@ -118,7 +119,7 @@ class BSRNN(nn.Module):
         num_bands = next(index for index, end in enumerate(_ENDS, 1) if end >= num_freqs)
         # Real and imaginary parts of all frequencies of a frame, [batch, frames, 2 × frequencies].
         flat = F.pad(noisy.transpose(1, 2).flatten(2), (0, 2 * (_ENDS[num_bands - 1] - num_freqs)))
-        bands = flat.split([2 * width for width in _WIDTHS[:num_bands]], dim=-1)
+        bands = torch.split(flat, [2 * width for width in _WIDTHS[:num_bands]], dim=-1)
         # The small number keeps the gradient of the root finite.
         axes = (2,) if self.causal else (1, 2)
         levels = [(band.square().mean(axes, keepdim=True) + 1e-12).sqrt() for band in bands]
@@ -128,8 +129,13 @@ class BSRNN(nn.Module):
         residual = torch.cat(
             [decoder(x) * level for decoder, x, level in zip(self.residuals, hidden, levels, strict=False)], dim=-1
         )
-        mask, residual = (part.unflatten(-1, (-1, 2))[:, :, :num_freqs].transpose(1, 2) for part in (mask, residual))
-        return apply_complex_mask(mask, noisy) + residual
+        return apply_complex_mask(_spectrum(mask, num_freqs), noisy) + _spectrum(residual, num_freqs)
+
+
+def _spectrum(flat: Tensor, num_freqs: int) -> Tensor:
+    """Maps [batch, frames, 2 × frequencies] to the lowest frequencies, [batch, num_freqs, frames, 2]."""
+    batch, frames = flat.shape[:2]
+    return flat.reshape(batch, frames, -1, 2)[:, :, :num_freqs].transpose(1, 2)
 
 
 class _Norm(nn.LayerNorm):
