@@ -1,3 +1,4 @@
+from audiozen_plugins.model.bsrnn import BSRNN as BSRNN
 from audiozen_plugins.model.conv_tasnet import ConvTasNet as ConvTasNet
 from audiozen_plugins.model.crn import CRN as CRN
 from audiozen_plugins.model.discriminators import MetricDiscriminator as MetricDiscriminator

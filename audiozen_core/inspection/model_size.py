@@ -67,6 +67,8 @@ def model_size(target: Any) -> ModelSize | None:
             return ModelSize(None, None, acoustics.sr, f"it can't be built without arguments ({_brief(error)})")
         weights = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         try:
+            # What an object declares may depend on its arguments.
+            acoustics = Acoustics(**declared_acoustics(model))
             macs = _macs_per_second(model.eval(), acoustics)
         except Exception as error:
             return ModelSize(weights, None, acoustics.sr, _brief(error))

@@ -1,5 +1,6 @@
 """Networks for speech enhancement and separation."""
 
+from audiozen_plugins.model.bsrnn import BSRNN
 from audiozen_plugins.model.conv_tasnet import ConvTasNet
 from audiozen_plugins.model.crn import CRN
 from audiozen_plugins.model.discriminators import MetricDiscriminator, MultiResolutionDiscriminator
@@ -12,6 +13,7 @@ from audiozen_plugins.model.tf_gridnet import TFGridNet
 from audiozen_plugins.model.ul_unas import ULUNAS
 
 __all__ = [
+    "BSRNN",
     "CRN",
     "DPRNN",
     "GTCRN",

@@ -83,7 +83,7 @@ SHORT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["crn", "gtcrn", "spiking_fullsubnet"])
+@pytest.mark.parametrize("model", ["bsrnn", "crn", "gtcrn", "spiking_fullsubnet"])
 def test_recipe_trains_resumes_and_tests_on_its_corpus(tmp_path, audiozen, model):  # noqa: F811
     command = [
         "run",

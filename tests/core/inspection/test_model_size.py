@@ -82,6 +82,20 @@ def test_spectrum_has_the_layout_and_the_acoustics_that_the_model_declares(layou
     assert seen == [(shape, dtype)]
 
 
+def test_an_object_may_declare_acoustics_that_depend_on_its_arguments():
+    class Net(nn.Module):
+        domain = "waveform"
+
+        def __init__(self, sr=24000):
+            super().__init__()
+            self.acoustics = {"sr": sr}
+
+        def forward(self, x):
+            return torch.nn.functional.conv1d(x[:, None], torch.ones(1, 1, 5))
+
+    assert (model_size(Net).sr, model_size(Net).macs_per_second) == (24000, 5 * 23996)
+
+
 def test_waveform_has_one_second():
     class Net(nn.Module):
         domain = "waveform"
