@@ -50,8 +50,7 @@ light: $(VENV)/.light  ## compile everything and run the tests that need no torc
 
 # Two machines and a network file system need root and tests/cluster/install.sh. Without them these tests are skipped.
 torture: $(VENV)/.dev  ## only the long tests of docs/reliability.md (hours; some need strace, root, or tests/slurm/install.sh)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -v -rs tests/reliability tests/core/checkpoint \
-	  tests/core/distributed tests/cluster tests/slurm
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow -v -rs tests
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

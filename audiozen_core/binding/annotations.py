@@ -79,9 +79,8 @@ def is_typed_dict(annotation: Any) -> bool:
 
     Most other questions about such a class are errors, such as `isinstance(value, cls)`.
     """
-    return (
-        isinstance(annotation, type) and hasattr(annotation, "__total__") and hasattr(annotation, "__required_keys__")
-    )
+    # Not `hasattr`, because the class of a class may answer for its attributes, or fail.
+    return isinstance(annotation, type) and {"__total__", "__required_keys__"} <= vars(annotation).keys()
 
 
 def fields_of(cls: Any) -> dict[str, Any]:

@@ -29,17 +29,15 @@ from audiozen_core.kinds import SECTIONS, Kind, split_section
 from audiozen_core.launcher.settings import Launcher
 
 # The kinds whose sections have keys besides `path` and `args`.
+_COMPONENTS = (
+    ModelComponent, LossComponent, OptimizerComponent, SchedulerComponent, DatasetComponent, HookComponent
+)  # fmt: skip
 _TABLES: dict[str, type] = {
     "meta": Meta,
     "acoustics": Acoustics,
     "distributed": Distributed,
     "launcher": Launcher,
-    "model": ModelComponent,
-    "loss_function": LossComponent,
-    "optimizer": OptimizerComponent,
-    "lr_scheduler": SchedulerComponent,
-    "dataset": DatasetComponent,
-    "hooks": HookComponent,
+    **{component.kind: component for component in _COMPONENTS},
 }
 
 

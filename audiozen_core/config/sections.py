@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.diagnostics.key_path import KeyPath
@@ -117,6 +117,8 @@ class InitialWeights:
 class ModelComponent(Component):
     """A section `[model]`."""
 
+    kind: ClassVar = "model"
+
     init: InitialWeights | None = field(
         default=None, metadata={"doc": "the weights that a new training starts from; see `path` in it"}
     )
@@ -164,6 +166,8 @@ class ParameterGroup:
 class OptimizerComponent(Component):
     """A section `[optimizer]`."""
 
+    kind: ClassVar = "optimizer"
+
     groups: list[ParameterGroup] = field(
         default_factory=list,
         metadata={"doc": "groups of parameters with arguments of their own, or that are frozen"},
@@ -173,6 +177,8 @@ class OptimizerComponent(Component):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossComponent(Component):
     """A section `[loss_function]`."""
+
+    kind: ClassVar = "loss_function"
 
     trainable: bool | None = _field(
         "whether the optimiser of the same suffix trains the parameters of the loss; must be set if it has any",
@@ -184,6 +190,8 @@ class LossComponent(Component):
 class SchedulerComponent(Component):
     """A section `[lr_scheduler]`."""
 
+    kind: ClassVar = "lr_scheduler"
+
     interval: Literal["epoch", "step"] | None = _field(
         "whether it steps after each `epoch` or after each optimiser `step`; by default what the attribute `interval` "
         "of its class says, otherwise `epoch`",
@@ -194,6 +202,8 @@ class SchedulerComponent(Component):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookComponent(Component):
     """An entry of `[[hooks]]`."""
+
+    kind: ClassVar = "hooks"
 
     enabled: bool = _field("false switches off a hook that would run by default", default=True)
 
@@ -230,6 +240,8 @@ class Dataloader:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetComponent(Component):
     """A section `[dataset]`, `[validate_dataset]`, …, or one entry of an array of these sections."""
+
+    kind: ClassVar = "dataset"
 
     name: str | None = _field(
         "the data set's name in records, tables and result folders; by default its index, from 0",

@@ -167,7 +167,7 @@ def renamed(weights: Mapping[str, Any], prefix: str, names: Mapping[str, str]) -
 
     Example:
         >>> renamed({"net.enc.weight": 1, "net.bias": 2, "other": 3}, "net", {"enc": "encoder"})
-        {'encoder.weight': 1, 'bias': 2}
+        {'bias': 2, 'encoder.weight': 1}
     """
     prefix = prefix.rstrip(".")
     # A file of tensors has no order, and an error should be the same each time.

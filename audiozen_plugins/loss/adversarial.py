@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_core.binding.ranges import Range
+from audiozen_core.binding.ranges import Range, check_ranges
 
 Judge = Callable[..., list[list[Tensor]]]
 """Calls a discriminator with waveforms [batch, time].
@@ -49,6 +49,7 @@ class AdversarialLoss(nn.Module, ABC):
     """
 
     def __init__(self, weight: Annotated[float, Range(least=0)] = 1.0) -> None:
+        check_ranges(AdversarialLoss, locals())
         super().__init__()
         self.weight = weight
         self.recorded_scalars: dict[str, Tensor] = {}
@@ -79,6 +80,7 @@ class GanLoss(AdversarialLoss):
         weight: Annotated[float, Range(least=0)] = 1.0,
         feature_weight: Annotated[float, Range(least=0)] = 0.0,
     ) -> None:
+        check_ranges(GanLoss, locals())
         super().__init__(weight)
         self.feature_weight = feature_weight
 

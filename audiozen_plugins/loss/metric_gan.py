@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.binding.ranges import Natural, Positive, Range
+from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
@@ -70,6 +70,7 @@ class MetricGanLoss(AdversarialLoss):
         replay_samples: Positive = 32000,
         weight: Annotated[float, Range(least=0)] = 1.0,
     ) -> None:
+        check_ranges(MetricGanLoss, locals())
         super().__init__(weight)
         self.metric = build_metric(metric)
         if error := _range_error(self.metric, worst, best):

@@ -48,6 +48,7 @@ class PitSiSnrLoss(nn.Module):
         eps: the energy that keeps the ratio finite; see `si_snr`.
 
     Example:
+        >>> import torch
         >>> sources = torch.randn(1, 2, 100, generator=torch.Generator().manual_seed(0))
         >>> estimates = sources + 0.1 * sources.roll(1, dims=-1)
         >>> loss = PitSiSnrLoss()

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.stft import Stft
-from audiozen_core.binding.ranges import Positive
+from audiozen_core.binding.ranges import Positive, check_ranges
 
 
 class MetricDiscriminator(nn.Module):
@@ -38,6 +38,7 @@ class MetricDiscriminator(nn.Module):
     """
 
     def __init__(self, fft_size: Positive = 512, hop_size: Positive = 256, channels: Positive = 15) -> None:
+        check_ranges(MetricDiscriminator, locals())
         super().__init__()
         self.stft = Stft(Acoustics(n_fft=fft_size, win_length=fft_size, hop_length=hop_size))
         widths = [2, *[channels] * 4]
@@ -98,6 +99,7 @@ class MultiResolutionDiscriminator(nn.Module):
         win_lengths: Sequence[int] = (600, 1200, 240),
         channels: Positive = 32,
     ) -> None:
+        check_ranges(MultiResolutionDiscriminator, locals())
         super().__init__()
         if not fft_sizes or not len(fft_sizes) == len(hop_lengths) == len(win_lengths):
             raise ValueError(

@@ -34,6 +34,7 @@ class DPRNN(nn.Module):
         ValueError: `kernel_size` or `chunk_size` is odd.
 
     Example:
+        >>> import torch
         >>> net = DPRNN(3, kernel_size=16, features=8, hidden=4, num_blocks=1, chunk_size=10)
         >>> net(torch.zeros(2, 1000)).shape
         torch.Size([2, 3, 1000])
@@ -130,6 +131,7 @@ def into_chunks(frames: Tensor, size: int) -> Tensor:
         The chunks [batch, features, size, chunks].
 
     Example:
+        >>> import torch
         >>> frames = torch.arange(5.0).reshape(1, 1, 5)
         >>> into_chunks(frames, 4)[0, 0].T
         tensor([[0., 0., 0., 1.],
@@ -146,6 +148,7 @@ def from_chunks(chunks: Tensor, length: int) -> Tensor:
     """Adds the chunks of `into_chunks` up to [batch, features, length], and halves the sum.
 
     Example:
+        >>> import torch
         >>> frames = torch.arange(5.0).reshape(1, 1, 5)
         >>> from_chunks(into_chunks(frames, 4), 5)
         tensor([[[0., 1., 2., 3., 4.]]])

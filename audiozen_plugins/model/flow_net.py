@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_core.binding.ranges import Positive
+from audiozen_core.binding.ranges import Positive, check_ranges
 
 
 class FlowNet(nn.Module):
@@ -38,6 +38,7 @@ class FlowNet(nn.Module):
     layout = "channels_first"
 
     def __init__(self, channels: Positive = 24, levels: Positive = 4, blocks: Positive = 8) -> None:
+        check_ranges(FlowNet, locals())
         super().__init__()
         width = 4 * channels
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())

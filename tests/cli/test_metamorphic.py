@@ -248,6 +248,7 @@ def test_gain_of_the_clean_files_alone_changes_no_score_that_ignores_scale(evalu
         assert quiet.scores(metric=metric) == pytest.approx(plain.scores(metric=metric), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_network_that_is_not_linear_hears_the_gain(evaluate):
     """The scores differ by more than 0.1 dB, and those of the noisy files not at all."""
     change = "trainer.args.domain=magnitude"

@@ -1,5 +1,6 @@
 """`audiozen plugins` lists components, `show` describes one, and `doctor` finds broken ones."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -152,17 +153,17 @@ def test_show_suggests_a_similar_name(acme, audiozen):
 def test_the_toml_shown_for_our_own_components_can_be_pasted(entry):
     from audiozen_core.binding.arguments import check_arguments
     from audiozen_core.binding.signature import signature_of
-    from audiozen_core.inspection.component_info import component_info
+    from audiozen_core.inspection.snippet import snippet
     from audiozen_core.kinds import KINDS
     from audiozen_core.registry.paths import load
 
-    info = component_info(entry.spelling, entry.kind)
-    assert info.doc
-    parts = tomli.loads(info.snippet)
+    component = load(entry).target
+    assert inspect.getdoc(component)
+    parts = tomli.loads(snippet(entry.kind, entry.spelling, component))
     table = parts.get(entry.kind, {})
     table = table[0] if isinstance(table, list) else table
     injected = KINDS[entry.kind].injected
-    assert check_arguments(signature_of(load(entry).target), table.get("args", {}), injected=injected) == []
+    assert check_arguments(signature_of(component), table.get("args", {}), injected=injected) == []
 
 
 # ------------------------------------------------------------------------------------------ doctor
@@ -220,6 +221,7 @@ def test_doctor_reports_every_fault_and_its_remedy(broken_plugins, audiozen):
     assert [name for name, row in found.items() if row["severity"] == "warning"] == ["acme-prints"]
 
 
+@pytest.mark.slow
 def test_doctor_reports_unreadable_metadata(site, audiozen):  # noqa: F811
     """This metadata also breaks the import of torch."""
     folder = site / "bad-1.0.dist-info"

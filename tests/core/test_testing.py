@@ -349,6 +349,7 @@ def test_check_import_fails_for_an_import_that_fails_prints_or_is_slow(install, 
 # ------------------------------------------------------------------------------------------ the pytest plugin
 
 
+@pytest.mark.slow
 def test_pytest_plugin_provides_fixtures_without_importing_torch(tmp_path):
     (tmp_path / "test_acme.py").write_text(
         "import sys\n"

@@ -137,6 +137,7 @@ def test_these_tests_detect_a_checkpoint_written_in_place(tries, monkeypatch):
         check(tries, "kill", 3)
 
 
+@pytest.mark.slow
 def test_these_tests_detect_records_that_are_not_synced(tries, monkeypatch):
     monkeypatch.setattr("audiozen_core.storage.append.LineFile.sync", lambda file: None)
     with pytest.raises(AssertionError, match="power cut at operation"):

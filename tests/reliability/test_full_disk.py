@@ -69,6 +69,7 @@ def epochs_of(project):
     return [info.epoch for info in CheckpointStore(project / "exp/run/checkpoints").list() if info.intact]
 
 
+@pytest.mark.slow
 def test_run_continues_through_a_full_disk_and_loses_no_records(project):
     code, errors = run(project, full_from=3, free_from=5)
     assert code == 0, errors

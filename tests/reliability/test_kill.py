@@ -97,6 +97,7 @@ def test_run_that_is_killed_many_times_ends_with_the_same_state(tmp_path, record
     assert [pid for pid in workers if alive(pid)] == []
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]

@@ -51,6 +51,7 @@ def test_a_closed_loader_can_start_again():
     loader.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [

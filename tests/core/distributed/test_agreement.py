@@ -53,6 +53,7 @@ def test_run_that_one_rank_stops_within_an_epoch_is_resumed_to_the_last_bit(fold
     assert records(stopped) == records(whole)
 
 
+@pytest.mark.slow
 def test_ranks_draw_different_random_numbers_and_each_continues_its_own(tmp_path):
     tiny = with_dropout(tmp_path)
     all_right(on_ranks(2, lambda rank: tiny.run() and None))
@@ -60,6 +61,7 @@ def test_ranks_draw_different_random_numbers_and_each_continues_its_own(tmp_path
     assert not torch.equal(state["rng.ranks.0.torch"], state["rng.ranks.1.torch"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_signal_to_one_rank_stops_all_after_a_checkpoint(folders, name):
     whole, stopped = folders
@@ -354,6 +356,7 @@ def test_epoch_whose_training_is_complete_is_only_validated(tmp_path, before, no
     assert (tmp_path / "exp/tiny/checkpoints/latest").resolve().name == "epoch_0001"
 
 
+@pytest.mark.slow
 def test_checkpoint_at_the_end_of_an_epoch_is_continued_by_any_number_of_ranks(tmp_path):
     tiny = with_dropout(tmp_path).set("trainer", max_epochs=1, save_ckpt_interval_steps=1000)
     all_right(on_ranks(2, lambda rank: tiny.run() and None))

@@ -231,6 +231,7 @@ def test_mistake_is_told_once_and_before_the_launcher_waits_for_other_machines(t
     assert message in str(raised.value)
 
 
+@pytest.mark.slow
 def test_several_machines_need_a_meeting_point(tmp_path):
     code, printed = launch(experiment(tmp_path, batch_size=2), "--nnodes", "2")
     assert code == 2

@@ -46,6 +46,7 @@ def test_program_that_is_no_launcher_is_reported():
         assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+@pytest.mark.slow
 def test_run_that_a_signal_to_a_process_has_stopped_is_not_started_again():
     with meeting() as handler:
         handler.next_rendezvous()

@@ -250,6 +250,7 @@ def test_checkpoint_is_restored_by_another_number_of_ranks(tmp_path, before, aft
     assert len(found) > 100
 
 
+@pytest.mark.slow
 def test_resumed_run_is_the_same_to_the_last_bit(tmp_path):
     states = []
     for name in ("whole", "stopped"):

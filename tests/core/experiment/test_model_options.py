@@ -75,6 +75,7 @@ def test_block_is_computed_again_in_a_backward_pass_only(tiny, text, calls):
     assert module == [False] * 2 * 3
 
 
+@pytest.mark.slow
 def test_compiled_network_has_the_names_and_results_of_a_plain_one(tiny):
     plain = tiny.run(net(), name="plain")
     assert difference(plain["model"], tiny.run(net(EAGER))["model"]) is None

@@ -22,6 +22,7 @@ from tests.test_docs import marked
 pytest.importorskip("submitit")
 
 
+@pytest.mark.slow
 def test_submitted_run_is_audiozen_itself_and_writes_its_output_to_the_log(tmp_path):
     file = TinyExperiment(tmp_path).write()
     (job,) = submit([["run", str(file)]], "tiny", tmp_path / "slurm", Launcher(), cluster="local")

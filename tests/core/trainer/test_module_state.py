@@ -124,6 +124,7 @@ def compiled(bias: bool = True):
 """
 
 
+@pytest.mark.slow
 def test_run_of_a_compiled_network_is_that_of_a_plain_one_and_each_continues_the_other(tmp_path):
     tiny = TinyExperiment(tmp_path, COMPILED)
     change = ('path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}', 'path = "parts.compiled"')

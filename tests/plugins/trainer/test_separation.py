@@ -407,6 +407,7 @@ def contents(folder):
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
+@pytest.mark.slow
 def test_two_ranks_evaluate_and_train_what_one_process_does(tmp_path):
     weights = {}
     for name, size in (("one", 4), ("two", 2)):
