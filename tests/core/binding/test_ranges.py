@@ -209,10 +209,11 @@ def test_own_components_report_and_refuse_what_is_out_of_range():
     components = ranged("hooks", "model", "loss_function")
     assert {"max_overflows", "grace_seconds", "gamma", "num_freqs"} <= {name for _, name, _ in components}
     for target, name, allowed in components:
-        (finding,) = check_arguments(signature_of(target), {name: below(allowed)})
+        arguments = {**_NEEDED.get(target.__name__, {}), name: below(allowed)}
+        (finding,) = check_arguments(signature_of(target), arguments)
         assert finding.place == ("args", name)
         with pytest.raises((RunError, ValueError), match=f"`{name}` is "):
-            target(**{**_NEEDED.get(target.__name__, {}), name: below(allowed)})
+            target(**arguments)
 
 
 def test_trainer_refuses_what_check_reports():
