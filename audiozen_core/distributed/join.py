@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,9 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
             _check_gpus(ranks)
         yield ranks
     finally:
+        # If the averaging of the gradients, which is in the trainer, outlives the group, its end destroys the group
+        # while Python's lock is held. A thread of gloo may need the lock to end its last exchange, and both would wait.
+        gc.collect()
         dist.destroy_process_group()
 
 
