@@ -78,6 +78,7 @@ def test_connection_ends_if_the_other_end_is_silent():
         except OSError:
             continue
         with connection:
-            found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+            if connection.family in (socket.AF_INET, socket.AF_INET6):  # earlier tests may have left others
+                found.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
     assert handler.get_backend() == BACKEND
     assert 60_000 in found
