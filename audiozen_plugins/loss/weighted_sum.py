@@ -46,7 +46,7 @@ class WeightedSumLoss(nn.Module):
             `domain` if they are not the defaults.
 
     Raises:
-        ValueError: there is no part, two parts have the same name, a weight is not finite, or all are 0.
+        ValueError: `losses` is empty, two parts have the same name, a weight is not finite, or all are 0.
 
     Attributes:
         domain: what it compares: the domains of its parts, each once. None is the domain of the model.

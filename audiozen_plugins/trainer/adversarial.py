@@ -45,7 +45,7 @@ class AdversarialTrainer(EnhancementTrainer):
         warmup_epochs: in so many epochs at the start, only the generator is trained, by its own loss.
 
     Raises:
-        RunError: there is no generator or no discriminator, a network has no optimiser, a discriminator has no
+        RunError: the generator or a discriminator is missing, a network has no optimiser, a discriminator has no
             `AdversarialLoss`, or a warm-up lacks `[loss_function_g]`.
     """
 

@@ -27,7 +27,7 @@ def sample(velocity: Velocity, state: Tensor, *, steps: int, sampler: Sampler) -
         The state at time 1.
 
     Raises:
-        ValueError: there is no step.
+        ValueError: `steps` is 0.
 
     Example:
         >>> import torch
