@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,6 +33,8 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
 
     Raises:
         RunError: there are more processes than GPUs, or the others can't be reached.
+
+    An error that leaves the block lets this process ignore SIGTERM.
     """
     place = find_place()
     if place.size == 1:
@@ -65,6 +69,9 @@ def joined_ranks(settings: Distributed, device: str) -> Iterator[Ranks]:
         if backend != "gloo":
             _check_gpus(ranks)
         yield ranks
+    except Exception:
+        _ignore_end()
+        raise
     finally:
         # If the averaging of the gradients, which is in the trainer, outlives the group, its end destroys the group
         # while Python's lock is held. A thread of gloo may need the lock to end its last exchange, and both would wait.
@@ -121,6 +128,17 @@ def compare_data(ranks: Ranks, sizes: Mapping[str, int]) -> None:
                     f"{header} has {own} samples on rank {rank}, and {first} on rank 0",
                     remedy="give all machines the same data, or a folder that they share",
                 )
+
+
+def _ignore_end() -> None:
+    """Ignores SIGTERM, because this process is ending, and still has to say why.
+
+    Whatever has started the processes sends SIGTERM to the others as soon as one has ended. Nothing handles it now:
+    the hook that does so during a training has already stopped.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _choose_gpu(place: Place) -> None:

@@ -285,6 +285,30 @@ def test_error_on_one_rank_ends_the_others(tmp_path):
     assert "rank 0 has lost the other processes of the run" in first.args[0]
 
 
+def test_rank_that_has_lost_the_others_can_say_so_although_the_launcher_ends_it(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailAt", step=1)
+
+    def part(rank):
+        try:
+            tiny.run()
+        finally:
+            if rank == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    first, _ = on_ranks(2, part)
+    assert "rank 0 has lost the other processes of the run" in first.args[0]
+
+
+def test_rank_that_has_ended_well_obeys_the_launcher(tmp_path):
+    tiny = experiment(tmp_path, batch_size=2)
+
+    def part(rank):
+        tiny.run()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert all("the process was killed" in result.args[0] for result in on_ranks(2, part))
+
+
 def test_error_in_the_backward_pass_of_one_rank_ends_the_others_with_words(tmp_path):
     tiny = experiment(tmp_path, batch_size=2).add_hook(f"{HOOKS}.FailsInBackward")
     first, last = on_ranks(2, lambda rank: tiny.run() and None)
