@@ -3,18 +3,17 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
 import torch
 from torch import nn
 from typing_extensions import NotRequired, Required, TypedDict
 
-from audiozen_core.binding.arguments import call_arguments, check_arguments
-from audiozen_core.binding.ranges import Range, check_ranges
+from audiozen_core.binding.arguments import call_arguments
+from audiozen_core.binding.ranges import Range
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.diagnostics.config_codes import (
     BAD_VALUE,
@@ -25,25 +24,11 @@ from audiozen_core.diagnostics.config_codes import (
     WRONG_ARGUMENT_TYPE,
 )
 from audiozen_core.registry.paths import resolve
-from tests.core.binding.targets import Anything, Base, Codec, Named, Net
+from tests.core.binding.found import check, findings, the_finding
+from tests.core.binding.targets import Codec, Named, Net
 
 if TYPE_CHECKING:
     from nowhere import Unknown
-
-
-def check(target, args, **options):
-    return check_arguments(signature_of(target), args, **options)
-
-
-def findings(target, args, **options):
-    """Returns each finding as a pair: the code, and the argument in the message."""
-    found = check(target, args, **options)
-    return [(finding.code, re.search("argument `(.*?)`", finding.message)[1]) for finding in found]
-
-
-def the_finding(target, args, **options):
-    (found,) = check(target, args, **options)
-    return found
 
 
 # ------------------------------------------------------------------------------------------ argument names
@@ -171,135 +156,6 @@ def test_arguments_of_torch_components_are_checked(path, args, injected):
 def test_wrong_values_for_torch_components_are_reported(path, args, wrong):
     found = the_finding(resolve(path).target, args, injected=["params", "optimizer"])
     assert (found.code, found.place) == (WRONG_ARGUMENT_TYPE, ("args", *wrong))
-
-
-# ------------------------------------------------------------------------------------------ **kwargs
-
-
-class OldStyle(Base):
-    def __init__(self, components, **kwargs):
-        Base.__init__(self, components, **kwargs)
-
-
-class Fixing(Base):
-    def __init__(self, components, **kwargs):
-        super().__init__(components, max_epochs=3, **kwargs)
-
-
-class Popping(Base):
-    def __init__(self, components, **kwargs):
-        gain = kwargs.pop("gain", 1.0)
-        if "bias" in kwargs:
-            gain += kwargs.pop("bias")
-        super().__init__(components, **kwargs)
-
-
-class Forgetting(Base):
-    def __init__(self, components, **kwargs):
-        super().__init__(components)
-
-
-class Opaque(Base):
-    def __init__(self, components, **kwargs):
-        super().__init__(components, **{key.lower(): value for key, value in kwargs.items()})
-
-
-class Ranged(Base):
-    def __init__(self, components, *, alpha: Annotated[float, Range(least=0)] = 0.5, **kwargs):
-        check_ranges(Ranged, locals())
-        super().__init__(components, **kwargs)
-
-
-class Local(Base):
-    def __init__(self, components, **kwargs):
-        super().__init__(**locals())
-
-
-@pytest.mark.parametrize("cls", [Named, Anything, OldStyle, Popping, Ranged])
-def test_keywords_are_checked_against_the_parent_constructor(cls):
-    assert findings(cls, {"max_epochs": 3}, injected=["components"]) == []
-    found = the_finding(cls, {"max_epoch": 3}, injected=["components"])
-    assert (found.code, found.suggestion) == (UNKNOWN_ARGUMENT, "max_epochs")
-    assert findings(cls, {"max_epochs": "many"}, injected=["components"]) == [(WRONG_ARGUMENT_TYPE, "max_epochs")]
-    assert findings(cls, {}) == [(MISSING_ARGUMENT, "components")]
-
-
-def test_argument_that_the_class_sets_for_its_parent_is_unknown():
-    assert findings(Fixing, {"max_epochs": 3}, injected=["components"]) == [(UNKNOWN_ARGUMENT, "max_epochs")]
-    assert findings(Fixing, {"patience": 3}, injected=["components"]) == []
-
-
-def test_names_that_the_constructor_reads_from_kwargs_are_known():
-    assert findings(Popping, {"gain": 2.0, "bias": 1}, injected=["components"]) == []
-    assert "gain=…" in signature_of(Popping).text()
-
-
-def test_keyword_that_the_constructor_drops_is_reported_as_ignored():
-    found = the_finding(Forgetting, {"max_epochs": 3}, injected=["components"])
-    assert found.code == UNKNOWN_ARGUMENT
-    assert "would be ignored" in found.message
-
-
-@pytest.mark.parametrize("cls", [Opaque, Local])
-def test_keywords_are_not_checked_if_the_analysis_cannot_follow_them(cls):
-    assert findings(cls, {"whatever": 3}, injected=["components"]) == []
-
-
-def test_class_without_source_code_is_not_checked():
-    scope: dict[str, Any] = {"Base": Base}
-    exec("class Made(Base):\n    def __init__(self, **kwargs):\n        super().__init__(**kwargs)", scope)
-    assert findings(scope["Made"], {"whatever": 3}) == []
-
-
-def test_name_that_is_read_from_kwargs_without_a_default_is_required():
-    class Needing:
-        def __init__(self, **kwargs):
-            self.width = kwargs["width"]
-            self.depth = kwargs.pop("depth")
-
-    assert findings(Needing, {"width": 1}) == [(MISSING_ARGUMENT, "depth")]
-
-
-def test_keywords_passed_on_to_nn_module_are_unknown():
-    class Careless(nn.Module):
-        def __init__(self, width: int, **kwargs):
-            super().__init__(**kwargs)
-
-    assert findings(Careless, {"width": 1, "zebra": 2}) == [(UNKNOWN_ARGUMENT, "zebra")]
-
-
-def test_keywords_are_followed_along_the_method_resolution_order():
-    class Left:
-        def __init__(self, left=1, **kwargs):
-            super().__init__(**kwargs)
-
-    class Right:
-        def __init__(self, right=1, **kwargs):
-            super().__init__(**kwargs)
-
-    class Both(Left, Right): ...
-
-    assert findings(Both, {"left": 1, "right": 2}) == []
-    assert findings(Left, {"right": 2}) == [(UNKNOWN_ARGUMENT, "right")], (
-        "negative control: `Left` alone does not take `right`"
-    )
-
-
-def test_arguments_that_the_class_passes_by_position_are_unknown():
-    class Bidirectional(nn.LSTM):
-        def __init__(self, width: int, **kwargs):
-            super().__init__(width, width, bidirectional=True, **kwargs)
-
-    assert findings(Bidirectional, {"width": 4, "num_layers": 2}) == []
-    for taken in ("input_size", "hidden_size", "bidirectional", "mode"):
-        assert findings(Bidirectional, {"width": 4, taken: 1}) == [(UNKNOWN_ARGUMENT, taken)]
-
-
-def test_function_with_kwargs_accepts_any_other_keyword():
-    def make(width: int, **kwargs): ...
-
-    assert findings(make, {"width": 1, "zebra": 2}) == []
-    assert findings(make, {"width": "1"}) == [(WRONG_ARGUMENT_TYPE, "width")]
 
 
 # ------------------------------------------------------------------------------------------ kinds of callables
