@@ -45,5 +45,5 @@ def _code(code: str) -> str:
 
     known = explanations()
     if code not in known:
-        raise AudioZenError(f"there is no code {code}", remedy=f"the codes are {', '.join(known)}")
+        raise AudioZenError(f"{code} is not a code of AudioZEN", remedy=f"the codes are {', '.join(known)}")
     return known[code]

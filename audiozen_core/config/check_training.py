@@ -121,7 +121,7 @@ def _missing_parts(trainer: CheckedComponent, sections: Mapping[str, Mapping[str
             yield (
                 Diagnostic(
                     config_codes.NO_PARTNER,
-                    f"`{trainer.component.path}` uses `self.{kind}`, but there is no `[{kind}]`, only {there}",
+                    f"`{trainer.component.path}` uses `self.{kind}`, but instead of `[{kind}]` the file has {there}",
                     severity="warning",
                     label=f"rename the section to `[{kind}]`, or use a trainer for several networks",
                     notes=(

@@ -41,7 +41,7 @@ def check_unused(
 def _unused(what: str, place: KeyPath) -> Diagnostic:
     return Diagnostic(
         config_codes.UNFIT,
-        f"{what} has no effect, because there is no validation set and so no score",
+        f"{what} has no effect without a validation set, which gives the score",
         severity="warning",
         label="add a section `[validate_dataset]`, or leave this out",
         place=place,

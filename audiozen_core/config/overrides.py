@@ -177,11 +177,11 @@ def _unknown_key(
     similar = None
     notes: tuple[str, ...] = ()
     if isinstance(container, list):
-        message = f"`{above}` has {len(container)} entries, so there is no `{spell(written)}`"
+        message = f"`{spell(written)}` does not exist: `{above}` has {len(container)} entries"
     elif not isinstance(container, dict):
-        message = f"`{above}` is not a table, so there is no `{spell(written)}`"
+        message = f"`{spell(written)}` does not exist: `{above}` is not a table"
     else:
-        message = f"there is no `{spell(written)}` to override"
+        message = f"`{spell(written)}` does not exist, so it can't be overridden"
         similar = nearest(str(part), [*container, *known_keys(path)])
         notes = (f"help: `--set +{spell(override.key)}=…` adds a new key",)
     return document.source.finding(

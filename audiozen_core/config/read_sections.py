@@ -181,7 +181,7 @@ class _Reader:
                 continue
             document = self.composition.main
             end = len(document.source.text.rstrip())
-            message = f"there is no section `[{name}]`, which is needed{f' in mode {mode}' if mode else ''}"
+            message = f"the section `[{name}]` is missing{f', and mode {mode} needs it' if mode else ''}"
             span = document.source.span(end, end)
             label = f"the file ends without `[{name}]`"
             self.composition.findings.append(

@@ -22,7 +22,7 @@ OLD_SETTINGS: dict[KeyPath, tuple[str, tuple[Any, ...]]] = {
     ("meta", "description"): ("write it as a comment", ()),
     ("meta", "config_path"): ("leave it out: the file is known", ()),
     ("meta", "ckpt_path"): ("name the checkpoint on the command line, with `--ckpt-path`", ()),
-    ("trainer", "args", "max_steps"): ("leave it out: without it, there is no limit", (0,)),
+    ("trainer", "args", "max_steps"): ("leave it out: without it, the number of steps has no limit", (0,)),
     ("trainer", "args", "clip_grad_norm_value"): ("leave it out: without it, gradients are not clipped", (0, -1)),
 }
 # The same for arguments that a trainer may have itself. They are dropped only if the trainer does not have them.

@@ -102,7 +102,7 @@ def decide_training(section: LossComponent, suffix: str, loss: Any, optimizers: 
     if optimizers and suffix not in optimizers:
         there = ", ".join(f"[{section_name('optimizer', other)}]" for other in sorted(optimizers))
         raise BuildError(
-            f"{section.header} says `trainable = true`, but there is no [{optimizer}], only {there}",
+            f"{section.header} says `trainable = true`, but instead of [{optimizer}] the file has {there}",
             code=config_codes.NO_PARTNER,
             place=("trainable",),
             remedy="give the loss function the suffix of the optimiser that is to train it",

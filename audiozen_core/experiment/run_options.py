@@ -44,7 +44,7 @@ def check_run_options(
             remedy="say in [hooks.args] which weights the validations of a training use, or run the test by itself",
         )
     if resume and not training:
-        raise RunError("there is no training to resume in these modes", remedy=f"leave {RESUME} out")
+        raise RunError("none of the modes is a training that can be resumed", remedy=f"leave {RESUME} out")
     if training and not resume and modes[0] not in TRAINING:
         raise RunError(
             f"`{modes[0]}` comes before the training, so it has no checkpoint",

@@ -90,7 +90,7 @@ def _phase_findings(cls: type) -> Iterator[Diagnostic]:
     # If `phase` is a property, only an object has its value. `Lifecycle` checks that.
     phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
     if not _is_computed(phase) and phase not in specs.PHASES:
-        yield _class_finding(f"there is no phase `{phase}`", _meant(str(phase), specs.PHASES), cls)
+        yield _class_finding(f"`{phase}` is not a phase", _meant(str(phase), specs.PHASES), cls)
 
 
 def _order_findings(cls: type, present: Collection[str]) -> Iterator[Diagnostic]:
@@ -163,7 +163,7 @@ def _method_findings(name: str, function: Callable[..., Any], *, static: bool) -
         # A hook marked as optional may belong to a later version of AudioZEN, or to a plugin that is not installed.
         if not options.get("optionalhook"):
             known = dict.fromkeys([*HOOK_NAMES, *(other for other, _, _ in plugin_specs())])
-            yield _finding(f"there is no hook `{hook}`", _meant(hook, known), function)
+            yield _finding(f"`{hook}` is not a hook", _meant(hook, known), function)
         return
     if name in HOOK_NAMES and name != hook:
         yield _finding(f"`{name}` is marked as the hook `{hook}`", f"write `@hookimpl.{name}`", function)

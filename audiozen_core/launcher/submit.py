@@ -85,7 +85,7 @@ def _check_slurm() -> None:
     remedy = "submit from a login node of the cluster, or leave `--launcher` out"
     if lacking := [tool for tool in ("sbatch", "srun", "scontrol") if shutil.which(tool) is None]:
         tools = " and ".join(f"`{tool}`" for tool in lacking)
-        raise RunError(f"there is no Slurm here: {tools} can't be found", remedy=remedy)
+        raise RunError(f"Slurm is not installed on this machine: {tools} can't be found", remedy=remedy)
     try:
         subprocess.run(["scontrol", "ping"], capture_output=True, text=True, check=True, timeout=_SECONDS)
     except subprocess.SubprocessError as error:

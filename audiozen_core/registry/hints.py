@@ -67,7 +67,7 @@ def missing_name_error(missing: MissingNameError, path: str, section: str | None
     label = did_you_mean(near_by[0]) if near_by and not suggestion else ""
     code, remedy = codes.NO_MODULE, ""
     if owner is None:
-        message = f"there is no module `{'.'.join(filter(None, [found, name]))}`"
+        message = f"the module `{'.'.join(filter(None, [found, name]))}` does not exist"
         if path:
             folders = f" (looked in {' and '.join(scope.dirs)} first)" if scope else ""
             remedy = (

@@ -158,8 +158,8 @@ class Evaluation(Steps, Parts):
     def _warn_without_best(self) -> None:
         """Warns, at the end of a training with validations, that none of them had a score."""
         self.log.warning(
-            "no epoch could be the best, because no validation had a finite score: there is no checkpoint `best`, and "
-            "a test uses the latest one",
+            "no epoch could be the best, because no validation had a finite score: the run has no checkpoint `best`, "
+            "and a test uses the latest one",
             **({"reason": self.why_no_score} if self.why_no_score else {}),
         )
 

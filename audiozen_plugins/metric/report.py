@@ -137,8 +137,8 @@ class Report:
     def faulty_outputs(self) -> list[str]:
         """Says for which files the network has no value, and why, in one line for each set of files."""
         return [
-            f"{labels}: there is no mean, because the network's output has no value for {count} of {len(self.rows)} "
-            f"files: {names}"
+            f"{labels}: the mean is left out, because the network's output has no value for {count} of "
+            f"{len(self.rows)} files: {names}"
             for labels, count, names in self._faulty(_OUTPUT)
         ]
 

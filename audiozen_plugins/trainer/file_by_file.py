@@ -144,7 +144,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         if name is not None and not names:
             yield Diagnostic(
                 config_codes.UNFIT,
-                "`score_dataset` has no effect, because there is no validation set",
+                "`score_dataset` has no effect without a validation set",
                 severity="warning",
                 label="add a section `[[validate_dataset]]` with this `name`, or leave this out",
                 place=("args", "score_dataset"),

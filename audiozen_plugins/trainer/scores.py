@@ -96,7 +96,7 @@ def unknown_set(name: str | None, names: Sequence[str]) -> RunError | None:
         return None
     known = ", ".join(f"`{other}`" for other in names)
     return RunError(
-        f"there is no validation set called `{name}`, which `score_dataset` in [trainer.args] names",
+        f"`score_dataset` in [trainer.args] is `{name}`, and no validation set has this name",
         remedy=f"use one of these, or give a data set this `name`: {known}",
     )
 

@@ -87,5 +87,5 @@ def test_error_suggests_the_right_name_for_a_misspelt_hook(project, audiozen):
     (project / "tiny.toml").write_text((project / "tiny.toml").read_text() + TABLES)
     outcome = audiozen("hooks", "tiny.toml")
     assert outcome.code == 2
-    assert "there is no hook `on_epoch_ends`" in outcome.err
+    assert "`on_epoch_ends` is not a hook" in outcome.err
     assert "did you mean `on_epoch_end`?" in outcome.err

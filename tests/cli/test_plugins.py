@@ -214,7 +214,7 @@ def test_doctor_reports_every_fault_and_its_remedy(broken_plugins, audiozen):
     assert "importlib" not in notes["acme-raises"]
     assert "help: pip install --upgrade acme-raises" in notes["acme-raises"]
     assert "exit code 9" in found["acme-dies"]["message"]
-    assert "no hook `on_epoch_begin`" in found["acme-typo"]["message"]
+    assert "`on_epoch_begin` is not a hook" in found["acme-typo"]["message"]
     assert "pip install 'audiozen<0.1'" in notes["acme-old"]
     assert "audiozen.loss_function" in notes["acme-group"]
     assert "audiozen acme-run:run" in notes["acme-run"]

@@ -61,7 +61,7 @@ def test_a_misspelt_hook_is_reported_at_its_path_with_the_line_of_the_method(fin
     assert findings("parts.Right") == ()
     (finding,) = findings("parts.Right", "parts.Misspelt")
     line = line_of(tmp_path / "tiny.toml", 'path = "parts.Misspelt"')
-    assert finding.message == f"hook plugin `parts.Misspelt` (tiny.toml:{line}): there is no hook `on_epoch_ends`"
+    assert finding.message == f"hook plugin `parts.Misspelt` (tiny.toml:{line}): `on_epoch_ends` is not a hook"
     assert (finding.code, finding.span.line, finding.span.column) == ("AZ600", line, 8)
     assert finding.source == 'path = "parts.Misspelt"'
     method = line_of(tmp_path / "parts.py", "    def on_epoch_ends(self): ...")
@@ -93,7 +93,7 @@ def test_a_hook_of_an_installed_plugin_is_reported_with_its_distribution(finding
 def test_a_default_hook_is_checked_too(findings, monkeypatch):
     monkeypatch.setattr(Patience, "phase", "late", raising=False)
     (finding,) = findings()
-    assert finding.message == "hook plugin `patience` of audiozen (default): there is no phase `late`"
+    assert finding.message == "hook plugin `patience` of audiozen (default): `late` is not a phase"
     assert finding.span is None
     # A default hook that is switched off does not matter.
     assert findings("patience", more="enabled = false\n") == ()
@@ -118,5 +118,5 @@ def test_a_hook_that_a_function_makes_is_checked_when_it_is_built(findings, tmp_
 
     assert findings("parts.made") == ()
     experiment = Experiment.load(tmp_path / "tiny.toml")
-    with experiment.scope, pytest.raises(HookError, match=r"`parts.made` .*there is no hook `on_epoch_ends`"):
+    with experiment.scope, pytest.raises(HookError, match=r"`parts.made` .*`on_epoch_ends` is not a hook"):
         experiment.lifecycle()

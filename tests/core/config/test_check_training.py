@@ -247,7 +247,7 @@ def test_what_fits_is_not_reported(findings, changes):
 def test_part_that_the_trainer_uses_without_its_suffix_is_reported(findings, trainer, attribute):
     ((line, finding),) = findings(("UsesHelper", trainer), text=TWO)
     assert line == f'path = "parts.{trainer}"'
-    assert f"uses `self.{attribute}`, but there is no `[{attribute}]`, only [" in finding.message
+    assert f"uses `self.{attribute}`, but instead of `[{attribute}]` the file has [" in finding.message
     assert finding.severity == "warning"
     assert "parts.py:" in finding.notes[0]
     assert f"self.{attribute}s[" in finding.notes[1]

@@ -33,7 +33,7 @@ def warnings(tiny, *changes):
 def test_argument_that_waits_for_a_score_needs_a_validation_set(tiny, line):
     change = ("max_epochs = 2", f"max_epochs = 2\n{line}")
     name = line.split(" ")[0].removeprefix("max_")
-    message = f"`{name}` has no effect, because there is no validation set and so no score"
+    message = f"`{name}` has no effect without a validation set, which gives the score"
     assert (message, line) in warnings(tiny, change, (VALIDATE, ""))
     assert message not in dict(warnings(tiny, change))
 
@@ -41,7 +41,7 @@ def test_argument_that_waits_for_a_score_needs_a_validation_set(tiny, line):
 @pytest.mark.parametrize("path", ["torch.optim.lr_scheduler.ReduceLROnPlateau", "parts.Plateau"])
 def test_plateau_scheduler_needs_a_validation_set(tiny, path):
     change = ("[dataset]", PLATEAU.format(path))
-    message = "ReduceLROnPlateau has no effect, because there is no validation set and so no score"
+    message = "ReduceLROnPlateau has no effect without a validation set, which gives the score"
     assert warnings(tiny, change, (VALIDATE, "")) == [(message, f'path = "{path}"')]
     assert warnings(tiny, change) == []
 

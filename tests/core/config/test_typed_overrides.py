@@ -47,7 +47,7 @@ def test_string_is_a_string_even_if_it_looks_like_a_number(file):
     [
         ({"optimizer.args.lr": None}, "override of `optimizer.args.lr` can't be written as TOML: .* type NoneType"),
         ({"optimizer.args.lr": object()}, "type object"),
-        ({"optimiser.args.lr": 0.1}, "there is no `optimiser` to override"),
+        ({"optimiser.args.lr": 0.1}, "`optimiser` does not exist"),
         ({"": 0.1}, "names no key"),
         ({"optimizer.args.lr=1": 0.1}, "names no key: 'optimizer.args.lr=1'"),
         ({"+optimizer.args.lr\n": 0.1}, "names no key"),

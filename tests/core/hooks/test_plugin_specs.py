@@ -179,7 +179,7 @@ def test_checks_know_the_hooks_of_plugins(acme, listener):
 @pytest.mark.parametrize(
     ("name", "argument", "message", "remedy"),
     [
-        ("acme_mixd", "snr", "there is no hook `acme_mixd`", "did you mean `acme_mixed`?"),
+        ("acme_mixd", "snr", "`acme_mixd` is not a hook", "did you mean `acme_mixed`?"),
         ("acme_mixed", "snrr", "hook `acme_mixed` has no argument `snrr`", "did you mean `snr`?"),
     ],
 )
@@ -198,8 +198,8 @@ def test_hook_of_a_plugin_that_is_not_installed_is_unknown_unless_it_is_optional
     import other
 
     assert {finding.message for finding in hook_findings(other.Listener)} == {
-        "there is no hook `acme_gain`",
-        "there is no hook `acme_mixed`",
+        "`acme_gain` is not a hook",
+        "`acme_mixed` is not a hook",
     }
 
     class Optional:

@@ -99,9 +99,9 @@ def test_error_of_one_of_our_own_hooks_has_no_such_note(tmp_path):
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
-        (make(on_epoch_begin=lambda self: None), "no hook `on_epoch_begin`"),
+        (make(on_epoch_begin=lambda self: None), "`on_epoch_begin` is not a hook"),
         (make(on_epoch_start=lambda self, epok: None), "has no argument `epok`"),
-        (make(phase="late"), "there is no phase `late`"),
+        (make(phase="late"), "`late` is not a phase"),
         (type("Unmarked", (), {"on_epoch_end": lambda self: None})(), "`on_epoch_end` is not marked as a hook"),
         (type("NotMade", (), {}), "is a class, not an object"),
     ],

@@ -123,7 +123,7 @@ WRONG = {
     NoSelf: "the method `on_epoch_end` has no `self`",
     NoSelfButArguments: "the method `on_epoch_end` has no `self`",
     OnlyKeywords: "the method `on_epoch_end` has no `self`",
-    Misspelt: "there is no hook `on_epoch_ends`",
+    Misspelt: "`on_epoch_ends` is not a hook",
     WrongArgument: "hook `on_epoch_end` has no argument `epok`",
     KeywordArgument: "the argument `epoch` of `on_epoch_end` is keyword-only, so it is not passed",
     DefaultArgument: "the argument `epoch` of `on_epoch_end` has a default, so it is not passed",
@@ -132,8 +132,8 @@ WRONG = {
     WrongStaticArgument: "hook `on_epoch_end` has no argument `epok`",
     UnmarkedProperty: "`on_epoch_end` is not marked as a hook",
     LosesTheAnswer: "the wrapper of `backward` returns nothing, so the others' answer is lost",
-    UnknownPhase: "there is no phase `late`",
-    NumberAsPhase: "there is no phase `3`",
+    UnknownPhase: "`late` is not a phase",
+    NumberAsPhase: "`3` is not a phase",
     NumberAsBefore: "`before` is not a tuple of the names of hook plugins",
     NumbersAsAfter: "`after` is not a tuple of the names of hook plugins",
 }
@@ -263,10 +263,10 @@ def test_a_mark_with_a_misspelt_name_is_found_at_its_line():
         def report(self, epoch): ...
 
     ends, banana = hook_findings(Misspelt)
-    assert ends.message == "there is no hook `on_epoch_ends`"
+    assert ends.message == "`on_epoch_ends` is not a hook"
     assert ends.notes[-1] == "help: did you mean `on_epoch_end`?"
     assert f"{__file__}:" in ends.notes[0]
-    assert banana.message == "there is no hook `banana`"
+    assert banana.message == "`banana` is not a hook"
     assert not hasattr(hookimpl, "__wrapped__")
 
 

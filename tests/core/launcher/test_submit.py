@@ -118,7 +118,7 @@ def test_section_does_not_affect_training():
 
 def test_without_slurm_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RunError, match="there is no Slurm here: `sbatch`"):
+    with pytest.raises(RunError, match="Slurm is not installed on this machine: `sbatch`"):
         submit([["run", "a.toml"]], "a", tmp_path / "slurm", Launcher())
     assert not (tmp_path / "slurm").exists()
 

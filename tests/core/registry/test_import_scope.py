@@ -51,7 +51,7 @@ def test_experiment_does_not_see_the_trainer_module_of_another(write):
     first, second = write("a", trainer="class Trainer: ..."), write("b")
     with ImportScope([first]):
         target("trainer.Trainer")
-    with ImportScope([second]), pytest.raises(PathError, match="no module `trainer`"):
+    with ImportScope([second]), pytest.raises(PathError, match="the module `trainer` does not exist"):
         target("trainer.Trainer")
 
 
@@ -103,7 +103,7 @@ def test_only_the_innermost_scope_is_active(write):
         with ImportScope([inner]):
             assert target("trainer.Trainer").name == "b"
             assert str(outer) not in sys.path
-            with pytest.raises(PathError, match="no module `only_a`"):
+            with pytest.raises(PathError, match="the module `only_a` does not exist"):
                 target("only_a.x")
             with first:
                 assert target("trainer.Trainer") is kept

@@ -102,7 +102,7 @@ def test_table_and_csv_say_which_files_are_left_out_and_why(rows, tmp_path):
     report = Report([SiSdr(), Stoi()], rows.values())
     text = shown(report)
     line = (
-        "SI-SDR, STOI: there is no mean, because the network's output has no value for 4 of "
+        "SI-SDR, STOI: the mean is left out, because the network's output has no value for 4 of "
         f"{len(PAIRS)} files: silent output (enhanced"
     )
     assert line in text

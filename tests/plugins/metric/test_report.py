@@ -98,7 +98,7 @@ def test_metric_has_no_mean_where_the_network_has_no_value(value):
     lines = [line.split() for line in shown(made).splitlines()]
     assert ["all", "4", "3.00", "4.75", "+1.75", "0.600", "–", "–"] in lines
     assert ["5", "2", "4.00", "6.00", "+2.00", "0.600", "0.800", "+0.200"] in lines
-    assert "STOI: there is no mean, because the network's output has no value for 1 of 4 files: a" in shown(made)
+    assert "STOI: the mean is left out, because the network's output has no value for 1 of 4 files: a" in shown(made)
 
 
 def test_two_files_with_one_id_are_an_error():

@@ -148,7 +148,7 @@ def test_network_that_fails_for_one_file_has_no_score_and_is_named(tmp_path, cap
     assert math.isfinite(scalars["validate/si_sdr_noisy"])
     assert trainer.progress.best_score is None
     said = capsys.readouterr().err
-    assert "there is no mean, because the network's output has no value for 1 of 3 files: f1" in said
+    assert "the mean is left out, because the network's output has no value for 1 of 3 files: f1" in said
     assert reason in said
 
 
@@ -296,7 +296,7 @@ def test_score_is_that_of_one_validation_set_which_the_log_names(tmp_path, capsy
 
 
 def test_score_dataset_that_does_not_exist_is_an_error(tmp_path):
-    with pytest.raises(RunError, match="no validation set called `heard`") as error:
+    with pytest.raises(RunError, match="no validation set has this name") as error:
         make(tmp_path, Norm(), names=SETS, score_dataset="heard")
     assert "`easy`, `hard`" in error.value.remedy
 
@@ -306,7 +306,7 @@ def test_network_that_fails_on_another_set_keeps_its_score(tmp_path, capsys):
     score, scalars = validated(trainer, loader(1, size=1), loader(2))
     assert math.isfinite(score)
     assert math.isnan(scalars["validate/hard/si_sdr"])
-    assert "validation hard/SI-SDR: there is no mean" in capsys.readouterr().err
+    assert "validation hard/SI-SDR: the mean is left out" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------- the model's output
