@@ -15,7 +15,7 @@ from tests.reliability.real_run import STEPS_PER_EPOCH, make_project, start
 # Other tests cover the same code. Measuring the coverage here too would take longer than the tests themselves.
 pytestmark = pytest.mark.no_cover
 
-KILLS = [pytest.param(2, 2, id="2 kills"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
+KILLS = [pytest.param(1, 1, id="1 kill"), pytest.param(200, 60, id="200 kills", marks=pytest.mark.slow)]
 LINUX = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 
 
@@ -84,7 +84,7 @@ def test_run_that_is_killed_many_times_ends_with_the_same_state(tmp_path, record
         assert process.returncode in (-signal.SIGKILL, 0), errors
         assert [info.reason for info in store_of(project).list() if not info.intact] == []
     record_property("kills", sum(moments.values()))
-    assert sum(moments.values()) >= min(kills, 2)
+    assert sum(moments.values()) >= min(kills, 1)
     last, whole = start(project, "--resume"), start(make_project(tmp_path / "whole", epochs))
     for process in (last, whole):
         out, errors = process.communicate()

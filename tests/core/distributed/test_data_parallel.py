@@ -64,7 +64,7 @@ def folders(tmp_path):
 
 @pytest.mark.parametrize(
     ("size", "window"),
-    [(2, 1), (3, 2), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(3, 1, marks=pytest.mark.slow)],
+    [(2, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 2), (3, 1), (3, 2)))],
 )
 def test_ranks_train_like_one_process_with_a_larger_batch(folders, size, window):
     one, several = folders
