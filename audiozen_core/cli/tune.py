@@ -62,9 +62,9 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     loss diverges: if it is as far above its start as it has been below.
 
     The suggestion is a tenth of the rate with the lowest smoothed loss. At that rate the loss is about to rise, and a
-    long training needs some distance to it. The steepest fall, which other tools suggest, is mostly found in the noise
-    between batches. Groups of parameters keep the ratio of their rates. If the curve shows no rate, the command says
-    why, and ends with exit code 2.
+    long training needs some distance to it. The steepest fall, which other tools suggest, depends on how much of the
+    noise between batches is left in the curve. Groups of parameters keep the ratio of their rates. If the curve shows
+    no rate, the command says why, and ends with exit code 2.
 
     The picture needs matplotlib: pip install 'audiozen[plot]'.
     """

@@ -149,7 +149,7 @@ class _Sweep:
 
     @property
     def curve(self) -> Curve:
-        """The losses so far, without those of a step that has not ended. A step without losses repeats the one before."""
+        """The losses of the steps that have ended. A step without any repeats the loss of the one before."""
         means: list[float] = []
         for losses in self._losses[:-1][: len(self._rates) + 1]:
             if losses:
