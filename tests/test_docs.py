@@ -174,7 +174,7 @@ def test_page_on_tuning_tests_learning_rates_and_keeps_nothing_of_a_run(tmp_path
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "data/train", count=8)
     # A short clip and a small network make the test fast. Everything else is as the reader sees it.
-    small = {"clip_seconds = 4.0": "clip_seconds = 0.1", 'path = "sdnn"': 'path = "sdnn"\nargs.hidden_size = 16'}
+    small = {"clip_seconds = 4.0": "clip_seconds = 0.05", 'path = "sdnn"': 'path = "sdnn"\nargs.hidden_size = 16'}
     text = marked(REPOSITORY / "docs/tuning.md", "file: mine.toml")
     assert all(old in text for old in small)
     assert run_page("docs/tuning.md", tmp_path, monkeypatch, small) == 1

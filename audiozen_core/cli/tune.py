@@ -80,7 +80,8 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     draws = output is not None or can_draw()
     if draws:
         check_picture(picture)
-    with click.progressbar(length=steps, label="range test", file=sys.stderr) as bar:
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(length=steps, label="range test", file=sys.stderr, hidden=hidden) as bar:
         test = run_range_test(experiment, least=least, most=most, steps=steps, on_step=lambda *_: bar.update(1))
     _show_curve(test)  # first, so that a full disk does not hide it
     points = picture.with_suffix(".csv")

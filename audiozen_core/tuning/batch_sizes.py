@@ -81,7 +81,8 @@ def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: in
         smallest = min(measured, key=lambda result: result.batch_size)
         raise RunError(
             f"not even a batch of {smallest.batch_size} can be trained: {smallest.reason}",
-            remedy="use shorter clips, a smaller network, `use_amp`, or `gradient_checkpointing` in [model]",
+            remedy="use shorter clips, a smaller network, `use_amp`, or `gradient_checkpointing` in [model]; "
+            "or allow more with --memory",
         )
     return measured
 

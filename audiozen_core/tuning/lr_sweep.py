@@ -113,8 +113,8 @@ def _check(experiment: Experiment, least: float, most: float, steps: int) -> Non
 def _ratios(section: str, optimizer: torch.optim.Optimizer) -> list[float]:
     """Returns the rate of each group of parameters, divided by that of the optimiser."""
     base = optimizer.defaults.get("lr")
-    rates = [group.get("lr") for group in optimizer.param_groups]
-    if base is None or None in rates:
+    rates = [group["lr"] for group in optimizer.param_groups if group.get("lr") is not None]
+    if base is None or len(rates) < len(optimizer.param_groups):
         raise RunError(
             f"[{section}] {type(optimizer).__name__} has no learning rate to tune",
             remedy=f"set `lr` in [{section}.args], or use an optimiser that takes one",
