@@ -127,7 +127,7 @@ def _show_suggestion(test: RangeTest, rate: float) -> None:
             click.echo(f"lr = {as_toml(rate * ratio)}  # {name}")
 
 
-@command.command(name="batch_size")
+@command.command(name="batch_size", short_help="Find the batch size that fits and trains fastest.")
 @FILE
 @click.option("--min", "first", metavar="N", type=int, default=1, show_default=True, help="The first size.")
 @click.option("--max", "most", metavar="N", type=int, help="The last size. Default: the size of the training data.")
