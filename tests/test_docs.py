@@ -29,6 +29,7 @@ from audiozen_core.cli.new import command as new_command
 from audiozen_core.cli.plugins import command as plugins_command
 from audiozen_core.cli.run import command as run_command
 from audiozen_core.cli.schema import command as schema_command
+from audiozen_core.cli.tune import command as tune_command
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_of
@@ -47,6 +48,7 @@ PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 COMMANDS = {
     "run": run_command,
+    "tune": tune_command,
     "convert": convert_command,
     "check": check_command,
     "checkpoints": checkpoints_command,
@@ -166,6 +168,19 @@ def test_page_on_separation_trains_tests_and_separates(tmp_path, monkeypatch):
     for name in ("test/best_epoch_0001/0/scores.csv", "predict/best_epoch_0001/0/meeting_2.wav"):
         assert (tmp_path / "exp/separate" / name).exists()
     assert (tmp_path / "exp/masks/checkpoints/best/model.safetensors").exists()
+
+
+def test_page_on_tuning_tests_learning_rates_and_keeps_nothing_of_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "data/train", count=8)
+    # A short clip and a small network make the test fast. Everything else is as the reader sees it.
+    small = {"clip_seconds = 4.0": "clip_seconds = 0.05", 'path = "sdnn"': 'path = "sdnn"\nargs.hidden_size = 16'}
+    text = marked(REPOSITORY / "docs/tuning.md", "file: mine.toml")
+    assert all(old in text for old in small)
+    assert run_page("docs/tuning.md", tmp_path, monkeypatch, small) == 1
+    assert "[optimizer.args]\nlr = " in capsys.readouterr().out
+    assert {path.suffix for path in Path("exp").iterdir()} <= {".csv", ".svg"}
+    assert len(Path("exp/mine_tune_lr.csv").read_text().splitlines()) > 10
 
 
 def test_recordings_of_getting_started_are_enhanced(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Finds good values for an experiment: `audiozen tune lr` and `audiozen tune batch_size`."""

@@ -1,0 +1,109 @@
+"""Searches for the batch size: doubles it, and halves the interval once a size does not fit. Does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from audiozen_core.errors import RunError
+
+# A larger batch that is less than this much faster is not worth it: it takes fewer steps for each epoch.
+GAIN = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a short training with one batch size has shown.
+
+    Attributes:
+        batch_size: the number of samples in a batch.
+        fits: whether the training had enough memory and ended without an error.
+        samples_per_second: the number of samples trained on in a second; 0 if it does not fit.
+        peak_memory: the peak memory in bytes: of the tensors on a GPU, otherwise of the whole process; None if unknown.
+        device: the device.
+        data_size: the number of samples of the data set; None for a stream.
+        reason: why it does not fit.
+    """
+
+    batch_size: int
+    fits: bool
+    samples_per_second: float = 0.0
+    peak_memory: int | None = None
+    device: str = ""
+    data_size: int | None = None
+    reason: str = ""
+
+
+def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: int | None = None) -> list[Measured]:
+    """Measures growing batch sizes, up to the size of the data set.
+
+    The size is doubled until one does not fit. Then sizes in between are measured, until the largest that fits is known
+    to an eighth. On a CPU, where memory is seldom the limit, the search also ends after two sizes in a row that are not
+    faster than the best one before.
+
+    Args:
+        measure: measures one size.
+        first: the first size.
+        most: the largest size to measure; None for no limit but the data.
+
+    Returns:
+        What was measured, in the order of measuring. At least one size fits.
+
+    Raises:
+        RunError: not even one sample fits, or the limits contradict each other or the data.
+    """
+    if first < 1 or (most is not None and most < first):
+        raise RunError(
+            f"there is no batch size from {first} to {most}" if most is not None else f"{first} is not a batch size",
+            remedy="let --min be 1 at least, and --max not smaller than --min",
+        )
+    measured = [measure(first)]
+    while measured[-1].fits:
+        newest = measured[-1]
+        limits = [limit for limit in (most, newest.data_size) if limit is not None]
+        if first > min(limits, default=first):
+            raise RunError(
+                f"--min is {first}, but the training data has only {newest.data_size} samples", remedy="lower --min"
+            )
+        if newest.batch_size >= min(limits, default=newest.batch_size + 1):
+            break
+        if newest.device == "cpu" and _gains_nothing(measured):
+            break
+        measured.append(measure(min([newest.batch_size * 2, *limits])))
+    if not measured[-1].fits:
+        high = measured[-1].batch_size
+        low = measured[-2].batch_size if len(measured) > 1 else 0
+        while high - low > max(1, low // 8):
+            middle = measure((low + high) // 2)
+            measured.append(middle)
+            low, high = (middle.batch_size, high) if middle.fits else (low, middle.batch_size)
+    if not any(result.fits for result in measured):
+        smallest = min(measured, key=lambda result: result.batch_size)
+        raise RunError(
+            f"not even a batch of {smallest.batch_size} can be trained: {smallest.reason}",
+            remedy="use shorter clips, a smaller network, `use_amp`, or `gradient_checkpointing` in [model]; "
+            "or allow more with --memory",
+        )
+    return measured
+
+
+def largest(measured: Sequence[Measured]) -> Measured:
+    """Returns the largest size that fits."""
+    return max((result for result in measured if result.fits), key=lambda result: result.batch_size)
+
+
+def recommended(measured: Sequence[Measured]) -> Measured:
+    """Returns the smallest size that is nearly as fast as the fastest one.
+
+    A larger one would save no time, but take fewer steps for each epoch.
+    """
+    fitting = [result for result in measured if result.fits]
+    fastest = max(result.samples_per_second for result in fitting)
+    near = [result for result in fitting if result.samples_per_second * GAIN >= fastest]
+    return min(near, key=lambda result: result.batch_size)
+
+
+def _gains_nothing(measured: Sequence[Measured]) -> bool:
+    """Returns whether neither of the newest two sizes is faster than the best one before them."""
+    speeds = [result.samples_per_second for result in measured]
+    return len(speeds) > 2 and max(speeds[-2:]) < GAIN * max(speeds[:-2])

@@ -1,0 +1,138 @@
+"""Trains a few steps with one batch size, and measures speed and memory.
+
+As a program, it does this for the request on its standard input, and writes the answer to a file: see `child`. A
+process of its own begins with empty GPU memory, has a peak memory of its own, and may be killed for using too much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiozen_core.data.loader import BatchLoader
+from audiozen_core.errors import AudioZenError
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.storage.atomic import write_whole
+from audiozen_core.trainer.memory import peak_memory
+from audiozen_core.tuning.batch_sizes import Measured
+from audiozen_core.tuning.short_training import short_training
+
+# What torch and CUDA say if memory is lacking, where the type of the error does not tell.
+_FULL = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, seconds: float = 20.0) -> Measured:
+    """Trains with a batch size. The first step is not timed: there, the optimiser makes its state.
+
+    Args:
+        experiment: the experiment. Its run folder is not used.
+        batch_size: the number of samples in a batch.
+        steps: the number of optimiser steps to time.
+        seconds: the time after which no further step is begun; one is always timed.
+
+    Raises:
+        AudioZenError: the experiment can't be built or trained, for another reason than its memory.
+    """
+    clock = _Clock(steps, seconds)
+    try:
+        with short_training(experiment, clock, batch_size=batch_size) as (trainer, loader):
+            clock.loader = loader
+            trainer.train(loader)
+            return Measured(
+                batch_size,
+                fits=True,
+                samples_per_second=clock.samples_per_second,
+                peak_memory=peak_memory(trainer.device),
+                device=trainer.device.type,
+                data_size=loader.size,
+            )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return Measured(batch_size, fits=False, reason="out of memory")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Returns whether an error, or one of its causes, says that the memory of the GPU or of the computer is full."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL):
+            return True
+        error = error.__cause__
+    return False
+
+
+class _Clock:
+    """Measures the time of the steps after the first one."""
+
+    def __init__(self, steps: int, seconds: float) -> None:
+        self.loader: BatchLoader | None = None
+        self._steps = steps
+        self._seconds = seconds
+        self._samples = 0
+        # The samples that had been trained on, and the time, at the end of each step.
+        self._ends: list[tuple[int, float]] = []
+
+    @property
+    def samples_per_second(self) -> float:
+        """The number of samples trained on in a second."""
+        (before, began), (after, ended) = self._ends[0], self._ends[-1]
+        return (after - before) / (ended - began)
+
+    @hookimpl.on_training_step_start
+    def on_training_step_start(self, batch_idx: int) -> None:
+        """Counts the samples of a batch: the last one of an epoch has fewer."""
+        assert self.loader is not None
+        full, size = self.loader.batch_size, self.loader.size
+        assert full is not None  # it is None with a `batch_sampler`, which is refused
+        left = full if size is None else size - batch_idx * full
+        self._samples += min(full, left) if left > 0 else full
+
+    @hookimpl.on_optimizer_step_end
+    def on_optimizer_step_end(self, trainer: Trainer) -> None:
+        """Notes the time, when the GPU is done with the step."""
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize(trainer.device)
+        self._ends.append((self._samples, time.perf_counter()))
+
+    @hookimpl.stop_within_epoch_reason
+    def stop_within_epoch_reason(self) -> str | None:
+        """Stops after the last step, or when the time is over."""
+        timed, passed = len(self._ends) - 1, self._ends[-1][1] - self._ends[0][1]
+        return "the batch size is measured" if timed >= self._steps or (timed and passed > self._seconds) else None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Reads a request of one line from the standard input, and writes the answer to the file that is named."""
+    request: dict[str, Any] = json.loads(sys.stdin.readline())
+    # The pipe closes when the process that asked has ended, however it has ended.
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    answer: dict[str, Any]
+    try:
+        experiment = Experiment.load(request["file"], overrides=request["overrides"])
+        answer = dataclasses.asdict(measure_size(experiment, request["batch_size"], steps=request["steps"]))
+    except AudioZenError as error:
+        answer = {"error": {"message": error.message, "remedy": error.remedy, "notes": error.notes}}
+    write_whole(Path(arguments[0]), json.dumps(answer))
+
+
+def _end_with_input() -> None:
+    while sys.stdin.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,205 @@
+"""The learning rate range test (Smith 2017, "Cyclical Learning Rates for Training Neural Networks")."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.hooks.nonfinite import NonFiniteError
+from audiozen_core.hooks.specs import hookimpl
+from audiozen_core.hooks.trainer_protocol import Trainer
+from audiozen_core.kinds import section_name
+from audiozen_core.trainer.learning_rates import learning_rates
+from audiozen_core.tuning.lr_curve import FEWEST_POINTS, Curve, Suggestion, rates_between
+from audiozen_core.tuning.short_training import check_single_process, short_training
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTest:
+    """The result of a range test.
+
+    Attributes:
+        section: the section of the optimiser, such as `optimizer`.
+        curve: the losses.
+        suggestion: the learning rate to use, or why there is none.
+        ended_early: why the test has ended before its last rate, in words; "" if it has not.
+        groups: the ratio of the rate of each group of parameters to the rate of the optimiser, by the name of the group
+            in records, such as `lr_encoder`; empty if all have the same rate.
+    """
+
+    section: str
+    curve: Curve
+    suggestion: Suggestion
+    ended_early: str
+    groups: Mapping[str, float]
+
+
+def run_range_test(
+    experiment: Experiment,
+    *,
+    least: float = 1e-6,
+    most: float = 1.0,
+    steps: int = 100,
+    on_step: Callable[[float, float], object] | None = None,
+) -> RangeTest:
+    """Trains with a learning rate that rises with each step, and observes the loss.
+
+    The loss of a rate is the one that is measured after a step with it: on the batches of the next step.
+
+    Args:
+        experiment: the experiment. Its run folder is not used.
+        least: the first learning rate.
+        most: the last learning rate.
+        steps: the number of optimiser steps.
+        on_step: called with the rate and the loss after each step.
+
+    Raises:
+        RunError: an argument is out of range, the experiment has several optimisers, or its optimiser has no learning
+            rate.
+        AudioZenError: the experiment can't be built or trained.
+    """
+    _check(experiment, least, most, steps)
+    (suffix,) = experiment.config.components["optimizer"]
+    section = section_name("optimizer", suffix)
+    rates = rates_between(least, most, steps)
+    sweep = _Sweep(rates, suffix, on_step)
+    with short_training(experiment, sweep) as (trainer, loader):
+        sweep.ratios = ratios = _ratios(section, trainer.optimizers[suffix])
+        names = learning_rates(trainer.optimizers)
+        try:
+            trainer.train(loader)
+        except NonFiniteError:
+            if not sweep.done:
+                raise  # the loss is not finite before the first step
+            sweep.ended_early = f"a loss or a gradient was not finite after a step with {sweep.rate:.2g}"
+        except AudioZenError as error:
+            error.notes = (*error.notes, f"learning rate: {sweep.rate:.2g}, in step {sweep.done + 1} of {steps}")
+            raise
+    curve = sweep.curve
+    groups = dict(zip(names, ratios, strict=True)) if len(set(ratios)) > 1 else {}
+    return RangeTest(section, curve, curve.suggest(sweep.ended_early), sweep.ended_early, groups)
+
+
+def _check(experiment: Experiment, least: float, most: float, steps: int) -> None:
+    check_single_process()
+    if not (math.isfinite(least) and math.isfinite(most) and 0 < least < most):
+        raise RunError(
+            f"the learning rate can't rise from {least:g} to {most:g}",
+            remedy="let --min be greater than 0, and --max greater than --min",
+        )
+    if steps < FEWEST_POINTS:
+        raise RunError(
+            f"a range test of {steps} steps says nothing about the learning rate",
+            remedy=f"set --steps to {FEWEST_POINTS} at least; 100 is a good number",
+        )
+    optimizers = [f"[{section_name('optimizer', suffix)}]" for suffix in experiment.config.components["optimizer"]]
+    if len(optimizers) > 1:
+        raise RunError(
+            f"the experiment has several optimisers, {' and '.join(optimizers)}, so a range test can't tell which of "
+            "them has changed a loss",
+            remedy="choose their learning rates by the scores of short trainings, or test a TOML file that trains one "
+            "network",
+        )
+
+
+def _ratios(section: str, optimizer: torch.optim.Optimizer) -> list[float]:
+    """Returns the rate of each group of parameters, divided by that of the optimiser."""
+    base = optimizer.defaults.get("lr")
+    rates = [group["lr"] for group in optimizer.param_groups if group.get("lr") is not None]
+    if base is None or len(rates) < len(optimizer.param_groups):
+        raise RunError(
+            f"[{section}] {type(optimizer).__name__} has no learning rate to tune",
+            remedy=f"set `lr` in [{section}.args], or use an optimiser that takes one",
+        )
+    if float(base) <= 0:
+        raise RunError(
+            f"[{section}] has the learning rate {float(base):g}, so the groups have no ratio to it",
+            remedy=f"set `lr` in [{section}.args] to any number above 0",
+        )
+    return [float(rate) / float(base) for rate in rates]
+
+
+class _Sweep:
+    """Sets the learning rate of each step, and collects the losses."""
+
+    phase = "step"
+
+    def __init__(self, rates: Sequence[float], suffix: str, on_step: Callable[[float, float], object] | None) -> None:
+        self.ratios: Sequence[float] = ()
+        self.done = 0
+        self.ended_early = ""
+        self._rates = rates
+        self._suffix = suffix
+        self._on_step = on_step
+        # The losses of the batches of each step, which are those after the step before.
+        self._losses: list[list[float]] = [[]]
+
+    @property
+    def rate(self) -> float:
+        """The rate of the newest step."""
+        return self._rates[min(max(self.done - 1, 0), len(self._rates) - 1)]
+
+    @property
+    def curve(self) -> Curve:
+        """The losses of the steps that have ended. A step without any repeats the loss of the one before."""
+        means: list[float] = []
+        for losses in self._losses[:-1][: len(self._rates) + 1]:
+            if losses:
+                means.append(statistics.fmean(losses))
+            elif means:
+                means.append(means[-1])
+        return Curve(self._rates, means[0] if means else math.nan, means[1:])
+
+    @hookimpl.on_run_start
+    def on_run_start(self, trainer: Trainer) -> None:
+        """Reads each loss at once, so that the test ends right after the loss has diverged."""
+        trainer.scalars.read_at_once = True
+
+    @hookimpl.on_gradients_ready
+    def on_gradients_ready(self, trainer: Trainer) -> None:
+        """Sets the rate of the step that comes next."""
+        rate = self._rates[min(trainer.progress.step, len(self._rates) - 1)]
+        for group, ratio in zip(trainer.optimizers[self._suffix].param_groups, self.ratios, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * ratio)
+            else:
+                group["lr"] = rate * ratio
+
+    @hookimpl.on_training_step_end
+    def on_training_step_end(self, trainer: Trainer, outputs: Mapping[str, Any]) -> None:
+        """Collects the loss of a batch. If the batch was the last of its step, the step has been taken already."""
+        name = "loss" if "loss" in outputs else f"loss_{self._suffix}"
+        if name in outputs:
+            self._losses[-1].append(float(outputs[name]))
+        if trainer.between_steps:
+            self._end_step(trainer)
+
+    @hookimpl.on_epoch_start
+    def on_epoch_start(self, trainer: Trainer) -> None:
+        """Ends the last step of the epoch before, if that was shorter than the others."""
+        if trainer.progress.step > self.done:
+            self._end_step(trainer)
+
+    def _end_step(self, trainer: Trainer) -> None:
+        self.done = trainer.progress.step
+        if self._on_step and self.done > 1 and self._losses[-1]:
+            self._on_step(self._rates[self.done - 2], statistics.fmean(self._losses[-1]))
+        self._losses.append([])
+
+    @hookimpl.stop_within_epoch_reason
+    def stop_within_epoch_reason(self) -> str | None:
+        """Stops after the loss that follows the last step, or when the loss has diverged."""
+        if self.done > len(self._rates):
+            return "the range test is complete"
+        if self.curve.diverges:
+            self.ended_early = f"the loss diverges from {self._rates[self.done - 2]:.2g}"
+            return self.ended_early
+        return None
