@@ -8,10 +8,10 @@ from audiozen_core.hooks.nonfinite import BatchLocation as BatchLocation
 from audiozen_core.hooks.nonfinite import NonFiniteAnswer as NonFiniteAnswer
 from audiozen_core.hooks.nonfinite import NonFiniteError as NonFiniteError
 from audiozen_core.hooks.nonfinite import RollbackRequest as RollbackRequest
+from audiozen_core.hooks.phases import DEFAULT_PHASE as DEFAULT_PHASE
+from audiozen_core.hooks.phases import PHASES as PHASES
+from audiozen_core.hooks.phases import Phase as Phase
 from audiozen_core.hooks.plugin import Plugin as Plugin
-from audiozen_core.hooks.specs import DEFAULT_PHASE as DEFAULT_PHASE
-from audiozen_core.hooks.specs import PHASES as PHASES
-from audiozen_core.hooks.specs import Phase as Phase
 from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.trainer_protocol import Scalars as Scalars
 from audiozen_core.hooks.trainer_protocol import State as State

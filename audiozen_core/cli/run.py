@@ -178,7 +178,7 @@ def command(
         if fast_dev_run:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="audiozen-"))
             trial = Trial(1, Path(folder) / file.stem)
-            overrides = (*overrides, "+trainer.args.max_epochs=1")
+            overrides = (*overrides, "+trainer.args.max_epochs=1", "+trainer.args.steps_per_epoch=1")
         # The other ranks say everything in log files of their own. On the screen they only say what ends the run.
         logging.configure(level=log_level if place.rank == 0 else "error")
         experiment = Experiment.load(file, overrides=overrides, modes=modes, trial=trial)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from audiozen_core.config.sections import Component, SchedulerComponent
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic, Finding
 from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.listed import listed
 from audiozen_core.kinds import KINDS, section_name
 
 # For each kind, two attributes of a trainer: the component, if there is only one, and all components by their suffixes.
@@ -29,7 +30,10 @@ _STEPS: Mapping[str, Sequence[str]] = {
 }
 DEFINE_STEP = "define the method; docs/writing_a_trainer.md describes its arguments and its result"
 
-PLATEAU_AT_STEPS = "ReduceLROnPlateau follows the score, which is computed once an epoch"
+PLATEAU_AT_STEPS = "ReduceLROnPlateau follows the score, so it steps after each validation"
+
+VALIDATION_INTERVALS = ("validation_interval", "validation_interval_steps", "validation_interval_minutes")
+"""The arguments of a trainer that say when it validates. Only one of them can be given."""
 
 
 def check_training(
@@ -52,6 +56,13 @@ def check_training(
         yield from _missing_parts(trainer, sections)
         yield from _unused_losses(trainer, sections)
         yield from _missing_methods(trainer, modes, validates=validates)
+        args = trainer.component.args
+        if len(given := [name for name in VALIDATION_INTERVALS if args.get(name) is not None]) > 1:
+            label = "leave out all but one of them"
+            yield (
+                Diagnostic(config_codes.UNFIT, several_intervals(given), label=label, place=("args", given[-1])),
+                trainer.component.key,
+            )
     for optimizer in sections["optimizer"].values():
         checked = components.get(optimizer.key)
         if checked and isinstance(checked.target, type) and (message := needs_closure(checked.target)):
@@ -81,6 +92,11 @@ def missing_steps(trainer: type, base: type, modes: Sequence[str], *, validates:
 def lacks_step(trainer: type, method: str) -> str:
     """Says that a trainer does not define a method that it needs."""
     return f"{trainer.__name__} does not define `{method}`, which this mode needs"
+
+
+def several_intervals(given: Sequence[str]) -> str:
+    """Says that a trainer has several of the arguments `VALIDATION_INTERVALS`."""
+    return f"the validation has several intervals: {listed([f'`{name}`' for name in given])}"
 
 
 def needs_closure(optimizer: Any) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from audiozen_core.config.check_training import is_plateau
+from audiozen_core.config.check_training import VALIDATION_INTERVALS, is_plateau
 from audiozen_core.config.checked import CheckedComponent
 from audiozen_core.config.read_sections import Sections
 from audiozen_core.diagnostics import config_codes
@@ -13,7 +13,7 @@ from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.kinds import TRAINING
 
 # The arguments of every trainer that are about validations only, and that a file names on purpose.
-_OF_VALIDATIONS = ("patience", "monitor", "validation_interval")
+_OF_VALIDATIONS = ("patience", "monitor", *VALIDATION_INTERVALS)
 
 
 def check_unused(

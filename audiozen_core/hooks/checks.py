@@ -17,6 +17,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.hooks import specs
 from audiozen_core.hooks.answers import defined_in
+from audiozen_core.hooks.phases import DEFAULT_PHASE, PHASES
 from audiozen_core.hooks.plugin import meant_plugin, names
 from audiozen_core.hooks.spec_lookup import OWN, Spec, first_answer_counts, plugin_specs, spec_of
 
@@ -88,9 +89,9 @@ def _repetition_findings(cls: type) -> Iterator[Diagnostic]:
 
 def _phase_findings(cls: type) -> Iterator[Diagnostic]:
     # If `phase` is a property, only an object has its value. `Lifecycle` checks that.
-    phase = inspect.getattr_static(cls, "phase", specs.DEFAULT_PHASE)
-    if not _is_computed(phase) and phase not in specs.PHASES:
-        yield _class_finding(f"`{phase}` is not a phase", _meant(str(phase), specs.PHASES), cls)
+    phase = inspect.getattr_static(cls, "phase", DEFAULT_PHASE)
+    if not _is_computed(phase) and phase not in PHASES:
+        yield _class_finding(f"`{phase}` is not a phase", _meant(str(phase), PHASES), cls)
 
 
 def _order_findings(cls: type, present: Collection[str]) -> Iterator[Diagnostic]:

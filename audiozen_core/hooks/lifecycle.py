@@ -39,7 +39,7 @@ class Lifecycle(specs.Hooks[Trainer]):
     """All hooks of one run as attributes: `lifecycle.on_epoch_start(trainer=trainer, epoch=1)`.
 
     Calls take keyword arguments only. A hook without implementations is a plain function that returns at once, so that
-    it does not slow a training step down. Plugins run in the order of `specs.PHASES`. Within a phase, `before` and
+    it does not slow a training step down. Plugins run in the order of `PHASES`. Within a phase, `before` and
     `after` decide, and otherwise the name. The hooks that undo something run in the reverse order. The answer of an
     implementation is checked against its spec.
 

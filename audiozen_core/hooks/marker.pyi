@@ -510,6 +510,9 @@ _stop_within_epoch_reason_plain = TypeVar("_stop_within_epoch_reason_plain", bou
 _stop_within_epoch_reason_wrapper = TypeVar("_stop_within_epoch_reason_wrapper", bound=_stop_within_epoch_reason[Generator[None, Any, str | None]])
 _epoch_scalars = _0[_Answer] | _4[_Answer] | _13[_Answer] | _14[_Answer]
 _epoch_scalars_plain = TypeVar("_epoch_scalars_plain", bound=_epoch_scalars[Mapping[str, float] | None])
+_on_validation_end = _0[_Answer] | _4[_Answer] | _13[_Answer] | _47[_Answer] | _14[_Answer] | _48[_Answer] | _49[_Answer] | _50[_Answer]
+_on_validation_end_plain = TypeVar("_on_validation_end_plain", bound=_on_validation_end[None])
+_on_validation_end_wrapper = TypeVar("_on_validation_end_wrapper", bound=_on_validation_end[Generator[None, Any, Any]])
 _on_epoch_end = _0[_Answer] | _4[_Answer] | _13[_Answer] | _47[_Answer] | _14[_Answer] | _48[_Answer] | _49[_Answer] | _50[_Answer]
 _on_epoch_end_plain = TypeVar("_on_epoch_end_plain", bound=_on_epoch_end[None])
 _on_epoch_end_wrapper = TypeVar("_on_epoch_end_wrapper", bound=_on_epoch_end[Generator[None, Any, Any]])
@@ -635,6 +638,10 @@ class HookMarker:
     @overload
     def stop_within_epoch_reason(self, *, wrapper: Literal[True]) -> Callable[[_stop_within_epoch_reason_wrapper], _stop_within_epoch_reason_wrapper]: ...
     def epoch_scalars(self, function: _epoch_scalars_plain, /) -> _epoch_scalars_plain: ...
+    @overload
+    def on_validation_end(self, function: _on_validation_end_plain, /) -> _on_validation_end_plain: ...
+    @overload
+    def on_validation_end(self, *, wrapper: Literal[True]) -> Callable[[_on_validation_end_wrapper], _on_validation_end_wrapper]: ...
     @overload
     def on_epoch_end(self, function: _on_epoch_end_plain, /) -> _on_epoch_end_plain: ...
     @overload

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from audiozen_core.errors import HookError
-from audiozen_core.hooks import specs
+from audiozen_core.hooks.phases import PHASES
 from audiozen_core.hooks.plugin import Plugin
 
 
@@ -74,14 +74,12 @@ def _followers(plugins: Sequence[Plugin]) -> dict[int, list[int]]:
 
 
 def _phase(plugin: Plugin) -> int:
-    return specs.PHASES.index(plugin.phase)
+    return PHASES.index(plugin.phase)
 
 
 def _phase_and_name(plugin: Plugin) -> tuple[int, str]:
-    if plugin.phase not in specs.PHASES:
-        raise HookError(
-            f"{plugin} has the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(specs.PHASES)}"
-        )
+    if plugin.phase not in PHASES:
+        raise HookError(f"{plugin} has the unknown phase `{plugin.phase}`", remedy=f"use one of {', '.join(PHASES)}")
     return _phase(plugin), plugin.name
 
 

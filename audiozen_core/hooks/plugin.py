@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audiozen_core.diagnostics.suggestions import is_slip
-from audiozen_core.hooks import specs
+from audiozen_core.hooks.phases import DEFAULT_PHASE
 from audiozen_core.registry.index import installed_index
 
 
@@ -33,7 +33,7 @@ class Plugin:
     @property
     def phase(self) -> str:
         """The phase in which the plugin runs."""
-        phase: str = getattr(self.instance, "phase", specs.DEFAULT_PHASE)
+        phase: str = getattr(self.instance, "phase", DEFAULT_PHASE)
         return phase
 
     @property

@@ -14,18 +14,28 @@ from audiozen_core.errors import RunError
 class Progress:
     """The progress of a run.
 
+    A pass is once through the training data. Without `steps_per_epoch` each epoch is a pass.
+
     Attributes:
         epoch: the number of completed epochs.
         step: the number of optimiser steps taken.
         batch: the number of batches done in the current epoch; 0 between epochs.
         best_score: the best validation score so far.
-        best_epoch: the epoch that reached the best score; 0 before the first score that is finite.
-        first_validation: the epoch of the first validation, whatever its score was; 0 before it.
+        best_epoch: the epoch that reached the best score, counted from 1; 0 before the first score that is finite.
+        best_step: the optimiser step that reached the best score.
+        best_validation: the number of the validation that reached the best score, counted from 1.
+        validations: the number of validations that were due, whatever their scores were. One that was made only
+            because the training ended does not count.
+        validated_step: the optimiser step of the last validation; -1 before the first one.
+        unvalidated_seconds: the time since the last validation; counted with `validation_interval_minutes` only.
         batches: the number of batches in the last completed epoch.
-        num_batches: the number of batches in the current epoch (between epochs: in the last one); None if the data
-            set has no length.
-        stream_workers: the number of workers, if the samples of the current epoch depend on it; otherwise None.
-        ranks: the number of processes of the current epoch. Each of them counts one batch for a batch of each.
+        num_batches: the number of batches in the current epoch (between epochs: in the last one); None if it is not
+            known, because the data set has no length.
+        passes: the number of completed passes.
+        pass_batch: the number of batches done in the current pass.
+        pass_batches: the number of batches in the current pass; None if the data set has no length.
+        stream_workers: the number of workers, if the samples of the current pass depend on it; otherwise None.
+        ranks: the number of processes of the current pass. Each of them counts one batch for a batch of each.
     """
 
     epoch: int = 0
@@ -33,82 +43,113 @@ class Progress:
     batch: int = 0
     best_score: float | None = None
     best_epoch: int = 0
-    first_validation: int = 0
+    best_step: int = 0
+    best_validation: int = 0
+    validations: int = 0
+    validated_step: int = -1
+    unvalidated_seconds: float = 0.0
     batches: int = 0
     num_batches: int | None = None
+    passes: int = 0
+    pass_batch: int = 0
+    pass_batches: int | None = None
     stream_workers: int | None = None
     ranks: int = 1
 
     def resumed_batch(self, ranks: int, window: int) -> int:
-        """Returns the batch of the current epoch with which this number of processes continues.
+        """Returns the batch of the current pass with which this number of processes continues.
 
         With other processes than those that saved the checkpoint, it is the last one that begins an optimiser step and
         leaves no batch out. If it divides what has been done into whole steps, no batch is trained on twice either.
 
         Args:
             ranks: the number of processes now.
-            window: the number of batches of an optimiser step, on each process.
+            window: the number of batches of an optimiser step, on each process; 1 if a step may begin with any batch.
 
         Example:
-            >>> Progress(batch=6, num_batches=8, ranks=2).resumed_batch(ranks=1, window=1)
+            >>> Progress(pass_batch=6, pass_batches=8, ranks=2).resumed_batch(ranks=1, window=1)
             12
-            >>> Progress(batch=6, num_batches=8, ranks=2).resumed_batch(ranks=5, window=1)
+            >>> Progress(pass_batch=6, pass_batches=8, ranks=2).resumed_batch(ranks=5, window=1)
             2
         """
-        if ranks == self.ranks or not self.batch:
-            return self.batch
-        done = self.batch * self.ranks
-        if self.batch == self.num_batches:
+        if ranks == self.ranks or not self.pass_batch:
+            return self.pass_batch
+        done = self.pass_batch * self.ranks
+        if self.pass_batch == self.pass_batches:
             return -(-done // ranks)
         return done // (ranks * window) * window
 
-    def begin_epoch(self, start: int, num_batches: int | None, stream_workers: int | None, ranks: int = 1) -> None:
-        """Starts an epoch, or continues one that a checkpoint interrupted.
+    def begin_pass(self, start: int, num_batches: int | None, stream_workers: int | None, ranks: int = 1) -> None:
+        """Starts a pass, or continues one that a checkpoint interrupted.
 
         Args:
             start: the batch that it starts or continues with, from `resumed_batch`.
-            num_batches: the number of batches of the whole epoch; None if it is not known.
+            num_batches: the number of batches of the whole pass; None if it is not known.
             stream_workers: the number of workers, if the samples depend on it; otherwise None.
             ranks: the number of processes.
 
         Raises:
-            RunError: the epoch continues, but its data have changed since the checkpoint was saved.
+            RunError: the pass continues, but its data have changed since the checkpoint was saved.
         """
         if (
-            self.batch
+            self.pass_batch
             and num_batches is not None
-            and self.num_batches is not None
-            # The last batch of an epoch counts as one, however many of the processes have it.
-            and abs(num_batches * ranks - self.num_batches * self.ranks) >= max(ranks, self.ranks)
+            and self.pass_batches is not None
+            # The last batch of a pass counts as one, however many of the processes have it.
+            and abs(num_batches * ranks - self.pass_batches * self.ranks) >= max(ranks, self.ranks)
         ):
             raise RunError(
-                f"epoch {self.epoch + 1} had {self.num_batches} batches when the checkpoint was saved in the middle of "
-                f"it, and has {num_batches} now: the training data or the batch size have changed",
+                f"pass {self.passes + 1} over the training data had {self.pass_batches} batches when the checkpoint "
+                f"was saved in the middle of it, and has {num_batches} now: the training data or the batch size have "
+                "changed",
                 remedy="restore the data and the batch size, or resume from a checkpoint at the end of an epoch with "
                 f"{CKPT_PATH}",
             )
-        if self.batch and stream_workers != self.stream_workers:
+        if self.pass_batch and stream_workers != self.stream_workers:
             raise RunError(
-                f"epoch {self.epoch + 1} reads a stream, and can only continue with the number of workers that it "
+                f"pass {self.passes + 1} reads a stream, and can only continue with the number of workers that it "
                 f"started with: {self.stream_workers or 0}, not {stream_workers or 0}",
                 remedy=f"restore `num_workers`, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
-        if self.batch and stream_workers and ranks != self.ranks:
+        if self.pass_batch and stream_workers and ranks != self.ranks:
             raise RunError(
-                f"epoch {self.epoch + 1} reads a stream with workers, and can only continue with the number of "
+                f"pass {self.passes + 1} reads a stream with workers, and can only continue with the number of "
                 f"processes that it started with: {self.ranks}, not {ranks}",
                 remedy=f"restore that number, or resume from a checkpoint at the end of an epoch with {CKPT_PATH}",
             )
-        self.batch = start if num_batches is None else min(start, num_batches)
-        self.num_batches, self.stream_workers, self.ranks = num_batches, stream_workers, ranks
+        self.pass_batch = start if num_batches is None else min(start, num_batches)
+        self.pass_batches, self.stream_workers, self.ranks = num_batches, stream_workers, ranks
+
+    def complete_batch(self) -> None:
+        """Counts a batch as done."""
+        self.batch += 1
+        self.pass_batch += 1
+
+    def complete_pass(self) -> None:
+        """Counts the current pass as done."""
+        self.passes, self.pass_batch = self.passes + 1, 0
 
     def complete_epoch(self) -> None:
         """Counts the current epoch as done."""
         self.epoch, self.batch, self.batches = self.epoch + 1, 0, self.batch
 
     def reopen_epoch(self) -> None:
-        """Undoes `complete_epoch`, so that a resumed run repeats the validation of that epoch."""
-        self.epoch, self.batch = self.epoch - 1, self.batches
+        """Undoes `complete_epoch`, so that a resumed run repeats the validation of that epoch.
+
+        It does nothing if the validation is one within an epoch, which the resumed run repeats in any case.
+        """
+        if not self.batch:
+            self.epoch, self.batch = self.epoch - 1, self.batches
+
+    @property
+    def current_epoch(self) -> int:
+        """The epoch of the last step, counted from 1; 0 before training."""
+        return self.epoch + (self.batch > 0)
+
+    def note_best(self, score: float) -> None:
+        """Counts the current step as the best so far."""
+        self.best_score, self.best_epoch, self.best_step = score, self.current_epoch, self.step
+        self.best_validation = self.validations
 
     def repeats(self, names: Iterable[str], *, step: int, epoch: int) -> bool:
         """Returns whether a training that continues from here makes a record again that it has made before.
@@ -130,14 +171,15 @@ class Progress:
         """
         if step != self.step or epoch <= self.epoch:
             return step > self.step
-        # The record of this step itself was made before. That of the end of the epoch has the same step, but is made
-        # again, with the validation.
-        return not all(name.startswith("step/") for name in names)
+        # The record of this step itself was made before, and so was that of a validation within the epoch, if it had
+        # ended. The record of the end of the epoch may have the same step, but is made again, with the validation.
+        kinds = {name.partition("/")[0] for name in names}
+        return not kinds <= {"step"} and (kinds != {"validate"} or self.validated_step != step)
 
     @property
     def is_best(self) -> bool:
-        """Whether the last completed epoch is the best one and no epoch is in progress."""
-        return self.best_epoch > 0 and self.best_epoch == self.epoch and self.batch == 0
+        """Whether the weights are those of the best validation: no step has been taken since."""
+        return self.best_epoch > 0 and self.best_step == self.step
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all counters by name."""

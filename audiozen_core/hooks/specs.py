@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
@@ -41,15 +41,6 @@ Trainer = TypeVar("Trainer")
 Specs = TypeVar("Specs")
 
 PROJECT = "audiozen"
-Phase = Literal["precision", "gradient", "step", "monitor", "persist"]
-"""The phase of a hook plugin."""
-
-PHASES = get_args(Phase)
-"""The phases of hook plugins, in the order in which they are called."""
-
-DEFAULT_PHASE = "monitor"
-"""The phase of a class that names none."""
-
 hookspec = pluggy.HookspecMarker(PROJECT)
 """Marks a method as a hook that a plugin brings, and that other plugins implement."""
 
@@ -204,9 +195,9 @@ class Hooks(Generic[Trainer]):
     def epoch_scalars(self, trainer: Trainer, epoch: int) -> Mapping[str, float] | None:
         """Adds scalars to the record of an epoch; called after its last step, before its validation.
 
-        They are recorded with the prefix `train/`, like those of the training steps. If the validation is interrupted,
-        the resumed run calls this again for the same epoch: change no state here. Clear what you count for an epoch in
-        `on_epoch_start`, if `trainer.progress.batch` is 0.
+        They are recorded with the prefix `train/`, like those of the training steps. A run that is resumed calls this
+        again if the validation was interrupted or `max_steps` had ended the epoch early: change no state here. Clear
+        what you count for an epoch in `on_epoch_start`, if `trainer.progress.batch` is 0.
 
         Args:
             trainer: the trainer.
@@ -217,8 +208,17 @@ class Hooks(Generic[Trainer]):
         """
 
     @hookspec
+    def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
+        """A validation of a training is over and recorded, and schedulers have got its score in `metrics`.
+
+        Within an epoch (`trainer.progress.batch` is not 0) a checkpoint is saved here. Else `on_epoch_end` follows.
+        """
+
+    @hookspec
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch is over, including its validation. Checkpoints are saved here, in the phase `persist`.
+
+        It is not called for an epoch in which `max_steps` ends the training: a resumed run continues that epoch.
 
         Args:
             trainer: the trainer; `trainer.progress` says whether this epoch is the best so far.
@@ -259,7 +259,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec(firstresult=True)
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """Decides whether to stop training; called before each epoch.
+        """Decides whether to stop training; called before each epoch, and after a validation within one.
 
         Returns:
             The reason to stop, in words, or None to continue.
@@ -334,7 +334,7 @@ class Hooks(Generic[Trainer]):
 
     @hookspec
     def on_best_found(self, trainer: Trainer, score: float) -> None:
-        """The validation has reached the best score so far; the checkpoint is saved later, in `on_epoch_end`."""
+        """The validation has reached the best score so far; the checkpoint is saved later, when it is over."""
 
     # ------------------------------------------------------------------------------------------ records
 
@@ -344,7 +344,7 @@ class Hooks(Generic[Trainer]):
 
         Args:
             trainer: the trainer.
-            mode: `train`, also for the record of an epoch with its validation; `validate` or `test` if it runs alone.
+            mode: `train`, also for the validations of a training; `validate` or `test` if it runs alone.
             metrics: name to value, such as `step/loss`, `train/loss`, `validate/si_sdr` or `test/pesq`.
             step: the optimiser step, from 0.
             epoch: the epoch, from 0 before training.

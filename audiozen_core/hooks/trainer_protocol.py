@@ -109,7 +109,7 @@ class Trainer(Protocol):
             finetuning.
         log: a structlog logger.
         progress: the progress of the run.
-        num_batches: the number of batches in an epoch; None if the data set has no length.
+        num_batches: the number of batches in an epoch; None if it is not known.
         batch_size: the number of samples in a batch.
         loss_is_scaled: set this to true if your hook scales the loss. The trainer then does not check the gradients,
             because an overflow is normal.
@@ -140,7 +140,10 @@ class Trainer(Protocol):
     max_epochs: int
     max_steps: int | None
     patience: int | None
-    validation_interval: int
+    validation_interval: int | None
+    validation_interval_steps: int | None
+    validation_interval_minutes: float | None
+    steps_per_epoch: int | None
     clip_grad_norm_value: float | None
     plot_norm: bool
     gradient_accumulation_steps: int
@@ -222,6 +225,11 @@ class Trainer(Protocol):
     @property
     def between_steps(self) -> bool:
         """Whether no gradients are being accumulated: only then is the state complete, so that it can be saved."""
+        ...
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether a validation follows the optimiser step that is done."""
         ...
 
     def abandon_evaluation(self) -> None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
+from audiozen_core.config.check_training import VALIDATION_INTERVALS, several_intervals
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.data.unreadable import UnreadablePolicy
 from audiozen_core.errors import RunError
 from audiozen_core.hooks.ending import RunEnding
 from audiozen_core.hooks.nonfinite import NonFinitePolicy, RollbackRequest
 from audiozen_core.hooks.trainer_protocol import Trainer
-from audiozen_core.trainer.batch_training import BatchTraining
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.epoch_ends import prefixed, scalars_of
+from audiozen_core.trainer.passes import Passes
+from audiozen_core.trainer.state import kept_generators
 from audiozen_core.trainer.stop_request import StopRequest
 from audiozen_core.trainer.unsaved_tensors import UnsavedTensors
+from audiozen_core.trainer.validation_times import ValidationTimes
 
 
-class BaseTrainer(BatchTraining):
+class BaseTrainer(Passes):
     """The base class of all trainers; a subclass defines the steps.
 
     The steps are `training_step` and, for the modes that the trainer is used in, `validation_step` and
@@ -49,8 +52,14 @@ class BaseTrainer(BatchTraining):
         save_ckpt_interval_steps: also save every N optimiser steps, within an epoch too; None for never.
         save_ckpt_minutes: also save within an epoch when N minutes have passed since the last save; None for never.
         save_ckpt_async: write checkpoints in the background, so that training only waits for a copy.
-        patience: stop after N epochs without a better score, which NaN never is; None for no limit.
-        validation_interval: validate every N epochs, and after the last epoch.
+        patience: stop after N validations without a better score, which NaN never is; None for no limit.
+        validation_interval: validate every N epochs, and at the end of the training; by default every epoch.
+        validation_interval_steps: instead, validate every N optimiser steps, counted over the whole run, also within
+            an epoch.
+        validation_interval_minutes: instead, validate at the first optimiser step that is N minutes after the last
+            validation.
+        steps_per_epoch: the number of optimiser steps in an epoch. It goes on in the data where the last one has ended;
+            None for epochs that are once through the data.
         max_num_checkpoints: the number of the newest checkpoints to keep; the best and the latest are always kept.
         gradient_accumulation_steps: the number of batches whose gradients are averaged into one optimiser step.
         plot_norm: record the norm of the gradients, before clipping, as `train/grad_norm`. A step that is skipped
@@ -65,8 +74,8 @@ class BaseTrainer(BatchTraining):
         max_bad_data: the number of different samples that `skip` may leave out in a run.
 
     Raises:
-        RunError: an argument is out of range, or a scheduler contradicts `save_max_score` or has set a learning rate
-            that is not a number.
+        RunError: an argument is out of range, there are several intervals of the validation, or a scheduler contradicts
+            `save_max_score` or has set a learning rate that is not a number.
     """
 
     # The arguments that may change before a resume: the result is the same, or training just lasts longer.
@@ -75,6 +84,8 @@ class BaseTrainer(BatchTraining):
         "max_steps",
         "patience",
         "validation_interval",
+        "validation_interval_steps",
+        "validation_interval_minutes",
         "log_interval",
         "plot_norm",
         "save_ckpt_interval",
@@ -102,7 +113,10 @@ class BaseTrainer(BatchTraining):
         save_ckpt_minutes: Annotated[float, Range(least=0)] | None = None,
         save_ckpt_async: bool = True,
         patience: Positive | None = None,
-        validation_interval: Positive = 1,
+        validation_interval: Positive | None = None,
+        validation_interval_steps: Positive | None = None,
+        validation_interval_minutes: Annotated[float, Range(above=0)] | None = None,
+        steps_per_epoch: Positive | None = None,
         max_num_checkpoints: Positive = 5,
         gradient_accumulation_steps: Positive = 1,
         plot_norm: bool = False,
@@ -131,7 +145,22 @@ class BaseTrainer(BatchTraining):
         self.save_ckpt_minutes = save_ckpt_minutes
         self.save_ckpt_async = save_ckpt_async
         self.patience = patience
-        self.validation_interval = validation_interval
+        self.validation_interval: int | None = validation_interval
+        self.validation_interval_steps = validation_interval_steps
+        self.validation_interval_minutes = validation_interval_minutes
+        given = [name for name in VALIDATION_INTERVALS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise RunError(several_intervals(given), remedy="choose one of them")
+        self.validation_interval = validation_interval if given else 1
+        self.steps_per_epoch = steps_per_epoch
+        self._validation_loaders: Sequence[BatchLoader] = ()
+        self._validation_times = ValidationTimes(
+            self.progress,
+            self.ranks,
+            epochs=self.validation_interval,
+            steps=validation_interval_steps,
+            minutes=validation_interval_minutes,
+        )
         self.max_num_checkpoints = max_num_checkpoints
         self.on_nonfinite: NonFinitePolicy = on_nonfinite
         self.max_nonfinite = max_nonfinite
@@ -144,41 +173,36 @@ class BaseTrainer(BatchTraining):
     def train(self, loader: BatchLoader, validation_loaders: Sequence[BatchLoader] = ()) -> None:
         """Trains until `max_epochs` or `max_steps` is reached, or a hook gives a reason to stop."""
         self.fit_schedulers(loader)
-        validated = False
-        with self._running("train"):
+        self._validation_loaders = validation_loaders
+        with self._running("train"), self._reading():
             self._check_validation_sets(validation_loaders)
             self._unsaved = UnsavedTensors(self.modules)
             self._gradients.find_weights()  # hooks may have changed some
             self._warn_of_untrained_weights()
+            self._validation_times.start()
             while (ending := self._ending()) is None:
                 try:
-                    metrics = self._train_epoch(loader)
+                    is_over = self._train_epoch(loader)
                 except RollbackRequest as request:
                     if not self.hooks.rollback(trainer=self, error=request.reason):
                         raise request.reason from None
+                    self._endless = None  # the data continue elsewhere, too
+                    self._validation_times.start()
                     continue
                 except StopRequest as request:
                     ending = RunEnding("stopped", request.reason)
                     self.hooks.on_checkpoint_request(trainer=self, reason=request.reason)
                     break
-                self.progress.complete_epoch()
-                epoch = self.progress.epoch
-                last = epoch == self.max_epochs or self._out_of_steps
-                score = None
-                if validation_loaders and (last or epoch % self.validation_interval == 0):
-                    score, scalars = self._validate(validation_loaders)
-                    validated = True
-                    metrics |= scalars
-                self._step_schedulers("epoch", score)
-                # These are part of the record of the epoch, so that a resumed run removes and repeats them with it.
-                newest = self.scalars.last_record if self.progress.step < self.log_interval else None
-                record = metrics | (prefixed("step", newest.metrics) if newest else {})
-                self.hooks.on_log(trainer=self, mode="train", metrics=record, step=self.progress.step, epoch=epoch)
-                self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics)
-            self.ending = ending
+                if is_over:
+                    self._end_epoch()
+                else:
+                    self._end_within_epoch()
+                    ending = self._out_of_steps
+                    break
+            self.ending = ending or RunEnding()
             progress = self.progress
-            self.log.info("training is over", reason=ending.reason, epochs=progress.epoch, steps=progress.step)
-            if validated and not progress.best_epoch:
+            self.log.info("training is over", reason=self.ending.reason, epochs=progress.epoch, steps=progress.step)
+            if progress.validated_step >= 0 and not progress.best_epoch:
                 self._warn_without_best()
 
     def _check_validation_sets(self, loaders: Sequence[BatchLoader]) -> None:
@@ -186,18 +210,20 @@ class BaseTrainer(BatchTraining):
 
     def fit_schedulers(self, loader: BatchLoader) -> None:
         """Tells the schedulers how long the training is. Raises RunError if one ends before it, or can't know it."""
-        epochs, batches = self.max_epochs, loader.num_batches
-        windows = None if batches is None else epochs * math.ceil(batches / self.gradient_accumulation_steps)
-        steps = min((limit for limit in (windows, self.max_steps) if limit is not None), default=None)
+        of_epoch, batches = self.steps_per_epoch, loader.num_batches
+        if of_epoch is None and batches is not None:
+            of_epoch = math.ceil(batches / self.gradient_accumulation_steps)
+        limits = (of_epoch and self.max_epochs * of_epoch, self.max_steps)
+        steps = min((limit for limit in limits if limit is not None), default=None)
         for scheduler in self.lr_schedulers.values():
-            scheduler.fit_to_training(epochs=epochs, steps=steps)
+            scheduler.fit_to_training(epochs=self.max_epochs, steps=steps)
 
     def _ending(self) -> RunEnding | None:
         if self.progress.epoch >= self.max_epochs:
             return RunEnding("finished", f"max_epochs = {self.max_epochs} is reached")
-        # In the middle of an epoch, `_train_epoch` ends the epoch early, so that it is still validated.
-        if self._out_of_steps and not self.progress.batch:
-            return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
+        # Within an epoch, `_train_epoch` notices it, so that the training ends with a validation.
+        if (ending := self._out_of_steps) and not self.progress.batch:
+            return ending
         reason = self._agreed("stop_reason")
         return RunEnding("stopped", reason) if reason else None
 
@@ -207,19 +233,15 @@ class BaseTrainer(BatchTraining):
         return self.ranks.first(reason) if self.ranks.several and self.hooks.implements(hook) else reason
 
     @property
-    def _out_of_steps(self) -> bool:
-        return self.max_steps is not None and self.progress.step >= self.max_steps
+    def _out_of_steps(self) -> RunEnding | None:
+        if self.max_steps is None or self.progress.step < self.max_steps:
+            return None
+        return RunEnding("finished", f"max_steps = {self.max_steps} is reached")
 
-    def _train_epoch(self, loader: BatchLoader) -> dict[str, float]:
+    def _train_epoch(self, loader: BatchLoader) -> bool:
+        """Trains to the end of the epoch. Returns false if `max_steps` is reached before."""
         epoch = self.progress.epoch + 1
-        start = self.progress.resumed_batch(self.ranks.size, self.gradient_accumulation_steps)
-        # A sampler may give another number of batches in each epoch, so it is told the epoch first.
-        others = self.progress.ranks != self.ranks.size
-        batches = self.batches(loader, epoch, start=start, may_lack=self.progress.ranks - 1 if others else 0)
-        self.num_batches = loader.num_batches
-        if self._turns:
-            batches = self._turns.in_turns(batches, start, self.num_batches, drop_last=loader.drop_last)
-        self.progress.begin_epoch(start, self.num_batches, loader.stream_workers, self.ranks.size)
+        batches = self._begin_epoch(loader)
         self.scalars.begin()
         self._gradients.clear()
         self._window_open = False
@@ -231,8 +253,13 @@ class BaseTrainer(BatchTraining):
         self._gradients.find_weights()
         if self._turns:
             self._turns.share_weights(self.modules)
-        for batch_idx, item in enumerate(batches, start=start):
+        is_over = True
+        for batch_idx, item in enumerate(batches, start=self.progress.batch):
+            # Only now it is known that the epoch goes on. Otherwise `_end_epoch` would validate.
+            if self.progress.batch and self.validation_is_due:
+                self._validate_within_epoch(counts=True)
             if self._out_of_steps:
+                is_over = False
                 break
             self._train_batch(item, batch_idx, loader.samples if self._turns else 1)
             if not self._window_open and (reason := self._agreed("stop_within_epoch_reason")):
@@ -246,7 +273,36 @@ class BaseTrainer(BatchTraining):
         self._complete_records()
         if self._turns:
             self._turns.check_weights(self.modules)
-        steps = self.scalars.per_batch
+        return is_over
+
+    def _end_epoch(self) -> None:
+        """Validates if that is due, or if the training is over; records the epoch, and tells the hooks."""
+        metrics = self._epoch_scalars()
+        self.progress.complete_epoch()
+        epoch, validated = self.progress.epoch, {}
+        is_due = self._validation_times.is_due()
+        if self._validation_loaders and (is_due or epoch == self.max_epochs or self._out_of_steps):
+            validated = self._validate_training(counts=is_due)
+        self._step_schedulers("epoch")
+        self._record_epoch(metrics | validated)
+        if validated:
+            self.hooks.on_validation_end(trainer=self, epoch=epoch, metrics=validated)
+        self.hooks.on_epoch_end(trainer=self, epoch=epoch, metrics=metrics | validated)
+
+    def _end_within_epoch(self) -> None:
+        """Ends the training in the middle of an epoch.
+
+        A resumed run with more steps continues the epoch, as if the training had not ended here. So only the weights
+        are rated, for `best`, and a record is made, which the resumed run replaces.
+        """
+        metrics = self._epoch_scalars()
+        if self._validation_loaders and self.progress.validated_step != self.progress.step:
+            self._validate_within_epoch(counts=False)
+        self._record_epoch(metrics)
+
+    def _epoch_scalars(self) -> dict[str, float]:
+        """Returns the scalars of the training steps of the current epoch."""
+        epoch, steps = self.progress.epoch + 1, self.scalars.per_batch
         if not steps:
             raise RunError(
                 f"no batch of epoch {epoch} was trained on: each was left out, by a hook, or because its loss was not "
@@ -256,6 +312,51 @@ class BaseTrainer(BatchTraining):
         scalars = {**self.scalars.rates, **scalars_of(self.training_epoch_end, steps)}
         added = self.added_scalars("epoch_scalars", scalars, epoch=epoch)
         return prefixed("train", {**scalars, **added})
+
+    def _record_epoch(self, metrics: Mapping[str, float]) -> None:
+        # The last step is part of the record of the epoch, so that a resumed run removes and repeats it, too.
+        newest = self.scalars.last_record if self.progress.step < self.log_interval else None
+        record = {**metrics, **(prefixed("step", newest.metrics) if newest else {})}
+        step, epoch = self.progress.step, self.progress.current_epoch
+        self.hooks.on_log(trainer=self, mode="train", metrics=record, step=step, epoch=epoch)
+
+    # ------------------------------------------------------------------------------- validation
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether a validation follows the optimiser step that is done."""
+        return bool(self._validation_loaders) and self.between_steps and self._validation_times.is_due()
+
+    def _optimizer_step(self) -> None:
+        super()._optimizer_step()
+        self._validation_times.note_step()
+
+    def _validate_training(self, *, counts: bool) -> dict[str, float]:
+        """Validates between two training steps, which see nothing of it. Returns the scalars.
+
+        A validation that was not due does not count: neither schedulers nor patience know of it.
+        """
+        with kept_generators():
+            score, scalars = self._validate(self._validation_loaders, counts=counts)
+        self.progress.validated_step = self.progress.step
+        if counts:
+            self._validation_times.restart()
+            self._step_schedulers("validation", score)
+        return scalars
+
+    def _validate_within_epoch(self, *, counts: bool) -> None:
+        """Validates in the middle of an epoch, and records that."""
+        self._complete_records()  # a loss that is not finite may still ask for a rollback
+        data = self.batch_size, self.participants.batches_from
+        with self.kept_modes():
+            metrics = self._validate_training(counts=counts)
+        self.batch_size, self.participants.batches_from = data
+        self._gradients.check_no_new_weights()
+        step, epoch = self.progress.step, self.progress.current_epoch
+        self.hooks.on_log(trainer=self, mode="train", metrics=metrics, step=step, epoch=epoch)
+        self.hooks.on_validation_end(trainer=self, epoch=epoch, metrics=metrics)
+        if counts and (reason := self._agreed("stop_reason")):
+            raise StopRequest(reason)
 
 
 if TYPE_CHECKING:

@@ -119,7 +119,7 @@ class BatchTraining(CheckpointedTrainer):
             self.backward_losses(losses)
         if not self._window_open:
             self._optimizer_step()
-        self.progress.batch = done
+        self.progress.complete_batch()
         self.hooks.on_training_step_end(trainer=self._as_trainer, batch=batch, batch_idx=batch_idx, outputs=outputs)
 
     def forward_batch(self, batch: Any, batch_idx: int) -> tuple[dict[str, Tensor], dict[str, Any]]:

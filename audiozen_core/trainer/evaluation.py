@@ -177,9 +177,18 @@ class Evaluation(Steps, Parts):
         if folder := self.results_folder:
             self.log.info("the results are complete", folder=str(folder))
 
-    def _validate(self, loaders: Sequence[BatchLoader], *, compare: bool = True) -> tuple[float, dict[str, float]]:
+    def _validate(
+        self, loaders: Sequence[BatchLoader], *, compare: bool = True, counts: bool = True
+    ) -> tuple[float, dict[str, float]]:
+        """Returns the score and the scalars of a validation.
+
+        Args:
+            loaders: the validation sets.
+            compare: whether the score may become the best one.
+            counts: whether it is one of the validations that `progress` counts.
+        """
         with self._evaluating():
-            return self._validate_and_score(loaders, compare=compare)
+            return self._validate_and_score(loaders, compare=compare, counts=counts)
 
     def _right_monitor(self, scalars: Mapping[str, float]) -> str:
         """Says what to write instead of a `monitor` that no scalar of the validation has."""
@@ -193,7 +202,9 @@ class Evaluation(Steps, Parts):
             "in [trainer.args]"
         )
 
-    def _validate_and_score(self, loaders: Sequence[BatchLoader], *, compare: bool) -> tuple[float, dict[str, float]]:
+    def _validate_and_score(
+        self, loaders: Sequence[BatchLoader], *, compare: bool, counts: bool
+    ) -> tuple[float, dict[str, float]]:
         outputs = self._evaluate("validate", loaders, self.validation_step)
         # A metric may draw random numbers, and all ranks must agree on the score.
         scalars = self.ranks.from_main(scalars_of(self.validation_epoch_end, outputs, may_be_score=True))
@@ -207,9 +218,9 @@ class Evaluation(Steps, Parts):
         score = scalars[self.monitor]
         metrics = prefixed("validate", {**scalars, "score": score})
         if compare:
-            self.progress.first_validation = self.progress.first_validation or self.progress.epoch
+            self.progress.validations += counts
         if compare and self._is_better(score):
-            self.progress.best_score, self.progress.best_epoch = score, self.progress.epoch
+            self.progress.note_best(score)
             self.hooks.on_best_found(trainer=self._as_trainer, score=score)
         self._end_evaluation("validate", score, metrics)
         return score, metrics
@@ -374,7 +385,7 @@ class Evaluation(Steps, Parts):
     def _is_better(self, score: float) -> bool:
         best = self.progress.best_score
         if not math.isfinite(score):
-            self.log.warning("the score is not finite, so this epoch can't be the best", score=score)
+            self.log.warning("the score is not finite, so this validation can't be the best", score=score)
             return False
         return best is None or (score > best if self.save_max_score else score < best)
 

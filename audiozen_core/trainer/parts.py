@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -158,6 +159,18 @@ class Parts:
                 self._switched_off += [part for part in module.modules() if part.training]
             if not training or (frozen and next(module.parameters(), None) is not None):
                 module.eval()
+
+    @contextmanager
+    def kept_modes(self) -> Iterator[None]:
+        """Returns to the training after the block, with each module in the mode that it had.
+
+        A hook may have switched a part of a network off, to freeze it.
+        """
+        modes = [(part, part.training) for module in self.modules.values() for part in module.modules()]
+        yield
+        self.set_mode(training=True)
+        for part, training in modes:
+            part.training = training
 
     def take_loss_scalars(self) -> dict[str, torch.Tensor]:
         """Returns what the losses have recorded since the last call, such as the parts of a sum: `loss/si_snr`.

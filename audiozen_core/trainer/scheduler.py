@@ -1,4 +1,4 @@
-"""Wraps a learning-rate scheduler, and steps it once per epoch or once per optimiser step."""
+"""Wraps a learning-rate scheduler, and steps it once per epoch, optimiser step or validation."""
 
 from __future__ import annotations
 
@@ -35,9 +35,15 @@ class Scheduler:
         """Whether the scheduler needs the validation score. Only `ReduceLROnPlateau` does."""
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
-    def step(self, interval: str, score: float | None) -> None:
-        """Steps if `interval` is the scheduler's interval. `ReduceLROnPlateau` needs a finite score to step."""
-        if interval != self.interval:
+    def step(self, after: str, score: float | None) -> None:
+        """Steps if it is time for it.
+
+        Args:
+            after: what is over: a `step` or an `epoch`, which schedulers with this interval follow, or a `validation`,
+                which `ReduceLROnPlateau` follows.
+            score: the score of the validation. If it is not finite, the scheduler does not step.
+        """
+        if after != ("validation" if self.follows_score else self.interval):
             return
         try:
             if not self.follows_score:
@@ -92,7 +98,7 @@ class Scheduler:
         if self.interval == "step":
             raise RunError(
                 PLATEAU_AT_STEPS,
-                remedy='set `interval = "epoch"` in [lr_scheduler]',
+                remedy="leave `interval` out in [lr_scheduler]",
             )
         wanted = plateau_mode(save_max_score)
         if self.scheduler.mode != wanted:

@@ -19,9 +19,10 @@ SCORE = "validate/score"
 class Checkpoint:
     """Saves the complete state into `checkpoints/epoch_0001`, … in the folder of the run.
 
-    It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last epoch. With
-    `save_ckpt_interval_steps` or `save_ckpt_minutes` it also saves during an epoch, as `epoch_0003_step_0001200`. The
-    newest `max_num_checkpoints` are kept, and `best` and `latest` always are.
+    It saves every `save_ckpt_interval` epochs, after an epoch that is the best so far, and after the last epoch. During
+    an epoch it saves after each validation, as `epoch_0003_step_0001200`, and with `save_ckpt_interval_steps` or
+    `save_ckpt_minutes` also after other steps. The newest `max_num_checkpoints` are kept, and `best` and `latest`
+    always are.
 
     If saving fails (because the disk is full, for example), training continues, the existing checkpoints are kept,
     and the hook saves again at the next interval. Several failures in a row end the run, and so does a failure of the
@@ -63,21 +64,28 @@ class Checkpoint:
     def on_training_step_end(self, trainer: Trainer) -> None:
         """Saves during an epoch if a save is due. Reports the outcome of the previous save."""
         self._report(trainer)
-        every, minutes = trainer.save_ckpt_interval_steps, trainer.save_ckpt_minutes
-        if not trainer.between_steps or (every is None and minutes is None):
+        minutes = trainer.save_ckpt_minutes
+        if not trainer.between_steps or (trainer.save_ckpt_interval_steps is None and minutes is None):
             return
-        step = trainer.progress.step
-        due = every is not None and step % every == 0
+        due = _is_due(trainer)
         if minutes is not None:
             # The clocks of the ranks differ, and all of them must take part in a save.
             due = trainer.ranks.any(due or self.clock() - self._requested_at >= 60 * minutes)
-        if due and trainer.ranks.from_main(_position(trainer) != self._requested):
+        # The state is saved after the validation, with its score.
+        if due and not trainer.validation_is_due and trainer.ranks.from_main(_position(trainer) != self._requested):
             self._save(trainer)
+
+    @hookimpl.on_validation_end
+    def on_validation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Saves after a validation within an epoch."""
+        if trainer.progress.batch:
+            self._save(trainer, metrics.get(SCORE))
 
     @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
         """Saves if a save is due after this epoch."""
-        if epoch % trainer.save_ckpt_interval == 0 or trainer.progress.is_best or epoch == trainer.max_epochs:
+        ends = epoch % trainer.save_ckpt_interval == 0 or epoch == trainer.max_epochs
+        if ends or trainer.progress.is_best or _is_due(trainer):
             self._save(trainer, metrics.get(SCORE))
 
     @hookimpl.on_checkpoint_request
@@ -176,6 +184,12 @@ class Checkpoint:
             failures_in_a_row=self._failures,
             was_best=result.is_best,
         )
+
+
+def _is_due(trainer: Trainer) -> bool:
+    """Whether a save is due after this number of steps."""
+    every = trainer.save_ckpt_interval_steps
+    return every is not None and trainer.progress.step % every == 0
 
 
 def _position(trainer: Trainer) -> tuple[int, ...]:

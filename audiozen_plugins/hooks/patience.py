@@ -7,12 +7,12 @@ from audiozen_core.hooks.trainer_protocol import Trainer
 
 
 class Patience:
-    """Ends training after `patience` epochs without a better validation score.
+    """Ends training after `patience` validations without a better score.
 
-    A score that is not finite is never better. Until there is a finite score, the epochs since the first validation
-    count.
+    A score that is not finite is never better. Until there is a finite score, the validations after the first one
+    count. A validation that was made only because the training ended does not count.
 
-    The hook needs no state of its own: `trainer.progress` says which epoch was the best, after a resume too.
+    The hook needs no state of its own: `trainer.progress` says which validation was the best, after a resume too.
     """
 
     default = True
@@ -20,13 +20,13 @@ class Patience:
 
     @hookimpl.stop_reason
     def stop_reason(self, trainer: Trainer) -> str | None:
-        """Returns the reason to stop if the best epoch was too long ago."""
+        """Returns the reason to stop if the best validation was too long ago."""
         progress = trainer.progress
-        since = progress.best_epoch or progress.first_validation
-        waited = progress.epoch - since
-        if trainer.patience is None or not since or waited < trainer.patience:
+        waited = progress.validations - max(1, progress.best_validation)
+        if trainer.patience is None or waited < trainer.patience:
             return None
         best = "no score was finite"
         if progress.best_score is not None:
-            best = f"epoch {progress.best_epoch} has the best one, {progress.best_score:.4f}"
-        return f"no better score for {waited} epochs (patience = {trainer.patience}); {best}"
+            where = f"step {progress.best_step}, epoch {progress.best_epoch}"
+            best = f"the best one, {progress.best_score:.4f}, is that of {where}"
+        return f"no better score in {waited} validations (patience = {trainer.patience}); {best}"

@@ -108,10 +108,19 @@ class ProgressBar:
 
     @hookimpl.on_evaluation_end
     def on_evaluation_end(self, trainer: Trainer, mode: Mode, metrics: Mapping[str, float]) -> None:
-        """Logs the result of a validation or a test. During training, `on_epoch_end` logs the validation result."""
+        """Logs the result of a validation or a test that runs alone."""
         self._drop_task()
         if metrics and not self._training:
             trainer.log.info(_DONE.get(mode, mode), **_rounded(metrics))
+
+    @hookimpl.on_validation_end
+    def on_validation_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Logs the result of a validation within an epoch. `on_epoch_end` logs that of one at its end."""
+        if not trainer.progress.batch:
+            return
+        self._new_task(f"epoch {epoch}", trainer.num_batches, trainer.progress.batch)
+        best = {"best": True} if trainer.progress.is_best else {}
+        trainer.log.info(f"validated after step {trainer.progress.step}, in epoch {epoch}", **_rounded(metrics), **best)
 
     @hookimpl.on_epoch_end
     def on_epoch_end(self, trainer: Trainer, epoch: int, metrics: Mapping[str, float]) -> None:

@@ -17,7 +17,9 @@ def tiny(tmp_path):
     return TinyExperiment(tmp_path).set("trainer", max_epochs=3, log_interval=1)
 
 
-def test_a_fast_dev_run_passes_one_batch_of_each_mode_and_keeps_nothing(audiozen, tiny, tmp_path):
+@pytest.mark.parametrize("length", [{}, {"steps_per_epoch": 1000, "validation_interval_steps": 400}])
+def test_a_fast_dev_run_passes_one_batch_of_each_mode_and_keeps_nothing(audiozen, tiny, tmp_path, length):
+    tiny.set("trainer", **length)
     (tmp_path / "counts.py").write_text(
         "from audiozen import hookimpl\n"
         "seen = []\n"

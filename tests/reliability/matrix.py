@@ -221,6 +221,14 @@ ROWS = {
     "plateau": Row(cls=Wavering, scheduler=plateau, vital=("lr_scheduler",)),
     "per step": Row(scheduler=one_cycle, interval="step", vital=("lr_scheduler",)),
     "patience": Row({"patience": 1, "max_epochs": 9}, cls=Wavering, vital=("progress",)),
+    "validations within epochs": Row(
+        {"validation_interval_steps": 3, "patience": 3}, cls=Wavering, scheduler=plateau, vital=("progress",)
+    ),
+    "epochs of steps over chained streams, accumulation": Row(
+        {"steps_per_epoch": 4, "validation_interval_steps": 3, "gradient_accumulation_steps": 2},
+        loader=stream_loader,
+        vital=("progress",),
+    ),
     "ema": Row(hooks=lambda: {"ema": Ema()}, vital=("hook_ema",)),
     "workers": Row(workers=2, vital=("rng",)),
     "told epochs, joined, sampler, workers": Row(loader=joined_loader, workers=2, vital=("progress",)),

@@ -28,7 +28,16 @@ def warnings(tiny, *changes):
 
 
 @pytest.mark.parametrize(
-    "line", ["patience = 3", 'monitor = "score"', "validation_interval = 2", "max_patience = 3"], ids=str.split
+    "line",
+    [
+        "patience = 3",
+        'monitor = "score"',
+        "validation_interval = 2",
+        "validation_interval_steps = 9",
+        "validation_interval_minutes = 0.5",
+        "max_patience = 3",
+    ],
+    ids=str.split,
 )
 def test_argument_that_waits_for_a_score_needs_a_validation_set(tiny, line):
     change = ("max_epochs = 2", f"max_epochs = 2\n{line}")
@@ -36,6 +45,18 @@ def test_argument_that_waits_for_a_score_needs_a_validation_set(tiny, line):
     message = f"`{name}` has no effect without a validation set, which gives the score"
     assert (message, line) in warnings(tiny, change, (VALIDATE, ""))
     assert message not in dict(warnings(tiny, change))
+
+
+def test_several_intervals_of_the_validation_are_refused(tiny):
+    lines = "validation_interval = 2\nvalidation_interval_steps = 9"
+    path = tiny.write(("max_epochs = 2", f"max_epochs = 2\n{lines}"))
+    with pytest.raises(ConfigError) as refused:
+        check_config(load_config(path, (), ("train",)))
+    (finding,) = refused.value.diagnostics
+    assert finding.message == (
+        "the validation has several intervals: `validation_interval`, `validation_interval_steps`"
+    )
+    assert path.read_text().splitlines()[finding.span.line - 1] == "validation_interval_steps = 9"
 
 
 @pytest.mark.parametrize("path", ["torch.optim.lr_scheduler.ReduceLROnPlateau", "parts.Plateau"])

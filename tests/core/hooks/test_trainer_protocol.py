@@ -189,6 +189,6 @@ def test_every_member_of_the_protocol_exists_on_a_trainer():
 def test_hook_works_with_a_stub_that_has_only_the_used_attributes():
     class Stub:
         patience = 1
-        progress = trainer_protocol.Progress(epoch=3, best_epoch=1, best_score=0.5)
+        progress = trainer_protocol.Progress(validations=3, best_validation=1, best_score=0.5)
 
-    assert "no better score for 2 epochs" in Patience().stop_reason(Stub())
+    assert "no better score in 2 validations" in Patience().stop_reason(Stub())

@@ -87,7 +87,7 @@ def test_run_stopped_by_a_signal_and_resumed_ends_with_the_same_state(tmp_path, 
 
 def test_resumed_run_repeats_an_interrupted_last_validation(tmp_path):
     def train(resume, *sent):
-        hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": Sends(*sent, validation=1)}
+        hooks = {"checkpoint": Checkpoint(), "signals": Signals(), "sends": Sends(*sent, validation=0)}
         trainer = make_trainer(tmp_path, hooks=hooks, max_steps=3)
         if resume:
             trainer.load_checkpoint(CheckpointStore(tmp_path / "checkpoints").load().state)
@@ -97,7 +97,7 @@ def test_resumed_run_repeats_an_interrupted_last_validation(tmp_path):
     with pytest.raises(Interrupted):
         train(False, TERM)
     trainer = train(True)
-    assert (trainer.progress.step, trainer.progress.epoch, trainer.progress.best_epoch) == (3, 1, 1)
+    assert (trainer.progress.step, trainer.progress.epoch, trainer.progress.best_epoch) == (3, 0, 1)
 
 
 def test_signal_during_accumulation_stops_the_run_after_the_step(tmp_path):

@@ -114,7 +114,7 @@ def test_one_finite_score_among_others_gives_a_best_epoch(tmp_path, capsys):
     )
     outcome = TinyExperiment(tmp_path).set("trainer", "turns.Turns", max_epochs=3, metrics=["si_sdr"]).run()
     log = capsys.readouterr().err
-    assert log.count("the score is not finite, so this epoch can't be the best") == 2
+    assert log.count("the score is not finite, so this validation can't be the best") == 2
     assert NO_BEST not in log
     assert (outcome.folder / "checkpoints/best").resolve().name == "epoch_0001"
 
