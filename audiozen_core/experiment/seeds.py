@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class SeedResults:
 
     Attributes:
         seeds: the seeds.
-        scalars: the values of each scalar, in the order of the seeds. A scalar that a run lacks is left out.
+        scalars: the values of each scalar, in the order of the seeds; NaN for a run that does not have it, such as the
+            best score of a training in which no validation had a finite score.
         file: the JSON file with all of this.
     """
 
@@ -33,13 +35,17 @@ class SeedResults:
 
     @staticmethod
     def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-        """Returns the mean, and the standard deviation of a sample (with `n - 1`), which a single value does not have.
+        """Returns the mean, and the standard deviation of a sample (with `n - 1`), which is NaN for a single value.
+
+        Both are NaN if a value is not finite: a mean of the other runs would hide the one that failed.
 
         Example:
-            >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0])
-            (2.0, 1.0)
+            >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0]), SeedResults.mean_and_deviation([1.0, float("nan")])
+            ((2.0, 1.0), (nan, nan))
         """
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+        if not all(map(math.isfinite, values)):
+            return math.nan, math.nan
+        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def run_seeds(
@@ -78,10 +84,10 @@ def run_seeds(
         results.append(experiment.run(resume=trains, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]
     names = dict.fromkeys(name for scalars in found for name in scalars)
-    values = {name: [scalars[name] for scalars in found if name in scalars] for name in names}
+    values = {name: [scalars.get(name, math.nan) for scalars in found] for name in names}
     target = results[0].folder.with_name(f"{config.id}_seeds.json")
     complete = SeedResults(seeds, values, target)
-    write_whole(target, json.dumps(_as_json(complete), indent=2) + "\n")
+    write_whole(target, json.dumps(_as_json(complete), indent=2, allow_nan=False) + "\n")
     return complete
 
 
@@ -96,8 +102,9 @@ def _scalars(result: RunResult) -> dict[str, float]:
 
 
 def _as_json(results: SeedResults) -> dict[str, object]:
+    """Returns the content of the file. JSON has no NaN, so a number that is not finite is None."""
     rows = {}
     for name, values in results.scalars.items():
-        mean, deviation = results.mean_and_deviation(values)
-        rows[name] = {"mean": mean, "standard_deviation": deviation, "values": list(values)}
+        numbers = [value if math.isfinite(value) else None for value in (*results.mean_and_deviation(values), *values)]
+        rows[name] = {"mean": numbers[0], "standard_deviation": numbers[1], "values": numbers[2:]}
     return {"seeds": list(results.seeds), "scalars": rows}

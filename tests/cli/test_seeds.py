@@ -17,6 +17,19 @@ def tiny(tmp_path):
     return TinyExperiment(tmp_path).set("trainer", max_epochs=1).set("optimizer", lr=0.02)
 
 
+HOOK = """
+import math
+
+from audiozen import hookimpl
+
+
+class Bent:
+    @hookimpl
+    def evaluation_scalars(self, trainer):
+        return {"bent": math.nan} if trainer.experiment.endswith("_1") else {"bent": 2.0, "whole": 1.0}
+"""
+
+
 def weights(folder, name):
     return load_file(folder / "exp" / name / "checkpoints/latest/model.safetensors")
 
@@ -27,7 +40,8 @@ def recorded(folder, name, scalar):
 
 
 def test_each_seed_is_a_run_of_its_own_and_the_table_has_mean_and_deviation(audiozen, tiny, tmp_path):
-    done = audiozen("run", str(tiny.write()), "-M", "train", "test", "--seeds", "2")
+    (tmp_path / "bent.py").write_text(HOOK)
+    done = audiozen("run", str(tiny.add_hook("bent.Bent").write()), "-M", "train", "test", "--seeds", "2")
     assert done.code == 0, done.err
     assert not (tmp_path / "exp/tiny").exists()
     found = json.loads((tmp_path / "exp/tiny_seeds.json").read_text())
@@ -40,6 +54,12 @@ def test_each_seed_is_a_run_of_its_own_and_the_table_has_mean_and_deviation(audi
     assert values[0] != values[1]
     (line,) = [line for line in done.out.splitlines() if line.startswith("test/si_sdr ")]
     assert line.split()[1] == f"{row['mean']:.4g}"
+    # A result that one run does not have, or that is not a number, is not the mean of the others.
+    missing = {"mean": None, "standard_deviation": None}
+    assert found["scalars"]["test/bent"] == missing | {"values": [None, 2.0]}
+    assert found["scalars"]["test/whole"] == missing | {"values": [None, 1.0]}
+    (line,) = [line for line in done.out.splitlines() if line.startswith("test/whole ")]
+    assert line.split() == ["test/whole", "nan", "nan", "nan", "1"]
     # The run of a seed is that of a file with this seed.
     tiny.values["meta"] |= {"seed": 2, "id": "alone"}
     tiny.run()
