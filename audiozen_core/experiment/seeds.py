@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +36,15 @@ class SeedResults:
     def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
         """Returns the mean, and the standard deviation of a sample (with `n - 1`), which a single value does not have.
 
+        Both are NaN if a run has no finite value.
+
         Example:
             >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0])
             (2.0, 1.0)
         """
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+        if not all(map(math.isfinite, values)):
+            return math.nan, math.nan
+        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def run_seeds(
@@ -99,5 +104,14 @@ def _as_json(results: SeedResults) -> dict[str, object]:
     rows = {}
     for name, values in results.scalars.items():
         mean, deviation = results.mean_and_deviation(values)
-        rows[name] = {"mean": mean, "standard_deviation": deviation, "values": list(values)}
+        rows[name] = {
+            "mean": _finite(mean),
+            "standard_deviation": _finite(deviation),
+            "values": [_finite(value) for value in values],
+        }
     return {"seeds": list(results.seeds), "scalars": rows}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None

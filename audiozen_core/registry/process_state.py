@@ -134,6 +134,22 @@ def _write_benchmark(before: bool) -> None:
     _torch().backends.cudnn.benchmark = before
 
 
+def _read_autocast() -> list[tuple[str, bool, Any]]:
+    torch = _torch()
+    return [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda")]
+
+
+def _initial_autocast() -> list[tuple[str, bool, Any]]:
+    torch = _torch()
+    return [("cpu", False, torch.bfloat16), ("cuda", False, torch.float16)]
+
+
+def _write_autocast(before: list[tuple[str, bool, Any]]) -> None:
+    for kind, enabled, dtype in before:
+        _torch().set_autocast_enabled(kind, enabled)
+        _torch().set_autocast_dtype(kind, dtype)
+
+
 def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> Part:
     """Returns a part that torch has a function to get and a function to set."""
 
@@ -193,6 +209,7 @@ PARTS = (
         "use_deterministic_algorithms",
         lambda: False,
     ),
+    Part("torch's mixed precision", _read_autocast, _write_autocast, "torch", _initial_autocast),
     Part("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
 )
 """All parts of the state. Random numbers are among them although a run seeds them, because a notebook may not."""

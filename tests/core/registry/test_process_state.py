@@ -53,6 +53,7 @@ CHANGES = {
     "torch's precision": "import torch; torch.set_float32_matmul_precision('medium')",
     "whether torch records gradients": "import torch; torch.set_grad_enabled(False)",
     "whether torch is deterministic": "import torch; torch.use_deterministic_algorithms(True)",
+    "torch's mixed precision": "import torch; torch.set_autocast_enabled('cpu', True)",
     "whether cuDNN tries algorithms": "import torch; torch.backends.cudnn.benchmark = True",
 }
 
@@ -90,6 +91,8 @@ def observed():
         torch.get_float32_matmul_precision(),
         torch.is_grad_enabled(),
         torch.are_deterministic_algorithms_enabled(),
+        (torch.ones(1, 1) @ torch.ones(1, 1)).dtype,
+        torch.get_autocast_dtype("cpu"),
         torch.backends.cudnn.benchmark,
     )
 
