@@ -24,7 +24,7 @@ class SeedResults:
 
     Attributes:
         seeds: the seeds.
-        scalars: the values of each scalar, in the order of the seeds. A scalar that a run lacks is left out.
+        scalars: the values of each scalar, in the order of the seeds; NaN for a run that lacks it.
         file: the JSON file with all of this.
     """
 
@@ -80,10 +80,11 @@ def run_seeds(
         get_logger().info(f"seed {seed}, run {index} of {count}")
         own: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
         experiment = Experiment.load(file, overrides=own, modes=modes)
-        results.append(experiment.run(resume=trains, ckpt_path=ckpt_path, allow_drift=allow_drift))
+        resume = trains and experiment.folder.exists()
+        results.append(experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]
     names = dict.fromkeys(name for scalars in found for name in scalars)
-    values = {name: [scalars[name] for scalars in found if name in scalars] for name in names}
+    values = {name: [scalars.get(name, math.nan) for scalars in found] for name in names}
     target = results[0].folder.with_name(f"{config.id}_seeds.json")
     complete = SeedResults(seeds, values, target)
     write_whole(target, json.dumps(_as_json(complete), indent=2) + "\n")

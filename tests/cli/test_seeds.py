@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from audiozen_core.experiment import seeds
 from audiozen_core.experiment.seeds import SeedResults
 from audiozen_core.testing.tiny import TinyExperiment
 
@@ -44,6 +45,7 @@ def recorded(folder, name, scalar):
 def test_each_seed_is_a_run_of_its_own_and_the_table_has_mean_and_deviation(audiozen, tiny, tmp_path):
     done = audiozen("run", str(tiny.write()), "-M", "train", "test", "--seeds", "2")
     assert done.code == 0, done.err
+    assert "warning" not in done.err
     assert not (tmp_path / "exp/tiny").exists()
     found = json.loads((tmp_path / "exp/tiny_seeds.json").read_text())
     assert found["seeds"] == [1, 2]
@@ -69,6 +71,15 @@ def test_seeds_that_have_ended_are_not_trained_again(audiozen, tiny, tmp_path):
     assert done.code == 0, done.err
     assert (tmp_path / "exp/tiny_seed_1/checkpoints/latest/model.safetensors").stat().st_mtime_ns == before
     assert "best score" in done.out
+
+
+def test_scalar_that_a_run_lacks_is_null_at_its_place(monkeypatch, tiny, tmp_path):
+    found = iter([{"test/si_sdr": 1.0, "test/pesq": 2.0}, {"test/si_sdr": 3.0}])
+    monkeypatch.setattr(seeds, "_scalars", lambda result: next(found))
+    results = seeds.run_seeds(tiny.write(), 2)
+    assert [list(map(str, values)) for values in results.scalars.values()] == [["1.0", "3.0"], ["2.0", "nan"]]
+    row = json.loads(results.file.read_text())["scalars"]["test/pesq"]
+    assert row == {"mean": None, "standard_deviation": None, "values": [2.0, None]}
 
 
 @pytest.mark.parametrize("option", [["--resume"], ["--fast-dev-run"], ["--nproc-per-node", "2"]])
