@@ -102,6 +102,25 @@ def _write_search_path(before: list[str]) -> None:
     sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
 
 
+def _finders() -> list[list[Any]]:
+    return [list(sys.meta_path), list(sys.path_hooks)]
+
+
+def _same_finders(now: list[list[Any]], before: list[list[Any]]) -> bool:
+    """Whether none is missing. Libraries add finders for their own modules."""
+    return all([one for one in found if one in known] == known for found, known in zip(now, before, strict=True))
+
+
+def _write_finders(before: list[list[Any]]) -> None:
+    lists: tuple[list[Any], list[Any]] = (sys.meta_path, sys.path_hooks)
+    for found, known in zip(lists, before, strict=True):
+        found[:] = [*(one for one in found if one not in known), *known]
+
+
+def _write_streams(before: tuple[Any, Any, Any]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = before
+
+
 def _write_excepthook(before: Any) -> None:
     sys.excepthook = before
 
@@ -172,6 +191,8 @@ PARTS = (
         _write_search_path,
         same=lambda now, before: now[: len(before)] == before,
     ),
+    Part("what finds modules", _finders, _write_finders, same=_same_finders),
+    Part("the standard streams", lambda: (sys.stdin, sys.stdout, sys.stderr), _write_streams),
     Part("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
     Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
     Part("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
