@@ -24,8 +24,7 @@ class SeedResults:
 
     Attributes:
         seeds: the seeds.
-        scalars: the values of each scalar, in the order of the seeds; NaN for a run that does not have it, such as the
-            best score of a training in which no validation had a finite score.
+        scalars: the values of each scalar, in the order of the seeds; NaN for a run that lacks it.
         file: the JSON file with all of this.
     """
 
@@ -35,13 +34,13 @@ class SeedResults:
 
     @staticmethod
     def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-        """Returns the mean, and the standard deviation of a sample (with `n - 1`), which is NaN for a single value.
+        """Returns the mean, and the standard deviation of a sample (with `n - 1`), which a single value does not have.
 
-        Both are NaN if a value is not finite: a mean of the other runs would hide the one that failed.
+        Both are NaN if a run has no finite value.
 
         Example:
-            >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0]), SeedResults.mean_and_deviation([1.0, float("nan")])
-            ((2.0, 1.0), (nan, nan))
+            >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0])
+            (2.0, 1.0)
         """
         if not all(map(math.isfinite, values)):
             return math.nan, math.nan
@@ -81,13 +80,14 @@ def run_seeds(
         get_logger().info(f"seed {seed}, run {index} of {count}")
         own: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
         experiment = Experiment.load(file, overrides=own, modes=modes)
-        results.append(experiment.run(resume=trains, ckpt_path=ckpt_path, allow_drift=allow_drift))
+        resume = trains and experiment.folder.exists()
+        results.append(experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]
     names = dict.fromkeys(name for scalars in found for name in scalars)
     values = {name: [scalars.get(name, math.nan) for scalars in found] for name in names}
     target = results[0].folder.with_name(f"{config.id}_seeds.json")
     complete = SeedResults(seeds, values, target)
-    write_whole(target, json.dumps(_as_json(complete), indent=2, allow_nan=False) + "\n")
+    write_whole(target, json.dumps(_as_json(complete), indent=2) + "\n")
     return complete
 
 
@@ -102,9 +102,17 @@ def _scalars(result: RunResult) -> dict[str, float]:
 
 
 def _as_json(results: SeedResults) -> dict[str, object]:
-    """Returns the content of the file. JSON has no NaN, so a number that is not finite is None."""
     rows = {}
     for name, values in results.scalars.items():
-        numbers = [value if math.isfinite(value) else None for value in (*results.mean_and_deviation(values), *values)]
-        rows[name] = {"mean": numbers[0], "standard_deviation": numbers[1], "values": numbers[2:]}
+        mean, deviation = results.mean_and_deviation(values)
+        rows[name] = {
+            "mean": _finite(mean),
+            "standard_deviation": _finite(deviation),
+            "values": [_finite(value) for value in values],
+        }
     return {"seeds": list(results.seeds), "scalars": rows}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None
