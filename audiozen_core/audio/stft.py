@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -183,6 +183,32 @@ class Stft:
         if (device, dtype) not in self._windows:
             self._windows[device, dtype] = _make_window(self.acoustics, device=device, dtype=dtype)
         return self._windows[device, dtype]
+
+
+def stfts(
+    fft_sizes: Sequence[int], hop_lengths: Sequence[int], win_lengths: Sequence[int], window: str = "hann"
+) -> list[Stft]:
+    """Returns an STFT for each of several resolutions.
+
+    Args:
+        fft_sizes: the FFT size of each resolution, in samples.
+        hop_lengths: the samples between two frames, for each resolution.
+        win_lengths: the length of the window in samples, for each resolution.
+        window: the window of all, one that `[acoustics]` takes without parameters.
+
+    Raises:
+        ValueError: the arrays differ in length, or are empty.
+        RunError: the window is unknown, or needs a parameter.
+    """
+    if not fft_sizes or not len(fft_sizes) == len(hop_lengths) == len(win_lengths):
+        raise ValueError(
+            "`fft_sizes`, `hop_lengths` and `win_lengths` need one number for each resolution: they have "
+            f"{len(fft_sizes)}, {len(hop_lengths)} and {len(win_lengths)}"
+        )
+    return [
+        Stft(Acoustics(n_fft=n_fft, hop_length=hop, win_length=length, window=window))
+        for n_fft, hop, length in zip(fft_sizes, hop_lengths, win_lengths, strict=True)
+    ]
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:

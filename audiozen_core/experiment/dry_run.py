@@ -34,9 +34,9 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
 
     Returns:
         The findings as text, by name: the device, the number of trained weights of each section, and the groups of
-        each optimiser. A training also has
-        the shapes in the batch, the losses, the peak memory, and the time of the second pass, because the first is
-        slower. On a CPU it also has the number of threads, and the time of one thread.
+        each optimiser. A training also has the shapes in the batch, the losses, the peak memory, and the time of the
+        second pass, because the first is slower. On a CPU it also has the number of threads, and the time of a pass
+        with one thread.
 
     Raises:
         AudioZenError: a component can't be built, or an optimiser can't step.

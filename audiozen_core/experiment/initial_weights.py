@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -55,9 +56,7 @@ class LoadedWeights:
 
     def table(self) -> dict[str, str]:
         """Returns one row for each way in which tensors were treated; rows without tensors are left out."""
-        modules: dict[str, int] = {}
-        for name in self.loaded:
-            modules[name.partition(".")[0]] = modules.get(name.partition(".")[0], 0) + 1
+        modules = Counter(name.partition(".")[0] for name in self.loaded)
         shapes = [f"{name} {saved} instead of {own}" for name, (saved, own) in self.shapes.items()]
         rows = {
             "loaded": (self.loaded, ", ".join(f"{count} in {name}" for name, count in modules.items())),

@@ -6,13 +6,13 @@ Both replace the `forward` of objects and put no module around them, so the name
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiozen_core.config.sections import ModelComponent
@@ -64,19 +64,42 @@ def _checkpointed(module: nn.Module, forward: Callable[..., Any], *args: Any, **
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _unchanged_buffers(module)
+    return nullcontext(), _EarlierBuffers(module)
 
 
-@contextmanager
-def _unchanged_buffers(module: nn.Module) -> Iterator[None]:
-    """Restores the buffers of a module. Otherwise, running statistics would count a batch twice."""
-    buffers = list(module.buffers())
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, values in zip(buffers, before, strict=True):
-            buffer.data.copy_(values)  # autograd does not count a change of `data`
+class _EarlierBuffers(AbstractContextManager[None]):
+    """Gives a module the buffers that it has now, and later, at the end of the block, its own again.
+
+    A forward pass may change its buffers. When it is computed again, running statistics would count a batch twice, and
+    the vectors of spectral normalisation would be other ones, so the gradients would be those of other weights. A
+    backward pass of each of several losses uses the block again.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._before = _copies([(part, part._buffers) for part in module.modules() if part._buffers])
+        self._own: _Buffers = []
+
+    def __enter__(self) -> None:
+        self._own = [(part, dict(part._buffers)) for part, _ in self._before]
+        _put(_copies(self._before))
+
+    def __exit__(self, *_: object) -> None:
+        _put(self._own)
+
+
+_Buffers = list[tuple[nn.Module, Mapping[str, Tensor | None]]]
+
+
+def _copies(buffers: _Buffers) -> _Buffers:
+    return [
+        (part, {name: None if buffer is None else buffer.clone() for name, buffer in own.items()})
+        for part, own in buffers
+    ]
+
+
+def _put(buffers: _Buffers) -> None:
+    for part, own in buffers:
+        part._buffers.update(own)
 
 
 def _compile(section: ModelComponent, model: nn.Module, options: dict[str, Any]) -> None:

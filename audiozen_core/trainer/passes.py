@@ -63,7 +63,7 @@ class Passes(BatchTraining):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Forgets the data that have been read ahead after the block."""
+        """Forgets the current pass at the end of the block, so that the next training reads the data anew."""
         try:
             yield
         finally:

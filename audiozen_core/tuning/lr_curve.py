@@ -98,7 +98,8 @@ class Curve:
 
         A ratio, such as four times the lowest loss, would fail for losses that can be negative, such as SI-SNR.
         """
-        fall = max(self.reference - min(exponential_means(self.losses, self.span)), 0.0)
+        lowest = min(exponential_means(self.losses, self.span), default=self.reference)
+        fall = max(self.reference - lowest, 0.0)
         return self.reference + fall + 3 * self.noise
 
     @property

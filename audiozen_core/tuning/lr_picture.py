@@ -83,7 +83,7 @@ def draw_curve(curve: Curve, suggestion: Suggestion, path: Path, title: str) -> 
 
 def _limits(curve: Curve) -> tuple[float, float]:
     """Returns the range of losses to show: all of them, but not far above the point where the training diverges."""
-    shown = [loss for loss in (*curve.losses, *curve.smoothed) if loss <= curve.ceiling]
-    low, high = min(shown), max(*shown, *curve.smoothed)
+    shown = [loss for loss in (*curve.losses, *curve.smoothed) if loss <= curve.ceiling] or [curve.start]
+    low, high = min(shown), max((*shown, *curve.smoothed))
     margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1e-12)
     return low - margin, high + margin

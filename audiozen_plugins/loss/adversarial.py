@@ -72,7 +72,7 @@ class GanLoss(AdversarialLoss):
 
     Args:
         weight: the factor of this discriminator in the loss of the generator.
-        feature_weight: the factor of the feature matching in that, beside the scores.
+        feature_weight: the factor of the feature matching in the loss of the generator; 0 leaves it out.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class LeastSquaresGanLoss(GanLoss):
 
     Args:
         weight: the factor of this discriminator in the loss of the generator.
-        feature_weight: the factor of the feature matching in that, beside the scores; see `GanLoss`.
+        feature_weight: the factor of the feature matching in the loss of the generator; see `GanLoss`.
     """
 
     def of_clean(self, scores: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class HingeGanLoss(GanLoss):
 
     Args:
         weight: the factor of this discriminator in the loss of the generator.
-        feature_weight: the factor of the feature matching in that, beside the scores; see `GanLoss`.
+        feature_weight: the factor of the feature matching in the loss of the generator; see `GanLoss`.
     """
 
     def of_clean(self, scores: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class CompressedMagnitudeLoss(nn.Module):
 
     Args:
         power: the exponent of the magnitudes.
-        eps: the power that is added to that of each bin.
+        eps: what is added to `|S|²` and `|T|²` of each bin.
     """
 
     domain = "magnitude"
@@ -58,7 +58,7 @@ class CompressedSpectrumLoss(nn.Module):
     Args:
         power: the exponent of the magnitudes.
         complex_weight: the share of the error of the complex spectra, from 0 to 1.
-        eps: the power that is added to that of each bin.
+        eps: what is added to `|S|²` and `|T|²` of each bin.
     """
 
     domain = "spectrum"

@@ -38,8 +38,9 @@ class MetricGanLoss(AdversarialLoss):
     and the generator `mean((D(enhanced, clean) - 1)²)`. The term of the noisy speech is that of MetricGAN+. A pair for
     which the metric is not defined, such as silence, has no term.
 
-    The metric is computed on the CPU in each step that trains the discriminator, so a GPU is waited for then. The mean
-    of its finite values is recorded as `train/loss_<suffix>/<metric>`.
+    The metric is computed on the CPU in each step that trains the discriminator, which waits for the GPU then. The mean
+    of its finite values, each clipped to the range from `worst` to `best`, is recorded as
+    `train/loss_<suffix>/<metric>`.
 
     With `replay`, the discriminator also learns from what the generator made before, as in both papers: the newest
     clips are kept in a buffer, and the batch is joined by as many of them, drawn at random, as it has clips. The buffer

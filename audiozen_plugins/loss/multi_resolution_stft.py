@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.stft import Stft
+from audiozen_core.audio.stft import Stft, stfts
 from audiozen_plugins.loss.precision import in_full_precision
 
 
@@ -50,15 +49,7 @@ class MultiResolutionStftLoss(nn.Module):
         eps: float = 1e-8,
     ) -> None:
         super().__init__()
-        if not fft_sizes or not len(fft_sizes) == len(hop_lengths) == len(win_lengths):
-            raise ValueError(
-                "`fft_sizes`, `hop_lengths` and `win_lengths` need one number for each resolution: they have "
-                f"{len(fft_sizes)}, {len(hop_lengths)} and {len(win_lengths)}"
-            )
-        self.stfts = [
-            Stft(Acoustics(n_fft=n_fft, hop_length=hop, win_length=length, window=window))
-            for n_fft, hop, length in zip(fft_sizes, hop_lengths, win_lengths, strict=True)
-        ]
+        self.stfts = stfts(fft_sizes, hop_lengths, win_lengths, window)
         self.convergence_weight = convergence_weight
         self.log_weight = log_weight
         self.eps = eps

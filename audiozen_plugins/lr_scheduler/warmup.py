@@ -64,7 +64,14 @@ class _Decay(_Scheduler):
         return self.final_ratio + (1 - self.final_ratio) * self.decay(min(done, 1.0))
 
     def decay(self, done: float) -> float:
-        """Returns what is left of the rate after a share of the decay: 1 at its begin (0), and 0 at its end (1)."""
+        """Returns the factor after a share of the decay, without `final_ratio`.
+
+        Args:
+            done: the share, from 0 to 1.
+
+        Returns:
+            1 at the start of the decay, and 0 at its end.
+        """
         raise NotImplementedError
 
 
@@ -77,8 +84,8 @@ class WarmupCosine(_Decay):
     Args:
         optimizer: the optimiser; its `lr` is the highest rate.
         warmup_steps: the number of steps of the warm-up.
-        total_steps: the step with the lowest rate; by default the last one of the training, which a stream without
-            length does not tell.
+        total_steps: the step with the lowest rate; by default the last one of the training. If the data set has no
+            length, this must be given here or as `max_steps` of the trainer.
         final_ratio: the lowest rate, as a part of the highest one.
 
     Example:
@@ -99,8 +106,8 @@ class WarmupLinear(_Decay):
     Args:
         optimizer: the optimiser; its `lr` is the highest rate.
         warmup_steps: the number of steps of the warm-up.
-        total_steps: the step with the lowest rate; by default the last one of the training, which a stream without
-            length does not tell.
+        total_steps: the step with the lowest rate; by default the last one of the training. If the data set has no
+            length, this must be given here or as `max_steps` of the trainer.
         final_ratio: the lowest rate, as a part of the highest one.
 
     Example:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiozen_core.binding.ranges import Natural, Positive, out_of_range
+from audiozen_core.binding.ranges import Natural, Positive, Range, out_of_range
 from audiozen_plugins.model.erb import ErbBands
 
 
@@ -23,13 +23,14 @@ class CRN(nn.Module):
     complex mask was clearly worse.
 
     The network is causal: frame `t` of the output depends on no later frame of the input. Its algorithmic latency is
-    one STFT window: 32 ms for 512 samples at 16 kHz. The model declares its domain, and works with any `[acoustics]`
-    that has the right number of frequencies.
+    one STFT window: 32 ms for 512 samples at 16 kHz. The model declares its domain, and `sr` and `n_fft` of
+    `[acoustics]`; it works with any window and hop.
 
     Args:
         num_freqs: the number of frequencies, `n_fft // 2 + 1` with an even `n_fft`.
         num_low: the number of low frequencies that are bands of their own.
-        num_bands: the number of bands above them.
+        num_bands: the number of bands above them, 2 or more. Each must have its peak at a frequency of its own: with
+            129 frequencies at 8 kHz, 32 low ones and 32 bands fit.
         kernel_size: the number of frames that the convolution sees, this one and earlier ones.
         hidden_size: the number of hidden channels of each GRU.
         num_layers: the number of GRUs, one after another.
@@ -47,13 +48,12 @@ class CRN(nn.Module):
 
     domain = "spectrum"
     layout = "channels_first"
-    acoustics: ClassVar = {"sr": 16000, "n_fft": 512}
 
     def __init__(
         self,
         num_freqs: Positive = 257,
         num_low: Natural = 64,
-        num_bands: Positive = 64,
+        num_bands: Annotated[int, Range(least=2)] = 64,
         kernel_size: Positive = 1,
         hidden_size: Positive = 256,
         num_layers: Positive = 2,
@@ -63,11 +63,10 @@ class CRN(nn.Module):
         super().__init__()
         if wrong := out_of_range(CRN, locals()):
             raise ValueError(wrong)
-        if num_low + num_bands > num_freqs:
-            raise ValueError(f"`num_low` and `num_bands` are {num_low} and {num_bands}, more than {num_freqs} together")
         if hidden_size % groups:
             raise ValueError(f"`hidden_size` is {hidden_size}, which {groups} `groups` do not divide")
         self.num_freqs = num_freqs
+        self.acoustics = {"sr": sr, "n_fft": 2 * (num_freqs - 1)}
         self.bands = ErbBands(num_low, num_bands, n_fft=2 * (num_freqs - 1), sr=sr)
         self.norm = nn.BatchNorm1d(num_low + num_bands)
         self.conv = nn.Conv1d(num_low + num_bands, hidden_size, kernel_size)

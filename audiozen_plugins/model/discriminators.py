@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.stft import Stft
+from audiozen_core.audio.stft import Stft, stfts
 from audiozen_core.binding.ranges import Positive, check_ranges
 
 
@@ -101,15 +101,7 @@ class MultiResolutionDiscriminator(nn.Module):
     ) -> None:
         check_ranges(MultiResolutionDiscriminator, locals())
         super().__init__()
-        if not fft_sizes or not len(fft_sizes) == len(hop_lengths) == len(win_lengths):
-            raise ValueError(
-                "`fft_sizes`, `hop_lengths` and `win_lengths` need one number for each resolution: they have "
-                f"{len(fft_sizes)}, {len(hop_lengths)} and {len(win_lengths)}"
-            )
-        self.stfts = [
-            Stft(Acoustics(n_fft=n_fft, hop_length=hop, win_length=length))
-            for n_fft, hop, length in zip(fft_sizes, hop_lengths, win_lengths, strict=True)
-        ]
+        self.stfts = stfts(fft_sizes, hop_lengths, win_lengths)
         self.networks = nn.ModuleList(_convolutions(channels) for _ in fft_sizes)
 
     def forward(self, wave: Tensor) -> list[list[Tensor]]:

@@ -17,11 +17,19 @@ def erb_filters(num_low: int, num_bands: int, n_fft: int, sr: int) -> Tensor:
         num_bands: the number of filters.
         n_fft: the FFT size.
         sr: the sample rate in hertz.
+
+    Raises:
+        ValueError: two filters would have their peak at the same frequency of the FFT.
     """
     hertz = torch.tensor([num_low / n_fft * sr, sr / 2], dtype=torch.float64)
     low, high = (21.4 * torch.log10(1 + 0.00437 * hertz)).tolist()
     erb = torch.linspace(low, high, num_bands, dtype=torch.float64)
     peaks = ((10 ** (erb / 21.4) - 1) / 0.00437 / sr * n_fft).round()
+    if not (peaks.diff() > 0).all():
+        raise ValueError(
+            f"`num_low` and `num_bands` are {num_low} and {num_bands}: two of these bands would have their peak at the "
+            f"same of the {n_fft // 2 + 1} frequencies of {sr} Hz; set a smaller `num_bands`, or another `num_low`"
+        )
     widths = torch.cat([torch.ones(1), peaks.diff(), torch.ones(1)])[:, None]
     distances = torch.arange(num_low, n_fft // 2 + 1) - peaks[:, None]
     return torch.minimum(1 + distances / widths[:-1], 1 - distances / widths[1:]).clamp_min(0).float()

@@ -159,6 +159,16 @@ class _Shape(NamedTuple):
         """Makes the convolution over single bands."""
         return nn.Conv2d(inputs, self.outputs, 1, groups=self.spec.groups)
 
+    def first_layers(self) -> nn.Sequential:
+        """Makes the layers over single bands with which a block begins."""
+        norm, activation = nn.BatchNorm2d(self.outputs), _AffinePReLU(self.outputs, self.input_width)
+        return nn.Sequential(self.over_channels(self.inputs), norm, activation, self.shuffle())
+
+    def in_each_channel(self) -> tuple[nn.Module, ...]:
+        """Makes the layers over frames and bands that keep the channels apart."""
+        convolution = self.over_time(self.outputs, self.outputs)
+        return *convolution, nn.BatchNorm2d(self.outputs), _AffinePReLU(self.outputs, self.width)
+
     def shuffle(self) -> nn.Module:
         """Makes the layer after grouped channels, which lets the next groups see all of them."""
         return _Shuffle() if self.spec.groups == 2 else nn.Identity()
@@ -186,18 +196,8 @@ class _SeparableBlock(nn.Module):
 
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
-        self.pconv = nn.Sequential(
-            shape.over_channels(shape.inputs),
-            nn.BatchNorm2d(shape.outputs),
-            _AffinePReLU(shape.outputs, shape.input_width),
-            shape.shuffle(),
-        )
-        self.dconv = nn.Sequential(
-            *shape.over_time(shape.outputs, shape.outputs),
-            nn.BatchNorm2d(shape.outputs),
-            _AffinePReLU(shape.outputs, shape.width),
-            _Attention(shape.outputs, shape.width),
-        )
+        self.pconv = shape.first_layers()
+        self.dconv = nn.Sequential(*shape.in_each_channel(), _Attention(shape.outputs, shape.width))
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.dconv(self.pconv(x))
@@ -209,17 +209,8 @@ class _InvertedBlock(nn.Module):
 
     def __init__(self, shape: _Shape) -> None:
         super().__init__()
-        self.pconv1 = nn.Sequential(
-            shape.over_channels(shape.inputs),
-            nn.BatchNorm2d(shape.outputs),
-            _AffinePReLU(shape.outputs, shape.input_width),
-            shape.shuffle(),
-        )
-        self.dconv = nn.Sequential(
-            *shape.over_time(shape.outputs, shape.outputs),
-            nn.BatchNorm2d(shape.outputs),
-            _AffinePReLU(shape.outputs, shape.width),
-        )
+        self.pconv1 = shape.first_layers()
+        self.dconv = nn.Sequential(*shape.in_each_channel())
         self.pconv2 = nn.Sequential(
             shape.over_channels(shape.outputs),
             nn.BatchNorm2d(shape.outputs),

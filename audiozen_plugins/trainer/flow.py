@@ -24,7 +24,6 @@ from audiozen_plugins.loss.calls import domains_of, loss_value
 from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.domains import ModelDomain
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
-from audiozen_plugins.trainer.file_by_file import FileByFile
 from audiozen_plugins.trainer.flow_sampling import Sampler, sample
 
 DEFAULT_COMPRESSION = 0.5
@@ -63,7 +62,7 @@ class FlowTrainer(EnhancementTrainer):
         RunError: an argument is out of range, or the loss compares something else than the output of the network.
     """
 
-    resume_safe: ClassVar = (*FileByFile.resume_safe, "sampling_steps")
+    resume_safe: ClassVar = ("sampling_steps",)
 
     def __init__(
         self,

@@ -94,6 +94,33 @@ def test_lr_says_why_it_suggests_nothing(lr, tmp_path):
     assert len(points_of(tmp_path / "exp/tiny_tune_lr.csv")) == 30
 
 
+GAIN = """
+from torch import nn, ones
+
+
+class Gain(nn.Module):
+    domain = "waveform"
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(ones(1))
+
+    def forward(self, noisy):
+        return self.gain * noisy
+"""
+
+
+def test_lr_says_why_it_suggests_nothing_if_the_first_step_is_too_large(lr, tiny, tmp_path):
+    """The loss after the first step is not finite, so the curve has no points, and the picture is empty."""
+    (tmp_path / "gain.py").write_text(GAIN)
+    tiny.set("model", "gain.Gain").set("loss_function", "torch.nn.MSELoss").set("optimizer", "torch.optim.SGD")
+    done = lr("--min", "1e30", "--max", "1e31")
+    assert done.code == 2
+    assert "the test has only 0 points, because a loss or a gradient was not finite" in done.err
+    assert "lower --min" in done.err
+    assert points_of(tmp_path / "exp/tiny_tune_lr.csv") == []
+
+
 @pytest.mark.parametrize("options", [["--min", "4"], ["--steps", "0"], ["--min", "nan"], ["--set", "+meta.x=1"]])
 def test_a_mistake_in_the_options_ends_lr_before_the_test(lr, tmp_path, options):
     done = lr(*options)

@@ -1,10 +1,15 @@
 """`compile` and `gradient_checkpointing` of a network change neither its results nor the names of its weights."""
 
 import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
+from audiozen_core.config.sections import ModelComponent
 from audiozen_core.errors import BuildError, ConfigError
 from audiozen_core.experiment.dry_run import dry_run
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.experiment.model_options import apply_options
 from tests.core.checkpoint.exactness import difference
 from tests.on_ranks import all_right, on_ranks
 from tests.tiny_experiment import TinyExperiment
@@ -73,6 +78,23 @@ def test_block_is_computed_again_in_a_backward_pass_only(tiny, text, calls):
     module.clear()
     trainer.validate(loaders["validate"])
     assert module == [False] * 2 * 3
+
+
+def test_gradients_of_several_losses_are_those_of_a_plain_network_although_buffers_change():
+    """Spectral normalisation changes its buffers in each forward pass, and its weights depend on them."""
+
+    def gradients(**options):
+        torch.manual_seed(0)
+        layers = spectral_norm(nn.Linear(4, 4)), nn.BatchNorm1d(4), nn.Tanh(), nn.Dropout(0.5)
+        model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(*layers))
+        apply_options(ModelComponent(path="net", key=("model",), **options), model)
+        first, second = model(torch.randn(5, 4)).sum(1).square().sum(), model(torch.randn(5, 4)).exp().sum()
+        for loss in (first, second + first):
+            loss.backward(retain_graph=True)
+        return [weight.grad for weight in model.parameters()], list(model.buffers())
+
+    plain, recomputed = gradients(), gradients(gradient_checkpointing="1")
+    torch.testing.assert_close(recomputed, plain, rtol=0, atol=0)
 
 
 @pytest.mark.slow

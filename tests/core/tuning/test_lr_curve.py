@@ -93,6 +93,9 @@ def test_a_lowest_loss_near_the_first_rate_asks_for_a_lower_one():
 
 
 def test_few_points_suggest_nothing():
+    curve = Curve(RATES, 1.0, [])
+    assert (curve.smoothed, curve.ceiling, curve.diverges) == ([], 1.0, False)
+    assert curve.suggest("a loss was not finite").problem == "the test has only 0 points, because a loss was not finite"
     suggestion = Curve(RATES, 1.0, [1.0, 0.9, 0.5]).suggest("a loss was not finite")
     assert suggestion.rate is None
     assert suggestion.problem == "the test has only 3 points, because a loss was not finite"

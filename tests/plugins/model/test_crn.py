@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.stft import Stft
 from audiozen_core.testing.networks import check_model
 from audiozen_plugins.model import CRN
 from audiozen_plugins.model.crn import _GroupedGRU
@@ -76,9 +78,25 @@ def test_gradients_are_finite_for_silence_and_under_autocast():
     assert all(torch.isfinite(weight.grad).all() for weight in network.parameters())
 
 
+def test_network_for_another_sampling_rate_declares_the_acoustics_of_its_arguments():
+    """With 129 frequencies, the 64 bands of 16 kHz would share peaks, and the filters between these would be NaN."""
+    with pytest.raises(ValueError, match="same of the 129 frequencies of 8000 Hz"):
+        CRN(num_freqs=129, sr=8000)
+    network = CRN(num_freqs=129, num_low=32, num_bands=32, sr=8000)
+    acoustics = Acoustics(**network.acoustics, hop_length=128, win_length=256)
+    assert (acoustics.sr, acoustics.n_fft) == (8000, 256)
+    spectrum = Stft(acoustics).transform(torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)))
+    enhanced = network(torch.view_as_real(spectrum).movedim(-1, 1))
+    assert enhanced.shape == (2, 2, *spectrum.shape[1:])
+    assert enhanced.isfinite().all()
+    torch.testing.assert_close(network.bands.erb_fc.weight.sum(0), torch.ones(97))
+
+
 def test_error_names_an_argument_that_does_not_fit():
-    with pytest.raises(ValueError, match="`num_low` and `num_bands` are 30 and 4, more than 33 together"):
+    with pytest.raises(ValueError, match="`num_low` and `num_bands` are 30 and 4: two of these bands"):
         small(num_low=30)
+    with pytest.raises(ValueError, match="`num_bands` is 1"):
+        small(num_bands=1)
     with pytest.raises(ValueError, match="`hidden_size` is 8, which 3 `groups` do not divide"):
         small(groups=3)
     with pytest.raises(ValueError, match="`hidden_size` is 0"):
