@@ -75,7 +75,9 @@ def run_seeds(
         get_logger().info(f"seed {seed}, run {index} of {count}")
         own: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
         experiment = Experiment.load(file, overrides=own, modes=modes)
-        results.append(experiment.run(resume=trains, ckpt_path=ckpt_path, allow_drift=allow_drift))
+        # A run that begins is not told that it has no checkpoint: nobody has asked to resume it.
+        resume = trains and bool(experiment.store.list(verify=False))
+        results.append(experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]
     names = dict.fromkeys(name for scalars in found for name in scalars)
     values = {name: [scalars[name] for scalars in found if name in scalars] for name in names}

@@ -39,7 +39,7 @@ class Starts:
         self._store = store
         self._modes = modes
 
-    def check_no_run(self, *, is_trial: bool) -> None:
+    def check_no_run(self, *, is_trial: bool = False) -> None:
         """Checks that the folder does not hold a run yet, because a new run would overwrite it.
 
         Args:

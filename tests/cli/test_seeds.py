@@ -29,6 +29,7 @@ def recorded(folder, name, scalar):
 def test_each_seed_is_a_run_of_its_own_and_the_table_has_mean_and_deviation(audiozen, tiny, tmp_path):
     done = audiozen("run", str(tiny.write()), "-M", "train", "test", "--seeds", "2")
     assert done.code == 0, done.err
+    assert "has no checkpoint yet" not in done.err
     assert not (tmp_path / "exp/tiny").exists()
     found = json.loads((tmp_path / "exp/tiny_seeds.json").read_text())
     assert found["seeds"] == [1, 2]
