@@ -75,6 +75,8 @@ def test_the_first_batches_are_learnt_in_a_folder_of_their_own(audiozen, tiny, t
         ["--overfit-batches", "2", "--ckpt-path", "best"],
         ["--fast-dev-run", "--overfit-batches", "2"],
         ["--fast-dev-run", "--nproc-per-node", "2"],
+        ["--fast-dev-run", "-M", "test"],
+        ["--fast-dev-run", "-M", "test", "train"],
     ],
 )
 def test_options_that_contradict_each_other_are_refused(audiozen, tiny, options):
