@@ -10,7 +10,7 @@ PIP    := PIP_CONSTRAINT=constraints.txt $(BIN)/pip --disable-pip-version-check
 INSTALL_PESQ = $(PIP) install -c constraints.txt -e '.[pesq]' || \
   echo 'PESQ could not be built: it needs a C compiler. Everything else works without it.'
 
-RECIPE := recipes/mini_denoise/sdnn
+RECIPE := recipes/mini_denoise/crn
 RUN    := $(RECIPE)/exp/baseline
 
 LIGHT := click filelock hypothesis numpy packaging pluggy pytest rich safetensors soundfile structlog tomli
@@ -22,7 +22,7 @@ LIGHT_TESTS := tests/core/diagnostics tests/core/storage tests/core/experiment/t
 help:            ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(VENV)/.user    ## train the small denoiser (two to three minutes on two cores) and print its table of scores
+demo: $(VENV)/.user    ## train the small denoiser (three to four minutes of one CPU core) and print its table of scores
 	$(BIN)/audiozen run $(RECIPE)/baseline.toml --mode train test $(if $(wildcard $(RUN)/checkpoints/latest),--resume)
 
 test: lint types unit  ## linter, type checker, all tests but the long ones; COVERAGE=yes measures the coverage too

@@ -300,9 +300,9 @@ def test_listing_is_read_with_its_folders_and_links():
 
 def test_error_in_getting_started_is_what_check_prints(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("corpus", "sdnn"):
+    for name in ("corpus", "crn"):
         Path(name).symlink_to(REPOSITORY / "recipes/mini_denoise" / name)
-    text = marked(STARTED, "file: smaller.toml").replace('"baseline.toml"', '"sdnn/baseline.toml"')
+    text = marked(STARTED, "file: smaller.toml").replace('"baseline.toml"', '"crn/baseline.toml"')
     for name, code in (("hidden_size", 0), ("hiden_size", 2)):
         Path("smaller.toml").write_text(text.replace("hidden_size", name))
         monkeypatch.setattr(sys, "argv", ["audiozen", "check", "smaller.toml"])

@@ -8,14 +8,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from audiozen_core.config.composition import Composition
+from audiozen_core.config.composition import Composition, values_below
 from audiozen_core.config.overrides import Overrides, apply_overrides
 from audiozen_core.config.references import resolve_references
 from audiozen_core.config.renamed_keys import OLD_SETTINGS, is_old_value
 from audiozen_core.config.toml.document import Document
 from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
-from audiozen_core.diagnostics.key_path import KeyPath
+from audiozen_core.diagnostics.key_path import KeyPath, spell
+from audiozen_core.diagnostics.printable import is_printable
 from audiozen_core.errors import ConfigError
 
 _MOST_FILES = 500
@@ -42,6 +43,7 @@ def compose(
         raise ConfigError(failures)
     apply_overrides(composition, overrides)
     resolve_references(composition, environment)
+    composition.findings += _not_utf8(composition)
     for key_path, (advice, values) in OLD_SETTINGS.items():
         if key_path in composition.origins and is_old_value(composition.get(key_path), values):
             dropped = composition.drop_old_setting(key_path, advice)
@@ -49,6 +51,18 @@ def compose(
             composition.findings = [found for found in composition.findings if found.span != dropped.span]
             composition.findings.append(dropped)
     return composition
+
+
+def _not_utf8(composition: Composition) -> Iterator[Diagnostic]:
+    """Finds the texts that a TOML file can't hold: names of files that the command line, `${env:…}` or `${here}` gave.
+
+    The run keeps its values as a TOML file, and compares them when it is resumed.
+    """
+    for place, value in values_below(composition.values, ()):
+        if not all(is_printable(text) for text in (value, *place) if isinstance(text, str)):
+            message = f"`{spell(place)}` has bytes that are not UTF-8, which a TOML file can't hold"
+            notes = ("help: rename the folder or file, or name a symbolic link to it: ln -s OLD NEW",)
+            yield composition.finding(config_codes.NOT_UTF8, message, place, notes=notes)
 
 
 def _merge(composition: Composition, chain: list[Document], number: Iterator[int]) -> list[Diagnostic]:

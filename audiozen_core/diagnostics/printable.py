@@ -26,6 +26,17 @@ def printable(text: str) -> str:
     return _SURROGATE.sub(_escape, text)
 
 
+def is_printable(text: str) -> bool:
+    r"""Returns whether a text has an encoding: whether all bytes of a file name are UTF-8.
+
+    Example:
+        >>> import os
+        >>> is_printable("café.wav"), is_printable(os.fsdecode(b"caf\xe9.wav"))
+        (True, False)
+    """
+    return not _SURROGATE.search(text)
+
+
 def _escape(match: re.Match[str]) -> str:
     number = ord(match.group())
     return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"

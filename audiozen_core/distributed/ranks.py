@@ -188,12 +188,12 @@ class Ranks:
         """Turns an error of the connection to another rank into one that says so.
 
         Raises:
-            PeerError: instead of the error of the connection, or of a hook that has met it.
+            PeerError: instead of the error of the connection, or of a hook or a backward pass that has met it.
         """
         try:
             yield
         except Exception as error:
-            cause = error.__cause__ if isinstance(error, HookError) else error
+            cause = error.__cause__ if isinstance(error, HookError | RunError) else error
             if isinstance(cause, RuntimeError):
                 self.explain(cause)
             raise

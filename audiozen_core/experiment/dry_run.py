@@ -23,6 +23,8 @@ from audiozen_core.experiment.part_parameters import count_trained
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.memory import peak_memory
 
+_WORTHWHILE = 1.3  # several threads should be this many times as fast as one
+
 
 def dry_run(experiment: Experiment) -> dict[str, str]:
     """Builds the experiment, and runs one training batch forward and backward, twice. Writes nothing.
@@ -34,7 +36,7 @@ def dry_run(experiment: Experiment) -> dict[str, str]:
         The findings as text, by name: the device, the number of trained weights of each section, and the groups of
         each optimiser. A training also has
         the shapes in the batch, the losses, the peak memory, and the time of the second pass, because the first is
-        slower.
+        slower. On a CPU it also has the number of threads, and the time of one thread.
 
     Raises:
         AudioZenError: a component can't be built, or an optimiser can't step.
@@ -59,9 +61,8 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
     trainer.set_mode(training=True)
     losses = _pass(trainer, batch, batch_idx)
     _make_optimizer_states(trainer)
-    started = time.perf_counter()
-    _pass(trainer, batch, batch_idx)
-    seconds = time.perf_counter() - started
+    seconds = _timed_pass(trainer, batch, batch_idx)
+    memory = peak_memory(trainer.device)
     batches = loader.num_batches
     if trainer.steps_per_epoch is not None:
         batches = trainer.steps_per_epoch * trainer.gradient_accumulation_steps
@@ -70,14 +71,52 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
         "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),
         "batches": "unknown" if batches is None else f"{batches} an epoch",
         "loss": ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items()),
-        "memory": f"{peak_memory(trainer.device) / 1e6:.0f} MB at the peak, "
+        "memory": f"{memory / 1e6:.0f} MB at the peak, "
         + ("including the optimiser's state" if trainer.device.type == "cuda" else "of the whole process"),
         "time": f"{seconds:.3f} s a batch, forward and backward"
         + (f", {_hours(seconds * batches)} an epoch" if batches else ""),
     }
+    if trainer.device.type == "cpu":
+        facts["threads"] = _compare_threads(trainer, batch, batch_idx, seconds)
     if unused := [name for name, weight in named if weight.requires_grad and weight.grad is None]:
         facts["no gradient"] = ", ".join(unused)
     return facts
+
+
+def _timed_pass(trainer: BaseTrainer, batch: Any, batch_idx: int) -> float:
+    """Runs a pass, and returns its seconds."""
+    started = time.perf_counter()
+    _pass(trainer, batch, batch_idx)
+    return time.perf_counter() - started
+
+
+def _compare_threads(trainer: BaseTrainer, batch: Any, batch_idx: int, seconds: float) -> str:
+    """Says whether the threads of torch are worth it. If there are several, another pass is run with one."""
+    count = torch.get_num_threads()
+    if count == 1:
+        return "1"
+    torch.set_num_threads(1)
+    try:
+        return thread_fact(count, seconds, _timed_pass(trainer, batch, batch_idx))
+    finally:
+        torch.set_num_threads(count)
+
+
+def thread_fact(count: int, seconds: float, seconds_of_one: float) -> str:
+    """Compares a pass of `count` threads with a pass of one thread, in words.
+
+    Threads wait for each other after each operation. If another program keeps one of them from running, all wait, and a
+    training can become many times slower. So they must gain a good deal on the machine as it is now.
+
+    Example:
+        >>> thread_fact(4, 0.5, 1.4)
+        '4; 2.8 times as fast as 1 (1.400 s a batch)'
+        >>> thread_fact(2, 1.5, 1.2)
+        '2; 0.8 times as fast as 1 (1.200 s a batch): set `num_threads = 1` in [meta]'
+    """
+    speed_up = seconds_of_one / seconds
+    fact = f"{count}; {speed_up:.1f} times as fast as 1 ({seconds_of_one:.3f} s a batch)"
+    return fact if speed_up >= _WORTHWHILE else f"{fact}: set `num_threads = 1` in [meta]"
 
 
 def _make_optimizer_states(trainer: BaseTrainer) -> None:

@@ -23,8 +23,18 @@ from audiozen_core.registry.paths import resolve
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.scheduler import Scheduler
 
-# An evaluation does not use these arguments of the trainer.
-_FOR_TRAINING_ONLY = ("trainer.args.clip_grad_norm_value", "trainer.args.gradient_accumulation_steps")
+# These arguments of the trainer change no output of a network: they are for the training, or choose the score.
+_NOT_FOR_OUTPUT = tuple(
+    f"trainer.args.{name}"
+    for name in (
+        "clip_grad_norm_value",
+        "gradient_accumulation_steps",
+        "monitor",
+        "save_max_score",
+        "score",
+        "score_dataset",
+    )
+)
 
 # The entries of `ReduceLROnPlateau`'s state that come from the scores so far. All other entries are its arguments.
 _PLATEAU_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
@@ -195,7 +205,7 @@ def _changes(extra: Mapping[str, Any], checked: CheckedConfig) -> list[Change]:
 
 def _decides_output(change: Change) -> bool:
     """Returns whether a setting that has changed decides what the networks compute in an evaluation."""
-    if not change.affects_training or change.key in _FOR_TRAINING_ONLY:
+    if not change.affects_training or change.key in _NOT_FOR_OUTPUT:
         return False
     section, _, rest = change.key.partition(".")
     kind, _ = split_section(section) or (section, "")

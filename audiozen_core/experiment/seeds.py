@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class SeedResults:
 
     Attributes:
         seeds: the seeds.
-        scalars: the values of each scalar, in the order of the seeds. A scalar that a run lacks is left out.
+        scalars: the values of each scalar, in the order of the seeds; NaN for a run that lacks it.
         file: the JSON file with all of this.
     """
 
@@ -35,11 +36,15 @@ class SeedResults:
     def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
         """Returns the mean, and the standard deviation of a sample (with `n - 1`), which a single value does not have.
 
+        Both are NaN if a run has no finite value.
+
         Example:
             >>> SeedResults.mean_and_deviation([1.0, 2.0, 3.0])
             (2.0, 1.0)
         """
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
+        if not all(map(math.isfinite, values)):
+            return math.nan, math.nan
+        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def run_seeds(
@@ -75,12 +80,11 @@ def run_seeds(
         get_logger().info(f"seed {seed}, run {index} of {count}")
         own: Overrides = (*overrides, f"+meta.seed={seed}", f"+meta.id={json.dumps(f'{config.id}_seed_{seed}')}")
         experiment = Experiment.load(file, overrides=own, modes=modes)
-        # A run that begins is not told that it has no checkpoint: nobody has asked to resume it.
-        resume = trains and bool(experiment.store.list(verify=False))
+        resume = trains and experiment.folder.exists()
         results.append(experiment.run(resume=resume, ckpt_path=ckpt_path, allow_drift=allow_drift))
     found = [_scalars(result) for result in results]
     names = dict.fromkeys(name for scalars in found for name in scalars)
-    values = {name: [scalars[name] for scalars in found if name in scalars] for name in names}
+    values = {name: [scalars.get(name, math.nan) for scalars in found] for name in names}
     target = results[0].folder.with_name(f"{config.id}_seeds.json")
     complete = SeedResults(seeds, values, target)
     write_whole(target, json.dumps(_as_json(complete), indent=2) + "\n")
@@ -101,5 +105,14 @@ def _as_json(results: SeedResults) -> dict[str, object]:
     rows = {}
     for name, values in results.scalars.items():
         mean, deviation = results.mean_and_deviation(values)
-        rows[name] = {"mean": mean, "standard_deviation": deviation, "values": list(values)}
+        rows[name] = {
+            "mean": _finite(mean),
+            "standard_deviation": _finite(deviation),
+            "values": [_finite(value) for value in values],
+        }
     return {"seeds": list(results.seeds), "scalars": rows}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None

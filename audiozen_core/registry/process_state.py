@@ -102,6 +102,25 @@ def _write_search_path(before: list[str]) -> None:
     sys.path[:] = [*before, *(entry for entry in sys.path if entry not in before)]
 
 
+def _finders() -> list[list[Any]]:
+    return [list(sys.meta_path), list(sys.path_hooks)]
+
+
+def _same_finders(now: list[list[Any]], before: list[list[Any]]) -> bool:
+    """Whether none is missing. Libraries add finders for their own modules."""
+    return all([one for one in found if one in known] == known for found, known in zip(now, before, strict=True))
+
+
+def _write_finders(before: list[list[Any]]) -> None:
+    lists: tuple[list[Any], list[Any]] = (sys.meta_path, sys.path_hooks)
+    for found, known in zip(lists, before, strict=True):
+        found[:] = [*(one for one in found if one not in known), *known]
+
+
+def _write_streams(before: tuple[Any, Any, Any]) -> None:
+    sys.stdin, sys.stdout, sys.stderr = before
+
+
 def _write_excepthook(before: Any) -> None:
     sys.excepthook = before
 
@@ -134,6 +153,22 @@ def _write_benchmark(before: bool) -> None:
     _torch().backends.cudnn.benchmark = before
 
 
+def _read_autocast() -> list[tuple[str, bool, Any]]:
+    torch = _torch()
+    return [(kind, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda")]
+
+
+def _initial_autocast() -> list[tuple[str, bool, Any]]:
+    torch = _torch()
+    return [("cpu", False, torch.bfloat16), ("cuda", False, torch.float16)]
+
+
+def _write_autocast(before: list[tuple[str, bool, Any]]) -> None:
+    for kind, enabled, dtype in before:
+        _torch().set_autocast_enabled(kind, enabled)
+        _torch().set_autocast_dtype(kind, dtype)
+
+
 def _torch_setting(name: str, getter: str, setter: str, initial: Callable[[], Any] = lambda: None) -> Part:
     """Returns a part that torch has a function to get and a function to set."""
 
@@ -156,6 +191,8 @@ PARTS = (
         _write_search_path,
         same=lambda now, before: now[: len(before)] == before,
     ),
+    Part("what finds modules", _finders, _write_finders, same=_same_finders),
+    Part("the standard streams", lambda: (sys.stdin, sys.stdout, sys.stderr), _write_streams),
     Part("how uncaught exceptions are shown", lambda: sys.excepthook, _write_excepthook),
     Part("the filters of warnings", lambda: list(warnings.filters), _write_filters, same=_same_filters),
     Part("signal handlers", lambda: [signal.getsignal(number) for number in _SIGNALS], _write_signals),
@@ -193,6 +230,7 @@ PARTS = (
         "use_deterministic_algorithms",
         lambda: False,
     ),
+    Part("torch's mixed precision", _read_autocast, _write_autocast, "torch", _initial_autocast),
     Part("whether cuDNN tries algorithms", lambda: _torch().backends.cudnn.benchmark, _write_benchmark, "torch"),
 )
 """All parts of the state. Random numbers are among them although a run seeds them, because a notebook may not."""

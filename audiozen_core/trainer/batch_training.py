@@ -20,7 +20,7 @@ from audiozen_core.trainer.epoch_ends import prefixed
 from audiozen_core.trainer.gradients import Gradients
 from audiozen_core.trainer.learning_rates import learning_rates
 from audiozen_core.trainer.losses import LossChoice
-from audiozen_core.trainer.part_errors import translate_step_errors
+from audiozen_core.trainer.part_errors import name_samples, translate_backward_errors, translate_step_errors
 from audiozen_core.trainer.sharded_gradients import ShardedGradients
 from audiozen_core.trainer.state import RandomState, StateRegistry
 from audiozen_core.trainer.step_scalars import StepScalars
@@ -115,7 +115,7 @@ class BatchTraining(CheckpointedTrainer):
             losses = agreed or {}
         self._has_batch = bool(losses)
         # While it waits for the gradients of other ranks, one of them may end.
-        with self.ranks.explained() if self._turns else nullcontext():
+        with name_samples(batch), self.ranks.explained() if self._turns else nullcontext():
             self.backward_losses(losses)
         if not self._window_open:
             self._optimizer_step()
@@ -151,7 +151,8 @@ class BatchTraining(CheckpointedTrainer):
             with self._sharded.only_of(inputs) if self._sharded else nullcontext(inputs) as leaves:
                 done = ask_hooks and self.hooks.backward(trainer=self._as_trainer, loss=share, inputs=leaves, last=last)
                 if not done:
-                    torch.autograd.backward(share, inputs=leaves, retain_graph=not last)
+                    with translate_backward_errors(name, self.participants):
+                        torch.autograd.backward(share, inputs=leaves, retain_graph=not last)
             if done and last and not self._sharded and not self._gradients.exist:
                 raise HookError(
                     "a hook says that it has back-propagated the loss, but no weight has a gradient",

@@ -15,6 +15,11 @@ from audiozen_core.errors import AudioZenError, RunError, foreign_frames
 from audiozen_core.trainer import input_copies, losses
 from audiozen_core.trainer.participants import Participants
 
+_NOT_IN_PLACE = (
+    "a network, a loss or the trainer changes a tensor that the backward pass needs, for example by `x += y`, "
+    "`x.relu_()` or `x[0] = y`: make a new tensor instead, such as `x = x + y`; torch names the operation if your "
+    "module calls `torch.autograd.set_detect_anomaly(True)`"
+)
 _CALLERS = (input_copies.__file__, losses.__file__, nn.modules.module.__file__)
 
 
@@ -65,6 +70,27 @@ def translate_method_errors(section: str, part: object, method: str) -> Iterator
         raise
     except Exception as error:
         raise RunError.caused_by(error, f"[{section}] {type(part).__name__} failed in `{method}`:") from error
+
+
+@contextmanager
+def translate_backward_errors(loss: str, participants: Participants) -> Iterator[None]:
+    """Translates an error of a backward pass. It comes from the operations of a network or a loss.
+
+    Args:
+        loss: the name of the loss, such as `loss_g`.
+        participants: what took part in the forward pass.
+
+    Raises:
+        RunError: the backward pass has failed.
+    """
+    try:
+        yield
+    except AudioZenError:
+        raise
+    except Exception as error:
+        notes = participants.notes(of_batch=True)
+        remedy = _NOT_IN_PLACE if "inplace" in str(error) else ""
+        raise RunError.caused_by(error, f"the backward pass of `{loss}` failed:", notes=notes, remedy=remedy) from error
 
 
 def _refused_call(error: Exception) -> bool:

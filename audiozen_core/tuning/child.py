@@ -79,7 +79,7 @@ def _command(answer: Path) -> list[str]:
 def run_within(command: Sequence[str], request: str, output: int, limit: MemoryLimit) -> tuple[int, bool]:
     """Runs a program with a request on its standard input. Returns its exit code, and whether the limit has ended it.
 
-    When this returns or raises, the program has ended, and the processes that it has started are killed.
+    The program has ended, and its processes are killed, when this returns or raises.
     """
     # The working directory is not searched for modules, because a file there may have the name of a module of Python.
     package = str(Path(__file__).resolve().parents[2])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from audiozen_core.errors import DataError
@@ -87,6 +88,23 @@ def mix_speakers(waves: Sequence[Wave], *, gains: Sequence[float], level: float)
     peak = max(float(np.abs(wave).max()) for wave in (mixture, *scaled))
     scale = np.float32(min(10 ** (level / 20) / max(rms(mixture), 1e-12), PEAK / peak))
     return mixture * scale, [wave * scale for wave in scaled]
+
+
+def change_speed(waves: Wave, length: int) -> Wave:
+    """Plays waves [count, time] faster or slower, so that they have another length: pitch and tempo change alike.
+
+    The spectrum is cut off, or continued by zeros. Frequencies that would be too high for the sample rate are lost.
+
+    Example:
+        >>> tone = np.sin(2 * np.pi * 100 * np.arange(1000, dtype=np.float32) / 1000)
+        >>> faster = change_speed(tone[None], 800)[0]
+        >>> float(np.abs(faster - np.sin(2 * np.pi * 125 * np.arange(800) / 1000)).max().round(3))
+        0.0
+    """
+    # Torch transforms float32, and is several times as fast as NumPy, which computes in float64.
+    spectrum = torch.fft.rfft(torch.from_numpy(waves))
+    resampled: Wave = torch.fft.irfft(spectrum, length).numpy() * np.float32(length / waves.shape[1])
+    return resampled
 
 
 def loop(noise: Wave, length: int, *, start: int, fade: int) -> Wave:

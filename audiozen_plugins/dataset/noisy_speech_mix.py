@@ -7,20 +7,22 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from audiozen_core.binding.ranges import Positive, out_of_range
+from audiozen_core.binding.ranges import Positive, Range, out_of_range
 from audiozen_core.diagnostics.printable import fit_for_file
 from audiozen_core.errors import DataError
 from audiozen_plugins.dataset.collate import pad_collate
-from audiozen_plugins.dataset.mixing import Wave, decibel_range, loop, mix, rms
+from audiozen_plugins.dataset.mixing import Wave, change_speed, decibel_range, loop, mix, rms
 from audiozen_plugins.dataset.pairs import ClipSeconds, clip_length
 from audiozen_plugins.dataset.recordings import Pool, Recording, from_folder, from_manifest
 from audiozen_plugins.dataset.utterances import PAUSE, Segment, Utterances, spread
 
+Speed = Annotated[float, Range(least=0.5, most=2)]
 _FADE_SECONDS = 0.02  # the crossfade between repetitions of a short noise
 _MAX_DRAWS = 100  # this many silent segments in a row are an error
 
@@ -36,6 +38,7 @@ class Draw:
         noise_start: the first sample of the noise.
         snr: the signal-to-noise ratio in dB.
         level: the RMS of the mixture in dBFS.
+        source_length: the number of samples to read, from which `change_speed` makes `length` samples.
     """
 
     speech: tuple[Segment, ...]
@@ -44,6 +47,7 @@ class Draw:
     noise_start: int
     snr: float
     level: float
+    source_length: int
 
 
 class NoisySpeechMix(Dataset[dict[str, Any]]):
@@ -60,6 +64,9 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
     The SNR is the ratio of the mean power of speech and noise over the whole item, pauses included. No sample is
     clipped. A noise that is shorter than the item is repeated with a crossfade.
 
+    With `speed_range`, speech and noise are played faster or slower, as on a tape, so that few voices sound like more.
+    Ko et al., "Audio Augmentation for Speech Recognition", Interspeech 2015.
+
     An item has the keys `id`, `noisy` and `clean` (float32 [time]), `snr` (dB) and `sr` (hertz). The ID has voice and
     utterance, kind and noise, and SNR, joined by `__`. No two items have the same: if a fixed set has several items of
     an utterance (and SNR), all but the first one get a number at the end, and items that are not fixed get their index.
@@ -75,6 +82,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         snr_range: the lowest and the highest SNR, in dB; drawn uniformly. [-5, 20] if `snrs` is not given either.
         snrs: a grid of SNRs in dB, instead of a range. In a fixed set, each is given once.
         level_range: the lowest and the highest RMS level of the mixture, in dBFS; drawn uniformly.
+        speed_range: the lowest and the highest speed, such as [0.9, 1.1]; drawn uniformly, in steps of 0.01. By default
+            the recordings keep their speed.
         items_per_epoch: the number of items; by default one for each utterance (and each SNR of the grid). If a fixed
             set has fewer items, they are spread evenly over the utterances.
         fixed: whether an item is always the same; by default true with a grid and false with a range.
@@ -99,6 +108,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         snr_range: Sequence[float] | None = None,
         snrs: Sequence[float] | None = None,
         level_range: Sequence[float] = (-35.0, -15.0),
+        speed_range: Sequence[Speed] | None = None,
         items_per_epoch: Positive | None = None,
         fixed: bool | None = None,
         seed: int = 0,
@@ -123,6 +133,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         self.clip = clip_length(clip_seconds, sr)
         if wrong := out_of_range(NoisySpeechMix, locals()):
             raise DataError(wrong, remedy="change it, or leave it out")
+        self.speeds = None if speed_range is None else _percents(speed_range)
         speech, noise = _find(manifest, split, speech_dir, noise_dir)
         self.speech = Pool(speech, sr=sr, cache_mb=cache_mb)
         self.noise = Pool(noise, sr=sr, cache_mb=cache_mb)
@@ -140,7 +151,7 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             raise IndexError(index)
         for attempt in range(_MAX_DRAWS):
             draw = self.draw(index, attempt)
-            speech, noise = self._utterances.read(draw.speech, draw.length), self._noise(draw)
+            speech, noise = self._utterances.read(draw.speech, draw.source_length), self._noise(draw)
             if rms(speech) > PAUSE and noise.any():
                 break
         else:
@@ -149,6 +160,8 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
                 f"{_MAX_DRAWS} random segments in a row were silent; the last two were from {names}",
                 remedy="leave out silent recordings",
             )
+        if draw.source_length != draw.length:
+            speech, noise = change_speed(np.stack([speech, noise]), draw.length)
         noisy, clean = mix(speech, noise, snr=draw.snr, level=draw.level)
         return {
             "id": self._id(index, draw),
@@ -176,20 +189,22 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
             count = -(-self._num_items // self._num_grid)
             utterance, noise = spread(utterance, count, len(self.speech)), self._noise_turns[turn % len(self.noise)]
         level = rng.uniform(*self.level_range)
-        speech, length = self._utterances.fill(utterance, self.clip, rng)
-        room = self.noise.lengths[noise] - length
+        speed = 1.0 if self.speeds is None else rng.randint(*self.speeds) / 100
+        speech, source = self._utterances.fill(utterance, self.clip and round(self.clip * speed), rng)
+        length = self.clip or round(source / speed)
+        room = self.noise.lengths[noise] - source
         noise_start = rng.randrange(room + 1 if room >= 0 else self.noise.lengths[noise])
         if self.snrs is None:
             snr = rng.uniform(*self.snr_range)
         else:
             snr = self.snrs[grid_index] if self.fixed else rng.choice(self.snrs)
-        return Draw(speech, length, noise, noise_start, snr, level)
+        return Draw(speech, length, noise, noise_start, snr, level, source)
 
     def _noise(self, draw: Draw) -> Wave:
-        if draw.noise_start + draw.length <= self.noise.lengths[draw.noise]:
-            return self.noise.read(draw.noise, draw.noise_start, draw.length)
+        if draw.noise_start + draw.source_length <= self.noise.lengths[draw.noise]:
+            return self.noise.read(draw.noise, draw.noise_start, draw.source_length)
         fade = round(_FADE_SECONDS * self.sr)
-        return loop(self.noise.read(draw.noise), draw.length, start=draw.noise_start, fade=fade)
+        return loop(self.noise.read(draw.noise), draw.source_length, start=draw.noise_start, fade=fade)
 
     def _id(self, index: int, draw: Draw) -> str:
         names = self.speech.recordings[draw.speech[0][0]].name, self.noise.recordings[draw.noise].name
@@ -197,6 +212,14 @@ class NoisySpeechMix(Dataset[dict[str, Any]]):
         snr = f"{draw.snr:+.4g}" if self.snrs is None else f"{draw.snr:+}".removesuffix(".0")
         turn = index // self._num_grid // len(self.speech) if self.fixed else index
         return fit_for_file("__".join((*names, f"snr{snr}", *([str(turn + 1)] if turn or not self.fixed else []))))
+
+
+def _percents(speed_range: Sequence[float]) -> tuple[int, int]:
+    if len(speed_range) != 2 or speed_range[0] > speed_range[1]:
+        raise DataError(
+            f"`speed_range` is {list(speed_range)}", remedy="give the lowest and the highest speed, such as [0.9, 1.1]"
+        )
+    return round(100 * speed_range[0]), round(100 * speed_range[1])
 
 
 def _find(

@@ -79,14 +79,17 @@ class CompressedSpectrumLoss(nn.Module):
             raise ValueError("the loss compares complex spectra, not real numbers")
         estimate, target = in_full_precision(estimate, target, _SHAPE)
         with torch.autocast(estimate.device.type, enabled=False):
-            magnitude, spectrum = self._compressed(estimate)
-            wanted_magnitude, wanted_spectrum = self._compressed(target)
+            magnitude, *parts = self._compressed(estimate)
+            wanted_magnitude, *wanted_parts = self._compressed(target)
             of_magnitudes = nn.functional.mse_loss(magnitude, wanted_magnitude)
-            of_spectra = (spectrum - wanted_spectrum).square().sum(-1).mean()
-            return (1 - self.complex_weight) * of_magnitudes + self.complex_weight * of_spectra
+            of_real, of_imag = map(nn.functional.mse_loss, parts, wanted_parts)
+            return (1 - self.complex_weight) * of_magnitudes + self.complex_weight * (of_real + of_imag)
 
-    def _compressed(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns compressed magnitudes [...], and compressed spectra [..., 2] as real and imaginary part."""
-        parts = torch.view_as_real(spectrum)
-        power = parts.square().sum(-1) + self.eps
-        return power ** (self.power / 2), parts * power[..., None] ** ((self.power - 1) / 2)
+    def _compressed(self, spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the magnitude, the real and the imaginary part of compressed spectra [...]."""
+        # On a CPU, separate parts and a single power take a third of the time of `[..., 2]` and two powers.
+        real, imag = spectrum.real.contiguous(), spectrum.imag.contiguous()
+        power = real.square() + imag.square() + self.eps
+        magnitude = power ** (self.power / 2)
+        factor = magnitude * power.rsqrt()
+        return magnitude, real * factor, imag * factor

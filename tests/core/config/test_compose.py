@@ -1,5 +1,6 @@
 """Layers: `extends`, `--set`, and the origin of each value."""
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from audiozen_core.config.compose import compose
 from audiozen_core.errors import ConfigError
+
+ODD = os.fsdecode(b"caf\xe9")
 
 
 @pytest.fixture
@@ -339,3 +342,30 @@ def test_files_that_extend_each_other_twice_are_an_error_that_says_so(write):
     assert finding.message == ("more than 500 files are extended; files that are extended repeatedly count each time")
     assert finding.notes == ("help: extend each file only once",)
     assert finding.span is not None
+
+
+# ---------------------------------------------------------------------------------------------- not UTF-8
+
+
+@pytest.mark.parametrize(
+    ("override", "environment"),
+    [
+        (f"predict_dataset.args.folder={ODD}", {}),
+        (f'+predict_dataset.args.folders=["{ODD}"]', {}),
+        ("predict_dataset.args.folder=${env:ODD}", {"ODD": ODD}),
+        (f'+predict_dataset.args={{"{ODD}" = 1}}', {}),
+    ],
+    ids=["text", "array", "environment", "key"],
+)
+def test_name_of_a_folder_that_is_not_utf8_is_an_error_at_its_position(write, override, environment):
+    file = write("exp.toml", "[predict_dataset]\nargs = {folder = 'new'}\n")
+    composition = compose(file, [override], environment)
+    finding = composition.findings[0]
+    assert finding.code == "AZ121"
+    assert finding.span.file.name == "--set"
+    assert "bytes that are not UTF-8" in finding.message
+
+
+def test_name_of_a_folder_with_any_letters_of_utf8_is_no_error(write):
+    file = write("exp.toml", "[predict_dataset]\nargs = {folder = 'new'}\n")
+    assert compose(file, ["predict_dataset.args.folder=größe/日本/😀"]).findings == []

@@ -4,9 +4,10 @@ import json
 import re
 
 import pytest
+import torch
 
 from audiozen_core.errors import RunError
-from audiozen_core.experiment.dry_run import dry_run
+from audiozen_core.experiment.dry_run import dry_run, thread_fact
 from audiozen_core.experiment.experiment import Experiment
 from tests.tiny_experiment import TinyExperiment
 
@@ -150,3 +151,28 @@ def test_hooks_that_prepare_themselves_when_a_run_starts_are_not_asked(tmp_path)
     tiny.run(STRICT, ("max_epochs = 2", "max_epochs = 1"))
     asked = {hook for [hook] in lines(tiny, "asked.jsonl")}
     assert asked == {"autocast", "backward", "on_gradients_ready", "optimizer_step"}
+
+
+@pytest.fixture
+def threads():
+    """Restores the number of threads of torch."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("count", "passes", "fact"),
+    [(1, 2, "1"), (2, 3, r"2; [0-9.]+ times as fast as 1 \([0-9.]+ s a batch\)(: set .*)?")],
+)
+def test_several_threads_are_compared_with_one(tiny, threads, count, passes, fact):
+    changes = (*NET, ('device = "cpu"', f'device = "cpu"\nnum_threads = {count}'))
+    facts = dry_run(Experiment.load(tiny.write(*changes)))
+    assert re.fullmatch(fact, facts["threads"])
+    assert len(lines(tiny, "gradients.jsonl")) == passes
+    assert torch.get_num_threads() == count
+
+
+def test_several_threads_that_gain_little_are_advised_against():
+    assert "num_threads = 1" not in thread_fact(2, seconds=1.0, seconds_of_one=1.6)
+    assert thread_fact(2, seconds=1.0, seconds_of_one=1.1).endswith("set `num_threads = 1` in [meta]")

@@ -81,11 +81,12 @@ def test_all_changes_are_in_one_warning(tiny, capfd):
         ("[model]", "[model]"),
         ("max_epochs = 2", "max_epochs = 5\nplot = true\nlog_interval = 1"),
         ("max_epochs = 2", "max_epochs = 2\nclip_grad_norm_value = 1.0\ngradient_accumulation_steps = 2"),
+        ("max_epochs = 2", 'max_epochs = 2\nmonitor = "loss"\nsave_max_score = false'),
         ("args.lr = 0.1", "args.lr = 0.2"),
         ('[test_dataset]\npath = "parts.Data"', '[test_dataset]\npath = "parts.Data"\nargs.size = 8'),
         ('device = "cpu"', 'device = "cpu"\nnum_threads = 1'),
     ],
-    ids=["none", "safe", "gradients", "optimizer", "data", "threads"],
+    ids=["none", "safe", "gradients", "score", "optimizer", "data", "threads"],
 )
 def test_other_changes_are_no_warning(tiny, capfd, change):
     assert not warnings(tiny, capfd, change)

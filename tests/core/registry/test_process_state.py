@@ -40,6 +40,8 @@ CHANGES = {
     "the environment": "import os; os.environ['CUDA_VISIBLE_DEVICES'] = ''",
     "the locale": f"import locale; locale.setlocale(locale.LC_ALL, {OTHER_LOCALE!r})",
     "the search path for modules": "import sys; sys.path.insert(0, '/nowhere')",
+    "what finds modules": "import sys; sys.meta_path.clear()",
+    "the standard streams": "import sys; sys.stderr = None",
     "how uncaught exceptions are shown": "import sys; sys.excepthook = print",
     "the filters of warnings": "import warnings; warnings.simplefilter('ignore')",
     "signal handlers": "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)",
@@ -53,6 +55,7 @@ CHANGES = {
     "torch's precision": "import torch; torch.set_float32_matmul_precision('medium')",
     "whether torch records gradients": "import torch; torch.set_grad_enabled(False)",
     "whether torch is deterministic": "import torch; torch.use_deterministic_algorithms(True)",
+    "torch's mixed precision": "import torch; torch.set_autocast_enabled('cpu', True)",
     "whether cuDNN tries algorithms": "import torch; torch.backends.cudnn.benchmark = True",
 }
 
@@ -77,6 +80,8 @@ def observed():
         locale.setlocale(locale.LC_ALL),
         [entry for entry in sys.path if entry != "/nowhere"],
         sys.path[0],
+        [finder for finder in sys.meta_path if not type(finder).__module__.startswith("audiozen_core")],
+        sys.stderr,
         sys.excepthook,
         [entry for entry in warnings.filters if entry[2].__module__ == "builtins"],
         signal.getsignal(signal.SIGTERM),
@@ -90,6 +95,8 @@ def observed():
         torch.get_float32_matmul_precision(),
         torch.is_grad_enabled(),
         torch.are_deterministic_algorithms_enabled(),
+        (torch.ones(1, 1) @ torch.ones(1, 1)).dtype,
+        torch.get_autocast_dtype("cpu"),
         torch.backends.cudnn.benchmark,
     )
 

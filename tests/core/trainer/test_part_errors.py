@@ -169,3 +169,55 @@ def test_error_of_switching_the_mode_names_the_section():
     loss = LossWithoutMode(1, 1)
     with pytest.raises(RunError, match=r"\[loss_function\] .* failed in `train`: ValueError: there is no eval"):
         make_trainer(loss=loss, max_epochs=1).train(make_loader(), [make_loader()])
+
+
+class ChangesItsOutputInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def forward(self, x):
+        y = self.linear(x).sigmoid()
+        y += 1  # the backward pass of the sigmoid needs what it returned
+        return y
+
+
+class Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise KeyError("gradient")
+
+
+class FailsInItsBackwardPass(ChangesItsOutputInPlace):
+    def forward(self, x):
+        return Backward.apply(self.linear(x))
+
+
+def test_error_of_a_backward_pass_after_a_change_in_place_says_what_to_do():
+    with pytest.raises(RunError) as caught:
+        make_trainer(model=ChangesItsOutputInPlace, max_epochs=1).train(make_loader())
+    error = caught.value
+    assert error.message.startswith("the backward pass of `loss` failed: RuntimeError: one of the variables")
+    assert "x = x + y" in error.remedy
+    assert "returned by [model]: float32 [4, 1]" in error.notes
+    assert any(note.startswith("samples: sample ") for note in error.notes)
+
+
+def test_error_of_a_backward_pass_of_ones_own_is_named_with_its_line():
+    with pytest.raises(RunError, match="the backward pass of `loss` failed: KeyError: 'gradient'") as caught:
+        make_trainer(model=FailsInItsBackwardPass, max_epochs=1).train(make_loader())
+    assert any(note.startswith(f"raised in: {__file__}:") for note in caught.value.notes)
+    assert "in place" not in caught.value.remedy
+
+
+def test_backward_pass_that_runs_out_of_memory_is_reported_as_such(monkeypatch):
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(torch.autograd, "backward", full)
+    with pytest.raises(RunError, match=r"the GPU .*memory"):
+        make_trainer(max_epochs=1).train(make_loader())

@@ -1,6 +1,5 @@
 """A process that measures is ended in time, and leaves none behind."""
 
-import os
 import subprocess
 import sys
 import time
@@ -25,12 +24,12 @@ def is_alive(pid):
         return False
 
 
-def ends(pid):
-    """Waits until a process that was killed has ended."""
-    deadline = time.monotonic() + 30
-    while is_alive(pid) and time.monotonic() < deadline:
+def wait_until(condition):
+    """Waits for something that happens soon: a killed process of another one is dead a moment later."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return not is_alive(pid)
+    assert condition()
 
 
 def test_a_process_is_ended_with_its_workers_when_memory_is_low(tmp_path):
@@ -45,7 +44,7 @@ def test_a_process_is_ended_with_its_workers_when_memory_is_low(tmp_path):
         code, was_ended = run_within([sys.executable, "-c", WITH_WORKER], "request", log.fileno(), limit)
     assert was_ended
     assert code < 0
-    assert ends(int(output.read_text()))  # and not after the 60 seconds that it would take by itself
+    wait_until(lambda: not is_alive(int(output.read_text())))
 
 
 def test_reserve_is_the_share_that_may_not_be_used():
@@ -95,7 +94,11 @@ def test_a_training_is_measured_in_a_process_of_its_own(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_ends_when_the_one_that_asked_is_gone(tmp_path):
-    slow = "\nimport time\nclass Slow(Data):\n    def __getitem__(self, index):\n        time.sleep(60)\n"
+    waits = tmp_path / "waits"
+    slow = (
+        "\nimport time, pathlib\nclass Slow(Data):\n    def __getitem__(self, index):\n"
+        f"        pathlib.Path({str(waits)!r}).touch()\n        time.sleep(60)\n"
+    )
     file = TinyExperiment(tmp_path, slow).write(('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Slow"'))
     parent = (
         "import sys; from pathlib import Path; from audiozen_core.tuning.child import MemoryLimit, measure_in_child\n"
@@ -103,14 +106,9 @@ def test_a_process_ends_when_the_one_that_asked_is_gone(tmp_path):
         f"measure_in_child(Path({str(file)!r}), [], 2, steps=1, limit=limit)\n"
     )
     asking = subprocess.Popen([sys.executable, "-c", parent])
-    deadline = time.monotonic() + 60
-    children: list[int] = []
-    while not children and time.monotonic() < deadline:
-        time.sleep(0.1)
-        children = [int(pid) for pid in Path(f"/proc/{asking.pid}/task/{asking.pid}/children").read_text().split()]
-    time.sleep(8)  # it now waits for a sample
-    assert is_alive(children[0])
+    wait_until(waits.exists)
+    (measuring,) = map(int, Path(f"/proc/{asking.pid}/task/{asking.pid}/children").read_text().split())
+    assert is_alive(measuring)
     asking.kill()
     asking.wait()
-    assert ends(children[0])
-    assert os.getpid() != children[0]
+    wait_until(lambda: not is_alive(measuring))

@@ -208,6 +208,33 @@ def test_long_noise_is_cut_and_short_noise_is_looped(write, tmp_path):
     assert np.corrcoef(noise[:-period], noise[period:])[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("speed", [None, 0.8, 1.25])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_speed_changes_the_pitch_of_speech_and_noise(write, tmp_path, speed, clip):
+    time = np.arange(16000) / 16000
+    write("speech/a.wav", wave=0.5 * np.sin(2 * np.pi * 400 * time))
+    write("noise/b.wav", wave=0.5 * np.sin(2 * np.pi * 1000 * time))
+    data = NoisySpeechMix(
+        speech_dir=tmp_path / "speech", noise_dir=tmp_path / "noise", clip_seconds=clip, snr_range=[3, 3],
+        speed_range=speed and [speed, speed],
+    )  # fmt: skip
+    sample = data[0]
+    length = 8000 if clip else round(16000 / (speed or 1))
+    assert sample["clean"].shape == sample["noisy"].shape == (length,)
+    assert measured_snr(sample) == pytest.approx(3, abs=0.01)
+    for wave, hertz in ((sample["clean"], 400), (sample["noisy"] - sample["clean"], 1000)):
+        peak = np.abs(np.fft.rfft(wave.numpy(), 16000)).argmax()
+        assert peak == pytest.approx(hertz * (speed or 1), abs=2)
+
+
+def test_speeds_are_drawn_from_the_whole_range(manifest):
+    data = NoisySpeechMix(manifest, split="train", clip_seconds=1.0, speed_range=[0.9, 1.1])
+    random.seed(0)
+    lengths = [data.draw(0).source_length for _ in range(300)]
+    assert (min(lengths), max(lengths)) == (14400, 17600)
+    assert len(set(lengths)) == 21
+
+
 def test_silent_segments_are_replaced_by_new_draws(write, tmp_path):
     half_silent = np.concatenate([np.full(40000, 2**-15), np.random.default_rng(0).uniform(-0.5, 0.5, 8000)])
     write("speech/a.wav", wave=half_silent)
@@ -242,6 +269,9 @@ def test_iteration_over_the_data_set_ends(grid):
         ({"manifest": "{manifest}", "snr_range": [5, 0]}, r"`snr_range` is \[5, 0\]"),
         ({"manifest": "{manifest}", "snr_range": [0, math.inf]}, r"`snr_range` is \[0, inf\]"),
         ({"manifest": "{manifest}", "level_range": [-20]}, r"`level_range` is \[-20\]"),
+        ({"manifest": "{manifest}", "speed_range": [1.1, 0.9]}, r"`speed_range` is \[1\.1, 0\.9\]"),
+        ({"manifest": "{manifest}", "speed_range": [1]}, r"`speed_range` is \[1\]"),
+        ({"manifest": "{manifest}", "speed_range": [0, 1]}, r"`speed_range.*` is 0"),
         ({"manifest": "{manifest}", "clip_seconds": 0}, "`clip_seconds` is 0"),
         ({"manifest": "{manifest}", "clip_seconds": math.inf}, "`clip_seconds` is inf"),
         ({"manifest": "{manifest}", "items_per_epoch": 0}, "`items_per_epoch` is 0"),

@@ -6,6 +6,7 @@ import os
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem
+from tensorboard.summary.writer import event_file_writer
 
 from audiozen_core.errors import MissingExtraError, RunError
 from audiozen_core.hooks.specs import hookimpl
@@ -20,6 +21,12 @@ from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _files_in_order(monkeypatch):
+    """Starts to number the files of TensorBoard. It reads those of one second by their names: 10 comes before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 def test_each_record_is_a_json_line(tmp_path):

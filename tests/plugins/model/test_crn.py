@@ -1,4 +1,4 @@
-"""The small convolutional recurrent network is causal, does not depend on the level much, and trains."""
+"""The small convolutional recurrent network is causal, and scales bands of the spectrum."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audiozen_core.testing.networks import check_model
 from audiozen_plugins.model import CRN
+from audiozen_plugins.model.crn import _GroupedGRU
 from tests.plugins.model.conftest import noise_spectrum
 
 
@@ -18,7 +19,7 @@ def parts(*shape: int, seed: int = 0) -> Tensor:
 
 def small(**args) -> CRN:
     torch.manual_seed(0)
-    return CRN(**{"num_freqs": 33, "channels": [4, 6], "hidden_size": 8, **args})
+    return CRN(**{"num_freqs": 33, "num_low": 5, "num_bands": 4, "kernel_size": 3, "hidden_size": 8, **args})
 
 
 NOISY = parts(2, 33, 12)
@@ -28,9 +29,11 @@ def test_the_model_passes_the_conformance_check():
     check_model(small, NOISY)
 
 
-@pytest.mark.parametrize("channels", [[4], [4, 6], [4, 6, 5]])
-def test_output_has_the_shape_of_the_input_for_any_number_of_layers(channels):
-    assert small(channels=channels)(NOISY).shape == NOISY.shape
+@pytest.mark.parametrize(
+    "args", [{"groups": 1}, {"groups": 4}, {"num_layers": 1}, {"kernel_size": 1}, {"num_low": 0}, {"num_freqs": 33}]
+)
+def test_output_has_the_shape_of_the_input_for_other_arguments(args):
+    assert small(**args)(NOISY).shape == NOISY.shape
 
 
 def test_output_does_not_depend_on_later_frames():
@@ -42,14 +45,28 @@ def test_output_does_not_depend_on_later_frames():
     assert (ours[..., 8:] - theirs[..., 8:]).abs().max() > 1e-3
 
 
-def test_mask_turns_and_scales_the_spectrum():
-    """With a mask of i, all phases turn by a right angle."""
+def test_mask_scales_each_band_and_keeps_the_phase():
+    """Low frequencies are bands of their own; the highest frequency has the factor of the highest band."""
     network = small().eval()
+    factors = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     with torch.no_grad():
         network.mask.weight.zero_()
-        network.mask.bias.copy_(torch.tensor([0.0, 20.0]))
-    real, imag = NOISY.unbind(1)
-    torch.testing.assert_close(network(NOISY), torch.stack([-imag, real], dim=1))
+        network.mask.bias.copy_(factors.logit())
+        gains = network(NOISY) / NOISY
+    torch.testing.assert_close(gains[:, 0], gains[:, 1])
+    torch.testing.assert_close(gains[0, 0, :5, 0], factors[:5])
+    torch.testing.assert_close(gains[0, 0, -1, 0], factors[-1])
+
+
+def test_groups_have_their_own_channels_until_the_next_layer():
+    """With one layer, a channel of the second group does not change the output of the first one."""
+    gru = _GroupedGRU(8, 2)
+    x = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    other = x.clone()
+    other[..., 4:] += 1
+    ours, theirs = gru(x), gru(other)
+    assert torch.equal(ours[..., ::2], theirs[..., ::2])
+    assert (ours[..., 1::2] - theirs[..., 1::2]).abs().max() > 1e-3
 
 
 def test_gradients_are_finite_for_silence_and_under_autocast():
@@ -60,8 +77,10 @@ def test_gradients_are_finite_for_silence_and_under_autocast():
 
 
 def test_error_names_an_argument_that_does_not_fit():
-    with pytest.raises(ValueError, match="`num_freqs` is 31, but 8 must divide `num_freqs - 1`"):
-        small(num_freqs=31)
+    with pytest.raises(ValueError, match="`num_low` and `num_bands` are 30 and 4, more than 33 together"):
+        small(num_low=30)
+    with pytest.raises(ValueError, match="`hidden_size` is 8, which 3 `groups` do not divide"):
+        small(groups=3)
     with pytest.raises(ValueError, match="`hidden_size` is 0"):
         small(hidden_size=0)
 
