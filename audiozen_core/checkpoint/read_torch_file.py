@@ -36,8 +36,14 @@ def convert(source: Path, target: Path, key: str) -> dict[str, Any]:
                 "error": f"it contains `{found[1]}`, which is code; nothing of it was run",
                 "remedy": "get the weights alone from its author: a dictionary of tensors",
             }
-        first = (text.strip().splitlines() or [""])[0][:200]
-        return {"error": f"torch can't read it: {type(error).__name__}: {first}", "remedy": "check that it is complete"}
+        # Before its reason, torch advises to read the file in a way that runs its code.
+        reason = text.rpartition("WeightsUnpickler error:")[2].strip()
+        first = (reason.splitlines() or [""])[0][:200]
+        return {
+            "error": f"torch can't read it: {type(error).__name__}: {first}",
+            "remedy": "check that it is complete, or get a dictionary of tensors from its author, as `torch.save` "
+            "writes it by default",
+        }
     found_at = dict(_states(content, ()))
     if not found_at:
         return {"error": "it has no dictionary of tensors", "remedy": ""}

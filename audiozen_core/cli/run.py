@@ -128,11 +128,9 @@ def command(
     _ignore_usr1_until_training()
     asks = [nproc_per_node, nnodes, rdzv_endpoint, max_restarts]
     tries = fast_dev_run or overfit_batches is not None
-    if tries and (launcher or requeue or resume or ckpt_path or (fast_dev_run and overfit_batches)):
-        raise click.UsageError(
-            "--fast-dev-run and --overfit-batches are short runs of their own, without each other, --launcher, "
-            "--requeue, --resume and --ckpt-path"
-        )
+    if tries:
+        others = bool(launcher or requeue or resume or ckpt_path)
+        _check_trial(modes, is_fast=fast_dev_run, overfits=overfit_batches is not None, others=others)
     if launcher:
         from audiozen_core.cli.submission import submit_runs
 
@@ -190,6 +188,16 @@ def command(
         if fast_dev_run:
             click.echo(f"One batch of each mode ({', '.join(modes)}) has gone through. Nothing was kept.")
     return 0
+
+
+def _check_trial(modes: tuple[str, ...], *, is_fast: bool, overfits: bool, others: bool) -> None:
+    if others or (is_fast and overfits):
+        raise click.UsageError(
+            "--fast-dev-run and --overfit-batches are short runs of their own, without each other, --launcher, "
+            "--requeue, --resume and --ckpt-path"
+        )
+    if is_fast and modes[0] != "train":
+        raise click.UsageError("--fast-dev-run has no checkpoint to begin with: let its first mode be train")
 
 
 def _run_seeds(

@@ -94,6 +94,11 @@ def tune_lr(file: Path, least: float, most: float, steps: int, output: Path | No
     if suggestion.rate is None:
         raise RunError(f"no learning rate can be suggested: {suggestion.problem}", remedy=suggestion.remedy)
     _show_suggestion(test, suggestion.rate)
+    if experiment.config.components["lr_scheduler"]:
+        click.echo(
+            "\n[lr_scheduler] was off in the test. Its highest rate should be the suggested one: give `max_lr` to "
+            "OneCycleLR, for example, and multiply `lr` for noam by (d_model * warmup_steps) ** 0.5."
+        )
 
 
 def _show_curve(test: RangeTest) -> None:

@@ -54,7 +54,7 @@ class BatchLoader:
     Attributes:
         origin: where the batches come from, in words: the data set, and the collate function if it is not torch's.
         size: the number of samples of the data set; None for a stream.
-        samples: with several ranks, the number of samples in the newest batch.
+        samples: with several ranks, and after `count_samples`, the number of samples in the newest batch.
 
     Raises:
         DataError: the data set is empty or has no length; `drop_last` drops its only batch; a sampler or `shuffle` is
@@ -152,15 +152,20 @@ class BatchLoader:
                 most=first_batches,
             )
             options["batch_sampler"] = self._batches
+        self._collate = PartialCollate(collate, place, counts=share[1] > 1)
         self._loader: DataLoader[Any] = DataLoader(
             self._source,
             num_workers=num_workers,
             pin_memory=pin_memory,
-            collate_fn=PartialCollate(collate, place, counts=share[1] > 1),
+            collate_fn=self._collate,
             # Otherwise each epoch would draw a number from the run's generator.
             generator=torch.Generator(),
             **options,
         )
+
+    def count_samples(self) -> None:
+        """Keeps the number of samples of each batch in `samples`; to be called before the first epoch."""
+        self._collate.counts = True
 
     def _count(self) -> int:
         """Returns the number of items. Raises DataError if there are none, or if the data set does not say."""

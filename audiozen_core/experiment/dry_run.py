@@ -64,6 +64,8 @@ def _train_once(trainer: BaseTrainer, loader: BatchLoader) -> dict[str, str]:
     seconds = _timed_pass(trainer, batch, batch_idx)
     memory = peak_memory(trainer.device)
     batches = loader.num_batches
+    if trainer.steps_per_epoch is not None:
+        batches = trainer.steps_per_epoch * trainer.gradient_accumulation_steps
     named = [(name, weight) for module in trainer.modules.values() for name, weight in module.named_parameters()]
     facts = {
         "batch": ", ".join(f"{name} {shape}" for name, shape in _shapes(batch, "batch")),

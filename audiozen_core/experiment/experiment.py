@@ -154,7 +154,7 @@ class Experiment:
                 # The lock removes the folder again if building fails before anything is written to it.
                 stack.enter_context(run_lock(self.folder))
                 if not resume:
-                    self.starts.check_no_run()
+                    self.starts.check_no_run(is_trial=self.trial is not None)
             self.ranks.wait()
             for mode in self.modes:
                 if mode != self.modes[0]:
@@ -198,6 +198,7 @@ class Experiment:
                 # Results are recorded at the epoch and step of the checkpoint.
                 restore_for_evaluation(trainer, start.path, self.checked)
             trainer.weights.choose(weights)
+            trainer.checkpoint_name += f"_{weights}" if weights else ""  # other weights have other results
             if first:
                 stack.enter_context(_no_exit())
                 if self.ranks.is_main:

@@ -39,8 +39,11 @@ class Starts:
         self._store = store
         self._modes = modes
 
-    def check_no_run(self) -> None:
+    def check_no_run(self, *, is_trial: bool = False) -> None:
         """Checks that the folder does not hold a run yet, because a new run would overwrite it.
+
+        Args:
+            is_trial: whether the run is a try, which can't be continued.
 
         Raises:
             RunError: it does.
@@ -51,7 +54,9 @@ class Starts:
             folder = self._store.folder.parent
             raise RunError(
                 f"`{folder}` already contains a run{reached}, so no new run was started and nothing was changed",
-                remedy=f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
+                remedy="remove this folder, or set another `meta.id`; a short run is never continued"
+                if is_trial
+                else f"continue the run with {RESUME}, or rename the TOML file, after which a run is named",
             )
 
     def of_mode(self, mode: RunMode, which: str | None, *, resume: bool) -> Start | None:

@@ -49,6 +49,7 @@ class Gradients:
         self._optimizers = optimizers
         self._contributions = Counter[str]()
         self._unreached = set(optimizers)
+        self._has_looked = False
         self.find_weights()
 
     def find_weights(self) -> None:
@@ -94,16 +95,20 @@ class Gradients:
 
     def note_reached(self) -> None:
         """Remembers which networks have gradients now."""
+        self._has_looked = True
         for suffix in self._unreached & self._contributions.keys():
             if any(weight.tensor.grad is not None for weight in self._trained[suffix]):
                 self._unreached.discard(suffix)
 
     def unreached(self) -> list[str]:
-        """Returns the suffixes of the networks that an optimiser trains, and that have never had a gradient."""
+        """Returns the suffixes of the networks that an optimiser trains, and that have not had a gradient in any step.
+
+        Without a step there are none: a run may be resumed where only the end of an epoch is left.
+        """
         return sorted(
             suffix
             for suffix in self._unreached
-            if any(weight.tensor.requires_grad for weight in self._trained.get(suffix, ()))
+            if self._has_looked and any(weight.tensor.requires_grad for weight in self._trained.get(suffix, ()))
         )
 
     def check_no_new_weights(self) -> None:

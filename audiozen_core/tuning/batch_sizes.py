@@ -21,7 +21,7 @@ class Measured:
         samples_per_second: the number of samples trained on in a second; 0 if it does not fit.
         peak_memory: the peak memory in bytes: of the tensors on a GPU, otherwise of the whole process; None if unknown.
         device: the device.
-        data_size: the number of samples of the data set; None for a stream.
+        data_size: the number of samples of the data set; None for a stream of which a batch has not had all.
         reason: why it does not fit.
     """
 

@@ -47,15 +47,16 @@ def measure_size(experiment: Experiment, batch_size: int, *, steps: int = 5, sec
     clock = _Clock(steps, seconds)
     try:
         with short_training(experiment, clock, batch_size=batch_size) as (trainer, loader):
-            clock.loader = loader
+            clock.observe(loader)
             trainer.train(loader)
+            ended = loader.size is None and clock.largest < batch_size
             return Measured(
                 batch_size,
                 fits=True,
                 samples_per_second=clock.samples_per_second,
                 peak_memory=peak_memory(trainer.device),
                 device=trainer.device.type,
-                data_size=loader.size,
+                data_size=clock.largest if ended else loader.size,
             )
     except Exception as error:
         if not is_out_of_memory(error):
@@ -75,15 +76,25 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 class _Clock:
-    """Measures the time of the steps after the first one."""
+    """Measures the time of the steps after the first one.
+
+    Attributes:
+        largest: the number of samples of the largest batch.
+    """
 
     def __init__(self, steps: int, seconds: float) -> None:
-        self.loader: BatchLoader | None = None
+        self.largest = 0
+        self._loader: BatchLoader | None = None
         self._steps = steps
         self._seconds = seconds
         self._samples = 0
         # The samples that had been trained on, and the time, at the end of each step.
         self._ends: list[tuple[int, float]] = []
+
+    def observe(self, loader: BatchLoader) -> None:
+        """Names the loader whose batches are trained on, before its first one."""
+        loader.count_samples()
+        self._loader = loader
 
     @property
     def samples_per_second(self) -> float:
@@ -92,13 +103,11 @@ class _Clock:
         return (after - before) / (ended - began)
 
     @hookimpl.on_training_step_start
-    def on_training_step_start(self, batch_idx: int) -> None:
-        """Counts the samples of a batch: the last one of an epoch has fewer."""
-        assert self.loader is not None
-        full, size = self.loader.batch_size, self.loader.size
-        assert full is not None  # it is None with a `batch_sampler`, which is refused
-        left = full if size is None else size - batch_idx * full
-        self._samples += min(full, left) if left > 0 else full
+    def on_training_step_start(self) -> None:
+        """Counts the samples of a batch: the last one of a pass over the data may have fewer."""
+        assert self._loader is not None
+        self._samples += self._loader.samples
+        self.largest = max(self.largest, self._loader.samples)
 
     @hookimpl.on_optimizer_step_end
     def on_optimizer_step_end(self, trainer: Trainer) -> None:

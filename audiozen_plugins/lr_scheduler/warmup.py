@@ -50,9 +50,21 @@ class _Decay(_Scheduler):
         super().__init__(optimizer)
 
     def set_training_length(self, steps: int) -> None:
-        """Sets the number of steps of the training, which is the end of the decay unless `total_steps` is given."""
-        if self._follows_training:
-            self.total_steps = steps
+        """Sets the number of steps of the training, which is the end of the decay unless `total_steps` is given.
+
+        If a checkpoint had another number, the next step already has the rate of the new decay. Otherwise the first
+        step after the end of a shorter training would have its last rate, which is mostly 0.
+        """
+        if not self._follows_training or steps == self.total_steps:
+            return
+        is_known, self.total_steps = self.total_steps is not None, steps
+        if is_known:
+            self._last_lr = self.get_lr()
+            for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def factor(self, step: int) -> float:
         """Returns the factor of a step, which counts from 1. After the end it is `final_ratio`."""

@@ -64,6 +64,8 @@ def test_the_first_batches_are_learnt_in_a_folder_of_their_own(audiozen, tiny, t
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     assert not (tmp_path / "exp/tiny").exists()
+    again = audiozen("run", str(tiny.write()), "--overfit-batches", "1")
+    assert (again.code, "remove this folder" in again.err, "--resume" in again.err) == (2, True, False)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,8 @@ def test_the_first_batches_are_learnt_in_a_folder_of_their_own(audiozen, tiny, t
         ["--overfit-batches", "2", "--ckpt-path", "best"],
         ["--fast-dev-run", "--overfit-batches", "2"],
         ["--fast-dev-run", "--nproc-per-node", "2"],
+        ["--fast-dev-run", "-M", "test"],
+        ["--fast-dev-run", "-M", "test", "train"],
     ],
 )
 def test_options_that_contradict_each_other_are_refused(audiozen, tiny, options):

@@ -50,6 +50,12 @@ def test_lr_prints_the_line_to_paste_and_writes_the_points(lr, tiny, tmp_path):
     assert not (tmp_path / "exp/tiny").exists()
 
 
+def test_lr_says_that_a_scheduler_was_off(lr, tiny):
+    assert "[lr_scheduler]" not in lr().out
+    tiny.values["lr_scheduler"] = {"path": "noam", "args": {"warmup_steps": 10}}
+    assert "[lr_scheduler] was off in the test. Its highest rate should be the suggested one" in lr().out
+
+
 def test_lr_without_matplotlib_says_how_to_get_the_picture(lr, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     done = lr()

@@ -1,6 +1,7 @@
 """Files of torch become safetensors files; code in them is never run."""
 
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -103,6 +104,18 @@ def test_file_that_is_cut_or_something_else_is_refused(tmp_path):
     assert "torch can't read it" in convert(path, tmp_path / "out.safetensors", "")["error"]
     path.write_text("hello")
     assert "torch can't read it" in convert(path, tmp_path / "out.safetensors", "")["error"]
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_code_in_a_plain_pickle_is_refused_without_torchs_advice_to_run_it(tmp_path, protocol):
+    path = tmp_path / "weights.tar"
+    path.write_bytes(pickle.dumps({"model": Code(tmp_path / "ran")}, protocol))
+    done = convert(path, tmp_path / "out.safetensors", "")
+    assert "weights_only" not in done["error"]
+    assert done["error"].rpartition(": ")[2]
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 @pytest.mark.parametrize(

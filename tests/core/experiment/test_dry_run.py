@@ -98,6 +98,12 @@ def test_time_is_that_of_a_batch_and_not_of_a_step(tiny):
     assert re.fullmatch(r"\d+\.\d{3} s a batch, forward and backward, 0:00:\d\d an epoch", facts["time"])
 
 
+@pytest.mark.parametrize(("steps", "batches"), [("", "3 an epoch"), ("\nsteps_per_epoch = 7", "14 an epoch")])
+def test_batches_of_an_epoch_are_those_that_are_trained_on(tiny, steps, batches):
+    text = f"max_epochs = 2\ngradient_accumulation_steps = 2{steps}"
+    assert dry_run(Experiment.load(tiny.write(*NET, ("max_epochs = 2", text))))["batches"] == batches
+
+
 def test_optimizer_that_can_not_step_is_an_error_before_the_training(tiny):
     sparse = (
         'path = "torch.nn.Linear"\nargs = {in_features = 4, out_features = 1}',

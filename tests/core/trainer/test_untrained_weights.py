@@ -6,7 +6,7 @@ from torch import nn
 
 from audiozen_core.hooks.specs import hookimpl
 from audiozen_core.trainer.components import Components
-from tests.tiny_training import TinyTrainer, make_loader, make_trainer
+from tests.tiny_training import TinyTrainer, make_loader, make_trainer, state_of
 
 UNTRAINED = "no optimiser trains"
 UNREACHED = "no weight of [model_t] had a gradient in epoch 1, so [optimizer_t] trains nothing"
@@ -64,6 +64,28 @@ def test_network_that_no_loss_depends_on_is_a_warning(tmp_path, capsys, options,
     log = capsys.readouterr().err
     assert log.count(UNREACHED) == warnings
     assert UNTRAINED not in log
+
+
+class StopAfter:
+    """Stops after a step, within its epoch."""
+
+    def __init__(self, step):
+        self.step = step
+
+    @hookimpl
+    def stop_within_epoch_reason(self, trainer):
+        return "asked" if trainer.progress.step == self.step else None
+
+
+def test_run_that_is_resumed_after_the_last_step_of_an_epoch_has_nothing_to_warn_of(tmp_path, capsys):
+    stopped = make_trainer(tmp_path, hooks={"stop": StopAfter(5)}, max_epochs=1)
+    stopped.train(make_loader())
+    assert (stopped.progress.epoch, stopped.progress.batch) == (0, 5)
+    resumed = make_trainer(tmp_path, max_epochs=1)
+    resumed.load_checkpoint(state_of(stopped))
+    resumed.train(make_loader())
+    assert (resumed.progress.epoch, resumed.progress.step) == (1, 5)
+    assert "trains nothing" not in capsys.readouterr().err
 
 
 class Stays(nn.Linear):

@@ -107,6 +107,12 @@ class Full(Trainer):
         return super().training_step(batch, batch_idx)
 
 
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        data = Data()
+        return (data[index] for index in range(len(data)))
+
+
 class Pairs(torch.utils.data.Sampler):
     def __init__(self, data_source):
         pass
@@ -163,18 +169,29 @@ class Counts:
         return "over" if len(self.counts) == 9 else None
 
 
+STREAM = ('[dataset]\npath = "parts.Data"', '[dataset]\npath = "parts.Stream"')
+
+
+@pytest.mark.parametrize("changes", [(), (STREAM,)], ids=["data", "stream"])
+@pytest.mark.parametrize("args", ["", "steps_per_epoch = 1"], ids=["passes", "steps"])
 @pytest.mark.parametrize("window", [1, 2])
-def test_samples_are_counted_as_the_batches_have_them(tiny, window):
-    file = tiny.write(("max_epochs = 2", f"gradient_accumulation_steps = {window}"))
+def test_samples_are_counted_as_the_batches_have_them(tiny, window, args, changes):
+    file = tiny.write(("max_epochs = 2", f"gradient_accumulation_steps = {window}\n{args}"), *changes)
     clock = batch_trial._Clock(steps=5, seconds=60.0)
     with short_training(Experiment.load(file), clock, batch_size=4) as (trainer, loader):
-        clock.loader = loader
+        clock.observe(loader)
         trainer.train(loader)
     counts = Counts(clock)
     with short_training(Experiment.load(file), counts, batch_size=4) as (trainer, loader):
         trainer.train(loader)
     assert [samples for samples, _ in clock._ends] == counts.counts[:6]
-    assert counts.counts[:2] == [[4, 6], [6, 12]][window - 1]  # an epoch has four samples, then two
+    assert counts.counts[:2] == [[4, 6], [6, 12]][window - 1]  # a pass has four samples, then two
+
+
+def test_search_ends_when_a_batch_has_the_whole_stream(tiny):
+    experiment = Experiment.load(tiny.write(STREAM))
+    assert [measure_size(experiment, size, steps=1).data_size for size in (4, 6, 8)] == [None, None, 6]
+    assert max(sizes(search_sizes(lambda size: measure_size(experiment, size, steps=1)))) <= 8
 
 
 def test_a_batch_sampler_leaves_nothing_to_choose(tiny):

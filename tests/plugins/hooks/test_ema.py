@@ -1,5 +1,6 @@
 """Small experiments run with the average, and are compared with averages that are computed by hand."""
 
+import json
 import shutil
 import signal
 from types import SimpleNamespace
@@ -245,7 +246,11 @@ def test_the_user_chooses_the_weights_of_an_evaluation(finished, copied):
     saved, average, _ = checkpoint(finished[1], "best")
     watch = Watch()
     for weights in ("raw", "ema", None):
-        copied.run("test", hooks=watch, weights=weights)
+        folder = copied.run("test", hooks=watch, weights=weights).folder
+    records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    names = [record["checkpoint"] for record in records if "checkpoint" in record][-3:]
+    assert names == [f"{names[2]}_raw", f"{names[2]}_ema", names[2]]
+    assert all((folder / "test" / name).is_dir() for name in names)
     assert [same(weights, average) for weights in watch.evaluated] == [False, True, True]
     assert same(watch.evaluated[0], saved)
     with pytest.raises(RunError, match="no hook offers weights called `swa`") as caught:

@@ -85,8 +85,25 @@ def test_a_longer_training_has_a_later_end(tmp_path):
     experiment = tiny(tmp_path)
     experiment.run()
     used = experiment.set("trainer", max_epochs=6).run(resume=True).metrics("step/lr")
-    # The rate of the first step after the resume was set before the new length was known.
-    assert used[9:] == pytest.approx(rates(lambda o: WarmupCosine(o, 3, 12), 12, lr=1e-3)[9:])
+    assert used[:8] == pytest.approx(rates(lambda o: WarmupCosine(o, 3, 8), 8, lr=1e-3))
+    assert used[8:] == pytest.approx(rates(lambda o: WarmupCosine(o, 3, 12), 12, lr=1e-3)[8:])
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_new_length_changes_the_rate_of_the_next_step_in_each_group(as_tensor):
+    values = [torch.tensor(rate, dtype=torch.float64) if as_tensor else rate for rate in (0.5, 0.25)]
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in values]
+    optimizer = torch.optim.SGD(groups, lr=0.5)
+    scheduler = WarmupLinear(optimizer, 2)
+    scheduler.set_training_length(4)
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+    assert [float(group["lr"]) for group in optimizer.param_groups] == [0.0, 0.0]
+    scheduler.set_training_length(8)
+    assert [float(group["lr"]) for group in optimizer.param_groups] == [0.25, 0.125]
+    if as_tensor:
+        assert optimizer.param_groups[0]["lr"] is values[0]
 
 
 def test_epochs_are_counted_if_the_section_says_so(tmp_path):
