@@ -134,6 +134,9 @@ def _paragraphs(info: ComponentInfo) -> list[str]:
         head.append(f"  phase   {info.phase or 'monitor'}")
     if info.size:
         head.append(f"  size    {info.size}")
+        if len(info.size.modules) > 1:
+            named = ", ".join(f"{name} ({count:,})" for name, count in info.size.modules.items())
+            head.append(f"  modules {named}")
     if info.printed:
         head.append(f"  prints  {info.printed.strip().splitlines()[0]}")
     paragraphs = ["\n".join(head), info.signature]

@@ -163,6 +163,12 @@ class BatchLoader:
             **options,
         )
 
+    @property
+    def datasets(self) -> Sequence[Any]:
+        """The data sets, in the order of `names`. Those of a training are joined."""
+        parts: Any = self.dataset
+        return list(parts.datasets) if len(self.names) > 1 else [parts]
+
     def count_samples(self) -> None:
         """Keeps the number of samples of each batch in `samples`; to be called before the first epoch."""
         self._collate.counts = True

@@ -22,12 +22,7 @@ from audiozen_core.distributed.join import compare_data, compare_ranks, joined_r
 from audiozen_core.distributed.ranks import ALONE
 from audiozen_core.distributed.restarts import has_begun, note_begin
 from audiozen_core.errors import RunError
-from audiozen_core.experiment.build import (
-    build_component,
-    build_components,
-    build_lifecycle,
-    build_loader,
-)
+from audiozen_core.experiment.build import build_component, build_components, build_lifecycle, build_loader
 from audiozen_core.experiment.initial_weights import LoadedWeights, load_initial_weights
 from audiozen_core.experiment.lazy_modules import initialise_lazy_modules
 from audiozen_core.experiment.lock import run_lock
@@ -276,6 +271,7 @@ class Experiment:
             # Data that only a later mode uses is counted in that mode. It is not part of what a checkpoint remembers.
             with (trainer.unreadable if mode in used else trainer.unreadable.fresh_copy()).allow_unreadable_files(mode):
                 loaders[mode] = self._loaders(mode, lifecycle, device)
+        trainer.check_data(loaders)
         if "train" in loaders:
             seed_generators(self.config.meta.seed)
             initialise_lazy_modules(trainer, loaders["train"][0])

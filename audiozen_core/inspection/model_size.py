@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from inspect import Parameter
 from typing import Any
 
@@ -21,12 +22,14 @@ class ModelSize:
             and the STFT are not counted.
         sr: the sample rate of that audio, in hertz.
         unknown: why a number is not known; "" if both are.
+        modules: the number of trained weights of each module of the model, by its name.
     """
 
     weights: int | None
     macs_per_second: int | None
     sr: int
     unknown: str
+    modules: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.weights is None:
@@ -65,15 +68,20 @@ def model_size(target: Any) -> ModelSize | None:
             model = target()
         except Exception as error:
             return ModelSize(None, None, acoustics.sr, f"it can't be built without arguments ({_brief(error)})")
-        weights = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        weights = _trained(model)
+        modules = {name: count for name, part in model.named_children() if (count := _trained(part))}
         try:
             # What an object declares may depend on its arguments.
             acoustics = Acoustics(**declared_acoustics(model))
             macs = _macs_per_second(model.eval(), acoustics)
         except Exception as error:
-            return ModelSize(weights, None, acoustics.sr, _brief(error))
+            return ModelSize(weights, None, acoustics.sr, _brief(error), modules)
     unknown = "" if macs is not None else "the model has no attribute `domain`"
-    return ModelSize(weights, macs, acoustics.sr, unknown)
+    return ModelSize(weights, macs, acoustics.sr, unknown, modules)
+
+
+def _trained(module: Any) -> int:
+    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
 
 
 def _macs_per_second(model: Any, acoustics: Acoustics) -> int | None:

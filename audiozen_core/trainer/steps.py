@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from audiozen_core.config.check_training import DEFINE_STEP, lacks_step, missing_steps
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.step_scalars import mean_of
@@ -15,6 +16,14 @@ from audiozen_core.trainer.step_scalars import mean_of
 
 class Steps:
     """The methods that a subclass of `BaseTrainer` defines, for the modes that it is used in."""
+
+    def check_data(self, loaders: Mapping[Mode, Sequence[BatchLoader]]) -> None:
+        """Checks that the data fits the networks. It is called before anything is written; by default it does nothing.
+
+        Args:
+            loaders: the data of all modes that are run, and of the validation. `loader.datasets` has its data sets, and
+                `loader.names` what they are called in messages.
+        """
 
     def prepare_batch(self, batch: Any, mode: Mode) -> Any:
         """Checks or converts a batch before each step of any mode; by default it returns the batch.

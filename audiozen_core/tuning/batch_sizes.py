@@ -54,7 +54,7 @@ def search_sizes(measure: Callable[[int], Measured], *, first: int = 1, most: in
     """
     if first < 1 or (most is not None and most < first):
         raise RunError(
-            f"there is no batch size from {first} to {most}" if most is not None else f"{first} is not a batch size",
+            f"{first} is not a batch size" if first < 1 else f"--max is {most}, less than --min, which is {first}",
             remedy="let --min be 1 at least, and --max not smaller than --min",
         )
     measured = [measure(first)]

@@ -31,8 +31,8 @@ class RangeTest:
         curve: the losses.
         suggestion: the learning rate to use, or why there is none.
         ended_early: why the test has ended before its last rate, in words; "" if it has not.
-        groups: the ratio of the rate of each group of parameters to the rate of the optimiser, by the name of the group
-            in records, such as `lr_encoder`; empty if all have the same rate.
+        groups: for each group of parameters with a rate of its own, the ratio to the rate of the optimiser, by the name
+            of the group in records, such as `lr_encoder`.
     """
 
     section: str
@@ -84,7 +84,7 @@ def run_range_test(
             error.notes = (*error.notes, f"learning rate: {sweep.rate:.2g}, in step {sweep.done + 1} of {steps}")
             raise
     curve = sweep.curve
-    groups = dict(zip(names, ratios, strict=True)) if len(set(ratios)) > 1 else {}
+    groups = {name: ratio for name, ratio in zip(names, ratios, strict=True) if ratio != 1}
     return RangeTest(section, curve, curve.suggest(sweep.ended_early), sweep.ended_early, groups)
 
 

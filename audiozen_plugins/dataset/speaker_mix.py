@@ -58,7 +58,8 @@ class SpeakerMix(Dataset[dict[str, Any]]):
     that follows a short one, are made equal, and then changed by random gains. No sample is clipped.
 
     An item has the keys `id`, `noisy` (the mixture), `source_1`, `source_2`, … (float32 [time]; they add up to the
-    mixture) and `sr` (hertz). The ID has the voices and utterances, joined by `__`. No two items have the same.
+    mixture) and `sr` (hertz). The ID has the voices and utterances, joined by `__`, and a number where it is
+    needed. No two items have the same.
 
     Args:
         manifest: a CSV file with the columns `file` (relative to the manifest), `role` (`speech` or `noise`), `voice`,
@@ -156,7 +157,7 @@ class SpeakerMix(Dataset[dict[str, Any]]):
             )
         mixture, sources = mix_speakers(waves, gains=draw.gains, level=draw.level)
         return {
-            "id": self._id(index, draw),
+            "id": self._id(index, draw, attempt),
             "noisy": torch.from_numpy(mixture),
             **{f"source_{number}": torch.from_numpy(wave) for number, wave in enumerate(sources, start=1)},
             "sr": self.sr,
@@ -187,7 +188,9 @@ class SpeakerMix(Dataset[dict[str, Any]]):
         gains = [rng.uniform(*self.gain_range) for _ in chosen]
         return SpeakerDraw(tuple(speakers), length, tuple(gains), rng.uniform(*self.level_range))
 
-    def _id(self, index: int, draw: SpeakerDraw) -> str:
+    def _id(self, index: int, draw: SpeakerDraw, attempt: int) -> str:
         names = [self.speech.recordings[segments[0].utterance].name for segments in draw.speakers]
         turn = index // len(self.speech) if self.fixed else index
-        return fit_for_file("__".join([*names, *([str(turn + 1)] if turn or not self.fixed else [])]))
+        # Another draw may have the utterances of another item.
+        numbers = [str(turn + 1)] if turn or not self.fixed else []
+        return fit_for_file("__".join([*names, *numbers, *([f"draw{attempt + 1}_of_{index}"] if attempt else [])]))

@@ -64,6 +64,7 @@ class ConvTasNet(nn.Module):
                 f"`kernel_size` is {kernel_size} and must be even; `block_kernel_size` is {block_kernel_size} and must "
                 "be odd"
             )
+        self.num_speakers = num_speakers
         torchaudio_loader.install()
         # Importing it takes longer than importing torch, and few experiments need it.
         from torchaudio.models import ConvTasNet as Network

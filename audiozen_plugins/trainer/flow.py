@@ -235,6 +235,11 @@ def _part_errors(model: Any, loss: Any) -> Iterator[RunError]:
             f"the trainer `flow` works on complex spectra, but the model declares `domain = {declared!r}`",
             remedy="use a model that is called with a state, a noisy spectrum and a time, such as `flow_net`",
         )
+    if getattr(unwrapped(model) if isinstance(model, nn.Module) else model, "out_delay", 0):
+        yield RunError(
+            "the trainer `flow` can't remove the delay that the model declares as `out_delay`",
+            remedy="use a model whose output is not late",
+        )
     if domains_of(loss) != (None,):
         yield RunError(
             "the trainer `flow` compares velocities, but [loss_function] compares signals in a domain of its own",

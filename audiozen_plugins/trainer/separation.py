@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_part_errors
 from audiozen_plugins.loss.calls import loss_value
 from audiozen_plugins.loss.permutations import best_permutation, reordered
@@ -57,7 +59,8 @@ class SeparationTrainer(EnhancementTrainer):
         kwargs: the other arguments of `EnhancementTrainer`. `loss_domain` can only be `waveform`.
 
     Raises:
-        RunError: as for `EnhancementTrainer`; or the loss compares something else than waveforms.
+        RunError: as for `EnhancementTrainer`; or the loss compares something else than waveforms; or the model and the
+            data sets have different numbers of speakers.
     """
 
     target: ClassVar = "source"
@@ -121,6 +124,26 @@ class SeparationTrainer(EnhancementTrainer):
             return loss_value(self.loss_function, wave, clean)
 
     # ------------------------------------------------------------------------------- the modes
+
+    def check_data(self, loaders: Mapping[Mode, Sequence[BatchLoader]]) -> None:
+        """Compares the numbers of speakers that the model and the data sets have as `num_speakers`.
+
+        Raises:
+            RunError: two of them differ.
+        """
+        super().check_data(loaders)
+        every = [loader for of_mode in loaders.values() for loader in of_mode]
+        named = [pair for loader in every for pair in zip(loader.names, loader.datasets, strict=True)]
+        told = [
+            (name, getattr(one, "num_speakers", None)) for name, one in [("the model", unwrapped(self.model)), *named]
+        ]
+        known = [(name, count) for name, count in told if isinstance(count, int)]
+        for name, count in known:
+            if count != known[0][1]:
+                raise RunError(
+                    f"{known[0][0]} is for {known[0][1]} speakers, but {name} is for {count}",
+                    remedy="set the same `num_speakers` in [model.args] and for each data set",
+                )
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks the batch, and joins `source_1`, `source_2`, … to `source` [batch, speakers, time]."""

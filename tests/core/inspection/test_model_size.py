@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -157,3 +159,7 @@ def test_counting_leaves_the_random_generators_alone():
 def test_show_tells_the_size(audiozen):  # noqa: F811
     text = audiozen("plugins", "show", "gtcrn").out
     assert "\n  size    23,669 weights, 36.6 M MACs per second of audio at 16000 Hz\n" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("  modules ")]
+    # These names can be used in patterns such as `match = "encoder.*"`.
+    assert sum(int(number.replace(",", "")) for number in re.findall(r"\(([\d,]+)\)", line)) == 23_669
+    assert "encoder (" in line

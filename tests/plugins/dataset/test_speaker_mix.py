@@ -144,6 +144,17 @@ def test_silent_speaker_is_an_error_that_names_the_files(write, tmp_path, speech
         SpeakerMix(speech_dir=tmp_path / "quiet", fixed=True)[0]
 
 
+def test_items_that_are_drawn_again_have_ids_of_their_own(write, tmp_path):
+    write("some/a/one.wav", wave=1e-4 * torch.ones(3200).numpy())
+    write("some/a/two.wav", seconds=0.2)
+    write("some/b/one.wav", seconds=0.2)
+    data = SpeakerMix(speech_dir=tmp_path / "some", fixed=True)
+    # Without its draw, the first item would have the ID of the second one.
+    ids = [data[index]["id"] for index in range(len(data))]
+    assert [name.split("__draw")[0] for name in ids[:2]] == ["a-two__b-one"] * 2
+    assert len(set(ids)) == len(ids) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

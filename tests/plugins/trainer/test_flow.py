@@ -196,6 +196,10 @@ def test_model_and_loss_of_another_domain_are_refused():
     model.domain = "waveform"
     with pytest.raises(RunError, match="the model declares `domain = 'waveform'`"):
         make(model)
+    late = Still()
+    late.out_delay = 1
+    with pytest.raises(RunError, match="can't remove the delay"):
+        make(late)
 
 
 def test_mixed_precision_changes_little():

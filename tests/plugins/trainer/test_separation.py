@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -381,6 +382,28 @@ def test_fewer_speakers_than_asked_are_an_error_before_anything_is_written(tmp_p
     with pytest.raises(DataError, match="has speech of 3 speakers"):
         tiny.run()
     assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("model", "the model is for 3 speakers, but [dataset] is for 2"),
+        ("validate_dataset", "the model is for 2 speakers, but [validate_dataset] is for 3"),
+        ("test_dataset", "the model is for 2 speakers, but [test_dataset] is for 3"),
+    ],
+)
+def test_other_number_of_speakers_is_an_error_before_anything_is_written(tmp_path, section, message):
+    tiny = experiment(tmp_path).set(section, num_speakers=3)
+    with pytest.raises(RunError, match=re.escape(message)):
+        tiny.run("train", "test")
+    assert not (tmp_path / "exp").exists()
+
+
+def test_numbers_of_speakers_that_agree_are_fine(tmp_path):
+    tiny = experiment(tmp_path).set("trainer", max_epochs=1)
+    for section in ("model", "dataset", "validate_dataset", "test_dataset"):
+        tiny.set(section, num_speakers=3)
+    tiny.run("train", "test")
 
 
 def test_network_of_spectra_trains_by_its_name(tmp_path):
