@@ -58,6 +58,13 @@ def _reproducible_settings():
     gc.freeze()  # no collection looks through the objects of torch and of the collected tests again
 
 
+@pytest.fixture(autouse=True)
+def _log_level():
+    """Sets the log level again, which a command may have changed."""
+    yield
+    logging.configure(level="info")
+
+
 @pytest.fixture
 def repository() -> Path:
     """Returns the root of the checkout."""

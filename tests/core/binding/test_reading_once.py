@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import inspect
+import sys
 import types
 
 import pytest
@@ -12,8 +13,10 @@ from audiozen_core.binding.source import syntax_tree
 
 
 @pytest.fixture
-def module(tmp_path):
+def module(tmp_path, monkeypatch):
     """Returns a function that writes a module and imports it."""
+    # Two texts of one length within a second would share their bytecode.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(text):
         path = tmp_path / "mine.py"

@@ -381,7 +381,7 @@ def test_interrupted_epoch_cannot_resume_with_another_number_of_batches(size):
     state["progress"] |= {"epoch": 0, "batch": 3}  # as saved after the third step
     again = make_trainer(max_epochs=2)
     again.load_checkpoint(state)
-    with pytest.raises(RunError, match=rf"epoch 1 had 5 batches .* and has {size // 4} now"):
+    with pytest.raises(RunError, match=rf"pass 1 over the training data had 5 batches .* and has {size // 4} now"):
         again.train(make_loader(size))
     again.load_checkpoint(state)
     again.train(make_loader(20))
