@@ -150,7 +150,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] if kind in ("items", "workers", "stream") else []) for kind in KINDS],
+)
 def test_run_resumed_anywhere_ends_like_an_undisturbed_one(kind):
     options = dict(KINDS[kind])
     args = {"steps_per_epoch": 3, "gradient_accumulation_steps": options.pop("gradient_accumulation_steps", 1)}
