@@ -11,7 +11,7 @@ from audiozen.testing import (
 )
 
 from audiozen_plugin_remix.hooks import Thaw
-from audiozen_plugin_remix.loss import MultiResolutionStftLoss
+from audiozen_plugin_remix.loss import MelDistanceLoss
 from audiozen_plugin_remix.model import GruMask
 from audiozen_plugin_remix.trainer import RemixTrainer
 
@@ -20,7 +20,7 @@ def test_every_component_has_an_entry_point():
     names = {(entry.kind, entry.name) for entry in check_entry_points("audiozen-plugin-remix")}
     assert names == {
         ("trainer", "remix"),
-        ("loss_function", "multi_resolution_stft"),
+        ("loss_function", "mel_distance"),
         ("model", "gru_mask"),
         ("hooks", "thaw"),
     }
@@ -28,7 +28,7 @@ def test_every_component_has_an_entry_point():
 
 def test_arguments_can_be_checked_before_a_run():
     check_signature(RemixTrainer, "trainer")
-    check_signature(MultiResolutionStftLoss, "loss_function")
+    check_signature(MelDistanceLoss, "loss_function")
     check_signature(GruMask, "model")
     check_signature(Thaw, "hooks")
 
@@ -46,4 +46,4 @@ def test_model_gives_the_same_output_after_loading_a_checkpoint():
 
 
 def test_gradients_of_the_loss_are_correct():
-    check_loss(MultiResolutionStftLoss(n_ffts=(64, 128)), 2, 400)
+    check_loss(MelDistanceLoss(n_ffts=(64, 128)), 2, 400)

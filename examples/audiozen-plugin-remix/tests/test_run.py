@@ -4,7 +4,7 @@ import pytest
 import torch
 from audiozen import AudioZenError
 
-from audiozen_plugin_remix.loss import MultiResolutionStftLoss
+from audiozen_plugin_remix.loss import MelDistanceLoss
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def experiment(tiny_experiment):
     return (
         tiny_experiment.set("trainer", "remix", max_epochs=2)
         .set("model", "gru_mask", num_freqs=65, hidden_size=8)
-        .set("loss_function", "multi_resolution_stft", n_ffts=[128, 256])
+        .set("loss_function", "mel_distance", n_ffts=[128, 256])
     )
 
 
@@ -43,6 +43,6 @@ def test_misspelt_argument_is_reported_before_the_run(experiment):
 
 def test_loss_is_zero_only_for_identical_signals():
     wave = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
-    loss = MultiResolutionStftLoss()
+    loss = MelDistanceLoss()
     assert loss(wave, wave) < 1e-4
     assert loss(0.5 * wave, wave) > 0.5
