@@ -99,6 +99,14 @@ def test_example_uses_every_component_of_the_plugin(name):
 
 
 @pytest.mark.parametrize("name", PLUGINS)
+def test_plugin_publishes_no_name_of_audiozen(name):
+    """A name that both have means the component of AudioZEN."""
+    entry_points = tomli.loads((project(name) / "pyproject.toml").read_text())["project"]["entry-points"]
+    for group, entries in entry_points.items():
+        assert not set(entries) & set(installed_index().names(group.removeprefix("audiozen.")))
+
+
+@pytest.mark.parametrize("name", PLUGINS)
 def test_plugin_imports_public_names_only(name):
     for file in [*project(name).rglob("*.py")]:
         assert not re.search(r"\baudiozen_(core|plugins)\b", file.read_text()), file
