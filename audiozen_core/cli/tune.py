@@ -160,9 +160,9 @@ def tune_batch_size(
     audiozen tune batch_size exp.toml --min 8 --max 256
 
     The size is doubled until the memory of the GPU or of the computer is full, or a batch has all of the data. Then
-    sizes in between are tried. On a CPU, the search also ends when larger batches are no longer faster. Each size is
-    trained for some steps in a process of its own, which is ended before the computer runs out of memory: at the most,
-    it may use the share --memory of what is free. A container or a Slurm job counts with its own limit.
+    sizes in between are tried. On a CPU, the search ends earlier if two larger sizes in a row are not faster. Each size
+    is trained for some steps in a process of its own, which is ended before the computer runs out of memory: at the
+    most, it may use the share --memory of what is free. A container or a Slurm job counts with its own limit.
 
     The suggestion is the smallest size that trains as many samples per second as the fastest one, to within 5 %. The
     learning rate should follow: run `audiozen tune lr` afterwards.

@@ -10,7 +10,8 @@ class Patience:
     """Ends training after `patience` validations without a better score.
 
     A score that is not finite is never better. Until there is a finite score, the validations after the first one
-    count. A validation that was made only because the training ended does not count.
+    count. A validation that was made only because the training ended does not count, but it may be the best
+    one, which later ones are compared with.
 
     The hook needs no state of its own: `trainer.progress` says which validation was the best, after a resume too.
     """

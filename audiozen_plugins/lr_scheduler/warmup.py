@@ -97,7 +97,7 @@ class WarmupCosine(_Decay):
         optimizer: the optimiser; its `lr` is the highest rate.
         warmup_steps: the number of steps of the warm-up.
         total_steps: the step with the lowest rate; by default the last one of the training. If the data set has no
-            length, this must be given here or as `max_steps` of the trainer.
+            length, give it here, or `max_steps` or `steps_per_epoch` to the trainer.
         final_ratio: the lowest rate, as a part of the highest one.
 
     Example:
@@ -119,7 +119,7 @@ class WarmupLinear(_Decay):
         optimizer: the optimiser; its `lr` is the highest rate.
         warmup_steps: the number of steps of the warm-up.
         total_steps: the step with the lowest rate; by default the last one of the training. If the data set has no
-            length, this must be given here or as `max_steps` of the trainer.
+            length, give it here, or `max_steps` or `steps_per_epoch` to the trainer.
         final_ratio: the lowest rate, as a part of the highest one.
 
     Example:
