@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.scoring.si_sdr import si_sdr
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.metric import si_sdr
 from audiozen_plugins.model import sigma_delta
 from audiozen_plugins.model.sdnn import SDNN
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer

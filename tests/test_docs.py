@@ -37,8 +37,8 @@ from audiozen_core.errors import MissingExtraError
 from audiozen_core.kinds import SECTIONS
 from audiozen_core.registry.entry import FIRST_PARTY
 from audiozen_core.registry.index import installed_index
+from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.testing.tiny import TinyExperiment
-from audiozen_plugins.metric.chosen import build_metric
 from audiozen_plugins.model.sdnn import SDNN
 from tests.cli.conftest import write_pairs
 

@@ -15,10 +15,10 @@ from audiozen_core.binding.ranges import Natural, Positive, Range, check_ranges
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.logging import get_logger
+from audiozen_core.scoring.chosen import MetricSpec, build_metric, metric_finding, sample_rate_error
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.rating import Rater
 from audiozen_plugins.loss.adversarial import AdversarialLoss, Judge, JudgedSignals
-from audiozen_plugins.metric.chosen import MetricSpec, build_metric, metric_finding, sample_rate_error
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Rater
 
 RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"pesq": (-0.5, 4.5), "pesq_nb": (-0.5, 4.5), "stoi": (0.0, 1.0), "estoi": (0.0, 1.0), "si_sdr": (-10.0, 30.0)}

@@ -15,11 +15,11 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import TRAINING, Mode
+from audiozen_core.scoring.chosen import as_finding
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_part_errors
 from audiozen_plugins.loss.adversarial import AdversarialLoss, Judge, JudgedSignals
-from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 GENERATOR = "g"

@@ -22,9 +22,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.diagnostics.suggestions import did_you_mean, nearest
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.kinds import Mode
-from audiozen_core.trainer.base_trainer import BaseTrainer
-from audiozen_core.trainer.components import Components
-from audiozen_plugins.metric.chosen import (
+from audiozen_core.scoring.chosen import (
     MetricSpec,
     as_finding,
     build_metric,
@@ -34,8 +32,10 @@ from audiozen_plugins.metric.chosen import (
     metric_finding,
     sample_rate_error,
 )
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Rater, Row, faults_of
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.rating import Rater, Row, faults_of
+from audiozen_core.trainer.base_trainer import BaseTrainer
+from audiozen_core.trainer.components import Components
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals

@@ -17,11 +17,11 @@ from audiozen_core.diagnostics import config_codes
 from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
+from audiozen_core.scoring.chosen import as_finding
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
 from audiozen_plugins.loss.calls import domains_of, loss_value
-from audiozen_plugins.metric.chosen import as_finding
 from audiozen_plugins.trainer.domains import ModelDomain
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from audiozen_plugins.trainer.flow_sampling import Sampler, sample

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from audiozen_core.kinds import Mode
 from audiozen_core.logging import get_logger
-from audiozen_plugins.metric.report import Report
+from audiozen_core.scoring.report import Report
 from audiozen_plugins.trainer.scores import no_pair
 
 

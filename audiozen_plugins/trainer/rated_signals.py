@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row
-from audiozen_plugins.metric.report import STATES, Report
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.report import STATES, Report
 
 
 class RatedSignals:

@@ -12,9 +12,9 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.logging import get_logger
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row
-from audiozen_plugins.metric.report import Report
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.report import Report
 
 
 @dataclass(frozen=True, slots=True)

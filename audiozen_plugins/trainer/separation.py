@@ -12,15 +12,15 @@ from torch import Tensor
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
+from audiozen_core.scoring.chosen import MetricSpec
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.over_speakers import MeanOverSpeakers
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import translate_part_errors
 from audiozen_plugins.loss.calls import loss_value
 from audiozen_plugins.loss.permutations import best_permutation, reordered
 from audiozen_plugins.loss.pit import pairwise_si_snr
-from audiozen_plugins.metric.chosen import MetricSpec
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.over_speakers import MeanOverSpeakers
 from audiozen_plugins.trainer.batches import enhancement_batch
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 

@@ -19,7 +19,7 @@ PLUGINS = CORE.parent / "audiozen_plugins"
 FLOORS = {
     8: ("cli", "testing"),
     7: ("inspection", "tuning"),
-    6: ("experiment",),
+    6: ("experiment", "scoring"),
     5: ("trainer",),
     4: ("config", "data"),
     3: ("checkpoint", "registry", "hooks", "audio", "distributed", "launcher", "scaffold"),

@@ -17,7 +17,7 @@ from audiozen_core.binding.values import annotation_below
 from audiozen_core.config.check import check_config
 from audiozen_core.config.load import load_config
 from audiozen_core.errors import ConfigError
-from audiozen_plugins.metric.chosen import MetricSpec
+from audiozen_core.scoring.chosen import MetricSpec
 from audiozen_plugins.metric.si_sdr import SiSdr
 from tests.tiny_experiment import TinyExperiment
 

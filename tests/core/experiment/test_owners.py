@@ -144,8 +144,8 @@ CASES = {
 }  # fmt: skip
 
 RATES = """
-from audiozen_plugins.metric.chosen import MetricSpec, build_metric
-from audiozen_plugins.metric.rating import Rater
+from audiozen_core.scoring.chosen import MetricSpec, build_metric
+from audiozen_core.scoring.rating import Rater
 
 
 class Rates(Trainer):

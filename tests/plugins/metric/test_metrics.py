@@ -17,9 +17,11 @@ import torch
 
 from audiozen_core.audio.files import read_audio
 from audiozen_core.errors import DataError, MissingExtraError
-from audiozen_plugins.metric import Metric, Pesq, SiSdr, Stoi, si_sdr
+from audiozen_core.scoring.chosen import build_metric
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.si_sdr import si_sdr
+from audiozen_plugins.metric import Pesq, SiSdr, Stoi
 from audiozen_plugins.metric import pesq as pesq_module
-from audiozen_plugins.metric.chosen import build_metric
 
 SR = 16000
 needs_pesq = pytest.mark.skipif(

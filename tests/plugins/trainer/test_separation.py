@@ -19,11 +19,11 @@ from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.data.loader import BatchLoader
 from audiozen_core.errors import ConfigError, DataError, RunError
 from audiozen_core.experiment.experiment import Experiment
+from audiozen_core.scoring.si_sdr import si_sdr
 from audiozen_core.testing.tiny import TinyExperiment
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.dataset import pad_collate
 from audiozen_plugins.loss import PitSiSnrLoss, SiSnrMagnitudeLoss, WeightedLoss, WeightedSumLoss
-from audiozen_plugins.metric import si_sdr
 from audiozen_plugins.model import DPRNN, ConvTasNet, TFGridNet
 from audiozen_plugins.trainer.separation import SeparationTrainer
 from tests.core.checkpoint.exactness import difference

@@ -7,10 +7,10 @@ import pytest
 
 from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.errors import RunError
-from audiozen_plugins.metric.chosen import build_metrics, check_metrics
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row
-from audiozen_plugins.metric.report import Report, scalar_names
+from audiozen_core.scoring.chosen import build_metrics, check_metrics
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.report import Report, scalar_names
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from audiozen_core.errors import RunError
+from audiozen_core.scoring.chosen import build_metric
 from audiozen_core.testing.tiny import TinyExperiment
-from audiozen_plugins.metric.chosen import build_metric
 
 pytest.importorskip("torchmetrics.audio")
 PATH = "torchmetrics.audio.ScaleInvariantSignalNoiseRatio"

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.rating import Row
 from audiozen_core.storage.atomic import make_folder, write_whole
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.rating import Row
 
 # The widest table, in characters.
 _WIDEST = 100_000

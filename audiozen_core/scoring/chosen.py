@@ -15,10 +15,10 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic, Severity
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.errors import AudioZenError, MissingExtraError, RegistryError, RunError
 from audiozen_core.registry.paths import resolve
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.of_torchmetrics import adapted
+from audiozen_core.scoring.report import STATES, scalar_names
 from audiozen_core.trainer.held_modules import held_modules
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.of_torchmetrics import adapted
-from audiozen_plugins.metric.report import STATES, scalar_names
 
 MetricSpec = Annotated[str, ComponentName("metric")] | Mapping[str, Any] | Metric
 """A metric as in a TOML file, by its name or as a table with `path` and `args`; or the object itself.

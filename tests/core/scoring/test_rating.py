@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring.rating import Rater, faults_of
+from audiozen_core.scoring.report import Report
 from audiozen_plugins.metric import Pesq, SiSdr, Stoi
-from audiozen_plugins.metric.rating import Rater, faults_of
-from audiozen_plugins.metric.report import Report
-from tests.plugins.metric.shown import shown
+from tests.core.scoring.shown import shown
 
 SR = 16000
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from audiozen_core.errors import AudioZenError, DataError, RunError
 from audiozen_core.hooks.scalars import as_scalar, form_of
-from audiozen_plugins.metric.metric import Metric
-from audiozen_plugins.metric.si_sdr import si_sdr
+from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.si_sdr import si_sdr
 
 
 @dataclass(frozen=True, slots=True)

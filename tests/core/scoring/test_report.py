@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring.rating import Row
+from audiozen_core.scoring.report import Report
 from audiozen_core.storage import atomic
 from audiozen_plugins.metric import SiSdr, Stoi
-from audiozen_plugins.metric.rating import Row
-from audiozen_plugins.metric.report import Report
-from tests.plugins.metric.shown import shown
+from tests.core.scoring.shown import shown
 
 NAN = math.nan
 

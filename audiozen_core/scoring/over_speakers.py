@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from audiozen_plugins.metric.metric import Metric
+from audiozen_core.scoring.metric import Metric
 
 
 class MeanOverSpeakers:

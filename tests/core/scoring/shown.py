@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from audiozen_plugins.metric.report import Report
+from audiozen_core.scoring.report import Report
 
 
 def shown(report: Report) -> str:
