@@ -3,8 +3,11 @@ from audiozen_core.scoring.chosen import build_metric as build_metric
 from audiozen_core.scoring.chosen import build_metrics as build_metrics
 from audiozen_core.scoring.chosen import check_metrics as check_metrics
 from audiozen_core.scoring.chosen import direction_error as direction_error
+from audiozen_core.scoring.chosen import needs_error as needs_error
 from audiozen_core.scoring.chosen import sample_rate_error as sample_rate_error
 from audiozen_core.scoring.metric import Metric as Metric
+from audiozen_core.scoring.metric import Need as Need
+from audiozen_core.scoring.metric import needs_of as needs_of
 from audiozen_core.scoring.rating import Rater as Rater
 from audiozen_core.scoring.rating import Row as Row
 from audiozen_core.scoring.report import Report as Report

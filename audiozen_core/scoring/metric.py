@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor
+
+Need = Literal["clean", "noisy", "far_end", "text"]
+"""What a metric may need besides the estimate: the clean waveform, the input of the network, the signal of the
+loudspeaker (of an echo), and the words that are said."""
+
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 
 class Metric(Protocol):
@@ -24,6 +30,12 @@ class Metric(Protocol):
     `sr` in `[acoustics]`, and reports a metric that does not take it; a test then leaves the metric out. So a
     constructor should be fast, and open large models when the metric is first called.
 
+    An optional attribute `needs` names what the metric needs besides the estimate, a tuple of `clean`, `noisy`,
+    `far_end` and `text`; without it, `("clean",)`. What it names besides `clean` is passed by keyword:
+    `metric(estimate, reference, sr=sr, noisy=noisy, text=text)`. A metric without `clean` in its needs is
+    reference-free: it gets None as the reference. It has a value also for a file without a clean signal, or with a
+    silent one.
+
     A network that a metric has when it is built is switched to evaluation mode, and frozen. A metric that opens one
     later does this itself.
     """
@@ -38,10 +50,26 @@ class Metric(Protocol):
 
         Args:
             estimate: the waveform to rate, [time], on the CPU.
-            reference: the clean waveform, [time], on the CPU.
+            reference: the clean waveform, [time], on the CPU; None if the metric does not need it.
             sr: the sample rate, in hertz.
 
         Returns:
             The value; NaN if it is not defined, for instance PESQ without an utterance.
         """
         ...
+
+
+def needs_of(metric: Metric) -> tuple[Need, ...]:
+    """Returns what a metric needs besides the estimate: its `needs`, or the clean signal.
+
+    Args:
+        metric: the metric.
+
+    Example:
+        >>> class Loudness:
+        ...     needs = ()
+        >>> needs_of(Loudness()), needs_of(object())
+        ((), ('clean',))
+    """
+    needs: tuple[Need, ...] = getattr(metric, "needs", ("clean",))
+    return needs

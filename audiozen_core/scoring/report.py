@@ -19,7 +19,7 @@ from rich.table import Table
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.rating import Row
 from audiozen_core.storage.atomic import make_folder, write_whole
 
@@ -150,7 +150,7 @@ class Report:
         labels: dict[tuple[str, ...], list[str]] = {}
         for metric in self.metrics:
             rows = self.without_value(metric)[fault]
-            named = tuple(f"{row.id} ({why})" if (why := self._reason(row, fault)) else row.id for row in rows)
+            named = tuple(f"{row.id} ({why})" if (why := self._reason(metric, row, fault)) else row.id for row in rows)
             labels.setdefault(named, []).append(metric.label)
         labels.pop((), None)
         for named, metric_labels in labels.items():
@@ -236,7 +236,7 @@ class Report:
             without = self.without_value(metric)
             if any(without):
                 left_out[metric.name] = {
-                    whose: {row.id: self._reason(row, fault) for row in without[fault]}
+                    whose: {row.id: self._reason(metric, row, fault) for row in without[fault]}
                     for whose, fault in (("pair", _PAIR), ("network", _OUTPUT))
                 }
         return {**content, "left_out": left_out}
@@ -305,13 +305,24 @@ class Report:
     def _fault(self, metric: Metric, row: Row) -> int | None:
         """Says what is at fault if a file has no value: the pair or the output. None if it has one."""
         *given, output = (math.isfinite(row.values[state][metric.name]) for state in self.states)
-        if row.faults.keys() - {self._output} or not all(given):
+        # Where a fault of another state matters, that state has no value.
+        if self._faults(metric, row).keys() - self.states.keys() or not all(given):
             return _PAIR
         return None if output else _OUTPUT
 
-    def _reason(self, row: Row, fault: int) -> str:
+    def _faults(self, metric: Metric, row: Row) -> dict[str, str]:
+        """Returns the faults of a row that concern what a metric is given."""
+        needs = needs_of(metric)
+        return {
+            kind: reason
+            for kind, reason in row.faults.items()
+            if kind in self.states or ("clean" if kind not in NEEDS else kind) in needs
+        }
+
+    def _reason(self, metric: Metric, row: Row, fault: int) -> str:
         """Returns the reasons in `faults` of a row that concern the pair, or the output."""
-        return "; ".join(reason for kind, reason in row.faults.items() if (kind == self._output) == (fault == _OUTPUT))
+        faults = self._faults(metric, row)
+        return "; ".join(reason for kind, reason in faults.items() if (kind == self._output) == (fault == _OUTPUT))
 
     def _mean_table(self, rows: Sequence[Row]) -> dict[str, dict[str, float | int | None]]:
         table = {}

@@ -43,6 +43,7 @@ class Dnsmos:
     unit = ""
     higher_is_better = True
     sample_rates = (_SR,)
+    needs = ()
 
     def __init__(self, aspect: Aspect = "overall") -> None:
         for package in ("speechmos", "onnxruntime"):
@@ -52,7 +53,7 @@ class Dnsmos:
         self._index, self.name, self.label, self._mapping = _ASPECTS[aspect]
         self._session: Any = None
 
-    def __call__(self, estimate: Tensor, reference: Tensor, *, sr: int) -> float:
+    def __call__(self, estimate: Tensor, reference: Tensor | None = None, *, sr: int) -> float:
         """Computes the rating of the estimate [time].
 
         Raises:

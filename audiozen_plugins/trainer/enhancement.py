@@ -18,6 +18,7 @@ from audiozen_core.diagnostics.diagnostic import Diagnostic
 from audiozen_core.errors import RunError
 from audiozen_core.kinds import Mode
 from audiozen_core.scoring.chosen import as_finding
+from audiozen_core.scoring.metric import needs_of
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
@@ -236,7 +237,8 @@ class EnhancementTrainer(FileByFile):
 
     def prepare_batch(self, batch: Any, mode: Mode) -> dict[str, Any]:
         """Checks that the batch has the signals that the mode needs, and their sample rates."""
-        return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode))
+        reference_free = any("clean" not in needs_of(metric) for metric in self.metrics)
+        return enhancement_batch(batch, mode, sr=self.sr, wait=self._reads_rates(mode), optional=reference_free)
 
     def _reads_rates(self, mode: Mode) -> bool:
         """Returns whether to read sample rates on a GPU: in a training only once per epoch, because the CPU waits."""

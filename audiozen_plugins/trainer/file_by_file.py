@@ -30,10 +30,12 @@ from audiozen_core.scoring.chosen import (
     check_metrics,
     direction_error,
     metric_finding,
+    needs_error,
     sample_rate_error,
 )
-from audiozen_core.scoring.metric import Metric
+from audiozen_core.scoring.metric import Metric, needs_of
 from audiozen_core.scoring.rating import Rater, Row, faults_of
+from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
@@ -64,7 +66,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             `args`.
         score_dataset: the validation set that the score is of, by its name; by default the first.
         metrics: the metrics of the test, as names or as tables. A metric whose package is not installed, or that does
-            not take the sample rate, is left out, with a warning.
+            not take the sample rate, is left out, with a warning. So is one that needs what a data set lacks, such as
+            `text`.
         save_enhanced: whether the test writes audio files.
         chunk_seconds: the length of the chunks in which longer files are validated, tested and predicted; by default
             every file is enhanced as a whole. The network starts from its initial state in each chunk. Use it for a
@@ -111,8 +114,9 @@ class FileByFile(RatedSignals, BaseTrainer):
         self._chunk: tuple[int, int] | None = None
         if chunk_seconds is not None:
             self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
-        self._validation_rater = Rater([self.score], self.sr, reference=self.target)
-        self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
+        self._validation_rater = self._rater([self.score])
+        # Of what metrics need, a data set may lack something. Data sets that have the same share a rater.
+        self._test_raters: dict[frozenset[str], Rater] = {}
         self._pairs = PairWatch()
         self._files_written = 0
         self._not_finite: list[str] = []
@@ -246,6 +250,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             wave, spectrum = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
+            if error := needs_error(self.score, self.available(file)):
+                raise error
             row = self._rate(self._validation_rater, file, signals)
             loss = self.file_loss(file, wave, spectrum)
             validated.append(Validated(row, loss, self.take_loss_scalars()))
@@ -282,7 +288,7 @@ class FileByFile(RatedSignals, BaseTrainer):
             wave, _ = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
-            rows.append(self._rate(self._test_rater, file, signals))
+            rows.append(self._rate(self._test_rater(self.available(file)), file, signals))
             if self.save_enhanced:
                 for kind, signal in self.audio(signals).items():
                     self._write(dataloader_idx, f"audio/{file['id'][0]}_{kind}.wav", signal)
@@ -296,7 +302,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         """
         result: dict[str, float] = {}
         for dataloader_idx, batches in enumerate(outputs):
-            report = self.report(self.metrics, [row for rows in batches for row in rows])
+            report = self._test_report(batches)
             folder = self.result_folder(dataloader_idx)
             report.write_csv(folder / "scores.csv")
             report.write_json(folder / "scores.json")
@@ -306,12 +312,16 @@ class FileByFile(RatedSignals, BaseTrainer):
             # Standard output may be closed (for example by `| head`). The results are also in the files.
             with contextlib.suppress(OSError):
                 report.show(f"{title}: {' and '.join(self.states)}", Console())
+            for metric in self.metrics:
+                if metric not in report.metrics:
+                    needs = " and ".join(f"`{need}`" for need in needs_of(metric))
+                    self.log.warning(f"test {name}{metric.label} is left out, because it needs {needs} in each sample")
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
             result |= {f"{name}{key}": value for key, value in report.summary().items()}
         for dataloader_idx, batches in enumerate(outputs):
             name = self._prefix("test", dataloader_idx, len(outputs))
-            report = self.report(self.metrics, [row for rows in batches for row in rows])
+            report = self._test_report(batches)
             self._pairs.check_pairs("test", name, report, self.pairs_remedy)
         return result
 
@@ -348,7 +358,25 @@ class FileByFile(RatedSignals, BaseTrainer):
     def _rate(self, rater: Rater, file: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Row:
         """Rates one file before and after enhancement, given its `signals`."""
         snr = float(torch.as_tensor(file["snr"]).flatten()[0]) if "snr" in file else None
-        return rater.rate(str(file["id"][0]), signals, group=snr)
+        far_end = file["far_end"][0].float().cpu() if "far_end" in file else None
+        text = str(file["text"][0]) if "text" in file else None
+        return rater.rate(str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
+
+    def _rater(self, metrics: Sequence[Metric]) -> Rater:
+        return Rater(metrics, self.sr, reference=self.target, noisy=next(iter(self.states)))
+
+    def _test_rater(self, available: frozenset[str]) -> Rater:
+        """Returns the rater with the metrics that have what they need."""
+        if available not in self._test_raters:
+            metrics = [metric for metric in self.metrics if not needs_error(metric, available)]
+            self._test_raters[available] = self._rater(metrics)
+        return self._test_raters[available]
+
+    def _test_report(self, batches: Sequence[Sequence[Row]]) -> Report:
+        """Returns the report of a data set, without the metrics that lack what they need."""
+        rows = [row for of_batch in batches for row in of_batch]
+        rated = set().union(*(values for row in rows for values in row.values.values()))
+        return self.report([metric for metric in self.metrics if metric.name in rated or not rows], rows)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:
         """Returns what the names of a data set's scalars begin with: nothing if it is the only one."""
