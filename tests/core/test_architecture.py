@@ -23,7 +23,7 @@ FLOORS = {
     5: ("trainer",),
     4: ("config", "data"),
     3: ("checkpoint", "registry", "hooks", "audio", "distributed", "launcher", "scaffold"),
-    2: ("binding", "errors", "logging"),
+    2: ("binding", "errors", "logging", "results"),
     1: ("storage", "diagnostics", "kinds", "__init__"),
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
