@@ -5,6 +5,8 @@ from audiozen_core.scoring.chosen import check_metrics as check_metrics
 from audiozen_core.scoring.chosen import direction_error as direction_error
 from audiozen_core.scoring.chosen import needs_error as needs_error
 from audiozen_core.scoring.chosen import sample_rate_error as sample_rate_error
+from audiozen_core.scoring.identity import MetricIdentity as MetricIdentity
+from audiozen_core.scoring.identity import identity_of as identity_of
 from audiozen_core.scoring.metric import Metric as Metric
 from audiozen_core.scoring.metric import Need as Need
 from audiozen_core.scoring.metric import needs_of as needs_of

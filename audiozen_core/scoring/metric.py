@@ -36,6 +36,9 @@ class Metric(Protocol):
     reference-free: it gets None as the reference. It has a value also for a file without a clean signal, or with a
     silent one.
 
+    The optional attributes `packages`, `weights`, `settings` and `computed_at` belong to the identity of a metric,
+    which is recorded with its values; see `audiozen.metric.identity_of`.
+
     A network that a metric has when it is built is switched to evaluation mode, and frozen. A metric that opens one
     later does this itself.
     """

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.scoring.identity import identities, identity_of
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.rating import Row
 from audiozen_core.storage.atomic import make_folder, write_whole
@@ -55,6 +56,7 @@ class Report:
         group: the name of the rows' `group` in files, except `files`, `means`, `id` and `note`; with "", the files are
             not grouped.
         group_heading: the heading of the group in the table, in up to two lines.
+        sr: the sample rate of the files, in hertz, which belongs to the identity of each metric.
 
     Raises:
         RunError: no state is given, or the name of a state or of the group is taken.
@@ -69,12 +71,14 @@ class Report:
         states: Mapping[str, str] = STATES,
         group: str = "snr",
         group_heading: str = "SNR\nin dB",
+        sr: int | None = None,
     ) -> None:
         self.metrics = tuple(metrics)
         self.rows = list(rows)
         self.states = dict(states)
         self.group = group
         self.group_heading = group_heading
+        self.sr = sr
         self._check_names()
         *_, self._output = self.states
         counts = Counter(row.id for row in self.rows)
@@ -190,7 +194,7 @@ class Report:
         return table
 
     def show(self, title: str, console: Console) -> None:
-        """Prints the title, the table, and below it which files the means leave out.
+        """Prints the title, the table, and below it which files the means leave out, and what defines each metric.
 
         If the table is wider than the console, its lines are longer, and nothing is cut. Otherwise a pipe, which counts
         as 80 columns, would get dots instead of numbers.
@@ -202,7 +206,8 @@ class Report:
         # The title is printed alone, because a title of the table would be wrapped if the table is narrow.
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         console.print(table)
-        for line in (*self.faulty_pairs(), *self.faulty_outputs()):
+        identities = [identity_of(metric, self.sr).line() for metric in self.metrics]
+        for line in (*self.faulty_pairs(), *self.faulty_outputs(), *identities):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def to_json(self) -> dict[str, Any]:
@@ -212,7 +217,7 @@ class Report:
             A dict for `json.dumps`. A mean that does not exist is None. The keys are:
 
             - `files`: the number of files.
-            - `metrics`: by the name of the metric, `label`, `unit` and `higher_is_better`.
+            - `metrics`: by the name of the metric, the attributes of its `MetricIdentity`.
             - `all`: by the name of the metric, the mean of each state, `gain`, and `missing`, the number of files
               without a value.
             - `by_<group>`, if `group` is not "": a list of dicts, one for each number, from the lowest to the highest.
@@ -221,11 +226,11 @@ class Report:
             - `left_out`: by the name of the metric, the files without a value, if there are any. `pair` and `network`
               are dicts from the ID of a file to the reason, which may be "".
         """
-        described = {
-            metric.name: {"label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better}
-            for metric in self.metrics
+        content = {
+            "files": len(self.rows),
+            "metrics": identities(self.metrics, self.sr),
+            "all": self._mean_table(self.rows),
         }
-        content = {"files": len(self.rows), "metrics": described, "all": self._mean_table(self.rows)}
         if self.group:
             content[f"by_{self.group}"] = [
                 {self.group: value, "files": len(rows), "means": self._mean_table(rows)}
@@ -248,7 +253,11 @@ class Report:
         return path
 
     def write_csv(self, path: Path) -> Path:
-        """Writes a CSV file with a row for each file, completely or not at all.
+        """Writes a CSV file with a row for each file, and beside it what defines each metric.
+
+        The second file, `scores.metrics.json` for `scores.csv`, has the `MetricIdentity` of each metric by its name. It
+        is a file of its own, so that every program reads the CSV without an option. Each file is written completely or
+        not at all.
 
         If there are several states, each metric has a column with the gain. A value that is not finite is an empty
         cell, because it is not in the mean. The last column, `note`, says why.
@@ -269,6 +278,8 @@ class Report:
             writer.writerow([*cells, "; ".join(row.faults.values())])
         make_folder(path.parent)
         write_whole(path, text.getvalue())
+        defined = json.dumps(identities(self.metrics, self.sr), indent=2) + "\n"
+        write_whole(path.with_name(f"{path.stem}.metrics.json"), defined)
         return path
 
     @property

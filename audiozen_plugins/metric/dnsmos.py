@@ -44,6 +44,7 @@ class Dnsmos:
     higher_is_better = True
     sample_rates = (_SR,)
     needs = ()
+    packages = ("speechmos", "onnxruntime")
 
     def __init__(self, aspect: Aspect = "overall") -> None:
         for package in ("speechmos", "onnxruntime"):
@@ -52,6 +53,11 @@ class Dnsmos:
         self.aspect = aspect
         self._index, self.name, self.label, self._mapping = _ASPECTS[aspect]
         self._session: Any = None
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The file of the network."""
+        return (_network(),)
 
     def __call__(self, estimate: Tensor, reference: Tensor | None = None, *, sr: int) -> float:
         """Computes the rating of the estimate [time].
@@ -85,16 +91,18 @@ def windows(signal: np.ndarray) -> list[np.ndarray]:
     return [signal[start : start + _WINDOW] for start in starts]
 
 
-def _open_session() -> Any:
-    import onnxruntime  # type: ignore[import-not-found, unused-ignore]
-
+def _network() -> Path:
     # The package is located but not imported, because importing it requires several packages that we do not use.
     package = importlib.util.find_spec("speechmos")
     assert package is not None
     assert package.origin is not None
+    return Path(package.origin).parent / _MODEL
+
+
+def _open_session() -> Any:
+    import onnxruntime  # type: ignore[import-not-found, unused-ignore]
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(Path(package.origin).parent / _MODEL), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(_network()), options, providers=["CPUExecutionProvider"])

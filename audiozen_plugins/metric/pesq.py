@@ -55,6 +55,7 @@ class Pesq:
 
     unit = ""
     higher_is_better = True
+    packages = ("pesq",)
 
     def __init__(self, mode: Literal["wb", "nb"] = "wb", resample: bool = False) -> None:
         # The package is located but not imported: a training that does not use the metric would wait for it.
@@ -66,6 +67,7 @@ class Pesq:
         self.label = f"PESQ {mode.upper()}"
         if resample:
             self.name, self.label = f"{self.name}_16k", f"{self.label} at 16 kHz"
+            self.computed_at = _RESAMPLED
         else:
             self.sample_rates = (16000,) if mode == "wb" else (8000, 16000)
 

@@ -37,6 +37,8 @@ class Stoi:
 
     unit = ""
     higher_is_better = True
+    packages = ("pystoi",)
+    computed_at = 10_000
 
     def __init__(self, extended: bool = False) -> None:
         # The package is located but not imported: a training that does not use the metric would wait for it.

@@ -24,6 +24,7 @@ class RatedSignals:
         pairs_remedy: what to do if no pair of a data set can be rated.
     """
 
+    sr: int
     target: ClassVar[str] = "clean"
     states: ClassVar[Mapping[str, str]] = STATES
     group: ClassVar[str] = "snr"
@@ -65,4 +66,4 @@ class RatedSignals:
 
     def report(self, metrics: Sequence[Metric], rows: Sequence[Row]) -> Report:
         """Returns the report of a data set."""
-        return Report(metrics, rows, states=self.states, group=self.group)
+        return Report(metrics, rows, states=self.states, group=self.group, sr=self.sr)

@@ -113,7 +113,7 @@ def test_no_result_depends_on_the_batch_size(tmp_path, domain, batch_size):
 
     alone, together = everything(tmp_path / "a", 1), everything(tmp_path / "b", batch_size)
     assert alone == together
-    assert len(alone[1]) == 2 + 9 + 3
+    assert len(alone[1]) == 3 + 9 + 3
     assert {"validate/score", "validate/loss", "validate/si_sdr", "validate/si_sdr_noisy"} <= alone[0].keys()
 
 
