@@ -22,6 +22,7 @@ import torch
 from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.checkpoints import command as checkpoints_command
 from audiozen_core.cli.convert import command as convert_command
+from audiozen_core.cli.evaluate import command as evaluate_command
 from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
@@ -48,6 +49,7 @@ PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 COMMANDS = {
     "run": run_command,
+    "evaluate": evaluate_command,
     "tune": tune_command,
     "convert": convert_command,
     "check": check_command,

@@ -1,0 +1,141 @@
+"""Chooses the metrics for the signals that are given, and says which ones are left out and why."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.errors import AudioZenError, RunError
+from audiozen_core.registry.index import installed_index
+from audiozen_core.results.records import MetricInfo
+from audiozen_core.scoring.chosen import MetricSpec, build_metric
+from audiozen_core.scoring.identity import identity_of
+from audiozen_core.scoring.metric import Metric, needs_of
+
+OPTION = {"clean": "--clean", "noisy": "--noisy", "far_end": "--far-end", "text": "--text"}
+"""The option that gives what a metric needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedMetric:
+    """A metric that rates files.
+
+    Attributes:
+        metric: the metric.
+        needs: what it is passed besides the estimate.
+        key: stands for the metric and its arguments in the keys of the cache; "" if its scores can't be kept, because
+            it holds an object whose content is not known.
+    """
+
+    metric: Metric
+    needs: tuple[str, ...]
+    key: str
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it holds a network, so that its files are rated apart from those of other metrics."""
+        return bool(getattr(self.metric, "weights", None))
+
+    def info(self, rates: Iterable[int]) -> MetricInfo:
+        """Describes the metric for tables and files.
+
+        Args:
+            rates: the rates at which it has rated files, in hertz.
+        """
+        rates = sorted(rates)
+        identity = identity_of(self.metric, rates[0] if len(rates) == 1 else None)
+        several = f"; {' and '.join(map(str, rates))} Hz" if len(rates) > 1 else ""
+        return MetricInfo(
+            identity.name,
+            identity.label,
+            identity.unit,
+            identity.higher_is_better,
+            f"{identity.line()}{several}",
+            {**identity.to_json(), "rates": rates},
+        )
+
+    def rate(self, sr: int, *, resample: bool) -> int | None:
+        """Returns the rate at which it rates signals of a sample rate; None if it can't.
+
+        Args:
+            sr: the sample rate, in hertz.
+            resample: whether signals may be resampled.
+        """
+        rates = getattr(self.metric, "sample_rates", None)
+        if rates is None or sr in rates:
+            return sr
+        if not resample:
+            return None
+        return max((rate for rate in rates if rate < sr), default=min(rates))
+
+
+def choose_metrics(
+    specs: Sequence[MetricSpec] | None, given: Collection[str]
+) -> tuple[list[RatedMetric], dict[str, str]]:
+    """Builds the metrics.
+
+    Args:
+        specs: the metrics; None for all that are installed and need nothing but what is given.
+        given: what is given besides the files to rate: `clean`, `noisy`, `far_end`, `text`.
+
+    Returns:
+        The metrics, those with a network last; and for each one that is left out, the reason.
+
+    Raises:
+        AudioZenError: a metric that was asked for does not exist, needs a package or a signal that is missing, or is
+            named twice; or no metric remains.
+    """
+    chosen: dict[str, RatedMetric] = {}
+    left_out: dict[str, str] = {}
+    wanted: Sequence[MetricSpec] = (
+        [entry.spelling for entry in installed_index().entries("metric")] if specs is None else specs
+    )
+    for spec in wanted:
+        try:
+            metric = build_metric(spec)
+            needs = needs_of(metric)
+            if lacking := [need for need in needs if need not in given]:
+                options = " and ".join(f"`{OPTION.get(need, need)}`" for need in lacking)
+                raise RunError(
+                    f"the metric `{metric.name}` needs {' and '.join(lacking)}", remedy=f"give it with {options}"
+                )
+            if metric.name in chosen:
+                raise RunError(f"the metric `{metric.name}` is listed twice", remedy="list each metric once")
+        except AudioZenError as error:
+            if specs is not None:
+                raise
+            left_out[str(spec)] = f"{error.message}: {error.remedy}" if error.remedy else error.message
+            continue
+        chosen[metric.name] = RatedMetric(metric, needs, _cache_key(metric))
+    if not chosen:
+        raise RunError(
+            "no metric can be computed from what is given",
+            notes=[f"left out: `{name}`: {reason}" for name, reason in left_out.items()],
+            remedy="give the clean files with `--clean`, or install the reference-free metrics: "
+            "pip install 'audiozen[metrics]'",
+        )
+    metrics = list(chosen.values())
+    return (metrics if specs is not None else sorted(metrics, key=lambda metric: metric.has_network)), left_out
+
+
+def _cache_key(metric: Metric) -> str:
+    """Returns a text that changes with the metric: with its identity, its code and its arguments."""
+    settings = {name: value for name, value in vars(metric).items() if value is not None}
+    if not all(map(_is_plain, settings.values())):
+        return ""
+    source = inspect.getsourcefile(type(metric))
+    code = hashlib.blake2b(Path(source).read_bytes(), digest_size=16).hexdigest() if source else ""
+    return json.dumps([identity_of(metric).digest(), code, settings], sort_keys=True)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    return value is None or isinstance(value, str | int | float | bool)
