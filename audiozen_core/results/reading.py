@@ -11,7 +11,7 @@ from typing import Any
 
 from audiozen_core.errors import DataError
 from audiozen_core.results.records import FileScores, MetricInfo
-from audiozen_core.results.result_folders import find_results
+from audiozen_core.results.result_folders import KIND, find_results
 from audiozen_core.results.scores import Scores
 
 _EXTRA = ("note",)
@@ -47,7 +47,7 @@ def read_scores(path: str | Path, *, state: str | None = None, conditions: Colle
         file = results / "scores.csv"
     header, rows = _read_csv(file)
     summary = _read_json(file.with_suffix(".json"))
-    if summary.get("kind") == "scores":
+    if KIND in summary:
         return _of_evaluate(file, summary, header, rows)
     if isinstance(summary.get("all"), dict) and isinstance(summary.get("metrics"), dict):
         return _of_test(file, summary, rows, state)

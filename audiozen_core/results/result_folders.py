@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from audiozen_core.errors import RunError
 from audiozen_core.storage.atomic import INCOMPLETE
+
+KIND = "kind"
+"""The key in `scores.json` that `audiozen evaluate` writes, and a test does not."""
 
 _SCORES, _AUDIO = "scores.csv", "audio"
 
@@ -49,8 +53,8 @@ def find_audio(path: Path) -> Path | None:
         return None
     if (results / _AUDIO).is_dir():
         return results / _AUDIO
-    if path == results and not (results / "scores.json").is_file():
-        return None  # somebody else's folder, which has a file of this name
+    if path == results and not _is_of_test(results):
+        return None  # a folder of audio into which somebody has written the scores of its files
     raise RunError(
         f"the results in `{results}` have no audio, because `save_enhanced` was off in the test",
         remedy="test again with `save_enhanced = true` in [trainer.args]; `audiozen compare` needs the scores only",
@@ -74,8 +78,16 @@ def _of_run(run: Path) -> Path:
 
 
 def _of_test(folder: Path) -> Path | None:
-    sets = sorted(path.parent for path in folder.glob(f"*/{_SCORES}"))
+    sets = sorted(path.parent for path in folder.glob(f"*/{_SCORES}") if _is_of_test(path.parent))
     if len(sets) > 1:
         names = ", ".join(f"`{path}`" for path in sets)
         raise RunError(f"the test `{folder}` has {len(sets)} data sets", remedy=f"name one of them: {names}")
     return sets[0] if sets else None
+
+
+def _is_of_test(folder: Path) -> bool:
+    """Returns whether the scores in a folder are those of a test, and not of `audiozen evaluate` or another program."""
+    try:
+        return KIND not in json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False

@@ -12,6 +12,7 @@ from audiozen_core.diagnostics.listed import listed
 from audiozen_core.results.files import write_csv, write_json
 from audiozen_core.results.intervals import LEVEL, RESAMPLES, SEED, Mean, mean_with_interval
 from audiozen_core.results.records import FileScores, MetricInfo
+from audiozen_core.results.result_folders import KIND
 from audiozen_core.results.tables import SUFFIXES, Table, TableForm
 from audiozen_core.storage.atomic import write_whole
 
@@ -108,7 +109,7 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Returns the content of `scores.json`: see docs/evaluate.md."""
         return {
-            "kind": "scores",
+            KIND: "evaluation",
             "files": len(self.files),
             "conditions": list(self.conditions),
             "sources": dict(self.sources),

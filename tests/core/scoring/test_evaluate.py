@@ -328,20 +328,23 @@ def test_noisy_reference_clips_have_the_published_scores(reference):
     assert found.findings == ()
 
 
-def test_clips_enhanced_with_published_weights_have_the_published_scores(reference, tmp_path):
+@pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_clips_enhanced_with_published_weights_have_the_published_scores(reference, tmp_path, count):
     network = SDNN().eval()
     network.load_state_dict(load_file(reference / "sdnn" / "intel_ndns_baseline.safetensors"), strict=True)
     folder = reference / "vbdmd"
     window = torch.ones(512)
-    for path in sorted((folder / "noisy").glob("*.wav")):
+    for path in sorted((folder / "noisy").glob("*.wav"))[:count]:
         noisy = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
         spectrum = torch.stft(noisy, 512, 128, window=window, return_complex=True)
         with torch.inference_mode():
             magnitude = network(spectrum.abs()[None])[0]
         enhanced = torch.istft(torch.polar(magnitude, spectrum.angle()), 512, 128, window=window, length=len(noisy))
         write_audio(tmp_path / path.name, enhanced, RATE, encoding="float")
-    found = evaluate(tmp_path, folder / "clean", metrics=["si_sdr"], num_workers=0, cache=False)
+    found = evaluate(tmp_path, folder / "clean", metrics=["si_sdr"], num_workers=0, cache=False, allow_missing=True)
     published = json.loads((reference / "numbers.json").read_text())
-    expected = {name: row["sdnn"] for name, row in published["si_sdr_db"].items()}
+    expected = {name: row["sdnn"] for name, row in published["si_sdr_db"].items() if name in by_id(found)}
+    assert len(expected) == count
     assert by_id(found) == pytest.approx(expected, abs=0.05)
-    assert found.mean("si_sdr").mean == pytest.approx(published["mean"]["sdnn"], abs=0.05)
+    if count == 10:
+        assert found.mean("si_sdr").mean == pytest.approx(published["mean"]["sdnn"], abs=0.01)
