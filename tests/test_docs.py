@@ -129,6 +129,14 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     assert list(tmp_path.glob("*/*/checkpoints/best/model*.safetensors"))
 
 
+def test_commands_of_the_page_on_scores_work_without_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_pairs(tmp_path / "data" / "test", count=2)
+    assert run_page("docs/evaluate.md", tmp_path, monkeypatch) == 3
+    assert (tmp_path / "noisy_scores" / "scores.csv").is_file()
+
+
 def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):
     """Saves the files of a page, and runs its commands. Returns how many there were."""
     ran = 0

@@ -81,7 +81,7 @@ def _of_evaluate(file: Path, summary: Mapping[str, Any], header: Sequence[str], 
 def _of_test(file: Path, summary: Mapping[str, Any], rows: list[dict[str, str]], state: str | None) -> Scores:
     """Reads one state of the scores of a test, whose columns are called `si_sdr_enhanced` and so on."""
     metrics = _metrics(summary)
-    first = next(iter(summary["all"].values()), {})
+    first: Mapping[str, Any] = next(iter(summary["all"].values()), {})
     states = [name for name in first if name not in ("gain", "missing")]
     if state is not None and state not in states:
         raise DataError(
