@@ -198,7 +198,7 @@ def test_no_number_is_cut_where_the_output_is_a_pipe(monkeypatch, capsys):
     assert all(f"{10 + index:.2f}" in shown for index in range(8))
     assert "a title that is longer than many tables are wide: noisy and enhanced" in shown.splitlines()
     assert shown.splitlines()[-9].endswith("has no value: broken")
-    assert shown.splitlines()[-1].startswith("WIDE METRIC 7: zero_mean = true; ")
+    assert shown.splitlines()[-1].startswith("WIDE METRIC 7: code ")
     assert shown.count("WIDE METRIC 7") == 3
 
 
