@@ -62,14 +62,17 @@ class Scores:
         return {file.id: file.reasons.get(metric, "") for file in self.files if not math.isfinite(file.values[metric])}
 
     def table(self, form: TableForm = "text") -> str:
-        """Returns a table with a row for each value of each condition and one for all files.
+        """Returns a table of the means and their 95 % bootstrap intervals.
 
-        Each cell has the mean and the 95 % bootstrap interval. Lines below the table say which files are not in the
+        With conditions, it has a row for each value of each condition and one for all files, and a column for each
+        metric. Without conditions, it has a row for each metric. Lines below the table say which files are not in the
         means, and which implementation computed each metric.
         """
         return self._table().render(form)
 
     def _table(self) -> Table:
+        if not self.conditions:
+            return self._table_of_metrics()
         several = len(self.conditions) > 1
         sections = [
             [
@@ -79,23 +82,26 @@ class Scores:
             for condition in self.conditions
         ]
         sections.append([["all", *self._cells(self.files)]])
-        first = "condition" if several else next(iter(self.conditions), "")
-        headings = [first, "files", *(metric.heading for metric in self.metrics)]
-        return Table(headings, sections, self._notes())
+        first = "condition" if several else self.conditions[0]
+        return Table([first, "files", *(metric.heading for metric in self.metrics)], sections, self._notes())
+
+    def _table_of_metrics(self) -> Table:
+        """Returns a table with a row for each metric, because one row for all metrics would be wide."""
+        rows = []
+        for metric in self.metrics:
+            found = self.mean(metric.name)
+            rows.append([metric.heading, str(found.count), _mean(metric, found), _interval(metric, found)])
+        return Table(["metric", "files", "mean", "95 % interval"], [rows], self._notes())
 
     def _cells(self, files: Sequence[FileScores]) -> list[str]:
         cells = [str(len(files))]
         for metric in self.metrics:
             found = self.mean(metric.name, files)
-            digits = 2 if metric.unit == "dB" else 3
-            cell = f"{found.mean:.{digits}f}" if found.count else "–"
-            if math.isfinite(found.low):
-                cell += f" [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-            cells.append(cell)
+            cells.append(f"{_mean(metric, found)} {_interval(metric, found)}".rstrip())
         return cells
 
     def _notes(self) -> list[str]:
-        notes = ["mean [95 % bootstrap interval over the files]"]
+        notes = ["in brackets: 95 % bootstrap interval over the files"]
         for metric in self.metrics:
             if missing := self.missing(metric.name):
                 notes.append(
@@ -172,6 +178,19 @@ class Scores:
         table = folder / f"scores{SUFFIXES[form]}"
         write_whole(table, self.table(form) + "\n")
         return [csv_path, write_json(folder / "scores.json", self.to_json()), table]
+
+
+def _mean(metric: MetricInfo, found: Mean) -> str:
+    return f"{found.mean:.{_digits(metric)}f}" if found.count else "–"
+
+
+def _interval(metric: MetricInfo, found: Mean) -> str:
+    digits = _digits(metric)
+    return f"[{found.low:.{digits}f}, {found.high:.{digits}f}]" if math.isfinite(found.low) else ""
+
+
+def _digits(metric: MetricInfo) -> int:
+    return 2 if metric.unit == "dB" else 3
 
 
 def _rank(value: str) -> tuple[int, float, str]:

@@ -106,12 +106,15 @@ def choose_metrics(
                 )
             if metric.name in chosen:
                 raise RunError(f"the metric `{metric.name}` is listed twice", remedy="list each metric once")
+            chosen[metric.name] = RatedMetric(metric, needs, _cache_key(metric))
         except AudioZenError as error:
             if specs is not None:
                 raise
             left_out[str(spec)] = f"{error.message}: {error.remedy}" if error.remedy else error.message
-            continue
-        chosen[metric.name] = RatedMetric(metric, needs, _cache_key(metric))
+        except Exception as error:  # one broken plugin must not keep all other metrics from being computed
+            if specs is not None:
+                raise
+            left_out[str(spec)] = f"{type(error).__name__}: {error}"
     if not chosen:
         raise RunError(
             "no metric can be computed from what is given",

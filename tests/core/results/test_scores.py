@@ -82,6 +82,14 @@ def test_table_has_a_section_for_each_condition_and_lists_what_is_not_in_the_mea
     assert "computed by PESQ WB: pesq 0.0.4; 16000 Hz" in lines
 
 
+def test_table_without_conditions_has_a_row_for_each_metric(scores):
+    lines = Scores(METRICS, scores.files).table().splitlines()
+    assert lines[0].split() == ["metric", "files", "mean", "95", "%", "interval"]
+    assert lines[3].split() == ["PESQ", "WB", "2", "2.000", "[1.500,", "2.500]"]
+    one = Scores(METRICS[:1], scores.files[:1]).table().splitlines()
+    assert one[2].split() == ["SI-SDR", "in", "dB", "1", "0.33"]
+
+
 def test_failed_write_leaves_the_old_files(scores, tmp_path, monkeypatch):
     scores.write(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import audiozen
 from audiozen_core.audio.files import write_audio
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
+from audiozen_core.scoring import rated_metrics
 from audiozen_core.scoring.evaluate import evaluate
 from audiozen_core.scoring.score_cache import FILE
 from audiozen_plugins.metric import SiSdr
@@ -34,6 +36,11 @@ class Level:
     def __call__(self, estimate, reference, *, sr):
         Level.calls += 1
         return 10 * math.log10(float(estimate.square().mean()))
+
+
+class Broken(Level):
+    def __init__(self):
+        raise FileNotFoundError("weights are missing")
 
 
 class Trouble(Level):
@@ -310,6 +317,36 @@ def test_conditions_of_a_file_group_the_means_and_come_back(score, tmp_path):
     }
     found.write(tmp_path / "out")
     assert read_scores(tmp_path / "out").table() == found.table()
+
+
+def test_metrics_with_a_network_are_computed_one_after_another_for_all_files(score, tmp_path):
+    (tmp_path / "weights.onnx").touch()
+    order = []
+
+    def metric(called, network):
+        class Recorded(Level):
+            name = label = called
+            weights = (tmp_path / "weights.onnx",) if network else ()
+
+            def __call__(self, estimate, reference, *, sr):
+                order.append(called)
+                return 1.0
+
+        return Recorded()
+
+    score(metrics=[metric("net1", True), metric("a", False), metric("net2", True), metric("b", False)])
+    assert order == ["a", "b"] * 3 + ["net1"] * 3 + ["net2"] * 3
+
+
+def test_broken_plugin_is_left_out_by_default_and_an_error_if_it_is_asked_for(score, monkeypatch):
+    here = "tests.core.scoring.test_evaluate"
+    installed = [SimpleNamespace(spelling=f"{here}.Broken"), SimpleNamespace(spelling=f"{here}.Level")]
+    monkeypatch.setattr(rated_metrics, "installed_index", lambda: SimpleNamespace(entries=lambda kind: installed))
+    found = score(metrics=None)
+    assert found.left_out == {f"{here}.Broken": "FileNotFoundError: weights are missing"}
+    assert [metric.name for metric in found.metrics] == ["level"]
+    with pytest.raises(Exception, match="weights are missing"):
+        score(metrics=[f"{here}.Broken"])
 
 
 def test_unknown_metric_names_the_near_ones(score):
