@@ -31,7 +31,7 @@ class IdTable:
         self._rows: dict[str, Mapping[str, str]] = {}
         self._by_name: dict[str, str | None] = {}
         for name, row in rows:
-            key = _as_id(name)
+            key = audio_id(name)
             if key in self._rows and dict(self._rows[key]) != dict(row):
                 raise DataError(
                     f"`{path}` has two different rows for `{name}`", remedy="leave one row for each audio file"
@@ -132,6 +132,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
 
 
-def _as_id(name: str) -> str:
+def audio_id(name: str) -> str:
+    """Returns the ID that a path or a file name stands for: with `/` between folders, and without an audio ending."""
     path = PurePosixPath(name.replace("\\", "/"))
     return (path.with_suffix("") if path.suffix.lower() in _AUDIO else path).as_posix()

@@ -94,7 +94,7 @@ def _interval(values: tuple[float, ...], level: float) -> tuple[float, float]:
         return math.nan, math.nan
     if (sample == sample[0]).all():
         return float(sample[0]), float(sample[0])
-    means = _resampled_means(sample)
+    means = resampled_means(sample)
     mean = sample.mean()
     normal = NormalDist()
     below = ((means < mean).sum() + (means <= mean).sum()) / (2 * RESAMPLES)
@@ -111,7 +111,8 @@ def _interval(values: tuple[float, ...], level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _resampled_means(sample: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def resampled_means(sample: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Returns the means of `RESAMPLES` resamples of a sample, [resamples]. The sample, [files], must not be empty."""
     generator = np.random.default_rng(SEED)
     rows = max(1, _BLOCK // len(sample))
     means = []

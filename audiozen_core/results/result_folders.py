@@ -14,11 +14,12 @@ KIND = "kind"
 _SCORES, _AUDIO = "scores.csv", "audio"
 
 
-def find_results(path: Path) -> Path | None:
+def find_results(path: Path, checkpoint: str = "") -> Path | None:
     """Returns the folder with the results of one data set, for a path that a user has named.
 
     Args:
         path: the folder of a run, whose latest test is taken; the folder of a test; or that of one data set in it.
+        checkpoint: of a run, only tests of this checkpoint are taken, such as `best` or `epoch_0012`; "" for all.
 
     Returns:
         The folder, which has `scores.csv`; None if the path is something else, such as a folder of audio files.
@@ -38,7 +39,7 @@ def find_results(path: Path) -> Path | None:
     if path.name == _AUDIO and (path.parent / _SCORES).is_file():
         return path.parent
     if (path / "checkpoints").is_dir() or (path / "run.lock").exists():
-        return _of_run(path)
+        return _of_run(path, checkpoint)
     return _of_test(path)
 
 
@@ -61,7 +62,7 @@ def find_audio(path: Path) -> Path | None:
     )
 
 
-def _of_run(run: Path) -> Path:
+def _of_run(run: Path, checkpoint: str) -> Path:
     tests = [folder for folder in (run / "test").glob("*") if folder.is_dir()]
     finished = [folder for folder in tests if not folder.name.endswith(INCOMPLETE)]
     if not finished:
@@ -70,6 +71,14 @@ def _of_run(run: Path) -> Path:
             f"the run `{run}` has {state}, so it has no results",
             remedy="test it first: `audiozen run EXP.toml --mode test`",
         )
+    if checkpoint:
+        names = ", ".join(sorted(folder.name for folder in finished))
+        finished = [folder for folder in finished if f"{folder.name}_".startswith(f"{checkpoint}_")]
+        if not finished:
+            raise RunError(
+                f"the run `{run}` has no test of the checkpoint `{checkpoint}`; it has {names}",
+                remedy=f"test it: `audiozen run EXP.toml --mode test --ckpt-path {checkpoint}`",
+            )
     latest = max(finished, key=lambda folder: (folder.stat().st_mtime_ns, folder.name))
     found = _of_test(latest)
     if found is None:

@@ -55,7 +55,7 @@ class Scores:
         found: dict[str, list[FileScores]] = {}
         for file in self.files:
             found.setdefault(file.conditions.get(condition, ""), []).append(file)
-        return dict(sorted(found.items(), key=lambda group: _rank(group[0])))
+        return {value: found[value] for value in in_order(found)}
 
     def missing(self, metric: str) -> dict[str, str]:
         """Returns the IDs of the files for which a metric has no value, each with the reason, which may be ""."""
@@ -178,6 +178,11 @@ class Scores:
         table = folder / f"scores{SUFFIXES[form]}"
         write_whole(table, self.table(form) + "\n")
         return [csv_path, write_json(folder / "scores.json", self.to_json()), table]
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """Sorts the values of a condition: numbers from low to high, then words, then "" (unknown)."""
+    return sorted(values, key=_rank)
 
 
 def _mean(metric: MetricInfo, found: Mean) -> str:

@@ -99,7 +99,12 @@ class Table:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+    return " & ".join(latex_text(cell) for cell in cells) + r" \\"
+
+
+def latex_text(text: str) -> str:
+    """Escapes the characters that have a meaning in LaTeX."""
+    return text.translate(_LATEX)
 
 
 def _without_bars(cells: Sequence[str]) -> list[str]:

@@ -1,0 +1,134 @@
+"""`audiozen compare`: compares the scores of runs, folders and CSV files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from audiozen_core.cli.options import TRACEBACK, WITHOUT
+
+
+def _names(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """Splits at commas, so that `--metrics a,b` is the same as `--metrics a --metrics b`."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+@click.command(name="compare")
+@click.argument("systems", metavar="SYSTEM SYSTEM…", nargs=-1, required=True)
+@click.option(
+    "--baseline", metavar="NAME", help="The system that the others are compared with. Default: the first one."
+)
+@click.option(
+    "--metrics", metavar="NAME,…", multiple=True, callback=_names, help="The metrics. Default: all that they share."
+)
+@click.option(
+    "--lower-is-better",
+    metavar="NAME,…",
+    multiple=True,
+    callback=_names,
+    help="Metrics of a CSV file of another program for which a lower number is better.",
+)
+@click.option(
+    "--by",
+    metavar="NAME,…",
+    multiple=True,
+    callback=_names,
+    help="Also compare within each value of these conditions: a column of the scores or of --conditions; `folder1` for "
+    "the outermost folder; or `snr` for names like `a_snr_5`.",
+)
+@click.option(
+    "--conditions",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A CSV, TSV or JSONL file with `id` and a column per condition.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="Of runs, take the test of this checkpoint: `best`, `latest`, `epoch_0012`. Default: the latest test.",
+)
+@click.option(
+    "--files",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="How many of the worst and best files the text shows. 0: none.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Write comparison.json, differences.csv, files.csv and the table here.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("text", "latex", "markdown")),
+    default="text",
+    show_default=True,
+    help="The form of the table. `latex` and `markdown` are tables of the means for a paper.",
+)
+@click.option("--intervals", is_flag=True, help="In a table for a paper, add the 95 % interval of each mean.")
+@WITHOUT
+@TRACEBACK
+def command(
+    systems: tuple[str, ...],
+    baseline: str | None,
+    metrics: list[str],
+    lower_is_better: list[str],
+    by: list[str],
+    conditions: Path | None,
+    checkpoint: str | None,
+    files: int,
+    output: Path | None,
+    form: str,
+    intervals: bool,
+) -> None:
+    """Compare systems file by file: which one is better, by how much, and is that certain?
+
+    \b
+    audiozen compare exp/baseline exp/new              the latest tests of two runs
+    audiozen compare exp/baseline:noisy exp/baseline   before and after enhancement
+    audiozen compare ours=scores theirs=theirs.csv     scores of `audiozen evaluate -o`, and a CSV file
+    audiozen compare exp/a exp/b --by snr -o results   within each SNR, too; with files
+    audiozen compare exp/a exp/b --format latex        a table for a paper
+    audiozen compare a='exp/a_seed_*' b=exp/b1,exp/b2  several seeds of each
+
+    A SYSTEM is a run, of which the latest finished test is taken; the result folder of a test; a folder with a
+    scores.csv; or a CSV file with one row for each file. NAME=… gives it a name. Several paths with commas between
+    them, a pattern in quotes, or the name that `audiozen run --seeds` was given are one system with several seeds.
+
+    Files are matched by their IDs. Only files that all systems have are compared, and for each metric only those with a
+    value in all of them. The others are counted and listed.
+
+    For each metric: the mean difference from the baseline with its 95 % bootstrap interval, the p-value of a paired
+    permutation test, corrected by Holm's method for all metrics and systems, and the number of files that are better
+    and worse. With several seeds, the interval covers files and seeds.
+    """
+    from audiozen_core.comparison.compare import compare
+    from audiozen_core.diagnostics.printable import printable
+    from audiozen_core.results.tables import TableForm
+
+    if output is not None and output.exists() and not output.is_dir():
+        raise click.UsageError(f"the output `{output}` is not a folder")
+    comparison = compare(
+        systems,
+        baseline=baseline,
+        metrics=metrics or None,
+        lower_is_better=lower_is_better,
+        by=by,
+        conditions=conditions,
+        checkpoint=checkpoint,
+    )
+    chosen: TableForm = form  # type: ignore[assignment]
+    for system in comparison.systems:
+        click.echo(printable(f"{system.name}: {', '.join(system.sources)}"), err=True)
+    for note in comparison.notes:
+        click.echo(printable(note if note.startswith("warning: ") else f"note: {note}"), err=True)
+    click.echo(comparison.table(chosen, intervals=intervals, files=files))
+    if output is not None:
+        for path in comparison.write(output, chosen, intervals=intervals):
+            click.echo(printable(f"written: {path}"), err=True)

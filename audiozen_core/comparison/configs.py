@@ -1,0 +1,71 @@
+"""What differs in the configurations of runs that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from audiozen_core.config.used_plugins import RECORDS, header
+from audiozen_core.diagnostics.listed import listed
+from audiozen_core.experiment.config_diff import compare_configs
+from audiozen_core.kinds import TRAINING
+from audiozen_core.results.compared import SettingRow
+
+# They differ between all runs, and say nothing about how a network was trained.
+_PLACES = ("meta.id", "meta.save_dir", "meta.import_from")
+_SEED = "meta.seed"
+
+
+def find_run(path: Path) -> Path | None:
+    """Returns the folder of the run that a path is in; None if it is not in the folder of a run."""
+    path = path.absolute()
+    return next((folder for folder in (path, *path.parents) if any(folder.glob(RECORDS))), None)
+
+
+def config_of(run: Path) -> str | None:
+    """Returns the newest record of a training in the folder of a run, or else of anything; None if it has none."""
+    records = sorted(run.glob(RECORDS), reverse=True)
+    trained = [file for file in records if {*TRAINING} & {*header(file, "modes").split()}]
+    chosen = next(iter([*trained, *records]), None)
+    return chosen.read_text(encoding="utf-8") if chosen else None
+
+
+def compare_settings(configs: Mapping[str, Sequence[str | None]]) -> tuple[list[SettingRow], list[str]]:
+    """Compares the configurations of the runs of several systems.
+
+    Args:
+        configs: by the name of the system, the configuration of each of its runs; None for a run without one.
+
+    Returns:
+        A row for each setting that differs between the first runs of the systems; and, as notes in words, what else
+        than the seed differs between the runs of one system.
+    """
+    firsts = {name: of[0] for name, of in configs.items() if of and of[0] is not None}
+    notes = []
+    for name, of in configs.items():
+        first = firsts.get(name)
+        keys = dict.fromkeys(
+            key for other in of[1:] if first and other for key in _changes(first, other) if key != _SEED
+        )
+        if keys:
+            notes.append(f"warning: the runs of {name} differ in more than their seeds: {listed(keys)}")
+    several = {name for name, of in configs.items() if len(of) > 1}
+    base_name = next(iter(firsts), None)
+    if base_name is None:
+        return [], notes
+    rows: dict[str, dict[str, str]] = {}
+    for name, config in firsts.items():
+        if name == base_name or config is None or firsts[base_name] is None:
+            continue
+        for key, (before, now) in _changes(firsts[base_name] or "", config).items():
+            if key == _SEED and several & {name, base_name}:
+                continue
+            rows.setdefault(key, {base_name: before})[name] = now
+    for values in rows.values():  # what equals the first run has its value
+        values.update({name: values[base_name] for name in firsts if name not in values})
+    return [SettingRow(key, values) for key, values in rows.items()], notes
+
+
+def _changes(before: str, now: str) -> dict[str, tuple[str, str]]:
+    changes = compare_configs(before, now, lambda section, path: None)
+    return {change.key: (change.before, change.now) for change in changes if change.key not in _PLACES}

@@ -1,0 +1,231 @@
+"""Finds the scores, the audio and the configurations of the systems that a user has named."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from audiozen_core.audio.listing import AUDIO_SUFFIXES
+from audiozen_core.comparison.configs import config_of, find_run
+from audiozen_core.comparison.named import NamedSystem
+from audiozen_core.errors import DataError
+from audiozen_core.results.files import number
+from audiozen_core.results.id_table import audio_id
+from audiozen_core.results.reading import read_scores
+from audiozen_core.results.records import FileScores
+from audiozen_core.results.result_folders import find_results
+from audiozen_core.results.scores import Scores
+from audiozen_core.results.systems import ScoredSystem
+from audiozen_core.storage.atomic import INCOMPLETE
+
+# Scores of the same files by the same metric differ by less than this, even if two machines have computed them.
+_SAME = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSystem:
+    """A system, and what is known about it besides its scores.
+
+    Attributes:
+        scored: its scores.
+        configs: the configuration of each of its runs as TOML; None if it is not known.
+        given: the scores of the files before they were processed, if a test has them.
+        notes: what is remarkable, in words.
+    """
+
+    scored: ScoredSystem
+    configs: tuple[str | None, ...]
+    given: Scores | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    scores: Scores
+    source: str
+    audio: Mapping[str, str]
+    folder: Path | None
+    given: Scores | None
+    notes: tuple[str, ...]
+
+
+def find_systems(named: Sequence[NamedSystem], *, checkpoint: str, by: Collection[str]) -> list[FoundSystem]:
+    """Reads the scores of systems, and gives each system a name of its own.
+
+    Args:
+        named: the systems that the user has named.
+        checkpoint: of runs, the checkpoint whose latest test is read; "" for the latest test of any.
+        by: the names of conditions, which a CSV of another program may have as columns of numbers.
+
+    Raises:
+        AudioZenError: a system has no scores, or they can't be read.
+    """
+    runs = [[_read(path, system.state, checkpoint, by) for path in system.paths] for system in named]
+    names = _names([system.name or _name_of(system, of) for system, of in zip(named, runs, strict=True)], named)
+    found = []
+    for name, system, of in zip(names, named, runs, strict=True):
+        scored = ScoredSystem(
+            name,
+            tuple(run.scores for run in of),
+            tuple(run.source for run in of),
+            tuple(run.audio for run in of),
+        )
+        configs = tuple(config_of(run.folder) if run.folder else None for run in of)
+        notes = (*system.notes, *(note for run in of for note in run.notes))
+        found.append(FoundSystem(scored, configs, of[0].given, notes))
+    return found
+
+
+def other_inputs(systems: Sequence[FoundSystem]) -> Iterator[str]:
+    """Yields a warning for each test whose files, before they were processed, had other scores than the baseline's.
+
+    Two test sets may have the same IDs and different files, such as other noises.
+    """
+    first = systems[0]
+    if first.given is None:
+        return
+    before = {file.id: file.values for file in first.given.files}
+    for system in systems[1:]:
+        if system.given is None:
+            continue
+        after = {file.id: file.values for file in system.given.files}
+        for metric in first.given.metrics:
+            same = [
+                other
+                for other in system.given.metrics
+                if (other.name, other.identity) == (metric.name, metric.identity)
+            ]
+            if not same:
+                continue
+            shared = [name for name in before if name in after]
+            pairs = [(before[name][metric.name], after[name][metric.name]) for name in shared]
+            changed = sum(abs(one - other) > _SAME for one, other in pairs if math.isfinite(one + other))
+            if changed:
+                yield (
+                    f"warning: {first.scored.name} and {system.scored.name} were tested with other files of the same "
+                    f"IDs: {changed} of {len(shared)} have another {metric.label} before processing"
+                )
+                break
+
+
+def _read(path: Path, state: str, checkpoint: str, by: Collection[str]) -> _Run:
+    results = find_results(path, checkpoint)
+    # A CSV may lie in the folder of a run, and have nothing to do with it.
+    scores = _tidy(read_scores(results or path, state=state or None), by)
+    if results is None:
+        return _Run(scores, str(path), {}, None, None, ())
+    source = f"{results}{f', {state}' * bool(state)}"
+    states = _states(results)
+    if states:
+        given = read_scores(results, state=states[0]) if len(states) > 1 else None
+        chosen = state or states[-1]
+        audio = _audio(results / "audio", chosen)
+        # The settings of a run say nothing about the files that it was given.
+        folder = find_run(results) if chosen == states[-1] else None
+        return _Run(scores, source, audio, folder, given, tuple(_newer(path, results)))
+    enhanced = scores.sources.get("enhanced", "")
+    folder = Path(enhanced) if enhanced else None
+    run = find_run(folder) if folder and folder.is_dir() else None
+    return _Run(scores, source, _audio(folder, "enhanced") if folder else {}, run, None, ())
+
+
+def _tidy(scores: Scores, by: Collection[str]) -> Scores:
+    """Removes audio endings from the IDs, and turns columns that only look like metrics into conditions."""
+    counts = Counter(audio_id(file.id) for file in scores.files)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise DataError(
+            f"`{scores.sources.get('scores', 'the scores')}` has two rows for `{twice[0]}`, with different endings",
+            remedy="leave one row for each audio file",
+        )
+    moved = [metric.name for metric in scores.metrics if metric.name in by and not metric.identity]
+    files = tuple(
+        FileScores(
+            audio_id(file.id),
+            {name: value for name, value in file.values.items() if name not in moved},
+            {**file.conditions, **{name: number(file.values[name]) for name in moved}},
+            file.reasons,
+        )
+        for file in scores.files
+    )
+    metrics = tuple(metric for metric in scores.metrics if metric.name not in moved)
+    return replace(scores, metrics=metrics, files=files, conditions=(*scores.conditions, *moved))
+
+
+def _states(results: Path) -> list[str]:
+    """Returns the states of the scores of a test, such as `noisy` and `enhanced`; nothing if they are of no test."""
+    try:
+        content = json.loads((results / "scores.json").read_text(encoding="utf-8"))
+        if "kind" in content:
+            return []
+        first = next(iter(content["all"].values()))
+        return [name for name in first if name not in ("gain", "missing")]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration):
+        return []
+
+
+def _audio(folder: Path, state: str) -> dict[str, str]:
+    """Returns the audio files of a folder by ID: the path within the folder, without the ending and the state."""
+    found: dict[str, str] = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = Path(where, name)
+            if path.suffix.lower() in AUDIO_SUFFIXES:
+                key = path.relative_to(folder).with_suffix("").as_posix()
+                if key.endswith(f"_{state}"):
+                    found[key.removesuffix(f"_{state}")] = str(path)
+                else:
+                    found.setdefault(key, str(path))
+    return found
+
+
+def _newer(path: Path, results: Path) -> Iterator[str]:
+    """Yields a note if a run has a newer test, which is not complete."""
+    tests = path / "test"
+    if not tests.is_dir() or not results.is_relative_to(tests):
+        return
+    chosen = tests / results.relative_to(tests).parts[0]
+    newer = [
+        folder.name
+        for folder in tests.iterdir()
+        if folder.name.endswith(INCOMPLETE) and folder.stat().st_mtime_ns > chosen.stat().st_mtime_ns
+    ]
+    if newer:
+        yield (
+            f"warning: the test `{newer[0].removesuffix(INCOMPLETE)}` of `{path}` is not complete, so the older test "
+            f"`{chosen.name}` is compared"
+        )
+
+
+def _name_of(system: NamedSystem, runs: Sequence[_Run]) -> str:
+    if system.state:
+        return system.state
+    path, run = system.paths[0], runs[0].folder
+    if run is not None:
+        name = run.name
+    elif path.is_file():
+        name = path.parent.absolute().name if path.stem == "scores" else path.stem
+    else:
+        name = path.absolute().name
+    # The seeds of `baseline` are in `baseline_seed_0`, ….
+    return name.rpartition("_seed_")[0] or name if len(runs) > 1 else name
+
+
+def _names(wanted: Sequence[str], named: Sequence[NamedSystem]) -> list[str]:
+    """Returns a name of its own for each system: if two are equal, what the user has written, and then a number."""
+    counts = Counter(wanted)
+    names = [
+        name if counts[name] == 1 or system.name else system.text for name, system in zip(wanted, named, strict=True)
+    ]
+    found: list[str] = []
+    for name in names:
+        number = 2
+        unique = name
+        while unique in found:
+            unique, number = f"{name} ({number})", number + 1
+        found.append(unique)
+    return found

@@ -1,0 +1,154 @@
+"""The files of a comparison: JSON, CSV and a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audiozen_core.diagnostics.printable import printable
+from audiozen_core.results.compared import ComparedScores
+from audiozen_core.results.files import number, write_json
+from audiozen_core.results.intervals import LEVEL, RESAMPLES
+from audiozen_core.results.paired import PairedDifference
+from audiozen_core.results.permutation import DRAWS
+from audiozen_core.results.result_folders import KIND
+from audiozen_core.storage.atomic import make_folder, write_whole
+
+_FIELDS = (
+    "difference", "low", "high", "improvement", "p", "p_holm", "smallest_p", "exact", "permutations", "files", "better",
+    "worse", "equal", "verdict",
+)  # fmt: skip
+
+
+def content_of(comparison: ComparedScores) -> dict[str, Any]:
+    """Returns the content of `comparison.json`: see docs/compare.md."""
+    return {
+        KIND: "comparison",
+        "baseline": comparison.baseline.name,
+        "systems": {
+            system.name: {"runs": len(system.runs), "sources": list(system.sources)} for system in comparison.systems
+        },
+        "files": len(comparison.ids),
+        "metrics": {
+            metric.name: {
+                **metric.identity,
+                "label": metric.label or metric.name,
+                "unit": metric.unit,
+                "higher_is_better": metric.higher_is_better,
+                "described": metric.described,
+            }
+            for metric in comparison.metrics
+        },
+        "method": {
+            "interval": {"level": LEVEL, "resamples": RESAMPLES},
+            "test": "paired sign-flip permutation test of the mean, two-sided",
+            "random_sign_flips": DRAWS,
+            "correction": "Holm",
+            "tests": len(comparison.differences),
+        },
+        "means": _means(comparison),
+        "differences": [one.to_json() for one in comparison.differences],
+        **{
+            f"by_{condition}": [
+                {
+                    condition: level or None,
+                    "means": _means(comparison, condition, level),
+                    "differences": [one.to_json() for one in differences],
+                }
+                for level, differences in levels.items()
+            ]
+            for condition, levels in comparison.by.items()
+        },
+        "settings": {row.key: dict(row.values) for row in comparison.settings},
+        "notes": list(comparison.notes),
+    }
+
+
+def write_values(comparison: ComparedScores, folder: Path) -> list[Path]:
+    """Writes `comparison.json`, `differences.csv` and `files.csv`, each completely or not at all.
+
+    Raises:
+        OSError: a file can't be written. An earlier file of this name is unchanged.
+    """
+    differences = [("", "", comparison.differences)]
+    differences += [
+        (condition, level, found) for condition, levels in comparison.by.items() for level, found in levels.items()
+    ]
+    make_folder(folder)
+    return [
+        write_json(folder / "comparison.json", content_of(comparison)),
+        _write_csv(
+            folder / "differences.csv",
+            ["condition", "value", "metric", "system", *_FIELDS],
+            (
+                [condition, level, one.metric, one.system, *_cells(one)]
+                for condition, level, found in differences
+                for one in found
+            ),
+        ),
+        _write_csv(folder / "files.csv", *_files(comparison)),
+    ]
+
+
+def _means(comparison: ComparedScores, condition: str = "", level: str = "") -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for system in comparison.systems:
+        found[system.name] = {}
+        for metric in comparison.metrics:
+            mean = comparison.mean(metric.name, system.name, condition, level)
+            if mean is not None:
+                found[system.name][metric.name] = {
+                    "mean": _finite(mean.mean),
+                    "low": _finite(mean.low),
+                    "high": _finite(mean.high),
+                    "seeds": mean.seeds,
+                    "deviation": _finite(mean.deviation),
+                }
+    return found
+
+
+def _cells(one: PairedDifference) -> list[str | float]:
+    content: Mapping[str, Any] = one.to_json()
+    return ["" if content[name] is None else _cell(content[name]) for name in _FIELDS]
+
+
+def _cell(value: Any) -> str | float:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _files(comparison: ComparedScores) -> tuple[list[str], list[list[str | float]]]:
+    """Returns the header and the rows of `files.csv`: of each file, the values of all systems, and the differences."""
+    header = ["id", *comparison.conditions]
+    columns: list[Mapping[str, float]] = []
+    for metric in comparison.metrics:
+        for system in comparison.systems:
+            if metric.name in system.metrics:
+                header.append(f"{metric.name}:{system.name}")
+                values = system.values(metric.name, comparison.ids).mean(axis=0)
+                columns.append(dict(zip(comparison.ids, map(float, values), strict=True)))
+    rows: list[list[str | float]] = [
+        [
+            name,
+            *(of.get(name, "") for of in comparison.conditions.values()),
+            *(column[name] for column in columns),
+        ]
+        for name in comparison.ids
+    ]
+    return header, rows
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> Path:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([cell if isinstance(cell, str) else number(cell) for cell in row] for row in rows)
+    write_whole(path, printable(text.getvalue()))
+    return path
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

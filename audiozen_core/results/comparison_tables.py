@@ -1,0 +1,157 @@
+"""A comparison as text: the differences, the files that differ most, and the settings that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from audiozen_core.results.compared import ComparedScores
+from audiozen_core.results.paired import PairedDifference, SystemMean
+from audiozen_core.results.records import MetricInfo
+from audiozen_core.results.rounding import digits, fixed, interval, mark, p_text, signed
+from audiozen_core.results.tables import Table
+
+_HEADINGS = ["mean", "difference", "95 % interval", "p", "better", "worse", "equal", "verdict"]
+
+
+def text_of(comparison: ComparedScores, files: int) -> str:
+    """Returns all tables of a comparison as text.
+
+    Args:
+        comparison: the comparison.
+        files: how many of the best and worst files are shown for each metric and system.
+    """
+    parts = [_means(comparison), *(_by(comparison, condition) for condition in comparison.by)]
+    if files:
+        parts.append(_files(comparison, files))
+    if comparison.settings:
+        parts.append(_settings(comparison))
+    return "\n\n".join(part.render("text") for part in parts)
+
+
+def heading(metric: MetricInfo) -> str:
+    """Returns the heading of a metric, with an arrow in the direction in which it is better."""
+    return f"{metric.heading} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def method(comparison: ComparedScores, differences: Sequence[PairedDifference]) -> str:
+    """Says in one sentence how the p-values were computed."""
+    exact = {one.exact for one in differences}
+    drawn = max((one.permutations for one in differences if not one.exact), default=0)
+    how = [f"{drawn:,} random sign flips"] * (False in exact) + ["all sign flips"] * (True in exact)
+    return (
+        f"paired permutation test over the files ({' or '.join(how)}), corrected by Holm's method for "
+        f"{len(differences)} test{'s' * (len(differences) != 1)}"
+    )
+
+
+def _means(comparison: ComparedScores) -> Table:
+    sections = [list(_rows(comparison, metric, comparison.differences, "", "")) for metric in comparison.metrics]
+    notes = [
+        f"{len(comparison.ids)} file{'s' * (len(comparison.ids) != 1)}; difference: system minus "
+        f"{comparison.baseline.name}, in brackets its 95 % bootstrap interval{_over_seeds(comparison)}",
+        f"p: {method(comparison, comparison.differences)}; smallest possible p of a test: "
+        f"{p_text(min((one.smallest_p for one in comparison.differences), default=1))}",
+        "* p < 0.05, ** p < 0.01, *** p < 0.001; better, worse, equal: numbers of files",
+        *(f"computed by {metric.described}" for metric in comparison.metrics if metric.described),
+    ]
+    return Table(["metric", "system", *_HEADINGS], sections, notes, left=2)
+
+
+def _over_seeds(comparison: ComparedScores) -> str:
+    if not any(one.over_seeds for one in comparison.differences):
+        return ""
+    return " over files and seeds; ±: standard deviation over seeds"
+
+
+def _by(comparison: ComparedScores, condition: str) -> Table:
+    sections = [
+        [
+            [level or "–", *row]
+            for metric in comparison.metrics
+            for row in _rows(comparison, metric, differences, condition, level)
+        ]
+        for level, differences in comparison.by[condition].items()
+    ]
+    every = [one for differences in comparison.by[condition].values() for one in differences]
+    return Table([condition, "metric", "system", *_HEADINGS], sections, [f"p: {method(comparison, every)}"], left=3)
+
+
+def _rows(
+    comparison: ComparedScores, metric: MetricInfo, differences: Sequence[PairedDifference], condition: str, level: str
+) -> Iterator[list[str]]:
+    means = {system.name: comparison.mean(metric.name, system.name, condition, level) for system in comparison.systems}
+    decimals = digits(metric, [found.mean for found in means.values() if found])
+    found = {one.system: one for one in differences if one.metric == metric.name}
+    for system in comparison.systems:
+        mean = means[system.name]
+        if mean is None:
+            continue
+        row = ["" if system is not comparison.baseline else heading(metric), system.name, _mean(mean, decimals)]
+        if system is comparison.baseline:
+            yield [*row, *[""] * (len(_HEADINGS) - 1)]
+            continue
+        one = found[system.name]
+        # A difference is smaller than what it is the difference of.
+        yield [
+            *row,
+            signed(one.mean, decimals + 1),
+            interval(one.low, one.high, decimals + 1),
+            p_text(one.p_holm),
+            *map(str, (one.better, one.worse, one.equal)),
+            f"{one.verdict} {mark(one.verdict, one.p_holm)}".strip(),
+        ]
+
+
+def _mean(found: SystemMean, decimals: int) -> str:
+    text = fixed(found.mean, decimals)
+    return f"{text} ± {fixed(found.deviation, decimals)}" if found.seeds > 1 else text
+
+
+def _files(comparison: ComparedScores, count: int) -> Table:
+    sections = []
+    for metric in comparison.metrics:
+        for one in comparison.differences:
+            if one.metric != metric.name:
+                continue
+            files = comparison.files(metric.name, one.system)
+            worst = files[:count]
+            best = [row for row in reversed(files[-count:]) if row not in worst]
+            decimals = digits(metric, [row.value for row in files]) + 1
+            sections.append(
+                [
+                    [
+                        heading(metric),
+                        one.system,
+                        which,
+                        row.id,
+                        fixed(row.baseline, decimals),
+                        fixed(row.value, decimals),
+                        signed(row.difference, decimals),
+                    ]
+                    for which, rows in (("worst", worst), ("best", best))
+                    for row in rows
+                ]
+            )
+    shown = [row[3] for section in sections for row in section]
+    return Table(
+        ["metric", "system", "", "file", comparison.baseline.name, "value", "difference"],
+        [section for section in sections if section],
+        _audio_lines(comparison, list(dict.fromkeys(shown))),
+        left=4,
+    )
+
+
+def _audio_lines(comparison: ComparedScores, ids: Sequence[str]) -> list[str]:
+    """Returns where the audio of files is: the path of each system."""
+    return [
+        f"{name}, {system.name}: {path}"
+        for name in ids
+        for system in comparison.systems
+        if system.audio and (path := system.audio[0].get(name))
+    ]
+
+
+def _settings(comparison: ComparedScores) -> Table:
+    names = [system.name for system in comparison.systems]
+    rows = [[row.key, *(row.values.get(name, "") for name in names)] for row in comparison.settings]
+    return Table(["setting", *names], [rows], left=1 + len(names))

@@ -1,0 +1,184 @@
+"""Paired differences of two systems over the same files, with intervals and tests."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from audiozen_core.results.intervals import Mean, bootstrap_interval, mean_with_interval
+from audiozen_core.results.permutation import holm, sign_flip_test
+from audiozen_core.results.two_level import two_level_interval
+
+_Array = np.ndarray[Any, np.dtype[np.float64]]
+
+SIGNIFICANT = 0.05
+"""A difference is significant if its corrected p-value is below this."""
+
+_EQUAL = 1e-9  # relative: other machines and means over seeds change the last digits
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMean:
+    """The mean of a metric of one system.
+
+    Attributes:
+        mean: the mean over the files, of the means over the seeds.
+        low: the lower end of the 95 % bootstrap interval, over the files and, if there are several, the seeds.
+        high: the upper end.
+        seeds: the number of seeds.
+        deviation: the standard deviation (with `n - 1`) of the means of the seeds; NaN for one seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """The difference of a system from the baseline in one metric.
+
+    Attributes:
+        metric: the name of the metric.
+        system: the name of the system.
+        higher_is_better: whether a higher number is better.
+        mean: the mean of the differences of the files: system minus baseline.
+        low: the lower end of its 95 % bootstrap interval; NaN for fewer than two files.
+        high: the upper end.
+        better: the number of files for which the system is better, in the direction of the metric.
+        worse: the number of files for which it is worse.
+        equal: the number of files with the same value, to 9 digits.
+        p: the two-sided p-value of the paired permutation test.
+        p_holm: the same, corrected for the number of tests.
+        exact: whether the test has tried all sign flips. Otherwise they are a random sample.
+        permutations: the number of sign flips that were tried.
+        smallest_p: the smallest p-value that is possible for so many files.
+        over_seeds: whether the interval covers seeds, because one of the two systems has several.
+    """
+
+    metric: str
+    system: str
+    higher_is_better: bool
+    mean: float
+    low: float
+    high: float
+    better: int
+    worse: int
+    equal: int
+    p: float
+    p_holm: float
+    exact: bool
+    permutations: int
+    smallest_p: float
+    over_seeds: bool
+
+    @property
+    def files(self) -> int:
+        """The number of files."""
+        return self.better + self.worse + self.equal
+
+    @property
+    def improvement(self) -> float:
+        """The mean difference in the direction of the metric: positive if the system is better."""
+        return self.mean if self.higher_is_better else -self.mean
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` if the difference is significant, and "" otherwise.
+
+        It is significant if the corrected p-value is below 0.05. The test is about files only, so with several seeds
+        the interval, which covers both, must not contain zero either.
+        """
+        certain = self.p_holm < SIGNIFICANT and not (self.over_seeds and self.low <= 0 <= self.high)
+        return ("better" if self.improvement > 0 else "worse") if certain and self.mean else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the attributes for `json.dumps`, with None in place of NaN."""
+        numbers = {
+            "difference": self.mean, "low": self.low, "high": self.high, "improvement": self.improvement,
+            "p": self.p, "p_holm": self.p_holm, "smallest_p": self.smallest_p,
+        }  # fmt: skip
+        return {
+            "metric": self.metric,
+            "system": self.system,
+            "files": self.files,
+            **{key: value if math.isfinite(value) else None for key, value in numbers.items()},
+            "exact": self.exact,
+            "permutations": self.permutations,
+            "better": self.better,
+            "worse": self.worse,
+            "equal": self.equal,
+            "over_seeds": self.over_seeds,
+            "verdict": self.verdict,
+        }
+
+
+def system_mean(values: _Array) -> SystemMean:
+    """Computes the mean of a system and its interval.
+
+    Args:
+        values: the finite values, [seeds, files].
+    """
+    if len(values) == 1:
+        found: Mean = mean_with_interval(values[0].tolist())
+        return SystemMean(found.mean, found.low, found.high, 1, math.nan)
+    if not values.shape[1]:
+        return SystemMean(math.nan, math.nan, math.nan, len(values), math.nan)
+    seeds = values.mean(axis=1).tolist()
+    low, high = two_level_interval(values.mean(axis=0).tolist(), seeds)
+    return SystemMean(statistics.fmean(seeds), low, high, len(seeds), statistics.stdev(seeds))
+
+
+def file_differences(baseline: _Array, system: _Array) -> _Array:
+    """Returns the difference of each file, of the means over the seeds. Values that agree to 9 digits have none.
+
+    Args:
+        baseline: the values of the baseline, [seeds, files]; NaN where there is none.
+        system: those of the system. It may have another number of seeds.
+    """
+    before, after = baseline.mean(axis=0), system.mean(axis=0)
+    difference: _Array = np.where(np.isclose(before, after, rtol=_EQUAL, atol=0), 0.0, after - before)
+    return difference
+
+
+def paired_difference(
+    metric: str, system_name: str, baseline: _Array, system: _Array, *, higher_is_better: bool = True
+) -> PairedDifference:
+    """Compares a system with the baseline in one metric. `p_holm` is not yet corrected: see `corrected`.
+
+    With one seed each, the interval is a BCa bootstrap interval over the files. With several seeds of one of them, it
+    is one over files and seeds (`two_level_interval`).
+
+    Args:
+        metric: the name of the metric.
+        system_name: the name of the system.
+        baseline: the finite values of the baseline, [seeds, files].
+        system: those of the system for the same files. It may have another number of seeds.
+        higher_is_better: whether a higher number is better.
+    """
+    differences = file_differences(baseline, system).tolist()
+    over_seeds = max(len(baseline), len(system)) > 1
+    mean = math.fsum(differences) / len(differences) if differences else math.nan
+    low, high = bootstrap_interval(differences) if not over_seeds else (math.nan, math.nan)
+    if over_seeds and differences:
+        low, high = two_level_interval(differences, (-baseline.mean(axis=1)).tolist(), system.mean(axis=1).tolist())
+    test = sign_flip_test(differences)
+    up, down = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
+    better, worse = (up, down) if higher_is_better else (down, up)
+    return PairedDifference(
+        metric, system_name, higher_is_better, mean, low, high, better, worse, len(differences) - up - down,
+        test.p, test.p, test.exact, test.permutations, test.smallest_p, over_seeds,
+    )  # fmt: skip
+
+
+def corrected(differences: Sequence[PairedDifference]) -> tuple[PairedDifference, ...]:
+    """Returns differences with p-values that Holm's method has corrected for the number of all of them."""
+    p_values = holm([one.p for one in differences])
+    return tuple(replace(one, p_holm=p) for one, p in zip(differences, p_values, strict=True))

@@ -1,0 +1,168 @@
+"""A table of the means of several systems for a paper, in LaTeX or Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audiozen_core.diagnostics.printable import printable
+from audiozen_core.results.compared import ComparedScores
+from audiozen_core.results.comparison_tables import heading, method
+from audiozen_core.results.paired import PairedDifference, SystemMean
+from audiozen_core.results.records import MetricInfo
+from audiozen_core.results.rounding import digits, fixed, interval, mark
+from audiozen_core.results.tables import TableForm, latex_text
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A value, whether it is the best one, what follows it, and the asterisks of its significance."""
+
+    value: str
+    best: bool = False
+    rest: str = ""
+    mark: str = ""
+
+    def latex(self) -> str:
+        value = latex_text(self.value)
+        value = f"$-${value[1:]}" if value.startswith("-") else value
+        value = rf"\textbf{{{value}}}" if self.best else value
+        mark = f"$^{{{self.mark}}}$" if self.mark else ""
+        rest = latex_text(self.rest).replace("[-", "[$-$").replace(", -", ", $-$")
+        return f"{value}{mark} {rest}".rstrip()
+
+    def markdown(self) -> str:
+        value = f"**{self.value}**" if self.best else self.value.replace("|", r"\|")
+        mark = self.mark.replace("*", r"\*")
+        return f"{value}{mark} {self.rest}".rstrip()
+
+
+def paper_table(comparison: ComparedScores, form: TableForm, *, intervals: bool = False) -> str:
+    """Returns a table with a row for each system and a column for each metric, and a caption that explains the marks.
+
+    With conditions, it has a section for each value of each condition, and the last section is for all files.
+
+    Args:
+        comparison: the comparison.
+        form: `latex` (the environment `table`, for the package booktabs) or `markdown`.
+        intervals: whether each mean has its 95 % interval.
+    """
+    sections = [
+        _section(comparison, condition, level, differences, intervals)
+        for condition, levels in comparison.by.items()
+        for level, differences in levels.items()
+    ]
+    sections.append(_section(comparison, "", "", comparison.differences, intervals))
+    headings = [*["condition"] * bool(comparison.by), "system", *map(heading, comparison.metrics)]
+    caption = _caption(comparison, intervals)
+    left = 1 + bool(comparison.by)
+    if form == "latex":
+        return _latex(headings, sections, caption, left)
+    return _markdown(headings, sections, caption, left)
+
+
+def _section(
+    comparison: ComparedScores, condition: str, level: str, differences: Sequence[PairedDifference], intervals: bool
+) -> list[list[_Cell]]:
+    columns = [_column(comparison, metric, condition, level, differences, intervals) for metric in comparison.metrics]
+    rows = []
+    for place, system in enumerate(comparison.systems):
+        label = f"{condition} {level or '–'}" if condition else "all"
+        first = [_Cell("" if place else label)] * bool(comparison.by)
+        rows.append([*first, _Cell(printable(system.name)), *(column[place] for column in columns)])
+    return rows
+
+
+def _column(
+    comparison: ComparedScores,
+    metric: MetricInfo,
+    condition: str,
+    level: str,
+    differences: Sequence[PairedDifference],
+    intervals: bool,
+) -> list[_Cell]:
+    means = [comparison.mean(metric.name, system.name, condition, level) for system in comparison.systems]
+    finite = [found.mean for found in means if found is not None and math.isfinite(found.mean)]
+    decimals = digits(metric, finite)
+    # What looks equal is bold alike.
+    best = fixed((max if metric.higher_is_better else min)(finite), decimals) if finite else ""
+    marks = {one.system: mark(one.verdict, one.p_holm) for one in differences if one.metric == metric.name}
+    return [
+        _cell(found, decimals, best, marks.get(system.name, ""), intervals)
+        for system, found in zip(comparison.systems, means, strict=True)
+    ]
+
+
+def _cell(found: SystemMean | None, decimals: int, best: str, asterisks: str, intervals: bool) -> _Cell:
+    if found is None or not math.isfinite(found.mean):
+        return _Cell("–")
+    value = fixed(found.mean, decimals)
+    rest = [f"± {fixed(found.deviation, decimals)}"] * (found.seeds > 1)
+    rest += [interval(found.low, found.high, decimals)] * intervals
+    return _Cell(value, value == best, " ".join(rest), asterisks)
+
+
+def _caption(comparison: ComparedScores, intervals: bool) -> str:
+    name = printable(comparison.baseline.name)
+    parts = [f"Means over {len(comparison.ids)} files"]
+    fewer = [
+        f"{metric.label or metric.name}: {count}"
+        for metric in comparison.metrics
+        if (count := len(comparison.files_of(metric.name))) != len(comparison.ids)
+    ]
+    parts[0] += f" ({', '.join(fewer)})" * bool(fewer)
+    seeds = {system.name: len(system.runs) for system in comparison.systems if len(system.runs) > 1}
+    if seeds:
+        shown = ", ".join(f"{printable(system)}: {count}" for system, count in seeds.items())
+        parts.append(f"±: standard deviation over seeds ({shown})")
+    parts.append("Bold: best mean")
+    parts.append(
+        f"Asterisks: different from {name} by a {method(comparison, comparison.differences)}"
+        f"{' and per condition' * bool(comparison.by)}: * p < 0.05, ** p < 0.01, *** p < 0.001"
+    )
+    if seeds:
+        parts[-1] += "; the 95 % interval of the difference over files and seeds excludes zero, too"
+    if intervals:
+        parts.append(f"In brackets: 95 % bootstrap interval over files{' and seeds' * bool(seeds)}")
+    return ". ".join(parts) + "."
+
+
+def _latex(headings: Sequence[str], sections: Sequence[Sequence[Sequence[_Cell]]], caption: str, left: int) -> str:
+    columns = "l" * left + "r" * (len(headings) - left)
+    lines = [
+        r"\begin{table}[tb]",
+        r"\centering",
+        rf"\caption{{{_symbols(latex_text(caption))}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(_symbols(latex_text(text)) for text in map(printable, headings)) + r" \\",
+    ]
+    for section in sections:
+        lines += [r"\midrule", *(" & ".join(cell.latex() for cell in row) + r" \\" for row in section)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _symbols(text: str) -> str:
+    """Replaces what plain LaTeX does not print as it is: arrows, and signs that are letters of a text only in math."""
+    for symbol, command in (("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("<", "$<$"), (">", "$>$")):
+        text = text.replace(symbol, command)
+    return text
+
+
+def _markdown(headings: Sequence[str], sections: Sequence[Sequence[Sequence[_Cell]]], caption: str, left: int) -> str:
+    rows = [[cell.markdown() for cell in row] for section in sections for row in section]
+    # No column is narrower than its rule.
+    lines = [[printable(text).replace("|", r"\|") for text in headings], ["---"] * len(headings), *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(headings))]
+    lines[1] = [
+        ":" + "-" * (width - 1) if place < left else "-" * (width - 1) + ":" for place, width in enumerate(widths)
+    ]
+    shown = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        shown.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*shown, "", caption.replace("*", r"\*")])
