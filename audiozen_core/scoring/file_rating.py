@@ -69,7 +69,7 @@ class FileRating:
         """
         index, place = step
         if self._last is None or self._last[0] != index:
-            self._last = (index, *read_signals(self.files[index], self.options))
+            self._last = (index, *read_signals(self.files[index], self.options, compare=place is None))
         _, signals, facts = self._last
         if place is None:
             return self._content(index, signals, facts)

@@ -18,7 +18,7 @@ import audiozen
 from audiozen_core.audio.files import write_audio
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.results.reading import read_scores
-from audiozen_core.scoring import rated_metrics
+from audiozen_core.scoring import rated_metrics, worker_pool
 from audiozen_core.scoring.evaluate import evaluate
 from audiozen_core.scoring.score_cache import FILE
 from audiozen_plugins.metric import SiSdr
@@ -117,6 +117,13 @@ def test_scores_do_not_depend_on_the_number_of_workers(score):
     alone = score(metrics=["si_sdr", "stoi", "sdr"])
     for workers in (1, 2):
         assert score(metrics=["si_sdr", "stoi", "sdr"], num_workers=workers) == alone
+
+
+@pytest.mark.slow
+def test_scores_are_the_same_where_processes_can_not_be_forked(score, monkeypatch):
+    expected = score()
+    monkeypatch.setattr(worker_pool, "_START_METHOD", "spawn")
+    assert score(num_workers=1) == expected
 
 
 def test_python_face_is_the_same_function():
