@@ -66,7 +66,7 @@ class RatedMetric:
             sr: the sample rate, in hertz.
             resample: whether signals may be resampled.
         """
-        rates = getattr(self.metric, "sample_rates", None)
+        rates: Collection[int] | None = getattr(self.metric, "sample_rates", None)
         if rates is None or sr in rates:
             return sr
         if not resample:

@@ -67,7 +67,7 @@ def run_jobs(
             worker.start(waiting)
         while busy := {worker.pipe: worker for worker in pool if worker.job}:
             for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
+                worker = busy[pipe]
                 step = worker.job[0]
                 try:
                     result: Result | Failed = worker.pipe.recv()
