@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +66,9 @@ class SpikingFullSubNet(nn.Module):
 
     domain = "spectrum"
     layout = "complex"
-    acoustics: ClassVar = {
-        "sr": 16000, "hop_length": 128, "window": "hann", "pad_mode": "constant",
-    }  # fmt: skip
+    acoustics: Mapping[str, int | str] = MappingProxyType(
+        {"sr": 16000, "hop_length": 128, "window": "hann", "pad_mode": "constant"}
+    )
 
     def __init__(
         self,
