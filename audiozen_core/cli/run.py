@@ -73,8 +73,20 @@ from audiozen_core.experiment.run_options import check_requeue_options
 )
 @click.option("--nnodes", metavar="N|MIN:MAX", help="How many machines take part; start the same command on each.")
 @click.option("--rdzv-endpoint", metavar="HOST:PORT", help="Where the machines meet: one of them, and a free port.")
-@click.option("--rdzv-timeout", metavar="SECONDS", type=float, default=300.0, help="How long to wait for the machines.")
-@click.option("--max-restarts", metavar="N", type=int, default=0, help="Restart from the checkpoint after a failure.")
+@click.option(
+    "--rdzv-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    help="How long to wait for the machines.",
+)
+@click.option(
+    "--max-restarts",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Restart from the checkpoint after a failure, up to N times.",
+)
 @click.option(
     "--launcher",
     type=click.Choice(["slurm"]),
