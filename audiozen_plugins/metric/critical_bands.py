@@ -43,7 +43,8 @@ def spectra(signal: Tensor, sr: int) -> Tensor:
     segments = frames(signal, sr)
     if not len(segments):  # torch can't transform nothing
         return segments.new_zeros((0, _size(sr) // 2))
-    return torch.fft.rfft(segments, _size(sr)).abs()[:, :-1]
+    magnitudes: Tensor = torch.fft.rfft(segments, _size(sr)).abs()
+    return magnitudes[:, :-1]
 
 
 @functools.cache
