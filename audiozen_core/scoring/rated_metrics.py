@@ -13,7 +13,7 @@ from typing import Any
 from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.registry.index import installed_index
 from audiozen_core.results.records import MetricInfo
-from audiozen_core.scoring.chosen import MetricSpec, build_metric, needs_error
+from audiozen_core.scoring.chosen import MetricSpec, build_metric
 from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.metric import Metric, needs_of
 
@@ -92,26 +92,31 @@ def choose_metrics(
     """
     chosen: dict[str, RatedMetric] = {}
     left_out: dict[str, str] = {}
-    wanted: Sequence[MetricSpec] = (
-        [entry.spelling for entry in installed_index().entries("metric")] if specs is None else specs
-    )
-    for spec in wanted:
+    if specs is None:
+        wanted: list[tuple[str, MetricSpec]] = [
+            (entry.name, entry.spelling) for entry in installed_index().entries("metric")
+        ]
+    else:
+        wanted = [(str(spec), spec) for spec in specs]
+    for name, spec in wanted:
         try:
             metric = build_metric(spec)
-            needs = needs_of(metric)
-            if error := _needs_error(metric, given):
-                raise error
+            if lacks := _lacks(metric, given):
+                if specs is not None:
+                    raise RunError(f"the metric `{metric.name}` {lacks}", remedy="or leave the metric out")
+                left_out[name] = lacks
+                continue
             if metric.name in chosen:
                 raise RunError(f"the metric `{metric.name}` is listed twice", remedy="list each metric once")
-            chosen[metric.name] = RatedMetric(metric, needs, _cache_key(metric))
+            chosen[metric.name] = RatedMetric(metric, needs_of(metric), _cache_key(metric))
         except AudioZenError as unusable:
             if specs is not None:
                 raise
-            left_out[str(spec)] = f"{unusable.message}: {unusable.remedy}" if unusable.remedy else unusable.message
+            left_out[name] = f"{unusable.message}: {unusable.remedy}" if unusable.remedy else unusable.message
         except Exception as broken:  # one broken plugin must not keep all other metrics from being computed
             if specs is not None:
                 raise
-            left_out[str(spec)] = f"{type(broken).__name__}: {broken}"
+            left_out[name] = f"{type(broken).__name__}: {broken}"
     if not chosen:
         raise RunError(
             "no metric can be computed from what is given",
@@ -123,12 +128,13 @@ def choose_metrics(
     return (metrics if specs is not None else sorted(metrics, key=lambda metric: metric.has_network)), left_out
 
 
-def _needs_error(metric: Metric, given: Collection[str]) -> RunError | None:
+def _lacks(metric: Metric, given: Collection[str]) -> str:
+    """Returns what a metric needs and is not given, in words; "" if it has all."""
     lacking = [need for need in needs_of(metric) if need not in given]
-    if not lacking or "network" in lacking:
-        return needs_error(metric, given)
+    if "network" in lacking:
+        return "watches the network while it enhances, which only a test can do"
     options = " and ".join(f"`{_OPTION[need]}`" for need in lacking)
-    return RunError(f"the metric `{metric.name}` needs {' and '.join(lacking)}", remedy=f"give it with {options}")
+    return f"needs {' and '.join(lacking)}: give it with {options}" if lacking else ""
 
 
 def _cache_key(metric: Metric) -> str:
