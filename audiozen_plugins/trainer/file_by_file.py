@@ -234,6 +234,8 @@ class FileByFile(RatedSignals, BaseTrainer):
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
             for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
+                if error := needs_error(self.score, self.available(file) - {"network"}):
+                    raise error
                 signals = self.signals(file, None)
                 faults = faults_of({kind: signals[kind] for kind in (self.target, next(iter(self.states)))})
                 rows.append(unrated(str(file["id"][0]), faults, self.score, self.states))
@@ -250,8 +252,6 @@ class FileByFile(RatedSignals, BaseTrainer):
             wave, spectrum = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
-            if error := needs_error(self.score, self.available(file) - {"network"}):
-                raise error
             row = self._rate(self._validation_rater, file, signals)
             loss = self.file_loss(file, wave, spectrum)
             validated.append(Validated(row, loss, self.take_loss_scalars()))

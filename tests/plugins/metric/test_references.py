@@ -74,13 +74,6 @@ def test_networks_give_what_speechmos_gives(name, reference):
     assert value == pytest.approx(VALUES[clip][name], abs=2e-6)
 
 
-def test_snr_equals_that_of_torchmetrics(reference):
-    audio = pytest.importorskip("torchmetrics.audio", reason="torchmetrics is not installed")
-    noisy, clean = (signal.double() for signal in pair(reference, "p257_003"))
-    expected = audio.SignalNoiseRatio()(noisy, clean).item()
-    assert metric("snr")(noisy, clean, sr=SR) == pytest.approx(expected, abs=1e-6)
-
-
 def test_improvements_are_differences(reference):
     noisy, clean = pair(reference, "p257_003")
     better = clean + 0.3 * (noisy - clean)
@@ -104,3 +97,27 @@ def test_lsd_of_a_level_is_known():
         frames.append(np.log10(np.maximum(np.abs(spectrum) ** 2, 1e-8)))
     expected = np.sqrt(((frames[0] - frames[1]) ** 2).mean(1)).mean()
     assert metric("lsd")(other, wave, sr=SR) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:mir_eval.separation")
+def test_sdr_equals_that_of_mir_eval(reference):
+    separation = pytest.importorskip("mir_eval.separation", reason="mir_eval is not installed")
+    noisy, clean = (signal[: 2 * SR].double() for signal in pair(reference, "p257_003"))
+    arrays = clean[None].numpy(), noisy[None].numpy()
+    expected = separation.bss_eval_sources(*arrays, compute_permutation=False)[0][0]
+    assert metric("sdr")(noisy, clean, sr=SR) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "args"),
+    [
+        ("sdr", "SignalDistortionRatio", {}),
+        ("si_sdr", "ScaleInvariantSignalDistortionRatio", {"zero_mean": True}),
+        ("snr", "SignalNoiseRatio", {}),
+    ],
+)
+def test_ratios_equal_those_of_torchmetrics(name, theirs, args, reference):
+    audio = pytest.importorskip("torchmetrics.audio", reason="torchmetrics is not installed")
+    noisy, clean = (signal.double() for signal in pair(reference, "p257_003"))
+    expected = getattr(audio, theirs)(**args)(noisy, clean).item()
+    assert metric(name)(noisy, clean, sr=SR) == pytest.approx(expected, abs=1e-6)

@@ -102,7 +102,7 @@ def test_test_of_an_sdnn_reports_its_operations_and_validation_refuses_them(tmp_
     scored = make(tmp_path / "b", model, domain="magnitude", acoustics=acoustics, score="synaptic_operations",
                   save_max_score=False)  # fmt: skip
     with pytest.raises(RunError, match="which only a test can do"):
-        scored.validate([loader()])
+        scored.train(loader(), [loader()])
 
 
 def test_mean_over_speakers_watches_too():
