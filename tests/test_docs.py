@@ -344,20 +344,27 @@ def test_arguments_page_lists_every_argument_of_the_trainers(path):
 
 
 VARIANTS = [
-    *(("si_sdr", {}), ("sdr", {}), ("sdr", {"filter_length": 1}), ("stoi", {}), ("stoi", {"extended": True})),
+    *(("si_sdr", {"zero_mean": zero_mean}) for zero_mean in (True, False)),
+    *(("si_sdr_improvement", {"zero_mean": zero_mean}) for zero_mean in (True, False)),
+    *((name, args) for name in ("sdr", "sdr_improvement") for args in ({}, {"filter_length": 1})),
+    *((name, {}) for name in ("snr", "segmental_snr", "frequency_weighted_snr", "estoi", "synaptic_operations")),
+    *(("stoi", {}), ("stoi", {"extended": True}), ("lsd", {}), ("lsd", {"n_fft": 512, "hop_length": 128})),
     *(("pesq", {"mode": mode, "resample": resample}) for mode in ("wb", "nb") for resample in (False, True)),
     *(("dnsmos", {"aspect": aspect}) for aspect in ("overall", "signal", "background")),
+    *((name, {}) for name in ("csig", "cbak", "covl", "dnsmos_p808", "plcmos", "speaker_similarity")),
+    *(("aecmos", {"aspect": aspect}) for aspect in ("echo", "degradation")),
+    *(("word_error_rate", {"against": against}) for against in ("text", "clean")),
 ]
 
 
 @pytest.mark.parametrize(("path", "args"), VARIANTS, ids=str)
-def test_arguments_page_lists_every_metric_with_its_names_and_rates(path, args):
+def test_metrics_page_lists_every_metric_with_its_names_and_rates(path, args):
     """Metrics resample themselves or name the rates that they take."""
     try:
         metric = build_metric({"path": path, "args": args})
     except MissingExtraError as error:
         pytest.skip(str(error))
-    text = (REPOSITORY / "docs/experiment_arguments.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs/metrics.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
     label = f"`{path}` with `resample = true`" if args.get("resample") else f"`{path}`"
     (row,) = [row for row in rows if row[0] == label and len(row) == 5]

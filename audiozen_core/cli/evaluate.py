@@ -147,8 +147,11 @@ def command(
     except KeyboardInterrupt:
         kept = "nothing is kept" if no_cache else "the scores so far are in the cache, and the same command continues"
         raise Interrupted(signal.SIGINT, kept) from None
+    by_reason: dict[str, list[str]] = {}
     for name, reason in scores.left_out.items():
-        click.echo(printable(f"left out: {name}: {reason}"), err=True)
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        click.echo(printable(f"left out: {', '.join(names)}: {reason}"), err=True)
     for line in scores.findings:
         click.echo(f"note: {line}", err=True)
     chosen: TableForm = form  # type: ignore[assignment]

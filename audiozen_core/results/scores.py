@@ -200,9 +200,12 @@ def _digits(metric: MetricInfo) -> int:
 
 def _rank(value: str) -> tuple[int, float, str]:
     try:
-        return 0, float(value), value
+        number = float(value)
     except ValueError:
-        return (1, 0.0, value) if value else (2, 0.0, value)
+        number = math.nan
+    if math.isfinite(number):
+        return 0, number, value
+    return (1, 0.0, value) if value else (2, 0.0, value)
 
 
 def _with_reasons(missing: Mapping[str, str]) -> str:

@@ -109,11 +109,17 @@ def needs_error(metric: Metric, available: Collection[str]) -> RunError | None:
 
     Args:
         metric: the metric.
-        available: what the files have besides the signals that are rated, of `clean`, `noisy`, `far_end` and `text`.
+        available: what the files have besides the signals that are rated, of `clean`, `noisy`, `far_end`, `text`
+            and `network`.
     """
     lacking = [f"`{need}`" for need in needs_of(metric) if need not in available]
     if not lacking:
         return None
+    if "`network`" in lacking:
+        return RunError(
+            f"{metric.label} watches the network while it enhances, which only a test can do",
+            remedy=f"use `{metric.name}` in the `metrics` of the trainer alone",
+        )
     return RunError(
         f"{metric.label} needs {' and '.join(lacking)}, which the files lack",
         remedy=f"give the files {' and '.join(lacking)}, or leave `{metric.name}` out of the metrics",

@@ -221,7 +221,13 @@ def _texts_of(
 def _condition_table(enhanced: str | Path, file: str | Path | None, by: Sequence[str]) -> IdTable | None:
     """Returns the table of the conditions: the file that was named, or the scores of the test that is evaluated."""
     if file is not None:
-        return read_id_table(file)
+        table = read_id_table(file)
+        if not by:
+            raise RunError(
+                f"`{file}` has conditions, but none of them is asked for",
+                remedy=f"name them with `--by`, of {', '.join(table.columns) or 'none'}",
+            )
+        return table
     results = find_results(Path(enhanced)) if by else None
     return read_id_table(results / "scores.csv") if results else None
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from audiozen_core.audio.files import open_audio
-from audiozen_core.audio.resampling import resample
 from audiozen_core.scoring.misalignment import Misalignment, find_misalignment
 from audiozen_core.scoring.pairing import RATED, PairedFile
+from audiozen_core.scoring.resampling import resample
 
 REFERENCE = "clean"
 
@@ -52,10 +52,17 @@ class SignalOptions:
     resample: bool = False
 
 
-def read_signals(file: PairedFile, options: SignalOptions) -> tuple[dict[str, Tensor], SignalFacts]:
+def read_signals(
+    file: PairedFile, options: SignalOptions, *, compare: bool = True
+) -> tuple[dict[str, Tensor], SignalFacts]:
     """Reads the signals of a file, resampled, aligned and cut to the same length.
 
     Channels are averaged. Signals of different lengths begin together, and are cut to the shortest one.
+
+    Args:
+        file: the files.
+        options: what may be done to the signals.
+        compare: whether to look for a delay and an inverted sign even if signals are not aligned.
 
     Returns:
         The signals by kind, float32 [time], at the rate `sr` of the facts; and the facts. If the file can't be rated,
@@ -77,7 +84,7 @@ def read_signals(file: PairedFile, options: SignalOptions) -> tuple[dict[str, Te
             return {}, SignalFacts(rates, lengths, channels, refusal=f"different sample rates ({listed})")
         signals = {kind: resample(signal, rates[kind], facts.sr) for kind, signal in signals.items()}
     misalignment = Misalignment()
-    if REFERENCE in signals:
+    if REFERENCE in signals and (compare or options.align):
         misalignment = find_misalignment(signals[RATED], signals[REFERENCE], facts.sr)
     signals = _cut(signals, delay=misalignment.delay if options.align else 0)
     return signals, SignalFacts(rates, lengths, channels, misalignment)

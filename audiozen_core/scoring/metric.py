@@ -6,9 +6,9 @@ from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
-Need = Literal["clean", "noisy", "far_end", "text"]
+Need = Literal["clean", "noisy", "far_end", "text", "network"]
 """What a metric may need besides the estimate: the clean waveform, the input of the network, the signal of the
-loudspeaker (of an echo), and the words that are said."""
+loudspeaker (of an echo), the words that are said, and the network itself while it makes the estimate."""
 
 NEEDS: tuple[Need, ...] = get_args(Need)
 
@@ -31,13 +31,16 @@ class Metric(Protocol):
     constructor should be fast, and open large models when the metric is first called.
 
     An optional attribute `needs` names what the metric needs besides the estimate, a tuple of `clean`, `noisy`,
-    `far_end` and `text`; without it, `("clean",)`. What it names besides `clean` is passed by keyword:
+    `far_end`, `text` and `network`; without it, `("clean",)`. What it names besides `clean` is passed by keyword:
     `metric(estimate, reference, sr=sr, noisy=noisy, text=text)`. A metric without `clean` in its needs is
     reference-free: it gets None as the reference. It has a value also for a file without a clean signal, or with a
     silent one.
 
     The optional attributes `packages`, `weights`, `settings` and `computed_at` belong to the identity of a metric,
     which is recorded with its values; see `audiozen.metric.identity_of`.
+
+    A metric with `network` in its needs has a method `watch(model)`, which returns a context manager. A test is inside
+    it, and calls the metric after each file that the model has enhanced. Only a test has the network.
 
     A network that a metric has when it is built is switched to evaluation mode, and frozen. A metric that opens one
     later does this itself.

@@ -25,6 +25,8 @@ class MeanOverSpeakers:
         self.higher_is_better = metric.higher_is_better
         self.sample_rates = getattr(metric, "sample_rates", None)
         self.needs = needs_of(metric)
+        if "network" in self.needs:
+            self.watch = metric.watch  # type: ignore[attr-defined]
 
     def __call__(
         self, estimate: Tensor, reference: Tensor | None, *, sr: int, noisy: Tensor | None = None, **needed: Any

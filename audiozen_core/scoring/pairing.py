@@ -72,8 +72,8 @@ def pair_files(
     complete = set(rated)
     for kind, folder in folders.items():
         files = _list(folder, kind, {})
-        if folder == rated_folder:
-            files = {key: path for key, path in files.items() if key.endswith(f"_{kind}")}
+        if folder == rated_folder:  # the results of a test; or noisy files, which are rated themselves
+            files = {key: path for key, path in files.items() if key.endswith(f"_{kind}")} or files
         matched = {key: name for key in rated if (name := _partner(key, kind, files)) is not None}
         if not matched:
             matched = _by_name(rated, files, kind, folder)

@@ -17,7 +17,7 @@ from audiozen_core.scoring.chosen import MetricSpec, build_metric
 from audiozen_core.scoring.identity import identity_of
 from audiozen_core.scoring.metric import Metric, needs_of
 
-OPTION = {"clean": "--clean", "noisy": "--noisy", "far_end": "--far-end", "text": "--text"}
+_OPTION = {"clean": "--clean", "noisy": "--noisy", "far_end": "--far-end", "text": "--text"}
 """The option that gives what a metric needs."""
 
 
@@ -66,7 +66,7 @@ class RatedMetric:
             sr: the sample rate, in hertz.
             resample: whether signals may be resampled.
         """
-        rates = getattr(self.metric, "sample_rates", None)
+        rates: Collection[int] | None = getattr(self.metric, "sample_rates", None)
         if rates is None or sr in rates:
             return sr
         if not resample:
@@ -92,29 +92,31 @@ def choose_metrics(
     """
     chosen: dict[str, RatedMetric] = {}
     left_out: dict[str, str] = {}
-    wanted: Sequence[MetricSpec] = (
-        [entry.spelling for entry in installed_index().entries("metric")] if specs is None else specs
-    )
-    for spec in wanted:
+    if specs is None:
+        wanted: list[tuple[str, MetricSpec]] = [
+            (entry.name, entry.spelling) for entry in installed_index().entries("metric")
+        ]
+    else:
+        wanted = [(str(spec), spec) for spec in specs]
+    for name, spec in wanted:
         try:
             metric = build_metric(spec)
-            needs = needs_of(metric)
-            if lacking := [need for need in needs if need not in given]:
-                options = " and ".join(f"`{OPTION.get(need, need)}`" for need in lacking)
-                raise RunError(
-                    f"the metric `{metric.name}` needs {' and '.join(lacking)}", remedy=f"give it with {options}"
-                )
+            if lacks := _lacks(metric, given):
+                if specs is not None:
+                    raise RunError(f"the metric `{metric.name}` {lacks}", remedy="or leave the metric out")
+                left_out[name] = lacks
+                continue
             if metric.name in chosen:
                 raise RunError(f"the metric `{metric.name}` is listed twice", remedy="list each metric once")
-            chosen[metric.name] = RatedMetric(metric, needs, _cache_key(metric))
-        except AudioZenError as error:
+            chosen[metric.name] = RatedMetric(metric, needs_of(metric), _cache_key(metric))
+        except AudioZenError as unusable:
             if specs is not None:
                 raise
-            left_out[str(spec)] = f"{error.message}: {error.remedy}" if error.remedy else error.message
-        except Exception as error:  # one broken plugin must not keep all other metrics from being computed
+            left_out[name] = f"{unusable.message}: {unusable.remedy}" if unusable.remedy else unusable.message
+        except Exception as broken:  # one broken plugin must not keep all other metrics from being computed
             if specs is not None:
                 raise
-            left_out[str(spec)] = f"{type(error).__name__}: {error}"
+            left_out[name] = f"{type(broken).__name__}: {broken}"
     if not chosen:
         raise RunError(
             "no metric can be computed from what is given",
@@ -126,19 +128,40 @@ def choose_metrics(
     return (metrics if specs is not None else sorted(metrics, key=lambda metric: metric.has_network)), left_out
 
 
+def _lacks(metric: Metric, given: Collection[str]) -> str:
+    """Returns what a metric needs and is not given, in words; "" if it has all."""
+    lacking = [need for need in needs_of(metric) if need not in given]
+    if "network" in lacking:
+        return "watches the network while it enhances, which only a test can do"
+    options = " and ".join(f"`{_OPTION[need]}`" for need in lacking)
+    return f"needs {' and '.join(lacking)}: give it with {options}" if lacking else ""
+
+
 def _cache_key(metric: Metric) -> str:
     """Returns a text that changes with the metric: with its identity, its code and its arguments."""
-    settings = {name: value for name, value in vars(metric).items() if value is not None}
-    if not all(map(_is_plain, settings.values())):
+    held = {name: _content(value) for name, value in vars(metric).items()}
+    # What another object holds is known only if the metric names the files of its network.
+    if None in held.values() and not getattr(metric, "weights", None):
         return ""
     source = inspect.getsourcefile(type(metric))
     code = hashlib.blake2b(Path(source).read_bytes(), digest_size=16).hexdigest() if source else ""
-    return json.dumps([identity_of(metric).digest(), code, settings], sort_keys=True)
+    return json.dumps([identity_of(metric).digest(), code, held], sort_keys=True)
 
 
-def _is_plain(value: Any) -> bool:
+def _content(value: Any, depth: int = 3) -> list[Any] | None:
+    """Returns what a value holds, for JSON; None if that is not known, as for a network."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return [value]
+    held: list[Any] = []
     if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
-    return value is None or isinstance(value, str | int | float | bool)
+        held = list(value)
+    elif isinstance(value, dict):
+        held = [part for pair in value.items() for part in pair]
+    elif isinstance(value, Path):
+        held = [str(value)]
+    elif getattr(value, "__dict__", None):  # such as the PESQ of a composite measure
+        held = [type(value).__qualname__, vars(value)]
+    else:
+        return None
+    parts = [_content(part, depth - 1) for part in held] if depth else [None]
+    return None if None in parts else [type(value).__name__, *parts]

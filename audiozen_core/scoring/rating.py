@@ -155,11 +155,14 @@ class Rater:
         """Returns why metrics with these needs have no value, or nothing if they are meaningful."""
         names = {"clean": self.reference, "noisy": self.noisy}
         missing = {
-            kind: f"{kind} is missing" for need in needs if given[need] is None for kind in [names.get(need, need)]
+            kind: f"{kind} is missing"
+            for need in needs
+            if given.get(need, "") is None
+            for kind in [names.get(need, need)]
         }
         if missing:
             return missing
-        waves = {names.get(need, need): wave for need in needs if isinstance(wave := given[need], Tensor)}
+        waves = {names.get(need, need): wave for need in needs if isinstance(wave := given.get(need), Tensor)}
         # The loudspeaker may be silent: then nobody speaks at the other end.
         for kind, wave in waves.items():
             if kind == "far_end" and not wave.isfinite().all():
@@ -172,7 +175,9 @@ class Rater:
         which = f"metric: `{type(metric).__name__}`"
         # A metric may work in place, so each gets copies of its own.
         copies: dict[str, Any] = {
-            need: one.clone() if isinstance(one := given[need], Tensor) else one for need in needs_of(metric)
+            need: one.clone() if isinstance(one := given[need], Tensor) else one
+            for need in needs_of(metric)
+            if need in given
         }
         reference = copies.pop("clean", None)
         call: Callable[..., float] = metric

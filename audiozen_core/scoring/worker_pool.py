@@ -18,6 +18,9 @@ import torch
 from audiozen_core.diagnostics.printable import printable
 from audiozen_core.errors import AudioZenError
 
+_START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+"""A copy of this process starts at once and needs nothing sent, but Windows and macOS can't fork safely."""
+
 Step = TypeVar("Step")
 Result = TypeVar("Result")
 
@@ -57,15 +60,14 @@ def run_jobs(
         yield from _in_this_process(work, jobs)
         return
     waiting = deque(deque(job) for job in jobs if job)
-    # Windows and macOS can't fork safely. The default of Linux changes in Python 3.14.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context = multiprocessing.get_context(_START_METHOD)
     pool: list[_Worker[Step]] = [_Worker(context, work) for _ in range(min(workers, len(waiting)))]
     try:
         for worker in pool:
             worker.start(waiting)
         while busy := {worker.pipe: worker for worker in pool if worker.job}:
             for pipe in wait(list(busy)):
-                worker = busy[pipe]  # type: ignore[index]
+                worker = busy[pipe]
                 step = worker.job[0]
                 try:
                     result: Result | Failed = worker.pipe.recv()

@@ -22,7 +22,7 @@ from audiozen_core.scoring.metric import needs_of
 from audiozen_core.trainer.components import Components
 from audiozen_core.trainer.module_state import unwrapped
 from audiozen_core.trainer.part_errors import name_samples, translate_part_errors
-from audiozen_plugins.loss.calls import LossDomain, domains_of, expanded, loss_value
+from audiozen_plugins.loss.calls import LossDomain, domains_of, loss_value
 from audiozen_plugins.trainer.batches import enhancement_batch
 from audiozen_plugins.trainer.domains import (
     Compression,
@@ -101,8 +101,7 @@ class EnhancementTrainer(FileByFile):
             raise error
         self.add_channel = add_channel
         self._rates_read_in: int | None = None
-        domains = expanded(loss_domain) if loss_domain else domains_of(self.own_loss)
-        self.loss_domains = tuple(domain or self.domain for domain in domains)
+        self.loss_domains = tuple(domain or self.domain for domain in domains_of(self.own_loss, loss_domain))
         if strange := [domain for domain in self.loss_domains if domain not in get_args(LossDomain)]:
             raise RunError(
                 f"the loss has the attribute `domain` with {strange[0]!r}, which no loss can compare",

@@ -38,6 +38,7 @@ from audiozen_core.scoring.rating import Rater, Row, faults_of
 from audiozen_core.scoring.report import Report
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
+from audiozen_core.trainer.module_state import unwrapped
 from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
@@ -114,8 +115,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         self._chunk: tuple[int, int] | None = None
         if chunk_seconds is not None:
             self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
-        self._validation_rater = self._rater([self.score])
-        # Of what metrics need, a data set may lack something. Data sets that have the same share a rater.
+        self._validation_rater = Rater([self.score], self.sr, reference=self.target, noisy=next(iter(self.states)))
         self._test_raters: dict[frozenset[str], Rater] = {}
         self._pairs = PairWatch()
         self._files_written = 0
@@ -234,6 +234,8 @@ class FileByFile(RatedSignals, BaseTrainer):
         found = False
         for batch_idx, item in enumerate(self.batches(loader, epoch=0)):
             for file in () if item is None else self.each_file(self.load_batch(item, "validate", batch_idx)):
+                if error := needs_error(self.score, self.available(file) - {"network"}):
+                    raise error
                 signals = self.signals(file, None)
                 faults = faults_of({kind: signals[kind] for kind in (self.target, next(iter(self.states)))})
                 rows.append(unrated(str(file["id"][0]), faults, self.score, self.states))
@@ -250,8 +252,6 @@ class FileByFile(RatedSignals, BaseTrainer):
             wave, spectrum = self.enhance_file(file)
             signals = self.signals(file, wave)
             self.show(**self.audio(signals))
-            if error := needs_error(self.score, self.available(file)):
-                raise error
             row = self._rate(self._validation_rater, file, signals)
             loss = self.file_loss(file, wave, spectrum)
             validated.append(Validated(row, loss, self.take_loss_scalars()))
@@ -280,6 +280,14 @@ class FileByFile(RatedSignals, BaseTrainer):
             given = next(iter(self.states))
             self._pairs.check_unchanged(name, given, scores.scalars[f"{self.score.name}_{given}"])
         return result
+
+    def test(self, loaders: Sequence[BatchLoader]) -> Mapping[str, float]:
+        """Runs `test_step` over all batches, and lets metrics watch the network that need it."""
+        with contextlib.ExitStack() as stack:
+            for metric in self.metrics:
+                if "network" in needs_of(metric):
+                    stack.enter_context(metric.watch(unwrapped(self.model)))  # type: ignore[attr-defined]
+            return super().test(loaders)
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int) -> list[Row]:
         """Measures each file before and after enhancement, and writes its audio."""
@@ -313,8 +321,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             with contextlib.suppress(OSError):
                 report.show(f"{title}: {' and '.join(self.states)}", Console())
             for metric in self.metrics:
+                needs = " and ".join(f"`{need}`" for need in needs_of(metric))
                 if metric not in report.metrics:
-                    needs = " and ".join(f"`{need}`" for need in needs_of(metric))
                     self.log.warning(f"test {name}{metric.label} is left out, because it needs {needs} in each sample")
             for line in (*report.faulty_pairs(), *report.faulty_outputs()):
                 self.log.warning(f"test {name}{line}")
@@ -362,20 +370,18 @@ class FileByFile(RatedSignals, BaseTrainer):
         text = str(file["text"][0]) if "text" in file else None
         return rater.rate(str(file["id"][0]), signals, group=snr, far_end=far_end, text=text)
 
-    def _rater(self, metrics: Sequence[Metric]) -> Rater:
-        return Rater(metrics, self.sr, reference=self.target, noisy=next(iter(self.states)))
-
     def _test_rater(self, available: frozenset[str]) -> Rater:
-        """Returns the rater with the metrics that have what they need."""
+        """Returns the rater with the metrics that have what they need. Data sets that have the same share a rater."""
         if available not in self._test_raters:
             metrics = [metric for metric in self.metrics if not needs_error(metric, available)]
-            self._test_raters[available] = self._rater(metrics)
+            noisy = next(iter(self.states))
+            self._test_raters[available] = Rater(metrics, self.sr, reference=self.target, noisy=noisy)
         return self._test_raters[available]
 
     def _test_report(self, batches: Sequence[Sequence[Row]]) -> Report:
         """Returns the report of a data set, without the metrics that lack what they need."""
-        rows = [row for of_batch in batches for row in of_batch]
-        rated = set().union(*(values for row in rows for values in row.values.values()))
+        rows = [row for batch in batches for row in batch]
+        rated = {name for row in rows for values in row.values.values() for name in values}
         return self.report([metric for metric in self.metrics if metric.name in rated or not rows], rows)
 
     def _prefix(self, mode: Mode, dataloader_idx: int, count: int) -> str:

@@ -52,9 +52,9 @@ class RatedSignals:
         return {kind: signal[0].float().cpu() for kind, signal in signals.items() if signal is not None}
 
     def available(self, file: Mapping[str, Any]) -> frozenset[str]:
-        """Returns what a file has for metrics besides the output, of `clean`, `noisy`, `far_end` and `text`."""
+        """Returns what a test has for metrics besides the output: signals, `text`, and the `network`."""
         names = {"clean": self.target, "noisy": "noisy", "far_end": "far_end", "text": "text"}
-        return frozenset(need for need, key in names.items() if key in file)
+        return frozenset(("network", *(need for need, key in names.items() if key in file)))
 
     def audio(self, signals: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Returns the waves [time] that hooks are shown and a test writes, by the endings of their names."""

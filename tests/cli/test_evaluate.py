@@ -180,12 +180,15 @@ def test_full_disk_leaves_the_old_files_and_the_next_call_continues(here, evalua
         (["--by", "snr"], "no file has the condition `snr`"),
         (["--text", "texts.txt"], "2 of 3 files have no text in `texts.txt`: b, c"),
         (["--conditions", "none.csv"], "`none.csv` can't be read"),
+        (["--conditions", "conditions.csv"], "name them with `--by`, of snr, noise"),
+        (["--by", "nois", "--conditions", "conditions.csv"], "did you mean `noise`?"),
         (["-o", "texts.txt"], "the output `texts.txt` is not a folder"),
         (["--noisy", "nowhere"], "the folder `nowhere` does not exist"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_computed(here, evaluate, arguments, complaint):
     (here / "texts.txt").write_text("a one\n")
+    (here / "conditions.csv").write_text("id,snr,noise\na,5,car\n")
     done = evaluate(*arguments)
     assert done.code == 2
     assert complaint in done.err

@@ -100,6 +100,12 @@ def test_partners_within_the_folder_are_not_rated(tree):
     }
 
 
+def test_noisy_files_can_be_rated_themselves(tree):
+    root = tree("n/a.wav", "c/a.wav")
+    pairing = pair_files(root / "n", {"clean": root / "c", "noisy": root / "n"})
+    assert paths(pairing, root)["a"] == {"enhanced": "n/a.wav", "clean": "c/a.wav", "noisy": "n/a.wav"}
+
+
 def test_thousands_of_files_are_paired_at_once(tree):
     root = tree(*(f"{kind}/{index // 50}/{index}.wav" for kind in "ec" for index in range(1000)))
     assert len(pair_files(root / "e", {"clean": root / "c"}).files) == 1000

@@ -472,6 +472,9 @@ def test_clean_signals_are_required_if_every_metric_needs_them(tmp_path):
         make(tmp_path, Norm()).test([loader(clean=False)])
 
 
-def test_score_whose_needs_the_validation_set_lacks_is_an_error(tmp_path):
+def test_score_whose_needs_the_validation_set_lacks_is_an_error_before_the_training(tmp_path):
     with pytest.raises(RunError, match="TOLD needs `text`, which the files lack"):
+        make(tmp_path, Norm(), score=Told("text")).train(loader(), [loader()])
+    with pytest.raises(DataError, match="has no pair that can be rated") as caught:
         make(tmp_path, Norm(), score=Told("text")).validate([loader()])
+    assert "f0 (text is missing)" in caught.value.notes[0]
