@@ -1,4 +1,5 @@
 from audiozen_core import __version__ as __version__
+from audiozen_core.comparison.compare import compare as compare
 from audiozen_core.config.overrides import Overrides as Overrides
 from audiozen_core.errors import AudioZenError as AudioZenError
 from audiozen_core.experiment.experiment import Experiment as Experiment

@@ -1,4 +1,4 @@
-"""Scores of files: means with intervals, tables, and the files that `audiozen evaluate` writes."""
+"""Scores of files: means with intervals, tables, and the comparison of systems, with tests."""
 
 from audiozen._lazy import lazy_names
 

@@ -26,6 +26,8 @@ class _Cell:
 
     def latex(self) -> str:
         value = latex_text(self.value)
+        # The line break at the end of the row before would take a bracket or an asterisk for its argument.
+        value = f"{{}}{value}" if value.startswith(("[", "*")) else value
         value = f"$-${value[1:]}" if value.startswith("-") else value
         value = rf"\textbf{{{value}}}" if self.best else value
         mark = f"$^{{{self.mark}}}$" if self.mark else ""

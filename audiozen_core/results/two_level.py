@@ -62,7 +62,6 @@ def _interval(
     total = sum(variance for variance, _ in parts)
     if not total:
         return mean, mean
-    # The shares are squared, not the variances, which may be too small for that.
     freedom = 1 / sum((variance / total) ** 2 / own for variance, own in parts)
     deviations = deviations * np.sqrt(freedom / generator.chisquare(freedom, RESAMPLES))
     low, high = mean + np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2])

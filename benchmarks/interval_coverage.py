@@ -1,0 +1,82 @@
+"""How often the 95 % intervals of `audiozen compare` contain the true difference, by simulation.
+
+    python benchmarks/interval_coverage.py [TRIALS]
+
+Each trial draws two systems: files with skewed differences (an exponential distribution), a normal deviation of each
+seed, and a normal deviation of each file and seed. The true difference is zero, of which the interval of the simulated
+difference should contain 95 %. The percentile interval of a plain bootstrap of files and seeds, and one of the files
+alone, stand beside it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from audiozen_core.results.intervals import bootstrap_interval
+from audiozen_core.results.two_level import two_level_interval
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+CASES = ((2, 2), (3, 3), (5, 5), (3, 5), (1, 5))
+SEED_DEVIATIONS = (0.05, 0.3)
+FILES = 60
+
+
+def draw(generator: np.random.Generator, seeds: tuple[int, int], deviation: float) -> tuple[Array, Array]:
+    """Draws the scores of a baseline and of a system with the same true mean, each [seeds, files]."""
+    difficulty = generator.normal(10, 5, FILES)
+    differences = generator.exponential(1.0, FILES) - 1
+    return tuple(  # type: ignore[return-value]
+        difficulty
+        + shift
+        + generator.normal(0, deviation, (count, 1)) * (count > 1)
+        + generator.normal(0, 0.3, (count, FILES))
+        for count, shift in zip(seeds, (0.0, differences), strict=True)
+    )
+
+
+def intervals(generator: np.random.Generator, baseline: Array, system: Array) -> dict[str, tuple[float, float]]:
+    """Returns the interval of `audiozen compare`, and two plain ones."""
+    differences = system.mean(axis=0) - baseline.mean(axis=0)
+    files = differences[generator.integers(0, FILES, (2000, FILES))].mean(axis=1)
+    drawn = files.copy()
+    for sign, values in ((-1, baseline), (1, system)):
+        means = values.mean(axis=1) - values.mean()
+        drawn += sign * means[generator.integers(0, len(means), (2000, len(means)))].mean(axis=1)
+    plain = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "compare": two_level_interval(
+            differences.tolist(), (-baseline.mean(axis=1)).tolist(), system.mean(axis=1).tolist()
+        ),
+        "plain two-level": (float(plain[0]), float(plain[1])),
+        "files only": bootstrap_interval(differences.tolist()),
+    }
+
+
+def coverage(trials: int, seeds: tuple[int, int], deviation: float) -> dict[str, tuple[float, float]]:
+    """Returns, for each interval, the part of the trials in which it contains the true difference, and its width."""
+    generator = np.random.default_rng(1)
+    hits: dict[str, int] = {}
+    widths: dict[str, float] = {}
+    for _ in range(trials):
+        for name, (low, high) in intervals(generator, *draw(generator, seeds, deviation)).items():
+            hits[name] = hits.get(name, 0) + (low <= 0 <= high)
+            widths[name] = widths.get(name, 0.0) + high - low
+    return {name: (hits[name] / trials, widths[name] / trials) for name in hits}
+
+
+def main() -> None:
+    """Prints a table."""
+    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    print(f"{trials} trials of {FILES} files; nominal 95 %\nseeds   seed sd  coverage in % (mean width)")
+    for seeds in CASES:
+        for deviation in SEED_DEVIATIONS:
+            found = coverage(trials, seeds, deviation)
+            shown = ", ".join(f"{name} {100 * part:.1f} ({width:.2f})" for name, (part, width) in found.items())
+            print(f"{seeds[0]} and {seeds[1]}  {deviation:<7}  {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
