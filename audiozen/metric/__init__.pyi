@@ -31,7 +31,7 @@ from audiozen_plugins.metric.sdr import bss_eval_sdr as bss_eval_sdr
 from audiozen_plugins.metric.si_sdr import SiSdr as SiSdr
 from audiozen_plugins.metric.snr import FrequencyWeightedSnr as FrequencyWeightedSnr
 from audiozen_plugins.metric.snr import SegmentalSnr as SegmentalSnr
-from audiozen_plugins.metric.snr import Snr as Snr
+from audiozen_plugins.metric.snr import SignalToNoiseRatio as SignalToNoiseRatio
 from audiozen_plugins.metric.speaker_similarity import SpeakerSimilarity as SpeakerSimilarity
 from audiozen_plugins.metric.stoi import Estoi as Estoi
 from audiozen_plugins.metric.stoi import Stoi as Stoi

@@ -9,7 +9,7 @@ from audiozen_plugins.metric.pesq import Pesq
 from audiozen_plugins.metric.plcmos import Plcmos
 from audiozen_plugins.metric.sdr import Sdr, bss_eval_sdr
 from audiozen_plugins.metric.si_sdr import SiSdr
-from audiozen_plugins.metric.snr import FrequencyWeightedSnr, SegmentalSnr, Snr
+from audiozen_plugins.metric.snr import FrequencyWeightedSnr, SegmentalSnr, SignalToNoiseRatio
 from audiozen_plugins.metric.speaker_similarity import SpeakerSimilarity
 from audiozen_plugins.metric.stoi import Estoi, Stoi
 from audiozen_plugins.metric.synaptic_operations import SynapticOperations
@@ -33,7 +33,7 @@ __all__ = [
     "SegmentalSnr",
     "SiSdr",
     "SiSdrImprovement",
-    "Snr",
+    "SignalToNoiseRatio",
     "SpeakerSimilarity",
     "Stoi",
     "SynapticOperations",

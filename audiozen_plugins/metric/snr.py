@@ -15,7 +15,7 @@ _LOWEST, _HIGHEST = -10.0, 35.0
 _EPSILON = torch.finfo(torch.float64).eps
 
 
-class Snr:
+class SignalToNoiseRatio:
     """SNR: the energy of the clean signal over that of the difference to the estimate, in dB, over the whole file.
 
     Any difference is noise, also one in level, polarity or delay. NaN if a signal is silent. It equals
