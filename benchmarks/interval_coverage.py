@@ -67,6 +67,17 @@ def coverage(trials: int, seeds: tuple[int, int], deviation: float) -> dict[str,
     return {name: (hits[name] / trials, widths[name] / trials) for name in hits}
 
 
+def coverage_of_single_runs(trials: int, files: int) -> tuple[float, float]:
+    """Returns how often the interval of single runs has the true mean of normal and of exponential differences."""
+    generator = np.random.default_rng(1)
+    hits = [0, 0]
+    for _ in range(trials):
+        for place, sample in enumerate((generator.normal(0, 1, files), generator.exponential(1, files) - 1)):
+            low, high = bootstrap_interval(sample.tolist())
+            hits[place] += low <= 0 <= high
+    return hits[0] / trials, hits[1] / trials
+
+
 def main() -> None:
     """Prints a table."""
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 500
@@ -76,6 +87,10 @@ def main() -> None:
             found = coverage(trials, seeds, deviation)
             shown = ", ".join(f"{name} {100 * part:.1f} ({width:.2f})" for name, (part, width) in found.items())
             print(f"{seeds[0]} and {seeds[1]}  {deviation:<7}  {shown}", flush=True)
+    print("one run each; coverage in % for normal and skewed differences")
+    for files in (8, 20, 60, 200):
+        normal, skewed = coverage_of_single_runs(trials, files)
+        print(f"{files:>3} files  {100 * normal:.1f}  {100 * skewed:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 
 from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.checkpoints import command as checkpoints_command
+from audiozen_core.cli.compare import command as compare_command
 from audiozen_core.cli.convert import command as convert_command
 from audiozen_core.cli.evaluate import command as evaluate_command
 from audiozen_core.cli.explain import command as explain_command
@@ -50,6 +51,7 @@ BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<t
 COMMANDS = {
     "run": run_command,
     "evaluate": evaluate_command,
+    "compare": compare_command,
     "tune": tune_command,
     "convert": convert_command,
     "check": check_command,
@@ -135,6 +137,15 @@ def test_commands_of_the_page_on_scores_work_without_changes(tmp_path, monkeypat
     write_pairs(tmp_path / "data" / "test", count=2)
     assert run_page("docs/evaluate.md", tmp_path, monkeypatch) == 3
     assert (tmp_path / "noisy_scores" / "scores.csv").is_file()
+
+
+def test_commands_of_the_page_on_comparisons_print_what_it_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_page("docs/compare.md", tmp_path, monkeypatch) == 3
+    printed = capsys.readouterr().out
+    (shown,) = [block["text"] for block in blocks(REPOSITORY / "docs/compare.md") if block["language"] == "text"]
+    assert printed.startswith(shown.rstrip("\n"))
+    assert (tmp_path / "results" / "comparison.md").is_file()
 
 
 def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):

@@ -83,7 +83,9 @@ class ComparedScores:
         known = ", ".join(f"`{one.metric}` of `{one.system}`" for one in self.differences)
         raise RunError(f"`{metric}` of `{system}` is not compared", remedy=f"choose one of {known}")
 
-    def mean(self, metric: str, system: str, condition: str = "", level: str = "") -> SystemMean | None:
+    def mean(
+        self, metric: str, system: str, condition: str = "", level: str = "", *, interval: bool = True
+    ) -> SystemMean | None:
         """Returns the mean of a system over the files that are compared; None if it lacks the metric.
 
         Args:
@@ -91,11 +93,12 @@ class ComparedScores:
             system: the name of the system.
             condition: the name of a condition; "" for all files.
             level: its value.
+            interval: whether the interval is computed, which takes most of the time. Without it, its ends are NaN.
         """
         (found,) = [one for one in self.systems if one.name == system]
         if metric not in found.metrics:
             return None
-        return system_mean(found.values(metric, self.files_of(metric, condition, level)))
+        return system_mean(found.values(metric, self.files_of(metric, condition, level)), interval=interval)
 
     def files_of(self, metric: str, condition: str = "", level: str = "") -> list[str]:
         """Returns the IDs of the files that count for a metric: all systems that have the metric have a value."""

@@ -26,14 +26,14 @@ def notes_on_files(systems: Sequence[ScoredSystem], ids: Sequence[str]) -> Itera
     for name, names in having.items():
         extra.setdefault(tuple(names), []).append(name)
     for owners, files in extra.items():
-        count = f"{len(files)} file{'s are' if len(files) > 1 else ' is'} left out"
-        yield f"{count}, because only {' and '.join(owners)} {_have(owners)}: {listed(files, most=_MOST)}"
+        only = f"only {' and '.join(owners)} {'have' if len(owners) > 1 else 'has'}"
+        yield f"{_left_out(files)}, because {only} {_them(files)}: {listed(files, most=_MOST)}"
     for system in systems:
         every = dict.fromkeys(file.id for run in system.runs for file in run.files)
         partial = [name for name in every if name not in set(system.ids)]
         if partial:
             yield (
-                f"{len(partial)} files are left out, because not all runs of {system.name} have them: "
+                f"{_left_out(partial)}, because not all runs of {system.name} have {_them(partial)}: "
                 f"{listed(partial, most=_MOST)}"
             )
 
@@ -92,8 +92,12 @@ def notes_on_differences(
         yield f"the intervals cover the seeds of {listed(several)} only, because the other systems have one run each"
 
 
-def _have(names: Sequence[str]) -> str:
-    return "have them" if len(names) > 1 else "has them"
+def _left_out(files: Sequence[str]) -> str:
+    return f"{len(files)} file{'s are' if len(files) > 1 else ' is'} left out"
+
+
+def _them(files: Sequence[str]) -> str:
+    return "them" if len(files) > 1 else "it"
 
 
 def _with_reason(item: tuple[str, str]) -> str:

@@ -79,7 +79,10 @@ def _by(comparison: ComparedScores, condition: str) -> Table:
 def _rows(
     comparison: ComparedScores, metric: MetricInfo, differences: Sequence[PairedDifference], condition: str, level: str
 ) -> Iterator[list[str]]:
-    means = {system.name: comparison.mean(metric.name, system.name, condition, level) for system in comparison.systems}
+    means = {
+        system.name: comparison.mean(metric.name, system.name, condition, level, interval=False)
+        for system in comparison.systems
+    }
     decimals = digits(metric, [found.mean for found in means.values() if found])
     found = {one.system: one for one in differences if one.metric == metric.name}
     for system in comparison.systems:

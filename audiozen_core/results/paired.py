@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from audiozen_core.results.intervals import Mean, bootstrap_interval, mean_with_interval
+from audiozen_core.results.intervals import bootstrap_interval
 from audiozen_core.results.permutation import holm, sign_flip_test
 from audiozen_core.results.two_level import two_level_interval
 
@@ -120,20 +120,21 @@ class PairedDifference:
         }
 
 
-def system_mean(values: _Array) -> SystemMean:
-    """Computes the mean of a system and its interval.
+def system_mean(values: _Array, *, interval: bool = True) -> SystemMean:
+    """Computes the mean of a system.
 
     Args:
         values: the finite values, [seeds, files].
+        interval: whether its interval is computed, which takes most of the time.
     """
-    if len(values) == 1:
-        found: Mean = mean_with_interval(values[0].tolist())
-        return SystemMean(found.mean, found.low, found.high, 1, math.nan)
     if not values.shape[1]:
         return SystemMean(math.nan, math.nan, math.nan, len(values), math.nan)
-    seeds = values.mean(axis=1).tolist()
-    low, high = two_level_interval(values.mean(axis=0).tolist(), seeds)
-    return SystemMean(statistics.fmean(seeds), low, high, len(seeds), statistics.stdev(seeds))
+    files, seeds = values.mean(axis=0).tolist(), values.mean(axis=1).tolist()
+    low, high = math.nan, math.nan
+    if interval:
+        low, high = two_level_interval(files, seeds) if len(seeds) > 1 else bootstrap_interval(files)
+    deviation = statistics.stdev(seeds) if len(seeds) > 1 else math.nan
+    return SystemMean(math.fsum(files) / len(files), low, high, len(seeds), deviation)
 
 
 def file_differences(baseline: _Array, system: _Array) -> _Array:

@@ -84,7 +84,9 @@ def _column(
     differences: Sequence[PairedDifference],
     intervals: bool,
 ) -> list[_Cell]:
-    means = [comparison.mean(metric.name, system.name, condition, level) for system in comparison.systems]
+    means = [
+        comparison.mean(metric.name, system.name, condition, level, interval=intervals) for system in comparison.systems
+    ]
     finite = [found.mean for found in means if found is not None and math.isfinite(found.mean)]
     decimals = digits(metric, finite)
     # What looks equal is bold alike.

@@ -16,7 +16,6 @@ DRAWS = 49_999
 SEED = 0
 """The seed of the random sign flips, so that the same differences always have the same p-value."""
 
-_BLOCK = 4_000_000  # the most signs that are in memory at a time
 # Sums that differ by less than this part of the sum of the absolute differences are equal, up to rounding.
 _ROUNDING = 1e-12
 
@@ -69,23 +68,29 @@ def _test(differences: tuple[float, ...]) -> PermutationTest:
         return PermutationTest(1.0, True, 1, 1.0)
     observed = abs(math.fsum(differences)) - _ROUNDING * float(flipped.sum())
     if 2**count <= DRAWS + 1:
-        numbers = np.arange(2**count, dtype=np.uint32)
-        signs = (numbers[:, None] >> np.arange(count, dtype=np.uint32)) & 1
-        extreme = _extreme(signs, flipped, observed)
+        numbers = np.arange(2**count)
+        extreme = _extreme(np.stack([numbers >> shift & 255 for shift in range(0, count, 8)]), flipped, observed)
         return PermutationTest(extreme / 2**count, True, 2**count, 2 / 2**count)
-    generator = np.random.default_rng(SEED)
-    extreme, drawn = 0, 0
-    while drawn < DRAWS:
-        rows = min(DRAWS - drawn, max(1, _BLOCK // count))
-        bits = np.frombuffer(generator.bytes(rows * math.ceil(count / 8)), np.uint8).reshape(rows, -1)
-        extreme += _extreme(np.unpackbits(bits, axis=1, count=count), flipped, observed)
-        drawn += rows
+    columns = math.ceil(count / 8)
+    drawn = np.random.default_rng(SEED).integers(0, 256, (columns, DRAWS), np.uint8)
+    extreme = _extreme(drawn, flipped, observed)
     return PermutationTest((extreme + 1) / (DRAWS + 1), False, DRAWS, 1 / (DRAWS + 1))
 
 
 def _extreme(signs: np.ndarray[Any, Any], flipped: np.ndarray[Any, np.dtype[np.float64]], observed: float) -> int:
-    """Counts the sign flips whose sum is at least as far from zero as the observed one. `signs` is [flips, pairs]."""
-    sums = 2 * (signs.astype(np.float64) @ flipped) - flipped.sum()
+    """Counts the sign flips whose sum is at least as far from zero as the observed one.
+
+    Args:
+        signs: the signs of eight pairs in each byte, [bytes, flips].
+        flipped: the absolute differences, [pairs].
+        observed: the observed sum.
+    """
+    # The sums of all signs of eight pairs are computed once, and then looked up.
+    bits = (np.arange(256)[:, None] >> np.arange(8) & 1) * 2.0 - 1
+    padded = np.pad(flipped, (0, 8 * len(signs) - len(flipped)))
+    sums = np.zeros(signs.shape[1])
+    for eight, column in zip(padded.reshape(-1, 8), signs, strict=True):
+        sums += (bits @ eight)[column]
     return int((np.abs(sums) >= observed).sum())
 
 

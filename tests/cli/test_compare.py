@@ -230,6 +230,13 @@ def test_conditions_that_contradict_each_other_are_told(csvs):
     assert list(found.by["snr"]) == ["0", "5"]
 
 
+def test_conditions_are_numbers_however_they_are_written(csvs):
+    csvs("c.csv", *(f"x_{number}.wav,{number % 2 * 5}.0,{number}" for number in range(7)), "x_7.wav,unknown,2")
+    found = compare(["c.csv", "a.csv"], by=["snr"])
+    assert list(found.by["snr"]) == ["0", "5", "unknown"]
+    assert [note for note in found.notes if "1 files have another `snr` in a than in c" in note]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -60,7 +60,7 @@ def test_files_of_one_system_only_are_told_and_left_out():
     found = compare_systems([a, b])
     assert found.ids == ("f0", "f1", "f2")
     assert (found.mean("m", "a").mean, found.difference("m", "b").mean) == (2.0, 1.0)
-    assert noted(found, "only a has") == "1 file is left out, because only a has them: only"
+    assert noted(found, "only a has") == "1 file is left out, because only a has it: only"
     assert noted(found, "only b has").endswith("own, mine")
 
 
@@ -222,7 +222,7 @@ def test_seeds_have_mean_and_deviation_and_files_that_a_seed_lacks_are_told():
     mean = found.mean("m", "a")
     assert (mean.mean, mean.seeds, mean.deviation) == (3.0, 2, pytest.approx(math.sqrt(2)))
     assert found.difference("m", "b").mean == pytest.approx(10 / 3 - 3)
-    assert "not all runs of a have them: more" in noted(found, "1 files are left out")
+    assert noted(found, "not all runs") == "1 file is left out, because not all runs of a have it: more"
     assert "3.00 ± 1.41" in found.table()
     assert "the intervals cover the seeds of a only" in noted(found, "intervals cover")
 
