@@ -9,6 +9,7 @@ from audiozen_core.experiment.result import ModeResult as ModeResult
 from audiozen_core.experiment.result import RunResult as RunResult
 from audiozen_core.hooks.specs import hookimpl as hookimpl
 from audiozen_core.hooks.specs import hookspec as hookspec
+from audiozen_core.scoring.evaluate import evaluate as evaluate
 
 from . import audio as audio
 from . import checkpoint as checkpoint
@@ -22,5 +23,6 @@ from . import loss as loss
 from . import metric as metric
 from . import model as model
 from . import registry as registry
+from . import results as results
 from . import testing as testing
 from . import trainer as trainer

@@ -22,6 +22,7 @@ import torch
 from audiozen_core.cli.check import command as check_command
 from audiozen_core.cli.checkpoints import command as checkpoints_command
 from audiozen_core.cli.convert import command as convert_command
+from audiozen_core.cli.evaluate import command as evaluate_command
 from audiozen_core.cli.explain import command as explain_command
 from audiozen_core.cli.hooks import command as hooks_command
 from audiozen_core.cli.main import main
@@ -48,6 +49,7 @@ PAGES += sorted((REPOSITORY / "recipes").glob("*/README.md"))
 BLOCK = re.compile(r"(?:<!-- (?P<what>[^>]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 COMMANDS = {
     "run": run_command,
+    "evaluate": evaluate_command,
     "tune": tune_command,
     "convert": convert_command,
     "check": check_command,
@@ -125,6 +127,14 @@ def test_files_and_commands_of_a_page_work_without_changes(page, tmp_path, monke
     (tmp_path / "data/test/clean/clip_0.wav").unlink()
     assert run_page(page, tmp_path, monkeypatch) >= 2
     assert list(tmp_path.glob("*/*/checkpoints/best/model*.safetensors"))
+
+
+def test_commands_of_the_page_on_scores_work_without_changes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_pairs(tmp_path / "data" / "test", count=2)
+    assert run_page("docs/evaluate.md", tmp_path, monkeypatch) == 3
+    assert (tmp_path / "noisy_scores" / "scores.csv").is_file()
 
 
 def run_page(page, tmp_path, monkeypatch, changes=MappingProxyType({})):

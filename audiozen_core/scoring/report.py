@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +16,10 @@ from rich.table import Table
 
 from audiozen_core.diagnostics.listed import listed
 from audiozen_core.errors import DataError, RunError
+from audiozen_core.results.files import write_csv, write_json
 from audiozen_core.scoring.identity import identities, identity_of
 from audiozen_core.scoring.metric import NEEDS, Metric, needs_of
 from audiozen_core.scoring.rating import Row
-from audiozen_core.storage.atomic import make_folder, write_whole
 
 # The widest table, in characters.
 _WIDEST = 100_000
@@ -248,9 +245,7 @@ class Report:
 
     def write_json(self, path: Path) -> Path:
         """Writes `to_json` to a file, completely or not at all."""
-        make_folder(path.parent)
-        write_whole(path, json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
-        return path
+        return write_json(path, self.to_json())
 
     def write_csv(self, path: Path) -> Path:
         """Writes a CSV file with a row for each file, and beside it what defines each metric.
@@ -262,25 +257,20 @@ class Report:
         If there are several states, each metric has a column with the gain. A value that is not finite is an empty
         cell, because it is not in the mean. The last column, `note`, says why.
         """
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
         kinds = [*self.states, *(["gain"] if len(self.states) > 1 else [])]
         columns = [f"{metric.name}_{kind}" for metric in self.metrics for kind in kinds]
-        writer.writerow(["id", *([self.group] if self.group else []), *columns, "note"])
-        for row in self.rows:
-            cells = [row.id]
-            if self.group:
-                cells.append("" if row.group is None else f"{row.group:g}")
-            for metric in self.metrics:
-                values = [row.values[state][metric.name] for state in self.states]
-                for value in (*values, *self._gain(metric, values).values()):
-                    cells.append(f"{value:.6g}" if math.isfinite(value) else "")
-            writer.writerow([*cells, "; ".join(row.faults.values())])
-        make_folder(path.parent)
-        write_whole(path, text.getvalue())
-        defined = json.dumps(identities(self.metrics, self.sr), indent=2) + "\n"
-        write_whole(path.with_name(f"{path.stem}.metrics.json"), defined)
-        return path
+        header = ["id", *([self.group] if self.group else []), *columns, "note"]
+        return write_csv(path, header, map(self._cells_of, self.rows), identities(self.metrics, self.sr))
+
+    def _cells_of(self, row: Row) -> list[str | float]:
+        """Returns the cells of a row of the CSV file."""
+        cells: list[str | float] = [row.id]
+        if self.group:
+            cells.append("" if row.group is None else f"{row.group:g}")
+        for metric in self.metrics:
+            values = [row.values[state][metric.name] for state in self.states]
+            cells += [*values, *self._gain(metric, values).values()]
+        return [*cells, "; ".join(row.faults.values())]
 
     @property
     def _columns(self) -> list[tuple[str, str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from torch import Tensor
-
 from audiozen_core.errors import DataError
-from audiozen_core.registry import torchaudio_loader
+from audiozen_core.scoring.resampling import resample as resampled
+
+__all__ = ["check_rate", "resampled"]
 
 
 def check_rate(label: str, name: str, sr: int, rates: Collection[int], *, resamples: bool) -> None:
@@ -33,27 +33,3 @@ def check_rate(label: str, name: str, sr: int, rates: Collection[int], *, resamp
         )
     wanted = " or ".join(map(str, rates))
     raise DataError(f"{label} needs {wanted} Hz, but the audio has {sr} Hz", remedy=remedy)
-
-
-def resampled(signal: Tensor, sr: int, to: int) -> Tensor:
-    """Returns a signal [time] at another rate in hertz, by `torchaudio.functional.resample` with a Kaiser window.
-
-    The filter is sharp, the "kaiser best" of librosa: at 16 kHz it keeps what is below 7 kHz, and attenuates aliases by
-    over 55 dB.
-    """
-    if sr == to:
-        return signal
-    torchaudio_loader.install()
-    # torchaudio takes long to import, and is needed only here.
-    from torchaudio.functional import resample
-
-    result: Tensor = resample(
-        signal.float(),
-        sr,
-        to,
-        lowpass_filter_width=64,
-        rolloff=0.9476,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.77,
-    )
-    return result
