@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
-from audiozen_core.audio.files import write_audio
+from audiozen_core.audio.writing import write_audio
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
 from audiozen_core.data.loader import BatchLoader
