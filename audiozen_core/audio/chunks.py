@@ -11,24 +11,21 @@ from torch import Tensor
 
 from audiozen_core.errors import RunError
 
-DEFAULT_OVERLAP = 1.0
-"""How much two chunks share if the file does not say it, in seconds."""
+DEFAULT_CHUNK = 60.0
+"""The length of a chunk if nothing else is said, in seconds."""
+
+# How much two chunks share if nothing else is said, as a part of a chunk.
+_OVERLAP = 0.1
 
 
 def chunk_error(chunk_seconds: float | None, overlap_seconds: float | None) -> tuple[str, RunError] | None:
     """Returns which of these arguments is wrong, and why; None if a file can be cut into such chunks."""
-    if chunk_seconds is None:
-        if overlap_seconds is None:
-            return None
-        return "overlap_seconds", RunError(
-            "`overlap_seconds` has no effect without `chunk_seconds`: each file is enhanced as a whole",
-            remedy="set `chunk_seconds` in [trainer.args], too, or leave `overlap_seconds` out",
-        )
-    overlap = DEFAULT_OVERLAP if overlap_seconds is None else overlap_seconds
-    if not 2 * overlap <= chunk_seconds < math.inf:
-        return "chunk_seconds", RunError(
-            f"`chunk_seconds` is {chunk_seconds}, but must be at least twice `overlap_seconds`, {overlap}"
-            f"{' by default' if overlap_seconds is None else ''}, and finite",
+    chunk = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
+    overlap = _OVERLAP * chunk if overlap_seconds is None else overlap_seconds
+    if not (0 < chunk < math.inf and 2 * overlap <= chunk):
+        return "overlap_seconds" if chunk_seconds is None else "chunk_seconds", RunError(
+            f"`chunk_seconds` is {chunk}{' by default' if chunk_seconds is None else ''}, but must be finite, above 0, "
+            f"and at least twice `overlap_seconds`{f', {overlap}' if overlap_seconds is not None else ''}",
             remedy="set a larger `chunk_seconds` in [trainer.args], such as 10, or a smaller `overlap_seconds`",
         )
     return None
@@ -44,7 +41,7 @@ def chunk_samples(chunk_seconds: float, overlap_seconds: float | None, *, sr: in
         >>> chunk_samples(10, 0.1, sr=16000, hop=128)
         (160000, 1536)
     """
-    seconds = DEFAULT_OVERLAP if overlap_seconds is None else overlap_seconds
+    seconds = _OVERLAP * chunk_seconds if overlap_seconds is None else overlap_seconds
     overlap = 3 * max(1, round(seconds * sr / (3 * hop))) * hop
     return max(2 * overlap, round(chunk_seconds * sr / hop) * hop), overlap
 

@@ -146,11 +146,14 @@ class AudioFile:
         Raises:
             DataError: as for `read`.
         """
+        self._is_new = False
+        self._rewind()
+        # soundfile would seek after each read, which is not exact in every format.
+        self._decoder._info.seekable = 0
+        self._is_new = False
         for start in range(0, self.info.frames, num_frames):
             wanted = min(num_frames, self.info.frames - start)
             try:
-                if start == 0:
-                    self._rewind()
                 samples = self._decoder.read(wanted, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise undecodable(self.path, str(error), self._format) from error
@@ -181,6 +184,7 @@ class AudioFile:
                 find_joined(self._bytes)
             return samples
         self._rewind()
+        self._is_new = False
         samples = self._decoder.read(end, dtype="float32", always_2d=True)
         return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
 
@@ -189,7 +193,6 @@ class AudioFile:
         if not self._is_new:
             self._decoder.close()
             self._decoder = self._new_decoder()
-        self._is_new = False
 
     def _new_decoder(self) -> soundfile.SoundFile:
         length = self._length

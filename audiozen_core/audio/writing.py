@@ -24,7 +24,8 @@ _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 # What the size field of a WAV file can say.
 _MOST_BYTES = 2**32 - 2**16
-_PIECE = 1 << 20
+# libsndfile overflows its stack for long pieces of Ogg Vorbis.
+_PIECE = 1 << 16
 
 
 class AudioWriter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from audiozen_core.audio.acoustics import Acoustics
+from audiozen_core.audio.chunks import DEFAULT_CHUNK, chunk_error, chunk_samples, in_chunks, joined
 from audiozen_core.audio.writing import write_audio
 from audiozen_core.binding.ranges import Range, check_ranges
 from audiozen_core.binding.signature import signature_of
@@ -36,7 +37,6 @@ from audiozen_core.scoring.metric import Metric
 from audiozen_core.scoring.rating import Rater, Row, faults_of
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.components import Components
-from audiozen_plugins.trainer.chunks import chunk_error, chunk_samples, enhance_in_chunks
 from audiozen_plugins.trainer.pair_watch import PairWatch
 from audiozen_plugins.trainer.rated_signals import RatedSignals
 from audiozen_plugins.trainer.scores import Validated, index_of_set, no_pair, unknown_set, unrated, validation_scores
@@ -66,16 +66,16 @@ class FileByFile(RatedSignals, BaseTrainer):
         metrics: the metrics of the test, as names or as tables. A metric whose package is not installed, or that does
             not take the sample rate, is left out, with a warning.
         save_enhanced: whether the test writes audio files.
-        chunk_seconds: the length of the chunks in which longer files are validated, tested and predicted; by default
-            every file is enhanced as a whole. The network starts from its initial state in each chunk. Use it for a
-            network whose state drifts over minutes, or for files that do not fit into memory. It is rounded to a
-            multiple of `hop_length` samples.
-        overlap_seconds: how much two chunks share, by default 1 s; at most half of a chunk. It is rounded to a multiple
-            of three times `hop_length` samples, at least to one, and a chunk is never shorter than two overlaps.
+        chunk_seconds: the length of the chunks in which longer files are enhanced, by default 60 s. The network starts
+            from its initial state in each chunk. With the default, a network that can carry its state does so instead,
+            so that the result is that of the whole file; see docs/long_audio.md. It is rounded to a multiple of
+            `hop_length` samples.
+        overlap_seconds: how much two chunks share, by default a tenth of a chunk; at most half of it. It is rounded to
+            a multiple of three times `hop_length` samples, at least to one, and a chunk is never shorter than two
+            overlaps.
 
     Raises:
-        RunError: a chunk is too short for its overlaps, `overlap_seconds` is given without `chunk_seconds`, `score`
-            does not take the sample rate or contradicts `save_max_score`, two metrics have the same name, or there is
+        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts `save_max_score`, two metrics have the same name, or there is
             no validation set called `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
@@ -96,6 +96,13 @@ class FileByFile(RatedSignals, BaseTrainer):
     ) -> None:
         check_ranges(FileByFile, locals())
         super().__init__(components, **kwargs)
+        self.restarts = chunk_seconds is not None
+        if wrong := chunk_error(chunk_seconds, overlap_seconds):
+            raise wrong[1]
+        seconds = DEFAULT_CHUNK if chunk_seconds is None else chunk_seconds
+        self._chunk, self._overlap = chunk_samples(seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
+        if components.only_enhances:
+            return
         self.score = self.metric_of_file(build_metric(score))
         # Another scalar than the metric may be monitored, and then the metric's direction does not matter.
         direction = self.save_max_score if self.monitor == "score" else None
@@ -106,11 +113,6 @@ class FileByFile(RatedSignals, BaseTrainer):
         self.metrics, left_out = build_metrics(metrics, self.sr, states=self.states, wrap=self.metric_of_file)
         for reason in left_out:
             self.log.warning(f"left out of the test: {reason.message}", remedy=reason.remedy)
-        if wrong := chunk_error(chunk_seconds, overlap_seconds):
-            raise wrong[1]
-        self._chunk: tuple[int, int] | None = None
-        if chunk_seconds is not None:
-            self._chunk = chunk_samples(chunk_seconds, overlap_seconds, sr=self.sr, hop=self.hop_length)
         self._validation_rater = Rater([self.score], self.sr, reference=self.target)
         self._test_rater = Rater(self.metrics, self.sr, reference=self.target)
         self._pairs = PairWatch()
@@ -187,25 +189,41 @@ class FileByFile(RatedSignals, BaseTrainer):
         raise NotImplementedError
 
     def enhance_file(self, file: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Enhances one file [1, time], in chunks if it is longer than one.
+        """Enhances one file [1, time], in pieces if it is longer than a chunk.
 
         Returns:
-            What `enhance_batch` returns. With `chunk_seconds`, the spectra are None for short files, too, so that
-            the loss compares the same quantity for all files.
+            What `enhance_batch` returns. The spectra are None for a file in pieces. With `chunk_seconds`, they are None
+            for short files, too, so that the loss compares the same quantity for all files.
         """
-        # A part of a network that a trainer calls by itself may change its input, which is rated and written later.
-        file = {**file, "noisy": file["noisy"].clone()}
-        if self._chunk is None:
-            return self.enhance_batch(file)
-        chunk, overlap = self._chunk
-        wave = enhance_in_chunks(
-            lambda noisy: self.enhance_batch({**file, "noisy": noisy})[0],
-            file["noisy"],
-            chunk=chunk,
-            overlap=overlap,
+        noisy = file["noisy"]
+        if not self.restarts and noisy.shape[-1] <= self._chunk:
+            # A part of a network that a trainer calls by itself may change its input, which is used later.
+            return self.enhance_batch({**file, "noisy": noisy.clone()})
+        return joined(self.enhance_pieces(file, [noisy]), noisy.shape[-1]), None
+
+    def enhance_blocks(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
+        """Enhances signals of any length, in bounded memory. This is how a trained network is used outside of a run.
+
+        Args:
+            blocks: the signals [batch, time] on the device of the network, in blocks of any length.
+            names: a name for each signal, as the IDs of files.
+
+        Yields:
+            The enhanced signals [batch, time], or [batch, speakers, time], in pieces, which together have as many
+            samples as the blocks.
+        """
+        yield from self.enhance_pieces({"id": list(names)}, blocks)
+
+    def enhance_pieces(self, file: Mapping[str, Any], blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Enhances the blocks [batch, time] of a signal; `file` has the other entries of its batch."""
+        # A part of a network that a trainer calls by itself may change its input, which is used later.
+        return in_chunks(
+            lambda noisy: self.enhance_batch({**file, "noisy": noisy.clone()})[0],
+            blocks,
+            chunk=self._chunk,
+            overlap=self._overlap,
             align=self.align,
         )
-        return wave, None
 
     def file_loss(self, file: Mapping[str, Any], wave: Tensor, spectrum: Tensor | None) -> Tensor | None:
         """Computes the validation loss of one file, given what `enhance_file` returned; None without a loss."""
