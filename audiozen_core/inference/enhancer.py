@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audiozen_core.audio.chunks import joined
-from audiozen_core.audio.files import open_audio
+from audiozen_core.audio.files import AudioInfo, open_audio
 from audiozen_core.audio.resampling import resampled
 from audiozen_core.audio.writing import write_pieces
 from audiozen_core.errors import DataError, RunError
@@ -178,7 +178,7 @@ class Enhancer:
         mix: bool = False,
         attenuation_limit: float | None = None,
         subtype: str | None = None,
-        on_read: Callable[[int], object] = lambda samples: None,
+        on_seconds: Callable[[float], object] = lambda seconds: None,
     ) -> Written:
         """Enhances an audio file, piece by piece, so that files of hours need no more memory than short ones.
 
@@ -194,41 +194,25 @@ class Enhancer:
             attenuation_limit: the most that anything is lowered, in dB.
             subtype: the encoding of the samples, as libsndfile calls it, such as `PCM_24`; by default that of the
                 input, if the format has it and it is at least as fine as 16 bits.
-            on_read: called with the number of samples whenever some have been read.
+            on_seconds: called with the duration of each piece that has been read, in seconds.
 
         Raises:
             DataError: the file can't be read or written, or its rate can't be changed to that of the network.
         """
         source, target = Path(source), Path(target)
-        with open_audio(source) as audio, ExitStack() as stack:
+        with open_audio(source) as audio:
             info = audio.info
-            form = Format.of_file(target, audio.subtype, subtype)
 
             def blocks() -> Iterator[Tensor]:
                 for block in audio.blocks(_BLOCK_SECONDS * info.sr):
-                    on_read(block.shape[-1])
+                    on_seconds(block.shape[-1] / info.sr)
                     yield block
 
+            names = [source.stem if name is None else name] * (1 if mix else info.channels)
             pieces = self.enhance_stream(
-                blocks(), info.sr, name=source.stem if name is None else name, mix=mix,
-                attenuation_limit=attenuation_limit,
-            )  # fmt: skip
-            # The first piece shows how many signals there are.
-            first = next(pieces)
-            signals = first.shape[1] if first.ndim == 3 else 0
-            paths = [target.with_stem(f"{target.stem}_{number + 1}") for number in range(signals)] or [target]
-            writers = [
-                stack.enter_context(
-                    write_pieces(
-                        path, info.sr, channels=len(first), form=form.name, subtype=form.subtype, frames=info.frames
-                    )
-                )
-                for path in paths
-            ]
-            for piece in itertools.chain([first], pieces):
-                for number, writer in enumerate(writers):
-                    writer.write(piece[:, number] if signals else piece)
-        return Written(tuple(paths), info.frames, info.sr, sum(writer.clipped for writer in writers))
+                blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit
+            )
+            return write_result(pieces, target, info, Format.of_file(target, audio.subtype, subtype))
 
     @torch.no_grad()
     def enhance_stream(
@@ -236,7 +220,7 @@ class Enhancer:
         blocks: Iterable[Tensor],
         sr: int,
         *,
-        name: str = "",
+        names: Sequence[str] = (),
         mix: bool = False,
         attenuation_limit: float | None = None,
     ) -> Iterator[Tensor]:
@@ -245,7 +229,7 @@ class Enhancer:
         Args:
             blocks: the stream, in blocks of any length.
             sr: its sample rate, in hertz.
-            name: its name, on which the noise of a generative network depends.
+            names: the name of each channel, on which the noise of a generative network depends.
             mix: whether to enhance the average of the channels.
             attenuation_limit: the most that anything is lowered, in dB.
 
@@ -261,7 +245,7 @@ class Enhancer:
         if attenuation_limit is not None and not 0 <= attenuation_limit:
             raise RunError(f"the attenuation limit is {attenuation_limit} dB", remedy="give 0 or more")
         given = _Given(blocks, mix=mix, keeps=attenuation_limit is not None)
-        enhanced = self._at_own_rate(resampled(given, sr, self.sr), given, name)
+        enhanced = self._at_own_rate(resampled(given, sr, self.sr), names)
         done = 0
         for piece in resampled(enhanced, self.sr, sr):
             # Resampled twice, a signal may have a sample more than it had.
@@ -283,7 +267,7 @@ class Enhancer:
                 remedy="let `enhance_blocks` of the trainer return as many samples as it gets",
             )
 
-    def _at_own_rate(self, blocks: Iterable[Tensor], given: _Given, name: str) -> Iterator[Tensor]:
+    def _at_own_rate(self, blocks: Iterable[Tensor], names: Sequence[str]) -> Iterator[Tensor]:
         """Enhances blocks [channels, time] at the rate of the network."""
         blocks = iter(blocks)
         first = next(blocks, None)
@@ -296,9 +280,30 @@ class Enhancer:
             first = nn.functional.pad(first, (0, max(0, self.trainer.acoustics.n_fft - short)))
         stream = itertools.chain([first], [] if second is None else [second], blocks)
         moved = (block.to(self.device) for block in stream)
-        names = [name] * len(first)
-        for piece in self.trainer.enhance_blocks(moved, names):
+        for piece in self.trainer.enhance_blocks(moved, names or [""] * len(first)):
             yield piece if short is None else piece[..., :short]
+
+
+def write_result(pieces: Iterable[Tensor], target: Path, info: AudioInfo, form: Format) -> Written:
+    """Writes enhanced pieces [channels, time] or [channels, signals, time]; see `Enhancer.enhance_file`."""
+    stream = iter(pieces)
+    # The first piece shows how many signals there are.
+    first = next(stream)
+    signals = first.shape[1] if first.ndim == 3 else 0
+    paths = [target.with_stem(f"{target.stem}_{number + 1}") for number in range(signals)] or [target]
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                write_pieces(
+                    path, info.sr, channels=len(first), form=form.name, subtype=form.subtype, frames=info.frames
+                )
+            )
+            for path in paths
+        ]
+        for piece in itertools.chain([first], stream):
+            for number, writer in enumerate(writers):
+                writer.write(piece[:, number] if signals else piece)
+    return Written(tuple(paths), info.frames, info.sr, sum(writer.clipped for writer in writers))
 
 
 class _Given:

@@ -31,7 +31,7 @@ from audiozen_core.experiment.process import prepare_process
 from audiozen_core.experiment.resume import restore_for_evaluation
 from audiozen_core.experiment.start import Start, Starts
 from audiozen_core.inference.enhancer import Enhancer, ModelSource
-from audiozen_core.kinds import split_section
+from audiozen_core.kinds import kind_of
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load as load_entry
 from audiozen_core.trainer.base_trainer import BaseTrainer
@@ -179,13 +179,12 @@ def _for_use(config: Document) -> Document:
     values = compose(config, ()).values
     kept: dict[str, Any] = {"meta": {"save_dir": "exp", **_part(values.get("meta"), _OF_META)}}
     for section, table in values.items():
-        kind = split_section(section)
-        if section != "meta" and (kind is None or kind[0].removesuffix("_dataset") not in _OF_RUNS):
-            kept[section] = table
-            if kind and kind[0] == "model" and isinstance(table, dict):
-                kept[section] = {key: value for key, value in table.items() if key != "init"}
-    for name in ("train", "validate", "test", "predict"):
-        kept.pop(f"{name}_dataset", None)
+        kind = kind_of(section)
+        if section == "meta" or (kind and kind.name in _OF_RUNS):
+            continue
+        kept[section] = table
+        if kind and kind.name == "model" and isinstance(table, dict):
+            kept[section] = {key: value for key, value in table.items() if key != "init"}
     return Document.parse(emit(kept), config.file)
 
 
