@@ -146,11 +146,9 @@ class AudioFile:
         Raises:
             DataError: as for `read`.
         """
-        self._is_new = False
-        self._rewind()
+        self._renew()
         # soundfile would seek after each read, which is not exact in every format.
         self._decoder._info.seekable = 0
-        self._is_new = False
         for start in range(0, self.info.frames, num_frames):
             wanted = min(num_frames, self.info.frames - start)
             try:
@@ -161,6 +159,7 @@ class AudioFile:
                 raise damaged(self.path, f"it ends after {start + len(samples)} of {self.info.frames} samples")
             self._check_finite(samples, start)
             yield torch.from_numpy(np.ascontiguousarray(samples.T))
+        self._renew()
         if self._format == "FLAC":
             find_joined(self._bytes)
 
@@ -177,22 +176,28 @@ class AudioFile:
     def _decode(self, start: int, end: int) -> np.ndarray:
         samples: np.ndarray
         if self._sample_bytes is not None:
+            if not self._is_new:
+                self._renew()
             self._decoder.seek(start)
             samples = self._decoder.read(end - start, dtype="float32", always_2d=True)
             # The check when a FLAC file is opened looks at parts of it only, so that reading a segment stays cheap.
             if self._format == "FLAC" and len(samples) == self.info.frames:
                 find_joined(self._bytes)
+            # The FLAC decoder can't seek back from the end.
+            self._is_new = self._format != "FLAC" or end < self.info.frames
             return samples
-        self._rewind()
+        # Decoding begins at the start, with a decoder that has not read anything: soundfile seeks after each read.
+        if not self._is_new:
+            self._renew()
         self._is_new = False
         samples = self._decoder.read(end, dtype="float32", always_2d=True)
         return samples[start:].copy() if start else samples  # a view would keep all that comes before in memory
 
-    def _rewind(self) -> None:
-        """Begins at the start, with a decoder that has not read anything: soundfile seeks after each read."""
-        if not self._is_new:
-            self._decoder.close()
-            self._decoder = self._new_decoder()
+    def _renew(self) -> None:
+        """Replaces the decoder by one that has not read anything."""
+        self._decoder.close()
+        self._decoder = self._new_decoder()
+        self._is_new = True
 
     def _new_decoder(self) -> soundfile.SoundFile:
         length = self._length
