@@ -13,6 +13,7 @@ from audiozen_core.inference.enhancer import Enhancer as Enhancer
 from audiozen_core.inference.enhancer import EnhancingTrainer as EnhancingTrainer
 from audiozen_core.inference.enhancer import ModelSource as ModelSource
 from audiozen_core.inference.enhancer import Written as Written
+from audiozen_core.inference.export import export as export
 from audiozen_core.inference.load import load as load
 
 from . import audio as audio

@@ -60,6 +60,7 @@ class ModelSource:
         epoch: the epoch of the checkpoint; None if it is not known.
         step: its step.
         settings: the part of the configuration that decides what the network computes, as TOML.
+        files: the files of modules that belong to no package.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelSource:
     epoch: int | None = None
     step: int | None = None
     settings: str = ""
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from audiozen_core.binding.signature import signature_of
 from audiozen_core.checkpoint import CheckpointStore
 from audiozen_core.checkpoint.format.manifest import MANIFEST
 from audiozen_core.config.check import check_config
@@ -22,7 +24,7 @@ from audiozen_core.config.overrides import written
 from audiozen_core.config.toml.document import Document
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.diagnostics.listed import listed
-from audiozen_core.errors import RunError
+from audiozen_core.errors import AudioZenError, RunError
 from audiozen_core.experiment.build import build_component, build_components, build_lifecycle
 from audiozen_core.experiment.load_run import config_of, locate_checkpoint
 from audiozen_core.experiment.owners import name_owners
@@ -34,6 +36,8 @@ from audiozen_core.inference.enhancer import Enhancer, ModelSource
 from audiozen_core.kinds import kind_of
 from audiozen_core.registry.index import installed_index
 from audiozen_core.registry.paths import load as load_entry
+from audiozen_core.registry.paths import resolve
+from audiozen_core.registry.scope import ImportScope
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.state import kept_generators
 
@@ -43,6 +47,7 @@ CARD = "README.md"
 
 # The sections that only a run needs.
 _OF_RUNS = ("loss_function", "optimizer", "lr_scheduler", "dataset", "distributed", "launcher")
+_TRAINING_DATA = ("dataset", "train_dataset")
 _OF_META = ("id", "requires")
 
 
@@ -56,6 +61,7 @@ class Found:
         path: the folder of the checkpoint, or the file of weights.
         config: the configuration, without what only a run needs.
         import_from: where the modules are that belong to no package.
+        data: the sections of the training data, if they are known.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Found:
     path: Path
     config: Document
     import_from: tuple[str, ...]
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def is_exported(self) -> bool:
@@ -129,11 +136,13 @@ def find(source: str | Path, checkpoint: str | None = None) -> Found:
 def _of_run(source: str | Path, folder: Path, path: Path) -> Found:
     folder = folder.resolve()
     config, import_from = config_of(path, folder)
-    return Found(str(source), folder, path, _for_use(config), tuple(import_from.get("meta.import_from", ())))
+    modules = tuple(import_from.get("meta.import_from", ())) or (str(folder),)
+    training = {name: table for name, table in compose(config, ()).values.items() if name in _TRAINING_DATA}
+    return Found(str(source), folder, path, _for_use(config, modules), modules, training)
 
 
 def _exported(name: str, folder: Path) -> Found:
-    return Found(name, folder, folder / WEIGHTS, _for_use(Document.read(folder / CONFIG)), (str(folder),))
+    return Found(name, folder, folder / WEIGHTS, _for_use(Document.read(folder / CONFIG), (str(folder),)), (str(folder),))
 
 
 def _published(name: str) -> Found:
@@ -174,7 +183,7 @@ def _not_found(source: str, path: Path) -> RunError:
     )
 
 
-def _for_use(config: Document) -> Document:
+def _for_use(config: Document, import_from: Sequence[str]) -> Document:
     """Returns a configuration without what only a run needs."""
     values = compose(config, ()).values
     kept: dict[str, Any] = {"meta": {"save_dir": "exp", **_part(values.get("meta"), _OF_META)}}
@@ -182,10 +191,24 @@ def _for_use(config: Document) -> Document:
         kind = kind_of(section)
         if section == "meta" or (kind and kind.name in _OF_RUNS):
             continue
-        kept[section] = table
-        if kind and kind.name == "model" and isinstance(table, dict):
-            kept[section] = {key: value for key, value in table.items() if key != "init"}
+        kept[section] = _part(table, ("path", "args")) if kind and kind.name == "model" else table
+    args, unused = _part(kept.get("trainer"), ("args",)).get("args"), _only_for_runs(kept.get("trainer"), import_from)
+    if isinstance(args, dict):
+        kept["trainer"] = kept["trainer"] | {"args": {key: args[key] for key in args if key not in unused}}
     return Document.parse(emit(kept), config.file)
+
+
+def _only_for_runs(trainer: Any, import_from: Sequence[str]) -> set[str]:
+    """Returns the arguments of a trainer that only trainings and evaluations need, such as metrics."""
+    base = signature_of(BaseTrainer)
+    names = {parameter.name for parameter in base.parameters} if base else set()
+    path = _part(trainer, ("path",)).get("path")
+    # What is wrong with the trainer is reported when the configuration is checked.
+    with ImportScope(import_from), contextlib.suppress(AudioZenError):
+        target = resolve(str(path), section="trainer").target
+        for one in getattr(target, "__mro__", ()):
+            names.update(vars(one).get("only_for_runs", ()))
+    return names
 
 
 def _part(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -198,7 +221,7 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
         "meta.save_dir": str(found.folder.parent),
         "meta.id": found.folder.name,
         "meta.device": device,
-        "meta.import_from": list(found.import_from) or [str(found.folder)],
+        "meta.import_from": list(found.import_from),
     }
     checked = _without_monitors(check_config(load_config(found.config, written(place), ())))
     with _kept_settings(), kept_generators(), checked.scope, name_owners(checked):
@@ -224,6 +247,7 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
         trainer.progress.epoch if known else None,
         trainer.progress.step if known else None,
         settings,
+        tuple(checked.scope.imported_files()),
     )
     return Enhancer(trainer, source)
 

@@ -81,6 +81,8 @@ class FileByFile(RatedSignals, BaseTrainer):
     """
 
     resume_safe: ClassVar[tuple[str, ...]] = ("metrics", "save_enhanced")
+    # The arguments that a network does not need which is only used, besides those of `BaseTrainer`.
+    only_for_runs: ClassVar[tuple[str, ...]] = ("score", "score_dataset", "metrics", "save_enhanced")
 
     def __init__(
         self,
