@@ -11,7 +11,7 @@ from audiozen_core.binding.annotations import members_of
 from audiozen_core.binding.messages import label_and_suggestion, type_in_words
 from audiozen_core.binding.values import annotation_below, fits, wrong_places
 from audiozen_core.config.composition import Composition
-from audiozen_core.config.schema import Key, internal_fields, keys_of
+from audiozen_core.config.schema import Key, internal_fields, keys_of, sections_with
 from audiozen_core.config.sections import Component
 from audiozen_core.config.toml.text_file import can_be_utf8
 from audiozen_core.diagnostics import config_codes
@@ -71,7 +71,11 @@ class TableReader:
         section = self.composition.spell(place)
         near = nearest(name, missing) or nearest(name, keys_of(kind))
         notes: tuple[str, ...] = (f"keys: {', '.join(keys_of(kind))}",)
-        if not near and issubclass(kind, Component):
+        # An unknown key of a component is rather an argument of it than a key of another component.
+        owners = sections_with(name, components=not issubclass(kind, Component))
+        if owners:
+            notes = (f"help: `{name}` belongs in [{owners[0]}]",)
+        elif issubclass(kind, Component):
             notes = (f"help: arguments belong in [{section}.args]",)
         self.composition.findings.append(
             self.composition.finding(

@@ -25,7 +25,7 @@ from audiozen_core.config.sections import (
 )
 from audiozen_core.diagnostics.key_path import KeyPath
 from audiozen_core.distributed.settings import Distributed
-from audiozen_core.kinds import SECTIONS, Kind, split_section
+from audiozen_core.kinds import KINDS, SECTIONS, Kind, split_section
 from audiozen_core.launcher.settings import Launcher
 
 # The kinds whose sections have keys besides `path` and `args`.
@@ -96,6 +96,25 @@ def key_at(key_path: KeyPath) -> Key | None:
     """Returns the key at a key path; None if the key is unknown."""
     table = table_at(key_path[:-1]) if len(key_path) > 1 else None
     return keys_of(table).get(str(key_path[-1])) if table else None
+
+
+def sections_with(key: str, *, components: bool = True) -> list[str]:
+    """Returns the sections with a key of this name; none for `path` and `args`, which every component has.
+
+    Args:
+        key: the name.
+        components: whether to look at the sections of components, too.
+
+    Example:
+        >>> sections_with("num_threads"), sections_with("compile"), sections_with("compile", components=False)
+        (['meta'], ['model'], [])
+    """
+    tables = {name: table_of(kind) for kind in KINDS.values() for name in kind.section_names[:1]}
+    return [
+        name
+        for name, table in tables.items()
+        if key in keys_of(table) and (components or not issubclass(table, Component)) and key not in keys_of(Component)
+    ]
 
 
 @cache

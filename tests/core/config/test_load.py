@@ -13,6 +13,7 @@ from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.config.load import load_config
 from audiozen_core.config.schema import keys_of, table_at
 from audiozen_core.config.sections import Component, Dataloader, Meta, ModelComponent
+from audiozen_core.diagnostics import config_codes
 from audiozen_core.errors import ConfigError
 from audiozen_core.kinds import SECTIONS, split_section
 
@@ -413,3 +414,17 @@ def test_second_training_set_with_a_different_dataloader_is_an_error(load, secon
 def test_each_validation_set_has_its_own_dataloader(load):
     text = MINIMAL + "".join(f'[[validate_dataset]]\npath = "mix"\ndataloader.batch_size = {size}\n' for size in (2, 3))
     assert [dataset.dataloader.batch_size for dataset in load(text).config.datasets["validate"]] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "note"),
+    [
+        ("meta", "compile = true", "help: `compile` belongs in [model]"),
+        ("model", "num_threads = 2", "help: `num_threads` belongs in [meta]"),
+        ("trainer", "name = 1", "help: arguments belong in [trainer.args]"),
+        ("optimizer", "momentum = 0.9", "help: arguments belong in [optimizer.args]"),
+    ],
+)
+def test_unknown_key_of_another_section_is_sent_there(findings, section, key, note):
+    found = findings(MINIMAL.replace(f"[{section}]\n", f"[{section}]\n{key}\n"))
+    assert [(one.code, one.notes) for one in found] == [(config_codes.UNKNOWN_KEY, (note,))]
