@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from audiozen_core.audio.chunks import joined
 from audiozen_core.audio.files import AudioInfo, open_audio
-from audiozen_core.audio.resampling import resampled
+from audiozen_core.audio.resampling import check_rates, resampled
 from audiozen_core.audio.writing import write_pieces
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.inference.formats import Format
@@ -246,6 +246,7 @@ class Enhancer:
         """
         if attenuation_limit is not None and not 0 <= attenuation_limit:
             raise RunError(f"the attenuation limit is {attenuation_limit} dB", remedy="give 0 or more")
+        check_rates(sr, self.sr)
         given = _Given(blocks, mix=mix, keeps=attenuation_limit is not None)
         enhanced = self._at_own_rate(resampled(given, sr, self.sr), names)
         done = 0
