@@ -12,9 +12,7 @@ from audiozen_core.inference.enhancer import Enhancer
 _ASKED = "(to be completed)"
 
 
-def card(
-    model: Enhancer, *, name: str, data: Mapping[str, Any], scores: Mapping[str, float], sha256: str
-) -> str:
+def card(model: Enhancer, *, name: str, data: Mapping[str, Any], scores: Mapping[str, float], sha256: str) -> str:
     """Returns the text of `README.md` of an exported folder.
 
     Args:
@@ -47,9 +45,3 @@ def _lines(name: str, facts: Mapping[str, str], data: Mapping[str, Any]) -> Iter
     yield from ("", "## Trained on", "")
     yield from (["```toml", emit(data).rstrip(), "```"] if data else [_ASKED])
     yield ""
-
-
-def first_words(text: str) -> str:
-    """Returns what a card says first below its title, for lists."""
-    lines = (line.strip() for line in text.splitlines())
-    return next((line for line in lines if line and not line.startswith(("#", "|", "`"))), "")

@@ -131,7 +131,9 @@ class Enhancer:
 
     def __repr__(self) -> str:
         count = sum(weight.numel() for weight in self.network.parameters())
-        return f"<{type(self.network).__name__} from {self.source.name}: {self.sr} Hz, {count:,} weights, {self.device}>"
+        return (
+            f"<{type(self.network).__name__} from {self.source.name}: {self.sr} Hz, {count:,} weights, {self.device}>"
+        )
 
     def fingerprint(self) -> str:
         """Returns a hash of the weights and of the settings that decide what the network computes."""
@@ -143,9 +145,7 @@ class Enhancer:
                     digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def enhance(
-        self, audio: Array, sr: int, *, mix: bool = False, attenuation_limit: float | None = None
-    ) -> Array:
+    def enhance(self, audio: Array, sr: int, *, mix: bool = False, attenuation_limit: float | None = None) -> Array:
         """Enhances an array.
 
         Each channel is enhanced by itself, because the networks have one channel. Long audio is enhanced in pieces.
@@ -166,9 +166,7 @@ class Enhancer:
                 can't be resampled.
         """
         waves, restore = as_waves(audio)
-        result = joined(
-            self.enhance_stream([waves], sr, mix=mix, attenuation_limit=attenuation_limit), waves.shape[-1]
-        )
+        result = joined(self.enhance_stream([waves], sr, mix=mix, attenuation_limit=attenuation_limit), waves.shape[-1])
         return restore(result)  # type: ignore[no-any-return]
 
     def enhance_file(
@@ -211,9 +209,7 @@ class Enhancer:
                     yield block
 
             names = [source.stem if name is None else name] * (1 if mix else info.channels)
-            pieces = self.enhance_stream(
-                blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit
-            )
+            pieces = self.enhance_stream(blocks(), info.sr, names=names, mix=mix, attenuation_limit=attenuation_limit)
             return write_result(pieces, target, info, Format.of_file(target, audio.subtype, subtype))
 
     @torch.no_grad()

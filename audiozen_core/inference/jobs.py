@@ -134,8 +134,8 @@ def _enhance_batch(
     model: Enhancer, batch: Sequence[Job], options: Options, on_seconds: Callable[[float], object]
 ) -> Iterator[tuple[Job, Written | AudioZenError]]:
     """Yields the result of each file, or its error."""
-    for job, result in _together(model, batch, options, on_seconds) if len(batch) > 1 else _alone(
-        model, batch[0], options, on_seconds
+    for job, result in (
+        _together(model, batch, options, on_seconds) if len(batch) > 1 else _alone(model, batch[0], options, on_seconds)
     ):
         if isinstance(result, AudioZenError) and _is_full(result):
             raise RunError(

@@ -128,7 +128,7 @@ def find(source: str | Path, checkpoint: str | None = None) -> Found:
         return _of_run(source, run, CheckpointStore(real.parent).locate(real))
     if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
         return _exported(str(source), path.resolve())
-    if not path.exists() and os.sep not in str(source) and not path.suffix:
+    if not path.exists() and os.sep not in str(source) and path.suffix not in (".toml", ".safetensors"):
         return _published(str(source))
     raise _not_found(str(source), path)
 
@@ -142,7 +142,9 @@ def _of_run(source: str | Path, folder: Path, path: Path) -> Found:
 
 
 def _exported(name: str, folder: Path) -> Found:
-    return Found(name, folder, folder / WEIGHTS, _for_use(Document.read(folder / CONFIG), (str(folder),)), (str(folder),))
+    return Found(
+        name, folder, folder / WEIGHTS, _for_use(Document.read(folder / CONFIG), (str(folder),)), (str(folder),)
+    )
 
 
 def _published(name: str) -> Found:

@@ -101,7 +101,6 @@ class CRN(nn.Module):
         mask = self.bands.spread(self.mask(x).sigmoid())
         return noisy * mask.transpose(1, 2).unsqueeze(1)
 
-
     def _after_past(self, x: Tensor) -> Tensor:
         """Puts zeros, or the end of the piece before, in front of x [batch, channels, frames], for the convolution."""
         frames = self.conv.kernel_size[0] - 1

@@ -110,7 +110,9 @@ def test_metric_loss_and_data_of_a_plugin_that_is_not_installed_are_not_needed(e
     record.write_text(text)
     weights = elsewhere / "checkpoints" / "best" / "model.safetensors"
     shutil.copy(weights, elsewhere / "w.safetensors")
-    assert torch.equal(use(elsewhere, "./moved/w.safetensors").enhance(NOISE, 16000), use(elsewhere).enhance(NOISE, 16000))
+    assert torch.equal(
+        use(elsewhere, "./moved/w.safetensors").enhance(NOISE, 16000), use(elsewhere).enhance(NOISE, 16000)
+    )
 
 
 def test_run_without_a_checkpoint_yet_is_a_clear_error(tmp_path):

@@ -212,7 +212,9 @@ def test_check_finds_wrong_chunks_at_the_argument(tmp_path, lines, argument, mes
     assert path.read_text().splitlines()[finding.span.line - 1].startswith(argument)
 
 
-@pytest.mark.parametrize("lines", ["chunk_seconds = 2.0", "overlap_seconds = 0.5", "chunk_seconds = 1\noverlap_seconds = 0.5", ""])
+@pytest.mark.parametrize(
+    "lines", ["chunk_seconds = 2.0", "overlap_seconds = 0.5", "chunk_seconds = 1\noverlap_seconds = 0.5", ""]
+)
 def test_check_accepts_chunks_that_fit(tmp_path, lines):
     assert check_config(load_config(write_experiment(tmp_path, lines))).warnings == ()
 
