@@ -89,7 +89,8 @@ class AudioWriter:
         self.clipped += int((np.abs(scaled) > full).sum())
         whole = scaled.clip(-full, full - 1)
         # A sample of 24 bits is the upper part of one of 32.
-        return whole.astype(np.int16) if bits == 16 else (whole * 2 ** (32 - bits)).astype(np.int32)
+        encoded: np.ndarray = whole.astype(np.int16) if bits == 16 else (whole * 2 ** (32 - bits)).astype(np.int32)
+        return encoded
 
     def close(self) -> None:
         """Completes the file. `write_pieces` does this at the end of its block."""

@@ -38,7 +38,8 @@ def list_command(kind: str | None, as_json: bool) -> None:
     """List the installed components: the names that a TOML file can use as `path`.
 
     KIND limits the list to one kind: trainer, loss_function, lr_scheduler, optimizer, model, dataset, metric,
-    pretrained, hooks, commands, section or hookspecs. Nothing is imported: the list comes from the metadata of the installed packages.
+    pretrained, hooks, commands, section or hookspecs. Nothing is imported: the list comes from the metadata of the
+    installed packages.
     """
     from audiozen_core.kinds import GROUPS
     from audiozen_core.registry.index import installed_index

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from audiozen_core.audio.writing import write_pieces
 from audiozen_core.errors import DataError, RunError
 from audiozen_core.inference.formats import Format
 from audiozen_core.inference.signals import Array, as_waves
-from audiozen_core.logging import get_logger
 from audiozen_core.trainer.base_trainer import BaseTrainer
 from audiozen_core.trainer.module_state import ModuleState
 
@@ -240,7 +239,7 @@ class Enhancer:
             RunError: the network gives several signals, so that `attenuation_limit` has no meaning; or it returns
                 another number of samples.
         """
-        if attenuation_limit is not None and not 0 <= attenuation_limit:
+        if attenuation_limit is not None and not attenuation_limit >= 0:
             raise RunError(f"the attenuation limit is {attenuation_limit} dB", remedy="give 0 or more")
         check_rates(sr, self.sr)
         given = _Given(blocks, mix=mix, keeps=attenuation_limit is not None)
@@ -279,7 +278,8 @@ class Enhancer:
             first = nn.functional.pad(first, (0, max(0, self.trainer.acoustics.n_fft - short)))
         stream = itertools.chain([first], [] if second is None else [second], blocks)
         moved = (block.to(self.device) for block in stream)
-        for piece in self.trainer.enhance_blocks(moved, names or [""] * len(first)):
+        trainer = cast(EnhancingTrainer, self.trainer)
+        for piece in trainer.enhance_blocks(moved, names or [""] * len(first)):
             yield piece if short is None else piece[..., :short]
 
 

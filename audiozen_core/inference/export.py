@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from audiozen_core import __version__
-from audiozen_core.checkpoint.format.safetensors_file import write_tensors
 from audiozen_core.checkpoint.format.manifest import read_manifest
+from audiozen_core.checkpoint.format.safetensors_file import write_tensors
 from audiozen_core.config.toml.emit import emit
 from audiozen_core.errors import RunError
 from audiozen_core.inference.card import card

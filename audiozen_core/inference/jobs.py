@@ -178,7 +178,7 @@ def _together(
     stream = model.enhance_stream(
         [torch.cat(list(waves.values()))], info.sr, names=names, attenuation_limit=options.attenuation_limit
     )
-    enhanced = joined(stream, info.frames).split([len(wave) for wave in waves.values()])
+    enhanced = torch.split(joined(stream, info.frames), [len(wave) for wave in waves.values()])
     for job, wave in zip(waves, enhanced, strict=True):
         on_seconds(info.seconds)
         try:

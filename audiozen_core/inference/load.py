@@ -256,11 +256,11 @@ def build_enhancer(found: Found, *, weights: str | None = None, device: str = "a
 
 def _without_monitors(checked: CheckedConfig) -> CheckedConfig:
     """Returns the configuration with those of its hooks only that may change what the networks compute."""
-    hooks = tuple(
+    hooks = [
         hook
         for hook in checked.config.hooks
         if hook.enabled and getattr(checked.component(hook).target, "affects_training", True)
-    )
+    ]
     return dataclasses.replace(checked, config=dataclasses.replace(checked.config, hooks=hooks), default_hooks=())
 
 

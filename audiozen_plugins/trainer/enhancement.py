@@ -36,7 +36,6 @@ from audiozen_plugins.trainer.file_by_file import FileByFile
 from audiozen_plugins.trainer.loss_inputs import LossInputs
 from audiozen_plugins.trainer.pieces import enhance_in_pieces
 
-
 # The length of a piece of a long file, for a network that carries its state from one to the next.
 _PIECE_SECONDS = 10
 

@@ -75,8 +75,8 @@ class FileByFile(RatedSignals, BaseTrainer):
             overlaps.
 
     Raises:
-        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts `save_max_score`, two metrics have the same name, or there is
-            no validation set called `score_dataset`.
+        RunError: a chunk is too short for its overlaps, `score` does not take the sample rate or contradicts
+            `save_max_score`, two metrics have the same name, or there is no validation set called `score_dataset`.
         MissingExtraError: the package of `score` is not installed.
     """
 
@@ -378,7 +378,7 @@ class FileByFile(RatedSignals, BaseTrainer):
         """Writes an audio file. Returns whether it could: no file can hold NaN or infinity."""
         path = self.result_file(dataloader_idx, name)
         # In parts, because `isfinite` needs twice the memory of the wave.
-        finite = all(bool(part.isfinite().all()) for part in wave.split(1 << 20))
+        finite = all(bool(part.isfinite().all()) for part in torch.split(wave, 1 << 20))
         if finite:
             write_audio(path, wave, self.sr, encoding=self.encoding)
         else:

@@ -82,12 +82,14 @@ def test_disk_that_is_full_half_way_leaves_the_old_file(tmp_path, monkeypatch):
         return real(descriptor, data)
 
     monkeypatch.setattr(os, "write", write)
-    with (
-        pytest.raises(DataError, match="can't be written: No space left"),
-        write_pieces(tmp_path / "a.flac.wav", SR) as writer,
-    ):
-        for piece in 0.3 * torch.randn(100, 10_000):
-            writer.write(piece)
+
+    def write_all():
+        with write_pieces(tmp_path / "a.flac.wav", SR) as writer:
+            for piece in 0.3 * torch.randn(100, 10_000):
+                writer.write(piece)
+
+    with pytest.raises(DataError, match="can't be written: No space left"):
+        write_all()
     assert left[0] < 0
     assert (tmp_path / "a.flac.wav").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.flac.wav"]
