@@ -8,6 +8,6 @@ from audiozen_core.audio.files import read_audio as read_audio
 from audiozen_core.audio.listing import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from audiozen_core.audio.listing import list_audio as list_audio
 from audiozen_core.audio.listing import require_folder as require_folder
-from audiozen_core.audio.stft import Stft as Stft
 from audiozen_core.audio.resampling import resampled as resampled
+from audiozen_core.audio.stft import Stft as Stft
 from audiozen_core.audio.writing import write_audio as write_audio

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from threading import Lock, get_ident
 from typing import Any
 
+import torch
 from torch import Tensor
 
-_current: ContextVar[Past | None] = ContextVar("past", default=None)
+# A plain variable, because `torch.compile` can't trace a `ContextVar`. Only one thread at a time has a value here.
+_current: Past | None = None
+_lock = Lock()
 
 
 class Past:
@@ -29,16 +32,22 @@ class Past:
     def __init__(self) -> None:
         self._states: list[Any] = []
         self._place = 0
+        self._thread = 0
 
     @contextmanager
     def piece(self) -> Iterator[None]:
-        """Lets the layers that are called in the block continue from the end of the piece before."""
-        self._place = 0
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
+        """Lets the layers that are called in the block continue from the end of the piece before.
+
+        A compiled network runs without its compiled code here, which would be made anew for each piece.
+        """
+        global _current  # noqa: PLW0603 - see there
+        with _lock, torch.compiler.set_stance("force_eager"):
+            self._place, self._thread = 0, get_ident()
+            _current = self
+            try:
+                yield
+            finally:
+                _current = None
 
     def _recall(self) -> Any:
         return self._states[self._place] if self._place < len(self._states) else None
@@ -54,8 +63,8 @@ def recall() -> Any:
     Each `recall` must be followed by a `keep`, before the next `recall`. The layers must be called in the same order in
     each piece.
     """
-    past = _current.get()
-    return None if past is None else past._recall()
+    past = _current
+    return past._recall() if past is not None and past._thread == get_ident() else None
 
 
 def keep(state: Tensor | tuple[Tensor, ...]) -> None:
@@ -63,6 +72,6 @@ def keep(state: Tensor | tuple[Tensor, ...]) -> None:
 
     Outside of `Past.piece` this does nothing.
     """
-    past = _current.get()
-    if past is not None:
+    past = _current
+    if past is not None and past._thread == get_ident():
         past._keep(state.clone() if isinstance(state, Tensor) else state)

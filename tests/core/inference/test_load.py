@@ -6,7 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+import tomli
 import torch
+from safetensors.torch import save_file
 
 import audiozen
 from audiozen_core.checkpoint import CheckpointStore
@@ -17,6 +19,7 @@ from audiozen_core.inference.export import export
 from audiozen_core.inference.load import load
 from audiozen_core.registry.entry import Entry
 from audiozen_core.registry.index import PluginIndex
+from audiozen_core.registry.paths import resolve
 
 NOISE = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
 
@@ -218,6 +221,32 @@ def test_export_that_would_compute_something_else_writes_nothing(run, tmp_path, 
     with pytest.raises(RunError, match="does not compute what"):
         export(run, tmp_path / "denoiser")
     assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------- other trainers
+
+OTHERS = {
+    "separation": ("[model]", "dprnn", "{features = 8, hidden = 8, num_blocks = 1, num_filters = 16}"),
+    "adversarial": ("[model_g]", "crn", "{num_freqs = 65, num_low = 8, num_bands = 8, hidden_size = 8}"),
+    "flow": ("[model]", "flow_net", "{channels = 4, levels = 2, blocks = 1}"),
+}
+
+
+@pytest.mark.parametrize("trainer", OTHERS)
+def test_each_trainer_of_audiozen_can_be_used_without_losses_and_data(tmp_path, trainer):
+    section, path, args = OTHERS[trainer]
+    (tmp_path / "config.toml").write_text(
+        f"[meta]\nsave_dir = 'exp'\n[acoustics]\nn_fft = 128\nwin_length = 128\nhop_length = 64\n"
+        f"[trainer]\npath = '{trainer}'\n{section}\npath = '{path}'\nargs = {args}\n"
+    )
+    torch.manual_seed(0)
+    network = resolve(path, section="model").target(**tomli.loads(f"args = {args}")["args"])
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    model = use(tmp_path)
+    found = model.enhance(NOISE, 16000)
+    assert found.shape == ((2, 16000) if trainer == "separation" else (16000,))
+    assert found.isfinite().all()
+    assert torch.equal(model.enhance(NOISE, 16000), found)
 
 
 # ------------------------------------------------------------------------------- published networks

@@ -1,5 +1,7 @@
 """Long files: a causal network carries its state from piece to piece, so that they give what the whole file gives."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,7 +11,7 @@ from audiozen_core.audio.acoustics import Acoustics
 from audiozen_core.audio.chunks import joined
 from audiozen_core.trainer.components import Components
 from audiozen_plugins.model import BSRNN, CRN, GTCRN, ULUNAS
-from audiozen_plugins.model.past import keep, recall
+from audiozen_plugins.model.past import Past, keep, recall
 from audiozen_plugins.trainer import enhancement
 from audiozen_plugins.trainer.enhancement import EnhancementTrainer
 from tests.plugins.model.conftest import read_wave
@@ -121,6 +123,26 @@ def test_published_gtcrn_gives_the_same_in_pieces_and_not_in_chunks(reference):
     assert difference(in_pieces(trainer, noisy), expected) < -110
     restarting = make(network, Acoustics(**GTCRN.acoustics), chunk_seconds=1.0, overlap_seconds=0.1)
     assert difference(in_pieces(restarting, noisy), expected) > -60
+
+
+def test_compiled_network_carries_its_state():
+    network = NETWORKS["crn"][0]().eval()
+    trainer, noisy = make(network, ACOUSTICS["centred"]), noise(9000)
+    expected = whole(trainer, noisy)
+    network.compile(backend="eager")
+    assert (whole(trainer, noisy) - expected).abs().max() < 1e-6
+    assert difference(in_pieces(trainer, noisy), expected) < -100
+    assert (whole(trainer, noisy) - expected).abs().max() < 1e-6
+
+
+def test_another_thread_does_not_see_the_state():
+    past = Past()
+    with past.piece():
+        keep(torch.ones(1))
+    with past.piece(), ThreadPoolExecutor() as pool:
+        assert pool.submit(recall).result() is None
+        assert recall() is not None
+    assert recall() is None
 
 
 def test_network_that_is_not_causal_works_in_chunks():
